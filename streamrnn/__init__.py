@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from streamrnn.provider import provide
+from streamrnn.base.provider import provide
 
 __version__ = "0.1.0"
 
@@ -18,19 +18,19 @@ _HOME = {
     "Sequential": "streamrnn.models",
     "StateTable": "streamrnn.states",
     "clear_session": "streamrnn.layers",
-    "get_threads": "streamrnn.kernels",
-    "load_model": "streamrnn.formats",
+    "get_threads": "streamrnn.nn.kernels",
+    "load_model": "streamrnn.nn.formats",
     "register_layer": "streamrnn.layers",
-    "set_threads": "streamrnn.kernels",
+    "set_threads": "streamrnn.nn.kernels",
 }
 # Models save, load and train by these names, and do not know the rooms.
 _FOR_MODELS = {
-    "Trainer": "streamrnn.training",
-    "evaluate_arrays": "streamrnn.training",
-    "fit_arrays": "streamrnn.training",
-    "load_model": "streamrnn.formats",
-    "load_weights": "streamrnn.formats",
-    "save": "streamrnn.formats.native",
+    "Trainer": "streamrnn.nn.training",
+    "evaluate_arrays": "streamrnn.nn.training",
+    "fit_arrays": "streamrnn.nn.training",
+    "load_model": "streamrnn.nn.formats",
+    "load_weights": "streamrnn.nn.formats",
+    "save": "streamrnn.nn.formats.native",
 }
 _ROOMS = (
     "activations",
@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
 def _did_you_mean(name: str) -> str | None:
     if name.startswith("_"):  # looked up by tools, which expect it to be missing
         return None
-    near = import_module("streamrnn.display").closest(name, __all__)
+    near = import_module("streamrnn.base.display").closest(name, __all__)
     return f"did you mean {near!r}?" if near else None
 
 

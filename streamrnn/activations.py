@@ -1,4 +1,4 @@
 """Activation functions, by their names in Keras."""
 
-from streamrnn.layers.activations import *
-from streamrnn.layers.activations import __all__ as __all__
+from streamrnn.nn.layers.activations import *
+from streamrnn.nn.layers.activations import __all__ as __all__

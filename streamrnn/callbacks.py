@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from streamrnn.plugin import load_plugin
-from streamrnn.training.callbacks import *
-from streamrnn.training.callbacks import __all__ as names
+from streamrnn.base.plugin import load_plugin
+from streamrnn.nn.training.callbacks import *
+from streamrnn.nn.training.callbacks import __all__ as names
 
 if TYPE_CHECKING:
     from streamrnn.plugins.tensorboard import TensorBoard as TensorBoard

@@ -31,7 +31,7 @@ exits with.
 
 from typing import Self
 
-from streamrnn.display import without_credentials
+from streamrnn.base.display import without_credentials
 
 __all__ = [
     "AlreadyProcessed",

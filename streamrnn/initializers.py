@@ -1,4 +1,4 @@
 """Initial weights, by their names in Keras."""
 
-from streamrnn.layers.initializers import *
-from streamrnn.layers.initializers import __all__ as __all__
+from streamrnn.nn.layers.initializers import *
+from streamrnn.nn.layers.initializers import __all__ as __all__

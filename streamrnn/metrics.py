@@ -1,4 +1,4 @@
 """Metrics, by their names in Keras."""
 
-from streamrnn.training.metrics import *
-from streamrnn.training.metrics import __all__ as __all__
+from streamrnn.nn.training.metrics import *
+from streamrnn.nn.training.metrics import __all__ as __all__

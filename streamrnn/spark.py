@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from streamrnn.plugin import load_plugin
+from streamrnn.base.plugin import load_plugin
 
 if TYPE_CHECKING:
     from streamrnn.plugins.spark import (

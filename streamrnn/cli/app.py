@@ -16,6 +16,7 @@ import typer
 import typer.core
 
 from streamrnn import __version__
+from streamrnn.base.plugin import load_plugin, plugin_names
 from streamrnn.cli import (
     check,
     evaluate,
@@ -31,7 +32,6 @@ from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
 from streamrnn.errors import StreamRNNError, UnsupportedError
-from streamrnn.plugin import load_plugin, plugin_names
 
 
 class _Commands(typer.core.TyperGroup):

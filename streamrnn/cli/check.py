@@ -21,7 +21,7 @@ def validate(
     verbose: Verbose = False,
 ) -> None:
     """Check a pipeline file. Reads the file, the model, and the schema and footers of the data."""
-    from streamrnn.pipeline import Pipeline
+    from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
     notes, features = job.validate(), job.feature_statistics()
@@ -41,7 +41,7 @@ def compile_pipeline(
     verbose: Verbose = False,
 ) -> None:
     """Compile a pipeline's kernels before its first run. For a container image or a new node."""
-    from streamrnn.pipeline import Pipeline
+    from streamrnn.jobs.pipeline import Pipeline
 
     found = Pipeline.from_toml(pipeline, overrides or []).compile_kernels()
     if as_json:
@@ -71,7 +71,7 @@ def explain(
     """
     if mermaid and as_json:
         raise typer.BadParameter("--mermaid cannot be combined with --json")
-    from streamrnn.pipeline import Pipeline
+    from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
     if mermaid:

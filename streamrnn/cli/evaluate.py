@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from streamrnn.base.display import location
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table, verdict
 from streamrnn.cli.values import rows as rows_of
-from streamrnn.display import location
 from streamrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamrnn.outputs import Evaluation
+    from streamrnn.jobs.outputs import Evaluation
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def evaluate(
     Numbers: MAE, RMSE, and pinball loss of --quantiles. Probabilities: log-loss, accuracy and AUC.
     Baselines: persistence (forecast = value now), the mean or the base rate, and [target] season.
     """
-    from streamrnn.pipeline import Pipeline
+    from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
     found = job.evaluate(by, since=since, until=until, quantiles=_quantiles(quantiles), file=output)
@@ -82,7 +82,7 @@ def _quantiles(text: str | None) -> list[float]:
 
 
 def _print(found: "Evaluation", by: str | None) -> None:
-    from streamrnn.outputs import not_compared
+    from streamrnn.jobs.outputs import not_compared
 
     names = found.table.column_names
     groups = names.index("output") if by else 0

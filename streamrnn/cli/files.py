@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrnn.display import location, uri_fault
+from streamrnn.base.display import location, uri_fault
 from streamrnn.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def init(
     ] = None,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does."""
-    from streamrnn.config import is_pipe, sample
+    from streamrnn.stream.config import is_pipe, sample
 
     if (data is None) != (model is None):
         raise typer.BadParameter("--from and --model go together: pass both, or neither")
@@ -40,7 +40,7 @@ def init(
     if data is None or model is None:
         text = sample()
     else:
-        from streamrnn.pipeline import draft_pipeline
+        from streamrnn.jobs.pipeline import draft_pipeline
 
         draft = draft_pipeline(data, model)
         text, todos = draft.text, draft.todos
@@ -69,6 +69,6 @@ def _exists(path: Path) -> ConfigError:
 
 def schema() -> None:
     """Print the JSON Schema of the pipeline file, for editors."""
-    from streamrnn.config import json_schema
+    from streamrnn.stream.config import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -12,7 +12,7 @@ from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, VALUE_NOT
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
-    from streamrnn.pipeline import FitSummary
+    from streamrnn.jobs.pipeline import FitSummary
 
 
 def fit(
@@ -47,7 +47,7 @@ def fit(
     """
     if extend and (full_refresh or limit is not None):
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
-    from streamrnn.pipeline import Pipeline
+    from streamrnn.jobs.pipeline import Pipeline
 
     several = [] if seeds is None else [f"train.seeds={seeds}"]
     job = Pipeline.from_toml(pipeline, [*(overrides or []), *several])

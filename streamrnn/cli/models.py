@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from streamrnn.base.plugin import load_plugin
 from streamrnn.cli.report import Verbose
-from streamrnn.plugin import load_plugin
 
 FILE = "A model file: .safetensors, .keras, .h5, .hdf5 or .onnx."
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
@@ -21,9 +21,9 @@ def summary(
     verbose: Verbose = False,
 ) -> None:
     """Print a model's layers, shapes and parameters."""
-    from streamrnn import load_model
-    from streamrnn.formats.guard import refuse_uri
-    from streamrnn.models import model_svg
+    from streamrnn.nn.formats import load_model
+    from streamrnn.nn.formats.guard import refuse_uri
+    from streamrnn.nn.models import model_svg
 
     loaded = load_model(model)
     if svg is not None:
@@ -75,9 +75,9 @@ def convert(
 
     In a graph of ONNX, each recurrent state is an input and an output; those are shown too.
     """
-    from streamrnn.formats.convert import convert as convert_file
-    from streamrnn.formats.convert import is_onnx
-    from streamrnn.models.rounding import RoundingError
+    from streamrnn.nn.formats.convert import convert as convert_file
+    from streamrnn.nn.formats.convert import is_onnx
+    from streamrnn.nn.models.rounding import RoundingError
 
     loaded, differences = convert_file(
         source,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamrnn.base.display import location, short_model
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
-from streamrnn.display import location, short_model
 from streamrnn.errors import PublishError
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
@@ -25,7 +25,7 @@ def verify(
 
     The checksums that it prints are equal if rows and states are, however a run was cut.
     """
-    from streamrnn import outputs
+    from streamrnn.jobs import outputs
 
     found = outputs.verify(out, rejects=rejects)
     if as_json:
@@ -62,7 +62,7 @@ def rewind(
     verbose: Verbose = False,
 ) -> None:
     """List the retained commits, or return to one: --to or --before drops all later rows."""
-    from streamrnn import outputs
+    from streamrnn.jobs import outputs
 
     if to is not None or before is not None:
         manifest = outputs.rewind(out, to, before=before, rejects=rejects)
@@ -126,7 +126,7 @@ def publish(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
     """Bring the tables of [publish] up to date. A run does so by itself."""
-    from streamrnn import outputs
+    from streamrnn.jobs import outputs
 
     done = outputs.publish(out, rejects=rejects)
     if as_json:
@@ -141,7 +141,7 @@ def compact(
     out: Output, rejects: Rejects = None, as_json: Json = False, verbose: Verbose = False
 ) -> None:
     """Merge small parts into larger ones. Rows, their order and the state do not change."""
-    from streamrnn import outputs
+    from streamrnn.jobs import outputs
 
     last = outputs.read_manifest(out)
     manifest = outputs.compact(out, rejects=rejects)

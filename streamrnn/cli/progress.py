@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamrnn.cli.report import LOGGER, count
 
 if TYPE_CHECKING:
-    from streamrnn.pipeline import Progress
+    from streamrnn.jobs.pipeline import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from streamrnn.display import without_credentials
+from streamrnn.base.display import without_credentials
 
 LOGGER = logging.getLogger("streamrnn")
 

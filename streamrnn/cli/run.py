@@ -15,7 +15,7 @@ from streamrnn.errors import PublishError, StreamRNNError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from streamrnn.pipeline import Pipeline, Summary, Workload
+    from streamrnn.jobs.pipeline import Pipeline, Summary, Workload
 
 INTERRUPTED = 130
 DROPPED = ("row", "dropped: earlier than the stream's last time")
@@ -135,8 +135,8 @@ def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | 
 
 def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
     """Load a pipeline file; if that fails, the metrics say so."""
-    from streamrnn.pipeline import Pipeline
-    from streamrnn.pipeline.run_metrics import record_failure
+    from streamrnn.jobs.pipeline import Pipeline
+    from streamrnn.jobs.pipeline.run_metrics import record_failure
 
     try:
         return Pipeline.from_toml(pipeline, overrides or [])
@@ -198,7 +198,7 @@ def _compiling(summary: "Summary") -> str:
 
 def _published(item: dict[str, Any]) -> str:
     """Return what was changed in a table."""
-    from streamrnn.outputs import Published
+    from streamrnn.jobs.outputs import Published
 
     return str(Published(**item))
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamrnn.base.display import location
 from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 from streamrnn.cli.values import rows, values
-from streamrnn.display import location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,7 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show the states of streams, in the order of their first rows."""
-    from streamrnn.outputs import read_states
+    from streamrnn.jobs.outputs import read_states
 
     states = read_states(out, keys or (), sort)
     first = states.slice(0, limit)
@@ -74,7 +74,7 @@ def export(
     verbose: Verbose = False,
 ) -> None:
     """Write the states of all streams to a file."""
-    from streamrnn.outputs import export_state
+    from streamrnn.jobs.outputs import export_state
 
     print(f"wrote {location(file)}: {count(export_state(out, file), 'stream')}")
 
@@ -86,7 +86,7 @@ def import_(
     verbose: Verbose = False,
 ) -> None:
     """Replace the states of an output by a state table, in one commit."""
-    from streamrnn.outputs import import_state
+    from streamrnn.jobs.outputs import import_state
 
     number = import_state(file, out)
     print(f"{location(out)} now has the state of {location(file)}: {count(number, 'stream')}")
@@ -106,7 +106,7 @@ def diff(
 
     Differences of times are in seconds.
     """
-    from streamrnn.outputs import diff_states
+    from streamrnn.jobs.outputs import diff_states
 
     found = diff_states(a, b)
     if as_json:
@@ -133,7 +133,7 @@ def diff(
 @app.command(epilog=example("state drop scores --key N162UW", "state"))
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Forget streams. Their next rows are scored like those of new streams."""
-    from streamrnn.outputs import drop_streams
+    from streamrnn.jobs.outputs import drop_streams
 
     print(f"{location(out)}: {count(drop_streams(out, keys), 'stream')} dropped")
 
@@ -141,7 +141,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
 @app.command(epilog=example("state reset scores --key N162UW", "state"))
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
     """Reset streams with their next row. They keep their last time: earlier rows are late."""
-    from streamrnn.outputs import reset_streams
+    from streamrnn.jobs.outputs import reset_streams
 
     print(f"{location(out)}: {count(reset_streams(out, keys), 'stream')} reset")
 
@@ -159,8 +159,8 @@ def compact(
     verbose: Verbose = False,
 ) -> None:
     """Forget streams without recent rows."""
-    from streamrnn.config import parse_duration
-    from streamrnn.outputs import drop_idle
+    from streamrnn.jobs.outputs import drop_idle
+    from streamrnn.stream.config import parse_duration
 
     try:
         silence = parse_duration(idle)
@@ -173,7 +173,7 @@ def compact(
 @app.command(epilog=example("state gc scores", "state"))
 def gc(out: Output, verbose: Verbose = False) -> None:
     """Remove files left behind by a killed run, as the next run would."""
-    from streamrnn.outputs import clear_leftovers
+    from streamrnn.jobs.outputs import clear_leftovers
 
     print(f"{location(out)}: {count(clear_leftovers(out), 'file')} removed")
 

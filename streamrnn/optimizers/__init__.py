@@ -1,5 +1,5 @@
 """Optimizers, by their names in Keras."""
 
+from streamrnn.nn.training.optimizers import *
+from streamrnn.nn.training.optimizers import __all__ as __all__
 from streamrnn.optimizers import schedules as schedules
-from streamrnn.training.optimizers import *
-from streamrnn.training.optimizers import __all__ as __all__

@@ -1,4 +1,4 @@
 """Schedules of the learning rate, by their names in Keras."""
 
-from streamrnn.training.schedules import *
-from streamrnn.training.schedules import __all__ as __all__
+from streamrnn.nn.training.schedules import *
+from streamrnn.nn.training.schedules import __all__ as __all__

@@ -19,13 +19,13 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn import __version__
-from streamrnn.engines.pieces import RowRange
-from streamrnn.engines.probe import FolderToken, Probe, probe, warm_up
-from streamrnn.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
-from streamrnn.engines.splitting import Chunk, split
 from streamrnn.errors import ConfigError, EngineError
-from streamrnn.scoring import BoundPipeline
-from streamrnn.sources import SourceFile, SourceOfFiles
+from streamrnn.jobs.engines.pieces import RowRange
+from streamrnn.jobs.engines.probe import FolderToken, Probe, probe, warm_up
+from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
+from streamrnn.jobs.engines.splitting import Chunk, split
+from streamrnn.stream.scoring import BoundPipeline
+from streamrnn.stream.sources import SourceFile, SourceOfFiles
 
 # How often Ray repeats a task whose worker or node dies. Errors of the data are results.
 _REPEATS = 8

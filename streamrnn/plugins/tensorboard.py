@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import ArgumentError, UnsupportedError
-from streamrnn.training.callbacks import Callback
+from streamrnn.nn.training.callbacks import Callback
 
 _Logs = dict[str, Any] | None
 

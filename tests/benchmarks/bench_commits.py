@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn import Pipeline, Sequential, layers
-from streamrnn.checkpoints import OutputFolder, Snapshot
+from streamrnn.stream.checkpoints import OutputFolder, Snapshot
 
 BATCH = 131_072
 NAMES = ["x0", "x1", "x2"]

@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 import timing
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import Facts, Shard, StateFile
-from streamrnn.engines import opening
-from streamrnn.engines.pieces import RowRange
-from streamrnn.engines.shard import Outcome, ShardTask
-from streamrnn.engines.splitting import Split
-from streamrnn.scoring import Summary
-from streamrnn.sinks import StagedPart
-from streamrnn.sources import Content, Reading
+from streamrnn.jobs.engines import opening
+from streamrnn.jobs.engines.pieces import RowRange
+from streamrnn.jobs.engines.shard import Outcome, ShardTask
+from streamrnn.jobs.engines.splitting import Split
+from streamrnn.stream.checkpoints import Facts, Shard, StateFile
+from streamrnn.stream.scoring import Summary
+from streamrnn.stream.sinks import StagedPart
+from streamrnn.stream.sources import Content, Reading
 
 EPOCH_ROWS, FILE_ROWS, WORKERS = 20_000_000, 1_000_000, 16
 CPU_A_ROW = 2.6e-6

@@ -20,7 +20,7 @@ import numpy as np
 import peers
 import timing
 
-from streamrnn.kernels import gru, lstm, one_thread, recurrent, set_threads
+from streamrnn.nn.kernels import gru, lstm, one_thread, recurrent, set_threads
 
 MODULES = {"lstm": lstm, "gru": gru}
 Point = tuple[int, int, int, int]  # lanes B, features F, units H, steps T

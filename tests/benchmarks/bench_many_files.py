@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import timing
 
 from streamrnn import Pipeline, Sequential, layers
-from streamrnn.checkpoints import OutputFolder, read_manifest
-from streamrnn.storage.local import Disk, LocalFiles
+from streamrnn.base.storage.local import Disk, LocalFiles
+from streamrnn.stream.checkpoints import OutputFolder, read_manifest
 
 ROOT = Path(__file__).parents[2]
 ROWS = 20

@@ -17,7 +17,7 @@ import numpy as np
 import operator_peers as peers
 import timing
 
-from streamrnn.kernels import (
+from streamrnn.nn.kernels import (
     conv1d,
     dense,
     embedding,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import timing
 
 from streamrnn import Sequential, layers
-from streamrnn.checkpoints import read_manifest
+from streamrnn.stream.checkpoints import read_manifest
 
 DAYS, STREAMS = 365, 1000
 FIRST_DAY = np.datetime64("2013-01-01", "us").astype(np.int64)

@@ -94,7 +94,7 @@ def kernels_alone(rows: int, streams: int, model: Path, precision: str) -> Calla
     """LSTM and Dense over the windows that the pipeline makes, from arrays already there."""
     from streamrnn import load_model
     from streamrnn.models import StepRunner
-    from streamrnn.operators import Workers
+    from streamrnn.stream.operators import Workers
 
     stream = StepRunner(load_model(model, precision=precision))
     windows: list[tuple[int, int]] = []

@@ -22,7 +22,7 @@ import peers
 from timing import add_markdown, machine, publish, table
 
 import streamrnn
-from streamrnn.kernels import conv1d, dense, gru, integers, lstm, recurrent
+from streamrnn.nn.kernels import conv1d, dense, gru, integers, lstm, recurrent
 
 GRID = [
     *((1, 16, 64, 128), (1, 64, 128, 128), (32, 16, 16, 128), (32, 16, 32, 128)),

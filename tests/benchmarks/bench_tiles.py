@@ -29,7 +29,7 @@ SECONDS = 0.3
 
 def cases() -> Iterator[tuple[str, np.ndarray, Callable[[], object]]]:
     """Name, outputs, and a call that computes them."""
-    from streamrnn.kernels import dense, gru, lstm, recurrent, simple_rnn
+    from streamrnn.nn.kernels import dense, gru, lstm, recurrent, simple_rnn
 
     rng = np.random.default_rng(0)
     modules = {"LSTM": (lstm, 4, 2), "GRU": (gru, 3, 1), "SimpleRNN": (simple_rnn, 1, 1)}
@@ -59,8 +59,8 @@ def _restart(run: Any, packed: Any, names: Any, x: Any, state: Any, y: Any) -> N
 
 def measure(rows: int) -> dict[str, tuple[float, str, bool]]:
     """Name of the point -> (µs, hash of the outputs, whether the kernels chose so many rows)."""
-    from streamrnn.kernels import set_threads
-    from streamrnn.simd import sweep
+    from streamrnn.nn.kernels import set_threads
+    from streamrnn.nn.simd import sweep
 
     set_threads(1)
     chosen: set[int] = set()

@@ -40,7 +40,7 @@ class Version(NamedTuple):
 
 def run_of(kind: str, masked: str, sizes: list[int]) -> tuple[Callable[[], None], np.ndarray]:
     """Return a call of the kernel, and the array that it writes."""
-    from streamrnn.kernels import gru, lstm, recurrent, set_threads
+    from streamrnn.nn.kernels import gru, lstm, recurrent, set_threads
 
     set_threads(1)
     lanes, features, units, steps = sizes

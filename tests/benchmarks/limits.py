@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.kernels import threads
-from streamrnn.kernels.packing import aligned
-from streamrnn.simd import jit
-from streamrnn.simd.vector import fma, load, splat, store
+from streamrnn.nn.kernels import threads
+from streamrnn.nn.kernels.packing import aligned
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.vector import fma, load, splat, store
 
 Limit = tuple[Callable[[], object], int]
 """A call, and how many multiply-adds it does or bytes it reads."""

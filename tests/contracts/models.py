@@ -9,7 +9,7 @@ from typing import Any
 import naive
 import naive_backward
 import numpy as np
-from layers.kinds import assert_same
+from nn.layers.kinds import assert_same
 
 import streamrnn
 from streamrnn import Model, layers

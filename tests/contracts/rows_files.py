@@ -12,8 +12,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from contracts.declared import HOLDS, Contract, Row
 
-from streamrnn.sources import SOURCE_FORMATS as FORMATS
-from streamrnn.sources import FileSource, StreamSource, list_files, suffixes_of
+from streamrnn.stream.sources import SOURCE_FORMATS as FORMATS
+from streamrnn.stream.sources import FileSource, StreamSource, list_files, suffixes_of
 
 GROUP = 50
 """Rows of a row group that `write` makes, where the format has groups."""

@@ -27,7 +27,7 @@ from contracts.rows_time import TIME
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers
 
-GRAPH = Path(__file__).parents[1] / "formats" / "files" / "tf2onnx.onnx"
+GRAPH = Path(__file__).parents[1] / "nn" / "formats" / "files" / "tf2onnx.onnx"
 
 
 def gru() -> layers.Layer:
@@ -144,7 +144,7 @@ def naive_model(w: Any, x: Any) -> Any:
     return every(naive.lstm(*w[2:]), values.joined(*halves))
 
 
-OF_ONNX = "A graph of ONNX has no rule in streamrnn/training/rules.py."
+OF_ONNX = "A graph of ONNX has no rule in streamrnn/nn/training/rules.py."
 RECORDED = "Its graph is judged by ONNX Runtime's recorded outputs: the row of the format .onnx."
 
 

@@ -16,7 +16,7 @@ from contracts.declared import HOLDS, Contract, Row
 from contracts.models import ROWS, STEPS
 
 from streamrnn import Input, Model, Sequential, initializers, layers
-from streamrnn.layers import draws
+from streamrnn.nn.layers import draws
 
 RNG = np.random.default_rng(7)
 GAPS = (RNG.random((2, ROWS, STEPS, 1)) < 0.7).astype(np.float32)

@@ -1,4 +1,4 @@
-"""One row of contracts for every format of model files, and for every file of tests/formats."""
+"""One row of contracts for every format of model files, and for every file of tests/nn/formats."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from contracts.models import ROWS, STEPS
 import streamrnn
 from streamrnn import Model
 
-FILES = Path(__file__).parents[1] / "formats" / "files"
+FILES = Path(__file__).parents[1] / "nn" / "formats" / "files"
 RECORDED = {
     name: array
     for file in ("outputs.npz", "keras_onnx.npz")
@@ -37,7 +37,7 @@ NEEDS = {".keras": "h5py", ".h5": "h5py", ".hdf5": "h5py", ".onnx": "onnx"}
 
 @dataclass(frozen=True)
 class FormatRow(Row):
-    """file: from tests/formats/files. layers: of a file that holds weights alone.
+    """file: from tests/nn/formats/files. layers: of a file that holds weights alone.
 
     recorded: the outputs are those of the framework that wrote the file (make_files.py). config,
     saved: the model comes back from its config and from a native file. cut: on a stream, outputs
@@ -91,7 +91,7 @@ def alone(file: str, test: str) -> FormatRow:
 
 FORMATS = {
     ".safetensors/native": FormatRow(
-        "../../../pipelines/weather/model.safetensors",
+        "../../../../pipelines/weather/model.safetensors",
         recorded="No other framework writes it: its model is judged layer by layer.",
     ),
     ".safetensors/torch": FormatRow("torch.safetensors", TORCH, cut=BACKWARDS),

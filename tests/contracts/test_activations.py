@@ -10,16 +10,16 @@ import pytest
 from contracts import models
 from contracts.declared import assert_declared, holding, reasoned
 from contracts.rows_activations import ACTIVATIONS
-from layers.kinds import assert_same
 from naive_backward import flat
+from nn.layers.kinds import assert_same
 from selection import first_quick
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
-from streamrnn.kernels import activation as kernel
-from streamrnn.kernels import dense
-from streamrnn.kernels.gradients import FROM_ROW, FROM_VALUE, has_derivative, times_derivative
 from streamrnn.layers import activations
+from streamrnn.nn.kernels import activation as kernel
+from streamrnn.nn.kernels import dense
+from streamrnn.nn.kernels.gradients import FROM_ROW, FROM_VALUE, has_derivative, times_derivative
 
 FILE = "tests/contracts/rows_activations.py"
 X = np.random.default_rng(5).normal(scale=3, size=(7, 21)).astype(np.float32)

@@ -18,12 +18,13 @@ from contracts.rows_files import (
     write_files,
 )
 
-from streamrnn import Pipeline, sources
-from streamrnn.config.load import Config
+from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.outputs import compact, diff_states, verify
-from streamrnn.sinks import PART_FORMATS as PARTS
-from streamrnn.sources import SOURCE_FORMATS as FILES
+from streamrnn.stream import sources
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.sinks import PART_FORMATS as PARTS
+from streamrnn.stream.sources import SOURCE_FORMATS as FILES
 
 FILE = "tests/contracts/rows_files.py"
 LOG = logs.random_log(300, nulls=0.1, jitter=3)
@@ -33,7 +34,7 @@ COLUMNS = ["id", "t", "a"]
 def source_classes() -> list[str]:
     """What gives record batches, wherever in the room of sources; not what only describes it."""
     found = set()
-    for module in pkgutil.walk_packages(sources.__path__, "streamrnn.sources."):
+    for module in pkgutil.walk_packages(sources.__path__, "streamrnn.stream.sources."):
         for name, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             gives = name.endswith("Source") and hasattr(cls, "batches")
             if gives and not getattr(cls, "_is_protocol", False):
@@ -64,7 +65,9 @@ def test_a_new_format_or_source_without_a_row_fails(monkeypatch: pytest.MonkeyPa
     class TabletSource(sources.FileSource):
         pass
 
-    monkeypatch.setattr("streamrnn.sources.reading.TabletSource", TabletSource, raising=False)
+    monkeypatch.setattr(
+        "streamrnn.stream.sources.reading.TabletSource", TabletSource, raising=False
+    )
     with pytest.raises(AssertionError, match=r"source without a row.*\['TabletSource'"):
         test_every_source_has_a_row()
 

@@ -13,14 +13,14 @@ from contracts import models
 from contracts.declared import HOLDS, assert_declared, holding, reasoned
 from contracts.rows_graphs import LAYERS
 from contracts.rows_layers import NO_WEIGHTS, READS, RECURRENT, LayerRow, alone, inputs_of
-from layers.kinds import assert_same
+from nn.layers.kinds import assert_same
 from selection import first_quick
 
 import streamrnn
 from streamrnn import Model, layers
 from streamrnn.errors import ModelMismatchError, StreamRNNError, UnsupportedError
-from streamrnn.layers import registry, serialization
 from streamrnn.models import StepRunner
+from streamrnn.nn.layers import registry, serialization
 
 FILE = "tests/contracts/rows_layers.py or rows_graphs.py"
 

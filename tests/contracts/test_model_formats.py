@@ -11,8 +11,8 @@ from contracts.rows_models import FILES, FORMATS
 import streamrnn
 from streamrnn import Model
 from streamrnn.errors import ModelMismatchError, UnsupportedError
-from streamrnn.formats import dispatch
 from streamrnn.models import StepRunner
+from streamrnn.nn.formats import dispatch
 
 FILE = "tests/contracts/rows_models.py"
 

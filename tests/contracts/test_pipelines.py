@@ -16,11 +16,11 @@ from contracts.declared import assert_declared
 from contracts.rows_pipelines import EMITS, KINDS
 
 from streamrnn import Pipeline
-from streamrnn.config.load import Config
-from streamrnn.config.schema import OutputSection, WindowSection
 from streamrnn.errors import StreamRNNError
-from streamrnn.operators import KINDS as OPERATORS
-from streamrnn.pipeline import read_states
+from streamrnn.jobs.pipeline import read_states
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.config.schema import OutputSection, WindowSection
+from streamrnn.stream.operators import KINDS as OPERATORS
 
 FILE = "tests/contracts/rows_pipelines.py"
 LOG = logs.random_log(400, streams=23, nulls=0.1, resets=0.03)

@@ -14,9 +14,9 @@ from selection import slow
 
 from streamrnn import Model
 from streamrnn.errors import UnsupportedError
-from streamrnn.kernels import integers
-from streamrnn.kernels.integers import PRECISIONS
-from streamrnn.layers.precision import packable_layers, precision_of, set_precision
+from streamrnn.nn.kernels import integers
+from streamrnn.nn.kernels.integers import PRECISIONS
+from streamrnn.nn.layers.precision import packable_layers, precision_of, set_precision
 
 pytestmark = slow
 TOLERANCES = {"int16": 2e-3, "int8": 0.2}

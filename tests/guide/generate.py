@@ -17,14 +17,14 @@ from pydantic_core import PydanticUndefined
 import streamrnn
 from streamrnn import activations, errors, losses, metrics, optimizers, regularizers
 from streamrnn.cli.app import app
-from streamrnn.config.keys import may_change
-from streamrnn.config.sample import toml
-from streamrnn.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
-from streamrnn.config.section import Section
-from streamrnn.config.training import ValidationSection
-from streamrnn.outputs.metrics_file import METRICS
-from streamrnn.scoring.summary import RowCounts, Summary
-from streamrnn.sources import angles
+from streamrnn.jobs.outputs.metrics_file import METRICS
+from streamrnn.stream.config.keys import may_change
+from streamrnn.stream.config.sample import toml
+from streamrnn.stream.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
+from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.training import ValidationSection
+from streamrnn.stream.scoring.summary import RowCounts, Summary
+from streamrnn.stream.sources import angles
 
 GUIDE = Path(streamrnn.__file__).parent / "guide"
 

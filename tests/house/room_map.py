@@ -3,14 +3,14 @@
     PYTHONPATH=tests python -m house.room_map
 
 An arrow leads from a room to one that it may import. It is left out where a longer way leads to
-the same room, so that the map can be read; the table has them all.
+the same room, or to one in `base`, so that the map can be read; the table has them all.
 """
 
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from house.test_architecture import MAY_IMPORT
+from house.test_architecture import MAY_IMPORT, RINGS
 
 PAGE = Path(__file__).parents[2] / "streamrnn" / "README.md"
 BEGIN, END = "<!-- rooms: tests/house/room_map.py -->\n", "<!-- end of rooms -->\n"
@@ -28,9 +28,11 @@ def room_map(may_import: Mapping[str, str]) -> str:
         f"    {room} --> {other}"
         for room in reversed(below)
         for other in below[room]
+        if other not in RINGS["base"].split()
         if not any(other in reached(between) for between in below[room])
     ]
-    return "\n".join(["```mermaid", "flowchart TD", *arrows, "```", ""])
+    rings = [f"    subgraph {r}; {'; '.join(rooms.split())}; end" for r, rooms in RINGS.items()]
+    return "\n".join(["```mermaid", "flowchart TD", *arrows, *rings, "```", ""])
 
 
 def with_map(page: str) -> str:

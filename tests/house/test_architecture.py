@@ -15,7 +15,16 @@ import streamrnn
 
 PACKAGE = Path(streamrnn.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-HOME = {name: home.split(".")[1] for name, home in streamrnn._HOME.items()}
+HOME = streamrnn._HOME
+
+# Rings of rooms, each above those before it. Outside: `errors`, which all import, and `cli`, which
+# nobody does; public files, which are lists of names; and `plugins`.
+RINGS = {
+    "base": "arrays display provider plugin storage",
+    "nn": "simd kernels layers models training formats",
+    "stream": "config sources states windows sinks operators checkpoints scoring",
+    "jobs": "fitting engines outputs pipeline",
+}
 
 # Room -> the rooms below it that it may import. `cli` parses, calls one public function, prints.
 # Above them all: `plugins`, which nobody imports, as `plugin` loads them by their entry points.
@@ -50,12 +59,10 @@ MAY_IMPORT = {
     "checkpoints scoring engines outputs plugin storage training",
     "cli": "display errors plugin config formats layers models outputs pipeline",
 }
-# Modules that Keras has at its top: they only repeat the names of a module in a room.
+# Modules that Keras has at its top.
 KERAS_NAMES = {"activations", "callbacks", "initializers", "losses", "metrics", "optimizers"}
 KERAS_NAMES |= {"ops", "regularizers"}
-# Public files that name what a plug-in has, for mypy and editors; it is loaded on first use.
-NAMES_OF_PLUGINS = {"callbacks", "spark"}
-OPS = PACKAGE / "layers" / "ops.py"
+OPS = PACKAGE / "nn" / "layers" / "ops.py"
 # Library -> the rooms that may import it.
 ONLY_IN = {
     "numba": "simd",
@@ -80,18 +87,23 @@ NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars
 NEVER |= {"marshal", "shelve"}
 # Files that annotate what they return with classes of a room above: of `fit`, of `report`.
 ANNOTATED = {
-    ("models/trainable.py", "training"),
-    ("pipeline/__init__.py", "plugins"),
-    ("pipeline/pipeline.py", "plugins"),
+    ("nn/models/trainable.py", "training"),
+    ("jobs/pipeline/__init__.py", "plugins"),
+    ("jobs/pipeline/pipeline.py", "plugins"),
 }
 # What imports by name, unseen by ruff and mypy; and the files that may: the package's door, the
 # loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
 BY_NAME = {"__import__", "importlib", "import_module", "pkgutil", "runpy"}
-IMPORT_BY_NAME = {"__init__.py", "plugin.py", "simd/__init__.py"}
+IMPORT_BY_NAME = {"__init__.py", "base/plugin.py", "nn/simd/__init__.py"}
 
 
 def _room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The room of a file; `public` for the lists of names, __init__ for the door of a ring."""
+    first, *rest = path.relative_to(PACKAGE).with_suffix("").parts
+    if first in RINGS:
+        return rest[0]
+    is_public = (not rest and first not in {"__init__", "errors"}) or first == "optimizers"
+    return "public" if is_public else first
 
 
 @functools.cache
@@ -165,8 +177,16 @@ def _imported(path: Path, *, annotations: bool = True) -> set[str]:
 
 
 def _rooms(imported: set[str]) -> set[str]:
-    names = {n.split(".")[1] for n in imported if n.startswith("streamrnn.")} - {"__version__"}
-    return {HOME.get(name, name) for name in names}
+    rooms = set()
+    for name in imported:
+        match name.split("."):
+            case ["streamrnn", ring, room, *_] if ring in RINGS:
+                rooms.add(room)
+            case ["streamrnn", "cli" | "errors" | "plugins" as room, *_]:
+                rooms.add(room)
+            case ["streamrnn", other, *_] if other != "__version__":
+                rooms.add("public")
+    return rooms
 
 
 def _refused_imports(path: Path, source: str | None = None) -> set[str]:
@@ -178,7 +198,7 @@ def _refused_imports(path: Path, source: str | None = None) -> set[str]:
     refused = libraries & NEVER
     refused |= {name for name in libraries & set(ONLY_IN) if room not in ONLY_IN[name].split()}
     refused |= set() if file in IMPORT_BY_NAME else libraries & BY_NAME
-    if room in {"__init__", "plugins"} | KERAS_NAMES | NAMES_OF_PLUGINS:
+    if room in {"__init__", "plugins", "public"}:
         return refused
     annotated = {above for annotating, above in ANNOTATED if file == annotating}
     annotated -= _rooms(_imports(source, annotations=False))
@@ -195,23 +215,28 @@ def test_imports_point_one_way() -> None:
     [
         (
             "from importlib import import_module\n"
-            "def later(): return import_module('streamrnn.pipeline').Pipeline",
+            "def later(): return import_module('streamrnn.jobs.pipeline').Pipeline",
             {"import_module", "importlib", "pipeline"},
         ),
         ("import importlib as i\ni.import_module('.pipeline', 'streamrnn')", {"importlib"}),
-        ("def later(): return __import__('streamrnn.pipeline.run')", {"__import__", "pipeline"}),
+        (
+            "def later(): return __import__('streamrnn.jobs.pipeline.run')",
+            {"__import__", "pipeline"},
+        ),
         ("import runpy", {"runpy"}),
-        ("_LATE = {'Pipeline': 'streamrnn.pipeline'}", {"pipeline"}),
-        ("AT = 'streamrnn.pipeline.pipeline:Pipeline'", {"pipeline"}),
-        ("def later(name): return f'streamrnn.pipeline.{name}'", {"pipeline"}),
-        ("def later():\n    from streamrnn import Pipeline", {"pipeline"}),
-        ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"pipeline"}),
-        ("def later():\n    import streamrnn.engines.local, torch", {"engines", "torch"}),
+        ("_LATE = {'Pipeline': 'streamrnn.pipeline'}", {"public"}),
+        ("AT = 'streamrnn.jobs.pipeline.pipeline:Pipeline'", {"pipeline"}),
+        ("def later(name): return f'streamrnn.jobs.pipeline.{name}'", {"pipeline"}),
+        ("def later():\n    from streamrnn import Pipeline", {"public"}),
+        ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"public"}),
+        ("def later():\n    import streamrnn.jobs.engines.local, torch", {"engines", "torch"}),
     ],
 )
 def test_an_import_is_seen_however_it_is_written(source: str, refused: set[str]) -> None:
-    assert _refused_imports(PACKAGE / "sources" / "words.py", source) >= refused
-    assert _refused_imports(PACKAGE / "sources" / "words.py", source) <= refused | BY_NAME
+    assert _refused_imports(PACKAGE / "stream" / "sources" / "words.py", source) >= refused
+    assert (
+        _refused_imports(PACKAGE / "stream" / "sources" / "words.py", source) <= refused | BY_NAME
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,25 +250,25 @@ def test_an_import_is_seen_however_it_is_written(source: str, refused: set[str])
         "KEY = b'streamrnn.pipeline'",
         "from importlib.resources import files",
         "from streamrnn import __version__",
-        "from streamrnn.storage import Files",
+        "from streamrnn.base.storage import Files",
     ],
 )
 def test_words_about_a_module_do_not_import_it(source: str) -> None:
-    assert _refused_imports(PACKAGE / "sources" / "words.py", source) == set()
+    assert _refused_imports(PACKAGE / "stream" / "sources" / "words.py", source) == set()
 
 
 def test_the_door_of_simd_imports_its_own_files_alone() -> None:
     calls = [
         ast.unparse(node.args[0])
-        for node in _nodes(PACKAGE / "simd" / "__init__.py")
+        for node in _nodes(PACKAGE / "nn" / "simd" / "__init__.py")
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
     ]
     assert calls == ["f'{__name__}.{name}'"]
 
 
 def test_an_annotation_of_a_room_above_is_one_for_type_checkers_alone() -> None:
-    path = PACKAGE / "models" / "trainable.py"
-    import_it = "from streamrnn.training.loss import Loss"
+    path = PACKAGE / "nn" / "models" / "trainable.py"
+    import_it = "from streamrnn.nn.training.loss import Loss"
     assert _refused_imports(path, f"if TYPE_CHECKING:\n    {import_it}") == set()
     assert _refused_imports(path, import_it) == {"training"}
     assert _refused_imports(path.with_name("model.py"), f"if TYPE_CHECKING:\n    {import_it}") == {
@@ -256,7 +281,7 @@ def test_nobody_imports_a_plugin() -> None:
     imported = {
         (path, name)
         for path in FILES
-        for name in _imported(path, annotations=_room(path) not in NAMES_OF_PLUGINS)
+        for name in _imported(path, annotations=_room(path) != "public")
         if name.startswith("streamrnn.plugins")
         if not (_module(path).split(".")[:3] == name.split(".")[:3] and _room(path) == "plugins")
     }
@@ -291,7 +316,10 @@ def _strings(path: Path) -> set[str]:
 
 def test_a_kind_of_window_is_named_where_it_is_defined() -> None:
     """Everyone else asks the kind: its name, whether it needs the end, whether its rows wait."""
-    kinds = {PACKAGE / "operators" / f"{name}.py" for name in ("carry", "independent", "whole")}
+    kinds = {
+        PACKAGE / "stream" / "operators" / f"{name}.py"
+        for name in ("carry", "independent", "whole")
+    }
     named = {
         (path, text)
         for path in FILES
@@ -391,8 +419,7 @@ def test_circles_of_files_are_small() -> None:
     door = "streamrnn"
     graph = {
         _module(path): {
-            f"{door}.{HOME[name]}" if (name := module.removeprefix(f"{door}.")) in HOME else module
-            for module in _imported(path)
+            HOME.get(module.removeprefix(f"{door}."), module) for module in _imported(path)
         }
         & MODULES - {door, _module(path)}
         for path in FILES
@@ -416,14 +443,32 @@ def test_a_circle_is_found() -> None:
 
 def test_every_room_stands_in_the_table() -> None:
     """A new room says what it may import; one that is gone leaves no line."""
-    no_rooms = {"__init__", "plugins"} | KERAS_NAMES | NAMES_OF_PLUGINS
-    assert {_room(path) for path in FILES} - no_rooms == set(MAY_IMPORT)
+    rooms = {_room(path) for path in FILES} - {"__init__", "plugins", "public"}
+    assert rooms == set(MAY_IMPORT)
+    assert rooms - {"cli", "errors"} == set(" ".join(RINGS.values()).split())
 
 
-def test_a_module_of_keras_repeats_names_only() -> None:
-    for path in (path for path in FILES if _room(path) in KERAS_NAMES - NAMES_OF_PLUGINS):
-        _, *statements = ast.parse(path.read_text()).body
-        assert all(isinstance(node, ast.ImportFrom) for node in statements), path
+def test_a_ring_imports_no_ring_above_it() -> None:
+    below = {"errors"}
+    for ring, rooms in RINGS.items():
+        below |= set(rooms.split())
+        for room in rooms.split():
+            assert set(MAY_IMPORT[room].split()) <= below, f"{room} in {ring}"
+
+
+def test_a_public_file_is_a_list_of_names() -> None:
+    """What a plug-in has, and what is loaded on first use, are names for mypy and editors."""
+    for path in (path for path in FILES if _room(path) == "public"):
+        for node in ast.parse(path.read_text()).body[1:]:
+            match node:
+                case ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                    pass
+                case ast.Assign(targets=[ast.Name(id="__all__")]):
+                    pass
+                case ast.FunctionDef(name="__getattr__"):
+                    pass
+                case _:
+                    pytest.fail(f"{path}: {ast.unparse(node)}")
 
 
 @pytest.mark.parametrize("name", sorted(KERAS_NAMES))
@@ -432,9 +477,9 @@ def test_a_module_of_keras_is_imported_in_each_way(name: str) -> None:
     of_layers = ("activations", "initializers", "ops", "regularizers")
     home = "layers" if name in of_layers else "training"
     script = (
-        f"import sys, streamrnn; assert 'streamrnn.training' not in sys.modules; "
+        f"import sys, streamrnn; assert 'streamrnn.nn.training' not in sys.modules; "
         f"import streamrnn.{name} as a; from streamrnn import {name} as b; "
-        f"from streamrnn.{home} import {name} as c; "
+        f"from streamrnn.nn.{home} import {name} as c; "
         f"assert a is b is streamrnn.{name} and set(a.__all__) >= set(c.__all__); "
         f"assert all(getattr(a, n) is getattr(c, n) for n in c.__all__)"
     )
@@ -466,8 +511,8 @@ HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors"
             "from streamrnn import Sequential, Model, Input, layers",
             ("pyarrow", "typer", "pydantic"),
         ),
-        ("import streamrnn.formats", ("pyarrow", "typer", "pydantic", "h5py", "onnx")),
-        ("import streamrnn.states, streamrnn.sources", ("numba", "typer", "pydantic")),
+        ("import streamrnn.nn.formats", ("pyarrow", "typer", "pydantic", "h5py", "onnx")),
+        ("import streamrnn.states, streamrnn.stream.sources", ("numba", "typer", "pydantic")),
         ("from streamrnn import Pipeline", ("typer", "rich", "h5py", "onnx")),
         ("import streamrnn; streamrnn.outputs.verify", ("typer", "rich", "h5py", "onnx")),
         ("import streamrnn.spark", ("pyspark", "typer", "rich", "h5py", "onnx")),
@@ -485,7 +530,7 @@ def test_what_an_import_does_not_load(code: str, absent: tuple[str, ...]) -> Non
 
 def test_nobody_but_the_state_table_reaches_into_it() -> None:
     """Its memory is its own: others read copies, and write by its methods."""
-    table = PACKAGE / "states" / "table.py"
+    table = PACKAGE / "stream" / "states" / "table.py"
     own = {
         node.attr
         for node in _nodes(table)
@@ -535,7 +580,7 @@ def test_a_public_name_means_one_thing() -> None:
             for name in _defined(node):
                 if not name.startswith("_"):
                     homes.setdefault(name, set()).add(_room(path))
-    activations = {name for name in homes if hasattr(streamrnn.layers.activations, name)}
+    activations = {name for name in homes if hasattr(streamrnn.nn.layers.activations, name)}
     assert {"tanh", "gelu", "linear"} <= activations
     shared = {name: rooms - {"cli"} for name, rooms in homes.items() if len(rooms - {"cli"}) > 1}
     twice = {name for name, rooms in shared.items() if rooms != {"layers", "simd"}}

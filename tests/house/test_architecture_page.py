@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from house.room_map import room_map, with_map
-from house.test_architecture import MAY_IMPORT, PACKAGE
+from house.test_architecture import MAY_IMPORT, PACKAGE, RINGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (PACKAGE / "README.md").read_text()
@@ -39,7 +39,8 @@ def test_the_page_lists_the_rooms_from_the_ground_up() -> None:
 
 @pytest.mark.parametrize(("room", "door"), ROOMS)
 def test_the_names_of_a_door_exist(room: str, door: str) -> None:
-    module = importlib.import_module(f"streamrnn.{room}")
+    ring = next((f"{ring}." for ring, rooms in RINGS.items() if room in rooms.split()), "")
+    module = importlib.import_module(f"streamrnn.{ring}{room}")
     names = re.findall(r"`(\w+)`", door)
     assert names
     assert [name for name in names if not hasattr(module, name)] == []

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import streamrnn
-from streamrnn.checkpoints.manifest import LAYOUT
-from streamrnn.formats import native
-from streamrnn.states.layout import FORMAT_VERSION
+from streamrnn.nn.formats import native
+from streamrnn.stream.checkpoints.manifest import LAYOUT
+from streamrnn.stream.states.layout import FORMAT_VERSION
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

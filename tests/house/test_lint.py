@@ -45,13 +45,13 @@ def test_each_banned_function_is_found_in_the_package() -> None:
     code = "\n".join(["import math", "import numpy as np", *(f"{name}(1.0)" for name in names)])
     wanted = list(range(3, 3 + len(names)))
     assert len(wanted) > 50
-    assert lines_with_findings(code, "streamrnn/layers/new.py") == wanted
-    assert lines_with_findings(code, "tests/layers/test_new.py") == []
+    assert lines_with_findings(code, "streamrnn/nn/layers/new.py") == wanted
+    assert lines_with_findings(code, "tests/nn/layers/test_new.py") == []
 
 
 def test_an_import_by_name_is_found_and_exact_functions_are_not() -> None:
     code = "from math import exp, floor\nimport math\nmath.sqrt(2)\nmath.isnan(2)\nimport cmath\n"
-    assert lines_with_findings(code, "streamrnn/sources/new.py") == [1, 5]
+    assert lines_with_findings(code, "streamrnn/stream/sources/new.py") == [1, 5]
 
 
 def test_every_function_of_math_is_banned_or_exact() -> None:

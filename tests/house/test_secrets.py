@@ -14,10 +14,10 @@ import typer
 from pyarrow import fs as arrow_fs
 
 from streamrnn import errors
+from streamrnn.base.storage import connecting
 from streamrnn.cli import app as cli_app
 from streamrnn.cli import main, report
 from streamrnn.errors import StreamRNNError, UnsupportedError
-from streamrnn.storage import connecting
 
 SECRET = re.compile("XKEYX|XSEC|RETX")
 # What ends the URI keeps a request for the bucket's region away.
@@ -171,9 +171,11 @@ def _spell(argument: str, spelling: str) -> str:
 
 def test_every_command_is_in_the_table() -> None:
     def names(command: Any, name: str = "") -> Iterator[str]:
-        for part, inner in getattr(command, "commands", {}).items():
-            yield from names(inner, f"{name} {part}")
-        if not hasattr(command, "commands"):
+        if hasattr(command, "commands"):
+            context = command.context_class(command)
+            for part in command.list_commands(context):
+                yield from names(command.get_command(context, part), f"{name} {part}")
+        else:
             yield name.strip()
 
     listed = {" ".join(place[: 2 if place[0] == "state" else 1]) for place in PLACES}

@@ -15,7 +15,7 @@ from typing import Any
 
 import logs
 import pytest
-from fitting import fits
+from jobs.fitting import fits
 from selection import slow
 
 from streamrnn import Pipeline
@@ -39,7 +39,7 @@ NOT_NEEDED = (
     "numba.np.arrayobj", "numba.cpython.unicode",  # to compile code with arrays and texts
     "pandas", "pyarrow.dataset", "pyarrow.flight",
     "h5py", "onnx", "ray", "pyspark", "deltalake", "pyiceberg", "vl_convert", "rich",
-    "streamrnn.training", "streamrnn.fitting", "streamrnn.plugins", "streamrnn.formats.keras",
+    "streamrnn.training", "streamrnn.fitting", "streamrnn.plugins", "streamrnn.nn.formats.keras",
 )  # fmt: skip
 MOST_OWN = 400
 """Modules of streamrnn, each of which takes 0.2 ms or more."""
@@ -71,7 +71,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_warm_run_imports_only_what_it_needs(warm: dict[str, Any]) -> None:
     modules = warm["modules"]
     assert [name for name in NOT_NEEDED if name in modules] == []
-    assert {"numba", "pyarrow.parquet", "streamrnn.simd.gru"} <= set(modules)
+    assert {"numba", "pyarrow.parquet", "streamrnn.nn.simd.gru"} <= set(modules)
     assert len([name for name in modules if name.startswith("streamrnn")]) <= MOST_OWN
 
 

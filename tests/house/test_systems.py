@@ -25,7 +25,9 @@ def run(code: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("what", ["from streamrnn import Pipeline", "import streamrnn.checkpoints"])
+@pytest.mark.parametrize(
+    "what", ["from streamrnn import Pipeline", "import streamrnn.stream.checkpoints"]
+)
 def test_a_system_without_the_lock_is_refused_at_import(what: str, tmp_path: Path) -> None:
     """Not at the first commit, when rows were scored already."""
     done = run(what, tmp_path)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import load_state, segments, versions
+from streamrnn.stream.checkpoints import load_state, segments, versions
 
 # Three files, with small ones before the second, of which a record batch holds several.
 FILES = {"0": 800, **{f"1-{i:02d}": 20 for i in range(30)}, "1": 200, "2": 800}

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from checkpoints.disks import StoppingDisk, TracingDisk
 from kill import case
+from stream.checkpoints.disks import StoppingDisk, TracingDisk
 
-from streamrnn.storage.local import LocalFiles
+from streamrnn.base.storage.local import LocalFiles
 
 
 def child(

@@ -10,7 +10,7 @@ from typing import Any
 
 import logs
 import pytest
-from fitting import fits
+from jobs.fitting import fits
 from kill import case
 from kill.test_kill import KILLS, Server
 from selection import first_quick

@@ -14,9 +14,9 @@ from kill import case
 from kill.test_kill import KILLS, Server
 from selection import slow
 
-from streamrnn.checkpoints import load_state
 from streamrnn.outputs import verify
-from streamrnn.sinks import partition_values
+from streamrnn.stream.checkpoints import load_state
+from streamrnn.stream.sinks import partition_values
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ def undisturbed(case: str, pipeline: dict[str, Any]) -> dict[str, str]:
 
 def hashes() -> dict[str, str]:
     """SHA-256 of the rows, the rejects and the states in the working directory."""
-    from streamrnn.checkpoints import load_state
+    from streamrnn.stream.checkpoints import load_state
 
     state = load_state("out")
     found = {"rows": digest(_rows("out")), "rejects": digest(_rows("out.rejects"))}
@@ -154,8 +154,8 @@ def digest(table: pa.Table) -> str:
 
 
 def main() -> None:
-    from streamrnn.checkpoints import versions
-    from streamrnn.checkpoints.manifest import LAYOUT
+    from streamrnn.stream.checkpoints import versions
+    from streamrnn.stream.checkpoints.manifest import LAYOUT
 
     small = versions.SMALL
     for case, pipeline in cases().items():

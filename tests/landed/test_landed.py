@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from landed import make
 
-from streamrnn.checkpoints import read_manifest
+from streamrnn.stream.checkpoints import read_manifest
 
 LAYOUTS = sorted(path.name for path in make.HERE.glob("layout-*"))
 CASES = make.cases()

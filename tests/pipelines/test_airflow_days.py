@@ -92,7 +92,7 @@ def test_days_are_scored_one_by_one_and_once(job: ModuleType, pipeline: Path) ->
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_killed_task_is_resumed_by_its_retry(job: ModuleType, pipeline: Path, when: str) -> None:
     job.score_day(str(pipeline), days.DAYS[0])
-    step = ("streamrnn.checkpoints:OutputFolder.commit", when, 3)
+    step = ("streamrnn.stream.checkpoints:OutputFolder.commit", when, 3)
     assert days.killed(step, job, pipeline, days.DAYS[1]) == -signal.SIGKILL
     with pytest.raises(CheckpointError, match="later rows have not been read yet"):
         job.score_day(str(pipeline), days.DAYS[2])

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.formats.convert import compare, convert
-from streamrnn.formats.dispatch import read
+from streamrnn.nn.formats.convert import compare, convert
+from streamrnn.nn.formats.dispatch import read
 
 ROOT = Path(__file__).parents[2]
 ORIGINS = {"keras": "h5py", "torch": "numpy", "onnx": "onnx"}

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from base.storage.s3_server import ENVIRONMENT, options
 from pyarrow import fs as arrow_fs
-from storage.s3_server import ENVIRONMENT, options
 
 from pipelines import days
 from streamrnn import Pipeline

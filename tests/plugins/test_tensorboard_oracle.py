@@ -11,10 +11,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 pytest.importorskip("keras", reason="needs the oracles extra")
 pytest.importorskip("tensorboard", reason="needs the oracles extra")
 
+from nn.training.test_callbacks_oracle import dense, fits
+from nn.training.test_keras_oracle import pair
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
-from training.test_callbacks_oracle import dense, fits
-from training.test_keras_oracle import pair
 
 import streamrnn
 

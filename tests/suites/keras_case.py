@@ -10,7 +10,7 @@ import numpy as np
 from keras.src.testing.test_case import TestCase
 
 import streamrnn
-from streamrnn.layers.structure import leaves, map_structure
+from streamrnn.nn.layers.structure import leaves, map_structure
 
 TOLERANCE = {"rtol": 1e-5, "atol": 2e-5}
 

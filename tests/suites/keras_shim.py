@@ -51,7 +51,7 @@ class Absent(ModuleType):
 
 class _SymbolClass(type):
     def __instancecheck__(cls, value: object) -> bool:
-        from streamrnn.layers.symbol import Symbol
+        from streamrnn.nn.layers.symbol import Symbol
 
         return isinstance(value, Symbol)
 
@@ -153,7 +153,7 @@ def _choosing(real: Any, own: Any) -> Any:
     """Return streamrnn's function for symbols, and Keras's for the arrays of the tests."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        from streamrnn.layers.symbol import symbols_in
+        from streamrnn.nn.layers.symbol import symbols_in
 
         return (own if real is None or symbols_in([args, kwargs]) else real)(*args, **kwargs)
 

@@ -1,15 +1,12 @@
 """The output folder that the examples of streamrnn.outputs work on: two commits, three streams.
 
 A plugin that `conftest.py` registers: a fixture of the tests does not reach the package. Alone,
-those examples run as `pytest tests/conftest.py streamrnn/outputs`.
+those examples run as `pytest tests/conftest.py streamrnn/outputs.py`.
 """
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-
-from streamrnn import Pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,8 +17,12 @@ def _example_output(
 ) -> None:
     """Run the weather pipeline twice, in a temporary folder, for doctests of that room only."""
     is_example = isinstance(request.node, pytest.DoctestItem)
-    if not (is_example and request.node.name.startswith("streamrnn.outputs")):
+    if not (is_example and ".outputs" in request.node.name):
         return
+    import pyarrow.parquet as pq
+
+    from streamrnn import Pipeline  # not there where `streamrnn.nn` is tested alone
+
     monkeypatch.chdir(tmp_path)
     log = pq.read_table(ROOT / "data/weather.parquet")
     (tmp_path / "in").mkdir()

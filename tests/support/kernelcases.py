@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 
-from streamrnn.kernels import (
+from streamrnn.nn.kernels import (
     activation,
     conv1d,
     dense,
@@ -21,8 +21,8 @@ from streamrnn.kernels import (
     team,
     threads,
 )
-from streamrnn.kernels.normalization import Norm
-from streamrnn.kernels.packed import Packed
+from streamrnn.nn.kernels.normalization import Norm
+from streamrnn.nn.kernels.packed import Packed
 
 
 class Kind(NamedTuple):

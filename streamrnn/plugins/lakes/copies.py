@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from streamrnn.checkpoints.reading import find_manifest
-from streamrnn.storage import Files
-from streamrnn.storage.opening import open_like
+from streamrnn.base.storage import Files
+from streamrnn.base.storage.opening import open_like
+from streamrnn.stream.checkpoints.reading import find_manifest
 
 
 def is_another_folder(uri: str, files: Files, output: str) -> bool:

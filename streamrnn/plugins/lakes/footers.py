@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from streamrnn.storage import Files
+from streamrnn.base.storage import Files
 
 _LONGEST = 64
 """Characters of text up to which it is worth a place in the log of a table."""

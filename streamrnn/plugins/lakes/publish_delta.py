@@ -9,15 +9,15 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest
-from streamrnn.display import location, safe_text, without_options
+from streamrnn.base.display import location, safe_text, without_options
+from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
-from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.jobs.outputs.publishing.partitions import columns_of, partitions_of
+from streamrnn.jobs.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
 from streamrnn.plugins.lakes.footers import delta_statistics, part_footer
 from streamrnn.plugins.lakes.types import delta_type, lake_schema
-from streamrnn.sinks import Part, number_of
-from streamrnn.storage import Files
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part, number_of
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"

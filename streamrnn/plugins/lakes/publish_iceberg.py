@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest
+from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.outputs.publishing.partitions import columns_of, partitions_of
-from streamrnn.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.jobs.outputs.publishing.partitions import columns_of, partitions_of
+from streamrnn.jobs.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
 from streamrnn.plugins.lakes.copies import is_another_folder
 from streamrnn.plugins.lakes.footers import part_footer
 from streamrnn.plugins.lakes.iceberg_columns import (
@@ -23,9 +23,9 @@ from streamrnn.plugins.lakes.iceberg_columns import (
 )
 from streamrnn.plugins.lakes.read_iceberg import catalog_text, open_catalog
 from streamrnn.plugins.lakes.types import iceberg_type, lake_schema
-from streamrnn.sinks import Part, number_of
-from streamrnn.sources import canonical_name
-from streamrnn.storage import Files
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part, number_of
+from streamrnn.stream.sources import canonical_name
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 # One small manifest a commit would make the plan of a query long.

@@ -15,13 +15,13 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamrnn.base.storage import Store
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.sources.files import SourceFile, canonical_name, read_errors, resolve
-from streamrnn.sources.formats.text import parse_texts
-from streamrnn.sources.order import Partitions
-from streamrnn.sources.patterns import AllFiles
-from streamrnn.sources.tables import DELTA_LOG, Commit, Table
-from streamrnn.storage import Store
+from streamrnn.stream.sources.files import SourceFile, canonical_name, read_errors, resolve
+from streamrnn.stream.sources.formats.text import parse_texts
+from streamrnn.stream.sources.order import Partitions
+from streamrnn.stream.sources.patterns import AllFiles
+from streamrnn.stream.sources.tables import DELTA_LOG, Commit, Table
 
 _KINDS = {
     "string": pa.string(),

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.display import location, safe_text
+from streamrnn.base.display import location, safe_text
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.sources.files import SourceFile, canonical_name, resolve
-from streamrnn.sources.order import Partitions
-from streamrnn.sources.tables import CATALOG, Commit, Table
+from streamrnn.stream.sources.files import SourceFile, canonical_name, resolve
+from streamrnn.stream.sources.order import Partitions
+from streamrnn.stream.sources.tables import CATALOG, Commit, Table
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
 # What the libraries of catalogs import -> the extra of pyiceberg that installs it.

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.kernels import activation, normalization
+from streamrnn.nn.kernels import activation, normalization
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     NodeInputs,

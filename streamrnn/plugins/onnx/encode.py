@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.guard import extra_needed
+from streamrnn.nn.formats.guard import extra_needed
 from streamrnn.plugins.onnx.graph import GraphDef, Value
 
 _IR_VERSION = 8

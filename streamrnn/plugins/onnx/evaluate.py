@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamrnn.arrays import Array, Ints
+from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.kernels.integers import Integers
+from streamrnn.nn.kernels.integers import Integers
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 from streamrnn.plugins.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
 from streamrnn.plugins.onnx.recurrent import (

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.writing import checked_target, write_atomically
-from streamrnn.kernels.integers import FLOAT32
-from streamrnn.layers.precision import precision_of
-from streamrnn.layers.structure import leaves
-from streamrnn.layers.symbol import Symbol
-from streamrnn.models import Model
-from streamrnn.models.graph import Graph
+from streamrnn.nn.formats.writing import checked_target, write_atomically
+from streamrnn.nn.kernels.integers import FLOAT32
+from streamrnn.nn.layers.precision import precision_of
+from streamrnn.nn.layers.structure import leaves
+from streamrnn.nn.layers.symbol import Symbol
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.graph import Graph
 from streamrnn.plugins.onnx.encode import encode
 from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
 from streamrnn.plugins.onnx.export_layers import exported

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from streamrnn.kernels.activation import Spec, split_spec
+from streamrnn.nn.kernels.activation import Spec, split_spec
 from streamrnn.plugins.onnx.export_call import LayerCall
 
 _OPERATORS = {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.plugins.onnx.graph import NamedArrays, NodeDef, Value
 

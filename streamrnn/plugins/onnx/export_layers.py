@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn import layers
 from streamrnn.errors import UnsupportedError
-from streamrnn.layers import Layer
+from streamrnn.nn import layers
+from streamrnn.nn.layers import Layer
 from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.export_recurrent import recurrent_node

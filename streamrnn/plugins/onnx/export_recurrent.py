@@ -5,9 +5,9 @@ The order of gates, and what recurrent reads back: `recurrent`.
 
 import numpy as np
 
-from streamrnn.arrays import Array
-from streamrnn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
-from streamrnn.layers.gated import GatedCell
+from streamrnn.base.arrays import Array
+from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
+from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.plugins.onnx.export_activations import node_activations
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.graph import Value

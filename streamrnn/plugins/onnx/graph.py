@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 
 NamedArrays = dict[str, Array]

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelMismatchError, StreamRNNError
 from streamrnn.plugins.onnx.evaluate import Evaluator
 from streamrnn.plugins.onnx.graph import Value

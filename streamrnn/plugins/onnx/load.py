@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streamrnn.errors import ConfigError, UnsupportedError
-from streamrnn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
-from streamrnn.kernels.packing import dequantized
-from streamrnn.layers import Input, PeepholeLSTMCell, serialization
-from streamrnn.layers.naming import snake_case
-from streamrnn.models import Sequential
+from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights, require_finite
+from streamrnn.nn.kernels.packing import dequantized
+from streamrnn.nn.layers import Input, PeepholeLSTMCell, serialization
+from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.models import Sequential
 from streamrnn.plugins.onnx.evaluate import fold, unused
 from streamrnn.plugins.onnx.graph import GraphDef, NodeDef
 from streamrnn.plugins.onnx.model import OnnxModel

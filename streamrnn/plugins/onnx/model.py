@@ -6,19 +6,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats, Ints
+from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
-from streamrnn.layers import Identity, Input, Layer
-from streamrnn.layers.casts import cast_floats, cast_ids
-from streamrnn.layers.context import CallContext
-from streamrnn.layers.initializers import Constant
-from streamrnn.layers.packable import Packable
-from streamrnn.layers.registry import builtin_layer
-from streamrnn.layers.structure import Shape
-from streamrnn.layers.symbol import symbols_in
-from streamrnn.models import Model
-from streamrnn.models.graph import Graph
-from streamrnn.models.model import LayerShapes
+from streamrnn.nn.layers import Identity, Input, Layer
+from streamrnn.nn.layers.casts import cast_floats, cast_ids
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.initializers import Constant
+from streamrnn.nn.layers.packable import Packable
+from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.symbol import symbols_in
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.graph import Graph
+from streamrnn.nn.models.model import LayerShapes
 from streamrnn.plugins.onnx import graph as graphs
 from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported

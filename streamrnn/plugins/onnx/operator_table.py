@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 

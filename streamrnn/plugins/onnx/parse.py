@@ -6,9 +6,9 @@ from types import ModuleType
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.formats.guard import extra_needed
+from streamrnn.nn.formats.guard import extra_needed
 from streamrnn.plugins.onnx import protos
 from streamrnn.plugins.onnx.graph import (
     DTYPES,

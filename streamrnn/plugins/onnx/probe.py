@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats
+from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import StreamRNNError
 from streamrnn.plugins.onnx.evaluate import first_states
 from streamrnn.plugins.onnx.graph import Value

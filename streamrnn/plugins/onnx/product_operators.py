@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError
-from streamrnn.kernels import dense
+from streamrnn.nn.kernels import dense
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import NodeInputs, operator, require_room
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import NodeInputs, check_of, operator

@@ -13,14 +13,14 @@ from types import MappingProxyType, ModuleType
 
 import numpy as np
 
-from streamrnn.arrays import Array, Floats, Ints
+from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
-from streamrnn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
-from streamrnn.kernels.activation import Spec
-from streamrnn.kernels.integers import Integers
-from streamrnn.kernels.packed import Packed
-from streamrnn.kernels.packing import WeightsLike
-from streamrnn.layers.rnn import reverse
+from streamrnn.nn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.integers import Integers
+from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.layers.rnn import reverse
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamrnn.arrays import Array
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (

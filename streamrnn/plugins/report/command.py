@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from streamrnn.base.display import location
 from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
-from streamrnn.display import location
 from streamrnn.errors import ConfigError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -49,8 +49,8 @@ def report(
 
     One HTML file that needs no network. --json prints the numbers under the pictures.
     """
-    from streamrnn.config import is_pipe
-    from streamrnn.pipeline import Pipeline, report_output
+    from streamrnn.jobs.pipeline import Pipeline, report_output
+    from streamrnn.stream.config import is_pipe
 
     piped = output is not None and is_pipe(output)
     if piped and as_json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamrnn.display import count
-from streamrnn.pipeline.statistics import scaling_of
+from streamrnn.base.display import count
+from streamrnn.jobs.pipeline.statistics import scaling_of
 from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
 from streamrnn.plugins.report.pictures.picture import Drawn, Panel, Picture
 from streamrnn.plugins.report.subject import Subject
@@ -16,7 +16,7 @@ from streamrnn.plugins.report.words import (
     short,
     span,
 )
-from streamrnn.scoring import LoadedPipeline
+from streamrnn.stream.scoring import LoadedPipeline
 
 MOST_FEATURES = 12
 _SHARES = (0.1, 0.5, 0.9)

@@ -8,12 +8,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import Manifest, load_state, read_manifest
-from streamrnn.config import value_of
-from streamrnn.config.durations import format_duration
-from streamrnn.display import location, short_model
+from streamrnn.base.display import location, short_model
 from streamrnn.errors import StreamRNNError
-from streamrnn.pipeline.evaluating import comparison, scored_source
+from streamrnn.jobs.pipeline.evaluating import comparison, scored_source
 from streamrnn.plugins.report.curves import learning_curves
 from streamrnn.plugins.report.errors import TITLES, error_pictures
 from streamrnn.plugins.report.features import feature_columns, features_over_time
@@ -28,7 +25,10 @@ from streamrnn.plugins.report.quality import rows_by_commit, rows_over_time, sou
 from streamrnn.plugins.report.state import norms
 from streamrnn.plugins.report.streams import silence, steps, streams_over_time
 from streamrnn.plugins.report.subject import Subject
-from streamrnn.scoring import LoadedPipeline
+from streamrnn.stream.checkpoints import Manifest, load_state, read_manifest
+from streamrnn.stream.config import value_of
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.scoring import LoadedPipeline
 
 _HOW = "Pass the pipeline file in place of the output: streamrnn report pipeline.toml"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.arrays import Array, Ints
-from streamrnn.display import count
+from streamrnn.base.arrays import Array, Ints
+from streamrnn.base.display import count
 from streamrnn.plugins.report.numbers.scan import StreamMeans, stream_means
 from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture, VerticalRule
 from streamrnn.plugins.report.subject import Subject

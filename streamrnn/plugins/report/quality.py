@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from streamrnn.display import count
+from streamrnn.base.display import count
 from streamrnn.plugins.report.numbers.rejected import rejected_by_time
 from streamrnn.plugins.report.numbers.source_values import SourceValues
 from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture

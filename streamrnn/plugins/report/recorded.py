@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamrnn.checkpoints import read_manifest
-from streamrnn.config import Config, value_of
 from streamrnn.errors import ConfigError, StreamRNNError
-from streamrnn.scoring import LoadedPipeline
+from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.config import Config, value_of
+from streamrnn.stream.scoring import LoadedPipeline
 
 _INSTEAD = "Report on the pipeline file instead: streamrnn report pipeline.toml"
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from streamrnn.errors import ConfigError, StreamRNNError
-from streamrnn.pipeline import Pipeline
+from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.report.making import ReportRequest, make_report
 from streamrnn.plugins.report.pictures.picture import ReportPage
 from streamrnn.plugins.report.recorded import recorded_config, recorded_pipeline
 from streamrnn.plugins.report.writing import refuse_page, write_page
-from streamrnn.scoring import LoadedPipeline
+from streamrnn.stream.scoring import LoadedPipeline
 
 
 def report_pipeline(

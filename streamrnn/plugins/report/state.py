@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import load_state
-from streamrnn.display import count
+from streamrnn.base.display import count
 from streamrnn.errors import CheckpointError
 from streamrnn.plugins.report.numbers.histogram import even_histogram
 from streamrnn.plugins.report.numbers.state_norms import (
@@ -21,6 +20,7 @@ from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Pic
 from streamrnn.plugins.report.streams import histogram_rows
 from streamrnn.plugins.report.subject import Subject
 from streamrnn.plugins.report.words import Row, rows_of_columns, short
+from streamrnn.stream.checkpoints import load_state
 
 _TITLE = "Norm of the state h"
 _SHARE_TITLE = f"Saturated units of the state h (beyond {SATURATED})"

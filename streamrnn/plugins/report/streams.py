@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.display import count
+from streamrnn.base.display import count
 from streamrnn.plugins.report.numbers.histogram import log_histogram
 from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.subject import Subject

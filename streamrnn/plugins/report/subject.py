@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamrnn.arrays import Ints
-from streamrnn.checkpoints import Manifest
-from streamrnn.outputs.selecting import rows_of
+from streamrnn.base.arrays import Ints
+from streamrnn.jobs.outputs.selecting import rows_of
 from streamrnn.plugins.report.numbers.columns import OutputColumns
 from streamrnn.plugins.report.numbers.scan import Extent, Scanned
 from streamrnn.plugins.report.numbers.timeline import Timeline
+from streamrnn.stream.checkpoints import Manifest
 
 MOST_STREAMS = 12
 """Streams that are drawn one by one: those with the most rows."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.checkpoints import refuse_inside_output
-from streamrnn.config import Config, is_pipe, value_of
-from streamrnn.display import location
+from streamrnn.base.display import location
+from streamrnn.base.storage import open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.plugins.report.pictures.picture import LONGEST_HEAD, ReportPage, is_report
-from streamrnn.sources import canonical_name
-from streamrnn.storage import open_store, replace_file
+from streamrnn.stream.checkpoints import refuse_inside_output
+from streamrnn.stream.config import Config, is_pipe, value_of
+from streamrnn.stream.sources import canonical_name
 
 
 def refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Bools, Ints
+from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.plugins.spark.deferred import pyspark
 from streamrnn.plugins.spark.types import arrow_type
-from streamrnn.sources import Origin, shown
+from streamrnn.stream.sources import Origin, shown
 
 _ADVICE = (
     'For files, name the order of a local run: order=["_metadata.file_path", '

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from streamrnn.errors import LateRowError
 from streamrnn.plugins.spark.ordering import Order, Places, repeated, tie_error
-from streamrnn.scoring import BoundPipeline, Scorer, starting_table
-from streamrnn.sources import Rows, select
-from streamrnn.states import StateTable, flat_schema, from_flat, to_flat
+from streamrnn.stream.scoring import BoundPipeline, Scorer, starting_table
+from streamrnn.stream.sources import Rows, select
+from streamrnn.stream.states import StateTable, flat_schema, from_flat, to_flat
 
 KIND, DATA = "streamrnn_kind", "streamrnn_data"
 SCORED_ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"

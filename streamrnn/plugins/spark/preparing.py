@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError
-from streamrnn.pipeline import Pipeline
+from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.spark.partition import DATA, KIND
 from streamrnn.plugins.spark.types import arrow_schema, in_zone
-from streamrnn.scoring import BoundPipeline, LoadedPipeline, starting_table
-from streamrnn.sources import new_names
-from streamrnn.states import read_state_file
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, starting_table
+from streamrnn.stream.sources import new_names
+from streamrnn.stream.states import read_state_file
 
 FRAME = "the DataFrame"
 

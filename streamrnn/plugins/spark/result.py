@@ -13,7 +13,7 @@ from streamrnn.plugins.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, 
 from streamrnn.plugins.spark.shipping import unpacking
 from streamrnn.plugins.spark.state_frames import state_struct
 from streamrnn.plugins.spark.types import spark_schema
-from streamrnn.scoring import Summary
+from streamrnn.stream.scoring import Summary
 
 
 class ScoredFrames:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.pipeline import Pipeline
+from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.spark.ordering import Order
 from streamrnn.plugins.spark.preparing import (
     bound_to,
@@ -23,8 +23,8 @@ from streamrnn.plugins.spark.shipping import scoring
 from streamrnn.plugins.spark.state_frames import LABEL, state_from_arrow, table_schema
 from streamrnn.plugins.spark.types import spark_schema
 from streamrnn.plugins.spark.union import Union
-from streamrnn.scoring import BoundPipeline, starting_table
-from streamrnn.states import StateTable, as_table, meta
+from streamrnn.stream.scoring import BoundPipeline, starting_table
+from streamrnn.stream.states import StateTable, as_table, meta
 
 
 def score(

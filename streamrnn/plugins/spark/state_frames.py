@@ -16,7 +16,7 @@ from streamrnn.plugins.spark.deferred import pyspark
 from streamrnn.plugins.spark.failures import worker_errors
 from streamrnn.plugins.spark.ordering import quoted
 from streamrnn.plugins.spark.types import spark_schema
-from streamrnn.states import flat_schema, from_flat, to_flat
+from streamrnn.stream.states import flat_schema, from_flat, to_flat
 
 _KEPT = "streamrnn.schema"
 _COLUMN = "steps"

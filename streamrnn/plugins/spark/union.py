@@ -9,8 +9,8 @@ import pyarrow as pa
 from streamrnn.plugins.spark.deferred import pyspark
 from streamrnn.plugins.spark.ordering import Order, column, quoted
 from streamrnn.plugins.spark.partition import Task
-from streamrnn.scoring import BoundPipeline
-from streamrnn.states import flat_schema
+from streamrnn.stream.scoring import BoundPipeline
+from streamrnn.stream.states import flat_schema
 
 
 class Union:

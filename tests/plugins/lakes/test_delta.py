@@ -13,11 +13,11 @@ import pytest
 from plugins.lakes.deltalog import DeltaLog
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import read_manifest
 from streamrnn.errors import CheckpointError, DataError, MissingFileError
 from streamrnn.outputs import diff_states
 from streamrnn.pipeline import Progress, draft_pipeline
-from streamrnn.sources import Table
+from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.sources import Table
 
 LOG = logs.random_log(300, nulls=0.1)
 PIECES = [LOG.slice(first, 60) for first in range(0, 300, 60)]

@@ -10,7 +10,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, DataError
-from streamrnn.sources import FileSource, open_table
+from streamrnn.stream.sources import FileSource, open_table
 
 deltalake: Any = pytest.importorskip("deltalake", reason="needs the oracles extra")
 

@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import Manifest
-from streamrnn.checkpoints.manifest import NamedOutput
+from streamrnn.base.storage import open_files
 from streamrnn.errors import ConfigError
-from streamrnn.outputs import Publisher
-from streamrnn.outputs.publishing import publisher
-from streamrnn.outputs.publishing.reconcile import changes
-from streamrnn.outputs.publishing.table import TableContents, TableFile
+from streamrnn.jobs.outputs import Publisher
+from streamrnn.jobs.outputs.publishing import publisher
+from streamrnn.jobs.outputs.publishing.reconcile import changes
+from streamrnn.jobs.outputs.publishing.table import TableContents, TableFile
 from streamrnn.plugins.lakes import publish_delta
 from streamrnn.plugins.lakes.footers import delta_statistics
 from streamrnn.plugins.lakes.types import delta_type, iceberg_type, lake_schema
-from streamrnn.sinks import Part
-from streamrnn.storage import open_files
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.checkpoints.manifest import NamedOutput
+from streamrnn.stream.sinks import Part
 
 
 def part(number: int, commit: int, rows: int = 5, width: int = 5) -> Part:

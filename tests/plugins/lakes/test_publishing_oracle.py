@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
-from engines.in_process import TasksHere
+from jobs.engines.in_process import TasksHere
 
 from streamrnn import outputs
-from streamrnn.checkpoints import OutputFolder
-from streamrnn.engines import opening
 from streamrnn.errors import CheckpointError, ConfigError, PublishError
+from streamrnn.jobs.engines import opening
 from streamrnn.pipeline import Summary
 from streamrnn.plugins.lakes.publish_delta import DeltaLog
-from streamrnn.sinks import part
+from streamrnn.stream.checkpoints import OutputFolder
+from streamrnn.stream.sinks import part
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")

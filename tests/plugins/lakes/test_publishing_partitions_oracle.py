@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from streamrnn import outputs
-from streamrnn.checkpoints import partitioning_of, read_manifest
 from streamrnn.errors import ConfigError
+from streamrnn.stream.checkpoints import partitioning_of, read_manifest
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")

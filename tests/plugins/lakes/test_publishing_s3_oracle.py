@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from base.storage.s3_server import ENVIRONMENT, options
 from pyarrow import fs as arrow_fs
-from storage.s3_server import ENVIRONMENT, options
 
 from streamrnn import outputs
 from streamrnn.errors import PublishError

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="needs the onnx extra")
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
 from streamrnn.models import Model, Sequential  # noqa: E402
-from streamrnn.models.mixture import mixture_of  # noqa: E402
+from streamrnn.nn.models.mixture import mixture_of  # noqa: E402
 from streamrnn.plugins.onnx import export_activations  # noqa: E402
 from streamrnn.plugins.onnx.export import save_onnx, state_names  # noqa: E402
 

@@ -11,7 +11,7 @@ import streamrnn
 from streamrnn.errors import ModelMismatchError
 from streamrnn.models import SequenceRunner, StepRunner
 
-FILES = Path(__file__).parents[2] / "formats" / "files"
+FILES = Path(__file__).parents[2] / "nn" / "formats" / "files"
 RECORDED = np.load(FILES / "keras_onnx.npz")
 
 

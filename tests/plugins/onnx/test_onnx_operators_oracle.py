@@ -16,7 +16,7 @@ from plugins.onnx.test_onnx_operators import OTHERWISE_TESTED  # noqa: E402
 import streamrnn  # noqa: E402
 from streamrnn import layers  # noqa: E402
 from streamrnn.models import Sequential, StepRunner  # noqa: E402
-from streamrnn.models.mixture import mixture_of  # noqa: E402
+from streamrnn.nn.models.mixture import mixture_of  # noqa: E402
 from streamrnn.plugins.onnx.export import save_onnx  # noqa: E402
 
 FLOAT = TensorProto.FLOAT

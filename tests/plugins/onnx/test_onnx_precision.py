@@ -11,15 +11,15 @@ import pytest
 pytest.importorskip("onnx", reason="needs the onnx extra")
 
 from contracts import models
-from kernels.test_integers import of_list
+from nn.kernels.test_integers import of_list
 from onnx import TensorProto, helper
 from plugins.onnx import onnx_graphs
 from selection import first_quick
 
 from streamrnn import Pipeline, load_model
 from streamrnn.errors import UnsupportedError
-from streamrnn.formats.convert import convert
-from streamrnn.layers.precision import packed_weights
+from streamrnn.nn.formats.convert import convert
+from streamrnn.nn.layers.precision import packed_weights
 
 PRECISIONS = ["int16", "int8"]
 

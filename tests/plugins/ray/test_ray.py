@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines.same import assert_same, rows
+from jobs.engines.same import assert_same, rows
 from kill import case
 from plugins.ray import cluster
 
 import streamrnn
 from streamrnn import Pipeline
-from streamrnn.engines.probe import FolderToken
 from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.jobs.engines.probe import FolderToken
 from streamrnn.outputs import compact, export_state, rewind, verify
 from streamrnn.pipeline import Summary
 
@@ -202,7 +202,7 @@ def test_follow_makes_commits_of_each_poll(place: Path, tmp_path: Path) -> None:
             return self.is_set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamrnn.pipeline.destination._SMALL_PARTS", 4)
+        patch.setattr("streamrnn.jobs.pipeline.destination._SMALL_PARTS", 4)
         summary = run(
             config(place, out, source, engine=on_ray(3, 300)), follow=True, poll=0.0, stop=Looks()
         )
@@ -397,7 +397,7 @@ def test_a_node_that_sees_another_folder_or_lacks_the_package(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            "streamrnn.engines.opening.FolderToken", lambda name, _: FolderToken(name, "?")
+            "streamrnn.jobs.engines.opening.FolderToken", lambda name, _: FolderToken(name, "?")
         )
         assert refusal().startswith(f"{node}its {out} is not that of the driver: Use a folder")
     (tmp_path / "only_here.py").write_text("def probe(*_):\n    pass\n")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from engines.same import assert_same
+from jobs.engines.same import assert_same
 from kill import case
 from plugins.ray import cluster
 

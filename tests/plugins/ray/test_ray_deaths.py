@@ -19,7 +19,7 @@ from typing import Any
 
 import logs
 import pytest
-from engines.same import assert_same
+from jobs.engines.same import assert_same
 from kill import case
 from plugins.ray import cluster
 
@@ -87,9 +87,9 @@ def test_workers_killed_at_random_moments(place: Path, tmp_path: Path) -> None:
 
 DRIVER = """
 import json, os, signal, sys
-from checkpoints.disks import StoppingDisk
+from stream.checkpoints.disks import StoppingDisk
 from streamrnn import Pipeline
-from streamrnn.storage.local import LocalFiles
+from streamrnn.base.storage.local import LocalFiles
 
 data, point, number = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 met = 0

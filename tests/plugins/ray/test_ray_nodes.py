@@ -9,7 +9,7 @@ from typing import Any
 
 import logs
 import pytest
-from engines.same import assert_same
+from jobs.engines.same import assert_same
 from kill import case
 from plugins.ray import cluster
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from base.storage.s3_server import ENVIRONMENT, options
 from kill import case
 from plugins.ray import cluster
 from pyarrow import fs
-from storage.s3_server import ENVIRONMENT, options
 
 from streamrnn import Pipeline
-from streamrnn.checkpoints import load_state
 from streamrnn.outputs import verify
+from streamrnn.stream.checkpoints import load_state
 
 server = pytest.importorskip("moto.server", reason="needs the engines extra")
 pytest.importorskip("ray", reason="needs the engines extra")

@@ -14,7 +14,7 @@ from typing import Any
 
 from plugins.ray import cluster
 
-from streamrnn.engines.shard import ShardTask, score_shard
+from streamrnn.jobs.engines.shard import ShardTask, score_shard
 
 
 def left_behind(context: Any, task: ShardTask, before: Any, state: Any, *chunks: Any) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jobs.pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 from naive_scores import distances, probabilities
-from pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError

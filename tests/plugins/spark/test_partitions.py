@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("pyspark", reason="needs the engines extra")
-from outputs.test_partitions_oracle import ROWS, by_hour, write
+from jobs.outputs.test_partitions_oracle import ROWS, by_hour, write
 
 
 def test_all_rows_and_columns_are_read(spark: Any, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Floats, Ints
-from streamrnn.checkpoints import Manifest
-from streamrnn.checkpoints.manifest import decode_schema
-from streamrnn.config import value_of
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.errors import ConfigError
 from streamrnn.plugins.report.numbers.timeline import positions
-from streamrnn.sources import parse_time
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.checkpoints.manifest import decode_schema
+from streamrnn.stream.config import value_of
+from streamrnn.stream.sources import parse_time
 
 MOST_OUTPUTS = 4
 """Outputs that are drawn; of more, the first ones."""

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Array, Doubles, Ints
-from streamrnn.outputs.compared import (
+from streamrnn.base.arrays import Array, Doubles, Ints
+from streamrnn.jobs.outputs.compared import (
     ComparedCounts,
     EvaluationPlan,
     LabelledStreams,
     compared_rows,
 )
-from streamrnn.outputs.evaluation import MeasuredOutput, measures_of
-from streamrnn.outputs.matching import LabelledRows, ScoreRows
-from streamrnn.outputs.measures import Classes, Number, Pairs
+from streamrnn.jobs.outputs.evaluation import MeasuredOutput, measures_of
+from streamrnn.jobs.outputs.matching import LabelledRows, ScoreRows
+from streamrnn.jobs.outputs.measures import Classes, Number, Pairs
 from streamrnn.plugins.report.numbers.scan import StreamMeans
 from streamrnn.plugins.report.numbers.timeline import Timeline, positions
 

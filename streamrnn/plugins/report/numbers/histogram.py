@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Doubles, Ints
+from streamrnn.base.arrays import Doubles, Ints
 
 
 def log_histogram(value_N: Ints) -> pa.Table:

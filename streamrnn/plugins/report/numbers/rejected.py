@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamrnn.arrays import Ints
-from streamrnn.checkpoints import Manifest
-from streamrnn.outputs.reading import part_batches
+from streamrnn.base.arrays import Ints
+from streamrnn.jobs.outputs.reading import part_batches
 from streamrnn.plugins.report.numbers.columns import OutputColumns
 from streamrnn.plugins.report.numbers.timeline import Timeline
+from streamrnn.stream.checkpoints import Manifest
 
 
 def rejected_by_time(

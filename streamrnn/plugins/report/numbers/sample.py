@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamrnn.arrays import Doubles, Floats, Ints
+from streamrnn.base.arrays import Doubles, Floats, Ints
 
 MOST = 2000
 _GOLDEN = 0.6180339887498949

@@ -11,14 +11,14 @@ from io import StringIO
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Bools, Floats, Ints
-from streamrnn.checkpoints import Manifest
-from streamrnn.outputs.reading import part_batches
+from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.jobs.outputs.reading import part_batches
 from streamrnn.plugins.report.numbers.columns import OutputColumns, floats_of
 from streamrnn.plugins.report.numbers.sample import BucketSample
 from streamrnn.plugins.report.numbers.timeline import Timeline
-from streamrnn.sinks import Part
-from streamrnn.states import KeyIndex
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part
+from streamrnn.stream.states import KeyIndex
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Floats, Ints
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.plugins.report.numbers.columns import floats_of
 from streamrnn.plugins.report.numbers.sample import BucketSample
 from streamrnn.plugins.report.numbers.timeline import Timeline, positions

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.arrays import Doubles
+from streamrnn.base.arrays import Doubles
 from streamrnn.plugins.report.numbers.sample import BucketSample
 
 SATURATED = 0.99

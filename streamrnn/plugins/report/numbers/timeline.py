@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.arrays import Ints
-from streamrnn.sources import ticks
+from streamrnn.base.arrays import Ints
+from streamrnn.stream.sources import ticks
 
 MOST_BUCKETS = 400
 _DAY = 86400

@@ -1,0 +1,58 @@
+"""What plug-ins add, by kind and name: entry points of the group `streamrnn.plugins`.
+
+A plug-in adds a `callback`, a `command`, an `engine` and so on; the name of its entry point is that
+kind, a dot, and what it is asked for: `engine.ray`. Nobody imports a plug-in: it is loaded here,
+when what it adds is first used.
+"""
+
+import sys
+from functools import cache
+from glob import escape, iglob
+from importlib import import_module
+from os.path import join
+from typing import Any
+
+from streamrnn.errors import UnsupportedError
+
+__all__ = ["load_plugin", "plugin_names"]
+
+_GROUP = f"{__package__.partition('.')[0]}.plugins"
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Return the names of all that plug-ins add of a kind, sorted. Imports none of them."""
+    return sorted(name.removeprefix(f"{kind}.") for name in _objects() if name.startswith(kind))
+
+
+def load_plugin(kind: str, name: str) -> Any:
+    """Return what a plug-in adds. Raises UnsupportedError if it is not installed."""
+    why = f"no entry point {kind}.{name} of {_GROUP}"
+    if target := _objects().get(f"{kind}.{name}"):
+        module, _, attribute = target.partition(":")
+        try:
+            loaded = import_module(module)
+        except ImportError as error:
+            why = str(error)
+        else:
+            return getattr(loaded, attribute) if attribute else loaded
+    raise UnsupportedError(
+        f"{kind} {name!r}: its plug-in is not installed ({why}). "
+        "Install all of streamrnn: pip install --force-reinstall streamrnn"
+    )
+
+
+@cache
+def _objects() -> dict[str, str]:
+    """Return module:object of each entry point of the group, by name.
+
+    importlib.metadata reads the same files, but its import is a tenth of `streamrnn --help`.
+    """
+    objects: dict[str, str] = {}
+    for folder in sys.path:
+        for path in iglob(join(escape(folder), "*.dist-info", "entry_points.txt")):
+            with open(path, encoding="utf-8") as file:
+                _, _, group = file.read().partition(f"[{_GROUP}]\n")
+            for line in group.partition("\n[")[0].splitlines():
+                name, _, target = line.partition("=")
+                objects.setdefault(name.strip(), target.strip())
+    return objects

@@ -1,0 +1,28 @@
+"""Local and remote files behind one interface: list, read, write, sync, rename."""
+
+from streamrnn.base.storage.advice import advice_on
+from streamrnn.base.storage.canonical import canonical
+from streamrnn.base.storage.fetching import fetch
+from streamrnn.base.storage.files import Files, Output, sink_errors
+from streamrnn.base.storage.local import LocalFiles
+from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.remote import RemoteFiles
+from streamrnn.base.storage.store import Store, open_store, real_path, replace_file
+from streamrnn.base.storage.walking import Entry
+
+__all__ = [
+    "Entry",
+    "Files",
+    "LocalFiles",
+    "Output",
+    "RemoteFiles",
+    "Store",
+    "advice_on",
+    "canonical",
+    "fetch",
+    "open_files",
+    "open_store",
+    "real_path",
+    "replace_file",
+    "sink_errors",
+]

@@ -1,0 +1,209 @@
+"""The file layer: the one place through which output touches a disk or an object store.
+
+A `Files` is a root; names below it are relative, with parts separated by "/". Nothing else in
+streamrnn writes, syncs, renames or deletes output, so tests inject all faults and kills at this
+layer: every change of a local disk is one call of a method of `local.Disk`.
+"""
+
+import contextlib
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from streamrnn.base.display import location, uri_fault
+from streamrnn.base.storage.advice import advice_on
+from streamrnn.errors import ConfigError, SinkError
+
+LARGE = 1 << 20
+"""Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
+
+
+def check_path(path: str) -> None:
+    """Raise ConfigError for a path with a null byte, one that is not UTF-8, or a misspelled URI."""
+    if fault := uri_fault(path):
+        raise ConfigError(f"{location(path)}: {fault}")
+    if "\0" in path:
+        raise ConfigError(f"{path!r}: a path cannot contain a null byte. Fix the path.")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode(errors="surrogateescape")
+        raise ConfigError(f"{shown!r}: the path is not valid UTF-8. Rename it.") from None
+
+
+@contextlib.contextmanager
+def sink_errors(action: str, path: str) -> Iterator[None]:
+    """Convert an OSError to a SinkError with the path, the cause and how to fix it."""
+    try:
+        yield
+    except SinkError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        converted = SinkError(
+            f"cannot {action} {path}: {cause}. {advice_on(error)} and rerun the same command; "
+            "it resumes from the last commit."
+        )
+        converted.errno = getattr(error, "errno", None)
+        raise converted from error
+
+
+class Output(ABC):
+    """A file being written, with `bytes` written so far; pyarrow writers accept it as a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bytes = 0
+        self.closed = False
+        self._hash = hashlib.sha256()
+        self._hasher: ThreadPoolExecutor | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes written so far, in hexadecimal."""
+        if self._hasher is not None:
+            self._hasher.shutdown()
+            self._hasher = None
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+        """Write all bytes, in as many system calls as needed. `data` must not change afterwards.
+
+        A closed file ignores writes: an abandoned pyarrow writer writes its footer when it is
+        garbage-collected, where an error could not be handled. Raises SinkError.
+        """
+        view = memoryview(data).cast("B")
+        if self.closed:
+            return len(view)
+        if self._hasher is None and len(view) < LARGE:
+            self._hash.update(view)
+        else:
+            self._hasher = self._hasher or ThreadPoolExecutor(1, "streamrnn-sha256")
+            self._hasher.submit(self._hash.update, view)
+        with sink_errors("write", self.path):
+            self._write(view)
+        self.bytes += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        """Return the bytes written so far."""
+        return self.bytes
+
+    def flush(self) -> None:  # noqa: B027 - pyarrow calls it
+        """Do nothing: writes are not buffered here."""
+
+    def readable(self) -> bool:
+        """Return False."""
+        return False
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return False."""
+        return False
+
+    @abstractmethod
+    def _write(self, view: memoryview) -> None: ...
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Make the file durable (sync, or complete the upload) and close it. Raises SinkError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Abandon an unfinished file. A finished one is unchanged."""
+
+
+class Files(ABC):
+    """Files below one root. Methods raise SinkError if the system refuses."""
+
+    local: bool
+
+    @abstractmethod
+    def show(self, name: str) -> str:
+        """Return the full path of `name`, for messages."""
+
+    @abstractmethod
+    def make(self, folder: str) -> None:
+        """Create a folder and its parents if they do not exist."""
+
+    @abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return name -> bytes of the files directly in `folder`; {} if it does not exist."""
+
+    @abstractmethod
+    def entries(self, folder: str) -> list[str]:
+        """Return the sorted names of all entries of `folder`; [] if it does not exist."""
+
+    @abstractmethod
+    def tree(self) -> list[str]:
+        """Return the sorted names of all files at any depth; [] if the root does not exist.
+
+        Links to folders are followed, as readers do; each real folder is listed once.
+        """
+
+    @abstractmethod
+    def tree_sizes(self) -> dict[str, int]:
+        """Return name -> bytes of the files of `tree`."""
+
+    @abstractmethod
+    def above(self) -> "Iterator[Files]":
+        """Yield the parent folders of the root, innermost first."""
+
+    @abstractmethod
+    def open(self, name: str) -> pa.NativeFile:
+        """Open a file for reading. Raises FileNotFoundError if it does not exist."""
+
+    @abstractmethod
+    def create(self, name: str) -> Output:
+        """Create a file. Raises SinkError if it exists.
+
+        An object store may not detect that; the new object then replaces the old one on finish.
+        """
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write a small file atomically and durably."""
+
+    @abstractmethod
+    def move(self, source: str, target: str) -> None:
+        """Rename a file, replacing any file of the new name."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove a file if it exists."""
+
+    @abstractmethod
+    def sync(self, folder: str) -> None:
+        """Make the names in a folder durable."""
+
+    @abstractmethod
+    def clear(self, folder: str) -> None:
+        """Remove a folder if it is empty."""
+
+    @abstractmethod
+    def options(self) -> dict[str, str]:
+        """Return how to connect, for other libraries, under the names of `object_store` (Rust).
+
+        They hold credentials: never show them. Empty for a local disk, and for a store of which
+        only the environment knows.
+        """
+
+    def read(self, name: str) -> bytes:
+        """Read all bytes of a file. Raises FileNotFoundError if it does not exist."""
+        with self.open(name) as file:
+            data: bytes = file.read()
+        return data
+
+    def sha256(self, name: str) -> str:
+        """Hash a file, read in pieces. Raises FileNotFoundError if it does not exist."""
+        digest = hashlib.sha256()
+        with self.open(name) as file:
+            while piece := file.read_buffer(1 << 22):
+                digest.update(piece)
+        return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""Disks and object stores, read by full paths."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import pyarrow as pa
+from pyarrow import fs as arrow_fs
+
+from streamrnn.base.storage.connecting import connect
+from streamrnn.base.storage.files import Files, Output, check_path
+from streamrnn.base.storage.local import LocalFiles
+from streamrnn.base.storage.remote import RemoteFiles
+from streamrnn.base.storage.walking import Entry, Wanted, entry_at, is_wanted, status, walk
+
+
+class Store(ABC):
+    """A disk or an object store.
+
+    Methods raise the errors of the system: OSError, on a disk with the path as `filename`, or
+    pa.ArrowException.
+    """
+
+    local: bool
+
+    @abstractmethod
+    def open(self, path: str) -> pa.NativeFile:
+        """Open a file for reading. Raises FileNotFoundError if it does not exist."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Return whether a file or folder exists."""
+
+    @abstractmethod
+    def is_folder(self, path: str) -> bool:
+        """Return whether something that exists is a folder, or may be one (in an object store)."""
+
+    @abstractmethod
+    def entry(self, path: str) -> Entry | None:
+        """Return the file at a path; None if there is none or it is a folder."""
+
+    @abstractmethod
+    def find(self, top: str, wanted: Wanted) -> list[Entry]:
+        """Return the wanted files below a folder, by paths that begin with `top`.
+
+        "" is the top of an object store, and the working directory on a disk.
+        """
+
+    @abstractmethod
+    def real(self, path: str) -> str:
+        """Return the one path of a file, whatever links and relative paths lead to it."""
+
+    @abstractmethod
+    def around(self, path: str) -> tuple[Files, str]:
+        """Return the folder of a file, for writing, and the name of the file in it."""
+
+
+class LocalStore(Store):
+    """The disks of this machine; relative paths start at the working directory."""
+
+    local = True
+
+    def open(self, path: str) -> pa.NativeFile:
+        stats = status(path)
+        if stats is not None and not stat.S_ISREG(stats.st_mode):
+            # Opening a pipe would wait for a writer, for good.
+            raise OSError(errno.EINVAL, "not a regular file, but a folder, device or pipe", path)
+        return pa.OSFile(path, "rb")
+
+    def exists(self, path: str) -> bool:
+        return status(path) is not None
+
+    def is_folder(self, path: str) -> bool:
+        stats = status(path)
+        return stats is not None and stat.S_ISDIR(stats.st_mode)
+
+    def entry(self, path: str) -> Entry | None:
+        stats = status(path)
+        if stats is None or not stat.S_ISREG(stats.st_mode):
+            return None
+        return entry_at(path, os.path.realpath(path), stats, 0)
+
+    def find(self, top: str, wanted: Wanted) -> list[Entry]:
+        if top:
+            return list(walk(top, wanted))
+        return [file._replace(path=file.path.removeprefix("./")) for file in walk(".", wanted)]
+
+    def real(self, path: str) -> str:
+        return os.path.realpath(path)
+
+    def around(self, path: str) -> tuple[Files, str]:
+        folder, name = os.path.split(path)
+        return LocalFiles(folder or "."), name
+
+
+class RemoteStore(Store):
+    """An object store that pyarrow.fs supports. A path begins with the bucket."""
+
+    local = False
+
+    def __init__(self, fs: arrow_fs.FileSystem) -> None:
+        self.fs = fs
+
+    def open(self, path: str) -> pa.NativeFile:
+        return self.fs.open_input_file(path)
+
+    def exists(self, path: str) -> bool:
+        return bool(self.fs.get_file_info(path).type != arrow_fs.FileType.NotFound)
+
+    def is_folder(self, path: str) -> bool:
+        return True
+
+    def entry(self, path: str) -> Entry | None:
+        info = self.fs.get_file_info(path)
+        return self._entry(info) if info.is_file else None
+
+    def find(self, top: str, wanted: Wanted) -> list[Entry]:
+        start = len(top.rstrip("/")) + 1 if top else 0
+        infos = self.fs.get_file_info(arrow_fs.FileSelector(top, recursive=True))
+        return [
+            self._entry(info)
+            for info in infos
+            if info.is_file and is_wanted(info.path[start:], wanted)
+        ]
+
+    def real(self, path: str) -> str:
+        return path
+
+    def around(self, path: str) -> tuple[Files, str]:
+        folder, name = posixpath.split(path)
+        return RemoteFiles(self.fs, folder, f"{self.fs.type_name}://{folder}"), name
+
+    def _entry(self, info: arrow_fs.FileInfo) -> Entry:
+        name = f"{self.fs.type_name}://{info.path}"
+        return Entry(info.path, name, info.size or 0, info.mtime_ns or 0)
+
+
+def real_path(path: str) -> str:
+    """Return one name for a file, however its path or URI is spelled. Raises as `open_store`."""
+    store, location = open_store(path)
+    return store.real(location)
+
+
+def open_store(path: str) -> tuple[Store, str]:
+    """Return the store of a path or URI, and the path in it.
+
+    Raises OSError or pa.ArrowException for a URI that cannot be opened, ConfigError for a path that
+    no file system accepts.
+    """
+    check_path(path)
+    if "://" not in path:
+        return LocalStore(), path
+    fs, location = connect(path)
+    local = isinstance(fs, arrow_fs.LocalFileSystem)
+    return (LocalStore() if local else RemoteStore(fs)), location
+
+
+@contextmanager
+def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator[Output]:
+    """Write a file at a path or URI; on exit it replaces the old one atomically and durably.
+
+    `check` is called before anything is written, and may raise an error; on a disk no other writer
+    replaces the file from then on. After an error the old file is unchanged (an object store may
+    have the new one). What writers that were killed left on a disk is removed. Parent folders are
+    created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
+    """
+    store, location = open_store(path)
+    location = store.real(location)
+    stats = status(location) if store.local else None
+    if stats is not None and not (stat.S_ISREG(stats.st_mode) or stat.S_ISDIR(stats.st_mode)):
+        raise OSError(errno.EINVAL, "a device or pipe, not a file; set another path", location)
+    files, name = store.around(location)
+    files.make("")
+    with files.temporary(name) if isinstance(files, LocalFiles) else nullcontext(name) as temporary:
+        if check is not None:
+            check()
+        output = files.create(temporary)
+        try:
+            yield output
+            output.finish()
+            if temporary != name:
+                files.move(temporary, name)
+                files.sync("")
+        except BaseException:
+            output.close()
+            if temporary != name:
+                files.delete(temporary)
+            raise

@@ -1,0 +1,71 @@
+"""Start the workers that a pipeline file names, and an engine on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from streamrnn.base.plugin import load_plugin
+from streamrnn.jobs.engines.probe import FolderToken
+from streamrnn.jobs.engines.shard import OutputPlace
+from streamrnn.jobs.engines.sharded import ShardedEngine, Tasks
+from streamrnn.nn.kernels import get_threads
+from streamrnn.stream.checkpoints import Manifest, OutputFolder
+from streamrnn.stream.scoring import BoundPipeline, RunOptions, Summary
+from streamrnn.stream.sources import SourceOfFiles
+
+
+def open_engine(
+    bound: BoundPipeline,
+    source: SourceOfFiles,
+    folder: OutputFolder,
+    summary: Summary,
+    options: RunOptions,
+    committed: Callable[[], None],
+    state: Callable[[], pa.Table],
+) -> ShardedEngine:
+    """Start or join the cluster of [engine] address, check its nodes, and return an engine on it.
+
+    `state` returns the state table to start from; it is called unless each shard can read its own
+    from the output. Raises ConfigError if Ray is not installed, or a node does not see source and
+    output; EngineError if there is no such cluster.
+    """
+    config = bound.loaded.config
+    tasks = _tasks(
+        options.engine or config.engine.type,
+        config.engine.address,
+        config.model.threads or get_threads(),
+    )
+    try:
+        tasks.begin(bound, source)
+        with folder.token() as token:
+            tasks.check_nodes(
+                OutputPlace.of(config), FolderToken(*token), next(iter(source.files), None)
+            )
+        shards = config.engine.shards or _shards(folder.manifest) or 2 * tasks.workers
+        own = _has_own_states(folder.manifest, bound, shards)
+        table = None if own else state()
+        return ShardedEngine(
+            tasks, bound, folder, summary, options, committed, table=table, shards=shards
+        )
+    except BaseException:
+        tasks.close()
+        raise
+
+
+def _tasks(engine: str, address: str, workers: int) -> Tasks:
+    tasks: Tasks = load_plugin("engine", engine)(address, workers)
+    return tasks
+
+
+def _shards(last: Manifest | None) -> int:
+    """Return the number of shards of the last run on workers, 0 if the last was none."""
+    return len(last.shards) if last is not None and len(last.shards) > 1 else 0
+
+
+def _has_own_states(last: Manifest | None, bound: BoundPipeline, shards: int) -> bool:
+    """Whether the output has the state of this model in as many shards."""
+    return (
+        last is not None and len(last.shards) == shards and last.model == bound.loaded.fingerprint
+    )

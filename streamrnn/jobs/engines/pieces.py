@@ -1,0 +1,130 @@
+"""Cut the rows of a source into epochs, one commit each, and these into pieces for workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.sources import Position, SourceFile, SourceOfFiles
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """Consecutive rows of some files, which one worker reads.
+
+    They begin at `start` in the first file (None: at its beginning) and end before `stop` in the
+    last one (None: at its end). `first` is the number of the first row in the input of the run.
+    """
+
+    files: tuple[SourceFile, ...]
+    start: Position | None
+    stop: Position | None
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The pieces of one commit, and the position after them; None at the end of the source."""
+
+    pieces: tuple[RowRange, ...]
+    position: Position | None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(piece.rows for piece in self.pieces)
+
+
+class _Group(NamedTuple):
+    """A row group, or what is left of one: its file, the position of its first row, its rows."""
+
+    file: SourceFile
+    start: Position
+    rows: int
+    number: int
+
+
+def cut(
+    source: SourceOfFiles, start: Position | None, scored: int, epoch_rows: int, piece_rows: int
+) -> list[Epoch]:
+    """Cut the rows of the source from `start` on, at row groups, into epochs of pieces.
+
+    `scored` is the number of rows of the run before `start`. An epoch and a piece have at least one
+    row group, and no more than so many rows otherwise. Footers are read, no rows.
+    """
+    groups = list(_groups(source, start, scored))
+    epochs = []
+    for epoch, following in _runs(groups, epoch_rows):
+        pieces = tuple(_piece(own, after or following) for own, after in _runs(epoch, piece_rows))
+        end = epoch[-1]
+        epochs.append(Epoch(pieces, None if following is None else _end(end, following)))
+    return epochs
+
+
+def epoch_rows(source: SourceOfFiles, loaded: LoadedPipeline) -> list[int]:
+    """Return the rows of each epoch of a run over all files of a source."""
+    rows = rows_of_an_epoch(source, loaded)
+    return [epoch.rows for epoch in cut(source, None, 0, rows, rows)]
+
+
+def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
+    """Return the rows of an epoch, by [engine] epoch_rows; all rows if their end is needed."""
+    if loaded.kind.needs_end:
+        return max(1, source.total_rows())
+    return loaded.config.engine.epoch_rows
+
+
+def _groups(source: SourceOfFiles, start: Position | None, scored: int) -> Iterator[_Group]:
+    """Yield the row groups of all files; a file without rows has one, without rows."""
+    number = scored
+    for file in source.files:
+        begin = start.file_row if start is not None and start.file == file.name else 0
+        sizes = source.footer(file).groups
+        row, left = 0, False
+        for index, size in enumerate(sizes):
+            skipped = min(max(begin - row, 0), size)
+            if size > skipped:
+                position = Position(file.name, index, skipped, row + skipped, False)
+                yield _Group(file, position, size - skipped, number)
+                number += size - skipped
+                left = True
+            row += size
+        if not left:
+            yield _Group(file, Position(file.name, len(sizes), 0, row, False), 0, number)
+
+
+def _runs(groups: Sequence[_Group], rows: int) -> Iterator[tuple[Sequence[_Group], _Group | None]]:
+    """Divide row groups into runs of at most `rows` rows; yield each with the group after it."""
+    first = total = 0
+    for index, group in enumerate(groups):
+        if index > first and total and total + group.rows > rows:
+            yield groups[first:index], group
+            first, total = index, 0
+        total += group.rows
+    if groups:
+        yield groups[first:], None
+
+
+def _piece(groups: Sequence[_Group], following: _Group | None) -> RowRange:
+    files = tuple(file for file, _ in groupby(group.file for group in groups))
+    start = groups[0].start
+    goes_on = following is not None and following.file == files[-1]
+    return RowRange(
+        files=files,
+        start=start if start.file_row else None,
+        stop=following.start if goes_on and following is not None else None,
+        first=groups[0].number,
+        rows=sum(group.rows for group in groups),
+    )
+
+
+def _end(last: _Group, following: _Group) -> Position:
+    """Return the position after a row group: in the same file, or at the end of its file."""
+    if following.file == last.file:
+        return following.start
+    row = last.start.file_row + last.rows
+    return Position(last.file.name, last.start.row_group + (last.rows > 0), 0, row, True)

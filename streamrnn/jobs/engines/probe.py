@@ -1,0 +1,76 @@
+"""What each node of a cluster shows before a run: the same version, source and sink in reach."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from streamrnn import __version__
+from streamrnn.errors import ConfigError, StreamRNNError
+from streamrnn.jobs.engines.shard import OutputPlace
+from streamrnn.stream.checkpoints import read_token
+from streamrnn.stream.scoring import LoadedPipeline, compile_kernels
+from streamrnn.stream.sources import SourceFile
+
+
+@dataclass(frozen=True)
+class FolderToken:
+    """A file that the driver wrote beside the output: its name, and its content."""
+
+    name: str
+    content: str
+
+
+class Probe(NamedTuple):
+    """The name of a node, and what is wrong with it; "" for nothing."""
+
+    node: str
+    problem: str
+
+
+def probe(
+    loaded: LoadedPipeline,
+    version: str,
+    place: OutputPlace,
+    token: FolderToken,
+    file: SourceFile | None,
+) -> Probe:
+    """Check this node, and compile the kernels for all workers on it."""
+    return Probe(socket.gethostname(), _problem(loaded, version, place, token, file))
+
+
+def _problem(
+    loaded: LoadedPipeline,
+    version: str,
+    place: OutputPlace,
+    token: FolderToken,
+    file: SourceFile | None,
+) -> str:
+    if version != __version__:
+        return f"it has streamrnn {__version__}, the driver {version}. Install the same version"
+    if file is not None:
+        try:
+            file.anywhere().open().close()
+        except OSError as error:
+            return f"it cannot read the source {file.path}: {_shared(error)}"
+    try:
+        found = read_token(place.path, token.name)
+    except (OSError, StreamRNNError) as error:
+        return f"it does not see the output {place.path}: {_shared(error)}"
+    if found != token.content:
+        return f"its {place.path} is not that of the driver: {_shared(None)}"
+    warm_up(loaded)
+    return ""
+
+
+def warm_up(loaded: LoadedPipeline) -> None:
+    """Load the kernels of this process; the first one on a node compiles them for all."""
+    with suppress(ConfigError):  # no folder to keep them: each worker compiles for itself
+        compile_kernels(loaded)
+
+
+def _shared(error: Exception | None) -> str:
+    cause = "" if error is None else f"{getattr(error, 'strerror', None) or error}. "
+    return f"{cause}Use a folder that all nodes share, or the URI of an object store"

@@ -1,0 +1,252 @@
+"""The second task of a worker: score the chunks of one shard, and write its share of a commit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import StreamRNNError
+from streamrnn.jobs.engines.splitting import Chunk
+from streamrnn.stream.checkpoints import (
+    Attempt,
+    Facts,
+    Shard,
+    Snapshot,
+    StateFile,
+    load_shard,
+    partitioning_in,
+)
+from streamrnn.stream.config import side_folder
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    Loop,
+    Read,
+    RunOptions,
+    Scorer,
+    Summary,
+    starting_table,
+)
+from streamrnn.stream.sources import LookedUp, Origin, Position, SourceBatch
+from streamrnn.stream.states import StateTable
+
+_NOWHERE = Position("", 0, 0, 0, False)
+
+
+@dataclass(frozen=True)
+class OutputPlace:
+    """Where a shard's files go: the folders by name of output, format and partitions of parts.
+
+    `where`: the filter of alerts.
+    """
+
+    folders: Mapping[str, str]
+    format: str
+    partition_by: tuple[str, ...] = ()
+    where: str = ""
+
+    @classmethod
+    def of(cls, config: Config) -> OutputPlace:
+        """Return the place that a pipeline file names, for any working directory."""
+        sink, where = config.sink, config.alerts.where or ""
+        folders = {"rows": str(sink.folder), "rejects": str(sink.rejects)}
+        if where:
+            folders["alerts"] = config.alerts.path or side_folder(folders["rows"], "alerts")
+        folders = {name: anywhere(folder) for name, folder in folders.items()}
+        return cls(folders, sink.format, sink.partition_by, where)
+
+    @property
+    def path(self) -> str:
+        """The folder of the rows, which has the state too."""
+        return self.folders["rows"]
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard of one commit.
+
+    `last`: the run ends with it. `stored`: the state to start from, in the output; None: it is
+    handed over with the outcome before, or there is none yet.
+    """
+
+    shard: int
+    commit: int
+    last: bool
+    place: OutputPlace
+    stored: Shard | None = None
+
+
+@dataclass
+class Outcome:
+    """What the scoring of one shard of one commit gave.
+
+    `facts` is None after an `error`, or if a piece could not be read. `rejected` is the number of
+    rejected rows, `times` the first and last time in ticks, `looked_up` what became of values that
+    have a vocabulary, `seconds` the time of the whole task.
+    """
+
+    shard: int
+    facts: Facts | None = None
+    error: StreamRNNError | None = None
+    summary: Summary = field(default_factory=Summary)
+    times: tuple[int, int] | None = None
+    looked_up: dict[str, LookedUp] = field(default_factory=dict)
+    rejected: int = 0
+    streams: int = 0
+    seconds: float = 0.0
+
+
+def anywhere(path: str) -> str:
+    """Return a path that means the same in any working directory."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+class ShardTarget:
+    """Writes the parts of one attempt; its commit finishes the attempt."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.facts: Facts | None = None
+        self.write = attempt.write
+        self.reject = attempt.reject
+        self._attempt = attempt
+
+    def commit(
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+    ) -> Callable[[], object]:
+        """Return a call that finishes the attempt with the current state."""
+        delta = self._attempt.delta(Snapshot.of(scorer.table, copy=continues))
+
+        def finish() -> None:
+            self.facts = self._attempt.finish(delta)
+
+        return finish
+
+
+def score_shard(
+    bound: BoundPipeline,
+    task: ShardTask,
+    before: Outcome | None,
+    state: pa.Table | None,
+    chunks: Sequence[Chunk],
+) -> tuple[Outcome, pa.Table | None]:
+    """Score the chunks of one shard after the rows of the outcome `before`.
+
+    Returns the outcome, and the state for the next commit. Errors are returned, not raised: the
+    driver reports the one of the least row.
+    """
+    outcome = Outcome(task.shard)
+    if before is not None and before.facts is None:
+        return outcome, None
+    began = time.perf_counter()
+    try:
+        return outcome, _scored(bound, task, before, state, chunks, outcome)
+    except StreamRNNError as error:
+        outcome.facts, outcome.error = None, error
+        return outcome, None
+    finally:
+        outcome.seconds = time.perf_counter() - began
+
+
+def _scored(
+    bound: BoundPipeline,
+    task: ShardTask,
+    before: Outcome | None,
+    state: pa.Table | None,
+    chunks: Sequence[Chunk],
+    outcome: Outcome,
+) -> pa.Table | None:
+    table = _table(bound, task, state)
+    loop = Loop(Scorer(bound, table), outcome.summary, RunOptions(), every=0)
+    attempt = Attempt.at(
+        task.place.folders,
+        schema=bound.emitter.schema,
+        format=task.place.format,
+        commit=task.commit,
+        shard=task.shard,
+        last=_files(task, before),
+        where=task.place.where,
+        partitioning=partitioning_in(
+            {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
+        ),
+    )
+    target = ShardTarget(attempt)
+    read = _readable(chunks)
+    try:
+        loop.run(_batches(read, bound.loaded.config.source.batch_rows), target, last=task.last)
+    finally:
+        if target.facts is None:
+            attempt.abandon()
+    outcome.facts = None if any(chunk.failed for chunk in read) else target.facts
+    outcome.times = loop.times
+    outcome.looked_up = loop.looked_up
+    outcome.rejected = loop.scorer.rejected
+    outcome.streams = len(table)
+    return table.to_arrow()
+
+
+def _table(bound: BoundPipeline, task: ShardTask, state: pa.Table | None) -> StateTable:
+    if state is None and task.stored is not None:
+        state = load_shard(task.place.path, task.stored)
+    if state is None:
+        return StateTable(bound.layout, bound.initial())
+    return starting_table(bound, state, f"the state of shard {task.shard}")
+
+
+def _files(task: ShardTask, before: Outcome | None) -> tuple[StateFile, ...]:
+    """Return the files of the shard's last state, which the next version may build on."""
+    shard = task.stored
+    if before is not None and before.facts is not None:
+        shard = before.facts.state
+    return () if shard is None else shard.files
+
+
+def _readable(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """Return the chunks up to the first that could not be read to its end."""
+    failed = [index for index, chunk in enumerate(chunks) if chunk.failed]
+    return chunks[: failed[0] + 1] if failed else chunks
+
+
+def _batches(chunks: Sequence[Chunk], rows: int) -> Iterator[SourceBatch]:
+    """Yield the rows of all chunks, in order, in record batches of at most `rows` rows."""
+    waiting: list[_Rows] = []
+    free = rows
+    for item in _slices(chunks, rows):
+        size = item.batch.num_rows
+        if waiting and (size > free or not item.batch.schema.equals(waiting[0].batch.schema)):
+            yield _gathered(waiting)
+            waiting, free = [], rows
+        waiting.append(item)
+        free -= size
+    if waiting:
+        yield _gathered(waiting)
+
+
+class _Rows(NamedTuple):
+    """Some rows of a chunk, and their offsets in its piece."""
+
+    chunk: Chunk
+    batch: pa.RecordBatch
+    offset_N: Array
+
+
+def _slices(chunks: Sequence[Chunk], rows: int) -> Iterator[_Rows]:
+    for chunk in chunks:
+        for batch, offset_N in chunk.batches:
+            for start in range(0, batch.num_rows, rows):
+                own = slice(start, start + rows)
+                yield _Rows(chunk, batch.slice(start, rows), offset_N[own])
+
+
+def _gathered(items: Sequence[_Rows]) -> SourceBatch:
+    """Return successive rows as one record batch."""
+    origins = [item.chunk.origin(item.offset_N) for item in items]
+    if len(items) == 1:
+        return SourceBatch(items[0].batch, origins[0], _NOWHERE)
+    batch = pa.concat_batches([item.batch for item in items])
+    return SourceBatch(batch, Origin.joined(origins), _NOWHERE)

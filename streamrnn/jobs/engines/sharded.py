@@ -1,0 +1,349 @@
+"""Score a run in shards on workers: this process cuts, collects and commits, nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from streamrnn.errors import DataError, StreamRNNError
+from streamrnn.jobs.engines.pieces import Epoch, RowRange, cut, rows_of_an_epoch
+from streamrnn.jobs.engines.probe import FolderToken
+from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask
+from streamrnn.jobs.engines.splitting import Split
+from streamrnn.jobs.engines.targets import FolderTarget
+from streamrnn.jobs.engines.workload import WorkloadCounts
+from streamrnn.stream.checkpoints import OutputFolder, Shard
+from streamrnn.stream.scoring import BoundPipeline, Progress, RunOptions, Summary, show_times
+from streamrnn.stream.sources import (
+    NOTHING,
+    Content,
+    LookedUp,
+    Position,
+    Reading,
+    Source,
+    SourceFile,
+    SourceOfFiles,
+    add_looked_up,
+    refuse_all_unknown,
+)
+from streamrnn.stream.states import by_shard, key_hashes, shard_of
+
+Handle = Any
+"""The result of a task, which may not be known yet."""
+_SECONDS_BETWEEN_RENEWALS = 60.0
+_MOST_PIECE_ROWS = 2_000_000
+
+
+class Tasks(Protocol):
+    """Runs the tasks of an engine on `workers` workers."""
+
+    workers: int
+
+    def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
+        """Hand the pipeline and the source to all tasks that follow."""
+
+    def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:
+        """Raise ConfigError if a node does not see the source or the output."""
+
+    def put(self, state: pa.Table) -> Handle:
+        """Hand over a state table."""
+
+    def split(self, piece: RowRange, shards: int) -> tuple[Handle, list[Handle]]:
+        """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
+
+    def score(
+        self, task: ShardTask, before: Handle, state: Handle, chunks: Sequence[Handle]
+    ) -> tuple[Handle, Handle]:
+        """Start to score a shard; return the `Outcome` and the state after it."""
+
+    def ready(self, handles: Sequence[Handle]) -> list[Handle]:
+        """Wait a moment for results; return the handles of those that are known."""
+
+    def get(self, handle: Handle) -> Any:
+        """Return a result. Raises EngineError if its workers died again and again."""
+
+    def cancel(self) -> None:
+        """Give up all tasks."""
+
+    def close(self) -> None:
+        """Release what was started."""
+
+
+@dataclass
+class _Running:
+    """An epoch whose tasks were started."""
+
+    epoch: Epoch
+    last: bool
+    splits: list[Handle]
+    outcomes: list[Handle]
+
+
+class ShardedEngine:
+    """Scores the rows of a run in shards; the state of each goes from task to task.
+
+    `table` is the state to start from, None for that of the last commit of `folder`, which has as
+    many shards. One commit is made per epoch; while its rows are scored the next epoch is read.
+    `summary` is updated in place; `committed` is called after each commit.
+    """
+
+    table = None  # the state is in the output
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        bound: BoundPipeline,
+        folder: OutputFolder,
+        summary: Summary,
+        options: RunOptions,
+        committed: Callable[[], None],
+        *,
+        table: pa.Table | None,
+        shards: int,
+    ) -> None:
+        self._tasks = tasks
+        self._bound = bound
+        self._folder = folder
+        self._summary = summary
+        self._options = options
+        self._committed = committed
+        self._config = bound.loaded.config
+        self._began = self._renewed = time.monotonic()
+        last = folder.manifest
+        counters = last.counters if last is not None and not last.complete else {}
+        self._scored: int = counters.get("rows_read", 0)
+        self._rejected: int = counters.get("rejected", 0)
+        self._commit = 0
+        self._states: list[Handle] = [None] * shards
+        self._before: list[Handle] = [None] * shards
+        self._stored: list[Shard | None] = [None] * shards
+        if table is not None:
+            self._states = [tasks.put(part) for part in divided(table, bound, shards)]
+            self.streams = len(table)
+        else:
+            found = last.shards if last is not None else ()
+            self._stored = list(found) or self._stored
+            self.streams = sum(shard.rows for shard in found)
+        self.streams_before = self.streams
+        self._times: tuple[int, int] | None = None
+        self._reading: dict[str, Reading] = {}
+        self._counted: set[str] = set()  # files that the summary has counted
+        self._done = 0  # epochs of this round
+        self._counts = WorkloadCounts(tasks.workers, shards)
+        summary.workload = self._counts.workload
+
+    def run(
+        self,
+        source: Source,
+        start: Position | None,
+        before: Content,
+        target: FolderTarget,
+        total: int | None,
+        *,
+        last: bool,
+    ) -> None:
+        """Score the rows of the source from `start` on, whose content so far is `before`.
+
+        With `last` the run ends with these rows, unless it is stopped before.
+        """
+        files = source.of_files
+        assert files is not None  # checked before
+        self._tasks.begin(self._bound, files)
+        policy = self._config.source
+        if "reject" in (policy.bad, policy.late):
+            self._folder.prepare("rejects")
+        if self._config.alerts.where:
+            self._folder.prepare("alerts")
+        self._counted = set()
+        self._reading = {} if start is None else {start.file: Reading(before)}
+        try:
+            self._run(self._epochs(files, start), target, total, last)
+        except BaseException:
+            self._tasks.cancel()
+            raise
+        show_times(self._summary, self._bound, self._times)
+
+    def end(self, target: FolderTarget) -> None:
+        """End a run that was not ended by `run(…, last=True)`, also one that was stopped."""
+        self._commit = self._folder.next_commit
+        running = deque([self._start(Epoch((), None), last=True)])
+        self._finish(running, target, self._summary.rows, 1)
+
+    def close(self) -> None:
+        """Release the workers."""
+        self._tasks.close()
+
+    def _epochs(self, files: SourceOfFiles, start: Position | None) -> list[Epoch]:
+        rows = rows_of_an_epoch(files, self._bound.loaded)
+        piece_rows = max(
+            self._config.source.batch_rows, min(rows // (2 * self._tasks.workers), _MOST_PIECE_ROWS)
+        )
+        return cut(files, start, self._scored, rows, piece_rows) or [Epoch((), None)]
+
+    def _run(
+        self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
+    ) -> None:
+        running: deque[_Running] = deque()
+        self._done = 0
+        self._commit = self._folder.next_commit  # parts may have been merged since the last one
+        for number, epoch in enumerate(epochs, 1):
+            if self._options.stop.is_set():
+                self._summary.interrupted = True
+                break
+            running.append(self._start(epoch, last and number == len(epochs)))
+            if len(running) == 2:
+                self._finish(running, target, total, len(epochs))
+        while running:
+            self._finish(running, target, total, len(epochs))
+
+    def _start(self, epoch: Epoch, last: bool) -> _Running:
+        """Start all tasks of an epoch."""
+        shards = len(self._states)
+        pieces = [self._tasks.split(piece, shards) for piece in epoch.pieces]
+        place = OutputPlace.of(self._config)
+        for shard in range(shards):
+            task = ShardTask(shard, self._commit, last, place, self._stored[shard])
+            chunks = [chunks[shard] for _, chunks in pieces]
+            self._before[shard], self._states[shard] = self._tasks.score(
+                task, self._before[shard], self._states[shard], chunks
+            )
+            self._stored[shard] = None
+        self._commit += 1
+        return _Running(epoch, last, [split for split, _ in pieces], list(self._before))
+
+    def _finish(
+        self, running: deque[_Running], target: FolderTarget, total: int | None, epochs: int
+    ) -> None:
+        """Wait for the tasks of the first epoch, and commit it."""
+        epoch = running[0]
+        outcomes = self._collected(epoch, total, epochs)
+        if outcomes is None:  # stopped, and nothing can be committed
+            self._tasks.cancel()
+            running.clear()
+            self._summary.interrupted = True
+            return
+        running.popleft()
+        splits = [self._tasks.get(split) for split in epoch.splits]
+        _raise_first(splits, outcomes)
+        self._refuse_rejects(outcomes)
+        if not (self._summary.commits or self._options.force):
+            self._refuse_unknown(outcomes)
+        readings = self._readings(splits)
+        self._counts.add(splits, outcomes)
+        self._scored += epoch.epoch.rows
+        complete = epoch.last
+        counters = {"rows_read": self._scored, "rejected": self._rejected}
+        self._folder.commit(
+            [outcome.facts for outcome in outcomes if outcome.facts is not None],
+            sources=target.started(epoch.epoch.position),
+            readings=readings,
+            position=epoch.epoch.position,
+            counters={} if complete else counters,
+            complete=complete,
+            end_of_run=not running,
+        )
+        self._summary.commits += 1
+        self._done += 1
+        show_times(self._summary, self._bound, self._times)
+        self._committed()
+
+    def _collected(self, epoch: _Running, total: int | None, epochs: int) -> list[Outcome] | None:
+        """Wait for the outcomes of an epoch; None if the run is stopped and cannot commit it."""
+        waiting, outcomes = list(epoch.outcomes), []
+        while waiting:
+            if self._options.stop.is_set() and self._bound.loaded.kind.needs_end:
+                return None
+            self._renew_locks()
+            for handle in self._tasks.ready(waiting):
+                waiting.remove(handle)
+                outcome = self._tasks.get(handle)
+                outcomes.append(outcome)
+                self._count(outcome)
+            self._report(total, epochs, f"{len(outcomes)}/{len(epoch.outcomes)} shards")
+        self.streams = sum(outcome.streams for outcome in outcomes)
+        return sorted(outcomes, key=lambda outcome: outcome.shard)
+
+    def _renew_locks(self) -> None:
+        """Renew the locks of the output, since an epoch may last longer than they do."""
+        if time.monotonic() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
+            self._renewed = time.monotonic()
+            self._folder.renew()
+
+    def _count(self, outcome: Outcome) -> None:
+        self._summary.add_shard(outcome.summary)
+        if outcome.times is not None:
+            first, last = self._times or outcome.times
+            self._times = min(first, outcome.times[0]), max(last, outcome.times[1])
+
+    def _report(self, total: int | None, epochs: int, shards: str) -> None:
+        summary = self._summary
+        summary.seconds = time.monotonic() - self._began
+        summary.streams = self.streams
+        if self._options.progress is not None:
+            note = f"epoch {self._done + 1}/{epochs}, {shards}"
+            note += self._counts.largest()
+            self._options.progress(
+                Progress(summary.rows, total, self.streams, summary.seconds, note=note)
+            )
+
+    def _refuse_rejects(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise DataError if all shards together rejected too many rows."""
+        self._rejected += sum(outcome.rejected for outcome in outcomes)
+        limit = self._config.source.max_rejects
+        if self._rejected > limit:
+            raise DataError(
+                f"{self._rejected} rows are rejected in all shards together, more than [source] "
+                f"max_rejects = {limit}. Nothing of this epoch was committed. Fix the data, or set "
+                "a larger max_rejects."
+            )
+
+    def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise DataError if all shards together know no value of a feature."""
+        looked_up: dict[str, LookedUp] = {}
+        for outcome in outcomes:
+            add_looked_up(looked_up, outcome.looked_up)
+        refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
+
+    def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
+        """Return what was read of each file up to the end of these pieces, by name."""
+        readings: dict[str, Reading] = {}
+        for split in splits:
+            for name, reading in split.readings.items():
+                earlier = readings.get(name) or self._reading.get(name) or Reading(NOTHING)
+                if earlier.etag not in ("", reading.etag):
+                    raise DataError(f"{name}: changed while it was read. Run again.")
+                content = earlier.content + reading.content
+                readings[name] = Reading(content, reading.etag, reading.opened_ns)
+        self._summary.files_read += len(readings.keys() - self._counted)
+        self._counted = set(readings)
+        self._summary.cast += sum(split.cast for split in splits)
+        self._reading = readings
+        return readings
+
+
+def divided(table: pa.Table, bound: BoundPipeline, shards: int) -> list[pa.Table]:
+    """Divide a state table by shard."""
+    if not len(table):
+        return [table] * shards
+    names = [field.name for field in bound.layout.keys]
+    keys = [table[name].combine_chunks() for name in names]
+    rows = by_shard(shard_of(key_hashes(keys), shards), shards)
+    return [table.take(pa.array(index)).combine_chunks() for index in rows]
+
+
+def _raise_first(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> None:
+    """Raise the error of the first row in the input, as a run in one process would."""
+    errors: list[tuple[int, StreamRNNError]] = [
+        (split.reached, split.error) for split in splits if split.error is not None
+    ]
+    for outcome in outcomes:
+        if outcome.error is not None:
+            number = getattr(outcome.error, "number", None)
+            errors.append((-1 if number is None else number, outcome.error))
+    if errors:
+        raise min(errors, key=lambda item: item[0])[1]

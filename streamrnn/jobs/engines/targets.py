@@ -1,0 +1,86 @@
+"""Targets of the run loop: an output folder with commits, or a stream without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from streamrnn.stream.checkpoints import OutputFolder, Snapshot
+from streamrnn.stream.scoring import Read, Scorer
+from streamrnn.stream.sinks import StreamSink
+from streamrnn.stream.sources import Position, SourceFile
+
+
+class FolderTarget:
+    """Writes parts of an output folder; `files` are all files that the run reads, in order."""
+
+    def __init__(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
+        self.folder = folder
+        self.write = folder.write
+        self.reject = folder.reject
+        self._files = list(files)
+        self._begun = 0  # the first file that is not known to be finished
+
+    def commit(
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+    ) -> Callable[[], object]:
+        """Return a call that commits rows, position and the current state together."""
+        position = progress.position
+        return partial(
+            self.folder.commit,
+            state=self.folder.delta(Snapshot.of(scorer.table, copy=continues)),
+            sources=self.started(position),
+            readings=progress.readings,
+            position=position,
+            counters={} if complete else scorer.counters(),
+            complete=complete,
+            end_of_run=not continues,
+        )
+
+    def started(self, position: Position | None) -> list[SourceFile]:
+        """Return the files started or finished since the last commit."""
+        first = self._begun
+        if position is None:
+            self._begun = len(self._files)
+            return self._files[first:]
+        while self._files[self._begun].name != position.file:
+            self._begun += 1
+        return self._files[first : self._begun + 1]
+
+
+class StreamTarget:
+    """Writes an Arrow stream to stdout; rejected rows go to a separate folder."""
+
+    def __init__(self, schema: pa.Schema, rejects: str | None, model: str) -> None:
+        self._sink = StreamSink(schema)
+        self._path = rejects
+        self._model = model
+        self._folder: OutputFolder | None = None
+        self.write = self._sink.write
+
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Add rows to the folder of rejects."""
+        if self._folder is None:
+            assert self._path is not None
+            self._folder = OutputFolder.open(self._path)
+            self._folder.begin(batch.schema, model=self._model, config={})
+        self._folder.write(batch)
+
+    def commit(
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+    ) -> Callable[[], object]:
+        """Return a call that ends the stream and commits the rejects."""
+
+        def end() -> None:
+            self._sink.close()  # writes the end marker: the reader can detect a truncated stream
+            if self._folder is not None:
+                self._folder.commit(complete=complete)
+
+        return end
+
+    def close(self) -> None:
+        """Release the folder of rejects."""
+        if self._folder is not None:
+            self._folder.close()

@@ -1,0 +1,209 @@
+"""Errors of a regression on the scale of the target, beside forecasts that need no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Bools, Doubles, Floats
+from streamrnn.jobs.fitting.division import StepRuns
+from streamrnn.jobs.fitting.raw import mapped
+from streamrnn.jobs.fitting.staging import Staged
+from streamrnn.jobs.fitting.standing import HistoryRow
+from streamrnn.jobs.fitting.window import TrainingWindow
+from streamrnn.nn.kernels import losses as sums
+from streamrnn.stream.windows import Labels, SeasonJoin, TargetRows
+
+_BLOCK = 1 << 16
+_NOTABLE = 0.05
+"""By what share of another baseline's error a season's is smaller, if not by chance."""
+
+
+class ErrorSums:
+    """Sums of absolute and squared errors, added in order in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._absolute = self._squared = 0.0
+
+    def add(self, label: Floats, output: Floats) -> None:
+        """Add N errors; all of them are finite."""
+        error = np.ascontiguousarray(output - label, np.float32)
+        self.count += error.size
+        self._squared += sums.dot(error, error)
+        self._absolute += sums.dot(np.abs(error), np.ones_like(error))
+
+    @property
+    def mae(self) -> float:
+        """The mean absolute error."""
+        return self._absolute / self.count if self.count else math.nan
+
+    @property
+    def rmse(self) -> float:
+        """The root of the mean squared error."""
+        return math.sqrt(self.mse)
+
+    @property
+    def mse(self) -> float:
+        """The mean squared error."""
+        return self._squared / self.count if self.count else math.nan
+
+
+def share_better(model: float, baseline: float) -> float:
+    """Return by what share of a baseline's error a model's is smaller.
+
+    Below 0: larger; 0 if equal, -inf beside a baseline without error.
+    """
+    if model == baseline:
+        return 0.0
+    return 1 - model / baseline if baseline else -math.inf
+
+
+class TargetErrors:
+    """The mean squared error of each target."""
+
+    def __init__(self) -> None:
+        self._sums: list[ErrorSums] = []
+
+    def add(self, label: Floats, output: Floats) -> None:
+        """Add N steps with K targets."""
+        self._sums = self._sums or [ErrorSums() for _ in range(label.shape[1])]
+        for k, sums_of in enumerate(self._sums):
+            sums_of.add(label[:, k], output[:, k])
+
+    @property
+    def mse(self) -> list[float]:
+        """The mean squared errors (K,); empty before the first step."""
+        return [sums_of.mse for sums_of in self._sums]
+
+
+@dataclass
+class _Beside:
+    """Errors of a baseline, and of the model over the same rows."""
+
+    baseline: ErrorSums
+    model: ErrorSums
+    rows: int = 0
+
+
+class Baselines(NamedTuple):
+    """Forecasts of the labels of staged rows.
+
+    `persists`: one is the value at the row itself. `means` (K,): of the labels that the model is
+    trained on. `seasonal` (M, K): values a season before, NaN for none; None without a season.
+    """
+
+    persists: bool
+    means: Floats
+    seasonal: Floats | None
+
+    def of(self, window: TrainingWindow) -> dict[str, Floats]:
+        """Return the forecasts (N, K) of the N steps of a window that count, by name."""
+        steps = window.counts
+        forecasts = {"persistence": window.now[steps]} if self.persists else {}
+        forecasts["mean"] = np.broadcast_to(self.means, window.label.shape)[steps]
+        if self.seasonal is not None:
+            forecasts["seasonal"] = window.cut(self.seasonal)[steps]
+        return forecasts
+
+
+class AgainstBaselines:
+    """Errors of the model over all steps; of baselines, and of the model over the same steps."""
+
+    def __init__(self) -> None:
+        self._model = ErrorSums()
+        self._beside: dict[str, _Beside] = {}
+
+    def add(self, label: Floats, output: Floats, forecasts: Mapping[str, Floats]) -> None:
+        """Add N steps with K targets; a baseline does not judge steps where it has a null."""
+        self._model.add(label, output)
+        for name, forecast in forecasts.items():
+            beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
+            judged = np.isfinite(forecast).all(axis=-1)
+            beside.rows += int(judged.sum())
+            beside.baseline.add(label[judged], forecast[judged])
+            beside.model.add(label[judged], output[judged])
+
+    def as_row(self) -> HistoryRow:
+        """Return the errors by name; none if no step counts.
+
+        Of a baseline `b` that judges `b_rows`, `val_rmse_where_b` is the model's error there.
+        """
+        if not self._model.count:
+            return {}
+        row: HistoryRow = {"val_rmse": self._model.rmse, "val_mae": self._model.mae}
+        for name, beside in self._beside.items():
+            if beside.rows:
+                row |= {
+                    f"{name}_rmse": beside.baseline.rmse,
+                    f"{name}_mae": beside.baseline.mae,
+                    f"{name}_rows": beside.rows,
+                    f"val_rmse_where_{name}": beside.model.rmse,
+                }
+        return row
+
+
+def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
+    """Return the values (M, K) a season before the labels, NaN for none, in a mapped file."""
+    values: Floats = mapped(path, np.float32, (staged.steps, staged.targets))
+    for begin, forecast in _season_blocks(staged, season):
+        values[begin : begin + len(forecast)] = forecast
+    return values
+
+
+def best_season(
+    staged: Staged, rows: StepRuns, baselines: Baselines, seasons: Mapping[str, int]
+) -> str:
+    """Return the season, of those in ticks by name, whose forecast is best; "" if none is good.
+
+    In the training `rows` it has a value for half of the labels, and is notably better there than
+    the other baselines.
+    """
+    best, most = "", _NOTABLE
+    for name, season in seasons.items():
+        labels, errors = 0, AgainstBaselines()
+        for begin, forecast in _season_blocks(staged, season):
+            block = staged.labels[begin : begin + len(forecast)]
+            counts = (block[:, -1] > 0) & _inside(rows, begin, len(forecast))
+            labels += int(counts.sum())
+            counts &= np.isfinite(forecast).all(axis=1)
+            label, now, _ = np.split(block[counts], [staged.targets, 2 * staged.targets], axis=1)
+            others = {"mean": np.broadcast_to(baselines.means, label.shape)}
+            if baselines.persists:
+                others["persistence"] = now
+            errors.add(label, forecast[counts].astype(np.float32), others)
+        row = errors.as_row()
+        if row and 2 * row["mean_rows"] >= labels:
+            share = min(
+                share_better(row[f"val_rmse_where_{other}"], row[f"{other}_rmse"])
+                for other in ("mean", "persistence")
+                if f"{other}_rmse" in row
+            )
+            best, most = (name, share) if share > most else (best, most)
+    return best
+
+
+def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]:
+    """Yield the first step of each block of staged steps, and the forecasts (N, K) for them."""
+    join, targets = SeasonJoin(season), staged.targets
+    for begin in range(0, staged.steps, _BLOCK):
+        step = np.arange(begin, min(begin + _BLOCK, staged.steps))
+        slot = staged.stream_Q[np.searchsorted(staged.start_Q, step, side="right") - 1]
+        label, value, weight = np.split(staged.labels[step].astype(np.float64), [targets, -1], 1)
+        nothing = np.zeros(len(step), bool)
+        rows = TargetRows(step, slot, staged.time[step], nothing, value, weight[:, 0])
+        yield begin, join.add(Labels(rows, label, staged.at[step]))
+        join.keep_stream(int(slot[-1]))
+
+
+def _inside(rows: StepRuns, begin: int, length: int) -> Bools:
+    """Return which of `length` steps from `begin` are in runs, which are in order."""
+    step = np.arange(begin, begin + length)
+    run = np.searchsorted(rows.begin, step, side="right") - 1
+    inside: Bools = (run >= 0) & (step < rows.begin[run] + rows.length[run])
+    return inside

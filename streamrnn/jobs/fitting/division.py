@@ -1,0 +1,213 @@
+"""Which steps train, which validate, and in which pieces they run side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.jobs.fitting.samples import SampleRule, Samples, divided_samples
+from streamrnn.jobs.fitting.staging import Staged
+from streamrnn.jobs.fitting.window import TrainingWindow
+from streamrnn.nn.kernels.random import permutation
+from streamrnn.stream.scoring import BoundTarget
+from streamrnn.stream.states import key_hashes
+from streamrnn.stream.windows import Placement, Sequences, place
+
+FRESH, RESUMED, CARRIED = 0, 1, 2
+"""A piece starts from the initial state, the given state of its stream, or that at the cut."""
+
+
+class Pieces(NamedTuple):
+    """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
+
+    `last`: the state after the piece is that of the stream at the cut. `before`: steps of the
+    stream before the piece, since its state was initial.
+    """
+
+    begin: Ints
+    length: Ints
+    stream: Ints
+    origin: Ints
+    last: Bools
+    before: Ints
+
+    @property
+    def steps(self) -> int:
+        """The number of all steps."""
+        return int(self.length.sum())
+
+    @property
+    def judged(self) -> int:
+        """The number of steps that count in the loss, or would with a weight."""
+        return self.steps
+
+    def counts(self, staged: Staged) -> int:
+        """Return how many steps count in the loss."""
+        return sum(
+            int(np.count_nonzero(staged.weight[begin : begin + length]))
+            for begin, length in zip(self.begin.tolist(), self.length.tolist(), strict=True)
+        )
+
+    def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
+        """Return a window of staged rows."""
+        return TrainingWindow(staged, placement)
+
+    def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
+        """Place the pieces on lanes in an order; in a placement, `sequence` is a place in it."""
+        number = np.arange(len(order))
+        own = Sequences(number, self.begin[order], self.length[order], number)
+        return place(own, lanes, steps)
+
+
+class StepRuns(NamedTuple):
+    """Runs of steps: `length` from `begin`."""
+
+    begin: Ints
+    length: Ints
+
+
+@dataclass(frozen=True)
+class Division:
+    """What trains and what validates; `rows`: those of training, each once."""
+
+    training: Pieces | Samples
+    validation: Pieces | Samples
+    rows: StepRuns
+
+
+class DivisionRule(NamedTuple):
+    """How steps are divided: see [train] validation, settle and pieces.
+
+    `since` is in ticks; with `pieces` 0 there are as many as fill the lanes. `samples`: None where
+    the state of a stream is carried.
+    """
+
+    since: int | None
+    share: float | None
+    settle: int
+    pieces: int
+    lanes: int
+    steps: int
+    samples: SampleRule | None = None
+
+
+def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
+    """Divide all steps.
+
+    StepRuns of validation change no weight: neither they, nor labels that lie among them, count in
+    training. A stream of the validation by streams has all of its steps there. The weights of steps
+    that do not count become 0 in `staged`, in place.
+    """
+    ends = _training_ends(staged, rule)
+    weight, begins = staged.weight, staged.start_Q
+    for begin, length in zip(begins, ends - begins, strict=True):
+        _forget_later_labels(weight[begin : begin + length], staged, begin, rule, target)
+    if rule.samples is not None:
+        _forget_settling(weight, begins, staged.length_Q, staged.before_Q, rule.settle)
+        trained = ends > begins
+        rows = StepRuns(begins[trained], (ends - begins)[trained])
+        return Division(*divided_samples(staged, ends, rule.samples), rows)
+    validation, training = _validation(staged, ends), _training(staged, ends, rule)
+    for pieces in (training, validation):
+        _forget_settling(weight, pieces.begin, pieces.length, pieces.before, rule.settle)
+    return Division(training, validation, StepRuns(training.begin, training.length))
+
+
+def _forget_settling(weight: Floats, begin: Ints, length: Ints, before: Ints, settle: int) -> None:
+    """Set the weight of steps to 0, in place, that come within `settle` of a start."""
+    left = np.minimum(np.maximum(settle - before, 0), length)
+    for first, steps in zip(begin.tolist(), left.tolist(), strict=True):
+        weight[first : first + steps] = 0
+
+
+def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
+    """Return the end of the training steps of each sequence."""
+    ends = staged.start_Q + staged.length_Q
+    if rule.share is not None:
+        held = _held_out(staged.keys, rule.share)[staged.stream_Q]
+        ends[held] = staged.start_Q[held]
+    if rule.since is None:
+        return ends
+    done = np.zeros(len(staged.slot_S), bool)  # later sequences of a stream are validation, too
+    for q, (begin, end, stream) in enumerate(
+        zip(staged.start_Q.tolist(), ends.tolist(), staged.stream_Q.tolist(), strict=True)
+    ):
+        late = np.flatnonzero(staged.time[begin:end] >= rule.since)
+        if done[stream]:
+            ends[q] = begin
+        elif len(late):
+            ends[q], done[stream] = begin + late[0], True
+    return ends
+
+
+def _held_out(keys: list[pa.Array], share: float) -> Bools:
+    """Return which streams validate: by a hash of the key, so that they never change."""
+    held: Bools = key_hashes(keys) < np.uint64(int(share * 2.0**64))
+    return held
+
+
+def _forget_later_labels(
+    weight: Floats, staged: Staged, begin: int, rule: DivisionRule, target: BoundTarget
+) -> None:
+    """Set the weight of training steps to 0, in place, where the label may be a row after them."""
+    if rule.since is None or not len(weight):
+        return
+    if target.horizon:
+        time = staged.time[begin : begin + len(weight)]
+        weight[time >= rule.since - target.horizon] = 0
+    elif target.rows:
+        weight[max(0, len(weight) - target.rows) :] = 0
+
+
+def _validation(staged: Staged, ends: Ints) -> Pieces:
+    begin, length = ends, staged.start_Q + staged.length_Q - ends
+    origin = np.where(staged.fresh_Q, FRESH, RESUMED)
+    origin[ends > staged.start_Q] = CARRIED
+    kept = length > 0
+    return Pieces(
+        begin[kept],
+        length[kept],
+        staged.stream_Q[kept],
+        origin[kept],
+        np.zeros(int(kept.sum()), bool),
+        (staged.before_Q + ends - staged.start_Q)[kept],
+    )
+
+
+def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
+    """Return the training steps of each sequence, cut where there are fewer than lanes."""
+    length = ends - staged.start_Q
+    kept = np.flatnonzero(length > 0)
+    wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))
+    made: list[tuple[int, int, int, int, bool, int]] = []
+    for q in kept.tolist():
+        parts = max(1, min(wanted, int(length[q]) // (2 * rule.steps)))
+        if rule.pieces:
+            parts = min(wanted, int(length[q]))
+        edges = staged.start_Q[q] + length[q] * np.arange(parts + 1) // parts
+        first = FRESH if staged.fresh_Q[q] else RESUMED
+        for i, (a, b) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+            carries = i == parts - 1 and b < staged.start_Q[q] + staged.length_Q[q]
+            origin = first if i == 0 else FRESH
+            before = int(staged.before_Q[q]) if i == 0 else 0
+            made.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
+    columns = zip(*made, strict=True) if made else [()] * 6
+    begin, size, stream, starts, last, steps = (list(column) for column in columns)
+    return Pieces(
+        np.array(begin, np.int64),
+        np.array(size, np.int64),
+        np.array(stream, np.int64),
+        np.array(starts, np.int64),
+        np.array(last, bool),
+        np.array(steps, np.int64),
+    )
+
+
+def epoch_order(pieces: Pieces | Samples, key: int) -> Ints:
+    """Return the pieces in the random order of a key."""
+    return permutation(key, len(pieces.begin))

@@ -1,0 +1,357 @@
+"""The rows of a source with their labels, sorted by stream, in files that are mapped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.errors import UnsupportedError
+from streamrnn.jobs.fitting.raw import ArrayFile, mapped
+from streamrnn.stream.scoring import BoundTarget, LabelReader, Scorer
+from streamrnn.stream.sources import (
+    LookedUp,
+    SourceBatch,
+    add_looked_up,
+    parse_time,
+    refuse_all_unknown,
+)
+from streamrnn.stream.windows import Labels, StreamBatch
+
+_BLOCK = 1 << 16
+
+
+class Limit(NamedTuple):
+    """The rows to read: those earlier than `time` (None: all) in a column, `rows` at most."""
+
+    column: str | None = None
+    time: str | None = None
+    rows: int | None = None
+
+
+@dataclass
+class Reader:
+    """Reads a source up to a limit, again and again.
+
+    After a pass, `rows` is the number of rows read, `left` the file and row of the first one that
+    was left out, None if all were read, and `mixed`: whether a row after it was read.
+    """
+
+    scorer: Scorer
+    target: BoundTarget
+    limit: Limit
+    rows: int = 0
+    left: tuple[str, int] | None = None
+    mixed: bool = False
+
+    def batches(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        """Yield the record batches without the rows beyond the limit."""
+        self.rows, self.left, self.mixed = 0, None, False
+        for batch in batches:
+            keep = self._within(batch.batch)
+            self._note_left(batch, keep)
+            kept = batch if keep.all() else _some(batch, np.flatnonzero(keep))
+            self.rows += kept.batch.num_rows
+            yield kept
+            if self.limit.rows is not None and self.rows >= self.limit.rows:
+                return
+
+    def _within(self, rows: pa.RecordBatch) -> Bools:
+        column, time, most = self.limit
+        keep = np.ones(rows.num_rows, bool)
+        if time is not None and column is not None:
+            values = rows.column(column)
+            ticks = pa.scalar(parse_time(time, values.type, "[train] until"), values.type)
+            # A null is read: the contract reports it.
+            earlier = pc.fill_null(pc.less(values, ticks), True)
+            keep = earlier.to_numpy(zero_copy_only=False)
+        if most is not None:
+            keep = keep & (np.cumsum(keep) <= most - self.rows)
+        return keep
+
+    def _note_left(self, batch: SourceBatch, keep: Bools) -> None:
+        first = 0 if self.left is not None else int(np.argmin(keep)) if not keep.all() else None
+        if first is None:
+            return
+        if self.left is None:
+            origin = batch.origin
+            self.left = origin.file(first), int(origin.row_N[first])
+        self.mixed |= bool(keep[first:].any())
+
+    def place(self, batches: Iterator[SourceBatch], row: int) -> str:
+        """Read on to a row, by its number, and return its location for a message."""
+        begin = 0
+        for batch in self.batches(batches):
+            if row < begin + batch.batch.num_rows:
+                return batch.origin.place(row - begin)
+            begin += batch.batch.num_rows
+        raise AssertionError(f"row {row} was read before")
+
+
+def _some(batch: SourceBatch, index: Ints) -> SourceBatch:
+    rows, origin = batch.batch.take(pa.array(index)), batch.origin.take(index)
+    return SourceBatch(rows, origin, batch.position, batch.readings)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """All M steps of S streams, those of a stream in its order, and streams by their first row.
+
+    `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
+    has the labels, the values of the target columns at the step itself (NaN for none), and the
+    weight, 0 without a label. `at` (M,): times of the labels, in ticks. `row` (M,): number of the
+    row, as read. `time` (M,) ticks. Sequence
+    q, the steps of a stream between resets, is `length_Q[q]` steps from `start_Q`, of stream
+    `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table;
+    `before_Q`: steps of the stream before it, since its last reset. `keys`: key columns by stream.
+    `slot_S`: number of each stream in the state table.
+    """
+
+    inputs: list[Array]
+    labels: Floats
+    at: Ints
+    row: Ints
+    time: Ints
+    start_Q: Ints
+    length_Q: Ints
+    stream_Q: Ints
+    fresh_Q: Bools
+    before_Q: Ints
+    slot_S: Ints
+    keys: list[pa.Array]
+    rows: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def steps(self) -> int:
+        """The number of all steps."""
+        return len(self.row)
+
+    @property
+    def targets(self) -> int:
+        """K, the number of target columns."""
+        return int(self.labels.shape[1] - 1) // 2
+
+    @property
+    def weight(self) -> Floats:
+        """The weights (M,), a view."""
+        return self.labels[:, -1]
+
+    def digest(self) -> str:
+        """Return a hash of all that training depends on."""
+        total = hashlib.sha256()
+        arrays: list[Array] = [*self.inputs, self.labels, self.time]
+        for array in [*arrays, self.start_Q, self.stream_Q, self.fresh_Q]:
+            total.update(f"{array.dtype}{array.shape}".encode())
+            for begin in range(0, len(array), _BLOCK):
+                total.update(np.ascontiguousarray(array[begin : begin + _BLOCK]).data)
+        return total.hexdigest()
+
+
+def stage(reader: Reader, batches: Iterator[SourceBatch], folder: Path) -> Staged:
+    """Read all rows up to the reader's limit into `folder`, which exists and is empty.
+
+    Memory holds a record batch, and some numbers for each stream. Raises DataError, also for a
+    feature all of whose values are unknown.
+    """
+    with ExitStack() as stack:
+        found = _Rows(reader, folder, stack)
+        for batch in reader.batches(batches):
+            found.add(batch)
+        refuse_all_unknown(reader.scorer.bound.loaded.contract.vocabularies, found.looked_up)
+        return found.sorted()
+
+
+class _Steps(NamedTuple):
+    """Files with the steps of record batches, one after another."""
+
+    stream: ArrayFile
+    begins: ArrayFile
+    row: ArrayFile
+    time: ArrayFile
+
+
+class _Rows:
+    """The steps and labels of successive record batches, in files."""
+
+    def __init__(self, reader: Reader, folder: Path, stack: ExitStack) -> None:
+        self._reader = reader
+        self._folder, self._stack = folder, stack
+        self._labels = LabelReader(reader.target)
+        self._known = reader.scorer.table.streams
+        targets = len(reader.target.columns.values)
+        self._steps = _Steps(*(self._file(name, np.int64) for name in _Steps._fields))
+        self._label_row = self._file("label_row", np.int64)
+        self._label = self._file("label", np.float32, (2 * targets + 1,))
+        self._label_at = self._file("label_at", np.int64)
+        self._inputs: list[ArrayFile] = []
+        self._sizes: list[int] = []
+        self._label_sizes: list[int] = []
+        self._count = np.zeros(self._known, np.int64)
+        self._first_row = np.full(self._known, np.iinfo(np.int64).max)
+        self._before = np.array(reader.scorer.table.steps(np.arange(self._known)))
+        self._resumes = np.ones(self._known, bool)
+        self._begun = np.zeros(self._known, bool)
+        self._read = 0
+        self.counts: Counter[str] = Counter()
+        self.looked_up: dict[str, LookedUp] = {}
+
+    def add(self, batch: SourceBatch) -> None:
+        """Add a record batch."""
+        scorer, loaded = self._reader.scorer, self._reader.scorer.bound.loaded
+        rows = loaded.contract.read(batch.batch, batch.origin)
+        by_stream = scorer.sort(rows)
+        self._add_labels(self._labels.add(rows, by_stream))
+        stream = np.repeat(by_stream.slot, by_stream.length)
+        row = by_stream.row_M + self._read
+        time = np.zeros(len(row), np.int64) if rows.time is None else rows.time[by_stream.row_M]
+        steps = self._steps
+        steps.stream.append(stream)
+        steps.begins.append(by_stream.step_M == 1)
+        steps.row.append(row)
+        steps.time.append(time)
+        for number, array in enumerate(loaded.inputs.of(by_stream)):
+            self._input(number, array).append(array)
+        self._sizes.append(len(row))
+        self._forget_known(by_stream)
+        self._count_streams(stream, row, scorer.table.streams)
+        self._read += len(rows)
+        self.counts.update(by_stream.counts)
+        add_looked_up(self.looked_up, rows.looked_up)
+
+    def _file(self, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> ArrayFile:
+        file = ArrayFile(self._folder / f"raw.{name}", dtype, shape)
+        self._stack.callback(file.close)
+        return file
+
+    def _input(self, number: int, array: Array) -> ArrayFile:
+        if array.dtype == object:
+            name = self._reader.scorer.bound.loaded.inputs.inputs[number].name
+            raise UnsupportedError(
+                f"fit: the input {name!r} of the model reads strings, which cannot be trained on. "
+                "Give the feature a vocabulary, so that the model reads ids"
+            )
+        if number == len(self._inputs):
+            self._inputs.append(self._file(f"input_{number}", array.dtype, array.shape[1:]))
+        return self._inputs[number]
+
+    def _add_labels(self, found: Labels) -> None:
+        rows = found.rows
+        self._label_row.append(rows.row)
+        weight = np.where(np.isnan(found.label).any(axis=1), 0.0, rows.weight)
+        self._label.append(np.concatenate([found.label, rows.value, weight[:, None]], axis=1))
+        self._label_at.append(found.at)
+        self._label_sizes.append(len(rows.row))
+
+    def _count_streams(self, stream: Ints, row: Ints, streams: int) -> None:
+        if streams > len(self._count):
+            more = max(streams, 2 * len(self._count)) - len(self._count)
+            self._count = np.append(self._count, np.zeros(more, np.int64))
+            self._first_row = np.append(self._first_row, np.full(more, np.iinfo(np.int64).max))
+        self._count += np.bincount(stream, minlength=len(self._count))
+        np.minimum.at(self._first_row, stream, row)
+
+    def _forget_known(self, by_stream: StreamBatch) -> None:
+        """Note which streams with a state are reset at, or before, their first step."""
+        slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
+        known = np.flatnonzero(slots < self._known)
+        for i in known[~self._begun[slots[known]]].tolist():
+            if not self._begun[slots[i]]:
+                self._resumes[slots[i]] &= not reset[i]
+                self._begun[slots[i]] = length[i] > 0
+
+    def sorted(self) -> Staged:
+        """Return all steps by stream, with their labels."""
+        if (rest := self._labels.finish()) is not None:
+            self._add_labels(rest)
+        streams = np.flatnonzero(self._count)
+        streams = streams[np.argsort(self._first_row[streams], kind="stable")]
+        offset = np.zeros(len(self._count), np.int64)
+        ends = np.cumsum(self._count[streams])
+        offset[streams] = ends - self._count[streams]
+        stream, begins, row, time = (file.map() for file in self._steps)
+        sources: list[Array] = [*(file.map() for file in self._inputs), row, time, begins]
+        labels, at = self._labels_by_row()
+        made = [self._target(n, source) for n, source in enumerate([*sources, labels, at])]
+        for begin, size in zip(np.cumsum([0, *self._sizes]), self._sizes, strict=False):
+            cut = slice(begin, begin + size)
+            place = _places(np.asarray(stream[cut]), offset)
+            for source, target in zip(sources, made, strict=False):
+                target[place] = source[cut]
+            made[-2][place], made[-1][place] = labels[row[cut]], at[row[cut]]
+        for path in self._folder.glob("raw.*"):
+            path.unlink()
+        return self._staged(made, streams, ends)
+
+    def _target(self, number: int, source: Array) -> Array:
+        shape = (sum(self._sizes), *source.shape[1:])
+        return mapped(self._folder / f"sorted_{number}", source.dtype, shape)
+
+    def _labels_by_row(self) -> tuple[Floats, Ints]:
+        """Return labels, values and weights, and the times of labels, by the number of the row."""
+        rows, labels, times = (of.map() for of in (self._label_row, self._label, self._label_at))
+        shape = (self._read, labels.shape[1])
+        found = mapped(self._folder / "raw.by_row", np.float32, shape)
+        at = mapped(self._folder / "raw.at_by_row", np.int64, shape[:1])
+        for begin in range(0, self._read, _BLOCK):
+            found[begin : begin + _BLOCK, :-1] = np.nan
+        for begin, size in zip(np.cumsum([0, *self._label_sizes]), self._label_sizes, strict=False):
+            cut = slice(begin, begin + size)
+            found[rows[cut]], at[rows[cut]] = labels[cut], times[cut]
+        return found, at
+
+    def _staged(self, made: list[Array], streams: Ints, ends: Ints) -> Staged:
+        *inputs, row, time, begins, labels, at = made
+        start, fresh = _sequences(begins, ends - self._count[streams])
+        head = np.searchsorted(ends, start, side="right")
+        known = np.append(self._resumes, np.zeros(len(self._count) - self._known, bool))
+        fresh |= ~known[streams[head]]
+        before = np.zeros(len(start), np.int64)
+        before[~fresh] = self._before[streams[head[~fresh]]]
+        return Staged(
+            inputs=inputs,
+            labels=labels,
+            at=at,
+            row=row,
+            time=time,
+            start_Q=start,
+            length_Q=np.diff(np.append(start, len(row))),
+            stream_Q=head,
+            fresh_Q=fresh,
+            before_Q=before,
+            slot_S=streams,
+            keys=[key.take(pa.array(streams)) for key in self._reader.scorer.table.key_arrays()],
+            rows=self._read,
+            counts=self.counts,
+        )
+
+
+def _places(stream: Ints, offset: Ints) -> Ints:
+    """Return where steps, those of a stream together, go; advance the offsets in place."""
+    begins = np.ones(len(stream), bool)
+    np.not_equal(stream[1:], stream[:-1], out=begins[1:])
+    begin = np.flatnonzero(begins)
+    length = np.diff(np.append(begin, len(stream)))
+    place: Ints = offset[stream] + np.arange(len(stream)) - np.repeat(begin, length)
+    offset[stream[begin]] += length
+    return place
+
+
+def _sequences(begins: Array, heads: Ints) -> tuple[Ints, Bools]:
+    """Return the first step of each sequence, and whether a reset begins it."""
+    found = [
+        begin + np.flatnonzero(begins[begin : begin + _BLOCK])
+        for begin in range(0, len(begins), _BLOCK)
+    ]
+    resets = np.concatenate([np.zeros(0, np.int64), *found])
+    start = np.union1d(resets, heads)
+    return start, np.isin(start, resets)

@@ -1,0 +1,305 @@
+"""Verify the parts of an output folder, and merge small ones, between runs."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, first_of
+from streamrnn.base.storage.files import Files
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import CheckpointError, PublishError
+from streamrnn.jobs.outputs.publishing import Publisher
+from streamrnn.jobs.outputs.reading import part_batches
+from streamrnn.stream.checkpoints.attempt import draw_name
+from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirectory
+from streamrnn.stream.checkpoints.folder import OutputFolder
+from streamrnn.stream.checkpoints.manifest import Manifest
+from streamrnn.stream.checkpoints.partitioning import layout_in, row_directory
+from streamrnn.stream.checkpoints.reading import consistent_read
+from streamrnn.stream.checkpoints.versions import check_shards, read_shards
+from streamrnn.stream.config import SIDE_OUTPUTS
+from streamrnn.stream.sinks import PART_FORMATS, Part, PartFormat, PartWriter
+from streamrnn.stream.sources.content import Content, sum_of
+
+_LOGGER = logging.getLogger("streamrnn.outputs")
+# Parts below this size are merged until together they reach it.
+SMALL_PART = 128 << 20
+_BATCH_ROWS = 65536
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` has read and found intact.
+
+    `rows_checksum` and `state_checksum` are of the decoded values, whatever the order of the rows
+    and the way they are divided into parts: outputs with equal rows and states have equal ones.
+    `behind`: how tables of [publish] differ from it; `left`: a table in it that is not among them.
+    """
+
+    commit: int
+    parts: int
+    rows: int
+    rejected: int
+    state_rows: int
+    bytes: int
+    rows_checksum: str
+    state_checksum: str
+    behind: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def verify(path: str, *, rejects: str | None = None) -> Verified:
+    """Read every file that the last commit names and compare its checksum and its number of rows.
+
+    A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
+    commit). Tables of [publish] are compared by their files; they are behind for a moment while a
+    run commits. Raises CheckpointError that names all missing or damaged files, and files of rows
+    that readers of the folder find but no commit names.
+
+    >>> found = verify("out/weather")
+    >>> found.commit, found.parts, found.rows, found.state_rows
+    (2, 2, 80, 3)
+    """
+
+    def read(manifest: Manifest, files: Files) -> Verified:
+        directories = {"rows": row_directory(manifest, files)}
+        for name in SIDE_OUTPUTS:
+            place = manifest.place_of(name, path)
+            place = rejects or place if name == "rejects" else place
+            directories[name] = PartDirectory(open_files(place))
+        wrong = []
+        for name, directory in directories.items():
+            parts = manifest.named(name).parts
+            wrong += _wrong_parts(directory, parts)
+            if name == "alerts" and (parts or directory.owner() == manifest.output):
+                wrong += _foreign(directory, parts)
+        for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
+            try:
+                check_shards(files, INSIDE, shards, whole=True)
+            except CheckpointError as error:
+                wrong.append(str(error))
+        wrong += _foreign(directories["rows"], manifest.parts)
+        if wrong:
+            raise CheckpointError("\n".join(dict.fromkeys(wrong)))
+        states = read_shards(files, INSIDE, manifest.shards)
+        tables = Publisher.of(manifest.config, path)
+        return Verified(
+            manifest.commit,
+            len(manifest.parts),
+            manifest.rows,
+            manifest.named("rejects").rows,
+            manifest.state_rows,
+            sum(part.bytes for output in manifest.outputs.values() for part in output.parts)
+            + sum(file.bytes for shard in manifest.shards for file in shard.files),
+            _checksum(batch for _, batch in part_batches(path, manifest)),
+            _checksum(() if states is None else states.to_batches()),
+            tuple(tables.problems(manifest)),
+            tuple(tables.left({"publish.delta": True})),
+        )
+
+    return consistent_read(path, read)
+
+
+def _checksum(batches: Iterable[pa.RecordBatch]) -> str:
+    return f"{sum_of(Content.of(batch, None) for batch in batches).digest:016x}"
+
+
+def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
+    """Describe files of rows that are not parts, but that readers see."""
+    ours = {part.name for part in parts}
+    suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
+    found = [
+        name
+        for name in directory.files.tree()
+        if name.lower().endswith(suffixes)
+        and name not in ours
+        and not any(piece[0] in "._" for piece in name.split("/"))
+    ]
+    if not found:
+        return []
+    return [
+        f"{directory.path} holds files of rows that no commit of it names: "
+        f"{first_of(found, 5)}. Readers of the folder find their rows too. Move them elsewhere."
+    ]
+
+
+def _wrong_parts(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
+    locations = directory.locate(parts)
+    faults = {
+        part: _fault(directory, locations[part.name], part)
+        for part in parts
+        if part.name in locations
+    }
+    return [directory.lost(part) for part in parts if part.name not in locations] + [
+        f"{directory.files.show(part.name)} {fault}" for part, fault in faults.items() if fault
+    ]
+
+
+def _fault(directory: PartDirectory, location: str, part: Part) -> str:
+    """Describe how a file differs from what the manifest records; "" if it does not."""
+    digest = _read(directory.files.sha256, location, part) or "nothing"
+    if digest != part.sha256:
+        return (
+            f"is damaged: expected sha256 {part.sha256[:16]}…, found {digest[:16]}… (commit "
+            f"{part.commit}). {RESTORE}"
+        )
+    expected = count(part.rows, "row")
+    found = _read(partial(_rows, directory.files, part.format), location, part)
+    if found in (expected, None):
+        return ""
+    return (
+        f"has {found}, expected {expected} as in the manifest, which was edited. Restore the "
+        "manifest from a backup, or start over with --full-refresh."
+    )
+
+
+def _rows(files: Files, format: PartFormat, name: str) -> str:
+    """Return the number of rows of a file in words."""
+    with suppress(pa.ArrowException), files.open(name) as file:
+        return count(format.rows(file), "row")
+    return "no readable rows"
+
+
+def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | None:
+    """Read the file of a part; None if a run has removed it meanwhile."""
+    # A run may move the part into place, or back to staging, meanwhile.
+    for name in (location, part.name, f"{STAGING}/{part.staged}"):
+        with suppress(FileNotFoundError):
+            return read(name)
+    return None
+
+
+def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
+    """Merge adjacent parts that are smaller than `small` bytes, in one commit.
+
+    Rows and their order stay. In a partitioned output, parts of one partition are merged, of those
+    up to the same retained commit (`rewind` returns to a number of parts there). While parts are
+    replaced, readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
+    CheckpointError if the folder is in use or damaged; SinkError; PublishError if it is done, but a
+    table of [publish] could not follow.
+
+    >>> manifest = compact("out/weather")
+    >>> len(manifest.parts), manifest.rows
+    (1, 80)
+    """
+    with OutputFolder.reopen(path, rejects=rejects) as folder:
+        assert folder.manifest is not None
+        tables = Publisher.of(folder.manifest.config, path)
+        before = _published(tables, folder.manifest)
+        manifest = merge_small_parts(folder, small=small)
+        if manifest is not None:
+            tables.publish(manifest, merged=before)
+        return manifest
+
+
+def _published(tables: Publisher, manifest: Manifest | None) -> bool:
+    """Bring the tables up to date before a change; return whether they are."""
+    if manifest is None:
+        return False
+    try:
+        tables.publish(manifest)
+    except PublishError as error:
+        _LOGGER.warning("%s", error)
+        return False
+    return True
+
+
+def merge_small_parts(
+    folder: OutputFolder, *, least: int = 2, small: int = SMALL_PART
+) -> Manifest | None:
+    """Merge small parts of an open folder, between two commits of its run.
+
+    Does nothing, and returns None, if no `least` parts would be merged into one.
+    """
+    manifest = folder.manifest
+    if manifest is None:
+        return None
+    groups = {
+        name: _partition_groups(manifest, small)
+        if name == "rows" and layout_in(manifest.config)
+        else list(_groups(output.parts, small))
+        for name, output in manifest.outputs.items()
+    }
+    lengths = [len(group) for found in groups.values() for group in found]
+    if max(lengths, default=0) < max(2, least):
+        return None
+    outputs = {
+        name: replace(output, parts=_merge(folder, folder.directories[name], groups[name]))
+        for name, output in manifest.outputs.items()
+    }
+    _LOGGER.debug("%s: merged %d parts into %d", folder.path, sum(lengths), len(lengths))
+    return folder.replace(outputs=outputs, kept=manifest.kept)
+
+
+def _merge(
+    folder: OutputFolder, directory: PartDirectory, groups: Sequence[list[Part]]
+) -> tuple[Part, ...]:
+    return tuple(
+        group[0]
+        if len(group) == 1
+        else rewritten(folder, directory, group[0].name, group, sum(part.rows for part in group))
+        for group in groups
+    )
+
+
+def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
+    group: list[Part] = []
+    for part in parts:
+        full = part.bytes >= small or sum(item.bytes for item in group) >= small
+        if group and (full or part.model != group[0].model):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _partition_groups(manifest: Manifest, small: int) -> list[list[Part]]:
+    """Return the groups of each partition, by their first parts."""
+    ends = {kept.rows for kept in manifest.kept}
+    found: list[list[Part]] = []
+    within: dict[str, list[Part]] = {}
+    rows = 0
+    for part in manifest.parts:
+        if rows in ends:
+            found += (group for parts in within.values() for group in _groups(parts, small))
+            within = {}
+        within.setdefault(part.folder, []).append(part)
+        rows += part.rows
+    found += (group for parts in within.values() for group in _groups(parts, small))
+    return sorted(found, key=lambda group: group[0].number)
+
+
+def rewritten(
+    folder: OutputFolder, directory: PartDirectory, name: str, parts: Sequence[Part], rows: int
+) -> Part:
+    """Write the first `rows` rows of the parts to a new part in staging, batch by batch."""
+    if wrong := _wrong_parts(directory, parts):
+        raise CheckpointError("\n".join(wrong))  # or the new checksum would hide the damage
+    writer: PartWriter | None = None
+    locations = directory.locate(parts)
+    try:
+        for part in parts:
+            with directory.files.open(locations.get(part.name, part.name)) as source:
+                for batch in part.format.batches(source, _BATCH_ROWS):
+                    batch = batch.slice(0, rows)
+                    rows -= batch.num_rows
+                    attempt = draw_name(folder.next_commit)
+                    writer = writer or directory.writer(batch.schema, attempt, part.format)
+                    writer.write(batch)
+        assert writer is not None
+        return writer.finish().placed(name, folder.next_commit, parts[0].model)
+    except (pa.ArrowException, FileNotFoundError) as error:
+        raise CheckpointError(
+            f"{directory.path}: a part cannot be read: {error}. "
+            f"Run `streamrnn verify {folder.path}`."
+        ) from error
+    finally:
+        if writer is not None:
+            writer.abandon()

@@ -1,0 +1,212 @@
+"""Keep the tables of [publish] equal to the parts of an output."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, first_of, location
+from streamrnn.base.plugin import load_plugin
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import ConfigError, PublishError
+from streamrnn.jobs.outputs.publishing.partitions import columns_of, with_partitions
+from streamrnn.jobs.outputs.publishing.reconcile import changes
+from streamrnn.jobs.outputs.publishing.table import PublishedTable
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.checkpoints.manifest import decode_schema
+from streamrnn.stream.config import value_of
+
+_LOGGER = logging.getLogger("streamrnn.outputs")
+TABLE_KEYS = ("publish.delta", "publish.iceberg")
+"""Keys of the pipeline file, and entry points of plug-ins."""
+_LONGEST = 500
+_DECORATION = re.compile(r"\x1b\[[\d;]*m|↳ ?")
+_AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was changed in a table: `table` names it, `version` the one that was made.
+
+    `added` parts were registered, `removed` ones dropped, by commit number `commit`. `note` says
+    what others had done to the table, or that it did not exist.
+    """
+
+    table: str
+    version: str
+    commit: int
+    added: int
+    removed: int
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Return one sentence.
+
+        >>> print(Published("the Delta table out/x", "version 4", 7, 3, 0))
+        Published 3 parts to the Delta table out/x, version 4
+        """
+        removed = f", removed {count(self.removed, 'part')}" if self.removed else ""
+        note = f" ({self.note})" if self.note else ""
+        added = f"Published {count(self.added, 'part')} to {self.table}"
+        return f"{added}{removed}, {self.version}{note}"
+
+
+class Publisher:
+    """The tables of one output. Without tables, all methods do nothing."""
+
+    def __init__(
+        self, path: str, tables: Sequence[PublishedTable], config: Mapping[str, Any]
+    ) -> None:
+        self._place = path
+        self.path = location(path)
+        self.tables = tables
+        self._config = config
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], path: str) -> Publisher:
+        """Return that of a config (dotted key -> value), for the output at `path`."""
+        files = open_files(path)
+        tables: list[PublishedTable] = [
+            load_plugin(*key.split("."))(files, path, wanted)
+            for key in TABLE_KEYS
+            if (wanted := value_of(key, config))
+        ]
+        return cls(path, tables, config)
+
+    @property
+    def titles(self) -> list[str]:
+        """The tables, for messages."""
+        return [table.title for table in self.tables]
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise ConfigError if a library is missing, or a table cannot have these columns.
+
+        `schema` is that of the rows, as in a manifest.
+        """
+        columns = with_partitions(self._config, schema) if self.tables else schema
+        for table in self.tables:
+            table.check(columns)
+
+    def publish(self, manifest: Manifest, *, merged: bool = False) -> list[Published]:
+        """Make each table equal to the parts of the manifest; return what was changed.
+
+        `merged` is as in `attempt`. Raises ConfigError as `check` does, and PublishError after all
+        tables were tried, if one of them could not be changed.
+        """
+        done, error = self.attempt(manifest, merged=merged)
+        if error is not None:
+            raise error
+        return done
+
+    def attempt(
+        self, manifest: Manifest, *, merged: bool = False
+    ) -> tuple[list[Published], PublishError | None]:
+        """Make each table equal to the parts of the manifest, as far as it can be changed.
+
+        `merged`: since the last call parts were merged and nothing else. The folder is not changed.
+        Returns what was changed, and the error for what could not be. Raises ConfigError.
+        """
+        done, failed = [], []
+        if self.tables:
+            self.check(decode_schema(manifest.schema))
+        for table in self.tables:
+            try:
+                done += _publish(table, manifest, merged)
+            except ConfigError:
+                raise
+            except PublishError as error:
+                failed.append(str(error))
+            except Exception as error:  # noqa: BLE001 - of any library, catalog or store
+                failed.append(f"{table.title}: {_reason(error, table.error_text(error))}")
+        for item in done:
+            _LOGGER.debug("%s", item)
+        return done, self._behind(manifest, failed) if failed else None
+
+    def _behind(self, manifest: Manifest, failed: Sequence[str]) -> PublishError:
+        return PublishError(
+            f"{self.path}: commit {manifest.commit} is complete, but not published:\n"
+            + "\n".join(failed)
+            + "\nFix the cause. The next run repeats it, even if it has nothing new to score, and "
+            f"so does: streamrnn publish {self.path}"
+        )
+
+    def left(self, before: Mapping[str, Any]) -> list[str]:
+        """Describe tables of an earlier config (dotted key -> value) that are no longer named."""
+        earlier = Publisher.of(before, self._place).tables
+        return [
+            found for table in earlier if table.title not in self.titles and (found := table.left())
+        ]
+
+    def problems(self, manifest: Manifest) -> list[str]:
+        """Describe how the tables differ from the parts of the manifest."""
+        found = []
+        for table in self.tables:
+            try:
+                table.check(columns_of(manifest))
+                found += _differences(table, manifest)
+            except PublishError as error:
+                found.append(str(error))
+            except Exception as error:  # noqa: BLE001 - of any library, catalog or store
+                reason = _reason(error, table.error_text(error))
+                found.append(f"{table.title} cannot be compared: {reason}")
+        return found
+
+
+def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Published]:
+    """Bring one table up to date."""
+    found = table.read(manifest)
+    if found is not None and found.foreign:
+        others = f" ({found.version}: {found.others})" if found.others else ""
+        raise PublishError(
+            f"{table.title} has files that are no parts of the output{others}: "
+            f"{first_of(list(found.foreign))}. {table.advice(found)}"
+        )
+    wanted = changes(manifest, found, merged=merged)
+    if not wanted:
+        return []
+    note = "the table did not exist" if found is None and _had(manifest) else ""
+    if found is not None and found.others:
+        again = "all parts were" if found.commit is None else "what it lacked was"
+        note = f"after {found.version}, {found.others}: {again} registered again"
+    version = table.commit(manifest, wanted, found)
+    removed = len(wanted.remove)
+    return [Published(table.title, version, manifest.commit, len(wanted.add), removed, note)]
+
+
+def _had(manifest: Manifest) -> bool:
+    """Return whether earlier commits than the last one had parts, which may have been published."""
+    return any(part.commit < manifest.commit for part in manifest.parts)
+
+
+def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
+    found = table.read(manifest)
+    if found is None:
+        return [f"{table.title} does not exist. Make it with `streamrnn publish`."]
+    if found.foreign:
+        return [f"{table.title} has files that are no parts: {first_of(list(found.foreign))}."]
+    wanted = changes(manifest, found)
+    if not wanted:
+        return []
+    return [
+        f"{table.title} is not up to date: {count(len(wanted.add), 'part')} to add, "
+        f"{len(wanted.remove)} to remove. Repair it with `streamrnn publish`."
+    ]
+
+
+def _reason(error: Exception, text: str) -> str:
+    """Return the type and the text of a library's error with its causes, on one line.
+
+    Without what may follow it (a trace, a link) and the colors of a terminal.
+    """
+    message = _AFTER.split(_DECORATION.sub("", text), maxsplit=1)[0]
+    causes = [line.strip().rstrip(".:") for line in message.splitlines() if line.strip()]
+    shown = ": ".join(causes)
+    if len(shown) > _LONGEST:
+        half = _LONGEST // 2
+        shown = f"{shown[:half]} … {shown[-half:]}"  # the last cause is the first one
+    return f"{type(error).__name__}: {shown}".rstrip(": ") + "."

@@ -1,0 +1,64 @@
+"""The difference between a table and an output: what one version of the table has to change.
+
+Whatever a table has, making it equal to the manifest is one set difference. So publishing may be
+repeated, interrupted, or late by any number of commits, and rewinding, merging, renaming and
+starting over need no code of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamrnn.jobs.outputs.publishing.table import TableChanges, TableContents, TableFile
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part
+
+
+def changes(
+    manifest: Manifest, found: TableContents | None, *, merged: bool = False
+) -> TableChanges:
+    """Return what has to change in a table, of which `found` was read; None: there is none.
+
+    `merged`: since the table was equal to the output, parts were merged and nothing else.
+
+    A file is out of date if its part was written by a later commit than the last one registered, or
+    differs in size: rewinding and merging reuse names.
+    """
+    parts = {part.name: part for part in manifest.parts}
+    if found is not None and found.commit is not None and found.commit > manifest.commit:
+        found = replace(found, commit=None)  # the folder is one from before, from a backup
+    if found is None:
+        return TableChanges(manifest.parts, columns=True)
+    if not found.same_schema:
+        remove = {name: file for name, file in found.files.items() if name not in parts}
+        return TableChanges(manifest.parts, remove, columns=True)
+    add = [part for name, part in parts.items() if _is_news(part, found.files.get(name), found)]
+    remove = {name: file for name, file in found.files.items() if name not in parts}
+    if merged:
+        return TableChanges(add, remove, frozenset({part.name for part in add} | remove.keys()))
+    return TableChanges(add, remove, _moved(add, remove, found))
+
+
+def _is_news(part: Part, file: TableFile | None, found: TableContents) -> bool:
+    if file is None or found.commit is None or part.commit > found.commit:
+        return True
+    return (file.bytes, file.rows) != (part.bytes, part.rows)
+
+
+def _moved(add: list[Part], remove: dict[str, TableFile], found: TableContents) -> frozenset[str]:
+    """Return the names, old and new, of parts that were renamed: all numbers got more digits."""
+    if found.commit is None:
+        return frozenset()
+    old = {(_number(name), file.bytes): name for name, file in remove.items()}
+    pairs = [
+        (part.name, name)
+        for part in add
+        if part.commit <= found.commit and (name := old.get((_number(part.name), part.bytes)))
+    ]
+    return frozenset(name for pair in pairs for name in pair)
+
+
+def _number(name: str) -> str:
+    """Return the name of a part without the zeros that its number begins with."""
+    folder, _, last = name.rpartition("/")
+    return f"{folder}/{last.removeprefix('part-').lstrip('0')}"

@@ -1,0 +1,99 @@
+"""What a table format has to do, so that any table can be reconciled with an output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part
+
+BY = "streamrnn"
+"""Begins the names of what we record in tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A file that a table has: its bytes and rows, and how the table names it.
+
+    `rows` is None if the table does not know.
+    """
+
+    bytes: int
+    rows: int | None
+    path: str
+
+
+@dataclass(frozen=True)
+class TableContents:
+    """What a table has.
+
+    `files`: name in the output -> its file; `foreign` are paths of files that are not parts of
+    this output. `commit` is the last commit of this output that was registered; None if its last
+    version is that of another output or writer, which `others` describes: it is to be registered
+    anew. `same_schema`: its columns are those of the output. `version` identifies it for messages.
+    """
+
+    files: Mapping[str, TableFile]
+    commit: int | None
+    same_schema: bool
+    version: str
+    foreign: Sequence[str] = ()
+    others: str = ""
+
+
+@dataclass(frozen=True)
+class TableChanges:
+    """What makes a table equal to an output: parts to add, and files of the table to remove.
+
+    A part to add replaces a file of its name. `moved`: names, on both sides, of rows that the table
+    had before; its readers need not see them as new. `columns`: the table does not exist, or its
+    columns are others; it changes even if the output has no part.
+    """
+
+    add: Sequence[Part] = ()
+    remove: Mapping[str, TableFile] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
+    columns: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.remove or self.columns)
+
+
+class PublishedTable(Protocol):
+    """A table that indexes the parts of one output.
+
+    It is made from the `Files` and the path of the output, and the value of its key in [publish].
+    Methods raise what their library raises, and PublishError for what must not be changed.
+    """
+
+    @property
+    def title(self) -> str:
+        """The table for messages, as in "the Delta table out/weather"."""
+
+    def error_text(self, error: Exception) -> str:
+        """Return the text of a library's error, without credentials."""
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise ConfigError if the library is missing, or a column has a type that tables lack."""
+
+    def read(self, manifest: Manifest) -> TableContents | None:
+        """Return what the table has; None if there is no such table."""
+
+    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+        """Make the changes in one version, and return its name, as in "version 4".
+
+        `found` is what `read` returned; for None the table is created.
+        """
+
+    def left(self) -> str:
+        """Describe a table that [publish] names no longer, and how to remove it.
+
+        "" if there is none, as far as that is known.
+        """
+
+    def advice(self, found: TableContents) -> str:
+        """Return how to get rid of foreign files."""

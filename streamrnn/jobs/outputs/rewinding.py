@@ -1,0 +1,226 @@
+"""The commits of an output, and the way back to one of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from streamrnn.base.display import count, first_of, location, short_model
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.jobs.outputs.naming import used_files
+from streamrnn.jobs.outputs.parts import rewritten
+from streamrnn.jobs.outputs.publishing import Publisher
+from streamrnn.stream.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
+from streamrnn.stream.checkpoints.directory import INSIDE
+from streamrnn.stream.checkpoints.versions import check_shards
+from streamrnn.stream.sinks import Part
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """A commit that `rewind` can return to, or the current one.
+
+    `time` is when it was made (UTC), or the one that it restores; `newest` the file of the source
+    that was read last, `model` the fingerprint of the model, `complete` whether its run had read
+    all of the source.
+    """
+
+    commit: int
+    time: str
+    rows: int
+    rejected: int
+    state_rows: int
+    sources: int
+    newest: str
+    model: str
+    complete: bool
+
+
+def history(path: str) -> list[CommitInfo]:
+    """List the commits that `rewind` can go back to, oldest first, and last the current one.
+
+    Raises CheckpointError if there is none, or the manifest is damaged.
+
+    >>> [commit.rows for commit in history("out/weather")]
+    [50, 80]
+    """
+    manifest = read_manifest(path)
+    return [_info(kept, manifest) for kept in (*manifest.kept, manifest.as_kept())]
+
+
+def _info(kept: RetainedCommit, manifest: Manifest) -> CommitInfo:
+    files = manifest.sources[: kept.sources]
+    return CommitInfo(
+        kept.commit,
+        kept.time,
+        kept.rows,
+        kept.outputs.get("rejects", 0),
+        kept.state_rows,
+        kept.sources,
+        files[-1].path if files else "",
+        kept.model,
+        kept.complete,
+    )
+
+
+def rewind(
+    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+) -> Manifest:
+    """Go back to an earlier commit: remove later rows, restore state and position.
+
+    Parameters
+    ----------
+    path
+        The output folder. It may be damaged, as long as what that commit needs is not.
+    to
+        The number of a commit of `history`.
+    before
+        Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
+        in ISO 8601 (UTC where it names no zone). The last commit is meant that had read no row of
+        that file or partition, or was made before that time.
+    rejects
+        Where its rejects are, if they were moved.
+
+    It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
+    manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
+    before the time; CheckpointError if the folder is in use or a needed file is damaged;
+    PublishError if it is done, but a table of [publish] could not follow.
+
+    >>> rewind("out/weather", to=1).rows
+    50
+    """
+    manifest = restore_commit(path, to, before=before, rejects=rejects)
+    Publisher.of(manifest.config, path).publish(manifest)
+    return manifest
+
+
+def restore_commit(
+    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+) -> Manifest:
+    """Do what `rewind` does, and leave the tables of [publish] as they are."""
+    found = read_manifest(path)
+    if (to is None) == (before is None):
+        raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
+    target = _numbered(found, to, path) if before is None else _before(found, before, path)
+    with OutputFolder.reopen(path, rejects=rejects, check="manifest") as folder:
+        manifest = folder.manifest
+        if manifest is None or manifest.commit != found.commit:
+            raise CheckpointError(
+                f"{path} got a new commit meanwhile; list the commits again with "
+                f"`streamrnn rewind {path}`"
+            )
+        check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
+        return folder.replace(
+            time=target.time,
+            complete=target.complete,
+            end_of_run=target.end_of_run,
+            model=target.model,
+            sources=manifest.sources[: target.sources],
+            position=target.position,
+            outputs={
+                name: replace(output, parts=_first_rows(folder, name, target.outputs.get(name, 0)))
+                for name, output in manifest.outputs.items()
+            },
+            shards=target.shards,
+            counters=target.counters,
+            positions=target.positions,
+            kept=tuple(kept for kept in manifest.kept if kept.commit < target.commit),
+        )
+
+
+def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
+    """Return the last retained commit that had read no row of these used files; None if none is."""
+    first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
+    return max(
+        (kept for kept in manifest.kept if kept.sources <= first),
+        key=lambda kept: kept.commit,
+        default=None,
+    )
+
+
+def rows_of_others(manifest: Manifest, target: RetainedCommit, model: str) -> list[str]:
+    """Describe the rows after a retained commit that other models than `model` wrote.
+
+    One line for each model: its rows, commits and parts.
+    """
+    found: dict[str, list[tuple[Part, int]]] = {}
+    end = 0
+    for part in manifest.parts:
+        end += part.rows
+        rows = min(part.rows, end - target.rows)
+        if rows > 0 and part.model != model:
+            found.setdefault(part.model, []).append((part, rows))
+    return [_written(name, parts) for name, parts in found.items()]
+
+
+def _written(model: str, parts: Sequence[tuple[Part, int]]) -> str:
+    commits = sorted({part.commit for part, _ in parts})
+    one = len(commits) == 1
+    numbers = f"commit {commits[0]}" if one else f"commits {commits[0]} to {commits[-1]}"
+    return (
+        f"{count(sum(rows for _, rows in parts), 'row')} of {numbers} by model "
+        f"{short_model(model)} ({first_of([part.name for part, _ in parts])})"
+    )
+
+
+def _numbered(manifest: Manifest, to: int | None, path: str) -> RetainedCommit:
+    choice = {kept.commit: kept for kept in manifest.kept}
+    if to not in choice:
+        raise ConfigError(f"{path} cannot go back to commit {to}. {_retained(manifest)}")
+    return choice[to]
+
+
+def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
+    """Return the last retained commit before a file or a time."""
+    names = used_files(manifest, before, path)
+    if names:
+        target = commit_before(manifest, names)
+        what = f"with no row of {before}"
+    else:
+        moment = _moment(before, path)
+        if _time(manifest.time) < moment:
+            raise ConfigError(
+                f"--before {before}: the last commit of {location(path)} ({manifest.commit}, "
+                f"{manifest.time}) was made earlier; there is nothing to rewind"
+            )
+        earlier = [kept for kept in manifest.kept if _time(kept.time) < moment]
+        target = earlier[-1] if earlier else None
+        what = f"made before {before}"
+    if target is None:
+        raise ConfigError(f"{path} has no retained commit {what}. {_retained(manifest)}")
+    return target
+
+
+def _moment(text: str, path: str) -> datetime:
+    try:
+        return _time(text)
+    except ValueError:
+        raise ConfigError(
+            f"--before {location(text)}: expected a file or partition that {location(path)} has "
+            "used, or a time such as 2013-01-05T06:00"
+        ) from None
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+
+
+def _retained(manifest: Manifest) -> str:
+    retained = ", ".join(str(commit.commit) for commit in manifest.kept)
+    if not retained:
+        return "No earlier commit is retained; [checkpoint] keep sets how many are."
+    return f"Retained commits: {retained}; [checkpoint] keep sets how many there are."
+
+
+def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
+    """Return the parts with the first `rows` rows of an output; one merged over that end is cut."""
+    stay: list[Part] = []
+    for part in folder.manifest.named(name).parts if folder.manifest else ():
+        # An empty first part stands for an output without rows.
+        if rows <= 0 and (part.rows or stay):
+            break
+        if part.rows > rows:
+            part = rewritten(folder, folder.directories[name], part.name, [part], rows)
+        stay.append(part)
+        rows -= part.rows
+    return tuple(stay)

@@ -1,0 +1,157 @@
+"""Maintain the streams of an output: drop, reset, and remove leftover files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.arrays import Array, Bools
+from streamrnn.base.display import short_model
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import ConfigError, StateError
+from streamrnn.jobs.outputs.selecting import rows_of
+from streamrnn.nn.formats import load_model
+from streamrnn.stream.checkpoints import Manifest, OutputFolder
+from streamrnn.stream.checkpoints.directory import INSIDE, STAGING
+from streamrnn.stream.config import value_of
+from streamrnn.stream.operators import KINDS
+
+
+def drop_streams(output: str, keys: Sequence[str]) -> int:
+    """Forget streams, in one commit: their next rows start new streams.
+
+    keys: one string per stream, with the values of several key columns separated by commas, as in
+    CSV. Returns how many were dropped. Raises ConfigError for an unknown key, StateError if there
+    is no state, CheckpointError.
+
+    >>> drop_streams("out/weather", ["JFK"])
+    1
+    """
+    return _change(output, lambda table, _: table.filter(pa.array(~rows_of(table, keys, output))))
+
+
+def drop_idle(output: str, silence: timedelta) -> int:
+    """Forget streams whose last row is older than the newest of all by more than `silence`.
+
+    Measured in the time of the data, not of the call. Returns how many were dropped. Raises
+    StateError if the state holds no timestamps, CheckpointError.
+
+    >>> from datetime import timedelta
+    >>> drop_idle("out/weather", timedelta(days=90))
+    0
+    """
+    if silence <= timedelta():
+        raise ConfigError(f"expected a silence above zero, received {silence}")
+
+    def active(table: pa.Table, _: Manifest) -> pa.Table:
+        kind = table.schema.field("last_time").type if "last_time" in table.column_names else None
+        if kind is None or not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+            raise StateError(
+                f"{output}: silence is measured in timestamps or dates, and last_time is "
+                f"{kind or 'not kept: the pipeline has no [source] time'}"
+            )
+        last = table.column("last_time").cast(pa.timestamp("us", getattr(kind, "tz", None)))
+        newest = pc.max(last)
+        if not newest.is_valid:
+            return table
+        oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
+        # An imported state may have no times: it is unknown how long such a stream was silent.
+        return table.filter(
+            pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
+        )
+
+    return _change(output, active)
+
+
+def reset_streams(output: str, keys: Sequence[str]) -> int:
+    """Reset streams to the initial state of the model, in one commit.
+
+    Unlike a dropped stream, a reset one keeps its last time, so that earlier rows are still late.
+    `keys` as for `drop_streams`. The model file is read again. Returns how many were reset. Raises
+    what `drop_streams` and `load_model` raise, and StateError if the model file has changed.
+
+    >>> reset_streams("out/weather", ["JFK", "LGA"])
+    2
+    """
+    count = 0
+
+    def reset(table: pa.Table, manifest: Manifest) -> pa.Table:
+        nonlocal count
+        rows = rows_of(table, keys, output)
+        count = int(rows.sum())
+        return _with_initial(table, rows, _initial(manifest, output))
+
+    _change(output, reset)
+    return count
+
+
+def clear_leftovers(output: str) -> int:
+    """Finish or remove what a killed run left behind, as the next run would.
+
+    Returns the number of files.
+
+    >>> clear_leftovers("out/weather")
+    0
+    """
+    files = open_files(output)
+
+    def names() -> set[str]:
+        return {f"{area}/{name}" for area in (INSIDE, STAGING) for name in files.entries(area)}
+
+    before = names()
+    with OutputFolder.reopen(output):
+        return len(before - names())
+
+
+def _change(output: str, change: Callable[[pa.Table, Manifest], pa.Table]) -> int:
+    """Commit a changed state table; return how many streams were removed."""
+    with OutputFolder.reopen(output) as folder:
+        table = folder.load_state()
+        if table is None or folder.manifest is None:
+            raise StateError(f"{output}: this output has no state")
+        changed = change(table, folder.manifest)
+        if not changed.equals(table):
+            folder.replace_state(changed.combine_chunks())
+        return int(table.num_rows - changed.num_rows)
+
+
+def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
+    """Return the initial state of one stream, from the model that made the state."""
+    config = manifest.config
+    if "model.path" not in config:
+        raise StateError(f"{output}: its manifest does not record the path of the model")
+    path = str(config["model.path"])
+    options = {name: config.get(f"model.{name}") for name in ("layers", "state", "precision")}
+    model = load_model(path, **{name: value for name, value in options.items() if value})
+    if model.fingerprint() != manifest.model:
+        raise StateError(
+            f"{path} is no longer the model that made the state of {output}.\n"
+            f"  state: model {short_model(manifest.model)}\n"
+            f"  file:  model {short_model(model.fingerprint())}"
+        )
+    kind = KINDS[value_of("window.kind", config)]
+    return kind.runner(model).initial_state(1) if kind.carries_state else {}
+
+
+def _with_initial(table: pa.Table, rows: Bools, initial: Mapping[str, Array]) -> pa.Table:
+    """Return the table with `rows` reset, except for key and last time."""
+    for index, field in enumerate(table.schema):
+        if field.name == "steps":
+            value: object = 0
+        elif field.name in initial:
+            value = initial[field.name][0].tolist()
+        elif field.name.startswith("previous/"):
+            value = None
+        elif field.name.startswith("waiting/"):
+            value = []
+        else:
+            continue
+        # The old values followed by the new one, from which each row takes its value.
+        both = pa.concat_arrays([*table.column(index).chunks, pa.array([value], field.type)])
+        chosen = np.where(rows, len(both) - 1, np.arange(table.num_rows))
+        table = table.set_column(index, field, both.take(pa.array(chosen)))
+    return table

@@ -1,0 +1,76 @@
+"""Watch a source for complete files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.summary import Progress, Summary
+from streamrnn.stream.sources import SourceFile, SourceOfFiles
+
+
+class Watcher:
+    """Iterate over a source with its complete files, each time that these have changed.
+
+    `look` returns the source as listed now. A file is complete once it has its footer and has not
+    changed since the poll before; a file last written longer than one poll ago need not wait.
+    `looked` is called when a look, and what it led to, is done. Ends when `stop` is set.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], SourceOfFiles],
+        options: RunOptions,
+        looked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._look = look
+        self._looked = looked
+        self._options = options
+        self._complete: dict[str, SourceFile] = {}
+        self._seen: dict[str, SourceFile] = {}
+        self._rows = 0
+
+    def __iter__(self) -> Iterator[SourceOfFiles]:
+        before: Hashable = None
+        while not self._options.stop.is_set():
+            source = self._look()
+            source.files = self._complete_files(source)
+            if source.files and source.identity != before:
+                before = source.identity
+                yield source
+            self._looked()
+            self._options.stop.wait(self._options.poll)
+
+    def report(self, manifest: Manifest | None, summary: Summary) -> None:
+        """Report the last commit if it added rows, with the age of the newest file."""
+        if manifest is None or self._options.progress is None:
+            return
+        rows, self._rows = manifest.rows - self._rows, manifest.rows
+        if not rows:
+            return
+        newest = max((file.mtime_ns for file in self._complete.values()), default=time.time_ns())
+        lag = max(0.0, time.time() - newest / 1e9)
+        message = (
+            f"commit {manifest.commit}: {rows:,} new rows, {manifest.rows:,} rows in total, "
+            f"{summary.streams:,} streams; {lag:.1f} s behind the newest file"
+        )
+        self._options.progress(
+            Progress(summary.rows, None, summary.streams, summary.seconds, message)
+        )
+
+    def _complete_files(self, source: SourceOfFiles) -> list[SourceFile]:
+        """Return the files that are complete now, in their order."""
+        complete = {}
+        for file in source.files:
+            known = self._complete.get(file.path)
+            if known == file or (self._is_still(file) and source.is_complete(file)):
+                complete[file.path] = file
+        self._complete = complete
+        self._seen = {file.path: file for file in source.files}
+        return list(complete.values())
+
+    def _is_still(self, file: SourceFile) -> bool:
+        old = time.time() - file.mtime_ns / 1e9 > self._options.poll
+        return old or self._seen.get(file.path) == file

@@ -1,0 +1,743 @@
+"""The `Pipeline` class, used from Python and by the command line."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, html_table, listed, location
+from streamrnn.base.plugin import load_plugin
+from streamrnn.errors import ConfigError, DTypeError, MissingFileError
+from streamrnn.jobs.outputs import Evaluation, MetricsFile
+from streamrnn.jobs.pipeline.arrow_data import (
+    BATCH,
+    CheckedSchema,
+    apply_renames,
+    batches_of,
+    rejects_of,
+)
+from streamrnn.jobs.pipeline.evaluating import evaluate_pipeline
+from streamrnn.jobs.pipeline.explain import explain, feature_statistics, validate
+from streamrnn.jobs.pipeline.initial import (
+    GivenState,
+    InitialState,
+    Start,
+    first_scorer,
+    initial_table,
+    reader,
+    require_output,
+    start_of,
+    warn_of_output,
+)
+from streamrnn.jobs.pipeline.mermaid import mermaid
+from streamrnn.jobs.pipeline.previewing import preview_rows
+from streamrnn.jobs.pipeline.resuming import check_arguments, resume_scorer, resumed_config
+from streamrnn.jobs.pipeline.row_dicts import table_of_dicts
+from streamrnn.jobs.pipeline.run import Job
+from streamrnn.jobs.pipeline.run_metrics import ProcessMetrics, recorded
+from streamrnn.jobs.pipeline.session import (
+    LastCheckpoint,
+    ModelFile,
+    Readable,
+    Session,
+    Writable,
+    included_model,
+)
+from streamrnn.jobs.pipeline.windows import source_windows
+from streamrnn.nn.kernels import Compiled
+from streamrnn.stream.checkpoints import has_manifest, load_state, read_manifest
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.config.values import EngineType, OnChange
+from streamrnn.stream.scoring import RowCounts, SourceWindows, compile_kernels
+from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.positions import next_position
+from streamrnn.stream.scoring.scorer import Scored, Scorer
+from streamrnn.stream.scoring.summary import Progress, Summary
+from streamrnn.stream.sources import Origin, used_schema, with_values
+from streamrnn.stream.states import (
+    OwnLock,
+    StateTable,
+    checked,
+    read_state_bytes,
+    state_bytes,
+    with_checksum,
+)
+from streamrnn.stream.states.positions import CallPosition, from_json
+
+if TYPE_CHECKING:
+    from streamrnn.jobs.pipeline.fit_summary import FitProgress, FitSummary
+    from streamrnn.plugins.report.pictures.picture import ReportPage
+
+
+class Pipeline:
+    """A pipeline file with its model loaded and checked.
+
+    `run` reads the source and writes the sink; `process` scores Arrow data of the caller and
+    carries the state from call to call. Several threads may call `process`, `finish`, `checkpoint`
+    and `state`, and pickle the pipeline: a lock serializes them. However `process` ends, by an
+    interrupt at any moment too, the state is either that before the call or that after it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state_table: pa.Table | None = None,
+        name: str | None = None,
+        start: Start = "init",
+    ) -> None:
+        if start == "output":
+            require_output(config)
+        self.config = config
+        self._start = start
+        self._name = name  # of the pipeline file
+        self._given = state_table  # the one that [state] init names, if it is in memory
+        self._folder = os.getcwd()  # relative paths are resolved from it
+        self._model_file: ModelFile | None = None  # of a checkpoint that includes it
+        self._last_run: Job | None = None
+        self._scorer: Scorer | None = None
+        self._checked: CheckedSchema | None = None
+        self._lock = OwnLock()
+        self._checkpoints = OwnLock()  # held for the whole of one
+        self._last_checkpoint = LastCheckpoint()
+        self._rejects: pa.RecordBatch | None = None
+        self._local = threading.local()
+        self._metrics: dict[str, ProcessMetrics] = {}
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str],
+        overrides: Iterable[str] = (),
+        *,
+        state: GivenState | None = None,
+    ) -> Pipeline:
+        """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
+
+        With `state` "output", `process` starts where the last run into [sink] path ended: with its
+        state, read at the first call, and the types of its columns. Before the first commit there
+        is none: then it starts from the initial state, and logs a warning. `run` is as without it.
+
+        Another `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable,
+        or an object with the Arrow PyCapsule interface), or the path of an exported table or an
+        output folder (one with the name output is "./output"). A table in memory is treated as the
+        same table in a file: the same checks and messages, the same [state] map. Its name in
+        messages is "memory:" and a digest. A StateTable is copied.
+
+        Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
+        not an Arrow table, or damaged.
+        """
+        name, start = os.path.basename(path), start_of(state)
+        if state is None or start == "output":
+            return cls(Config.load(path, overrides), None, name, start)
+        initial = InitialState.of(state)
+        return cls(Config.load(path, overrides, initial.override), initial.table, name, start)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, state: GivenState | None = None) -> Pipeline:
+        """Make a pipeline from the tables of a pipeline file as dicts.
+
+        `state` and errors are as in `from_toml`.
+        """
+        start = start_of(state)
+        if state is None or start == "output":
+            return cls(Config.parse(data), start=start)
+        initial = InitialState.of(state)
+        return cls(Config.parse(initial.set_in(data)), initial.table, start=start)
+
+    def __repr__(self) -> str:
+        facts = "; ".join(f"{name} {value}" for name, value in self._facts())
+        return f"<Pipeline: {facts}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("Pipeline", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """List what it reads, runs and writes, without reading a file or waiting for a lock."""
+        config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
+        source, window = config.source, config.window
+        features = [feature.name for feature in source.features] + list(source.time_features)
+        return [
+            ("model", location(config.model.path) if loaded is None else repr(loaded.model)),
+            ("source", location(source.path or "process()")),
+            ("key", ", ".join(source.key)),
+            ("features", listed(features)),
+            ("window", f"{window.kind}, {window.lanes} lanes x {window.steps} steps"),
+            ("sink", location(config.sink.path or "process()")),
+            ("state", "none yet" if scorer is None else count(scorer.table.streams, "stream")),
+        ]
+
+    @cached_property
+    def loaded(self) -> LoadedPipeline:
+        """Model, contract and outputs, loaded and checked on first use."""
+        if self._model_file is not None:
+            with self._model_file.on_disk() as path:
+                return LoadedPipeline(self.config, reader(self._given), path)
+        return LoadedPipeline(self.config, reader(self._given))
+
+    def _loaded_before_fit(self) -> LoadedPipeline:
+        """Return `loaded`, or with the model that a first fit starts from if there is no file.
+
+        Raises MissingFileError if the pipeline file names no such model, or the output has commits.
+        """
+        folder = self.config.sink.folder
+        try:
+            return self.loaded
+        except MissingFileError:
+            from streamrnn.jobs.pipeline.fit_request import load_untrained
+
+            untrained = load_untrained(self.config, self._given)
+            if untrained is None or (folder is not None and has_manifest(folder)):
+                raise
+            return untrained
+
+    def run(
+        self,
+        *,
+        full_refresh: bool = False,
+        force: bool = False,
+        new_model: bool = False,
+        reload: bool | Sequence[str] = False,
+        follow: bool = False,
+        engine: EngineType | None = None,
+        poll: float = 1.0,
+        progress: Callable[[Progress], None] | None = None,
+        stop: threading.Event | None = None,
+        metrics: str | os.PathLike[str] | None = None,
+    ) -> Summary:
+        """Score what is new in the source since the last run, and commit it to the sink.
+
+        `full_refresh` discards output and state first, unless the source lacks rows that the
+        output has; with `force` they are lost; it resumes past used files that
+        changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values; with
+        `new_model` another model takes over the state of each stream; `reload` first
+        rewinds to the last commit before the used files that changed, or before the named ones;
+        `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
+        set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
+        replaces [engine] type. `metrics` is a file for Prometheus, one for each pipeline, replaced
+        when the run begins, after each commit and look, and at the end, even by an error; its label
+        is the name of the pipeline file, else the output. Raises ConfigError, DataError,
+        CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
+        """
+        options = RunOptions(
+            full_refresh=full_refresh,
+            force=force,
+            new_model=new_model,
+            reload=reload,
+            follow=follow,
+            engine=engine,
+            poll=poll,
+            progress=progress,
+            stop=stop or threading.Event(),
+        )
+        with recorded(metrics, self._label) as recorder:
+            job = Job(self.loaded, options, recorder)
+            summary = job.run()
+        self._last_run = job
+        return summary
+
+    def fit(
+        self,
+        *,
+        extend: bool = False,
+        full_refresh: bool = False,
+        overwrite: bool = False,
+        limit: int | None = None,
+        progress: Callable[[FitProgress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> FitSummary:
+        """Train the model on the source and [target] as set in [train], and write [model] path.
+
+        A fit that was interrupted resumes; one that is done has nothing to do. `extend` trains the
+        model of the last fit on new rows, from the state after its last row; `full_refresh` starts
+        over; `overwrite` replaces a model file that no fit wrote; with `limit` only so many rows
+        are read, and nothing is written. Once `stop` is set the fit commits and ends. Raises what
+        `run` raises, and ConfigError or UnsupportedError for what cannot be trained.
+        """
+        from streamrnn.jobs.pipeline.fit_seeds import fit_job
+        from streamrnn.jobs.pipeline.fit_summary import FitOptions
+
+        options = FitOptions(
+            extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
+        )
+        found = fit_job(self.config, self._given, options).run()
+        vars(self).pop("loaded", None)  # of the model file before
+        return found
+
+    def compile_kernels(self) -> Compiled:
+        """Compile every kernel that a run needs, into the cache that this user's runs read.
+
+        For container images, or a node before its first run. No data is read. Returns what was
+        cached, and where. Raises ConfigError if nothing can be cached.
+        """
+        return compile_kernels(self.loaded)
+
+    def preview(self, limit: int) -> pa.Table:
+        """Score the first `limit` rows of the source from the initial state; return the output.
+
+        Nothing is written, and what earlier runs committed is ignored.
+        """
+        self.config.require_run()
+        return preview_rows(self.loaded, limit)
+
+    def windows(self) -> SourceWindows:
+        """Iterate over the rows of the source in windows of [window] lanes x steps.
+
+        For models of other frameworks. Each window (a SourceWindow) has the arrays that the model
+        would read, all of one size, with nulls, ranges, late and rejected rows and resets as in
+        `run`. Lane i continues where it stopped; when its stream ends, it takes the next stream,
+        in the order of the state table. Each step is in one window. A model that carries the state
+        of each lane, and resets the lanes with `reset`, computes what `run` writes.
+
+        With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
+        is the value of the target column in the row of the same stream that is [target] horizon (or
+        rows) later: the first one, if several have that time. Rows that are late or rejected are no
+        labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
+
+        Before there is a model file, the inputs are those of [model] layers (or [train] init).
+
+        What a first run would read is read, whatever `run` has scored, on the first window. All
+        its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
+        for kinds other than carry and without [source] path; and what `run` raises.
+        """
+        return source_windows(self._loaded_before_fit())
+
+    def process(
+        self, data: object, position: CallPosition | None = None
+    ) -> pa.RecordBatch | pa.Table:
+        """Score a RecordBatch, a Table, any Arrow PyCapsule object (pandas, Polars, …), or dicts.
+
+        Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
+        the input; the state of each stream is carried to the next call. Rejected rows
+        are in `rejects` until then. Not for kind whole.
+
+        A list of dicts has a row in each: column -> value, of Python or NumPy. A key is text; one
+        that is missing is null, one that the pipeline does not use is ignored. Numbers for a
+        feature are float64, whether they are integers or not, unless the model reads it as ids; in
+        other columns integers stay integers, and decimals are decimal128(38, 18) if that holds the
+        first ones. Times are datetimes, all with a zone or all without. A list without rows before
+        the first row has nothing to take types from: its table has columns of type null, and its
+        position is not kept.
+
+        The first call gives each column that is a key, the time or copied to the output its type.
+        Later data may have another one: values are cast as `run` casts those of files, and refused
+        where that would change one. A column without values (of type null) has its type from the
+        first call that has some. Raises DataError for invalid rows; then no row of `data` is
+        counted. After an interrupt either all rows are, or none.
+
+        `position` names the place of `data` in its source: an offset, a file name, a list of these,
+        or a dict from partition to one of these. It has to be after the last one, and is stored in
+        checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A list is one
+        sequence, compared item by item: a day, a file, a row. Partitions that advance on their own
+        belong in a dict, {partition: offset}, which has those with rows in `data`; each is compared
+        alone, one that is new is after all. It may be empty if `data` is.
+
+        Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
+        it, or equal in some partitions and later in others; DTypeError for one of another type;
+        ConfigError for none after one. Then nothing was scored, and the state is unchanged.
+        """
+        if self.loaded.kind.needs_end:
+            kind = self.config.window.kind
+            raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
+        with self._lock.lock:
+            if self._scorer is None and self._start == "init":
+                warn_of_output(self.config)
+            if isinstance(data, list):
+                data = table = self._table_of(data)
+                if not table.num_rows and self._scorer is None:
+                    self._rejects = self._local.rows = None
+                    return BoundPipeline(
+                        self.loaded, table.schema, BATCH
+                    ).emitter.schema.empty_table()
+            batches, schema = batches_of(data)
+            if renames := self.loaded.renames:
+                batches, schema = apply_renames(batches, schema, renames)
+            scorer, checked = self._bound_scorer(schema)
+            last = copy.copy(scorer.position)
+            position = next_position(position, last, sum(map(len, batches)))
+            if len(batches) > 1:
+                scorer = scorer.copy()  # the assignment below commits all of them, or none
+            scored = self._score(batches, checked, scorer, position)
+            self._scorer = scorer
+            self._checked = checked
+            self._rejects = self._local.rows = rejects_of(scored)
+        if isinstance(data, pa.RecordBatch):
+            return scored[0].output
+        return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
+
+    def _table_of(self, rows: list[Any]) -> pa.Table:
+        scorer = self._scorer
+        if scorer is None:
+            return table_of_dicts(rows, self.loaded, None, 0)
+        return table_of_dicts(rows, self.loaded, scorer.bound.schema, scorer.rows_read)
+
+    def _score(
+        self,
+        batches: list[pa.RecordBatch],
+        checked: CheckedSchema,
+        scorer: Scorer,
+        position: CallPosition | None,
+    ) -> list[Scored]:
+        if not batches:
+            scorer.position = position
+        scored = []
+        for batch in batches:
+            size = batch.num_rows
+            origin = Origin.consecutive(BATCH, scorer.rows_read, size)
+            if checked.indices is None:
+                batch = checked.cast(batch, scorer.rows_read)
+            else:
+                batch = batch.select(checked.indices)
+            rows = self.loaded.contract.read(batch, origin)
+            rows.counts["cast"] = checked.changed * size
+            scored.append(scorer.score(rows, position))
+        return scored
+
+    @property
+    def position(self) -> CallPosition | None:
+        """The position of the last batch that `process` scored; None if it had none.
+
+        With positions of partitions it has all of them, each with its last position. Before the
+        first call it is that of the checkpoint, or, with `state="output"`, of the output.
+        """
+        if self._scorer is not None:
+            return copy.copy(self._scorer.position)
+        folder = self.config.sink.folder
+        if self._start != "output" or folder is None or not has_manifest(folder):
+            return None
+        return from_json(read_manifest(folder).positions)
+
+    @property
+    def rejects(self) -> pa.RecordBatch | None:
+        """The rows that the last `process` of this thread rejected, each with its reason.
+
+        In a thread that has not called it: those of the last call in any thread. None if there are
+        none.
+        """
+        rejects: pa.RecordBatch | None = getattr(self._local, "rows", self._rejects)
+        return rejects
+
+    @property
+    def counts(self) -> RowCounts:
+        """What became of the rows of all calls of `process`, by the names in a Summary; a copy.
+
+        A call that raised an error counts nothing. Checkpoints and pickles do not keep the counts:
+        a pipeline that resumes counts from 0. (What checkpoints keep numbers the rows in messages,
+        and limits rejects.)
+        """
+        with self._lock.lock:
+            scorer = self._scorer
+            if scorer is None:
+                return RowCounts()
+            len(scorer.table)  # completes an interrupted change
+            totals = scorer.totals
+            counts = RowCounts(totals.get("rows", 0), totals.get("rows_out", 0))
+            counts.add(totals)
+            return counts
+
+    def write_metrics(self, path: str | os.PathLike[str]) -> None:
+        """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
+
+        Counts are added to those that the file had at the first call for this path. So the totals
+        of jobs that resume one after another go on; jobs that run at once need a file each. The
+        label is that of `run`: the name of the pipeline file, else the output. There is nothing
+        about the last run. Raises ConfigError if the file has metrics of a run, which needs a file
+        of its own, of another pipeline, or anything else; SinkError if it cannot be read or
+        written.
+        """
+        path = os.fspath(path)
+        with self._lock.lock:
+            if path not in self._metrics:
+                self._metrics[path] = ProcessMetrics(MetricsFile(path, self._label))
+            table = None if self._scorer is None else self._scorer.table
+            self._metrics[path].write(self.counts, table)
+
+    @property
+    def _label(self) -> str:
+        """The name of the pipeline in metrics."""
+        return self._name or location(self.config.sink.path or "process()")
+
+    def finish(self) -> pa.RecordBatch | None:
+        """Return the rows that emit "final" holds back: the last of each stream since `finish`."""
+        with self._lock.lock:
+            scorer = self._scorer
+            if scorer is None or (final := scorer.final()) is None:
+                return None
+            written = scorer.totals.get("rows_out", 0) + final.num_rows
+            scorer.totals = {**scorer.totals, "rows_out": written}
+            return final
+
+    def checkpoint(
+        self,
+        path: str | os.PathLike[str] | Writable,
+        *,
+        include_model: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the state that `process` carries, and the config, to one Arrow file.
+
+        With `include_model` the file also has the model file, and needs no other to resume. Paths
+        in the config become absolute. The write is atomic, and the file has a checksum. It is also
+        a state table that `streamrnn state` reads. Raises ConfigError before the first call of
+        `process`, SinkError; MissingFileError or UnsupportedError if the model file is gone,
+        changed, or refers to other files.
+
+        A state has one owner. CheckpointError is raised, and nothing written, unless the file at
+        `path` is the one that this pipeline resumed from or wrote last, by its checksum (by its
+        bytes if it has none), or there is none at a path that it does not know; `overwrite`
+        replaces whatever is there. On a disk the file is locked from the comparison to the end, so
+        of two jobs that resumed from one checkpoint one is refused. An object store has no locks:
+        two that write within the time of one upload may both succeed, and the last one stays.
+
+        `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
+        the rows in one transaction. What is there before is not looked at.
+        """
+        with self._checkpoints.lock:  # in the order of their states
+            with self._lock.lock:
+                if include_model and self._model_file is None:
+                    self._model_file = included_model(self.loaded, self._folder)
+                table = self._portable()
+            if isinstance(path, str | os.PathLike):
+                self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
+            else:
+                path.write(memoryview(state_bytes(with_checksum(table))))
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str] | bytes | Readable,
+        model: str | os.PathLike[str] | None = None,
+        on_change: OnChange | None = None,
+        map: Mapping[str, str] | None = None,
+    ) -> Pipeline:
+        """Load the pipeline of a `checkpoint`, and resume from its state.
+
+        `path` is that of the file, or its bytes, or a binary file to read them from. The model is
+        the one included in the checkpoint, else it is read from the path in the config; `model`
+        names another file. If it is another model, `on_change` says what to do: "error" raises
+        StateError, "carry" lets it take over the state of each stream, as in `[model] on_change`,
+        which is the default. `map` gives the layer of the old model for layers of the new one, as
+        in `[state] map`.
+        """
+        check_arguments(model, on_change, map)
+        last = LastCheckpoint()
+        if isinstance(path, str | os.PathLike):
+            owner = os.fspath(path)
+            table = last.read(owner)
+        else:
+            owner = "the checkpoint"
+            data = path.read() if hasattr(path, "read") else path
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise DTypeError(
+                    "resume: expected a path, bytes, or a binary file, received "
+                    f"{type(data if data is path else path).__name__}"
+                )
+            table = checked(read_state_bytes(data, owner), owner)
+        other = None if model is None else os.fspath(model)
+        pipeline = cls._from_portable(table, owner, None, other, on_change, map)
+        pipeline._last_checkpoint = last
+        return pipeline
+
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., Pipeline], tuple[object, ...], dict[str, LastCheckpoint]]:
+        with self._lock.lock:
+            more = {"_last_checkpoint": copy.copy(self._last_checkpoint)}
+            if self._scorer is None:
+                saved = (self.config, self._given, self._model_file, self._name, self._start)
+                return Pipeline._unpickled, saved, more
+            content = (self._portable(), "the pickled pipeline", self._given)
+            return Pipeline._from_portable, content, more
+
+    @staticmethod
+    def _unpickled(
+        config: Config,
+        given: pa.Table | None,
+        model_file: ModelFile | None,
+        name: str | None = None,
+        start: Start = "init",
+    ) -> Pipeline:
+        pipeline = Pipeline(config, given, name, start)
+        pipeline._model_file = model_file
+        return pipeline
+
+    def _portable(self) -> pa.Table:
+        """Return the state table, with all that `resume` needs in its metadata."""
+        if self._scorer is None:
+            raise ConfigError("no checkpoint before the first call of process()")
+        scorer = self._scorer
+        table = self.state.to_arrow()
+        config = self.loaded.config_with_vocabularies()
+        session = Session(
+            config,
+            scorer.bound.schema,
+            scorer.counters(),
+            self.position,
+            self._model_file,
+            self._name,
+        )
+        return session.attach(table, self._folder)
+
+    @staticmethod
+    def _from_portable(
+        table: pa.Table,
+        owner: str,
+        given: pa.Table | None = None,
+        model: str | None = None,
+        on_change: OnChange | None = None,
+        mapping: Mapping[str, str] | None = None,
+    ) -> Pipeline:
+        session = Session.of(table, owner)
+        config = resumed_config(session.config, model, mapping)
+        included = session.model if model is None else None
+        pipeline = Pipeline._unpickled(config, given, included, session.name)
+        pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change)
+        return pipeline
+
+    @property
+    def state(self) -> StateTable:
+        """The state that `process` carries; before its first call, the state after `run`.
+
+        Before either, it is the state that both start from: that of [state] init or `state=`, else
+        a table without streams. Raises ConfigError if neither a source nor [state] init has the
+        types of the key columns.
+
+        A state that `process` carries is live: later calls change its arrays. `to_arrow()`, or
+        `pyarrow.table` of it, is a consistent copy, whatever other threads do.
+        """
+        with self._lock.lock:
+            if self._scorer is None:
+                committed = self._state_of_last_run()
+                return initial_table(self.loaded) if committed is None else committed
+            len(self._scorer.table)  # completes an interrupted change
+            return self._scorer.table
+
+    def _state_of_last_run(self) -> StateTable | None:
+        """Return the state after `run`; None before it, or if it keeps no state.
+
+        That of the output also before it, if `process` starts from that.
+        """
+        if self._last_run is None and self._start != "output":
+            return None
+        folder = self.config.sink.folder
+        if folder is None:
+            return None if self._last_run is None else self._last_run.unsaved
+        table = load_state(folder) if has_manifest(folder) else None
+        return None if table is None else StateTable.from_arrow(table, self.loaded.initial())
+
+    def evaluate(
+        self,
+        by: Literal["stream", "month"] | None = None,
+        *,
+        since: str | datetime | int | None = None,
+        until: str | datetime | int | None = None,
+        quantiles: Sequence[float] = (),
+        file: str | None = None,
+    ) -> Evaluation:
+        """Compare the committed scores with what happened, by [target].
+
+        The source is read again, and joined with the output by key and time: as in `windows`, a
+        label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
+        with `quantiles` (one per output) also by pinball loss; probabilities (labels 0 and 1,
+        scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
+        persistence with a horizon (the value at the row itself), the value a [target] season before
+        the label, and the mean label or the base rate; each is compared over the rows that it has a
+        forecast for. The mean is of the labels that the fit of this model was trained on, else of
+        those before `since`, else of those compared. `by` "stream" or "month" adds rows for each of
+        them; `since` and `until` (not included) limit the times of the rows. Without an offset they
+        are in UTC, and so are months. Rows of a stream with equal times are matched in their order;
+        with [output] emit "last" or "final", the first of them. Memory depends on the number of
+        streams, of their rows in one season, and of rows in an epoch on Ray, not on all rows. The
+        table is also written to a Parquet `file`, a path or a URI.
+
+        Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
+        DataError, SinkError.
+        """
+        return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
+
+    def report(
+        self,
+        file: str | os.PathLike[str] | None = None,
+        *,
+        keys: Sequence[str] = (),
+        since: str | datetime | int | None = None,
+        until: str | datetime | int | None = None,
+    ) -> ReportPage:
+        """Draw what was committed, on one HTML page that needs no network.
+
+        Outputs, rows, streams, features and states over time; with [target] the errors, with a fit
+        its learning curves. The output is read twice, the source once if it is there, in bounded
+        memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by one, in place of
+        those with most rows; `since` and `until` (not included) limit the times of the rows. The
+        page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
+        replaces an earlier report only. `ReportPage.as_dict()` has the numbers under the pictures.
+
+        Raises MissingFileError or CheckpointError without an output, ConfigError for an unknown
+        key, a `file` that is something else or lies in the source or an output, or without [sink]
+        path, SinkError; UnsupportedError for a page without vl-convert.
+        """
+        draw = load_plugin("report", "pipeline")
+        page: ReportPage = draw(self, self._name, file, keys, since, until)
+        return page
+
+    def validate(self) -> list[str]:
+        """Check config, model, [train], schemas and footers of all source files; return notes.
+
+        Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
+        the model's `Normalization`, as far as footers record them. Before the first fit, all but
+        the model file is checked, which the first note says.
+        """
+        if self.config.train != type(self.config.train)():
+            from streamrnn.jobs.pipeline.fit_seeds import fit_job
+            from streamrnn.jobs.pipeline.fit_summary import FitOptions
+
+            fit_job(self.config, self._given, FitOptions()).check()
+        loaded = self._loaded_before_fit()
+        notes = validate(loaded)
+        if "loaded" not in vars(self):
+            notes.insert(
+                0,
+                f"[model] path: {location(self.config.model.path)}: no such file yet. All else was "
+                "checked, with an untrained model. Train it with: streamrnn fit PIPELINE",
+            )
+        return notes
+
+    def feature_statistics(self) -> list[dict[str, Any]]:
+        """Return nulls, minimum and maximum of each feature, with the model's normalization.
+
+        From the footers of all files: no rows are read.
+        """
+        return feature_statistics(self._loaded_before_fit())
+
+    def explain(self) -> dict[str, Any]:
+        """Return what a run would do: files, rows, inputs, memory, where it would resume from.
+
+        The values are those of JSON; sizes are in bytes.
+        """
+        return explain(self.loaded)
+
+    def mermaid(self) -> str:
+        """Return the pipeline as a flowchart of Mermaid, with the facts of `explain`."""
+        return mermaid(self.loaded)
+
+    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
+        """Return the scorer, and what is known of the schema, which is checked once."""
+        checked = self._checked
+        if self._scorer is not None and checked is not None and checked.schema.equals(schema):
+            return self._scorer, checked
+        loaded, scorer = self.loaded, self._scorer
+        used = used_schema(schema, loaded.columns, BATCH)
+        if scorer is None:
+            scorer = first_scorer(loaded, used, self._start)
+        elif (types := with_values(scorer.bound.schema, used)) != scorer.bound.schema:
+            scorer = scorer.copy(loaded.bind(types, BATCH))
+        features = loaded.contract.features_alone(loaded.config.columns)
+        expected = scorer.bound.schema
+        return scorer, CheckedSchema.of(schema, used, expected, "earlier rows", features)

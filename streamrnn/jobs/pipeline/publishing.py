@@ -1,0 +1,96 @@
+"""The tables of [publish] during a run: brought up to date when it begins, after each commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from streamrnn.errors import PublishError
+from streamrnn.jobs.outputs import Publisher
+from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.config import Config
+from streamrnn.stream.scoring import Summary
+
+_LOGGER = logging.getLogger("streamrnn.pipeline")
+RETRY_SECONDS = 30.0
+"""How long a run that follows waits after a failure before it tries again without a new commit."""
+
+
+class RunTables:
+    """The tables of one run.
+
+    A failure does not stop the run: it is a warning, and is repeated when the files found so far
+    are scored. One that is left at the end is an error, when all is committed.
+    """
+
+    def __init__(self, config: Config, summary: Summary) -> None:
+        self._named: Publisher | None = None
+        if config.sink.folder is not None:
+            self._named = Publisher.of(config.canonical(), config.sink.folder)
+        self._tables = self._named if config.publish.used else None
+        self._summary = summary
+        self._error: PublishError | None = None
+        self._tried = float("-inf")
+        self._commit: int | None = None  # the last one that all tables have
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise ConfigError if a library is missing, or a table cannot have these columns."""
+        if self._tables is not None:
+            self._tables.check(schema)
+
+    @property
+    def titles(self) -> list[str]:
+        """The tables, for messages."""
+        return [] if self._tables is None else self._tables.titles
+
+    def warn_of_left(self, before: Manifest | None) -> None:
+        """Warn of tables of the last commit that this run does not keep up to date."""
+        if before is not None and self._named is not None:
+            for table in self._named.left(before.config):
+                _LOGGER.warning("%s", table)
+
+    def after_commit(self, manifest: Manifest | None) -> None:
+        """Publish a commit, unless an earlier one of these files failed."""
+        if self._error is None:
+            self.publish(manifest)
+
+    def retry(self, manifest: Manifest | None) -> None:
+        """Publish again what failed some time ago."""
+        if self._error is not None and time.monotonic() - self._tried > RETRY_SECONDS:
+            self.publish(manifest)
+
+    def publish(self, manifest: Manifest | None, *, merged: bool = False) -> None:
+        """Bring all tables up to date. `merged`: the last commit merged parts, and did no more."""
+        if self._tables is None or manifest is None or manifest.commit == self._commit:
+            return
+        merged = merged and self._error is None and self._commit is not None
+        done, error = self._tables.attempt(manifest, merged=merged)
+        for item in done:
+            self._add(asdict(item))
+        if error is None:
+            self._commit = self._summary.published_commit = manifest.commit
+        elif self._error is None:
+            _LOGGER.warning("%s", error)
+        self._error = error
+        self._tried = time.monotonic()
+
+    def finish(self, manifest: Manifest | None) -> None:
+        """Publish what is left. Raises PublishError, with the summary of the run."""
+        self.publish(manifest)
+        if self._error is not None:
+            self._error.summary = self._summary
+            raise self._error
+
+    def _add(self, item: dict[str, object]) -> None:
+        """Add to the summary what was changed in a table."""
+        for known in self._summary.published:
+            if known["table"] == item["table"]:
+                known["added"] += item["added"]
+                known["removed"] += item["removed"]
+                known["note"] = "; ".join(filter(None, [known["note"], str(item["note"])]))
+                known |= {"version": item["version"], "commit": item["commit"]}
+                return
+        self._summary.published.append(item)

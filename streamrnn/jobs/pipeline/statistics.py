@@ -1,0 +1,146 @@
+"""The features of a pipeline: what footers record of their columns, and what the model expects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from streamrnn.base.display import count
+from streamrnn.nn.models.scaling import input_scaling
+from streamrnn.stream.scoring.bind import LoadedPipeline
+from streamrnn.stream.sources import ColumnStatistics, Feature, SourceOfFiles
+
+FAR = 6.0
+"""Deviations from the mean of a `Normalization` beyond which a value is reported."""
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """One feature: nulls, minimum and maximum in all files, and the model's normalization.
+
+    `rows` are those whose statistics are recorded; nulls is None if there are none. `mean` and
+    `deviation` are None without a `Normalization` on that input.
+    """
+
+    name: str
+    type: str
+    rows: int = 0
+    nulls: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields by name."""
+        return asdict(self)
+
+
+def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
+    """Return the facts of each feature; without a source of files, those of the model only."""
+    features, scaling = loaded.contract.features, scaling_of(loaded)
+    recorded = source.statistics([f.name for f in features]) if source is not None else {}
+    return [_facts(f, recorded.get(f.name), scaling.get(f.name)) for f in features]
+
+
+def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
+    """Return mean and deviation by feature."""
+    found = {}
+    for name, (means, deviations) in input_scaling(loaded.model).items():
+        columns = loaded.input_columns[name]
+        for i, column in enumerate(columns):
+            at = i if len(means) == len(columns) else 0
+            found[column] = float(means[at]), float(deviations[at])
+    return found
+
+
+def _facts(
+    feature: Feature, recorded: ColumnStatistics | None, scaling: tuple[float, float] | None
+) -> FeatureFacts:
+    mean, deviation = scaling or (None, None)
+    known = recorded or ColumnStatistics()
+    rows = known.rows - known.unrecorded
+    return FeatureFacts(
+        feature.name,
+        feature.kind,
+        rows,
+        known.nulls if rows or known.nulls else None,
+        known.minimum,
+        known.maximum,
+        mean,
+        deviation,
+    )
+
+
+def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
+    """Return a warning for nulls that stop a run, and for values that the model does not expect."""
+    rejects = loaded.config.source.bad == "reject"
+    found = []
+    for feature, item in zip(loaded.contract.features, facts, strict=True):
+        if item.nulls and feature.nulls == "error":
+            found.append(_on_nulls(item, rejects))
+        found += _on_valid(feature, item)
+        found += _on_scale(feature, item)
+    return found
+
+
+def refusals_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
+    """Return a message for each feature with values that stop a run, unless rows are rejected."""
+    found = []
+    for feature, item in zip(loaded.contract.features, facts, strict=True):
+        if feature.nulls == "error":
+            found += [_on_nulls(item, rejects=False)] if item.nulls else _on_valid(feature, item)
+    return found
+
+
+def _on_nulls(item: FeatureFacts, rejects: bool) -> str:
+    outcome = "their rows are rejected" if rejects else "a run stops at the first"
+    return (
+        f"feature {item.name!r}: {count(item.nulls or 0, 'null')} in {count(item.rows, 'row')}, "
+        f'and nulls = "error": {outcome}. Set nulls to "previous", "skip" or a number'
+    )
+
+
+def _on_valid(feature: Feature, item: FeatureFacts) -> list[str]:
+    if feature.valid is None:
+        return []
+    low, high = feature.valid
+    with np.errstate(over="ignore"):  # a run compares float32 numbers
+        ends = [
+            f"{name} {value:g}"
+            for name, value in (("minimum", item.minimum), ("maximum", item.maximum))
+            if value is not None and not np.float32(low) <= np.float32(value) <= np.float32(high)
+        ]
+    if not ends:
+        return []
+    return [
+        f"feature {item.name!r}: {' and '.join(ends)} outside valid = [{low:g}, {high:g}]: such "
+        f'values are treated as null, and nulls = "{feature.nulls}"'
+    ]
+
+
+def _on_scale(feature: Feature, item: FeatureFacts) -> list[str]:
+    if item.mean is None or not item.deviation:
+        return []
+    far = [
+        (value, abs(value - item.mean) / item.deviation)
+        for value in (item.minimum, item.maximum)
+        if value is not None and _is_read(feature, value)
+    ]
+    value, deviations = max(far, key=lambda pair: pair[1], default=(0.0, 0.0))
+    if deviations <= FAR:
+        return []
+    return [
+        f"feature {item.name!r}: {value:g} is {deviations:,.0f} deviations from the mean of the "
+        f"model's Normalization ({item.mean:g}, deviation {item.deviation:g}). Check the unit of "
+        "the column, or limit it with valid or clip"
+    ]
+
+
+def _is_read(feature: Feature, value: float) -> bool:
+    """Whether the model reads the value: neither outside `valid` nor limited by `clip`."""
+    limits = [pair for pair in (feature.valid, feature.clip) if pair is not None]
+    return all(low <= value <= high for low, high in limits)

@@ -1,0 +1,3 @@
+"""Layers, models, training and model files: usable alone, without streams."""
+
+__all__: list[str] = []

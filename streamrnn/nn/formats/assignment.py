@@ -1,0 +1,84 @@
+"""The assignment of stored arrays to weights: each is used exactly once, or the load fails."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ModelFileError
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.models import Model
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One stored array (or several, joined), and the weight that it is assigned to."""
+
+    source: str
+    target: str
+    array: Array
+
+
+@dataclass
+class Loaded:
+    """A model read from a file, the source of each weight, and the unused stored arrays."""
+
+    model: Model
+    assignments: list[Assignment]
+    left: list[str] = field(default_factory=list)
+
+    def table(self) -> list[str]:
+        """Return lines with layer, source, shape and target of every weight."""
+        rows = [("layer", "source", "shape", "target")]
+        for assignment in self.assignments:
+            layer, _, weight = assignment.target.partition("/")
+            rows.append((layer, assignment.source, str(np.shape(assignment.array)), weight))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        return [line.rstrip() for line in lines] + [f"not used: {name}" for name in self.left]
+
+
+def assign_weights(
+    model: Layer, assignments: Iterable[Assignment], left: Iterable[str] = ()
+) -> list[Assignment]:
+    """Set the weights of `model` from the arrays assigned to their names.
+
+    left: unused stored arrays. Raises ModelFileError that lists all missing weights, all unused
+    arrays and all shapes that do not fit; then no weight is set.
+    """
+    by_target: dict[str, Assignment] = {}
+    problems = []
+    for assignment in assignments:
+        target, source = assignment.target, assignment.source
+        if target in by_target:
+            problems.append(f"{target} is stored twice, as {by_target[target].source} and {source}")
+        by_target[target] = assignment
+    weights = model.named_weights()
+    if missing := [f"{name} {w.shape}" for name, w in weights.items() if name not in by_target]:
+        problems.append(f"weights missing from the file: {', '.join(missing)}")
+    extra = [assignment.source for name, assignment in by_target.items() if name not in weights]
+    if unused := [*extra, *left]:
+        problems.append(f"arrays that no layer uses: {', '.join(unused)}")
+    for name, assignment in by_target.items():
+        source, array = assignment.source, np.asarray(assignment.array)
+        if name in weights and array.shape != weights[name].shape:
+            problems.append(
+                f"{source} has shape {array.shape}, but {name} needs {weights[name].shape}"
+            )
+        if array.dtype.kind not in "fiu":
+            problems.append(f"{source} is not numeric ({array.dtype})")
+    if problems:
+        raise ModelFileError("the weights do not fit the layers\n  " + "\n  ".join(problems))
+    arrays = {name: by_target[name].array for name in weights}
+    require_finite({by_target[name].source: array for name, array in arrays.items()})
+    model.set_weights([arrays[name] for name in weights])
+    return [by_target[name] for name in weights]
+
+
+def require_finite(arrays: Mapping[str, Array]) -> None:
+    """Raise ModelFileError, naming the array, if a value is NaN or infinite as float32."""
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.asarray(array, dtype=np.float32)).all():
+                raise ModelFileError(f"{name} contains NaN or infinity (as float32)")

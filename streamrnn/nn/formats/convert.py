@@ -1,0 +1,195 @@
+"""Conversion of any model file to the native format or ONNX, with a table of weights and a check.
+
+The check compares with outputs that were recorded in the original framework, in an .npz: inputs `x`
+and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or under the model's
+own names. In Keras, PyTorch and ONNX Runtime::
+
+    y = model(x)                                    # Keras; training=False is its default
+    numpy.savez("check.npz", x=x, y=numpy.asarray(y))
+
+    with torch.no_grad():                           # PyTorch, a module in eval() mode
+        y = module(torch.from_numpy(x))
+    numpy.savez("check.npz", x=x, y=y.numpy())
+
+    names = [o.name for o in session.get_outputs()]             # ONNX Runtime
+    outputs = session.run(names, {"x": x, "h": h})              # by the graph's own names
+    numpy.savez("check.npz", x=x, h=h, **dict(zip(names, outputs)))
+"""
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamrnn.base.arrays import Array
+from streamrnn.base.display import location, without_options
+from streamrnn.base.plugin import load_plugin
+from streamrnn.errors import ConfigError, DataError, UnsupportedError
+from streamrnn.nn.formats.assignment import Loaded
+from streamrnn.nn.formats.dispatch import read
+from streamrnn.nn.formats.guard import reading, require_file
+from streamrnn.nn.formats.tables import Tables
+from streamrnn.nn.layers.precision import precision_of, set_precision
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.rounding import RoundingError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest absolute and relative difference of one output from the recorded one."""
+
+    output: str
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.output} {self.shape}: largest difference {self.absolute:.3g}, relative to the "
+            f"largest value {self.relative:.3g}"
+        )
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    layers: Tables | None = None,
+    node: str | None = None,
+    strict: bool = False,
+    state: Mapping[str, str] | None = None,
+    check: str | Path | None = None,
+    precision: str = "auto",
+) -> tuple[Loaded, list[Difference | RoundingError]]:
+    """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
+
+    target: .safetensors, the native format, or .onnx (`plugins.onnx.export`). The other arguments
+    and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
+    model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
+    the source of a model to be rounded; then nothing is written.
+    """
+    if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".onnx")):
+        raise UnsupportedError(
+            f"{location(os.fspath(target))}: expected the suffix .safetensors of the native "
+            "format, or .onnx"
+        )
+    loaded = read(source, layers=layers, node=node, strict=strict, state=state)
+    model = loaded.model
+    checked = [] if check is None else _with_recorded(model, check)
+    before = precision_of(model)
+    with reading(source):
+        set_precision(model, precision)
+    differences: list[Difference | RoundingError] = []
+    is_rounded = precision_of(model) != before
+    if is_rounded and _is_one_file(source, target):
+        raise ConfigError(
+            f"{target}: is IN and OUT. Name another file: weights in {precision} cannot become "
+            "float32 again"
+        )
+    if check is not None and is_rounded:
+        model.reset_state()
+        exact, checked = checked, _with_recorded(model, check)
+        differences += _rounding(precision, exact, checked)
+    differences += [_difference(*output) for output in checked]
+    if is_onnx(target):
+        load_plugin("export", "onnx").save_onnx(model, target)
+    else:
+        model.save(target)
+    return loaded, differences
+
+
+def _is_one_file(source: str | Path, target: str | Path) -> bool:
+    return os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target)
+
+
+def is_onnx(target: str | Path) -> bool:
+    """Return whether a file to write is an ONNX graph, by its suffix."""
+    return Path(target).suffix.lower() == ".onnx"
+
+
+def compare(model: Model, path: str | Path) -> list[Difference]:
+    """Compare the model's outputs with those recorded in an .npz file."""
+    return [_difference(*output) for output in _with_recorded(model, path)]
+
+
+def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Array]]:
+    """Return name, output and recorded output of each that is in an .npz file."""
+    path = require_file(path, "file of recorded outputs (check)")
+    with reading(path):
+        try:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except zipfile.BadZipFile as error:
+            raise DataError(f"not an .npz file, or damaged ({error})") from None
+        return _outputs(model, arrays)
+
+
+def _outputs(model: Model, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
+    inputs, left = _inputs(model, arrays)
+    made = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
+    outputs = made if isinstance(made, Mapping) else _named(model, made)
+    recorded = {n: left.pop(n) for n in outputs if n in left}
+    for i, name in enumerate(outputs):
+        for key in (f"y_{i}", "y" if i == 0 else f"y_{i}"):
+            if name not in recorded and key in left:
+                recorded[name] = left.pop(key)
+    if left or not recorded:
+        raise DataError(
+            f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file "
+            f"contains {', '.join(arrays)}"
+        )
+    return [(name, outputs[name], array) for name, array in recorded.items()]
+
+
+def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the inputs by name, and the remaining arrays."""
+    left = dict(arrays)
+    names = input_names(model)
+    inputs: dict[str, Array] = {}
+    for i, name in enumerate(names):
+        for key in (name, f"x_{i}", "x" if i == 0 else name):
+            if key in left and name not in inputs:
+                inputs[name] = left.pop(key)
+    if missing := [name for name in names if name not in inputs]:
+        raise DataError(
+            f"the input {missing[0]!r} is not recorded: expected x, x_0, x_1, … or "
+            f"{', '.join(names)}; the file contains {', '.join(arrays)}"
+        )
+    return inputs, left
+
+
+def input_names(model: Model) -> list[str]:
+    """Return the names of a call's inputs: for a graph all of them, states included."""
+    names = getattr(model, "call_names", None)
+    return list(names) if names else [name for name, _, _ in model.input_specs]
+
+
+def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
+    flat = outputs if isinstance(outputs, list) else [outputs]
+    names = [symbol.layer.name for symbol in model.outputs]
+    unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return dict(zip(unique, flat, strict=True))
+
+
+def _rounding(
+    precision: str, exact: list[tuple[str, Array, Array]], made: list[tuple[str, Array, Array]]
+) -> Iterator[RoundingError]:
+    """Compare the outputs in a lower precision with those in float32, step by step."""
+    for (name, one, _), (_, other, _) in zip(exact, made, strict=True):
+        yield RoundingError.of(name, precision, one, other, 1 if one.ndim > 2 else None)
+
+
+def _difference(name: str, output: Array, recorded: Array) -> Difference:
+    if recorded.dtype.kind not in "fiu" or output.shape != recorded.shape:
+        raise DataError(
+            f"output {name!r} is {output.dtype} {output.shape}, recorded is {recorded.dtype} "
+            f"{recorded.shape}"
+        )
+    if not output.size:
+        return Difference(name, output.shape, 0.0, 0.0)
+    largest = float(np.abs(output.astype(np.float64) - recorded).max())
+    scale = max(float(np.abs(recorded).max()), 1e-30)
+    return Difference(name, output.shape, largest, largest / scale)

@@ -1,0 +1,158 @@
+"""Limits for all readers of model files, which may be damaged or hostile.
+
+Every exception inside `reading` is raised as one of streamrnn's, naming the file.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.base.display import location, uri_fault
+from streamrnn.errors import MissingFileError, ModelFileError, StreamRNNError, UnsupportedError
+from streamrnn.nn.layers import initializers, serialization
+from streamrnn.nn.layers.layer import Layer
+
+MAX_JSON_BYTES = 32 << 20
+"""The config of a thousand layers has about two megabytes."""
+MAX_LAYERS = 500
+MAX_FREE_SIZE = 1 << 20
+"""The largest dimension that is always allowed; others need as many values in the file."""
+
+_SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "num_tokens")
+_SHAPES = ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape")
+_RAISED_BY_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,  # RecursionError among them
+    TypeError,
+    ValueError,
+)
+_RAISED_BY_LIMITS = {errno.EMFILE, errno.ENFILE}
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Prefix StreamRNNErrors with the file's name, and turn other errors into ModelFileErrors."""
+    try:
+        yield
+    except StreamRNNError as error:
+        if not str(error).startswith(str(path)):
+            error.args = (f"{path}: {error}",)
+        raise
+    except _RAISED_BY_DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in _RAISED_BY_LIMITS:
+            raise  # of this process: nothing is wrong with the file
+        if isinstance(error, RecursionError):
+            raise ModelFileError(f"{path}: nested too deeply to be a model") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelFileError(
+            f"{path}: damaged, or its suffix does not match its contents ({reason:.200}). Save it "
+            "again from its framework"
+        ) from error
+
+
+def require_file(path: str | Path, description: str = "model file") -> Path:
+    """Return the path of an existing file. Raises MissingFileError, UnsupportedError for a URI."""
+    refuse_uri(path, f"the {description} is read from a disk, not from a URI: copy it to one first")
+    path = Path(path)
+    if not path.is_file():
+        found = ", but a folder, device or pipe of this name" if path.exists() else ""
+        raise MissingFileError(f"{path}: no such {description}{found}")
+    return path
+
+
+def refuse_uri(path: str | Path, advice: str) -> None:
+    """Raise UnsupportedError, with `advice`, for a URI, of which pathlib would drop a slash."""
+    text = os.fspath(path)
+    if "://" in text or uri_fault(text):
+        raise UnsupportedError(f"{location(text)}: {advice}")
+
+
+@contextmanager
+def extra_needed(module: str, extra: str, path: str | Path, use: str = "reading") -> Iterator[None]:
+    """Raise UnsupportedError with the pip command if the block cannot import h5py or onnx."""
+    try:
+        yield
+    except ImportError as error:
+        raise UnsupportedError(
+            f"{path}: {use} this file needs {module}: pip install 'streamrnn[{extra}]'"
+        ) from error
+
+
+def parse_json(text: str | bytes, name: str) -> object:
+    """Parse JSON of bounded size. Raises ModelFileError that names it."""
+    if len(text) > MAX_JSON_BYTES:
+        raise ModelFileError(f"{name} has {len(text):,} bytes; the maximum is {MAX_JSON_BYTES:,}")
+    try:
+        parsed: object = json.loads(text)
+    except ValueError as error:
+        raise ModelFileError(f"{name} is not valid JSON ({error})") from None
+    return parsed
+
+
+class Budget:
+    """The number of values that the weights of a config may have, given what the file stores.
+
+    A config can declare a layer of any size, and layers allocate their weights when built.
+    """
+
+    def __init__(self, stored: int) -> None:
+        self.stored = stored
+        self.left = 2 * stored + MAX_FREE_SIZE // 16  # some weights are derived from others
+
+    def zeros(self, shape: tuple[int, ...]) -> Floats:
+        """Make a weight, to be set later. Raises ModelFileError if it exceeds the budget."""
+        size = 1
+        for n in shape:
+            size *= int(n)
+        self.left -= size
+        if self.left < 0:
+            raise ModelFileError(
+                f"the config declares a weight of shape {tuple(shape)}, but the file contains only "
+                f"{self.stored:,} values in all"
+            )
+        return np.zeros(shape, np.float32)
+
+    def check(self, config: object) -> None:
+        """Raise ModelFileError if a config declares sizes that exceed the budget."""
+        if isinstance(config, list):
+            for item in config:
+                self.check(item)
+        elif isinstance(config, Mapping):
+            for key, value in config.items():
+                if key in _SIZES or key in _SHAPES:
+                    self._check_sizes(key, value)
+                else:
+                    self.check(value)
+
+    def _check_sizes(self, key: str, value: object) -> None:
+        limit = max(self.stored, MAX_FREE_SIZE)
+        for n in value if isinstance(value, list) else [value]:
+            if isinstance(n, int | float) and not -1 <= n <= limit:
+                raise ModelFileError(
+                    f"the config has {key} = {value}, but the file contains {self.stored:,} values"
+                )
+
+
+def build(config: Mapping[str, object], stored: int) -> Layer:
+    """Build the layer or model of a config, with zero weights of a bounded size.
+
+    stored: the number of values in the file.
+    """
+    budget = Budget(stored)
+    budget.check(config)
+    with initializers.replaced_by(budget.zeros):
+        return serialization.deserialize(config)

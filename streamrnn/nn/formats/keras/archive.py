@@ -1,0 +1,92 @@
+"""The .keras archive: a zip of config.json, metadata.json, model.weights.h5 and assets."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.nn.formats.guard import MAX_JSON_BYTES, parse_json
+
+_WEIGHTS = "model.weights.h5"
+_MAX_EXPANSION = 100
+_FREE_BYTES = 1 << 20
+_MAX_MEMBERS = 10_000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The contents of a .keras file. assets: path below assets/ -> bytes."""
+
+    config: object
+    version: str
+    weights: bytes
+    assets: dict[str, bytes] = field(default_factory=dict)
+
+
+def read(path: str | Path) -> Archive:
+    """Read a .keras file. Raises ModelFileError if it is damaged or expands beyond the limits."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelFileError(
+            f"damaged, or not a .keras archive ({error}); a legacy HDF5 model must end in .h5"
+        ) from None
+
+
+def _read(archive: zipfile.ZipFile) -> Archive:
+    members = {info.filename: info for info in archive.infolist()}
+    if len(members) > _MAX_MEMBERS:
+        raise ModelFileError(
+            f"the archive has {len(members):,} members; the maximum is {_MAX_MEMBERS:,}"
+        )
+    names = list(members)
+    if "config.json" not in members:
+        raise ModelFileError(f"no config.json in the archive, only {', '.join(names[:8])}")
+    if _WEIGHTS not in members:
+        if any(name.startswith("model.weights") for name in names):
+            raise UnsupportedError(
+                f"weights are read from {_WEIGHTS} only, not from "
+                f"{next(n for n in names if n.startswith('model.weights'))}; install h5py and save "
+                "the model again, without sharding"
+            )
+        raise ModelFileError(f"no {_WEIGHTS} in the archive, only {', '.join(names[:8])}")
+    metadata = (
+        parse_json(_member(archive, members["metadata.json"], MAX_JSON_BYTES), "metadata.json")
+        if "metadata.json" in members
+        else {}
+    )
+    if not isinstance(metadata, Mapping):
+        raise ModelFileError(f"metadata.json is not an object: {metadata!r:.60}")
+    return Archive(
+        config=parse_json(_member(archive, members["config.json"], MAX_JSON_BYTES), "config.json"),
+        version=str(metadata.get("keras_version", "3")),
+        weights=_member(archive, members[_WEIGHTS]),
+        assets={
+            name.removeprefix("assets/"): _member(archive, members[name], MAX_JSON_BYTES)
+            for name in names
+            if name.startswith("assets/") and not name.endswith("/")
+        },
+    )
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+    """Read one member. Raises ModelFileError if it expands beyond the limits."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelFileError(
+            f"{info.filename} has compression method {info.compress_type}, which Keras does not use"
+        )
+    allowed = _MAX_EXPANSION * info.compress_size + _FREE_BYTES
+    if info.file_size > min(allowed, limit or allowed):
+        raise ModelFileError(
+            f"{info.filename} would expand to {info.file_size:,} bytes, from {info.compress_size:,}"
+        )
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise ModelFileError(
+            f"{info.filename} does not have the {info.file_size:,} bytes that it declares"
+        )
+    return data

@@ -1,0 +1,274 @@
+"""Configs of all versions of Keras, translated to the form that `serialization.deserialize` reads.
+
+No config causes an import or runs code: classes are those of streamrnn and registered ones.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
+from streamrnn.nn.formats.guard import MAX_LAYERS
+from streamrnn.nn.formats.keras import nodes, operations
+from streamrnn.nn.formats.keras.keras1 import renamed
+from streamrnn.nn.formats.keras.nodes import LayerConfig
+from streamrnn.nn.layers import initializers, registry, serialization
+
+_MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
+_CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
+_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "SimpleRNNCell", "GRUCell", "LSTMCell")
+_OPERATIONS = {
+    "NotEqual": "NotEqual",
+    "Any": "Any",
+    "LogicalOr": "LogicalOr",
+    "ExpandDims": "ExpandDims",
+    "ZerosLike": "ZerosLike",
+    "OnesLike": "OnesLike",
+    "Concatenate": "JoinedMasks",
+}
+"""The operations that masks of functional graphs consist of -> streamrnn's layers."""
+_ACTIVATIONS = ("activation", "recurrent_activation")
+_IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
+
+_IGNORED = {
+    # Only for training, for other devices, or for Keras's own execution.
+    "*": (
+        "autocast build_config compile_config input_dtype jit_compile lora_alpha module "
+        "shared_object_id"
+    ),
+    "InputLayer": "ragged sparse optional trainable input_tensor type_spec",
+    "SpatialDropout1D": "noise_shape data_format",
+    "StringLookup": "idf_weights pad_to_max_tokens sparse vocabulary_dtype vocabulary_size",
+    "IntegerLookup": "idf_weights pad_to_max_tokens sparse vocabulary_size",
+    "CategoryEncoding": "sparse",
+    "Normalization": "input_mean input_variance",
+    "BatchNormalization": "fused virtual_batch_size adjustment",
+    "RNN": "cell_type num_constants",
+    "Bidirectional": "num_constants",
+}
+"""Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
+
+
+@dataclass(frozen=True)
+class WrittenBy:
+    """The version of Keras that wrote a config; some names depend on it."""
+
+    version: str
+
+    @property
+    def major(self) -> int:
+        """1, 2 or 3; 3 if the file has no version."""
+        match = re.match(r"\d+", self.version)
+        return int(match.group()) if match else 3
+
+
+def translate(entry: object, origin: WrittenBy) -> LayerConfig:
+    """Translate the config of a layer or model; UnsupportedError names layer and class."""
+    if not isinstance(entry, Mapping) or "class_name" not in entry or "config" not in entry:
+        raise ModelFileError(
+            f"expected a config with class_name and config, received {entry!r:.100}"
+        )
+    name = str(entry["class_name"])
+    kind = _MODELS.get(name)
+    registered = entry.get("registered_name")
+    if kind == "Sequential":
+        made = _sequential(entry["config"], origin)
+        if shape := (entry.get("build_config") or {}).get("input_shape"):
+            made.setdefault("build_input_shape", shape)
+        return {"class_name": kind, "config": made}
+    if kind == "Model":
+        return {"class_name": kind, "config": _functional(entry["config"], origin)}
+    if not isinstance(entry["config"], Mapping):
+        raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
+    if _is_operation(entry):
+        if name not in _OPERATIONS:
+            raise _unsupported(
+                entry, f"the operation {name} (keras.ops) is not supported, only layers"
+            )
+        class_name = _OPERATIONS[name]
+        config = _layer(class_name, name, entry["config"], origin)
+        return {"class_name": class_name, "config": config}
+    try:
+        class_name = serialization.get(_CUDNN.get(name, registered or name)).__name__
+    except StreamRNNError as error:
+        raise _unsupported(entry, str(error)) from None
+    if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
+        class_name = str(registered or name)
+    return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], origin)}
+
+
+def _is_operation(entry: object) -> bool:
+    return isinstance(entry, Mapping) and ".ops" in str(entry.get("module", ""))
+
+
+def _is_of_masks(entry: Mapping[str, Any]) -> bool:
+    """Return whether an operation is one that Keras writes masks with, in that form."""
+    kind, config = str(entry.get("class_name")), entry["config"]
+    if kind == "NotEqual":
+        args = [v for n in entry["inbound_nodes"] for v in (*n["args"], *n["kwargs"].values())]
+        return sum(isinstance(value, Mapping) for value in args) == len(entry["inbound_nodes"])
+    if kind == "Any":
+        return config.get("axis") in (-1, [-1], 2, [2]) and not config.get("keepdims")
+    if kind == "ExpandDims":
+        return bool(config.get("axis") == -1) and _first_dtype(entry) != "float32"
+    if kind == "Concatenate":
+        return _first_dtype(entry) != "float32"
+    if kind in ("ZerosLike", "OnesLike"):
+        return bool(config.get("dtype") == "bool")
+    return kind in _OPERATIONS
+
+
+def _first_dtype(entry: Mapping[str, Any]) -> object:
+    """Return the dtype of the first tensor that an operation is called on, None if not stated."""
+    value: Any = entry.get("inbound_nodes")
+    while isinstance(value, list) and value:
+        value = (
+            value[0].get("args")
+            if isinstance(value[0], Mapping) and "args" in value[0]
+            else value[0]
+        )
+    config = value.get("config") if isinstance(value, Mapping) else None
+    return config.get("dtype") if isinstance(config, Mapping) else None
+
+
+def _unsupported(entry: Mapping[str, object], reason: str) -> UnsupportedError:
+    config = entry.get("config")
+    name = entry.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+    return UnsupportedError(f"layer {name!r} ({entry['class_name']}): {reason}")
+
+
+def _layer(
+    class_name: str, keras_name: str, config: Mapping[str, object], origin: WrittenBy
+) -> dict[str, object]:
+    if origin.major == 1:
+        config = renamed(keras_name, config)
+    ignored = set(f"{_IGNORED['*']} {_IGNORED.get(class_name, '')}".split())
+    made: dict[str, object] = {}
+    for key, value in config.items():
+        if key in ignored:
+            continue
+        if key == "dtype":
+            if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
+                made[key] = _dtype(value)
+        elif key in _ACTIVATIONS:
+            made[key] = _activation(value, origin)
+        elif key.endswith("_initializer"):
+            made[key] = _known_initializer(value)
+        elif key == "cells" and isinstance(value, list):
+            made[key] = [translate(cell, origin) for cell in value]
+        elif key == "cell" and isinstance(value, list):
+            stacked = {"class_name": "StackedRNNCells", "config": {"cells": value}}
+            made[key] = translate(stacked, origin)
+        elif key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
+            made[key] = translate(value, origin)
+        else:
+            made[key] = _unwrapped(value)
+    return _with_defaults(class_name, keras_name, made, origin)
+
+
+def _unwrapped(value: object) -> object:
+    """Return an array argument, which Keras 3 wraps, as lists of numbers."""
+    if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
+        inner = value.get("config")
+        return inner.get("value") if isinstance(inner, Mapping) else None
+    return value
+
+
+def _dtype(value: object) -> object:
+    if isinstance(value, Mapping):  # a DTypePolicy
+        inner = value.get("config")
+        return inner.get("name") if isinstance(inner, Mapping) else None
+    return value
+
+
+def _activation(value: object, origin: WrittenBy) -> object:
+    """Return an activation; before Keras 3, `hard_sigmoid` has another slope (0.2)."""
+    name = value.get("config") if isinstance(value, Mapping) else value
+    return "hard_sigmoid_02" if name == "hard_sigmoid" and origin.major < 3 else value
+
+
+def _known_initializer(value: object) -> object:
+    """Return an initializer, or "zeros" for a custom one: the weights are in the file."""
+    try:
+        initializers.get(value)
+    except (StreamRNNError, LookupError, TypeError):
+        return "zeros"
+    return value
+
+
+def _with_defaults(
+    class_name: str, keras_name: str, config: dict[str, object], origin: WrittenBy
+) -> dict[str, object]:
+    """Add the defaults of the writing version for keys that old configs do not have."""
+    if keras_name in _CUDNN:
+        config |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
+        if class_name == "GRU":
+            config["reset_after"] = True
+    elif class_name in _RECURRENT and origin.major < 3:
+        if not class_name.startswith("SimpleRNN"):
+            config.setdefault("recurrent_activation", "hard_sigmoid_02")
+        if class_name.startswith("GRU"):
+            config.setdefault("reset_after", False)
+    return config
+
+
+def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
+    if isinstance(config, list):  # the form of Keras 1 and early Keras 2
+        config = {"layers": config}
+    made: dict[str, object] = {"layers": [translate(entry, origin) for entry in _entries(config)]}
+    if isinstance(config, Mapping):
+        made |= {key: config[key] for key in ("name", "trainable") if key in config}
+        if shape := config.get("build_input_shape"):
+            made["build_input_shape"] = shape
+    return made
+
+
+def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
+    if not isinstance(config, Mapping) or not {"input_layers", "output_layers"} <= set(config):
+        raise UnsupportedError(
+            "the file of a subclassed model contains no graph: rebuild the model with Sequential "
+            "or Model, and read its weights with load_weights(path)"
+        )
+    layers = []
+    for entry in _entries(config):
+        if not isinstance(entry, Mapping):
+            raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
+        if _is_operation(entry) and not _is_of_masks(entry):
+            layers.append(operations.translated(entry))
+            continue
+        layer = translate(entry, origin)
+        name = entry.get("name") or entry["config"]["name"]
+        layer["config"] = {**layer["config"], "name": name}
+        layer["name"] = name
+        layer["inbound_nodes"] = nodes.translated(
+            entry.get("inbound_nodes", []), name, layer, takes_state=_takes_state(layer)
+        )
+        layers.append(layer)
+    return {
+        "name": config.get("name"),
+        "trainable": config.get("trainable", True),
+        "layers": layers,
+        "input_layers": config["input_layers"],
+        "output_layers": _outputs(config["output_layers"], origin),
+    }
+
+
+def _takes_state(layer: LayerConfig) -> bool:
+    return serialization.get(layer["class_name"]).takes_state
+
+
+def _outputs(tensors: object, origin: WrittenBy) -> object:
+    """Return the output layers; before Keras 3 a single one is in a list as well."""
+    if origin.major < 3 and isinstance(tensors, list) and len(tensors) == 1:
+        return tensors[0]
+    return tensors
+
+
+def _entries(config: object) -> list[object]:
+    entries = config.get("layers") if isinstance(config, Mapping) else None
+    if not isinstance(entries, list):
+        raise ModelFileError(f"a model's config has no list of layers: {config!r:.80}")
+    if len(entries) > MAX_LAYERS:
+        raise UnsupportedError(f"the model has {len(entries)} layers; the maximum is {MAX_LAYERS}")
+    return entries

@@ -1,0 +1,130 @@
+"""Inbound nodes of functional models: old forms in that of Keras 3, and the allowed arguments."""
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict, TypeGuard
+
+from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.nn.models.config import Call
+
+_TENSOR = "__keras_tensor__"
+_ARGUMENTS = ("initial_state", "mask", "training")
+
+
+class LayerConfig(TypedDict):
+    """A layer of a config: its class and arguments, and in a functional model its calls."""
+
+    class_name: str
+    config: dict[str, object]
+    name: NotRequired[str]
+    inbound_nodes: NotRequired[list[Call]]
+
+
+def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: bool) -> list[Call]:
+    """Return the calls of layer `name` in Keras 3's form, with supported arguments only.
+
+    The second argument of NotEqual is moved into the layer's config (changed in place); the two of
+    LogicalOr become one list.
+    """
+    if not isinstance(nodes, list):
+        raise ModelFileError(f"layer {name!r}: inbound_nodes is not a list: {nodes!r:.60}")
+    calls: list[Call] = []
+    for node in nodes:
+        call: Mapping[str, Any] = (
+            node if isinstance(node, Mapping) else _from_old(node, name, takes_state)
+        )
+        args, kwargs = list(call.get("args", [])), dict(call.get("kwargs") or {})
+        if layer["class_name"] == "NotEqual":
+            args, kwargs = _compared(args, kwargs, layer)
+        elif layer["class_name"] == "LogicalOr":
+            args = [[*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]]
+        calls.append({"args": _checked(args, name), "kwargs": _supported(kwargs, name)})
+    return calls
+
+
+def _from_old(node: object, name: str, takes_state: bool) -> Call:
+    """Translate [[layer, node, tensor, kwargs], …], in which states are further inputs."""
+    if not isinstance(node, list) or not node:
+        raise ModelFileError(f"layer {name!r}: an inbound node is {node!r:.60}")
+    if isinstance(node[0], str):
+        node = [node]
+    tensors = [_tensor(history, name) for history in node]
+    last = node[-1]
+    kwargs = dict(last[3]) if len(last) > 3 and isinstance(last[3], Mapping) else {}
+    kwargs = {key: _tensors_in(value, name) for key, value in kwargs.items()}
+    if takes_state and len(tensors) > 1:
+        return {"args": [tensors[0]], "kwargs": {**kwargs, "initial_state": tensors[1:]}}
+    return {"args": [tensors[0] if len(tensors) == 1 else tensors], "kwargs": kwargs}
+
+
+def _tensor(history: object, name: str) -> LayerConfig:
+    if not _is_history(history):
+        raise ModelFileError(
+            f"layer {name!r}: expected [layer, node, tensor], received {history!r:.60}"
+        )
+    return {
+        "class_name": _TENSOR,
+        "config": {"shape": None, "dtype": None, "keras_history": list(history[:3])},
+    }
+
+
+def _is_history(value: object) -> TypeGuard[list[object]]:
+    return (
+        isinstance(value, list)
+        and len(value) >= 3
+        and isinstance(value[0], str)
+        and all(isinstance(n, int) for n in value[1:3])
+    )
+
+
+def _tensors_in(value: object, name: str) -> object:
+    if _is_history(value):
+        return _tensor(value, name)
+    return [_tensors_in(item, name) for item in value] if isinstance(value, list) else value
+
+
+def _compared(
+    args: list[object], kwargs: dict[str, object], layer: LayerConfig
+) -> tuple[list[object], dict[str, object]]:
+    """Move the value of `not_equal(x, value)`, the same number in every call, into the config."""
+    both = [*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]
+    value = both[1] if len(both) == 2 else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnsupportedError(
+            f"layer {layer['name']!r} (NotEqual): only a comparison with a number is supported, "
+            f"received {value!r:.60}"
+        )
+    if layer["config"].setdefault("value", value) != value:
+        raise UnsupportedError(
+            f"layer {layer['name']!r} (NotEqual): its calls compare with different numbers"
+        )
+    return [both[0]], kwargs
+
+
+def _checked(args: list[object], name: str) -> list[object]:
+    for value in args:
+        items = value if isinstance(value, list) else [value]
+        if not all(item is None or _is_tensor_or_list(item) for item in items):
+            raise UnsupportedError(
+                f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
+            )
+    return args
+
+
+def _is_tensor_or_list(value: object) -> bool:
+    if isinstance(value, list):
+        return all(_is_tensor_or_list(item) for item in value)
+    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, "__numpy__")
+
+
+def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:
+    supported = {}
+    for key, value in kwargs.items():
+        if value is None or value == []:
+            continue
+        if key not in _ARGUMENTS:
+            raise UnsupportedError(
+                f"layer {name!r}: it is called with {key}=, which is not supported; supported are "
+                f"{', '.join(_ARGUMENTS)}"
+            )
+        supported[key] = value
+    return supported

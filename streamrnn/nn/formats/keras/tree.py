@@ -1,0 +1,199 @@
+"""Weights of Keras 3: a tree of groups named by class, with a counter per class.
+
+`layers/<class>[_n]/…/vars/<i>`; Keras 2.12 to 2.14 call the root `_layer_checkpoint_dependencies`.
+Counters of Keras before 2.14 skip numbers, so the groups of a class are used in the order of their
+numbers. Newer files also store the layer's name, which then identifies the group.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ModelFileError
+from streamrnn.nn.formats.assignment import Assignment
+from streamrnn.nn.formats.keras.cudnn import as_keras
+from streamrnn.nn.formats.keras.h5 import Tree
+from streamrnn.nn.layers import InputLayer, StackedRNNCells
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.models import Model
+
+ROOTS = ("layers", "_layer_checkpoint_dependencies")
+NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
+"""Groups at the root that are for training only."""
+
+LayerEntry = Mapping[str, Any] | None
+"""The config of a layer, as JSON, if the file has one."""
+
+
+def find_assignments(
+    model: Model, config: LayerEntry, tree: Tree
+) -> tuple[list[Assignment], list[str]]:
+    """Return the array of each weight, and the unused stored arrays.
+
+    config: the file's config, which defines the names of classes and the order of layers; None to
+    use those of the model.
+    """
+    assignments = list(_Walk(tree).layer(model, config, "", ""))
+    used = {assignment.source for assignment in assignments}
+    left = [name for name in tree.arrays if name not in used and not is_seed(name)]
+    return assignments, left
+
+
+def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
+    """Return the array of each weight of one layer, given its group."""
+    return list(_Walk(tree).layer(layer, None, group, layer.name))
+
+
+def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
+    """Return the first array of a layer's group, which has its number of features, or None."""
+    children = layer.children()
+    if isinstance(layer, StackedRNNCells):
+        root = _join(group, "cells")
+        named = _numbered(tree.children(root), snake_case(type(layer.cells[0]).__name__))
+        return first_array(tree, layer.cells[0], _join(root, named[0])) if named else None
+    if children and not isinstance(layer, Model):
+        key, child = next(iter(children.items()))
+        return first_array(tree, child, _join(group, key))
+    return tree.arrays.get(_join(group, "vars/0"))
+
+
+def first_group(tree: Tree, layer: Layer) -> str | None:
+    """Return the first group with arrays of this layer's class, or None."""
+    root = next((name for name in ROOTS if name in tree.children("")), "")
+    for name in _numbered(tree.children(root), snake_case(_file_class(layer))):
+        if any(array.startswith(f"{root}/{name}/") for array in tree.arrays):
+            return f"{root}/{name}"
+    return None
+
+
+def is_seed(path: str) -> bool:
+    """Return whether an array is the state of a random generator (of dropout)."""
+    return any(part.startswith("seed_generator") for part in path.split("/"))
+
+
+class _Walk:
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def layer(
+        self, layer: Layer, config: LayerEntry, group: str, target: str
+    ) -> Iterator[Assignment]:
+        """Yield the assignments of all weights of a layer, given its group."""
+        if isinstance(layer, Model):
+            yield from self._model(layer, config, group, target)
+            return
+        children = layer.children()
+        names = list(layer.named_weights())
+        inner = sum(len(child.named_weights()) for child in children.values())
+        arrays = []
+        for i, name in enumerate(names[: len(names) - inner]):
+            source = _join(group, f"vars/{i}")
+            if source in self.tree.arrays:
+                arrays.append((source, _join(target, name), self.tree.arrays[source]))
+        values = as_keras(type(layer).__name__, [array for _, _, array in arrays])
+        for (source, name, _), array in zip(arrays, values, strict=True):
+            yield Assignment(source, name, array)
+        if isinstance(layer, StackedRNNCells):
+            yield from self._cells(layer, group, target)
+            return
+        for key, child in children.items():
+            inside = group if _is_cudnn(config) else _join(group, key)
+            yield from self.layer(child, _child(config, key), inside, _join(target, key))
+
+    def _cells(self, layer: StackedRNNCells, group: str, target: str) -> Iterator[Assignment]:
+        root = _join(group, "cells")
+        classes = [(snake_case(type(cell).__name__), cell.name) for cell in layer.cells]
+        groups = self._groups(root, classes)
+        for i, (cell, found) in enumerate(zip(layer.cells, groups, strict=True)):
+            if found is not None:
+                yield from self.layer(cell, None, found, _join(target, str(i)))
+
+    def _model(
+        self, model: Model, config: LayerEntry, group: str, target: str
+    ) -> Iterator[Assignment]:
+        file_layers = members(model, config)
+        children = self.tree.children(group)
+        root = next((name for name in ROOTS if name in children), None)
+        if root is None:
+            return
+        groups = self._groups(
+            _join(group, root), [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
+        )
+        for (layer, _, inner), found in zip(file_layers, groups, strict=True):
+            if found is not None:
+                yield from self.layer(layer, inner, found, _join(target, layer.name))
+
+    def _groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return the group directly under `root` of each (class, layer name), or None."""
+        children = self.tree.children(root)
+        found: list[str | None] = [None] * len(layers)
+        for kind in {kind for kind, _ in layers}:
+            indices = [i for i, (other, _) in enumerate(layers) if other == kind]
+            groups = _numbered(children, kind)
+            by_name = {self._layer_name(_join(root, group)): group for group in groups}
+            names = [layers[i][1] for i in indices]
+            if len(by_name) == len(groups) and all(name in by_name for name in names):
+                chosen = [by_name[name] for name in names]
+            elif len(groups) <= len(indices):
+                chosen = list(groups)
+            else:
+                raise ModelFileError(
+                    f"the file has {len(groups)} layers of class {kind}, the model {len(indices)}"
+                )
+            for i, group in zip(indices, chosen, strict=False):
+                found[i] = _join(root, group)
+        return found
+
+    def _layer_name(self, group: str) -> str | None:
+        name = self.tree.attributes.get(_join(group, "vars"), {}).get("name")
+        return name if isinstance(name, str) else None
+
+
+def _is_cudnn(config: LayerEntry) -> bool:
+    """Return whether this is a CuDNN layer: without a cell, its weights are in its own group."""
+    return config is not None and str(config.get("class_name")).startswith("CuDNN")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def _numbered(children: Sequence[str], kind: str) -> list[str]:
+    """Return the children named kind, kind_1, …, in the order of their numbers."""
+    numbered = []
+    for child in children:
+        match = re.fullmatch(rf"{re.escape(kind)}(?:_(\d{{1,9}}))?", child)
+        if match:
+            numbered.append((int(match.group(1) or 0), child))
+    return [child for _, child in sorted(numbered)]
+
+
+def members(model: Model, config: LayerEntry) -> list[tuple[Layer, str, LayerEntry]]:
+    """Return (layer, its class in the file, its config) in the order of the file."""
+    own = [layer for layer in model.layers if not isinstance(layer, InputLayer)]
+    if config is None:
+        return [(layer, _file_class(layer), None) for layer in own]
+    inner = config["config"]
+    entries = inner["layers"] if isinstance(inner, Mapping) else inner
+    entries = [entry for entry in entries if entry["class_name"] != "InputLayer"]
+    by_name = {layer.name: layer for layer in own}
+    if all(entry.get("name") in by_name for entry in entries):  # functional
+        return [(by_name[entry["name"]], entry["class_name"], entry) for entry in entries]
+    return [(layer, entry["class_name"], entry) for layer, entry in zip(own, entries, strict=True)]
+
+
+def _file_class(layer: Layer) -> str:
+    """Return Keras's name of a class: a functional Model is saved as Functional."""
+    name = type(layer).__name__
+    return "Functional" if name == "Model" else name
+
+
+def _child(config: LayerEntry, key: str) -> LayerEntry:
+    """Return the config of the layer inside a wrapper, or None."""
+    inner = config.get("config") if config is not None else None
+    if not isinstance(inner, Mapping):
+        return None
+    child = inner.get({"forward_layer": "layer"}.get(key, key))
+    return child if isinstance(child, Mapping) else None

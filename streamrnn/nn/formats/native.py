@@ -1,0 +1,152 @@
+"""The native format: one safetensors file.
+
+Tensors: float32, one per weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
+`format` = "streamrnn", `version` = "1", `config` = the model's config as JSON, `order` = the
+weights' names as JSON, in the order of `model.weights`. Equal models are saved as equal bytes.
+A model of lower precision has version "2": some weights are integers (`formats.integers`).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.nn.formats import integers
+from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
+from streamrnn.nn.formats.guard import build, parse_json, reading
+from streamrnn.nn.formats.torch_tables import tables_of
+from streamrnn.nn.formats.writing import checked_target, write_atomically
+from streamrnn.nn.kernels.integers import Integers
+from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers.precision import assign_integers, packed_weights
+from streamrnn.nn.models import Model
+
+NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
+
+_KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Write a model atomically: the file is complete, or does not exist. Raises SinkError."""
+    write_atomically(checked_target(path, ".safetensors", "the native format"), encoded(model))
+
+
+def encoded(model: Model) -> bytes:
+    """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
+    model.graph  # noqa: B018 (raises where the model is not built)
+    weights = model.named_weights()
+    packed, tops = integers.stored(packed_weights(model))
+    metadata = {
+        "format": "streamrnn",
+        "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
+        "config": json.dumps(serialization.serialize(model), separators=(",", ":")),
+        "order": json.dumps(list(weights)),
+    }
+    if packed:
+        metadata["integers"] = tops
+    arrays = {name: np.asarray(w, order="C") for name, w in {**weights, **packed}.items()}
+    data = to_bytes(arrays, metadata)
+    header, tensors = _in_order(data)
+    return header + tensors
+
+
+def _in_order(data: bytes) -> tuple[bytes, memoryview]:
+    """Return the header of a safetensors file, with sorted metadata, and the bytes of its tensors.
+
+    The library writes metadata in arbitrary order. The header is its length in 8 bytes, then JSON
+    padded to a multiple of 8.
+    """
+    start = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8:start])
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(data)[start:]
+
+
+def load_weights(model: Model, path: str | Path) -> None:
+    """Set the weights of a model from a file written by `save`.
+
+    By name if all names are equal, else in order.
+    """
+    with reading(path):
+        metadata, stored = read(path)
+        arrays, packed = integers.joined(metadata, stored)
+        names = list(model.named_weights())
+        sources = names
+        if set(arrays) != set(names):
+            order = parse_json(metadata.get("order", "[]"), "order")
+            if not isinstance(order, list):
+                raise ModelFileError(f"order is not a list of names: {order!r:.60}")
+            if set(order) == set(arrays) and len(order) == len(names):
+                sources = order
+        _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
+
+
+def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the metadata and arrays of any .safetensors file."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata, arrays = dict(file.metadata() or {}), {}
+            for name in file.keys():  # noqa: SIM118 (the file is not a mapping)
+                kind = file.get_slice(name).get_dtype()
+                if kind not in _KINDS:
+                    raise UnsupportedError(
+                        f"{name} is stored as {kind}; save it as float32 (.float() in PyTorch)"
+                    )
+                arrays[name] = file.get_tensor(name)
+            return metadata, arrays
+    except SafetensorError as error:
+        raise ModelFileError(f"not a safetensors file, or damaged ({error})") from None
+
+
+def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
+    """Return the model of a native file, given what `read` returned."""
+    if metadata.get("format") != "streamrnn" or "config" not in metadata:
+        tables = tables_of({name: array.shape for name, array in arrays.items()})
+        raise ModelFileError(
+            "this safetensors file is not a streamrnn model (no config in its metadata); weights "
+            "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
+            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
+            "needs no layers. Its arrays suggest these; put them in the order in which the model "
+            "calls its layers, with those that have no weights (activations) in between:\n"
+            f"{tables}"
+        )
+    if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
+        raise ModelFileError(
+            f"written in version {metadata.get('version')!r} of the native format; this release "
+            f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
+        )
+    config = parse_json(metadata["config"], "the config")
+    if not isinstance(config, Mapping):
+        raise ModelFileError(f"the config is not an object: {config!r:.60}")
+    floats, packed = integers.joined(metadata, arrays)
+    model = build(config, sum(int(array.size) for array in floats.values()))
+    if not isinstance(model, Model):
+        raise ModelFileError("the config is not that of a model")
+    names = list(model.named_weights())
+    assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
+    model.check_weights()
+    return Loaded(model, assignments)
+
+
+def _assign(
+    model: Model,
+    sources: Mapping[str, str],
+    arrays: Mapping[str, Array],
+    packed: Mapping[str, Integers],
+) -> list[Assignment]:
+    """Assign to every weight the array that is its source, and use every array once.
+
+    Those in `packed` become the integers of their cells.
+    """
+    assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
+    used = set(sources.values())
+    found = assign_weights(model, assignments, [name for name in arrays if name not in used])
+    assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
+    return found

@@ -1,0 +1,154 @@
+"""[[model.layers]]: the architecture of files with weights only, one table per layer.
+
+`type` is a layer of streamrnn, or PyTorch's name for it; `weights` is the prefix of its arrays'
+names; all other keys are arguments of the layer's constructor, as in Keras.
+"""
+
+import inspect
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamrnn.base.display import closest
+from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
+from streamrnn.nn.formats.guard import Budget, require_file
+from streamrnn.nn.layers import Input, initializers, serialization
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.models import Sequential
+
+_FROM_TORCH = {
+    "Linear": "Dense",
+    "RNN": "SimpleRNN",
+    "LSTMCell": "LSTM",
+    "GRUCell": "GRU",
+    "RNNCell": "SimpleRNN",
+    "LayerNorm": "LayerNormalization",
+    "BatchNorm1d": "BatchNormalization",
+}
+_INSIDE = ("layer", "cell", "backward_layer")
+
+Tables = str | Path | Sequence[Mapping[str, object]]
+"""A list of tables, or the path of a TOML file with them."""
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """One layer: its class, the prefix of its weights (None: not given), its arguments."""
+
+    number: int
+    kind: str
+    weights: str | None
+    arguments: dict[str, object]
+
+    def __str__(self) -> str:
+        return f"[[model.layers]] number {self.number} ({self.kind})"
+
+    def make(self, config: Mapping[str, object]) -> Layer:
+        """Build the layer of a config. Raises ConfigError if an argument is missing or invalid."""
+        try:
+            layer: Layer = serialization.deserialize(config)
+        except TypeError as error:
+            if isinstance(error, StreamRNNError):
+                raise
+            raise ConfigError(f"{self}: {self._missing() or error}") from None
+        return layer
+
+    def _missing(self) -> str:
+        """Return which required arguments are missing, and what may be meant for them."""
+        parameters = inspect.signature(serialization.get(self.kind)).parameters.values()
+        missing = [
+            p.name
+            for p in parameters
+            if p.default is p.empty
+            and p.kind is p.POSITIONAL_OR_KEYWORD
+            and p.name not in self.arguments
+        ]
+        near = {name: closest(name, self.arguments) for name in missing}
+        hints = [
+            f"; {found!r} is given, did you mean {name!r}?" for name, found in near.items() if found
+        ]
+        return f"{', '.join(missing)} is missing{''.join(hints)}" if missing else ""
+
+    def config(self) -> dict[str, object]:
+        """Return the layer's config."""
+        return {"class_name": self.kind, "config": dict(self.arguments)}
+
+
+def layer_type(name: str) -> str:
+    """Return a layer's type in streamrnn, for that or PyTorch's name."""
+    return _FROM_TORCH.get(name, name)
+
+
+def parse(tables: Tables) -> list[LayerTable]:
+    """Check and return the tables. Raises ConfigError that names the invalid one."""
+    found = _from_toml(tables) if isinstance(tables, str | Path) else tables
+    if not isinstance(found, Sequence) or not found:
+        raise ConfigError(
+            f"layers: expected a list of tables, one per layer, received {found!r:.60}"
+        )
+    return [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
+
+
+def _from_toml(name: str | Path) -> object:
+    path = require_file(name, "file of layers")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    found: object = content.get("layers") or content.get("model", {}).get("layers")
+    if found is None:
+        raise ConfigError(f"{path}: expected tables [[layers]] or [[model.layers]], found none")
+    return found
+
+
+def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
+    if not isinstance(table, Mapping) or not isinstance(table.get("type"), str):
+        raise ConfigError(
+            f'[[model.layers]] number {number}: expected a type, such as type = "LSTM", received '
+            f"{table!r:.80}"
+        )
+    arguments = {k: _inner(v) if k in _INSIDE else v for k, v in table.items()}
+    kind = str(arguments.pop("type"))
+    if outer and "cell" not in arguments:
+        kind = layer_type(kind)
+    weights = arguments.pop("weights", None)
+    if weights is not None and not isinstance(weights, str):
+        raise ConfigError(
+            f"[[model.layers]] number {number}: weights must be the prefix of arrays' names, "
+            f"received {weights!r:.60}"
+        )
+    serialization.get(kind)
+    return LayerTable(number, kind, weights, arguments)
+
+
+def _inner(value: object) -> object:
+    """Return the config of a layer inside a layer: of a wrapper, or the cells of an RNN."""
+    if isinstance(value, list):
+        return [_inner(item) for item in value]
+    if isinstance(value, Mapping) and "type" in value:
+        return _parse_one(0, value, outer=False).config()
+    return value
+
+
+def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequential:
+    """Return the layers as a model with a known input.
+
+    features: of the input, if the first layer reads numbers and has no input shape.
+    stored: the number of values in the file, which bounds those of the model.
+    """
+    model = Sequential()
+    first = layers[0]
+    with initializers.replaced_by(Budget(stored).zeros):
+        if first.input_dtype != "float32":
+            model.add(Input((None,), dtype=first.input_dtype))
+        elif first.batch_input_shape is None:
+            if features is None:
+                raise ModelFileError(
+                    "the weights do not determine the number of features; set input_shape = "
+                    "[steps, features] in the first layer"
+                )
+            model.add(Input((None, features)))
+        for layer in layers:
+            model.add(layer)
+    return model

@@ -1,0 +1,38 @@
+"""Model files are written whole: the file is complete, or does not exist."""
+
+import os
+import secrets
+from pathlib import Path
+
+from streamrnn.errors import SinkError, UnsupportedError
+from streamrnn.nn.formats.guard import refuse_uri
+
+
+def checked_target(path: str | Path, suffix: str, form: str) -> Path:
+    """Return the path of a model file to write.
+
+    Raises UnsupportedError for a URI, or another suffix than that of the format, SinkError where
+    there can be no file.
+    """
+    refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise UnsupportedError(f"{path}: expected the suffix {suffix} of {form}")
+    if not path.parent.is_dir():
+        raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SinkError(f"{path}: a device or pipe, not a file; set another path")
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file next to its place, synced, then move it there. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

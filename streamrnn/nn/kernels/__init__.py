@@ -1,0 +1,29 @@
+"""The host side of the kernels: packed weights, calls, threads. The compiled side is `simd`.
+
+- `packing`     weights in the order in which a sweep reads them; `packed`: they and their kernels;
+                `integers`: weights rounded to int16 or int8
+- `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   `pack`: weights in Keras's layout to packed ones
+- `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
+                inside a cell; `cell`: custom cells
+- `embedding`, `activation`, `normalization`       on whole arrays
+- `keys`        from keys of streams to numbers, for the state table; `digest`: of rows
+- `threads`, `team`   lanes to threads; `cache`: kernels kept on disk
+
+To add a kernel for another cell, write it as a function of vectors in `simd` (see `simd.lstm`),
+declare which sum each gate is added to (`sweep.TileShape`), and pass both to `recurrent.window`
+with the number of its states; then pack its weights gate by gate here, and each unit's own weights
+(peepholes, say) after its initial sums.
+"""
+
+from streamrnn.nn.kernels.cache import Compiled, fill, seconds_compiling
+from streamrnn.nn.kernels.threads import MIN_PRODUCTS, get_threads, one_thread, set_threads
+
+__all__ = [
+    "MIN_PRODUCTS",
+    "Compiled",
+    "fill",
+    "get_threads",
+    "one_thread",
+    "seconds_compiling",
+    "set_threads",
+]

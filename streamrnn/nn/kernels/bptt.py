@@ -1,0 +1,399 @@
+"""Recurrent layers in training: forward with all gates kept, then back through time.
+
+A `Network` is one layer of one kind of cell; `Tape` holds what a window keeps. Weights are those of
+Keras's layout: they change with each update, so they are packed for each window.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.nn import simd
+from streamrnn.nn.kernels import packing, threads
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.gradients import (
+    Outer,
+    Projection,
+    StridedRows,
+    WeightOrder,
+    elementwise_products,
+    flat_indices,
+    flattened,
+    outer,
+    products_a_row,
+)
+from streamrnn.nn.kernels.recurrent import NO_MASK
+from streamrnn.nn.simd.arguments import Factors, TapeLayout
+from streamrnn.nn.simd.sweep import Span
+
+__all__ = ["NO_FACTORS", "Factors", "Network", "Tape"]
+
+NO_FACTORS = np.empty((0, 0), np.float32)
+_NONE_BTU = np.empty((0, 0, 0), np.float32)
+_NONE_BU = np.empty((0, 0), np.float32)
+
+
+class _Kind(NamedTuple):
+    """Where a cell keeps its gates (see `simd.bptt_cells`), as numbers of Keras's gates."""
+
+    gates: int
+    states: int
+    kept: int
+    sweeps: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    """Of each forward sweep: gates of the input, gates of the state."""
+    starts: tuple[tuple[tuple[int, int], ...], ...]
+    """Of each forward sweep, per sum: gate of the input's bias and of the state's, -1 for none."""
+    of_x: tuple[int, ...]
+    """The gates of the first kept vectors, as the input's weights have them."""
+    of_h: tuple[tuple[int, tuple[int, ...], int], ...]
+    """Of each sweep back: the first kept vector, its and the next ones' gates as the state's
+    weights have them, and the kept vector that these weights multiplied, -1 for h."""
+    keeps_fed: bool = False
+    biases: int = 1
+    """Rows of the bias: of the input, and of the state."""
+    peepholes: tuple[tuple[int, int], ...] = ()
+    """Of each peephole: the kept vector that it is added to, and whether it reads the c after."""
+
+
+_LSTM, _TWO = (0, 1, 2, 3), (0, 1)
+_KINDS = {
+    "lstm": _Kind(
+        4, 2, 4, ((_LSTM, _LSTM),), (tuple((g, -1) for g in _LSTM),), _LSTM, ((0, _LSTM, -1),)
+    ),
+    "gru": _Kind(
+        3,
+        1,
+        4,
+        (((0, 1, 2), (0, 1, 2)),),
+        (((0, 0), (1, 1), (2, -1), (-1, 2)),),
+        (2, 0, 1),
+        ((1, (0, 1, 2), -1),),
+        biases=2,
+    ),
+    "gru_before": _Kind(
+        3,
+        1,
+        4,
+        ((_TWO, _TWO), ((2,), (2,))),
+        (((0, -1), (1, -1)), ((2, -1),)),
+        (0, 1, 2),
+        ((0, _TWO, -1), (2, (2,), 3)),
+        keeps_fed=True,
+    ),
+    "peephole_lstm": _Kind(
+        4,
+        2,
+        4,
+        ((_LSTM, _LSTM),),
+        (tuple((g, -1) for g in _LSTM),),
+        _LSTM,
+        ((0, _LSTM, -1),),
+        peepholes=((0, 0), (1, 0), (3, 1)),
+    ),
+    "simple_rnn": _Kind(1, 1, 1, (((0,), (0,)),), (((0, -1),),), (0,), ((0, (0,), -1),)),
+}
+
+
+PART = 1 << 17
+"""Floats of gates in a part of a window: half of an L2 cache. Sums over rows go part by part."""
+
+
+def padded_units(units: int) -> int:
+    """Return the floats of a vector of units: of sixteens an even number beyond three."""
+    return -(-units // 16) * 16 if units <= 48 else -(-units // 32) * 32
+
+
+class Tape:
+    """What one window keeps: inputs, states and gates. It can be used again for another window."""
+
+    def __init__(self, network: "Network", lanes: int, steps: int, dropped: bool) -> None:
+        kind, padded = network.kind, network.padded
+        self.dropped, self.shape = dropped, (lanes, steps)
+        self.per_state = kind.states + (1 if dropped or kind.keeps_fed else 0)
+        sizes = [
+            network.sums * padded,
+            len(kind.peepholes) * padded,
+            lanes * 6 * network.widest,
+            kind.kept * padded,
+            lanes * (kind.states + 1) * padded,
+            (steps + 1) * lanes * self.per_state * padded,
+            steps * lanes * kind.kept * padded,
+        ]
+        own, z, zeros, carry, states, kept = np.cumsum(sizes)[:-1].tolist()
+        self.flat = packing.aligned(sum(sizes))
+        self.inputs = packing.aligned(steps * lanes * network.features)
+        self.places = TapeLayout(lanes, network.units, padded, own, z, zeros, carry, states, kept)
+        self.products = self._products(network)
+        self.later = np.zeros(lanes, np.int64)
+        a_part = max(1, PART // max(1, lanes * kind.kept * padded))
+        self.parts = [(max(0, end - a_part), end) for end in range(steps, 0, -a_part)]
+
+    def _products(self, network: "Network") -> list[Outer]:
+        """Return the products that give the gradients: of x, of h for each sweep, of the bias."""
+        kind, padded, places = network.kind, network.padded, self.places
+        row = kind.kept * padded
+
+        def kept(vector: int) -> StridedRows:
+            return StridedRows(self.flat, places.kept + vector * padded, row)
+
+        fed = kind.states * padded if self.per_state > kind.states else 0
+        h = StridedRows(self.flat, places.states + fed, self.per_state * padded)
+        x = StridedRows(self.inputs, 0, network.features)
+        of_x = np.zeros((network.features, len(kind.of_x) * padded), np.float32)
+        products = [Outer(x, kept(0), of_x)]
+        c = places.states + padded
+        step = self.per_state * padded
+        self.peepholes = [
+            (StridedRows(self.flat, c + after * self.shape[0] * step, step), kept(vector))
+            for vector, after in kind.peepholes
+        ]
+        for first, of, source in kind.of_h:
+            of_h = np.zeros((network.units, len(of) * padded), np.float32)
+            products.append(Outer(h if source < 0 else kept(source), kept(first), of_h))
+        if network.bias:
+            one = StridedRows(np.ones(1, np.float32), 0, 0)
+            products.append(Outer(one, kept(0), np.zeros((1, row), np.float32)))
+        return products
+
+
+class Gradients(NamedTuple):
+    """Gradients of a layer's weights in Keras's layout; None if not wanted."""
+
+    kernel: Floats
+    recurrent: Floats
+    bias: Floats | None
+    peepholes: Sequence[Floats]
+
+
+class Network:
+    """A recurrent layer in training, for weights of one shape.
+
+    kind: "lstm", "peephole_lstm", "gru", "gru_before" or "simple_rnn". Activations: those of its
+    `pack`.
+    """
+
+    def __init__(
+        self, kind: str, features: int, units: int, activations: tuple[Spec, ...], bias: bool
+    ) -> None:
+        self.kind = _KINDS[kind]
+        self.features, self.units, self.padded = features, units, padded_units(units)
+        self.bias = bias
+        n = simd.jit.width()
+        full = self.padded // n
+        self._vectors = next(v for v in (4, 3, 2, 1) if full % v == 0)
+        sums = max(len(sums) for sums in self.kind.starts)  # a tile has at most four vectors
+        self._ahead = next(v for v in (4, 3, 2, 1) if full % v == 0 and v * sums <= 4)
+        self._kernels = simd.bptt_cells.entries(kind, n, self._ahead, self._vectors, activations)
+        self.sums = sum(len(sums) for sums in self.kind.starts)
+        self.widest = 4 * n
+        self._order(n)
+        self._source: Floats | None = None
+        self._tape: Tape | None = None
+
+    def tape(self, lanes: int, steps: int, *, dropped: bool) -> Tape:
+        """Return a tape for a window, that of the last window if it fits.
+
+        dropped: whether factors of h are passed to `forward`.
+        """
+        tape = self._tape
+        if tape is None or (tape.shape, tape.dropped) != ((lanes, steps), dropped):
+            tape = self._tape = Tape(self, lanes, steps, dropped)
+        return tape
+
+    def _order(self, n: int) -> None:
+        """Index the weights in the orders in which the sweeps read them."""
+        gates, units, kind = self.kind.gates, self.units, self.kind
+        columns = gates * units
+        shapes = (self.features, columns), (units, columns), (kind.biases, columns)
+        x, h, b = flat_indices(*shapes)
+        x_gates, h_gates = (self._padded(a) for a in (x, h))
+        flat = []
+        for of_x, of_h in kind.sweeps:
+            groups = [
+                packing.by_group([a[..., g, :] for g in of], n, self._ahead)
+                for a, of in ((x_gates, of_x), (h_gates, of_h))
+            ]
+            flat.append(np.concatenate([g.reshape(len(g), -1) for g in groups], axis=1).ravel())
+        self._ahead_order = WeightOrder(np.concatenate(flat))
+        b_gates = self._padded(b)
+        none = np.zeros(self.padded, b.dtype)
+        self._starts = [
+            np.concatenate([
+                packing.by_group(
+                    [none if one[side] < 0 else b_gates[side, one[side]] for one in sums],
+                    n,
+                    self._ahead,
+                ).ravel()
+                for sums in kind.starts
+            ])
+            for side in (0, 1)
+        ]  # fmt: skip
+        self._back_order = WeightOrder(
+            np.concatenate([
+                packing.by_group([self._transposed(h_gates, of)], n, self._vectors).ravel()
+                for _, of, _ in kind.of_h
+            ])
+        )  # fmt: skip
+        self._to_inputs = Projection(self._transposed(x_gates, kind.of_x))
+        self._to_states = Projection(self._transposed(h_gates, kind.of_h[0][1]))
+
+    def _padded(self, index: Array) -> Array:
+        """Split columns into gates and pad their units with the index of zero."""
+        split = index.reshape(len(index), self.kind.gates, self.units)
+        return np.pad(split, ((0, 0), (0, 0), (0, self.padded - self.units)))
+
+    def _transposed(self, gates: Array, of: Sequence[int]) -> Array:
+        """Return (len(of) * padded, rows): gates one after the other, as the tape keeps them."""
+        return np.concatenate([gates[:, g].T for g in of])
+
+    def forward(
+        self,
+        tape: Tape,
+        weights: tuple[Floats, Floats, Floats | None],
+        x_BTF: Floats,
+        factors: Factors,
+        mask_BT: Bools | None,
+        states: Sequence[Floats],
+        y_BTU: Floats | None,
+        *,
+        zero_masked: bool = False,
+        peepholes: Sequence[Floats] = (),
+    ) -> None:
+        """Advance `states`, write each h to `y_BTU`, and fill the tape."""
+        kernel, recurrent, bias = weights
+        if bias is None:
+            bias = np.zeros((self.kind.biases, self.kind.gates * self.units), np.float32)
+        self._source = source = flattened(kernel, recurrent, bias)
+        packed, places = self._ahead_order.take(source), tape.places
+        tape.flat[: self._starts[0].size] = source[self._starts[0]] + source[self._starts[1]]
+        for number, peephole in enumerate(peepholes):
+            begin = places.own + number * self.padded
+            tape.flat[begin : begin + self.units] = peephole
+        fixed = (
+            x_BTF,
+            factors,
+            NO_MASK if mask_BT is None else mask_BT,
+            tuple(states),
+            _NONE_BTU if y_BTU is None else y_BTU,
+            tape.inputs,
+            tape.flat,
+            places,
+            packed,
+            zero_masked,
+        )
+        work = lambda *span: self._kernels[0](*fixed, Span(*span))  # noqa: E731
+        self._by_lanes(work, tape.shape[0], tape.shape[1] * packed.size)
+
+    def back(
+        self,
+        tape: Tape,
+        dy_BTU: Floats | None,
+        ends: Sequence[Floats | None],
+        factors: Factors,
+        mask_BT: Bools | None,
+        *,
+        zero_masked: bool = False,
+        weights: bool = True,
+    ) -> Gradients | None:
+        """Replace the gates on the tape by their gradients.
+
+        Return the gradients of the weights, valid until the next call; None if not wanted.
+        """
+        assert self._source is not None
+        lanes, steps = tape.shape
+        packed = self._back_order.take(self._source)
+        fixed = (
+            _NONE_BTU if dy_BTU is None else dy_BTU,
+            factors,
+            NO_MASK if mask_BT is None else mask_BT,
+            tuple(_NONE_BU if end is None else end for end in ends),
+            tape.flat,
+            tape.places,
+            packed,
+            zero_masked,
+            steps,
+            tape.later,
+        )
+
+        def through(begin: int, end: int) -> None:
+            part = Span(begin, end)
+            self._by_lanes(
+                lambda *span: self._kernels[1](*fixed, part, Span(*span)),
+                lanes,
+                (end - begin) * packed.size,
+            )
+
+        chunks = [(begin * lanes, end * lanes) for begin, end in tape.parts]
+        if not weights or threads.pays(lanes * steps * products_a_row(tape.products)):
+            through(0, steps)
+            if weights:
+                outer(tape.products, chunks, again=False)
+        else:  # while the gradients of a part are in the cache
+            for number, (part, chunk) in enumerate(zip(tape.parts, chunks, strict=True)):
+                through(*part)
+                outer(tape.products, [chunk], again=number > 0)
+        return self._weight_gradients(tape) if weights else None
+
+    def input_gradients(self, tape: Tape, dx_BTF: Floats) -> None:
+        """Write the gradients of the inputs, after `back`. Dropout is not yet applied."""
+        assert self._source is not None
+        rows = StridedRows(tape.flat, tape.places.kept, self.kind.kept * self.padded)
+        self._to_inputs.run(rows, self._source, dx_BTF)
+
+    def state_gradients(self, tape: Tape, factors: Factors) -> list[Floats]:
+        """Return the gradients of the states before the window, after `back`."""
+        assert self._source is not None
+        lanes, places, padded, units = tape.shape[0], tape.places, self.padded, self.units
+        carry = tape.flat[places.carry :][: lanes * (self.kind.states + 1) * padded]
+        carried = carry.reshape(lanes, self.kind.states + 1, padded)[:, :-1, :units]
+        # Of h, also what the gates of the first step had of it.
+        ((first, of, _), *_) = self.kind.of_h
+        gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
+        rows = StridedRows(tape.flat[gates].reshape(-1), 0, len(of) * padded)
+        through = np.empty((1, lanes, units), np.float32)
+        self._to_states.run(rows, self._source, through)
+        if factors.h_BU.size:
+            through *= factors.h_BU
+        return [carried[:, 0] + through[0], *(carried[:, k] for k in range(1, self.kind.states))]
+
+    def _weight_gradients(self, tape: Tape) -> Gradients:
+        kind = self.kind
+        of_x, *others = [product.out for product in tape.products]
+        kernel = self._in_order([(of_x, kind.of_x)], self.features)
+        of_h = [of for _, of, _ in kind.of_h]
+        recurrent = self._in_order(list(zip(others, of_h, strict=False)), self.units)
+        bias = self._bias_gradient(others[-1]) if self.bias else None
+        rows = tape.shape[0] * tape.shape[1]
+        peepholes = [elementwise_products(c, d, rows, self.units) for c, d in tape.peepholes]
+        return Gradients(kernel, recurrent, bias, peepholes)
+
+    def _in_order(self, parts: Sequence[tuple[Floats, Sequence[int]]], rows: int) -> Floats:
+        """Return gradients of gates, padded and in the order of the tape, in Keras's layout."""
+        (only, of), *others = parts
+        if not others and tuple(of) == tuple(range(len(of))) and self.padded == self.units:
+            return only
+        made = np.empty((rows, self.kind.gates, self.units), np.float32)
+        for part, gates in parts:
+            split = part.reshape(rows, len(gates), self.padded)
+            for i, gate in enumerate(gates):
+                made[:, gate] = split[:, i, : self.units]
+        flat: Floats = made.reshape(rows, -1)
+        return flat
+
+    def _bias_gradient(self, of_kept: Floats) -> Floats:
+        padded, kind = self.padded, self.kind
+        of_x = self._in_order([(of_kept[:, : len(kind.of_x) * padded], kind.of_x)], 1)
+        if kind.biases == 1:
+            return of_x.reshape(of_x.size)
+        ((first, of, _),) = kind.of_h
+        part = of_kept[:, first * padded : (first + len(of)) * padded]
+        return np.concatenate([of_x, self._in_order([(part, of)], 1)])
+
+    def _by_lanes(self, work: Callable[[int, int], None], lanes: int, products: int) -> None:
+        """Do `work` for all lanes, of so many multiply-adds each."""
+        if lanes > 1 and threads.pays(lanes * products):
+            threads.by_lanes(work, lanes)
+        else:
+            work(0, lanes)

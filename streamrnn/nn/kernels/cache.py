@@ -1,0 +1,65 @@
+"""Compile kernels ahead of time, into the cache on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.errors import ConfigError
+from streamrnn.nn import simd
+from streamrnn.nn.kernels import digest, keys
+
+
+class Compiled(NamedTuple):
+    """The kernels in `folder`: their number, how many are `new` since the call, their bytes."""
+
+    folder: Path
+    kernels: int
+    new: int
+    bytes: int
+
+
+def fill(work: Callable[[], object]) -> Compiled:
+    """Compile and save the kernels that `work`, reading rows and sharing work need.
+
+    Saved kernels are loaded, so a damaged file is replaced. Raises ConfigError if a kernel cannot
+    be saved.
+    """
+    before = {
+        file: file.stat().st_mtime_ns for folder in simd.jit.folders() for file in _in(folder)
+    }
+    _every_run()
+    work()
+    kept = simd.jit.kept()
+    files = [file for file in kept.values() if file is not None]
+    if len(files) < len(kept):
+        raise ConfigError(
+            f"{len(kept) - len(files)} of {len(kept)} compiled kernels could not be saved: "
+            "set XDG_CACHE_HOME to a writable folder"
+        )
+    status = {file: file.stat() for file in files}
+    new = sum(before.get(file) != found.st_mtime_ns for file, found in status.items())
+    return Compiled(files[0].parent, len(files), new, sum(s.st_size for s in status.values()))
+
+
+def seconds_compiling() -> float:
+    """Return the seconds that this process has spent compiling, or waiting for others' results."""
+    return simd.jit.seconds()
+
+
+def _in(folder: Path) -> list[Path]:
+    return list(folder.glob("*.bin")) if folder.is_dir() else []
+
+
+def _every_run() -> None:
+    """Use the kernels that do not depend on the model."""
+    words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
+    keys.StringIndex().find(words, start, size, add=True)
+    hashes = np.zeros(1, np.uint64)
+    digest.add_words(hashes, words[:1], 1)
+    digest.add_words(hashes, words[:1].astype(np.uint32), 1)
+    digest.add_strings(hashes, words, start, size, 1)
+    digest.total(hashes)
+    simd.spin_barrier.core()
+    simd.spin_barrier.spinner()

@@ -1,0 +1,217 @@
+"""Calls of the kernels that make gradients of weights and of inputs."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.nn import simd
+from streamrnn.nn.kernels import packing, threads
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.simd.names import FROM_ROW, FROM_VALUE, has_derivative
+
+__all__ = [
+    "FROM_ROW",
+    "FROM_VALUE",
+    "Outer",
+    "Projection",
+    "StridedRows",
+    "has_derivative",
+    "outer",
+]
+
+PAD = 16
+"""Floats that rows of gradients are padded to, whatever the width of vectors."""
+
+_ONES, _ZERO = np.ones(PAD, np.float32), np.zeros(1, np.float32)
+
+
+class StridedRows(NamedTuple):
+    """Rows of floats in a flat array: the offset of the first, and the floats from row to row."""
+
+    flat: Floats
+    start: int
+    step: int
+
+
+class Outer(NamedTuple):
+    """out (inputs, columns) = the sum over rows of inputs times gradients; columns: n*PAD."""
+
+    inputs: StridedRows
+    gradients: StridedRows
+    out: Floats
+
+
+def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again: bool) -> None:
+    """Compute sums over the same rows: those of each chunk (row, end), one chunk after the other.
+
+    again: add to the sums of earlier calls. Threads divide columns, in sixteens.
+    """
+    kernel = simd.outer.entry()
+    vectors = PAD // simd.jit.width()
+    edges = [0, *accumulate(product.out.shape[1] // PAD for product in products)]
+
+    def work(first: int, last: int) -> None:
+        for (a, d, out), begin, end in zip(products, edges, edges[1:], strict=False):
+            low, high = max(first, begin), min(last, end)
+            if low < high:
+                columns = (low - begin) * vectors, (high - begin) * vectors
+                if not again:
+                    out[:, (low - begin) * PAD : (high - begin) * PAD] = 0
+                flat, step = out.reshape(-1), out.shape[1]
+                for chunk in chunks:
+                    kernel(*a, len(out), *d, flat, step, *chunk, *columns)
+
+    if threads.pays(sum(end - row for row, end in chunks) * products_a_row(products)):
+        threads.by_lanes(work, edges[-1])
+    else:
+        work(0, edges[-1])
+
+
+def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
+    """Return the sum over rows of inputs times gradients, element by element: (columns,)."""
+    out = np.empty(columns, np.float32)
+    simd.sums.products_of_rows_entry()(*a, *d, rows, out)
+    return out
+
+
+def products_a_row(products: Sequence[Outer]) -> int:
+    """Return the multiply-adds that a row takes."""
+    return sum(product.out.size for product in products)
+
+
+class Projection:
+    """The gradient of inputs: rows of gradients times the weights, transposed.
+
+    `order` (count, F): which element of the flat weights multiplies gradient k for input f.
+    """
+
+    def __init__(self, order: Array) -> None:
+        self.count, features = order.shape
+        n = simd.jit.width()
+        self._vectors = packing.vectors_a_group(features, n, 1)
+        self._order = WeightOrder(packing.by_group([order], n, self._vectors).reshape(-1))
+
+    def run(self, rows: StridedRows, weights: Floats, dx_BTF: Floats) -> None:
+        """Write the gradient of the inputs of row t*B + b to `dx_BTF`[b, t]."""
+        kernel = simd.project.entry(self._vectors)
+        packed = self._order.take(weights)
+        d, start, step = rows
+        work: Callable[[int, int], None] = partial(
+            kernel, d, start, step, self.count, packed, dx_BTF
+        )
+        total = dx_BTF.shape[0] * dx_BTF.shape[1]
+        if total > 1 and threads.pays(total * packed.size):
+            threads.by_lanes(work, total)
+        elif total:
+            work(0, total)
+
+
+def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
+    """Write the gradient of inputs, for few units: rows times the weights, transposed already."""
+    kernel, rows = simd.project.few_entry(), len(d_NU)
+    work: Callable[[int, int], None] = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
+    if rows > 1 and threads.pays(rows * weights_UF.size):
+        threads.by_lanes(work, rows)
+    else:
+        work(0, rows)
+
+
+class WeightOrder:
+    """Elements of flat weights in an order; element 0 is a zero. Its array is used again."""
+
+    def __init__(self, order: Array) -> None:
+        self.order, self.packed = order, packing.aligned(order.size)
+
+    def take(self, weights: Floats) -> Floats:
+        """Return the elements in the order, aligned."""
+        # mode="clip" only lets numpy write straight into the array; "raise" goes through a copy.
+        weights.take(self.order, out=self.packed, mode="clip")
+        return self.packed
+
+
+def flattened(*weights: Floats) -> Floats:
+    """Return a zero and then all weights in one array."""
+    return np.concatenate([_ZERO, *(weight.reshape(-1) for weight in weights)])
+
+
+def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
+    """Return, for weights of these shapes, the index of each element in `flattened`."""
+    found: list[Array] = []
+    begin = 1
+    for shape in shapes:
+        size = math.prod(shape)
+        found.append(np.arange(begin, begin + size).reshape(shape))
+        begin += size
+    return found
+
+
+def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
+    """Return the gradients of Dense's weights (F, U) and bias (U,), of its inputs and sums.
+
+    Either side is the one in vectors. Where neither fills them, the gradients are padded.
+    """
+    (rows, features), units = x_NF.shape, dz_NU.shape[1]
+    x, one = StridedRows(x_NF.reshape(-1), 0, features), StridedRows(_ONES, 0, 0)
+    dz = StridedRows(dz_NU.reshape(-1), 0, units)
+    if features % PAD == 0 and units % PAD:
+        turned, sums = np.empty((units, features), np.float32), np.empty((units, PAD), np.float32)
+        outer([Outer(dz, x, turned), Outer(dz, one, sums)], [(0, rows)], again=False)
+        return np.ascontiguousarray(turned.T), np.ascontiguousarray(sums[:, 0])
+    padded = padded_columns(dz_NU)
+    width = padded.shape[1]
+    dz = StridedRows(padded.reshape(-1), 0, width)
+    kernel, bias = np.empty((features, width), np.float32), np.empty((1, width), np.float32)
+    outer([Outer(x, dz, kernel), Outer(one, dz, bias)], [(0, rows)], again=False)
+    return np.ascontiguousarray(kernel[:, :units]), bias[0, :units]
+
+
+def padded_columns(d_NU: Floats) -> Floats:
+    """Return gradients whose rows are padded with zeros, as `Outer` needs them."""
+    rows, units = d_NU.shape
+    width = -(-units // PAD) * PAD
+    if width == units:
+        return np.ascontiguousarray(d_NU)
+    padded = np.zeros((rows, width), np.float32)
+    padded[:, :units] = d_NU
+    return padded
+
+
+def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return a gradient summed over the axes where `shape`, of as many axes, has 1 and it has not.
+
+    This is the gradient of an array of that shape that was broadcast. Sums are in one order.
+    """
+    if d.shape == shape:
+        return d
+    axes = [axis for axis, size in enumerate(shape) if size == 1 and d.shape[axis] != 1]
+    rows = np.moveaxis(d, axes, range(len(axes)))
+    rows = padded_columns(rows.reshape(math.prod(rows.shape[: len(axes)]), -1))
+    total = np.empty((1, rows.shape[1]), np.float32)
+    one = StridedRows(_ONES, 0, 0)
+    product = Outer(one, StridedRows(rows.reshape(-1), 0, rows.shape[1]), total)
+    outer([product], [(0, len(rows))], again=False)
+    return total[0, : math.prod(shape)].reshape(shape)
+
+
+def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
+    """Return dy times the derivative of an activation at each element.
+
+    `value`: the activation's value, if its name is in `FROM_VALUE` or `FROM_ROW`, else its input.
+    Those in `FROM_ROW` are over the last axis.
+    """
+    if spec == "linear":
+        return dy
+    out = np.empty_like(dy)
+    if not dy.size:
+        return out
+    arrays = value.reshape(-1), np.ascontiguousarray(dy).reshape(-1), out.reshape(-1)
+    if spec in FROM_ROW:
+        simd.activation.row_wise_back_entry(str(spec))(*arrays, dy.shape[-1])
+    else:
+        simd.activation.derivative_entry(spec)(*arrays)
+    return out

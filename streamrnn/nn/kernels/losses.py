@@ -1,0 +1,67 @@
+"""Losses and their derivatives over whole arrays; sums in one order."""
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.nn import simd
+
+_NONE = np.empty(0, np.float32)
+
+
+def elementwise(
+    name: str, p: Floats, t: Floats, *parameters: float, quantiles: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Return the loss of each element and its derivative by `p`; arrays of one shape.
+
+    name: squared, absolute, percentage, squared_logarithm, log_cosh, huber (parameter: delta),
+    poisson, hinge, squared_hinge, binary, binary_of_logits, or pinball with the `quantiles` of each
+    element.
+    """
+    value, slope = np.empty_like(p), np.empty_like(p)
+    if p.size:
+        q = _NONE if quantiles is None else quantiles.reshape(-1)
+        kernel = simd.losses.elementwise_entry(name, *parameters)
+        kernel(p.reshape(-1), t.reshape(-1), q, value.reshape(-1), slope.reshape(-1))
+    return value, slope
+
+
+def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
+    """Return the loss of each row (over the last axis), and its derivative by `p`.
+
+    name: logits or probabilities (cross-entropy), divergence, cosine, or hinge.
+    """
+    value, slope = np.empty(p.shape[:-1], np.float32), np.empty_like(p)
+    if p.size:
+        kernel = simd.row_losses.rows_entry(name)
+        kernel(p.reshape(-1), t.reshape(-1), p.shape[-1], value.reshape(-1), slope.reshape(-1))
+    return value, slope
+
+
+def means_of_rows(a: Floats) -> Floats:
+    """Return the mean over the last axis."""
+    out = np.empty(a.shape[:-1], np.float32)
+    if out.size:
+        flat = np.ascontiguousarray(a).reshape(-1)
+        simd.sums.rows_entry()(flat, a.shape[-1], out.reshape(-1))
+    return out
+
+
+def add_at(out: Array, places: Array, values: Array) -> None:
+    """Add values to out[places], one after the other, in place: 1-d arrays of float64."""
+    simd.sums.add_at_entry()(
+        out, np.ascontiguousarray(places, np.int64), np.ascontiguousarray(values, np.float64)
+    )
+
+
+def total(a: Floats) -> float:
+    """Return the sum of all elements, added in order, in float64."""
+    return dot(a, np.ones(a.shape, np.float32))
+
+
+def dot(a: Floats, b: Floats) -> float:
+    """Return the sum of the products of all elements, added in order, in float64."""
+    out = np.zeros(1)
+    simd.sums.products_entry()(
+        np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), out
+    )
+    return float(out[0])

@@ -1,0 +1,111 @@
+"""Weights in the order in which a sweep reads them, initial sums, and units' own weights."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.nn.kernels.integers import Integers
+from streamrnn.nn.simd.arguments import Weights
+
+Gates = Sequence[Floats]
+
+WeightsLike = Floats | Integers
+"""The weights (K, G) of one operand, of inputs or of a state; of a convolution (taps, F, G)."""
+
+
+def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
+    """Split weights (K, gates * U) into those of each gate, as their kernel reads them."""
+    steps = weights.words() if isinstance(weights, Integers) else weights
+    return np.split(steps, gates, axis=-1)
+
+
+def flattened(weights: WeightsLike) -> Array:
+    """Return weights (…, G) of one gate as their kernel reads them."""
+    if isinstance(weights, Integers):
+        return weights.words()
+    return np.reshape(weights, (-1, weights.shape[-1]))
+
+
+def dequantized(weights: WeightsLike) -> Floats:
+    """Return weights (K, G) as floats."""
+    return weights.floats() if isinstance(weights, Integers) else weights
+
+
+def word_of(weights: WeightsLike) -> int:
+    """Return how many weights a kernel reads as 32 bits."""
+    return weights.word if isinstance(weights, Integers) else 1
+
+
+def rest_of(kernel: WeightsLike, recurrent: WeightsLike | None = None) -> Floats:
+    """Return what a kernel of integers reads after the initial sums (`simd.arguments.FACTORS`)."""
+    if not isinstance(kernel, Integers):
+        return np.zeros(0, np.float32)
+    h_top = recurrent.top if isinstance(recurrent, Integers) else 0
+    rest = np.array([kernel.top, h_top, *kernel.factors()], np.float32)
+    return np.pad(rest, (0, -rest.size % 16))
+
+
+def aligned(size: int) -> Floats:
+    """Return zeros (float32), aligned to 64 bytes so that no vector spans two cache lines."""
+    raw = np.zeros(size + 16, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + size]
+
+
+def vectors_a_group(units: int, n: int, gates: int) -> int:
+    """Return the vectors of units per group: with few gates several, if padding allows."""
+    if gates > 2:
+        return 1
+    full = -(-units // n)
+    return min((1, 2, 3, 4)[: 4 // gates], key=lambda v: -(-full // v) * v * (1 + 0.25 / v))
+
+
+def groups_of(units: int, n: int, vectors: int) -> int:
+    """Return the number of groups that hold all units."""
+    return -(-units // (n * vectors))
+
+
+def by_group(gates: Gates, n: int, vectors: int) -> Floats:
+    """Rearrange a (..., units) per gate as (groups, ..., vectors, gates, n), padded with zeros."""
+    units = gates[0].shape[-1]
+    groups = groups_of(units, n, vectors)
+    shape = (len(gates), *gates[0].shape[:-1], groups * vectors * n)
+    stacked = np.zeros(shape, gates[0].dtype)
+    stacked[..., :units] = gates
+    split = stacked.reshape(*stacked.shape[:-1], groups, vectors, n)
+    return np.moveaxis(np.moveaxis(split, 0, -2), -4, 0)
+
+
+def packed(
+    sweeps: Sequence[tuple[Gates, Gates]],
+    starts: Sequence[Gates],
+    n: int,
+    vectors: int,
+    own: Gates = (),
+    rest: Floats | None = None,
+) -> Weights:
+    """Pack the weights of a kernel of groups of `vectors` of `n` units.
+
+    `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
+    (U,); `own`: (U,) each, the weights that a unit multiplies by itself; `rest`: `rest_of`.
+    """
+    sums = [by_group(gates, n, vectors).ravel() for gates in starts]
+    others = [by_group([weights], n, vectors).ravel() for weights in own]
+    others += [] if rest is None else [rest]
+    return Weights(_weights(sweeps, n, vectors), _flat([*sums, *others]))
+
+
+def _weights(sweeps: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
+    flat = []
+    for x_gates, h_gates in sweeps:
+        groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
+        groups = [group.reshape(group.shape[0], -1) for group in groups]
+        flat.append(np.concatenate(groups, axis=1).ravel().view(np.float32))
+    return _flat(flat)
+
+
+def _flat(pieces: Gates) -> Floats:
+    flat = aligned(sum(piece.size for piece in pieces))
+    np.concatenate(pieces, out=flat)
+    return flat

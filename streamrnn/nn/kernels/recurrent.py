@@ -1,0 +1,105 @@
+"""Calls of a recurrent kernel: empty arrays for omitted arguments, lanes split among threads."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.nn import simd
+from streamrnn.nn.kernels import threads
+from streamrnn.nn.kernels.activation import ROW_WISE, Spec
+from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
+
+_Arguments: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
+"""Arguments of a kernel before its lanes: x_BTF, absent, states, y_BTU, weights, zero_masked."""
+
+NO_LENGTHS = np.empty(0, np.int64)
+NO_MASK = np.empty((0, 0), np.bool_)
+_NO_OUTPUT = np.empty((0, 0, 0), np.float32)
+_ALL_PRESENT = Absent(NO_LENGTHS, NO_MASK)
+_ALONE = Share(0, 1, np.empty(0, np.float32), NO_LENGTHS)
+
+
+def run(
+    packed: Packed,
+    activations: tuple[Spec, ...],
+    x_BTF: Floats,
+    lengths_B: Ints | None,
+    mask_BT: Bools | None,
+    states: Sequence[Floats],
+    y_BTU: Floats | None,
+    *,
+    zero_masked: bool = False,
+) -> None:
+    """Advance `states` (each (B, U), h first) by up to T steps; write each h to `y_BTU`.
+
+    `activations` in the order documented by the operator's `pack`. Where a step is masked the
+    output is the h before it, or 0 with `zero_masked`. Raises ValueError if an array is not
+    C-contiguous, or if mask or lengths have another shape: a kernel would read or write outside
+    of them.
+    """
+    lanes, steps, _ = x_BTF.shape
+    if not lanes or not steps:
+        return
+    kernel = packed.kernel(activations)
+    absent = _ALL_PRESENT
+    if lengths_B is not None or mask_BT is not None:
+        absent = _absent(lengths_B, mask_BT, lanes, steps)
+    if y_BTU is None:
+        y_BTU = _NO_OUTPUT
+    _check_contiguous(x_BTF, y_BTU, *states)
+    window: _Arguments = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
+    weights = packed.weights.flat.size
+    if not threads.pays(lanes * steps * weights):
+        kernel(*window, 0, lanes, _ALONE)
+        return
+    shares = threads.partners(lanes, weights, packed.groups)
+    if (
+        shares == 1
+        or steps == 1
+        or not ROW_WISE.isdisjoint(activations)
+        or not _together(kernel, window, packed, shares)
+    ):
+        threads.by_lanes(lambda first, last: kernel(*window, first, last, _ALONE), lanes, lengths_B)
+
+
+def _absent(lengths_B: Ints | None, mask_BT: Bools | None, lanes: int, steps: int) -> Absent:
+    if lengths_B is None:
+        lengths_B = NO_LENGTHS
+    elif lengths_B.shape != (lanes,):
+        raise ValueError(f"expected {lanes} lengths, received shape {lengths_B.shape}")
+    if mask_BT is None:
+        mask_BT = NO_MASK
+    elif mask_BT.shape != (lanes, steps):
+        raise ValueError(f"expected a mask of {(lanes, steps)}, received shape {mask_BT.shape}")
+    _check_contiguous(lengths_B, mask_BT)
+    return Absent(lengths_B, mask_BT)
+
+
+def _check_contiguous(*arrays: Array) -> None:
+    for array in arrays:
+        if not array.flags.c_contiguous:
+            raise ValueError(
+                f"expected a C-contiguous array, received shape {array.shape} with strides "
+                f"{array.strides}"
+            )
+
+
+def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -> bool:
+    """Run all lanes in `shares` threads, each some of their units; false if too few are idle."""
+    recurrent = simd.recurrent
+    lanes, _, features = window[0].shape
+    floats = recurrent.scratch(
+        packed.weights.unit.size, lanes, features, shares, packed.lane_vectors, packed.word
+    )
+    scratch, barrier = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
+    done = threads.together(
+        lambda number: kernel(*window, 0, lanes, Share(number, shares, scratch, barrier)),
+        shares,
+        release=lambda: barrier.__setitem__(0, recurrent.RELEASE_ALL),
+    )
+    if done:
+        threads.report_latency(slow=bool(barrier[recurrent.ALONE]))
+    return done

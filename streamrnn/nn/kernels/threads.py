@@ -1,0 +1,135 @@
+"""The number of threads of the kernels, and the share of each: lanes, or units of a few lanes."""
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from streamrnn.base.arrays import Ints
+from streamrnn.nn.kernels import team
+
+MIN_PRODUCTS = 3_000_000
+"""Products below which a second thread costs more than it saves: 50 µs of work, where starting a
+task takes 10 µs, and 60 µs if the other thread sleeps."""
+
+SHARE = 40_000
+"""Least weights for each of several threads on a few lanes: 1.5 µs a step, with a barrier of 0.3 µs
+after each."""
+
+_local = threading.local()
+_threads = 0
+
+
+def _cores() -> int:
+    """Return the cores that this process may use, by its affinity and its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
+
+
+@functools.cache
+def _quota(path: Path) -> int | None:
+    """Return the container's quota in cores, rounded up; None if there is none."""
+    try:
+        quota, period = path.read_text().split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def set_threads(n: int) -> None:
+    """Let kernels use `n` threads; 0 means all cores, which is the default.
+
+    Results are bit-identical for any number. Threads of other libraries are unaffected. Raises
+    ValueError if `n` is negative.
+    """
+    global _threads
+    if n < 0:
+        raise ValueError(f"threads must be 0 (all cores) or more, received {n}")
+    _threads = int(n)
+
+
+def get_threads() -> int:
+    """Return the number of threads that kernels may use."""
+    return getattr(_local, "limit", 0) or _threads or _cores()
+
+
+@contextmanager
+def limited(n: int) -> Iterator[None]:
+    """Let kernels that the calling thread starts use `n` threads; 0: as before."""
+    before = getattr(_local, "limit", 0)
+    _local.limit = n or before
+    try:
+        yield
+    finally:
+        _local.limit = before
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run every kernel that the calling thread starts on the calling thread only."""
+    before = getattr(_local, "alone", False)
+    _local.alone = True
+    try:
+        yield
+    finally:
+        _local.alone = before
+
+
+def pays(products: int) -> bool:
+    """Return whether to split work of so many products."""
+    return products >= MIN_PRODUCTS and not getattr(_local, "alone", False) and get_threads() > 1
+
+
+def partners(lanes: int, weights: int, groups: int) -> int:
+    """Return how many threads should share lanes of so many weights.
+
+    Several if there are few lanes per thread: each would read all weights for them. Units are
+    divided by groups.
+    """
+    if lanes >= 3 * get_threads() or team.backing_off():
+        return 1
+    return max(1, min(get_threads(), weights // SHARE, groups))
+
+
+def together(work: Callable[[int], None], shares: int, release: Callable[[], object]) -> bool:
+    """Call `work(number)` in `shares` threads in parallel; they may wait for each other.
+
+    Return False, with nothing done, if there are not enough idle threads. `release` must end the
+    waiting of all shares; it is called when the first one ends or one fails.
+    """
+    return team.together([partial(work, number) for number in range(shares)], release)
+
+
+def report_latency(slow: bool) -> None:
+    """Record whether shared work was slow: after slow calls the next ones use one thread."""
+    team.report_latency(slow)
+
+
+def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | None = None) -> None:
+    """Call `work(first, last)` for ranges of lanes that cover `range(lanes)`, one per thread.
+
+    With lengths the ranges have about equally many steps, not lanes. If another thread uses the
+    helpers, this one does all of its work alone.
+    """
+    number = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
+    ranges = pairwise(_edges(lanes, lengths_B, number))
+    jobs = [partial(work, first, last) for first, last in ranges if first < last]
+    if len(jobs) < 2 or not team.beside(jobs):
+        work(0, lanes)
+
+
+def _edges(lanes: int, lengths_B: Ints | None, number: int) -> list[int]:
+    if lengths_B is None or not lengths_B.size:
+        return [lanes * i // number for i in range(number + 1)]
+    done = np.cumsum(lengths_B)
+    goals = done[-1] * np.arange(1, number) / number
+    middles = done - lengths_B / 2
+    return [0, *np.searchsorted(middles, goals, side="right").tolist(), lanes]

@@ -1,0 +1,163 @@
+"""Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
+
+from types import ModuleType
+
+from streamrnn.base.display import show_in
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.layers import activations, initializers, ops, registry, regularizers
+from streamrnn.nn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from streamrnn.nn.layers.bidirectional import Bidirectional
+from streamrnn.nn.layers.category_encoding import CategoryEncoding
+from streamrnn.nn.layers.cell import Cell
+from streamrnn.nn.layers.conv1d import Conv1D
+from streamrnn.nn.layers.dense import Dense
+from streamrnn.nn.layers.depthwise import DepthwiseConv1D, SeparableConv1D
+from streamrnn.nn.layers.dropout import ActivityRegularization, Dropout, SpatialDropout1D
+from streamrnn.nn.layers.embedding import Embedding
+from streamrnn.nn.layers.gru import GRU, GRUCell
+from streamrnn.nn.layers.input import Input, InputLayer
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.lookup import IntegerLookup, StringLookup
+from streamrnn.nn.layers.lstm import LSTM, LSTMCell
+from streamrnn.nn.layers.lstm_variants import LayerNormLSTMCell, PeepholeLSTMCell
+from streamrnn.nn.layers.mask_operations import NotEqual
+from streamrnn.nn.layers.masked_array import MaskedArray
+from streamrnn.nn.layers.masking import Masking
+from streamrnn.nn.layers.merge import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Spread,
+    Subtract,
+)
+from streamrnn.nn.layers.naming import clear_session
+from streamrnn.nn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise, Identity
+from streamrnn.nn.layers.normalization import BatchNormalization, LayerNormalization
+from streamrnn.nn.layers.operation import Operation
+from streamrnn.nn.layers.other_normalizations import (
+    GroupNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
+from streamrnn.nn.layers.pooling import (
+    AveragePooling1D,
+    GlobalAveragePooling1D,
+    GlobalMaxPooling1D,
+    MaxPooling1D,
+)
+from streamrnn.nn.layers.reshape import Flatten, Permute, RepeatVector, Reshape
+from streamrnn.nn.layers.resize import Cropping1D, UpSampling1D, ZeroPadding1D
+from streamrnn.nn.layers.rnn import RNN
+from streamrnn.nn.layers.scaling import Normalization, Rescaling
+from streamrnn.nn.layers.serialization import deserialize, get, register_layer, serialize
+from streamrnn.nn.layers.simple_rnn import SimpleRNN, SimpleRNNCell
+from streamrnn.nn.layers.stacked import StackedRNNCells
+from streamrnn.nn.layers.time_distributed import TimeDistributed
+
+AvgPool1D = AveragePooling1D
+Convolution1D = Conv1D
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalMaxPool1D = GlobalMaxPooling1D
+MaxPool1D = MaxPooling1D
+SeparableConvolution1D = SeparableConv1D
+
+
+def __getattr__(name: str) -> object:
+    why = registry.why_missing(name, __all__)
+    raise AttributeError(f"streamrnn.layers has no {name!r}{why}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted(name for name in __all__ if not isinstance(globals()[name], ModuleType))
+
+
+__all__ = [
+    "ELU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Activation",
+    "ActivityRegularization",
+    "Add",
+    "AlphaDropout",
+    "ArgumentError",
+    "Average",
+    "AveragePooling1D",
+    "AvgPool1D",
+    "BatchNormalization",
+    "Bidirectional",
+    "CategoryEncoding",
+    "Cell",
+    "Concatenate",
+    "Conv1D",
+    "Convolution1D",
+    "Cropping1D",
+    "Dense",
+    "DepthwiseConv1D",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GRUCell",
+    "GaussianDropout",
+    "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalAvgPool1D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPooling1D",
+    "GroupNormalization",
+    "Identity",
+    "Input",
+    "InputLayer",
+    "IntegerLookup",
+    "LSTMCell",
+    "Layer",
+    "LayerNormLSTMCell",
+    "LayerNormalization",
+    "LeakyReLU",
+    "MaskedArray",
+    "Masking",
+    "MaxPool1D",
+    "MaxPooling1D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Normalization",
+    "NotEqual",
+    "Operation",
+    "PReLU",
+    "PeepholeLSTMCell",
+    "Permute",
+    "RMSNormalization",
+    "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "SeparableConv1D",
+    "SeparableConvolution1D",
+    "SimpleRNN",
+    "SimpleRNNCell",
+    "Softmax",
+    "SpatialDropout1D",
+    "Spread",
+    "StackedRNNCells",
+    "StringLookup",
+    "Subtract",
+    "TimeDistributed",
+    "UnitNormalization",
+    "UpSampling1D",
+    "ZeroPadding1D",
+    "activations",
+    "clear_session",
+    "deserialize",
+    "get",
+    "initializers",
+    "ops",
+    "register_layer",
+    "regularizers",
+    "serialize",
+]
+
+show_in("layers", *(globals()[name] for name in __all__))

@@ -1,0 +1,213 @@
+"""Activations as layers."""
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers import activations, initializers
+from streamrnn.nn.layers.activations import ActivationLike
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.axes import as_rows, axes_from_end, from_rows, has_time
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.symbol import symbols_in
+
+_LEAST = np.float32(-3e38)
+
+
+@builtin_layer
+class Activation(Layer):
+    """Any activation by name: Activation("tanh")."""
+
+    stepwise = True
+
+    def __init__(self, activation: ActivationLike, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation, str(self))
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return activations.compute(self.activation, inputs)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "activation": self.activation}
+
+
+@builtin_layer
+class ReLU(Layer):
+    """x up to max_value; negative_slope (x - threshold) at the threshold and below."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        max_value: float | None = None,
+        negative_slope: float = 0.0,
+        threshold: float = 0.0,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_value = max_value
+        self.negative_slope = negative_slope or 0.0
+        self.threshold = threshold or 0.0
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        threshold, slope = np.float32(self.threshold), np.float32(self.negative_slope)
+        low = inputs <= threshold if threshold else inputs < threshold  # as Keras 3 computes it
+        y = np.where(low, slope * (inputs - threshold), inputs)
+        return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "max_value": self.max_value,
+            "negative_slope": self.negative_slope,
+            "threshold": self.threshold,
+        }
+
+
+@builtin_layer
+class LeakyReLU(Layer):
+    """x where x >= 0, else negative_slope x. `alpha` is its name in Keras 2."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        negative_slope: float = 0.3,
+        *,
+        alpha: float | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.negative_slope = negative_slope if alpha is None else alpha
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+@builtin_layer
+class ELU(Layer):
+    """x where x > 0, else alpha (exp(x) - 1)."""
+
+    stepwise = True
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        y = activations.compute("elu", inputs)
+        return np.where(inputs > 0, y, np.float32(self.alpha) * y)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "alpha": self.alpha}
+
+
+@builtin_layer
+class PReLU(Layer):
+    """x where x >= 0, else alpha x, alpha learned. Weight: alpha, the shape of one input.
+
+    shared_axes: axes (from 1) that share an alpha; time has to be one of them, as its length is
+    not known.
+    """
+
+    stepwise = True
+
+    def __init__(
+        self,
+        alpha_initializer: InitializerLike = "zeros",
+        shared_axes: Sequence[int] | int | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.alpha_initializer = initializers.get(alpha_initializer)
+        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
+
+    def build(self, input_shape: Shape) -> None:
+        sizes = list(input_shape[1:])
+        for axis in self.shared_axes or ():
+            sizes[axis - 1] = 1
+        shape = [size for size in sizes if size is not None]
+        if len(shape) < len(sizes):
+            raise ArgumentError(
+                f"{self}: an alpha for each step needs a known number of steps, received "
+                f"{input_shape}; share it over time with shared_axes=[1]"
+            )
+        self.add_weight("alpha", shape, self.alpha_initializer)
+        self.built = True
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        alpha = self._weights["alpha"].shape
+        return "it has an alpha for each step" if len(alpha) > 1 and alpha[0] != 1 else None
+
+    def check_input(self, shape: Shape) -> None:
+        features = self._weights["alpha"].shape[-1]
+        if features != 1:  # one alpha for all features fits any number of them
+            self.expect_features(shape, features)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "alpha_initializer": initializers.serialize(self.alpha_initializer),
+            "shared_axes": None if self.shared_axes is None else list(self.shared_axes),
+        }
+
+
+@builtin_layer
+class Softmax(Layer):
+    """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
+
+    A call on arrays takes a mask of values, too: of as many axes as the inputs, or of any for
+    (B, F). Where it is False the output is 0, and the sum leaves the value out, as in Keras.
+    """
+
+    stepwise = True
+
+    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape: Shape) -> None:
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        self.ragged = not has_time(self.axes, input_shape)
+        self.built = True
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return None if self.ragged else "its sum is over the steps of a sequence; use axis=-1"
+
+    def __call__(self, inputs: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
+        """Compute the outputs; see Layer, and above for the mask."""
+        of_steps = mask is None or bool(symbols_in([inputs, mask]))
+        if of_steps or (np.ndim(inputs) > 2 and np.ndim(mask) < np.ndim(inputs)):
+            return super().__call__(inputs, *args, mask=mask, **kwargs)
+        x, taken = self._cast(inputs), np.asarray(mask)
+        taken = taken if taken.dtype == bool else taken > 0.5
+        try:
+            taken = np.broadcast_to(taken, x.shape)
+        except ValueError:
+            raise ShapeError(
+                f"{self}: a mask must be broadcastable to the inputs, shape {x.shape}, and must "
+                f"not have more dimensions, received shape {taken.shape}"
+            ) from None
+        made = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
+        return np.where(taken, made, np.float32(0))
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        rows, shape = as_rows(inputs, self.axes)
+        return from_rows(activations.compute("softmax", rows), self.axes, shape)
+
+    def get_config(self) -> ConfigDict:
+        axis = list(self.axis) if isinstance(self.axis, list | tuple) else self.axis
+        return {**super().get_config(), "axis": axis}

@@ -1,0 +1,354 @@
+"""Activations: the names that layers accept, and the same functions to call on arrays.
+
+Names and arguments have the meaning of Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and
+`hard_sigmoid_02` is that of Keras 2 and ONNX, clip(0.2 x + 0.5, 0, 1). The functions compute in
+float32, element by element (softmax, log_softmax, sparsemax: over the last axis), with the same
+bits as inside a layer.
+
+A layer takes a name, one of these functions, or a list of a name and its parameters:
+``Dense(4, activation=["celu", 0.5])``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Floats
+from streamrnn.base.display import closest, show_in
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.nn.kernels import activation as kernel
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
+
+__all__ = [
+    "celu",
+    "compute",
+    "elu",
+    "exponential",
+    "gelu",
+    "get",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_sigmoid_02",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparsemax",
+    "squareplus",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+    "threshold",
+]
+
+_ALIASES = {
+    "swish": "silu",
+    "hard_swish": "hard_silu",
+    "hard_sigmoid_2": "hard_sigmoid_02",
+    "exp": "exponential",
+}
+
+
+def compute(spec: kernel.Spec, x: npt.ArrayLike) -> Floats:
+    """Apply the activation `spec` (as `get` returned it) to x; return a new float32 array."""
+    return kernel.applied(spec, np.asarray(x, dtype=np.float32))
+
+
+Activation = Callable[..., Floats]
+
+
+def _function(name: str, doc: str) -> Callable[[npt.ArrayLike], Floats]:
+    def activation(x: npt.ArrayLike) -> Floats:
+        return compute(name, x)
+
+    activation.__name__ = activation.__qualname__ = name
+    activation.__doc__ = doc
+    return activation
+
+
+linear = _function("linear", "x")
+tanh = _function("tanh", "The hyperbolic tangent.")
+sigmoid = _function("sigmoid", "1 / (1 + exp(-x))")
+relu6 = _function("relu6", "min(max(x, 0), 6)")
+hard_sigmoid = _function("hard_sigmoid", "clip(x / 6 + 0.5, 0, 1), as in Keras 3.")
+hard_sigmoid_02 = _function("hard_sigmoid_02", "clip(0.2 x + 0.5, 0, 1), as in Keras 2 and ONNX.")
+hard_silu = _function("hard_silu", "x clip(x / 6 + 0.5, 0, 1); also called hard_swish.")
+hard_tanh = _function("hard_tanh", "clip(x, -1, 1)")
+log_sigmoid = _function("log_sigmoid", "log(1 / (1 + exp(-x)))")
+selu = _function("selu", "1.0507 x where x > 0, else 1.0507 * 1.6733 (exp(x) - 1).")
+softplus = _function("softplus", "log(1 + exp(x))")
+softsign = _function("softsign", "x / (1 + |x|)")
+silu = _function("silu", "x sigmoid(x); also called swish.")
+sparse_plus = _function("sparse_plus", "(x + 1)^2 / 4 where -1 < x < 1, 0 below, x above.")
+sparse_sigmoid = _function("sparse_sigmoid", "clip(0.5 x + 0.5, 0, 1)")
+mish = _function("mish", "x tanh(log(1 + exp(x)))")
+exponential = _function("exponential", "exp(x)")
+tanh_shrink = _function("tanh_shrink", "x - tanh(x)")
+swish = silu
+hard_swish = hard_silu
+
+
+def relu(
+    x: npt.ArrayLike,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+) -> Floats:
+    """Return x up to max_value; negative_slope (x - threshold) at the threshold and below."""
+    return compute(spec_of_relu(negative_slope, max_value, threshold), x)
+
+
+def leaky_relu(x: npt.ArrayLike, negative_slope: float = 0.2) -> Floats:
+    """Return x where x >= 0, else negative_slope x."""
+    return compute(("leaky_relu", float(negative_slope)), x)
+
+
+def elu(x: npt.ArrayLike, alpha: float = 1.0) -> Floats:
+    """Return x where x > 0, else alpha (exp(x) - 1)."""
+    return compute(("elu", float(alpha)), x)
+
+
+def celu(x: npt.ArrayLike, alpha: float = 1.0) -> Floats:
+    """Return x where x > 0, else alpha (exp(x / alpha) - 1); alpha > 0."""
+    return compute(_checked("celu", (float(alpha),)), x)
+
+
+def gelu(x: npt.ArrayLike, approximate: bool = False) -> Floats:
+    """Return x Phi(x), Phi the normal distribution; approximate: by tanh."""
+    return compute(("gelu", float(approximate)), x)
+
+
+def squareplus(x: npt.ArrayLike, b: float = 4) -> Floats:
+    """Return (x + sqrt(x^2 + b)) / 2."""
+    return compute(_checked("squareplus", (float(b),)), x)
+
+
+def hard_shrink(x: npt.ArrayLike, threshold: float = 0.5) -> Floats:
+    """Return x where |x| > threshold, else 0."""
+    return compute(_checked("hard_shrink", (float(threshold),)), x)
+
+
+def soft_shrink(x: npt.ArrayLike, threshold: float = 0.5) -> Floats:
+    """Return x - threshold where x > threshold, x + threshold where x < -threshold, else 0."""
+    return compute(_checked("soft_shrink", (float(threshold),)), x)
+
+
+def threshold(x: npt.ArrayLike, threshold: float, default_value: float) -> Floats:
+    """Return x where x > threshold, else default_value."""
+    return compute(("threshold", float(threshold), float(default_value)), x)
+
+
+def softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
+    """Return exp(x) / sum of exp(x) over an axis, or over several."""
+    return compute_over("softmax", x, axis)
+
+
+def log_softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
+    """Return x - log(sum of exp(x)) over an axis, or over several."""
+    return compute_over("log_softmax", x, axis)
+
+
+def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
+    """Return max(x - t, 0) over an axis, t as in Keras 3.
+
+    There values add up to 1 only if one is left; see `simd.activation.sparsemax_entry`.
+    """
+    return compute_over("sparsemax", x, axis)
+
+
+def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
+    """Return a sigmoid(b), a and b the halves of x along an axis. Layers refuse it."""
+    array = np.asarray(x, dtype=np.float32)
+    if not -array.ndim <= axis < array.ndim or array.shape[axis] % 2:
+        raise ShapeError(f"glu: expected an even size on axis {axis}, received {array.shape}")
+    a, b = np.split(array, 2, axis)
+    y: Floats = a * sigmoid(b)
+    return y
+
+
+_FUNCTIONS: dict[str, Callable[..., Floats]] = {
+    f.__name__: f
+    for f in (
+        linear,
+        tanh,
+        sigmoid,
+        relu,
+        relu6,
+        hard_sigmoid,
+        hard_sigmoid_02,
+        hard_silu,
+        hard_shrink,
+        hard_tanh,
+        log_sigmoid,
+        log_softmax,
+        softmax,
+        elu,
+        celu,
+        selu,
+        soft_shrink,
+        softplus,
+        softsign,
+        silu,
+        sparse_plus,
+        sparse_sigmoid,
+        sparsemax,
+        squareplus,
+        mish,
+        gelu,
+        exponential,
+        leaky_relu,
+        tanh_shrink,
+    )
+}
+_ALONE = {
+    "glu": "it halves the last axis; call streamrnn.activations.glu on arrays",
+    "threshold": "it needs two arguments; use relu or hard_shrink, or call "
+    "streamrnn.activations.threshold on arrays",
+}
+"""Functions that are no activation of a layer -> why."""
+
+
+def spec_of_relu(negative_slope: float, max_value: float | None, threshold: float) -> kernel.Spec:
+    """Return the spec of a ReLU with Keras's arguments."""
+    slope, limit = float(negative_slope), float(threshold)
+    if limit:
+        return ("relu", slope, limit, *(() if max_value is None else (float(max_value),)))
+    if max_value is None:
+        return ("leaky_relu", slope) if slope else "relu"
+    return ("relu", slope, limit, float(max_value)) if slope else ("relu6", float(max_value))
+
+
+def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
+    """Apply an activation of rows along an axis, or over the values of several.
+
+    Raises ShapeError if there is no such axis.
+    """
+    array = np.asarray(x, dtype=np.float32)
+    if not isinstance(axis, int):
+        return _compute_over_all(name, array, tuple(axis))
+    if not -array.ndim <= axis < array.ndim:
+        raise ShapeError(f"{name}: axis={axis} is out of range for an array of shape {array.shape}")
+    return np.ascontiguousarray(np.moveaxis(compute(name, np.moveaxis(array, axis, -1)), -1, axis))
+
+
+def _compute_over_all(name: str, array: Floats, axes: tuple[int, ...]) -> Floats:
+    outside = [axis for axis in axes if not -array.ndim <= axis < array.ndim]
+    if outside or not axes or len({axis % array.ndim for axis in axes}) < len(axes):
+        raise ShapeError(
+            f"{name}: axis={axes} must be different axes of an array of shape {array.shape}"
+        )
+    ends = tuple(range(-len(axes), 0))
+    moved = np.ascontiguousarray(np.moveaxis(array, axes, ends))
+    rows = moved.reshape(*moved.shape[: -len(axes)], -1)
+    made = compute(name, rows).reshape(moved.shape)
+    return np.ascontiguousarray(np.moveaxis(made, ends, axes))
+
+
+def _checked(name: str, numbers: Sequence[float]) -> kernel.Spec:
+    """Return the spec of an activation. Raises ArgumentError for a parameter out of range."""
+    least = {"celu": "greater than 0", "squareplus": "0 or more", "hard_shrink": "0 or more"}
+    least["soft_shrink"] = "0 or more"
+    if name in least and numbers and (numbers[0] < 0 or (name == "celu" and numbers[0] == 0)):
+        parameter = next(iter(kernel.DEFAULTS[name]))
+        raise ArgumentError(f"{name}: {parameter} must be {least[name]}, received {numbers[0]}")
+    return (name, *numbers) if numbers else name
+
+
+class _ActivationLayer(Protocol):
+    def get_config(self) -> ConfigDict: ...
+
+
+ActivationLike = str | Sequence[str | float] | StoredConfig | Activation | _ActivationLayer | None
+"""What `get` accepts."""
+
+
+def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
+    """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
+
+    A spec is the name, or (name, parameter, …) of a layer with parameters. It is accepted too, also
+    as the list that a file holds. Raises UnsupportedError that names `owner` and the known
+    activations, or the layer and its unsupported parameters.
+    """
+    if identifier is None:
+        return "linear"
+    for name, function in _FUNCTIONS.items():
+        if identifier is function:
+            return name
+    if isinstance(identifier, str):
+        name = _ALIASES.get(identifier, identifier)
+        if name in _FUNCTIONS:
+            return name
+    elif isinstance(identifier, Mapping) and "config" in identifier:
+        config = identifier["config"]
+        if not isinstance(config, Mapping):
+            return get(config, owner)
+        return _of_layer(str(identifier.get("class_name")), config, owner)
+    elif hasattr(identifier, "get_config") and not isinstance(identifier, type):
+        return _of_layer(type(identifier).__name__, identifier.get_config(), owner)
+    elif isinstance(identifier, list | tuple) and _is_spec(identifier):
+        name, numbers = kernel.split_spec(tuple(identifier))
+        return _checked(name, numbers)
+    for name, why in _ALONE.items():
+        if identifier in (name, globals()[name]):
+            raise UnsupportedError(
+                f"{_prefix(owner)}activation {name!r} is not supported in layers: {why}"
+            )
+    near = closest(identifier, _FUNCTIONS) if isinstance(identifier, str) else None
+    raise UnsupportedError(
+        f"{_prefix(owner)}activation {identifier!r} is not supported"
+        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: "
+        f"{', '.join(sorted(_FUNCTIONS))}"
+    )
+
+
+def _is_spec(value: Sequence[object]) -> TypeGuard[Sequence[str | float]]:
+    return (
+        len(value) > 0
+        and value[0] in _FUNCTIONS
+        and all(isinstance(number, int | float) for number in value[1:])
+    )
+
+
+def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
+    """Return the spec of an activation layer, by its class and config."""
+    if class_name == "LeakyReLU":
+        return ("leaky_relu", float(config.get("negative_slope", config.get("alpha", 0.3))))
+    if class_name == "ELU":
+        return ("elu", float(config.get("alpha", 1.0)))
+    if class_name == "Activation":
+        return get(config.get("activation"), owner)
+    if class_name == "Softmax" and config.get("axis", -1) == -1:
+        return "softmax"
+    if class_name == "ReLU":
+        slope, threshold = config.get("negative_slope") or 0.0, config.get("threshold") or 0.0
+        return spec_of_relu(slope, config.get("max_value"), threshold)
+    given = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
+    raise UnsupportedError(
+        f"{_prefix(owner)}activation {class_name} with {given} is not supported; put the layer "
+        f"after this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
+    )
+
+
+def _prefix(owner: str) -> str:
+    return f"{owner}: " if owner else ""
+
+
+show_in("activations", *(globals()[name] for name in __all__))

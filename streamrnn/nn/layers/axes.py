@@ -1,0 +1,80 @@
+"""The axes that a layer works along: numbers from the end, so that they hold on a stream too."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.structure import Shape
+
+Axes = tuple[int, ...]
+"""Axes in order, -1 the last."""
+
+_INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple of ints."
+
+
+def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
+    """Return an axis, or a list of axes for several. Raises ArgumentError for anything else."""
+    several = isinstance(axis, list | tuple)
+    for number in axis if several else [axis]:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ArgumentError(f"{owner}: {words}, received {axis!r}")
+    return [int(number) for number in axis] if several else int(axis)
+
+
+def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
+    """Return axes of an input of `rank` axes, in order, from the end.
+
+    Raises ArgumentError for one that is out of range, named twice, or the batch.
+    """
+    found = checked_axis(owner, axis)
+    given: list[int] = found if isinstance(found, list) else [found]
+    for number in given:
+        if not -rank <= number < rank:
+            raise ArgumentError(
+                f"{owner}: axis={axis} is out of bounds for an input of {rank} axes (batch first)"
+            )
+    axes = sorted(number % rank - rank for number in given)
+    if not axes or len(set(axes)) < len(axes):
+        raise ArgumentError(f"{owner}: Duplicate axes, or none: received axis={axis}")
+    if axes[0] == -rank:
+        raise ArgumentError(
+            f"{owner}: axis={axis} is the batch, which would mix streams; choose another axis"
+        )
+    return tuple(axes)
+
+
+def has_time(axes: Axes, shape: Shape) -> bool:
+    """Return whether the steps of a sequence are among the axes of an input of this shape."""
+    return len(shape) > 2 and 1 - len(shape) in axes
+
+
+def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
+    """Return the sizes on the axes. Raises ShapeError if one is unknown."""
+    found = [shape[axis] for axis in axes]
+    sizes = tuple(size for size in found if size is not None)
+    if len(sizes) < len(found):
+        raise ShapeError(
+            f"{owner}: the sizes of the axes that it works on must be known to build it, received "
+            f"{shape}"
+        )
+    return sizes
+
+
+def as_rows(x: Floats, axes: Axes) -> tuple[Floats, Any]:
+    """Return the values along `axes` as rows (N, F), contiguous, and what `from_rows` needs."""
+    if axes == (-1,):
+        return np.ascontiguousarray(x).reshape(-1, x.shape[-1]), x.shape
+    moved = np.moveaxis(x, axes, range(-len(axes), 0))
+    size = int(np.prod(moved.shape[-len(axes) :]))
+    return np.ascontiguousarray(moved).reshape(-1, size), moved.shape
+
+
+def from_rows(rows: Floats, axes: Axes, shape: Any) -> Floats:
+    """Return rows in the shape of the array that `as_rows` made them of."""
+    if axes == (-1,):
+        return rows.reshape(shape)
+    moved = np.moveaxis(rows.reshape(shape), range(-len(axes), 0), axes)
+    return np.ascontiguousarray(moved)

@@ -1,0 +1,239 @@
+"""Bidirectional: one recurrent layer forwards, one backwards, and their outputs merged."""
+
+from collections.abc import Mapping
+from typing import Any, Self, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ArgumentError, ShapeError, StateError
+from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.masks import Masks
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
+from streamrnn.nn.layers.rnn import RNN, reverse
+from streamrnn.nn.layers.structure import Nested, Shape, Shapes, T, leaves
+
+_MERGES = ("concat", "sum", "mul", "ave", None)
+
+
+@builtin_layer
+class Bidirectional(Layer):
+    """Bidirectional(layer, merge_mode="concat", backward_layer=None).
+
+    merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the
+    layer that runs backwards; by default a reversed copy of `layer`. With return_state the outputs
+    are followed by the forward states, then the backward states, in the order of initial_state.
+    Masked steps of a returned sequence are zeros, as in Keras.
+
+    With stateful=True the backward layer carries its state from the first step of a call into the
+    last step of the next, as in Keras, of little use if one stream is cut into pieces.
+    """
+
+    sequence_input = True
+
+    takes_state = True
+
+    def __init__(
+        self,
+        layer: RNN,
+        merge_mode: str | None = "concat",
+        backward_layer: RNN | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        for given in (layer, layer if backward_layer is None else backward_layer):
+            if not isinstance(given, RNN):
+                raise ArgumentError(
+                    f"{self}: expected a recurrent layer, received {type(given).__name__}"
+                )
+        if merge_mode not in _MERGES:
+            raise ArgumentError(
+                f"{self}: merge_mode must be one of {_MERGES}, received {merge_mode!r}"
+            )
+        self.merge_mode = merge_mode
+        self.forward_layer = _copy(layer, "forward_")
+        self.backward_layer: RNN = (
+            _copy(layer, "backward_", go_backwards=True)
+            if backward_layer is None
+            else backward_layer
+        )
+        self._check_pair()
+        self.return_sequences: bool = layer.return_sequences
+        self.return_state: bool = layer.return_state
+        self.stateful: bool = layer.stateful
+        for child in self._pair():
+            child.zero_output_for_mask = self.return_sequences
+            self.adopt(child)
+
+    def _pair(self) -> tuple[RNN, RNN]:
+        return self.forward_layer, self.backward_layer
+
+    def _check_pair(self) -> None:
+        forward, backward = self.forward_layer, self.backward_layer
+        if forward.go_backwards == backward.go_backwards:
+            raise ArgumentError(
+                f"{self}: one layer must have go_backwards=True and the other False, received "
+                f"{forward.go_backwards} for both"
+            )
+        for attribute in ("return_sequences", "return_state", "stateful"):
+            values = getattr(forward, attribute), getattr(backward, attribute)
+            if values[0] != values[1]:
+                raise ArgumentError(
+                    f"{self}: {attribute} must be the same in both layers, received {values[0]} "
+                    f"forward and {values[1]} backward"
+                )
+        if self.merge_mode in ("sum", "mul", "ave"):
+            sizes = forward.runner.output_features(), backward.runner.output_features()
+            if sizes[0] != sizes[1]:
+                raise ArgumentError(
+                    f"{self}: merge_mode={self.merge_mode!r} needs layers of one size, received "
+                    f"{sizes[0]} and {sizes[1]} units"
+                )
+
+    # ---- shapes
+
+    def children(self) -> dict[str, Layer]:
+        return {"forward_layer": self.forward_layer, "backward_layer": self.backward_layer}
+
+    def build(self, input_shape: Shape) -> None:
+        self.forward_layer.ensure_built(input_shape)
+        self.backward_layer.ensure_built(input_shape)
+        self.built = True
+
+    def check_input(self, shape: Shapes) -> None:
+        if isinstance(shape, list):
+            raise ShapeError(f"{self}: expected one array, received {len(shape)}")
+        self.expect_features(shape, self.forward_layer.features, rank=3)
+
+    def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
+        one, forward_states = _split(self.forward_layer.compute_output_shape(input_shape))
+        other, backward_states = _split(self.backward_layer.compute_output_shape(input_shape))
+        outputs: list[Nested[Shape]] = [one, other] if self.merge_mode is None else [one]
+        if self.merge_mode == "concat":
+            units = [child.runner.output_features() for child in self._pair()]
+            outputs = [(*one[:-1], sum(units))]
+        if self.return_state:
+            return [*outputs, *forward_states, *backward_states]
+        return outputs if self.merge_mode is None else outputs[0]
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
+        passed = mask if self.return_sequences else None
+        outputs: list[Bools | None] = [passed] * (2 if self.merge_mode is None else 1)
+        if self.return_state:
+            outputs += [None] * sum(len(child.runner.state_shapes()) for child in self._pair())
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    # ---- computing
+
+    def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
+        one, other = None, None
+        if context.initial_state is not None:
+            one, other = self.halves(context.initial_state)
+        y, states = _split(self.forward_layer.apply(inputs, context.with_initial_state(one)))
+        y_back, states_back = _split(
+            self.backward_layer.apply(inputs, context.with_initial_state(other))
+        )
+        if self.return_sequences:
+            y_back = reverse(y_back, context.lengths)
+        merged: list[Nested[Floats]] = [*self.merge(y, y_back)]
+        if self.return_state:
+            return [*merged, *states, *states_back]
+        return merged if self.merge_mode is None else merged[0]
+
+    def merge(self, y: Floats, y_back: Floats) -> list[Floats]:
+        """Return the outputs of both directions as one, or as two without a merge_mode."""
+        if self.merge_mode is None:
+            return [y, y_back]
+        if self.merge_mode == "concat":
+            return [np.concatenate([y, y_back], axis=-1)]
+        if self.merge_mode == "mul":
+            return [y * y_back]
+        total = y + y_back
+        return [total if self.merge_mode == "sum" else total / np.float32(2)]
+
+    def halves(self, states: object) -> tuple[list[Any], list[Any]]:
+        """Return the states of the forward and of the backward layer."""
+        flat = [states] if isinstance(states, np.ndarray) else list(leaves(states))
+        forward = len(self.forward_layer.runner.state_shapes())
+        expected = forward + len(self.backward_layer.runner.state_shapes())
+        if len(flat) != expected:
+            raise ShapeError(
+                f"{self}: expected {expected} states, the forward layer's {forward} first, "
+                f"received {len(flat)}"
+            )
+        return flat[:forward], flat[forward:]
+
+    def check_initial(self, states: object) -> None:
+        for child, half in zip(self._pair(), self.halves(states), strict=True):
+            child.check_initial(half)
+
+    # ---- state from call to call
+
+    @property
+    def states(self) -> list[Any] | None:
+        """Copies of the carried states, forward then backward; None before any."""
+        forward, backward = self.forward_layer.states, self.backward_layer.states
+        return None if forward is None or backward is None else [*forward, *backward]
+
+    def get_state(self) -> list[Any] | None:
+        """[forward layer's state, backward layer's state] (copies), or None."""
+        forward, backward = self.forward_layer.get_state(), self.backward_layer.get_state()
+        return None if forward is None or backward is None else [forward, backward]
+
+    def set_state(self, state: Any) -> None:
+        """Carry what get_state returned, or None."""
+        if state is not None and len(state) != 2:
+            raise StateError(
+                f"{self}: expected the forward and the backward state, received {len(state)}"
+            )
+        forward, backward = (None, None) if state is None else state
+        self.forward_layer.set_state(forward)
+        self.backward_layer.set_state(backward)
+
+    def reset_state(self, states: object = None) -> None:
+        """Reset both layers: see RNN.reset_state."""
+        forward, backward = (None, None) if states is None else self.halves(states)
+        self.forward_layer.reset_state(forward)
+        self.backward_layer.reset_state(backward)
+
+    reset_states = reset_state
+
+    # ---- as part of a stream, and config
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it reads the sequence from its end as well"
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "merge_mode": self.merge_mode,
+            "layer": serialization.serialize(self.forward_layer),
+            "backward_layer": serialization.serialize(self.backward_layer),
+        }
+
+    @classmethod
+    def from_config(cls, config: StoredConfig) -> Self:
+        config = dict(config)
+        for key in ("layer", "backward_layer"):
+            if isinstance(config.get(key), Mapping):
+                config[key] = serialization.deserialize(config[key])
+        config.pop("num_constants", None)
+        return cls(**config)
+
+
+def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:
+    """Return the output of a recurrent layer, and the states after it (or their shapes)."""
+    if not isinstance(outputs, list):
+        return outputs, []
+    first = outputs[0]
+    assert not isinstance(first, list)
+    return first, outputs[1:]
+
+
+def _copy(layer: RNN, prefix: str, **changes: object) -> RNN:
+    """Return a new layer of the same config, with the name that Keras gives it."""
+    name = prefix + layer.name.removeprefix(prefix)
+    return type(layer).from_config({**layer.get_config(), "name": name, **changes})

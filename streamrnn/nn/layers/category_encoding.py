@@ -1,0 +1,123 @@
+"""CategoryEncoding: numbers of categories as vectors of zeros and ones."""
+
+from typing import Any, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ArgumentError, DataError, ShapeError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.encodings import ENCODINGS, SYNONYMS, encode_ids, joins_last
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape, Shapes
+from streamrnn.nn.layers.symbol import symbols_in
+
+
+@builtin_layer
+class CategoryEncoding(Layer):
+    """Integers -> float32 vectors of num_tokens.
+
+    one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
+    multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
+    integer in it. Arrays may also be one sample without a batch: (n,), or a number. Raises
+    DataError for an integer outside 0…num_tokens - 1.
+    """
+
+    input_dtype = "int64"
+    supports_masking = False
+
+    def __init__(
+        self,
+        num_tokens: int | None = None,
+        output_mode: str = "multi_hot",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_tokens is None:
+            raise ArgumentError(f"{self}: num_tokens must be set to use this layer")
+        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
+            raise ArgumentError(
+                f"{self}: `num_tokens` must be >= 1, an integer, received {num_tokens!r}"
+            )
+        output_mode = SYNONYMS.get(output_mode, output_mode)
+        if output_mode not in ENCODINGS:
+            raise ArgumentError(
+                f"{self}: Unknown arg for output_mode: {output_mode}; expected one of "
+                f"{', '.join(ENCODINGS)}"
+            )
+        self.num_tokens = num_tokens
+        self.output_mode = output_mode
+        self._joins = output_mode != "one_hot"
+
+    def build(self, input_shape: Shape) -> None:
+        self._joins = joins_last(self.output_mode, input_shape)
+        self.built = True
+
+    def check_input(self, shape: Shapes) -> None:
+        if isinstance(shape, list) or len(shape) < 1 + self._joins:
+            raise ShapeError(f"{self}: expected (batch, …), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        kept = input_shape[:-1] if self._joins else input_shape
+        return (*kept, self.num_tokens)
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self._joins and len(input_shape) < 3:
+            return "it joins all steps of a sequence in one vector"
+        return None
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        ids = self._checked(inputs if inputs.dtype == np.int64 else self._cast(inputs), context)
+        return encode_ids(ids, self.num_tokens, self.output_mode, joins=self._joins)
+
+    def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
+        """Encode integers; count_weights: with output_mode="count", what each adds."""
+        symbolic = bool(symbols_in(inputs))
+        batched = symbolic or np.ndim(inputs) > (self.output_mode != "one_hot")
+        if count_weights is None and batched:
+            return super().__call__(inputs, *args, **kwargs)
+        if symbolic:
+            raise ArgumentError(f"{self}: count_weights belong to arrays, not to the graph")
+        if count_weights is not None and self.output_mode != "count":
+            raise ArgumentError(
+                f"{self}: `count_weights` is not used when `output_mode` is not 'count', received "
+                f"output_mode={self.output_mode!r}"
+            )
+        ids = self._checked(np.atleast_1d(self._cast(inputs)), CallContext())
+        if count_weights is not None and np.shape(count_weights) != ids.shape:
+            raise ShapeError(
+                f"{self}: expected count_weights of shape {ids.shape}, received shape "
+                f"{np.shape(count_weights)}"
+            )
+        joins = np.ndim(inputs) == 0 or joins_last(self.output_mode, ids.shape)
+        return encode_ids(
+            ids, self.num_tokens, self.output_mode, joins=joins, weights=count_weights
+        )
+
+    def _checked(self, ids: Array, context: CallContext) -> Array:
+        outside = (ids < 0) | (ids >= self.num_tokens)
+        if not outside.any():
+            return ids
+        if context.lengths is not None:  # values past the end of a row do not count
+            past = np.arange(ids.shape[1]) >= context.lengths[:, None]
+            ids = np.where(past.reshape(past.shape + (1,) * (ids.ndim - 2)), 0, ids)
+            outside = (ids < 0) | (ids >= self.num_tokens)
+        if outside.any():
+            raise DataError(
+                f"{self}: {int(ids[outside][0])} is outside 0…{self.num_tokens - 1}; raise "
+                "num_tokens, or let the lookup before it map unknown values to a number"
+            )
+        return ids
+
+    def _cast(self, x: object) -> Array:
+        return cast_ids(str(self), x)
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "output_mode": self.output_mode,
+        }

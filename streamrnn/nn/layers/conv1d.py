@@ -1,0 +1,206 @@
+"""Conv1D. With causal padding each step sees itself and the past, so it can run on streams."""
+
+from collections.abc import Iterator, Sequence
+from typing import Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import conv1d
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.integers import integers_pay
+from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.layers import activations, initializers
+from streamrnn.nn.layers.activations import ActivationLike
+from streamrnn.nn.layers.arguments import LayerOptions, positive_integer, strictly_positive
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.packable import Packable
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.time_windows import (
+    TimeWindow,
+    check_data_format,
+    checked_padding,
+    one_size,
+    padded,
+)
+
+
+@builtin_layer
+class Conv1D(Packable):
+    """(B, T, F) -> (B, windows, filters).
+
+    Weights: kernel (kernel_size, F / groups, filters), bias (filters,).
+    y[t] = activation(b + sum over k of x[t * strides + k * dilation_rate - before] W[k]), zeros
+    outside; before: what the padding adds at the beginning. Each of `groups` shares of the features
+    makes its share of the filters. It passes no mask on, as in Keras.
+
+    With padding="causal" and strides=1 it runs on streams: its state is the last
+    (kernel_size - 1) * dilation_rate inputs.
+    """
+
+    sequence_input = True
+    supports_masking = False
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: ActivationLike = None,
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        check_data_format(self, data_format)
+        self.filters = strictly_positive(str(self), "filters", filters)
+        self.kernel_size = one_size(self, "kernel_size", kernel_size)
+        self.strides = one_size(self, "strides", strides)
+        self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)
+        self.groups = positive_integer(str(self), "groups", groups)
+        self.padding = checked_padding(self, padding, "valid", "same", "causal")
+        self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
+        self.causal = self.padding == "causal" and self.strides == 1
+        self.ragged = self.causal
+        if self.filters % self.groups:
+            raise ArgumentError(
+                f"{self}: filters must be a multiple of groups, received filters={filters}, "
+                f"groups={groups}"
+            )
+        if self.strides > 1 and self.dilation_rate > 1:
+            raise ArgumentError(
+                f"{self}: strides={self.strides} and dilation_rate={self.dilation_rate} cannot "
+                "both be more than 1"
+            )
+        self.activation = activations.get(activation, str(self))
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self._packed: list[Packed] | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        self.features = self.known_features(input_shape)
+        if self.features % self.groups:
+            raise ArgumentError(
+                f"{self}: the features must be a multiple of groups={self.groups}, received "
+                f"{self.features}"
+            )
+        shape = (self.kernel_size, self.features // self.groups, self.filters)
+        self.add_weight("kernel", shape, self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.filters,), self.bias_initializer)
+        self.built = True
+
+    def check_input(self, shape: Shape) -> None:
+        self.expect_features(shape, self.features, rank=3)
+        self.window.count_for(self, shape[1])
+
+    def packable(self) -> dict[str, bool]:
+        whole = self.built and self.groups == 1 and self._weights["kernel"].size
+        return {"kernel": True} if whole else {}
+
+    def pays(self) -> bool:
+        return integers_pay(self.kernel_size * self.features, self.filters)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        return None
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self.padding != "causal":
+            return (
+                f'padding="{self.padding}" looks at later steps or leaves out some; train it with '
+                'padding="causal"'
+            )
+        return None if self.causal else f"strides={self.strides} leaves out steps; use strides=1"
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        rows = self.window.reach
+        return {"x": (rows, self.features)} if rows else {}
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        x = inputs if self.causal else self.extended(inputs)
+        y = np.empty((*x.shape[:2], self.filters), np.float32)
+        past = self.past_inputs(x, context)
+        self.convolve(x, context.lengths if self.causal else None, past, y, self.activation)
+        return y if self.causal else np.ascontiguousarray(y[:, self.chosen(inputs.shape[1])])
+
+    def extended(self, x: Floats) -> Floats:
+        """Return the inputs with the zeros that the padding adds at the end."""
+        return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
+
+    def chosen(self, steps: int) -> slice:
+        """Return the outputs of all, as with causal padding, that the padding and strides leave."""
+        count = self.window.count_for(self, steps) or 0
+        first = self.window.reach - self.window.pads(steps)[0]
+        return slice(first, first + count * self.strides, self.strides) if count else slice(0)
+
+    def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
+        """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
+        past = (self.window.reach, self.features)
+        state = context.state("x", past) if context.kind == "stream" and past[0] else None
+        return np.zeros((len(inputs), *past), np.float32) if state is None else state
+
+    def convolve(
+        self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
+    ) -> None:
+        """Write the outputs of steps below `lengths` to `y`; advance `past`, in place."""
+        by_group = self._packed
+        if by_group is None:
+            by_group = self._packed = [
+                conv1d.pack(kernel, bias, dilation=self.dilation_rate)
+                for kernel, bias in self.weights_by_group()
+            ]
+        if self.groups == 1:
+            conv1d.run(by_group[0], x, lengths, None, past, y, activation=activation)
+            return
+        for packed, own, made in zip(
+            by_group, self.shares(x.shape[-1]), self.shares(self.filters), strict=True
+        ):
+            of_past, of_y = past[..., own].copy(), np.ascontiguousarray(y[..., made])
+            share = np.ascontiguousarray(x[..., own])
+            conv1d.run(packed, share, lengths, None, of_past, of_y, activation="linear")
+            past[..., own], y[..., made] = of_past, of_y
+        if activation != "linear":
+            y[...] = activations.compute(activation, y)
+
+    def shares(self, size: int) -> Iterator[slice]:
+        """Yield the part of each group of features or filters."""
+        share = size // self.groups
+        return (slice(i * share, (i + 1) * share) for i in range(self.groups))
+
+    def weights_by_group(self) -> Sequence[tuple[WeightsLike, Floats | None]]:
+        """Return the kernel and the bias of each group."""
+        kernel, bias = self._weights["kernel"], self._weights.get("bias")
+        if self.groups == 1:
+            return [(self.integers.get("kernel", kernel), bias)]
+        return [
+            (np.ascontiguousarray(kernel[..., own]), None if bias is None else bias[own])
+            for own in self.shares(self.filters)
+        ]
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation_rate,
+            **({} if self.groups == 1 else {"groups": self.groups}),
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+        }

@@ -1,0 +1,99 @@
+"""Embedding: a row of a table for each token id."""
+
+from typing import Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools
+from streamrnn.errors import DataError
+from streamrnn.nn.kernels import embedding
+from streamrnn.nn.layers import initializers
+from streamrnn.nn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+
+
+@builtin_layer
+class Embedding(Layer):
+    """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
+
+    mask_zero: id 0 is padding; steps with it are masked for the layers that follow.
+    Raises DataError for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
+    """
+
+    stepwise = True
+    input_dtype = "int64"
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: InitializerLike = "uniform",
+        mask_zero: bool = False,
+        input_length: int | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = positive_integer(str(self), "input_dim", input_dim)
+        self.output_dim = positive_integer(str(self), "output_dim", output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.mask_zero = self.makes_mask = self.supports_masking = mask_zero
+        if self.batch_input_shape is None:
+            # As in Keras 2: the input shape is known, so a Sequential that starts with an
+            # Embedding is built at once.
+            self.first_input_shape: tuple[int | None, ...] = (None, input_length)
+        else:
+            self.first_input_shape = self.batch_input_shape
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        self.add_weight(
+            "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
+        )
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.output_dim)
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        if not self.mask_zero:
+            return mask
+        present: Bools = np.asarray(inputs) != 0
+        return present if mask is None else present & mask
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if inputs.dtype != np.int64:
+            inputs = self._cast(inputs)
+        ids = inputs.reshape(-1)
+        self._check_ids(inputs, context)
+        y = np.empty((ids.size, self.output_dim), np.float32)
+        embedding.run(self._weights["embeddings"].value, ids, y)
+        return y.reshape(*inputs.shape, self.output_dim)
+
+    def _check_ids(self, ids: Array, context: CallContext) -> None:
+        if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
+            return
+        outside = (ids < 0) | (ids >= self.input_dim)
+        if context.lengths is not None:  # ids past the end of a row do not count
+            outside &= np.arange(ids.shape[1]) < context.lengths[:, None]
+            if not outside.any():
+                return
+        first = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise DataError(
+            f"{self}: token id {int(ids[first])} at {first} is outside 0…{self.input_dim - 1}"
+        )
+
+    def _cast(self, x: object) -> Array:
+        return cast_ids(str(self), x)
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+            "mask_zero": self.mask_zero,
+        }

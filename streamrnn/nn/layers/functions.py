@@ -1,0 +1,300 @@
+"""Functions of arrays by the names of keras.ops, in float32 (comparisons: bool).
+
+Sums are added in float64 from the first element to the last and rounded once: no bit depends on the
+machine. Products of matrices are left to Dense.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels.activation import applied
+
+
+class Function(NamedTuple):
+    """compute(*operands, **arguments) -> array.
+
+    along: what its elements depend on. "each": on those at their own place; "axis": on those along
+    the argument `axis`; "new": like each, and `axis` is one of the output; "key": get_item; "all":
+    on any.
+    """
+
+    compute: Callable[..., Any]
+    along: str = "each"
+
+
+def floats(x: Any) -> Floats:
+    """Return an array, or a number, as float32."""
+    array = np.asarray(x)
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def truths(x: Any) -> Array:
+    """Return where an array is not 0."""
+    array = np.asarray(x)
+    return array if array.dtype == np.bool_ else array != 0
+
+
+# ---- element by element
+
+
+def _of_floats(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *xs: function(*map(floats, xs))
+
+
+def _add(x: Any, y: Any) -> Any:
+    if np.asarray(x).dtype == bool and np.asarray(y).dtype == bool:
+        raise ArgumentError(
+            "add: the sum of two booleans is logical_or in Keras; write that, or cast them to "
+            "float32 to count"
+        )
+    return np.add(floats(x), floats(y))
+
+
+def _of_truths(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *xs: function(*map(truths, xs))
+
+
+def _activation(name: str) -> Callable[..., Any]:
+    return lambda x: applied(name, floats(x))
+
+
+def _power(x: Any, exponent: Any) -> Floats:
+    """Return x ** exponent, of a whole number or ±0.5, by products and roots."""
+    if np.ndim(exponent) or not math.isfinite(exponent):
+        raise ArgumentError("power: the exponent must be a number, received an array")
+    base, number = floats(x), float(exponent)
+    y: Floats
+    if abs(number) == 0.5:
+        y = np.sqrt(base)
+    elif number != int(number) or abs(number) > 64:
+        raise ArgumentError(
+            f"power: the exponent must be a whole number up to 64, or 0.5, received {exponent!r}; "
+            "write exp(exponent * log(x)) for x > 0"
+        )
+    else:
+        factors, whole = [], abs(int(number))
+        while whole:
+            if whole % 2:
+                factors.append(base)
+            base, whole = base * base, whole // 2
+        y = reduce(np.multiply, factors, np.ones_like(floats(x)))
+    if number < 0:
+        y = np.float32(1) / y
+    return y
+
+
+def _gelu(x: Any, approximate: bool = True) -> Floats:
+    if not approximate:
+        return applied("gelu", floats(x))
+    x = floats(x)
+    inner = np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)
+    y: Floats = np.float32(0.5) * x * (np.float32(1) + applied("tanh", inner))
+    return y
+
+
+def _where(condition: Any, x1: Any, x2: Any) -> Floats:
+    chosen: Floats = np.where(truths(condition), floats(x1), floats(x2))
+    return chosen
+
+
+def _cast(x: Any, dtype: str = "float32") -> Array:
+    if dtype == "bool":
+        return truths(x)
+    if dtype == "float32":
+        return floats(x)
+    if dtype in ("int32", "int64"):
+        return np.asarray(x).astype(dtype)
+    raise ArgumentError(f"cast: dtype must be float32, int32, int64 or bool, received {dtype!r}")
+
+
+def _clip(x: Any, x_min: float, x_max: float) -> Floats:
+    return np.minimum(np.maximum(floats(x), np.float32(x_min)), np.float32(x_max))
+
+
+# ---- along an axis
+
+
+def _total(x: Any, axis: Any, keepdims: bool) -> Any:
+    """Return the sum in float64, added from the first element to the last, and their number."""
+    x = np.asarray(floats(x))
+    given = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
+    axes = sorted({a % x.ndim for a in given})
+    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    rest = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    number = math.prod(x.shape[a] for a in axes)
+    rows = np.moveaxis(x, axes, range(len(axes))).reshape(number, *rest)
+    total = np.zeros(rest, np.float64)
+    for row in rows:
+        total = total + row
+    return (total.reshape(kept) if keepdims else total), len(rows)
+
+
+def _sum(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
+    return np.asarray(_total(x, axis, keepdims)[0], np.float32)
+
+
+def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
+    total, number = _total(x, axis, keepdims)
+    return np.asarray(total / number, np.float32)
+
+
+def _var(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
+    centered = floats(x) - _mean(x, axis, keepdims=True)
+    return _mean(centered * centered, axis, keepdims)
+
+
+def _std(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
+    return np.asarray(np.sqrt(_var(x, axis, keepdims)))
+
+
+def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
+        given = {} if initial is None else {"initial": _initial(initial)}
+        found = function(floats(x), axis=_axes(axis), keepdims=keepdims, **given)
+        return np.asarray(found + np.float32(0))  # of 0 and -0 either may be found
+
+    return compute
+
+
+def _initial(value: Any) -> np.float32:
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "fiub":
+        raise ArgumentError(f"max, min: initial must be a number, received {value!r:.60}")
+    return np.float32(value)
+
+
+def _quantifier(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axis=None, keepdims=False: np.asarray(
+        function(truths(x), axis=_axes(axis), keepdims=keepdims)
+    )
+
+
+def _axes(axis: Any) -> Any:
+    return tuple(axis) if isinstance(axis, list) else axis
+
+
+def _softmax(x: Any, axis: int = -1) -> Floats:
+    return np.moveaxis(applied("softmax", np.moveaxis(floats(x), axis, -1)), -1, axis)
+
+
+def _log_softmax(x: Any, axis: int = -1) -> Floats:
+    x = floats(x)
+    below = x - np.max(x, axis=axis, keepdims=True)
+    y: Floats = below - applied("log", _sum(applied("exponential", below), axis, keepdims=True))
+    return y
+
+
+def _repeat(x: Any, repeats: int, axis: Any = None) -> Array:
+    return np.repeat(np.asarray(x), repeats, axis=axis)
+
+
+# ---- shapes
+
+
+def _concatenate(*xs: Any, axis: int = -1) -> Array:
+    return np.concatenate(_of_one_type(xs), axis=axis)
+
+
+def _stack(*xs: Any, axis: int = 0) -> Array:
+    return np.stack(_of_one_type(xs), axis=axis)
+
+
+def _of_one_type(xs: Sequence[Any]) -> list[Array]:
+    arrays = [np.asarray(x) for x in xs]
+    same = len({array.dtype for array in arrays}) == 1
+    return arrays if same else [floats(array) for array in arrays]
+
+
+def _get_item(x: Any, key: Sequence[Any]) -> Array:
+    return np.asarray(np.asarray(x)[tuple(key)])
+
+
+def _reshape(x: Any, newshape: Sequence[int]) -> Array:
+    return np.reshape(np.asarray(x), tuple(-1 if n is None else n for n in newshape))
+
+
+def _transpose(x: Any, axes: Sequence[int] | None = None) -> Array:
+    return np.transpose(np.asarray(x), axes)
+
+
+def _squeeze(x: Any, axis: Any = None) -> Array:
+    return np.squeeze(np.asarray(x), axis=_axes(axis))
+
+
+_ACTIVATIONS = (
+    "hard_sigmoid",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+)
+
+ARRAY_FUNCTIONS: dict[str, Function] = {
+    **{name: Function(_activation(name)) for name in _ACTIVATIONS},
+    "absolute": Function(_of_floats(np.abs)),
+    "add": Function(_add),
+    "all": Function(_quantifier(np.all), "axis"),
+    "any": Function(_quantifier(np.any), "axis"),
+    "cast": Function(_cast),
+    "ceil": Function(_of_floats(np.ceil)),
+    "clip": Function(_clip),
+    "concatenate": Function(_concatenate, "axis"),
+    "elu": Function(lambda x, alpha=1.0: applied(("elu", float(alpha)), floats(x))),
+    "equal": Function(_of_floats(np.equal)),
+    "exp": Function(_activation("exponential")),
+    "expand_dims": Function(lambda x, axis: np.expand_dims(np.asarray(x), axis), "new"),
+    "flip": Function(lambda x, axis=None: np.flip(np.asarray(x), axis), "axis"),
+    "floor": Function(_of_floats(np.floor)),
+    "floor_divide": Function(_of_floats(np.floor_divide)),
+    "gelu": Function(_gelu),
+    "get_item": Function(_get_item, "key"),
+    "greater": Function(_of_floats(np.greater)),
+    "greater_equal": Function(_of_floats(np.greater_equal)),
+    "leaky_relu": Function(
+        lambda x, negative_slope=0.2: applied(("leaky_relu", float(negative_slope)), floats(x))
+    ),
+    "less": Function(_of_floats(np.less)),
+    "less_equal": Function(_of_floats(np.less_equal)),
+    "log": Function(_activation("log")),
+    "log_softmax": Function(_log_softmax, "axis"),
+    "logical_and": Function(_of_truths(np.logical_and)),
+    "logical_not": Function(_of_truths(np.logical_not)),
+    "logical_or": Function(_of_truths(np.logical_or)),
+    "max": Function(_extreme(np.max), "axis"),
+    "maximum": Function(_of_floats(np.maximum)),
+    "mean": Function(_mean, "axis"),
+    "min": Function(_extreme(np.min), "axis"),
+    "minimum": Function(_of_floats(np.minimum)),
+    "mod": Function(_of_floats(np.mod)),
+    "multiply": Function(_of_floats(np.multiply)),
+    "negative": Function(_of_floats(np.negative)),
+    "not_equal": Function(_of_floats(np.not_equal)),
+    "ones_like": Function(lambda x: np.ones_like(floats(x))),
+    "power": Function(_power),
+    "repeat": Function(_repeat, "axis"),
+    "reshape": Function(_reshape, "all"),
+    "rsqrt": Function(lambda x: np.float32(1) / np.sqrt(floats(x))),
+    "sign": Function(_of_floats(np.sign)),
+    "softmax": Function(_softmax, "axis"),
+    "sqrt": Function(_of_floats(np.sqrt)),
+    "square": Function(_of_floats(np.square)),
+    "squeeze": Function(_squeeze, "axis"),
+    "stack": Function(_stack, "new"),
+    "std": Function(_std, "axis"),
+    "subtract": Function(_of_floats(np.subtract)),
+    "sum": Function(_sum, "axis"),
+    "transpose": Function(_transpose, "all"),
+    "true_divide": Function(_of_floats(np.true_divide)),
+    "var": Function(_var, "axis"),
+    "where": Function(_where),
+    "zeros_like": Function(lambda x: np.zeros_like(floats(x))),
+}

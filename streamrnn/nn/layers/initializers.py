@@ -1,0 +1,426 @@
+"""Initializers of weights, with the names, arguments and distributions of Keras.
+
+The random numbers are NumPy's, so a seed gives other values than in Keras. Called twice on the same
+shape, an initializer with a seed returns the same values.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.display import closest, show_in
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.nn.kernels.orthogonal import orthonormal
+from streamrnn.nn.layers.arguments import check_dtype
+from streamrnn.nn.layers.draws import normal, uniform
+from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.registry import ConfigDict
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "RandomUniform",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "get",
+    "seeded",
+    "serialize",
+]
+
+_stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
+    "stand_in", default=None
+)
+
+
+@contextmanager
+def replaced_by(make: Callable[[tuple[int, ...]], Floats]) -> Iterator[None]:
+    """Make every initializer return make(shape): for weights that are read from a file."""
+    token = _stand_in.set(make)
+    try:
+        yield
+    finally:
+        _stand_in.reset(token)
+
+
+_seeds: ContextVar[Iterator[list[int]] | None] = ContextVar("seeds", default=None)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let initializers without a seed return the values of a new one in each call.
+
+    >>> with seeded(1):
+    ...     first = GlorotUniform()((2, 2))
+    >>> with seeded(1):
+    ...     bool((GlorotUniform()((2, 2)) == first).all())
+    True
+    """
+    token = _seeds.set([seed, number] for number in itertools.count())
+    try:
+        yield
+    finally:
+        _seeds.reset(token)
+
+
+class Initializer:
+    """Makes a float32 array of a given shape; subclasses implement `draw`."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, shape: Sequence[int], dtype: object = None) -> Floats:
+        """Return a new array of this shape, float32. Raises ArgumentError for another dtype."""
+        check_dtype(type(self).__name__, dtype)
+        make = _stand_in.get()
+        if make is not None:
+            return make(tuple(shape))
+        return np.asarray(self.draw(tuple(shape)), dtype=np.float32)
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        """Return the values, in any float dtype."""
+        raise NotImplementedError
+
+    def get_config(self) -> ConfigDict:
+        """Return the constructor's arguments."""
+        return {field: getattr(self, field) for field in self.fields}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make an initializer from what `get_config` returned, here or in Keras."""
+        return cls(**config)
+
+    def generator(self) -> np.random.Generator:
+        """Return a new generator from the seed, so that a seed gives the same values each time."""
+        seed, seeds = getattr(self, "seed", None), _seeds.get()
+        if seed is not None and not isinstance(seed, int | np.integer):
+            raise ArgumentError(
+                f"{type(self).__name__}: `seed` must be an integer or None, received {seed!r}"
+            )
+        return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
+
+
+class Zeros(Initializer):
+    """All 0."""
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return np.zeros(shape)
+
+
+class Ones(Initializer):
+    """All 1."""
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return np.ones(shape)
+
+
+class Constant(Initializer):
+    """All `value`, or an array of the weight's own shape."""
+
+    fields = ("value",)
+
+    def __init__(self, value: npt.ArrayLike = 0.0) -> None:
+        self.value = value
+
+    def get_config(self) -> ConfigDict:
+        return {"value": self.value.tolist() if isinstance(self.value, np.ndarray) else self.value}
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        value = np.asarray(self.value, dtype=np.float32)
+        try:
+            return np.broadcast_to(value, shape).copy()
+        except ValueError:
+            raise ShapeError(
+                f"Constant: Expected `shape` to be {value.shape}, that of its value, received "
+                f"{shape}"
+            ) from None
+
+
+class RandomUniform(Initializer):
+    """Uniform in [minval, maxval)."""
+
+    fields = ("minval", "maxval", "seed")
+
+    def __init__(
+        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
+    ) -> None:
+        self.minval = minval
+        self.maxval = maxval
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return uniform(self.generator(), self.minval, self.maxval, shape)
+
+
+class RandomNormal(Initializer):
+    """Normal with this mean and standard deviation."""
+
+    fields = ("mean", "stddev", "seed")
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean = mean
+        self.stddev = stddev
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return self.mean + self.stddev * normal(self.generator(), shape)
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal; values beyond two standard deviations are drawn again."""
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return self.mean + self.stddev * _truncated(self.generator(), shape)
+
+
+def _truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    values = generator.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values = np.where(outside, generator.standard_normal(shape), values)
+    return values
+
+
+_AXES = ("input_axes", "output_axes")
+DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
+
+
+class VarianceScaling(Initializer):
+    """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
+
+    input_axes, output_axes: the axes whose sizes multiply to the fans; by default the last two, and
+    all before them count for both.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = (
+        *("scale", "mode", "distribution", "seed"),
+        *("input_axes", "output_axes"),
+    )
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        if not scale > 0:
+            raise ArgumentError(
+                f"VarianceScaling: Argument `scale` must be positive float. Received: scale={scale}"
+            )
+        _one_of("mode", mode, ("fan_avg", "fan_in", "fan_out"))
+        _one_of("distribution", distribution, DISTRIBUTIONS)
+        self.scale = scale
+        self.mode = mode
+        # Keras 2's "normal" is what Keras 3 calls truncated.
+        self.distribution = "truncated_normal" if distribution == "normal" else distribution
+        self.seed = seed
+        self.input_axes = None if input_axes is None else list(input_axes)
+        self.output_axes = None if output_axes is None else list(output_axes)
+
+    def get_config(self) -> ConfigDict:
+        config = super().get_config()
+        unset = [name for name in _AXES if config.get(name, 0) is None]
+        return {name: value for name, value in config.items() if name not in unset}
+
+    def _fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        if self.input_axes is None or self.output_axes is None:
+            return _fans(shape)
+        axes = (self.input_axes, self.output_axes)
+        if any(not -len(shape) <= axis < len(shape) for axis in [*axes[0], *axes[1]]):
+            raise ShapeError(
+                f"{type(self).__name__}: input_axes={axes[0]} and output_axes={axes[1]} are out "
+                f"of bounds for a weight of shape {shape}"
+            )
+        fan_in, fan_out = (math.prod(shape[axis] for axis in which) for which in axes)
+        return float(fan_in), float(fan_out)
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        fan_in, fan_out = self._fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return uniform(self.generator(), -limit, limit, shape)
+        if self.distribution == "untruncated_normal":
+            return math.sqrt(variance) * normal(self.generator(), shape)
+        # 0.8796…: the standard deviation of a normal truncated at ±2.
+        stddev = math.sqrt(variance) / 0.87962566103423978
+        return stddev * _truncated(self.generator(), shape)
+
+
+def _one_of(argument: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        near = closest(given, known) if isinstance(given, str) else None
+        raise ArgumentError(
+            f"VarianceScaling: Invalid `{argument}` argument: {given}. Please use one of "
+            f"{', '.join(known)}" + (f"; did you mean {near!r}?" if near else "")
+        )
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    if not shape:
+        return 1.0, 1.0
+    if len(shape) == 1:
+        return float(shape[0]), float(shape[0])
+    receptive = math.prod(shape[:-2])
+    return float(shape[-2] * receptive), float(shape[-1] * receptive)
+
+
+class _Preset(VarianceScaling):
+    fields = ("seed",)
+    preset: ClassVar[tuple[float, str, str]]
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(*self.preset, seed=seed)
+
+
+class GlorotUniform(_Preset):
+    """Uniform in ±sqrt(6 / (fan_in + fan_out))."""
+
+    preset = (1.0, "fan_avg", "uniform")
+
+
+class GlorotNormal(_Preset):
+    """Truncated normal of variance 2 / (fan_in + fan_out)."""
+
+    preset = (1.0, "fan_avg", "truncated_normal")
+
+
+class HeUniform(_Preset):
+    """Uniform in ±sqrt(6 / fan_in)."""
+
+    preset = (2.0, "fan_in", "uniform")
+
+
+class HeNormal(_Preset):
+    """Truncated normal of variance 2 / fan_in."""
+
+    preset = (2.0, "fan_in", "truncated_normal")
+
+
+class LecunUniform(_Preset):
+    """Uniform in ±sqrt(3 / fan_in)."""
+
+    preset = (1.0, "fan_in", "uniform")
+
+
+class LecunNormal(_Preset):
+    """Truncated normal of variance 1 / fan_in."""
+
+    preset = (1.0, "fan_in", "truncated_normal")
+
+
+class Orthogonal(Initializer):
+    """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
+
+    fields = ("gain", "seed")
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain = gain
+        self.seed = seed
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        tall = (max(rows, columns), min(rows, columns))
+        q = orthonormal(normal(self.generator(), tall))
+        values: Array = self.gain * (q if rows >= columns else q.T).reshape(shape)
+        return values
+
+
+class Identity(Initializer):
+    """The identity matrix times `gain`."""
+
+    fields = ("gain",)
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return self.gain * np.eye(shape[0], shape[1])
+
+
+InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | float | Array | None
+"""An initializer, its name, its class, its config, a constant, or None for zeros."""
+
+_ALL: dict[str, type[Initializer]] = {
+    cls.__name__: cls
+    for cls in (
+        Zeros,
+        Ones,
+        Constant,
+        RandomUniform,
+        RandomNormal,
+        TruncatedNormal,
+        VarianceScaling,
+        GlorotUniform,
+        GlorotNormal,
+        HeUniform,
+        HeNormal,
+        LecunUniform,
+        LecunNormal,
+        Orthogonal,
+        Identity,
+    )
+}
+_NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
+    "uniform": RandomUniform,
+    "normal": RandomNormal,
+    "zero": Zeros,
+    "one": Ones,
+    "IdentityInitializer": Identity,
+    "OrthogonalInitializer": Orthogonal,
+}
+
+
+def get(identifier: object) -> Initializer:
+    """Return the initializer of a name, a class, a config that Keras writes, or itself.
+
+    None means zeros. Raises UnsupportedError for an unknown name.
+    """
+    if identifier is None:
+        return Zeros()
+    if isinstance(identifier, Initializer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Initializer):
+        return identifier()
+    if isinstance(identifier, str):
+        found = _ALL.get(identifier) or _NAMES.get(identifier)
+        if found is not None:
+            return found()
+    if isinstance(identifier, Mapping):
+        named = get(identifier["class_name"])
+        known = {k: v for k, v in identifier.get("config", {}).items() if k in named.fields}
+        return type(named)(**known)
+    if isinstance(identifier, int | float | np.ndarray):
+        return Constant(identifier)
+    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
+    raise UnsupportedError(
+        f"initializer {identifier!r} is not known"
+        f"{f'; did you mean {near!r}? Known' if near else '; known'}: {', '.join(sorted(_NAMES))}"
+    )
+
+
+def serialize(initializer: Initializer) -> ConfigDict:
+    """Return the config of an initializer, as Keras writes it."""
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+
+
+show_in("initializers", *(globals()[name] for name in __all__))

@@ -1,0 +1,456 @@
+"""Layer, the base of all layers: what it defines, and its call on arrays, or on symbols in a graph.
+
+`build` makes the weights. `apply` computes and changes no attribute, except that a stateful layer
+carries its state from call to call. `compute_output_shape` and `compute_mask` describe the outputs,
+`get_config` holds the arguments to make the layer again.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError
+from streamrnn.nn.layers import naming, registry, regularizers
+from streamrnn.nn.layers.arguments import (
+    FOR_TRAINING,
+    check_dtype,
+    check_unknown,
+    given_arguments,
+)
+from streamrnn.nn.layers.casts import cast_floats
+from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
+from streamrnn.nn.layers.masked_array import MaskedArray
+from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
+from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
+from streamrnn.nn.layers.registry import ConfigDict
+from streamrnn.nn.layers.structure import Shape, map_lists, map_structure
+from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
+from streamrnn.nn.layers.variable import WEIGHT_NAMES, NamedWeights
+from streamrnn.nn.layers.weights import WeightSet
+
+
+class _KeepsArguments:
+    """Keeps the arguments of the constructor. A base, so that `__init__` gives the signature."""
+
+    _made_with: tuple[tuple[object, ...], dict[str, object]]
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        made = super().__new__(cls)
+        made._made_with = args, kwargs
+        return made
+
+
+class Layer(NamedWeights, WeightSet, _KeepsArguments):
+    """A computation with weights.
+
+    name: as it shows in summaries, states and files; made from the class if not given.
+    trainable: whether training changes its weights. dtype: "float32".
+    input_shape, batch_input_shape: as in Keras 2, for the first layer of a Sequential.
+    Regularizers and constraints are accepted; training refuses them.
+
+    A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
+    `compute_output_shape` if its output has another shape than its input:
+
+    >>> import numpy as np
+    >>> from streamrnn import layers
+    >>> class Scale(layers.Layer):
+    ...     stepwise = True  # a step's output needs that step alone, so it can run on streams
+    ...
+    ...     def build(self, input_shape):
+    ...         self.add_weight("factor", input_shape[-1:], "ones")
+    ...
+    ...     def apply(self, inputs, context):
+    ...         return inputs * self.weights[0]
+    >>> Scale()(np.ones((2, 5, 3))).shape
+    (2, 5, 3)
+
+    The context has the mask (bool (B, T) or None), the initial_state and `training` of the call.
+    A class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it
+    has these arguments; without compute_output_shape, zeros are passed through it to learn the
+    shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
+    """
+
+    input_dtype: str = "float32"
+    """The dtype of its inputs: "float32", "int64" or "string"."""
+
+    ragged: bool = True
+    """Whether a batch may mix rows of different lengths. (Not if the time axis changes.)"""
+
+    stepwise: bool = False
+    """Whether a step's output needs that step alone, or also the past (`stream_states`)."""
+
+    makes_mask: bool = False
+    """Whether it masks steps that came unmasked."""
+
+    sequence_input: bool = False
+    """Whether its input must have a time axis."""
+
+    supports_masking: bool = True
+    """Whether it passes a mask on, as Keras has it; nothing here depends on it."""
+
+    takes_state: bool = False
+    """Whether a call accepts initial_state."""
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: object = None,
+        input_shape: Sequence[int | None] | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: object,
+    ) -> None:
+        super().__init__(trainable=trainable)
+        _check_name(type(self).__name__, name)
+        self.name = name or self._automatic_name()
+        self.nodes: list[Node] = []
+        self.batch_input_shape: Shape | None = None
+        if batch_input_shape is not None:
+            self.batch_input_shape = tuple(batch_input_shape)
+        elif input_shape is not None:
+            self.batch_input_shape = (None, *input_shape)
+        check_dtype(self, dtype)
+        check_unknown(self, unknown)
+
+    def _automatic_name(self) -> str:
+        return naming.unique(naming.snake_case(type(self).__name__))
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({type(self).__name__})"
+
+    def __dir__(self) -> list[str]:
+        absent = {name for name in WEIGHT_NAMES if not hasattr(self, name)}
+        hidden = INTERNAL | missing_in(type(self)) | absent
+        return [name for name in super().__dir__() if name not in hidden]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name} built={self.built}>"
+
+    @classmethod
+    def is_built_in(cls) -> bool:
+        """Return whether this is a class of the package, not a subclass by a user."""
+        return registry.is_own(cls)
+
+    def children(self) -> dict[str, "Layer"]:
+        """Return the layers inside this one, by the name that their weights have as a prefix.
+
+        By default those in its attributes, and in lists there.
+        """
+        found: dict[str, Layer] = {}
+        for name, value in vars(self).items():
+            several = isinstance(value, list | tuple)
+            for i, item in enumerate(value if several else [value]):
+                if isinstance(item, Layer) and item not in found.values():
+                    found[f"{name}/{i}" if several else name] = item
+        return found
+
+    # ---- weights and outputs
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of this shape (batch first, None where unknown)."""
+        self.built = True
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Build on the first use."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        """Compute the outputs: arrays in, arrays out, in the structure of the output shape.
+
+        context: mask, initial state, training, and what a model around this layer passes on.
+        """
+        call = self._keras_call()
+        if call is None:
+            raise NotImplementedError(
+                f"{self} must implement `apply(inputs, context)`, or Keras's `call(inputs)`"
+            )
+        given = {"mask": context.mask, "training": context.training}
+        known = inspect.signature(call).parameters
+        with training_inside(context.training):
+            made = call(inputs, **{name: value for name, value in given.items() if name in known})
+        return map_structure(lambda x: np.asarray(x, np.float32), made)
+
+    def _keras_call(self) -> Callable[..., Any] | None:
+        """Return the method `call` of a custom class, None without one or if it is a cell's."""
+        call: Callable[..., Any] | None = getattr(self, "call", None)
+        return None if hasattr(self, "state_size") else call
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape, or list of shapes, of the outputs for an input of this shape."""
+        if self._keras_call() is None:
+            return input_shape
+        # Zeros are passed through it: sizes that vary with unknown ones are unknown.
+        small, large = self._shape_for(input_shape, 2), self._shape_for(input_shape, 3)
+        if isinstance(small, list):
+            return [_common(self, a, b) for a, b in zip(small, large, strict=True)]
+        return _common(self, small, large)
+
+    def _shape_for(self, input_shape: Any, size: int) -> Any:
+        """Return the shape of the outputs for zeros that have this size where none is known."""
+
+        def zeros(shape: Shape) -> Any:
+            known = tuple(size if n is None else n for n in shape)
+            return np.zeros(known, "int64" if self.input_dtype == "int64" else "float32")
+
+        return map_structure(np.shape, self.apply(map_lists(zeros, input_shape), CallContext()))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask of the outputs, given that of the inputs: by default the same."""
+        return mask
+
+    def regularization(self) -> dict[str, object]:
+        """Return the regularizers and constraints that it was made with, by argument."""
+        args, kwargs = self._made_with
+        given = inspect.signature(type(self)).bind(*args, **kwargs).arguments
+        named = {**given, **given.get("kwargs", {})}
+        return {
+            name: value
+            for name, value in named.items()
+            if name.endswith(FOR_TRAINING) and value is not None
+        }
+
+    # ---- checks of inputs
+
+    def check_input(self, shape: Any) -> None:
+        """Raise ShapeError if an input of this shape is invalid."""
+
+    def check_initial(self, states: Any) -> None:
+        """Raise ShapeError if symbols cannot be the states to start from."""
+
+    def expect_features(self, shape: Shape, features: int, *, rank: int | None = None) -> None:
+        """Check the size of the last axis, and the number of axes if given. Raises ShapeError."""
+        if rank is not None and len(shape) != rank:
+            axes = {2: "(batch, features)", 3: "(batch, time, features)"}.get(rank, "")
+            raise ShapeError(f"{self}: expected {rank} axes {axes}, received shape {shape}")
+        if not shape or shape[-1] != features:
+            raise ShapeError(
+                f"{self}: expected {features} features on the last axis, received shape {shape}"
+            )
+
+    def known_features(self, shape: Shape) -> int:
+        """Return the size of the last axis. Raises ShapeError if it is unknown."""
+        if not isinstance(shape, tuple) or not shape or shape[-1] is None:
+            raise ShapeError(
+                f"{self}: the last axis of its input must be known to build it, received {shape}"
+            )
+        return int(shape[-1])
+
+    # ---- the call
+
+    def __call__(
+        self,
+        inputs: Any,
+        initial_state: Any = None,
+        *,
+        mask: Any = None,
+        training: bool | None = None,
+        lengths: Any = None,
+    ) -> Any:
+        """Compute outputs from arrays; on symbols, add a node to the graph and return symbols.
+
+        initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
+        of several inputs a list with one (or None) each, or one for all. lengths: int (B,), a short
+        form of a mask that leaves out each row's end. training: True applies dropout and noise, and
+        BatchNormalization takes the moments of the batch; None is that of the layer around this
+        one whose `call` makes this call, else False.
+
+        Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
+        its steps (`layers.MaskedArray`) if some are left out, to every call, also one with an
+        initial_state (where Keras 3 forgets it). Where no step is left out, plain arrays are
+        returned.
+        """
+        # The common case, a plain array alone, skips the search: calls of one step are short.
+        plain = type(inputs) is np.ndarray and initial_state is None and mask is None
+        if not plain and symbols_in([inputs, initial_state, mask]):
+            if lengths is not None:
+                raise ArgumentError(
+                    f"{self}: lengths= belongs to data, not to the graph; pass it to the model's "
+                    "call"
+                )
+            return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
+        training = resolve_training(training)
+        arrays = map_structure(self._cast, inputs) if _several(inputs) else self._cast(inputs)
+        shape = [a.shape for a in arrays] if isinstance(arrays, list) else arrays.shape
+        self.ensure_built(map_lists(lambda s: (None, *s[1:]), shape))
+        self.check_input(shape)
+        if initial_state is not None and not self.takes_state:
+            return self._step_of_a_cell(arrays, initial_state, mask, lengths, training)
+        if mask is not None or lengths is not None:
+            mask = self.make_mask(shape, carried(inputs) if mask is None else mask, lengths)
+        elif not plain:
+            mask = carried(inputs)
+        context = CallContext(mask, initial_state, training)
+        try:
+            outputs, masks = self.forward(arrays, context)
+        except BaseException:
+            context.undo()
+            raise
+        return outputs if masks is None else carry(outputs, masks)
+
+    def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
+        """Return outputs and their masks: one node of a graph, or one call on arrays."""
+        outputs = self.apply(inputs, context)
+        if type(outputs) is MaskedArray:  # set by a layer that `apply` called
+            return np.asarray(outputs), outputs._keras_mask
+        return outputs, self.compute_mask(inputs, context.mask)
+
+    def _step_of_a_cell(
+        self, inputs: Array, states: Any, mask: object, lengths: object, training: bool
+    ) -> Any:
+        """Call a layer that Keras takes as a cell: cell(inputs, states), one step."""
+        from streamrnn.nn.layers.cell import as_cell  # noqa: PLC0415 - a cell is a layer
+
+        if not hasattr(self, "state_size"):
+            raise ArgumentError(f"{self} has no state, so it takes no initial_state")
+        if mask is not None or lengths is not None:
+            raise ArgumentError(f"{self}: one step of a cell takes no mask and no lengths")
+        return as_cell(self, str(self))(inputs, states, training=training)
+
+    def make_mask(
+        self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
+    ) -> Any:
+        """Return a bool mask (B, T) of a mask and lengths, checked against the input's shape.
+
+        Of several inputs, a list with one (or None) each.
+        """
+        if isinstance(shape, list):
+            return joined_masks(str(self), shape, mask, lengths)
+        return joined_mask(str(self), shape, mask, lengths)
+
+    def _cast(self, x: object) -> Array:
+        return cast_floats(str(self), x)
+
+    # ---- as part of a graph
+
+    def connect(self, inputs: Any, **kwargs: Any) -> Any:
+        """Add a node to the graph; inputs and other arguments may be nested lists of symbols."""
+        if not self.takes_state and kwargs.get("initial_state") is not None:
+            raise ArgumentError(f"{self} has no state, so it takes no initial_state")
+        if isinstance(inputs, tuple):
+            inputs = list(inputs)
+        shape = map_structure(lambda symbol: symbol.shape, inputs)
+        try:
+            self.ensure_built(shape)
+            self.check_input(shape)
+        except ShapeError as error:
+            if self.sequence_input:
+                error.args = (f"{error}{_last_output_only(inputs)}",)
+            raise
+        if kwargs.get("initial_state") is not None:
+            self.check_initial(kwargs["initial_state"])
+        kept = {key: value for key, value in kwargs.items() if value is not None}
+        node = Node(self, inputs, kept)
+        return node.make_outputs(self.compute_output_shape(shape), "float32")
+
+    @property
+    def input(self) -> Any:
+        """The symbol (or structure) it was called on. ConfigError if not called exactly once."""
+        return self._only_node().inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbol it made, a list if several. ConfigError if not called exactly once."""
+        outputs: list[Symbol] = self._only_node().outputs
+        return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def _only_node(self) -> Node:
+        if len(self.nodes) != 1:
+            raise ConfigError(
+                f"{self}: input and output are those of its one call in a graph; it has "
+                f"{len(self.nodes)} calls"
+            )
+        return self.nodes[0]
+
+    # ---- config
+
+    def get_config(self) -> ConfigDict:
+        """Return the constructor's arguments, JSON-able.
+
+        By default, those that an object of a custom class was made with.
+        """
+        config: ConfigDict = {"name": self.name, "trainable": self.trainable}
+        generic = type(self).get_config is Layer.get_config
+        if generic and not registry.is_own(type(self)):
+            config = given_arguments(self, *self._made_with) | config
+        for argument, value in self.regularization().items():
+            if (kept := _as_config(value)) is not None:
+                config.setdefault(argument, kept)
+        if self.batch_input_shape is not None:
+            config["batch_input_shape"] = list(self.batch_input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make a layer from what `get_config` returned, here or in Keras."""
+        return cls(**config)
+
+    # ---- as part of a stream (models.StepRunner)
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        """Return why this layer cannot give each row its output at once, or None if it can."""
+        return None if self.stepwise else "it may need the whole time axis"
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        """Return what is carried from step to step: name -> shape of one stream's."""
+        return {}
+
+    def stream_classes(self) -> dict[str, str]:
+        """Return the class that gives each of these states its meaning, where one is known."""
+        return dict.fromkeys(self.stream_states(), type(self).__name__)
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        """Return the states of n new streams, (n, *shape) each."""
+        return {
+            name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
+        }
+
+
+def _common(layer: Layer, small: Shape, large: Shape) -> Shape:
+    if len(small) != len(large):
+        raise ShapeError(
+            f"{layer}: the axes of its output depend on the sizes of its input: {small}, {large}; "
+            "implement compute_output_shape"
+        )
+    return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
+
+
+def _last_output_only(inputs: object) -> str:
+    """Return the advice for inputs from a recurrent layer without return_sequences."""
+    for symbol in symbols_in(inputs):
+        if len(symbol.shape) == 2 and getattr(symbol.layer, "return_sequences", True) is False:
+            return (
+                f". {symbol.layer} before it returns its last output only; give it "
+                "return_sequences=True"
+            )
+    return ""
+
+
+def _several(inputs: object) -> bool:
+    """Return whether this is a list of inputs, not one input given as nested numbers."""
+    return (
+        isinstance(inputs, list | tuple)
+        and len(inputs) > 0
+        and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
+    )
+
+
+def _as_config(value: object) -> object:
+    """Return a regularizer or constraint as a config holds it; None for what none can hold."""
+    if isinstance(value, regularizers.Regularizer):
+        return regularizers.serialize(value)
+    # Kept even if training will refuse it.
+    return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
+
+
+def _check_name(class_name: str, name: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise ArgumentError(f"{class_name}: name must be a string, received {name!r}")
+
+
+explain_missing(Layer)

@@ -1,0 +1,433 @@
+"""StringLookup and IntegerLookup: the number of a token in a vocabulary, or vectors of numbers.
+
+Numbers as in Keras: 0 is the mask token, if there is one and output_mode is "int"; next are the
+numbers of tokens out of the vocabulary, then those of the vocabulary in its order.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.encodings import SYNONYMS, encode_ids, joins_last
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.symbol import symbols_in
+from streamrnn.nn.layers.vocabulary import Counts, Token, read_vocabulary, token_batches
+
+_MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
+
+
+class _Lookup(Layer):
+    """The arguments of both.
+
+    vocabulary: a list of tokens, or the path of a text file with one a line; None: `adapt` learns
+    it. output_mode: int; or vectors as in CategoryEncoding: one_hot, multi_hot, count; tf_idf:
+    counts times `idf_weights`. max_tokens: the most numbers that `adapt` gives; with
+    pad_to_max_tokens the size of vectors. invert: from numbers to tokens, on arrays only.
+    """
+
+    supports_masking = False
+    stepwise = True
+    default_oov: ClassVar[Token]
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: Token | None = None,
+        oov_token: Token | None = None,
+        vocabulary: Sequence[Token] | str | None = None,
+        idf_weights: Sequence[float] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        oov_method: str = "floormod",
+        salt: object = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.output_mode = SYNONYMS.get(output_mode, output_mode)
+        self.max_tokens = max_tokens
+        self.num_oov_indices = num_oov_indices
+        self.mask_token = mask_token
+        self.oov_token = self.default_oov if oov_token is None else oov_token
+        self.invert = invert
+        self.pad_to_max_tokens = pad_to_max_tokens
+        self._check_arguments(oov_method, salt)
+        if invert:
+            self.input_dtype = "int64"
+        self._adapts = vocabulary is None
+        self.vocabulary: list[Token] = []
+        self.idf_weights: list[float] | None = None
+        self._joins = self.output_mode not in ("int", "one_hot")
+        if vocabulary is not None:
+            self._set(vocabulary, idf_weights)
+
+    def _check_arguments(self, oov_method: str, salt: object) -> None:
+        if self.output_mode not in _MODES:
+            raise ArgumentError(
+                f"{self}: output_mode must be one of {', '.join(_MODES)}, received "
+                f"{self.output_mode!r}"
+            )
+        if self.invert and self.output_mode != "int":
+            raise ArgumentError(f'{self}: invert=True needs output_mode="int"')
+        if self.max_tokens is not None and self.max_tokens < 2:
+            raise ArgumentError(f"{self}: max_tokens must be 2 or more, received {self.max_tokens}")
+        if self.pad_to_max_tokens and self.max_tokens is None:
+            raise ArgumentError(f"{self}: pad_to_max_tokens=True needs max_tokens")
+        if self.num_oov_indices < 0:
+            raise ArgumentError(
+                f"{self}: num_oov_indices must be 0 or more, received {self.num_oov_indices}"
+            )
+        if oov_method != "floormod" or salt is not None:
+            raise ArgumentError(
+                f"{self}: oov_method={oov_method!r}, salt={salt!r}: TensorFlow's hashes are not "
+                "reproduced here; leave them out"
+            )
+
+    # ---- the vocabulary
+
+    @property
+    def _first_oov(self) -> int:
+        return 0 if self.mask_token is None or self.output_mode != "int" else 1
+
+    @property
+    def _first_token(self) -> int:
+        return self._first_oov + self.num_oov_indices
+
+    def set_vocabulary(
+        self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None = None
+    ) -> None:
+        """Replace the vocabulary, and for output_mode="tf_idf" the weights of its tokens."""
+        self._set(vocabulary, idf_weights)
+        self._adapts = False
+
+    def _set(self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None) -> None:
+        given = read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
+        tokens = self._tokens(given)
+        if (idf_weights is None) != (self.output_mode != "tf_idf"):
+            raise ArgumentError(
+                f'{self}: output_mode="tf_idf" needs idf_weights, and no other has them, received '
+                f"output_mode={self.output_mode!r}, idf_weights={idf_weights!r:.60}"
+            )
+        if idf_weights is not None:
+            self.idf_weights = self._padded_weights(list(idf_weights), len(given), tokens)
+        self._install(tokens)
+
+    def _padded_weights(self, given: list[float], count: int, tokens: list[Token]) -> list[float]:
+        """Return a weight for each number: those of special tokens are the mean, if not given."""
+        if len(given) != count:
+            raise ArgumentError(
+                f"{self}: expected {count} idf_weights, one for each token of the vocabulary, "
+                f"received {len(given)}"
+            )
+        weights = [float(weight) for weight in given]
+        front = self._first_token + len(tokens) - count
+        return [sum(weights) / len(weights)] * front + weights if weights else []
+
+    def _install(self, tokens: list[Token]) -> None:
+        self.vocabulary = tokens
+        first = self._first_token
+        self._index = {token: first + i for i, token in enumerate(tokens)}
+        if self.mask_token is not None:
+            self._index[self.mask_token] = 0 if self.output_mode == "int" else _NO_NUMBER
+
+    def _tokens(self, vocabulary: object) -> list[Token]:
+        """Return the vocabulary without the special tokens that may precede it."""
+        if not isinstance(vocabulary, list | tuple | np.ndarray):
+            raise ArgumentError(
+                f"{self}: expected vocabulary=, a list of tokens, received {vocabulary!r:.80}"
+            )
+        tokens = [self._token(token) for token in vocabulary]
+        special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
+        if special and tokens[: len(special)] == special:
+            tokens = tokens[len(special) :]
+        if len(set(tokens)) < len(tokens):
+            twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
+            raise ArgumentError(f"{self}: {twice!r} is in the vocabulary twice")
+        for token in (self.mask_token, self.oov_token):
+            if token in tokens:
+                raise ArgumentError(f"{self}: the special token {token!r} is in the vocabulary")
+        return tokens
+
+    def _token(self, token: Any) -> Token:
+        raise NotImplementedError
+
+    def adapt(self, data: Any, steps: int | None = None) -> None:
+        """Learn the vocabulary: the most frequent tokens first, at most max_tokens in all.
+
+        data: an array of tokens, a list of lists, or an iterable of them, of which `steps` are
+        read. It starts over each time. Raises ArgumentError if a vocabulary was given.
+        """
+        if not self._adapts:
+            raise ArgumentError(
+                f"{self}: it was made with a vocabulary; make it without one to adapt it"
+            )
+        counts = Counts()
+        for batch in token_batches(data, steps):
+            counts.add(batch, self._token)
+        most = None if self.max_tokens is None else self.max_tokens - self._first_token
+        tokens = counts.learned((self.mask_token, self.oov_token), most)
+        if self.output_mode == "tf_idf":
+            self.idf_weights = self._padded_weights(counts.weights(tokens), len(tokens), tokens)
+        self._install(tokens)
+
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Token]:
+        """Return the token of each number, special ones included or not."""
+        special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
+        return [*(special if include_special_tokens else ()), *self.vocabulary]
+
+    def vocabulary_size(self) -> int:
+        """Return how many numbers there are, special ones included: an Embedding's input_dim."""
+        return self._first_token + len(self.vocabulary)
+
+    # ---- the call
+
+    def build(self, input_shape: Shape) -> None:
+        if self.output_mode != "int":
+            self._joins = joins_last(self.output_mode, input_shape)
+        self.built = True
+
+    def _size(self) -> int:
+        """Return the size of vectors."""
+        self._require_vocabulary()
+        size = self.vocabulary_size()
+        return max(size, self.max_tokens or 0) if self.pad_to_max_tokens else size
+
+    def _require_vocabulary(self) -> None:
+        if not self.vocabulary:
+            raise ArgumentError(f"{self}: it has no vocabulary; call adapt(data) first")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if self.output_mode == "int":
+            return input_shape
+        return (*(input_shape[:-1] if self._joins else input_shape), self._size())
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self._joins and len(input_shape) < 3:
+            return 'it joins all steps of a sequence in one vector; use output_mode="one_hot"'
+        return None
+
+    def connect(self, inputs: Any, **kwargs: Any) -> Any:
+        if self.invert:
+            raise ArgumentError(f"{self}: invert=True gives tokens; call it on arrays")
+        return super().connect(inputs, **kwargs)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Look up tokens; see Layer. Vectors may also be of one sample without a batch."""
+        symbolic = bool(symbols_in(inputs))
+        if symbolic or (not self.invert and (np.ndim(inputs) > 1 or not self._joins)):
+            return super().__call__(inputs, *args, **kwargs)
+        values = self._cast(inputs)
+        if self.invert:
+            return self._tokens_of(values)
+        return self._vectors(self._numbers(np.atleast_1d(values), CallContext()), joins=True)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if self.invert:
+            return self._tokens_of(inputs)
+        found = self._numbers(inputs, context)
+        return found if self.output_mode == "int" else self._vectors(found, joins=self._joins)
+
+    def _numbers(self, inputs: Array, context: CallContext) -> Array:
+        self._require_vocabulary()
+        tokens = inputs.reshape(-1).tolist()
+        found = np.array([self._index.get(token, _UNKNOWN) for token in tokens], np.int64)
+        unknown = np.flatnonzero(found == _UNKNOWN)
+        if self.num_oov_indices == 0 and len(unknown):
+            self._refuse(tokens, unknown, inputs.shape, context)
+            found[unknown] = 0  # past the end of their rows
+        else:
+            for i in unknown.tolist():
+                found[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
+        return found.reshape(inputs.shape)
+
+    def _vectors(self, numbers: Array, *, joins: bool) -> Floats:
+        mode = "count" if self.output_mode == "tf_idf" else self.output_mode
+        made = encode_ids(numbers, self._size(), mode, joins=joins)
+        if self.idf_weights is None:
+            return made
+        weights = np.zeros(self._size(), np.float32)
+        weights[: len(self.idf_weights)] = self.idf_weights
+        return made * weights
+
+    def _tokens_of(self, numbers: Array) -> Array:
+        self._require_vocabulary()
+        names, flat = self.get_vocabulary(), numbers.reshape(-1).tolist()
+        found = [names[i] if 0 <= i < len(names) else self.oov_token for i in flat]
+        return np.array(found).reshape(numbers.shape)
+
+    def _out_of_vocabulary(self, token: Token) -> int:
+        raise NotImplementedError
+
+    def _refuse(
+        self, tokens: list[Token], unknown: Array, shape: tuple[int, ...], context: CallContext
+    ) -> None:
+        if context.lengths is not None:
+            row, step = np.divmod(unknown, shape[1])
+            unknown = unknown[step < context.lengths[row]]
+        if len(unknown):
+            raise DataError(
+                f"{self}: {tokens[int(unknown[0])]!r} is not in the vocabulary, and "
+                "num_oov_indices=0 leaves no number for it"
+            )
+
+    # ---- config
+
+    def get_config(self) -> ConfigDict:
+        config = {
+            **super().get_config(),
+            "max_tokens": self.max_tokens,
+            "num_oov_indices": self.num_oov_indices,
+            "mask_token": self.mask_token,
+            "oov_token": self.oov_token,
+            "vocabulary": self.vocabulary or None,
+        }
+        if self.output_mode != "int":
+            config |= {"output_mode": self.output_mode, "pad_to_max_tokens": self.pad_to_max_tokens}
+        if self.idf_weights is not None:
+            config["idf_weights"] = self.idf_weights
+            config["vocabulary"] = self.get_vocabulary()
+        if self.invert:
+            config["invert"] = True
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        if isinstance(config.get("vocabulary"), str):
+            raise UnsupportedError(
+                f"layer {config.get('name')!r} ({cls.__name__}): its config names the vocabulary "
+                f"file {config['vocabulary']!r}, and no file is read for a config; put the tokens "
+                "in it"
+            )
+        return super().from_config(config)
+
+
+_UNKNOWN, _NO_NUMBER = -2, -1
+
+
+@builtin_layer
+class StringLookup(_Lookup):
+    """Strings -> int64 numbers of the same shape, or vectors.
+
+    All strings out of the vocabulary get one number. num_oov_indices > 1, with which Keras spreads
+    them by a hash, is refused. Raises DataError for them with num_oov_indices=0.
+    """
+
+    input_dtype = "string"
+    default_oov = "[UNK]"
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: str | None = None,
+        oov_token: str | None = "[UNK]",
+        vocabulary: Sequence[str] | str | None = None,
+        idf_weights: Sequence[float] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        encoding: str = "utf-8",
+        oov_method: str = "floormod",
+        salt: object = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            max_tokens,
+            num_oov_indices,
+            mask_token,
+            oov_token,
+            vocabulary,
+            idf_weights,
+            invert,
+            output_mode,
+            pad_to_max_tokens,
+            oov_method,
+            salt,
+            **kwargs,
+        )
+        if self.num_oov_indices > 1:
+            raise ArgumentError(
+                f"{self}: num_oov_indices={self.num_oov_indices} spreads unknown strings by "
+                "TensorFlow's hash, which is not reproduced here; use 1 or 0"
+            )
+        self.encoding = encoding
+
+    def _token(self, token: Any) -> str:
+        return token.decode() if isinstance(token, bytes) else str(token)
+
+    def _out_of_vocabulary(self, token: Token) -> int:
+        return 0
+
+    def _cast(self, x: object) -> Array:
+        if self.invert:
+            return cast_ids(str(self), x)
+        array = np.asarray(x)
+        if array.dtype.kind not in "USOT":
+            raise DTypeError(f"{self}: expected strings, received {array.dtype}")
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+
+
+@builtin_layer
+class IntegerLookup(_Lookup):
+    """Integers -> int64 numbers of the same shape, or vectors.
+
+    An integer out of the vocabulary gets number (integer modulo num_oov_indices) among those.
+    Raises DataError for it with num_oov_indices=0.
+    """
+
+    input_dtype = "int64"
+    default_oov = -1
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,
+        num_oov_indices: int = 1,
+        mask_token: int | None = None,
+        oov_token: int | None = -1,
+        vocabulary: Sequence[int] | str | None = None,
+        vocabulary_dtype: str = "int64",
+        idf_weights: Sequence[float] | None = None,
+        invert: bool = False,
+        output_mode: str = "int",
+        pad_to_max_tokens: bool = False,
+        oov_method: str = "floormod",
+        salt: object = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            max_tokens,
+            num_oov_indices,
+            mask_token,
+            oov_token,
+            vocabulary,
+            idf_weights,
+            invert,
+            output_mode,
+            pad_to_max_tokens,
+            oov_method,
+            salt,
+            **kwargs,
+        )
+        if vocabulary_dtype != "int64":
+            raise ArgumentError(
+                f"{self}: vocabulary_dtype must be 'int64', received {vocabulary_dtype!r}"
+            )
+        self.vocabulary_dtype = vocabulary_dtype
+
+    def _token(self, token: Any) -> int:
+        return int(token)
+
+    def _out_of_vocabulary(self, token: Token) -> int:
+        return int(token) % self.num_oov_indices
+
+    def _cast(self, x: object) -> Array:
+        return cast_ids(str(self), x)

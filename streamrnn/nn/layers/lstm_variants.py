@@ -1,0 +1,139 @@
+"""LSTM cells with more weights: peepholes, layer normalisation. For `RNN(cell)`.
+
+Names, arguments, weights and formulas are those of TensorFlow Addons
+(https://github.com/tensorflow/addons, rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
+"""
+
+import math
+from typing import Any, ClassVar, Unpack
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import layer_norm_lstm, lstm
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.normalization import Norm
+from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.layers import initializers
+from streamrnn.nn.layers.activations import ActivationLike
+from streamrnn.nn.layers.gated import GatedOptions
+from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.lstm import LSTMCell
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+
+
+@builtin_layer
+class PeepholeLSTMCell(LSTMCell):
+    """One step of LSTM whose gates see c (Gers and Schmidhuber 2000).
+
+    i, f = s(x K + b + h R + p c); c' = f c + i g(…); o = s(x Ko + bo + h Ro + po c'); h' = o g(c').
+    Weights: those of LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights,
+    (U,) each. They are initialized by `kernel_initializer`.
+    """
+
+    GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
+    computes_in_integers: ClassVar[bool] = False
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        for gate in self.GATES:
+            name = f"{gate}_gate_peephole_weights"
+            self.add_weight(name, (self.units,), self.kernel_initializer)
+
+    def activations(self) -> tuple[Spec, ...]:
+        return self.recurrent_activation, self.activation, self.activation
+
+    def state_classes(self) -> dict[str, str]:
+        """Return those of LSTM, which it is with peepholes of 0."""
+        return dict.fromkeys(self.state_shapes(), LSTMCell.__name__)
+
+    def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
+        own = [self._weights[f"{gate}_gate_peephole_weights"] for gate in self.GATES]
+        return lstm.pack_peephole(kernel, recurrent, bias, own)
+
+
+@builtin_layer
+class LayerNormLSTMCell(LSTMCell):
+    """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
+
+    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: those of
+    LSTMCell, then gamma and beta of the norm of the input, of the state (4U,), and of c (U,).
+    norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = (*LSTMCell.fields, "norm_epsilon")
+    NORMS: ClassVar[tuple[str, ...]] = ("kernel_norm", "recurrent_norm", "state_norm")
+    computes_in_integers: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: object = None,
+        recurrent_regularizer: object = None,
+        bias_regularizer: object = None,
+        kernel_constraint: object = None,
+        recurrent_constraint: object = None,
+        bias_constraint: object = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        norm_gamma_initializer: InitializerLike = "ones",
+        norm_beta_initializer: InitializerLike = "zeros",
+        norm_epsilon: float = 1e-3,
+        seed: int | None = None,
+        **kwargs: Unpack[GatedOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
+        self.norm_gamma_initializer = initializers.get(norm_gamma_initializer)
+        self.norm_beta_initializer = initializers.get(norm_beta_initializer)
+        self.norm_epsilon = _checked_epsilon(str(self), norm_epsilon)
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        for norm in self.NORMS:
+            size = self.units if norm == "state_norm" else 4 * self.units
+            self.add_weight(f"{norm}_gamma", (size,), self.norm_gamma_initializer)
+            self.add_weight(f"{norm}_beta", (size,), self.norm_beta_initializer)
+
+    def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
+        w = self._weights
+        of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
+        return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            **{
+                key: initializers.serialize(getattr(self, key))
+                for key in ("norm_gamma_initializer", "norm_beta_initializer")
+            },
+        }
+
+
+def _checked_epsilon(owner: str, epsilon: object) -> float:
+    """Return the term added to a variance. Raises ArgumentError that names the layer."""
+    number = math.nan
+    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
+        number = float(epsilon)
+    if not math.isfinite(number) or number < 0:
+        raise ArgumentError(f"{owner}: norm_epsilon must be 0 or more, received {epsilon!r}")
+    return number

@@ -1,0 +1,156 @@
+"""The state that a stateful layer carries from one Python call to the next."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ShapeError, StateError
+from streamrnn.nn.layers.cell import Cell, initial_states
+from streamrnn.nn.layers.structure import leaves
+
+
+class _Owner(Protocol):
+    runner: Cell
+    stateful: bool
+
+
+MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
+
+
+class Memory:
+    """The carried states of one layer, its held output, and the states that a reset restores.
+
+    The first call fixes the number of rows; a reset to the default lifts that.
+    """
+
+    def __init__(self, owner: _Owner) -> None:
+        self._owner = owner
+        self._states: list[Floats] | None = None
+        self._held: Floats | None = None
+        self._origin: list[Floats] | None = None
+        self._rows_before_reset = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether a state is carried."""
+        return self._states is not None
+
+    def record_start(self, states: list[Floats] | None) -> None:
+        """Record where a call starts (None: the default states); the first start is the origin."""
+        if self._states is None:
+            self._origin = None if states is None else [state.copy() for state in states]
+        elif states is not None:
+            self._check_rows(len(states[0]))
+
+    def recall(self, batch: int) -> tuple[list[Floats], Floats | None]:
+        """Return copies of the carried states and output, for a call to overwrite."""
+        assert self._states is not None
+        self._check_rows(batch)
+        return [state.copy() for state in self._states], _copy(self._held)
+
+    def snapshot(self) -> MemoryCopy:
+        """Return the carried state, for `restore`. It is never changed in place."""
+        return self._states, self._held, self._origin
+
+    def restore(self, snapshot: MemoryCopy) -> None:
+        """Carry the state of a snapshot again."""
+        self._states, self._held, self._origin = snapshot
+
+    def keep(self, states: list[Floats], held: Floats | None) -> None:
+        """Carry the states that a call ended with."""
+        self._states = [state.copy() for state in states]
+        self._held = _copy(held)
+
+    def states(self, *, with_held: bool = False) -> list[Any] | None:
+        """Return copies of the carried states, nested as the cell nests them, or None."""
+        if self._states is None:
+            return None
+        nested = self._owner.runner.nest([state.copy() for state in self._states])
+        return [*nested, self._held.copy()] if with_held and self._held is not None else nested
+
+    def shown(self) -> list[Any] | None:
+        """Return what `states` shows: after a reset those that the next call starts from."""
+        if self._states is not None or not self._rows_before_reset:
+            return self.states()
+        cell, rows = self._owner.runner, self._rows_before_reset
+        start = cell.get_initial_state(rows)
+        return cell.nest(initial_states(str(self._owner), cell.state_shapes(), start, rows))
+
+    def assign(self, state: object) -> None:
+        """Carry `state` from now on; None carries nothing. Raises ShapeError, StateError."""
+        self._require_stateful()
+        if state is None:
+            self._states = self._held = None
+            return
+        given = [state] if isinstance(state, np.ndarray) else list(leaves(state))
+        shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
+        if cell.holds_output and len(given) == len(shapes) + 1:
+            shapes = shapes | {"y": (cell.output_features(),)}
+        flat = initial_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
+        self._states = flat[: len(cell.state_shapes())]
+        self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
+
+    def reset(self, states: object) -> None:
+        """Reset to `states`, which become the origin, else to the origin, else to nothing."""
+        self._require_stateful()
+        if states is not None:
+            self.assign(states)
+            assert self._states is not None
+            self._origin = [state.copy() for state in self._states]
+            return
+        if self._states is not None:
+            self._rows_before_reset = len(self._states[0])
+        self._states = None if self._origin is None else [s.copy() for s in self._origin]
+        self._held = None if self._origin is None else self._blank_held()
+
+    def reset_rows(self, rows: Bools) -> None:
+        """Reset some rows: to the origin, else to the initial state of the cell.
+
+        rows: (B,) bool. Raises ShapeError unless the state has as many rows.
+        """
+        if self._states is None or not rows.any():
+            return
+        self._check_rows(len(rows))
+        fresh = self._origin
+        if fresh is None:
+            cell = self._owner.runner
+            initial = cell.get_initial_state(len(rows))
+            fresh = initial_states(str(self._owner), cell.state_shapes(), initial, len(rows))
+        self._states = [state.copy() for state in self._states]
+        for state, start in zip(self._states, fresh, strict=True):
+            state[rows] = start[rows]
+        if self._held is not None:
+            self._held = self._held.copy()
+            self._held[rows] = 0
+
+    def _blank_held(self) -> Floats | None:
+        cell = self._owner.runner
+        if self._states is None or not cell.holds_output:
+            return None
+        return np.zeros((len(self._states[0]), cell.output_features()), np.float32)
+
+    def _require_stateful(self) -> None:
+        if not self._owner.stateful:
+            raise StateError(f"{self._owner}: it carries no state; make it with stateful=True")
+
+    def _check_rows(self, batch: int) -> None:
+        assert self._states is not None
+        rows = len(self._states[0])
+        if rows != batch:
+            raise ShapeError(
+                f"{self._owner}: it carries the state of {rows} rows (its batch size), received "
+                f"{batch}; row i "
+                "continues row i of the previous call. Call reset_state() to start over"
+            )
+
+
+def _rows(owner: str, given: Sequence[Array]) -> int:
+    if not given or np.ndim(given[0]) == 0:
+        raise ShapeError(f"{owner}: expected a list of arrays (batch, …), received {given!r:.80}")
+    return len(given[0])
+
+
+def _copy(array: Floats | None) -> Floats | None:
+    return None if array is None else array.copy()

@@ -1,0 +1,272 @@
+"""Layers that merge several inputs into one.
+
+Masks follow Keras: Add and its kind mask a step only if all inputs mask it (and none where some
+input has no mask); Concatenate does so on the last axis.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Bools, Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape, Shapes
+
+
+class Merge(Layer):
+    """Merges inputs of one shape (or that NumPy can broadcast) element by element."""
+
+    stepwise = True
+
+    def build(self, input_shape: Shapes) -> None:
+        self._listed(input_shape)
+        self.built = True
+
+    def _listed(self, input_shape: Shapes) -> list[Shape]:
+        if isinstance(input_shape, tuple) and any(isinstance(s, list | tuple) for s in input_shape):
+            input_shape = [tuple(shape) for shape in input_shape]  # type: ignore[arg-type]
+        if not isinstance(input_shape, list) or not input_shape:
+            raise ShapeError(
+                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
+                f"inputs, received shape {input_shape}"
+            )
+        return input_shape
+
+    def check_input(self, shape: Shapes) -> None:
+        if not isinstance(shape, list):
+            raise ShapeError(
+                f"{self}: A merge layer should be called on a list of inputs; expected a list of "
+                f"inputs, received one of shape {shape}"
+            )
+        self.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        return reduce(self._broadcast, input_shape)
+
+    def _broadcast(self, one: Shape, other: Shape) -> Shape:
+        if len(one) != len(other):
+            raise ShapeError(
+                f"{self}: its inputs must have the same number of axes, received {one} and {other}"
+            )
+        for a, b in zip(one, other, strict=True):
+            if None not in (a, b) and a != b and 1 not in (a, b):
+                raise ShapeError(f"{self}: its inputs do not fit: {one} and {other}")
+        return tuple(
+            b if a == 1 else a if b == 1 or b is None else b
+            for a, b in zip(one, other, strict=True)
+        )
+
+    def compute_mask(
+        self, inputs: list[Floats], mask: list[Bools | None] | None = None
+    ) -> Bools | None:
+        self._check_masks(inputs, mask)
+        present = [] if mask is None else [m for m in mask if m is not None]
+        if mask is None or len(present) < len(mask):
+            return None
+        joint: Bools = reduce(np.logical_or, present)
+        return joint
+
+    def _check_masks(self, inputs: object, mask: object) -> None:
+        if mask is None:
+            return
+        for what, given in (("mask", mask), ("inputs", inputs)):
+            if not isinstance(given, list | tuple):
+                raise ShapeError(
+                    f"{self}: `{what}` should be a list. Received type: {type(given).__name__}"
+                )
+        assert isinstance(inputs, list | tuple)
+        assert isinstance(mask, list | tuple)
+        if len(inputs) != len(mask):
+            raise ShapeError(
+                f"{self}: The lists `inputs` and `mask` should have the same length. Received: "
+                f"inputs of {len(inputs)} and mask of {len(mask)}"
+            )
+
+    def apply(self, inputs: list[Floats], context: CallContext) -> Floats:
+        masks = [None] * len(inputs) if context.mask is None else context.mask
+        return self.merge(inputs, masks)
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        """Return the merged array."""
+        raise NotImplementedError
+
+
+@builtin_layer
+class Add(Merge):
+    """The sum of its inputs."""
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        return reduce(np.add, inputs)
+
+
+@builtin_layer
+class Subtract(Merge):
+    """The first input minus the second."""
+
+    def build(self, input_shape: Shapes) -> None:
+        shapes = self._listed(input_shape)
+        if len(shapes) != 2:
+            raise ShapeError(
+                f"{self}: A `Subtract` layer should be called on exactly 2 inputs: expected 2 "
+                f"inputs, received {len(shapes)}"
+            )
+        self.built = True
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        return inputs[0] - inputs[1]
+
+
+@builtin_layer
+class Average(Merge):
+    """The mean of its inputs."""
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        total: Floats = reduce(np.add, inputs)
+        return total / np.float32(len(inputs))
+
+
+@builtin_layer
+class Spread(Merge):
+    """The standard deviation of a mixture whose members forecast its inputs. Not in Keras.
+
+    sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
+    each unit, is that of the members' own errors (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+
+    def __init__(
+        self, variance: float | Sequence[float] = 0.0, **kwargs: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(**kwargs)
+        self.variance = np.array(variance, np.float32)
+        if self.variance.ndim > 1 or not (self.variance >= 0).all():
+            raise ArgumentError(f"{self}: variance must be 0 or more, received {variance!r}")
+
+    def build(self, input_shape: Shapes) -> None:
+        units = self._listed(input_shape)[0][-1]
+        if self.variance.ndim and len(self.variance) != units:
+            raise ShapeError(
+                f"{self}: expected one variance for each of {units} units, received "
+                f"{len(self.variance)}"
+            )
+        self.built = True
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        number = np.float32(len(inputs))
+        mean = reduce(np.add, inputs) / number
+        squares = reduce(np.add, [(x - mean) * (x - mean) for x in inputs])
+        spread: Floats = np.sqrt(squares / number + self.variance)
+        return spread
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "variance": self.variance.tolist()}
+
+
+@builtin_layer
+class Multiply(Merge):
+    """The product of its inputs. A masked step counts as 1; where all are masked it gives 0."""
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        factors = [
+            x if mask is None else np.where(mask[..., None], x, np.float32(1))
+            for x, mask in zip(inputs, masks, strict=True)
+        ]
+        product: Floats = reduce(np.multiply, factors)
+        joint = self.compute_mask(inputs, masks)
+        return product if joint is None else np.where(joint[..., None], product, np.float32(0))
+
+
+class _Extreme(Merge):
+    """Maximum and Minimum: masked steps are ignored, as in Keras."""
+
+    choose: np.ufunc
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        y, joint = inputs[0], masks[0]
+        for x, mask in zip(inputs[1:], masks[1:], strict=True):
+            other = x if mask is None else np.where(mask[..., None], x, y)
+            if joint is not None:
+                y = np.where(joint[..., None], y, other)
+            joint = None if mask is None or joint is None else joint | mask
+            y = self.choose(y, other)
+        return y
+
+
+@builtin_layer
+class Maximum(_Extreme):
+    """The largest of its inputs, element by element."""
+
+    choose = np.maximum
+
+
+@builtin_layer
+class Minimum(_Extreme):
+    """The smallest of its inputs, element by element."""
+
+    choose = np.minimum
+
+
+@builtin_layer
+class Concatenate(Merge):
+    """Its inputs one after the other along `axis` (by default the features)."""
+
+    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape: Shapes) -> None:
+        first = self._listed(input_shape)[0]
+        rank = len(first)
+        if not -rank <= self.axis < rank or self.axis % rank == 0:
+            raise ArgumentError(f"{self}: axis={self.axis} is not an axis of {first}")
+        # Counted from the end, so that it means the same when a stream adds a time axis.
+        self.from_end = self.axis % rank - rank
+        self.ragged = self.from_end == -1
+        self.built = True
+
+    def why_not_stepwise(self, input_shape: list[Shape]) -> str | None:
+        if len(input_shape[0]) == 3 and self.from_end == -2:
+            return "it joins sequences along the time axis"
+        return None
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        first = list(input_shape[0])
+        for shape in input_shape[1:]:
+            fits = len(shape) == len(first) and all(
+                i == len(first) + self.from_end or None in (a, b) or a == b
+                for i, (a, b) in enumerate(zip(first, shape, strict=False))
+            )
+            if not fits:
+                raise ShapeError(
+                    f"{self}: its inputs do not fit: a `Concatenate` layer requires inputs with "
+                    f"matching shapes except for the concatenation axis, received {input_shape}"
+                )
+            a, b = first[self.from_end], shape[self.from_end]
+            first[self.from_end] = None if a is None or b is None else a + b
+        return tuple(first)
+
+    def compute_mask(
+        self, inputs: list[Floats], mask: list[Bools | None] | None = None
+    ) -> Bools | None:
+        self._check_masks(inputs, mask)
+        if mask is None or all(m is None for m in mask):
+            return None
+        full = [
+            np.ones(x.shape[:2], np.bool_) if m is None else m
+            for x, m in zip(inputs, mask, strict=True)
+        ]
+        if inputs[0].ndim == 3 and self.from_end == -2:
+            return np.concatenate(full, axis=1)
+        joint: Bools = reduce(np.logical_or, full)
+        return joint
+
+    def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
+        return np.concatenate(inputs, axis=self.from_end)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "axis": self.axis}

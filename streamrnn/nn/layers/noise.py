@@ -1,0 +1,146 @@
+"""Layers that add noise with training=True, and return their input otherwise."""
+
+import math
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.layers import draws
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.dropout import Dropout
+from streamrnn.nn.layers.gated import checked_rate, checked_seed, dropout_mask
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+
+
+@builtin_layer
+class Identity(Layer):
+    """Returns its input."""
+
+    stepwise = True
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return inputs
+
+
+class GaussianLayer(Layer):
+    """With training=True: combines its input with normal noise, drawn as Dropout draws."""
+
+    stepwise = True
+
+    def __init__(self, seed: int | None, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.seed = checked_seed(str(self), seed)
+        self._random: np.random.Generator | None = None
+
+    def deviation(self) -> float:
+        """Return the standard deviation of the noise."""
+        raise NotImplementedError
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        """Return the inputs with noise of mean 0, of their shape."""
+        raise NotImplementedError
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if not context.training or self.deviation() == 0:
+            return inputs
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        return self.combined(inputs, self.noise(self._random, inputs.shape))
+
+    def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+        """Draw noise of mean 0."""
+        return (draws.normal(generator, shape) * self.deviation()).astype(np.float32)
+
+
+@builtin_layer
+class GaussianNoise(GaussianLayer):
+    """With training=True: adds noise of standard deviation `stddev`.
+
+    seed: layers with one seed draw the same noise.
+    """
+
+    def __init__(
+        self, stddev: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.stddev = checked_rate(str(self), "stddev", stddev)
+
+    def deviation(self) -> float:
+        return self.stddev
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        return inputs + noise
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "stddev": self.stddev, "seed": self.seed}
+
+
+@builtin_layer
+class GaussianDropout(GaussianLayer):
+    """With training=True: multiplies by noise of mean 1, variance rate / (1 - rate).
+
+    Srivastava et al. 2014. seed: layers with one seed draw the same noise.
+    """
+
+    def __init__(
+        self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.rate = checked_rate(str(self), "rate", rate)
+
+    def deviation(self) -> float:
+        if self.rate == 1:
+            raise ArgumentError(f"{self}: the variance of rate=1 is infinite; use a smaller rate")
+        return math.sqrt(self.rate / (1 - self.rate))
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        return inputs * (np.float32(1) + noise)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@builtin_layer
+class AlphaDropout(Dropout):
+    """With training=True: each element is -1.7581 with probability rate; then a x + b.
+
+    a and b keep mean 0 and variance 1 (Klambauer et al. 2017, for selu). noise_shape, seed: as in
+    Dropout.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(rate, noise_shape, seed, **kwargs)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if not context.training or self.rate == 0:
+            return inputs
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        kept = dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate) > 0
+        return self.combined(inputs, kept)
+
+    def combined(self, inputs: Floats, kept: Array) -> Floats:
+        """Return the output where elements are kept, and the dropped value elsewhere."""
+        dropped = np.float32(_DROPPED)
+        b = np.float32(-self.factor() * _DROPPED * self.rate)
+        return np.float32(self.factor()) * np.where(kept, inputs, dropped) + b
+
+    def factor(self) -> float:
+        """Return a, by which kept elements are multiplied."""
+        if self.rate == 1:
+            raise ArgumentError(f"{self}: rate=1 keeps nothing; use a smaller rate")
+        return 1 / math.sqrt((1 - self.rate) * (1 + self.rate * _DROPPED**2))
+
+
+_DROPPED = -1.6732632423543772 * 1.0507009873554805

@@ -1,0 +1,244 @@
+"""Operation: a function of keras.ops, or an operator such as `x + 1`, as a layer of a graph."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array
+from streamrnn.base.display import closest
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers import naming
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape, Shapes
+from streamrnn.nn.layers.symbol import INPUT, Symbol, add_operation, symbols_in
+
+_SIZES = ((2, 5, 7, 11), (3, 6, 8, 13))
+"""Two sizes for each axis that is not known: what differs between them in an output is not."""
+
+
+@builtin_layer
+class Operation(Layer):
+    """A function of `streamrnn.ops` on tensors: what `x * 2` or `ops.mean(x, axis=1)` makes.
+
+    function: its name there. operands: numbers, lists of numbers, and "input" for each tensor.
+    arguments: by name, as axis. The indices of get_item are its argument key: integers, None, "..."
+    and {"slice": [start, stop, step]}. canonical: the arguments of a built layer, with axes counted
+    from the end.
+
+    It runs on streams unless it combines rows or steps, or gives an output without features; then
+    it is refused by name. It passes no mask on, as in Keras.
+    """
+
+    supports_masking = False
+
+    def __init__(
+        self,
+        function: str,
+        operands: Sequence[Any] = (INPUT,),
+        arguments: Mapping[str, Any] | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        if function not in ARRAY_FUNCTIONS:
+            near = closest(function, ARRAY_FUNCTIONS)
+            raise ArgumentError(
+                f"Operation: the function {function!r} is not supported"
+                + (f"; did you mean {near!r}?" if near else "")
+                + f". Supported: {', '.join(sorted(ARRAY_FUNCTIONS))}"
+            )
+        kwargs["name"] = kwargs.get("name") or naming.unique(function)
+        super().__init__(**kwargs)
+        self.function = function
+        self.operands = [_plain(operand) for operand in operands]
+        self.arguments = {key: _plain(value) for key, value in (arguments or {}).items()}
+        self.constants = [_constant(operand) for operand in self.operands]
+        self._along = ARRAY_FUNCTIONS[function].along
+
+    # ---- shapes
+
+    def build(self, input_shape: Shapes) -> None:
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        wanted = sum(constant is None for constant in self.constants)
+        if len(shapes) != wanted:
+            raise ShapeError(f"{self}: expected {wanted} tensors, received {len(shapes)}")
+        self.rank = max(len(shape) for shape in shapes)
+        self.canonical = dict(self.arguments)
+        if self._along in ("axis", "new"):
+            self.canonical["axis"] = self._axes_from_the_end()
+        elif self._along == "key":
+            self.canonical["key"] = self._full_key()
+        self.ragged = self.rank < 3 or self._mixes() is None
+        self.built = True
+        self.compute_output_shape(input_shape)
+
+    def _axes_from_the_end(self) -> Any:
+        """Return the argument axis counted from the end; a stream has an axis more."""
+        last = self.function in ("softmax", "log_softmax", "concatenate")
+        given = self.arguments.get("axis", -1 if last else None)
+        if given is None:
+            raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; pass axis=")
+        axes = [int(axis) for axis in np.atleast_1d(given)]
+        rank = self.rank + len(axes) * (self._along == "new")
+        for axis in axes:
+            if not -rank <= axis < rank:
+                raise ArgumentError(f"{self}: axis={axis} is not an axis of {rank} axes")
+            if axis % rank == 0:
+                raise ArgumentError(f"{self}: axis={axis} is the batch, whose rows are independent")
+        found = [axis % rank - rank for axis in axes]
+        return found if isinstance(given, list | tuple) else found[0]
+
+    def _full_key(self) -> list[Any]:
+        """Return the indices of get_item with a slice for each axis that the key leaves out."""
+        key = [_index_of(entry) for entry in self.arguments["key"]]
+        used = sum(entry is not None and entry is not Ellipsis for entry in key)
+        if used > self.rank or sum(entry is Ellipsis for entry in key) > 1:
+            raise ArgumentError(f"{self}: {len(key)} indices do not fit {self.rank} axes")
+        rest = [slice(None)] * (self.rank - used)
+        at = next((i for i, entry in enumerate(key) if entry is Ellipsis), len(key))
+        key[at : at + 1] = rest
+        if key[0] != slice(None):
+            raise ArgumentError(
+                f"{self}: the first index is the batch, whose rows are independent; write x[:, …]"
+            )
+        return key
+
+    def compute_output_shape(self, input_shape: Shapes) -> Shape:
+        shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+        found = []
+        for sizes in _SIZES:
+            arrays = [
+                np.zeros([sizes[min(a, 3)] if n is None else n for a, n in enumerate(shape)])
+                for shape in shapes
+            ]
+            try:
+                with np.errstate(all="ignore"):
+                    found.append(self._computed(arrays).shape)
+            except (ValueError, IndexError) as error:
+                if isinstance(error, ArgumentError):
+                    raise
+                raise ShapeError(f"{self}: inputs of shapes {shapes} do not fit: {error}") from None
+        return tuple(a if a == b else None for a, b in zip(*found, strict=True))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """Return None: an operation passes no mask on."""
+
+    # ---- computing
+
+    def apply(self, inputs: Any, context: CallContext) -> Array:
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        return self._computed(arrays, on_stream=context.kind == "stream")
+
+    def all_operands(self, inputs: Sequence[Array]) -> list[Any]:
+        """Return the operands with the tensors in their places."""
+        tensors = iter(inputs)
+        return [
+            next(tensors) if constant is None else operand
+            for operand, constant in zip(self.operands, self.constants, strict=True)
+        ]
+
+    def _computed(self, arrays: Sequence[Array], *, on_stream: bool = False) -> Array:
+        arguments = dict(self.canonical)
+        if self._along == "key" and on_stream and self.rank == 2:  # steps come after the rows
+            arguments["key"] = [slice(None), *arguments["key"]]
+        made = ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
+        return np.ascontiguousarray(made)  # a slice is a view, and kernels read rows in one piece
+
+    # ---- as part of a stream
+
+    def why_not_stepwise(self, input_shape: Any) -> str | None:
+        shape = self.compute_output_shape(input_shape)
+        if (self.rank == 2) != (len(shape) == 2) or self.rank < 2 or len(shape) < 2:
+            return f"{self.function} gives an output of shape {shape}, of other axes than its input"
+        return self._mixes()
+
+    def _mixes(self) -> str | None:
+        """Return how the function combines steps, or treats them differently; None if not."""
+        over_time = f"{self.function} combines the steps of the time axis"
+        sequence = self.rank >= 3
+        inner = self.rank - (2 if sequence else 1)
+        for constant in self.constants:
+            if constant is not None and _axes_used(constant.shape) > inner:
+                return f"{self.function} has another number for each step"
+        if self._along == "all":
+            return f"{self.function} may move the time axis"
+        if self._along == "axis" and sequence:
+            axes = np.atleast_1d(self.canonical["axis"]) % self.rank
+            return over_time if (axes == 1).any() else None
+        if self._along == "new":
+            new = np.atleast_1d(self.canonical["axis"])
+            at = new % (self.rank + len(new))
+            return f"{self.function} moves the time axis" if (at <= 1).any() else None
+        if self._along == "key" and sequence and self.canonical["key"][1] != slice(None):
+            return f"{self.function} takes some steps of the time axis"
+        return None
+
+    # ---- config
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "function": self.function,
+            "operands": self.operands,
+            "arguments": self.arguments,
+        }
+
+
+def operate(function: str, *operands: Any, **arguments: Any) -> Any:
+    """Compute a function of arrays; with symbols among the operands, add it to their graph."""
+    if any(isinstance(operand, Symbol) for operand in operands):
+        return add_operation(function, *operands, **arguments)
+    if symbols_in(operands):
+        raise ArgumentError(f"{function}: a list that holds symbols is not an operand; stack them")
+    compute: Callable[..., Any] = ARRAY_FUNCTIONS[function].compute
+    return compute(*operands, **arguments)
+
+
+def get_item(x: Any, key: Any) -> Any:
+    """Return x[key], for integers, slices, None and `...`."""
+    return x[key] if isinstance(x, Symbol) else np.asarray(x)[key]
+
+
+def _constant(operand: Any) -> Array | None:
+    """Return an operand as an array, None for a tensor. Raises ArgumentError if not numbers."""
+    if isinstance(operand, str) and operand == INPUT:
+        return None
+    try:
+        array = np.asarray(operand)
+    except ValueError:
+        array = np.asarray("ragged")
+    if array.dtype.kind not in "fiub":
+        raise ArgumentError(
+            f"an operand of an operation must be a symbol or numbers, received {operand!r:.60}"
+        )
+    return array
+
+
+def _axes_used(shape: tuple[int, ...]) -> int:
+    """Return the number of axes without those of size 1 in front, which are broadcast."""
+    return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
+
+
+def _index_of(entry: Any) -> Any:
+    if isinstance(entry, Mapping):
+        return slice(*entry["slice"])
+    return Ellipsis if entry == "..." else entry
+
+
+def _plain(value: Any) -> Any:
+    """Return an operand or argument as JSON holds it. Raises ArgumentError for any other object."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise ArgumentError(
+        "an operand or argument of an operation must be a symbol or numbers, received "
+        f"{value!r:.60}"
+    )

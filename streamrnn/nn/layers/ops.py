@@ -1,0 +1,255 @@
+"""The functions of keras.ops that recurrent models use, on arrays and on symbols.
+
+On symbols each adds an `Operation` to the graph, as operators of symbols do: `x * 2`, `x[:, -1]`.
+Everything is float32; comparisons give bool. What is not here has a layer (a product of matrices is
+`layers.Dense`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streamrnn.base.display import show_in
+from streamrnn.nn.layers.operation import get_item, operate
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "all",
+    "any",
+    "cast",
+    "ceil",
+    "clip",
+    "concatenate",
+    "divide",
+    "elu",
+    "equal",
+    "exp",
+    "expand_dims",
+    "flip",
+    "floor",
+    "floor_divide",
+    "gelu",
+    "get_item",
+    "greater",
+    "greater_equal",
+    "hard_sigmoid",
+    "leaky_relu",
+    "less",
+    "less_equal",
+    "log",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mod",
+    "multiply",
+    "negative",
+    "not_equal",
+    "ones_like",
+    "power",
+    "relu",
+    "relu6",
+    "repeat",
+    "reshape",
+    "rsqrt",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "swish",
+    "tanh",
+    "transpose",
+    "true_divide",
+    "var",
+    "where",
+    "zeros_like",
+]
+
+
+def _binary(name: str, doc: str) -> Callable[[Any, Any], Any]:
+    def function(x1: Any, x2: Any) -> Any:
+        return operate(name, x1, x2)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
+def _unary(name: str, doc: str) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        return operate(name, x)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
+def _over_axes(name: str, doc: str) -> Callable[..., Any]:
+    def function(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+        return operate(name, x, axis=axis, keepdims=keepdims)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
+def _extreme(name: str, doc: str) -> Callable[..., Any]:
+    def function(
+        x: Any,
+        axis: int | Sequence[int] | None = None,
+        keepdims: bool = False,
+        initial: float | None = None,
+    ) -> Any:
+        given = {} if initial is None else {"initial": initial}
+        return operate(name, x, axis=axis, keepdims=keepdims, **given)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
+add = _binary("add", "x1 + x2")
+subtract = _binary("subtract", "x1 - x2")
+multiply = _binary("multiply", "x1 * x2")
+true_divide = _binary("true_divide", "x1 / x2")
+floor_divide = _binary("floor_divide", "The largest whole number not above x1 / x2.")
+mod = _binary("mod", "The rest of floor_divide, with the sign of x2.")
+power = _binary("power", "x1 ** x2, for an exponent that is a whole number up to 64, or ±0.5.")
+maximum = _binary("maximum", "The larger of both.")
+minimum = _binary("minimum", "The smaller of both.")
+equal = _binary("equal", "x1 == x2 (bool).")
+not_equal = _binary("not_equal", "x1 != x2 (bool).")
+greater = _binary("greater", "x1 > x2 (bool).")
+greater_equal = _binary("greater_equal", "x1 >= x2 (bool).")
+less = _binary("less", "x1 < x2 (bool).")
+less_equal = _binary("less_equal", "x1 <= x2 (bool).")
+logical_and = _binary("logical_and", "Whether neither is 0 (bool).")
+logical_or = _binary("logical_or", "Whether one is not 0 (bool).")
+absolute = _unary("absolute", "|x|")
+ceil = _unary("ceil", "The smallest whole number not below x.")
+exp = _unary("exp", "The exponential.")
+floor = _unary("floor", "The largest whole number not above x.")
+hard_sigmoid = _unary("hard_sigmoid", "clip(x / 6 + 0.5, 0, 1)")
+log = _unary("log", "The natural logarithm; -inf for 0, nan below.")
+logical_not = _unary("logical_not", "Whether x is 0 (bool).")
+negative = _unary("negative", "-x")
+ones_like = _unary("ones_like", "1 in the shape of x.")
+relu = _unary("relu", "max(x, 0)")
+relu6 = _unary("relu6", "min(max(x, 0), 6)")
+rsqrt = _unary("rsqrt", "1 / sqrt(x)")
+selu = _unary("selu", "1.0507 x where x > 0, else 1.7581 (exp(x) - 1).")
+sigmoid = _unary("sigmoid", "1 / (1 + exp(-x))")
+sign = _unary("sign", "-1, 0 or 1.")
+silu = _unary("silu", "x sigmoid(x)")
+softplus = _unary("softplus", "log(1 + exp(x))")
+softsign = _unary("softsign", "x / (1 + |x|)")
+sqrt = _unary("sqrt", "The square root.")
+square = _unary("square", "x * x")
+tanh = _unary("tanh", "The hyperbolic tangent.")
+zeros_like = _unary("zeros_like", "0 in the shape of x.")
+sum = _over_axes("sum", "The sum over an axis, or several.")
+mean = _over_axes("mean", "The mean over an axis, or several.")
+var = _over_axes("var", "The variance over an axis, or several.")
+std = _over_axes("std", "The standard deviation over an axis, or several.")
+max = _extreme("max", "The largest value over an axis, or several, and of `initial`.")
+min = _extreme("min", "The smallest value over an axis, or several, and of `initial`.")
+any = _over_axes("any", "Whether any value over an axis, or several, is not 0 (bool).")
+all = _over_axes("all", "Whether no value over an axis, or several, is 0 (bool).")
+abs = absolute
+divide = true_divide
+swish = silu
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """Return x as "float32", "int32", "int64" or "bool"."""
+    return operate("cast", x, dtype=dtype)
+
+
+def clip(x: Any, x_min: float, x_max: float) -> Any:
+    """Return x within x_min … x_max."""
+    return operate("clip", x, x_min=x_min, x_max=x_max)
+
+
+def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
+    """Return tensors one after the other along an axis."""
+    return operate("concatenate", *xs, axis=axis)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """Return x where x > 0, else alpha (exp(x) - 1)."""
+    return operate("elu", x, alpha=alpha)
+
+
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
+    """Return x with a new axis of size 1, or several: `axis` counts those of the result."""
+    return operate("expand_dims", x, axis=axis)
+
+
+def flip(x: Any, axis: int | None = None) -> Any:
+    """Return x in the reversed order along an axis."""
+    return operate("flip", x, axis=axis)
+
+
+def gelu(x: Any, approximate: bool = True) -> Any:
+    """Return x Phi(x), Phi the normal distribution; as Keras by a tanh unless approximate=False."""
+    return operate("gelu", x, approximate=approximate)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
+    """Return x where x >= 0, else negative_slope * x."""
+    return operate("leaky_relu", x, negative_slope=negative_slope)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """Return the logarithm of softmax."""
+    return operate("log_softmax", x, axis=axis)
+
+
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Any:
+    """Return each element along an axis `repeats` times."""
+    return operate("repeat", x, repeats=repeats, axis=axis)
+
+
+def reshape(x: Any, newshape: Sequence[int]) -> Any:
+    """Return x in another shape, the batch included; one entry may be -1."""
+    return operate("reshape", x, newshape=newshape)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """Return exp(x) / sum of exp(x) along an axis."""
+    return operate("softmax", x, axis=axis)
+
+
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+    """Return x without axes of size 1."""
+    return operate("squeeze", x, axis=axis)
+
+
+def stack(x: Sequence[Any], axis: int = 0) -> Any:
+    """Return tensors of one shape along a new axis."""
+    return operate("stack", *x, axis=axis)
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+    """Return x with its axes in another order."""
+    return operate("transpose", x, axes=axes)
+
+
+def where(condition: Any, x1: Any, x2: Any) -> Any:
+    """Return x1 where the condition is not 0, else x2."""
+    return operate("where", condition, x1, x2)
+
+
+show_in("ops", *(globals()[name] for name in __all__))

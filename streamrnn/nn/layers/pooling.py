@@ -1,0 +1,169 @@
+"""Pools over time: of windows, and of whole sequences. None of them can run on streams."""
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ShapeError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.time_windows import (
+    TimeWindow,
+    check_data_format,
+    checked_padding,
+    one_size,
+    padded,
+)
+
+
+class _OverTime(Layer):
+    supports_masking = False
+    ragged = False
+    sequence_input = True
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        return None
+
+
+class _Pool(_OverTime):
+    def __init__(
+        self,
+        pool_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        check_data_format(self, data_format)
+        self.pool_size = one_size(self, "pool_size", pool_size)
+        self.strides = one_size(self, "strides", pool_size if strides is None else strides)
+        self.padding = checked_padding(self, padding, "valid", "same")
+        self.window = TimeWindow(self.pool_size, self.strides, 1, self.padding)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.window.count_for(self, input_shape[1]), input_shape[2])
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it makes one step of several; windows without carried state take it"
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "pool_size": self.pool_size,
+            "strides": self.strides,
+            "padding": self.padding,
+        }
+
+    def windows(self, x: Floats, value: float) -> list[Floats]:
+        """Return the inputs 0, 1, … of all windows, (B, windows, F) each, padded with a value."""
+        count = self.window.count_for(self, x.shape[1]) or 0
+        steps = padded(x, self.window.pads(x.shape[1]), value)
+        return list(self.window.views(steps, count)) if count else [x[:, :0]]
+
+
+@builtin_layer
+class MaxPooling1D(_Pool):
+    """(B, T, F) -> (B, windows, F): the largest value of each window. It passes no mask on."""
+
+    def __init__(
+        self,
+        pool_size: int | Sequence[int] = 2,
+        strides: int | Sequence[int] | None = None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        first, *others = self.windows(inputs, -np.inf)
+        largest = first
+        for values in others:
+            largest = np.maximum(largest, values)
+        return largest + np.float32(0)  # the sign of a zero would depend on the vector
+
+
+@builtin_layer
+class AveragePooling1D(_Pool):
+    """(B, T, F) -> (B, windows, F): the mean of each window, of what is not padding."""
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        first, *others = self.windows(inputs, 0)
+        total: Floats = first.copy()
+        for values in others:
+            total = total + values
+        return total / self.sizes(inputs.shape[1])[:, None]
+
+    def sizes(self, steps: int) -> Floats:
+        """Return how many inputs that are not padding each window has, (windows,)."""
+        ones = np.ones((1, steps, 1), np.float32)
+        found: Floats = np.sum([values[0, :, 0] for values in self.windows(ones, 0)], axis=0)
+        return found
+
+
+class _Global(_OverTime):
+    def __init__(
+        self,
+        data_format: str | None = None,
+        keepdims: bool = False,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        check_data_format(self, data_format)
+        self.keepdims = keepdims
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        one = (1,) if self.keepdims else ()
+        return (input_shape[0], *one, input_shape[2])
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it needs the whole time axis; windows without carried state take it"
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "keepdims": self.keepdims}
+
+
+@builtin_layer
+class GlobalMaxPooling1D(_Global):
+    """(B, T, F) -> (B, F): the largest value over time, of masked steps too, as in Keras."""
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if not inputs.shape[1]:
+            return np.zeros((len(inputs), *(1,) * self.keepdims, inputs.shape[2]), np.float32)
+        largest: Floats = inputs.max(axis=1, keepdims=self.keepdims)
+        return largest + np.float32(0)  # the sign of a zero would depend on the vector
+
+
+@builtin_layer
+class GlobalAveragePooling1D(_Global):
+    """(B, T, F) -> (B, F): the mean over the steps that are not masked; NaN if all are."""
+
+    supports_masking = True
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        total = np.zeros((len(inputs), inputs.shape[2]), np.float64)
+        for step in range(inputs.shape[1]):  # one after the other: the order decides on bits
+            values = inputs[:, step]
+            if context.mask is not None:
+                values = np.where(context.mask[:, step, None], values, np.float32(0))
+            total = total + values
+        with np.errstate(invalid="ignore"):
+            mean: Floats = (total / self.counts(inputs, context)).astype(np.float32)
+        return mean[:, None] if self.keepdims else mean
+
+    def counts(self, inputs: Array, context: CallContext) -> Array:
+        """Return the number of steps that are not masked, (B, 1)."""
+        if context.mask is None:
+            return np.full((len(inputs), 1), inputs.shape[1])
+        counts: Array = context.mask.sum(axis=1)[:, None]
+        return counts

@@ -1,0 +1,123 @@
+"""Regularizers of weights, with the names, arguments and formulas of Keras: a penalty in the loss.
+
+They change nothing but training. A layer takes one as `kernel_regularizer` and so on.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.base.display import closest, show_in
+from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.nn.kernels import losses as sums
+from streamrnn.nn.layers.registry import ConfigDict
+
+__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2", "serialize"]
+
+
+class Regularizer:
+    """The base of regularizers: l1 * sum |w| + l2 * sum w**2, added in order in float64."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    l1 = 0.0
+    l2 = 0.0
+
+    def __call__(self, weight: Floats) -> float:
+        """Return the penalty of a weight."""
+        penalty = 0.0
+        if self.l1:
+            penalty += self.l1 * sums.total(np.abs(weight))
+        if self.l2:
+            penalty += self.l2 * sums.dot(weight, weight)
+        return penalty
+
+    def slope(self, weight: Floats) -> Floats:
+        """Return the derivative of the penalty, l1 * sign(w) + 2 * l2 * w; 0 has the sign 0."""
+        found = np.float32(2 * self.l2) * weight
+        if self.l1:
+            found = found + np.float32(self.l1) * np.sign(weight)
+        return found
+
+    def get_config(self) -> ConfigDict:
+        """Return the arguments it was made with."""
+        return {field: getattr(self, field) for field in self.fields}
+
+
+class L1(Regularizer):
+    """l1 * sum |w|."""
+
+    fields = ("l1",)
+
+    def __init__(self, l1: float = 0.01) -> None:
+        self.l1 = _checked(self, "l1", l1)
+
+
+class L2(Regularizer):
+    """l2 * sum w**2."""
+
+    fields = ("l2",)
+
+    def __init__(self, l2: float = 0.01) -> None:
+        self.l2 = _checked(self, "l2", l2)
+
+
+class L1L2(Regularizer):
+    """l1 * sum |w| + l2 * sum w**2."""
+
+    fields = ("l1", "l2")
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
+        self.l1, self.l2 = _checked(self, "l1", l1), _checked(self, "l2", l2)
+
+
+def _checked(owner: Regularizer, argument: str, value: object) -> float:
+    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise ArgumentError(
+            f"{type(owner).__name__}: {argument} must be a number, 0 or more, received {value!r}"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+l1, l2, l1_l2 = L1, L2, L1L2
+_NAMES: dict[str, type[Regularizer]] = {
+    "l1": L1,
+    "l2": L2,
+    "l1_l2": L1L2,
+    "l1l2": L1L2,
+    "L1": L1,
+    "L2": L2,
+    "L1L2": L1L2,
+}
+
+
+def get(identifier: Any) -> Regularizer | None:
+    """Return the regularizer of a name, a class, a config that Keras writes, or itself.
+
+    None is none. Raises UnsupportedError for another one.
+    """
+    if identifier is None or isinstance(identifier, Regularizer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Regularizer):
+        return identifier()
+    if isinstance(identifier, str) and identifier in _NAMES:
+        return _NAMES[identifier]()
+    if isinstance(identifier, Mapping) and identifier.get("class_name") in _NAMES:
+        return _NAMES[identifier["class_name"]](**identifier.get("config", {}))
+    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
+    raise UnsupportedError(
+        f"regularizer {identifier!r} is not supported"
+        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: l1, l2, l1_l2, or "
+        '{"class_name": "L2", "config": {"l2": 0.01}}'
+    )
+
+
+def serialize(regularizer: Regularizer) -> ConfigDict:
+    """Return the config of a regularizer, as Keras writes it."""
+    return {"class_name": type(regularizer).__name__, "config": regularizer.get_config()}
+
+
+show_in("regularizers", *(globals()[name] for name in __all__))

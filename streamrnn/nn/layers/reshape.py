@@ -1,0 +1,168 @@
+"""Flatten, Permute, Reshape, RepeatVector. They pass no mask on, as in Keras."""
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import index
+from typing import SupportsIndex, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+
+
+def _size(shape: Shape) -> int | None:
+    """Return the product of an input's axes, None if one is unknown."""
+    known = [n for n in shape if n is not None]
+    return math.prod(known) if len(known) == len(shape) else None
+
+
+def _checked_target(owner: str, given: object) -> tuple[int, ...]:
+    """Return a target shape: integers, 1 or more, and -1. Raises ArgumentError."""
+    axes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for size in axes:
+        whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
+        if not whole or (index(size) < 0 and index(size) != -1):
+            raise ArgumentError(
+                f"{owner}: `target_shape` must be a tuple of integers, -1 for one free axis, "
+                f"received {given!r}"
+            )
+    return tuple(index(size) for size in axes)
+
+
+class _ChangesShape(Layer):
+    ragged = False
+    supports_masking = False
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        return None
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        # Outputs on a stream have one more axis: steps take the place of rows.
+        lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
+        shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
+        return inputs.reshape(*lead, *shape[1:])
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it needs the whole time axis" if len(input_shape) > 2 else None
+
+
+@builtin_layer
+class Flatten(_ChangesShape):
+    """(B, …) -> (B, the product of the rest)."""
+
+    def __init__(self, data_format: str | None = None, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last"):
+            raise ArgumentError(f"{self}: data_format={data_format!r} is not supported")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], _size(input_shape[1:]))
+
+
+@builtin_layer
+class Permute(_ChangesShape):
+    """The axes in another order: dims, from 1, are their numbers in the input."""
+
+    def __init__(self, dims: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ArgumentError(
+                f"{self}: Invalid permutation argument `dims`: expected the numbers 1 to "
+                f"{len(self.dims)} in some order, received {dims}"
+            )
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != len(self.dims) + 1:
+            raise ShapeError(
+                f"{self}: dims={self.dims} are for inputs of {len(self.dims) + 1} axes, received "
+                f"shape {shape}"
+            )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        lead = inputs.ndim - len(self.dims)
+        axes = [*range(lead), *(lead - 1 + axis for axis in self.dims)]
+        return np.ascontiguousarray(inputs.transpose(axes))
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self.dims[0] == 1:
+            return None  # steps stay steps
+        return "it moves the time axis; windows without carried state take it"
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "dims": list(self.dims)}
+
+
+@builtin_layer
+class Reshape(_ChangesShape):
+    """(B, …) -> (B, *target_shape); one entry may be -1."""
+
+    def __init__(self, target_shape: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        self.target_shape = _checked_target(str(self), target_shape)
+        if self.target_shape.count(-1) > 1:
+            raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
+
+    def check_input(self, shape: Shape) -> None:
+        self.compute_output_shape(shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        known = math.prod(n for n in self.target_shape if n != -1)
+        size = _size(input_shape[1:])
+        if size is None:
+            return (input_shape[0], *(None if n == -1 else n for n in self.target_shape))
+        free = -1 in self.target_shape
+        if size != known and not (free and known and size % known == 0):
+            raise ShapeError(
+                f"{self}: cannot reshape {size} values of shape {input_shape[1:]} to "
+                f"{self.target_shape}"
+            )
+        return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if len(input_shape) == 2 and len(self.target_shape) > 1:
+            return "it makes a sequence of each value"
+        return super().why_not_stepwise(input_shape)
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "target_shape": list(self.target_shape)}
+
+
+@builtin_layer
+class RepeatVector(_ChangesShape):
+    """(B, F) -> (B, n, F): the same vector at each of n steps."""
+
+    def __init__(self, n: int, **kwargs: Unpack[LayerOptions]) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(n, SupportsIndex):
+            raise ArgumentError(f"{self}: Expected an integer value for `n`, got {type(n)}")
+        if index(n) < 1:
+            raise ArgumentError(
+                f"{self}: Argument `n` should be a positive integer. Received: n={n}"
+            )
+        self.n = index(n)
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 2:
+            raise ShapeError(f"{self}: expected (batch, features), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.n, input_shape[1])
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.repeat(inputs[:, None], self.n, axis=1)
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it makes a new sequence of each value"
+
+    def get_config(self) -> ConfigDict:
+        return {**super().get_config(), "n": self.n}

@@ -1,0 +1,325 @@
+"""RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, Unpack
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
+from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.cell import Cell, as_cell, initial_states
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.masks import Masks
+from streamrnn.nn.layers.memory import Memory
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
+from streamrnn.nn.layers.stacked import StackedRNNCells
+from streamrnn.nn.layers.structure import Nested, Shape, Shapes, leaves
+from streamrnn.nn.layers.symbol import Symbol
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+@builtin_layer
+class RNN(Layer):
+    """Run a cell, or a list of cells, over (batch, time, features).
+
+    cell: built-in or custom; `help(streamrnn.layers.Cell)` shows how to write one.
+    return_sequences: the output of every step (B, T, U), else of the last (B, U).
+    return_state: the final states after the output, nested where cells are stacked.
+    go_backwards: from the last step to the first; outputs in that order, as in Keras.
+    stateful: row i of a call continues row i of the previous call (`states`, `reset_state`).
+    zero_output_for_mask: masked steps give zeros, not the previous output.
+    unroll, implementation: accepted; they change no bit.
+    """
+
+    sequence_input = True
+    stepwise = True
+    takes_state = True
+
+    def __init__(
+        self,
+        cell: Layer | list[Layer] | tuple[Layer, ...],
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        implementation: int = 2,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
+        self.runner: Cell = as_cell(self.cell, str(self))
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.unroll = unroll
+        self.zero_output_for_mask = zero_output_for_mask
+        self.implementation = implementation
+        self.memory = Memory(self)
+        self.adopt(self.cell)
+        self._step_features = self._step_units = -1
+        self._step_holds = False
+        self._step_states: tuple[tuple[int, ...], ...] = ()
+
+    # ---- shapes
+
+    def build(self, input_shape: Shape) -> None:
+        self.runner.ensure_built((input_shape[0], self.known_features(input_shape)))
+        self.features = self.known_features(input_shape)
+        self._step_states = tuple(self.runner.state_shapes().values())
+        self._step_features, self._step_units = self.features, self.runner.output_features()
+        self._step_holds = self.runner.holds_output
+        self.built = True
+
+    def check_input(self, shape: Shapes) -> None:
+        if isinstance(shape, list):
+            raise ShapeError(
+                f"{self}: expected one array (batch, time, features), received {len(shape)}; "
+                "states are given as initial_state="
+            )
+        self.expect_features(shape, self.features, rank=3)
+
+    def compute_output_shape(self, input_shape: Shape) -> Nested[Shape]:
+        batch, units = input_shape[0], self.runner.output_features()
+        y = (*input_shape[:2], units) if self.return_sequences else (batch, units)
+        if not self.return_state:
+            return y
+        states: list[Shape] = [(batch, *shape) for shape in self.runner.state_shapes().values()]
+        return [y, *self.runner.nest(states)]
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
+        """Return the mask with a sequence (as Keras up to 3.15), None with a last step."""
+        passed = mask if self.return_sequences else None
+        if not self.return_state:
+            return passed
+        return [passed] + [None] * len(self.runner.state_shapes())
+
+    def children(self) -> dict[str, Layer]:
+        return {"cell": self.cell}
+
+    # ---- computing
+
+    def apply(self, inputs: Floats, context: CallContext) -> Nested[Floats]:
+        if context.kind == "call" and self.stateful:
+            context.remember(self.memory)
+        states, held = self.begin(inputs, context)
+        sequences = self.return_sequences or context.kind == "stream"
+        x, lengths, mask = inputs, context.lengths, context.mask
+        if self.go_backwards:
+            x, mask = reverse(x, lengths), None if mask is None else reverse(mask, lengths)
+        batch, steps, units = x.shape[0], x.shape[1], self.runner.output_features()
+        y = np.empty((batch, steps, units), np.float32) if sequences else None
+        self.runner.run_window(
+            x,
+            lengths,
+            mask,
+            states,
+            held,
+            y,
+            zero_masked=self.zero_output_for_mask,
+            training=context.training,
+        )
+        if y is None:
+            y = (self.runner.output_of(states) if held is None else held).copy()
+            if self.zero_output_for_mask and mask is not None and lengths is None and steps:
+                y[~mask[:, -1]] = 0
+        if context.kind == "call" and self.stateful:
+            self.memory.keep(states, held)
+        if not self.return_state or context.kind == "stream":
+            return y
+        return [y, *self.runner.nest(states)]
+
+    def begin(self, x: Floats, context: CallContext) -> tuple[list[Floats], Floats | None]:
+        """Return the states to overwrite, and the held output if the cell needs one."""
+        cell, batch = self.runner, len(x)
+        shapes = cell.state_shapes()
+        held_shape = (cell.output_features(),) if cell.holds_output else None
+        if context.kind == "stream":
+            found = [context.state(name, shape) for name, shape in shapes.items()]
+            held = context.state("y", held_shape) if held_shape else None
+            if held_shape and held is None:
+                held = np.zeros((batch, *held_shape), np.float32)
+            return [state for state in found if state is not None], held
+        held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
+        carried = context.kind == "call" and self.stateful
+        if context.initial_state is not None:
+            states = initial_states(str(self), shapes, context.initial_state, batch)
+            if carried:
+                self.memory.record_start(states)
+            return states, held
+        if carried and self.memory.holds:
+            return self.memory.recall(batch)
+        if carried:
+            self.memory.record_start(None)
+        return initial_states(str(self), shapes, cell.get_initial_state(batch), batch), held
+
+    def step(self, x: Floats, states: list[Floats]) -> Floats:
+        """Compute one step of each row, the short way: x float32 (B, F) -> (B, U).
+
+        `states`, C-contiguous float32 (B, …) in the order of the cell's states (flat where cells
+        are stacked), is overwritten with the new states. Nothing is cast: raises ShapeError or
+        DTypeError where an array is not what the kernel expects, ConfigError before the layer is
+        built. Nothing of the layer changes, so threads may share it.
+        """
+        # The short checks; _check_step raises the error, or accepts equal dtype objects.
+        rows, expected = len(x), self._step_states
+        if (
+            x.shape != (rows, self._step_features)
+            or x.dtype is not _FLOAT32
+            or len(states) != len(expected)
+        ):
+            self._check_step(x, states)
+        for i, state in enumerate(states):
+            if (
+                state.shape != (rows, *expected[i])
+                or state.dtype is not _FLOAT32
+                or not state.flags.carray
+            ):
+                self._check_step(x, states)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        units = self._step_units
+        y = np.empty((rows, 1, units), _FLOAT32)
+        held = np.zeros((rows, units), _FLOAT32) if self._step_holds else None
+        self.runner.run_window(x[:, None], None, None, states, held, y)
+        return y[:, 0]
+
+    def _check_step(self, x: Array, states: list[Array]) -> None:
+        """Raise an error for invalid arguments of `step`."""
+        if not self.built:
+            raise ConfigError(f"{self}: step needs a built layer; call build(input_shape) first")
+        names = self.runner.state_shapes()
+        if len(states) != len(names):
+            raise ShapeError(
+                f"{self}: step expected {len(names)} states ({', '.join(names)}), received "
+                f"{len(states)}"
+            )
+        wanted = {"x": (x, (self.features,))} | {
+            f"state {name!r}": (state, shape)
+            for (name, shape), state in zip(names.items(), states, strict=True)
+        }
+        for name, (array, shape) in wanted.items():
+            if array.shape[:1] != x.shape[:1] or array.shape[1:] != shape:
+                axes = ", ".join(["batch", *map(str, shape)])
+                raise ShapeError(
+                    f"{self}: step expected {name} of shape ({axes}), received {array.shape} with "
+                    f"x {x.shape}"
+                )
+            if array.dtype != np.float32:
+                raise DTypeError(
+                    f"{self}: step expected {name} in float32, received {array.dtype}; it casts "
+                    "nothing"
+                )
+            if array is not x and not array.flags.carray:
+                raise ShapeError(
+                    f"{self}: step overwrites {name}, which must be C-contiguous and writeable; "
+                    "pass a copy"
+                )
+
+    def check_initial(self, states: object) -> None:
+        check_states(str(self), self.runner.state_shapes(), list(leaves(states)))
+
+    # ---- state from call to call
+
+    @property
+    def states(self) -> list[Any] | None:
+        """Copies of the carried states, nested as `initial_state` accepts them.
+
+        None before the first call; after a reset, the states that the next call starts from.
+        """
+        return self.memory.shown()
+
+    def get_state(self) -> list[Any] | None:
+        """Return copies of the carried states, then a custom cell's last output; None if none."""
+        return self.memory.states(with_held=True)
+
+    def set_state(self, state: object) -> None:
+        """Carry these states from now on: those of get_state or `states`, or None."""
+        self.memory.assign(state)
+
+    def reset_state(self, states: object = None) -> None:
+        """Reset to the state before the first call, or to `states`, also for later resets.
+
+        The state before the first call is its initial_state, else the cell's own (zeros by
+        default), in which case the batch size may change.
+        """
+        self.memory.reset(states)
+
+    reset_states = reset_state
+
+    # ---- as part of a stream
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return "it reads its input backwards (go_backwards=True)" if self.go_backwards else None
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        shapes = self.runner.state_shapes()
+        if self.runner.holds_output:
+            shapes = shapes | {"y": (self.runner.output_features(),)}
+        return shapes
+
+    def stream_classes(self) -> dict[str, str]:
+        return self.runner.state_classes()
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        shapes = self.runner.state_shapes()
+        flat = initial_states(str(self), shapes, self.runner.get_initial_state(n), n)
+        initial = dict(zip(shapes, flat, strict=True))
+        if self.runner.holds_output:
+            initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
+        return initial
+
+    # ---- config
+
+    def get_config(self) -> ConfigDict:
+        return {**self._own_config(), "cell": serialization.serialize(self.cell)}
+
+    def _own_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+
+    @classmethod
+    def from_config(cls, config: StoredConfig) -> Self:
+        config = dict(config)
+        if isinstance(config.get("cell"), Mapping):
+            config["cell"] = serialization.deserialize(config["cell"])
+        return cls(**config)
+
+
+def check_states(
+    owner: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
+) -> None:
+    """Raise ShapeError if symbols (or arrays) cannot be these states; None fits any size."""
+    if len(states) != len(shapes):
+        raise ShapeError(
+            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
+        )
+    for (name, shape), state in zip(shapes.items(), states, strict=True):
+        given = tuple(state.shape)
+        if len(given) != len(shape) + 1 or any(
+            n not in (None, m) for n, m in zip(given[1:], shape, strict=True)
+        ):
+            axes = ", ".join(["batch", *map(str, shape)])
+            raise ShapeError(f"{owner}: state {name!r} must have shape ({axes}), received {given}")
+
+
+def reverse(x: Array, lengths: Array | None) -> Array:
+    """Return x with time reversed, each row within its own length; values past it stay."""
+    if lengths is None:
+        return np.ascontiguousarray(x[:, ::-1])
+    steps = np.arange(x.shape[1])
+    order = np.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return np.ascontiguousarray(x[np.arange(len(x))[:, None], order])

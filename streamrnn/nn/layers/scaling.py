@@ -1,0 +1,214 @@
+"""Normalization and Rescaling: fixed scaling of features, part of the model.
+
+A mask passes through both, as in Keras 3.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.structure import Shape
+
+_EPSILON = np.float32(1e-7)
+
+
+@builtin_layer
+class Normalization(Layer):
+    """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
+
+    mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,),
+    variance (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean of all.
+    """
+
+    stepwise = True
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = -1,
+        mean: npt.ArrayLike | None = None,
+        variance: npt.ArrayLike | None = None,
+        invert: bool = False,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
+        if (mean is None) != (variance is None):
+            raise ArgumentError(
+                f"{self}: both `mean` and `variance` must be set, or neither, received "
+                f"mean={mean!r}, variance={variance!r}"
+            )
+        self.mean = None if mean is None else np.array(mean, dtype=np.float32)
+        self.variance = None if variance is None else np.array(variance, dtype=np.float32)
+        self.invert = invert
+
+    def build(self, input_shape: Shape) -> None:
+        rank = len(input_shape)
+        axes = () if self.axis is None else np.atleast_1d(self.axis)
+        if any(not -rank <= axis < rank for axis in axes):
+            raise ArgumentError(
+                f"{self}: All `axis` values must be in the range [-ndim, ndim), received "
+                f"axis={self.axis!r} for an input of {rank} axes"
+            )
+        if any(axis % rank != rank - 1 for axis in axes):
+            raise ArgumentError(
+                f"{self}: axis must be -1 (features) or None, received {self.axis!r}"
+            )
+        if len(axes) and input_shape[-1] is None:
+            raise ShapeError(
+                f"{self}: All `axis` values to be kept must have a known shape: the features of "
+                f"{input_shape} are unknown"
+            )
+        shape = (self.known_features(input_shape),) if len(axes) else ()
+        if self.mean is None:
+            self.add_weight("mean", shape, "zeros", trainable=False)
+            self.add_weight("variance", shape, "ones", trainable=False)
+            self.add_weight("count", (), "zeros", trainable=False)
+        else:
+            for value in (self.mean, self.variance):
+                assert value is not None
+                if value.size not in (1, *shape):
+                    raise ShapeError(f"{self}: expected {shape} values, received {value.shape}")
+        self.features = shape[0] if shape else None
+        self.built = True
+
+    def check_input(self, shape: Shape) -> None:
+        if self.features is not None:
+            self.expect_features(shape, self.features)
+
+    def adapt(self, data: npt.ArrayLike | Iterable[Any]) -> None:
+        """Learn mean and variance from data (…, F), or from batches of it, in float64.
+
+        data: an array, or an iterable of arrays, which is read once; of tuples (x, y, …), x counts.
+        Raises ArgumentError for no batches, ShapeError for one that has other features.
+        """
+        if self.mean is not None:
+            raise ArgumentError(
+                f"{self}: mean and variance were passed, so adapt has nothing to do"
+            )
+        mean, variance, rows, count = np.float64(0), np.float64(0), 0, 0
+        for x in _batches(self, data):
+            self.ensure_built((None, *x.shape[1:]))
+            if self.features is not None and x.shape[-1] != self.features:
+                raise ShapeError(
+                    f"{self}: adapt received data of an incompatible shape {x.shape}: it was built "
+                    f"for {self.features} features"
+                )
+            axes = tuple(range(x.ndim if self.features is None else x.ndim - 1))
+            if not rows:
+                mean, variance = x.mean(axis=axes), x.var(axis=axes)
+            else:
+                mean, variance = _joined(
+                    (mean, variance, count), (x.mean(axis=axes), x.var(axis=axes), _count(x, axes))
+                )
+            rows, count = rows + len(x), count + _count(x, axes)
+        if not rows:
+            raise ArgumentError(f"{self}: adapt received an empty iterable; pass one batch or more")
+        self.set_weights([mean, variance, np.float32(rows)])
+
+    def deviation(self) -> Floats:
+        """Return what inputs are divided by."""
+        variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
+        scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
+        return scale
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        mean = self._weights["mean"] if self.mean is None else self.mean.reshape(-1)
+        scale = self.deviation()
+        return mean + inputs * scale if self.invert else (inputs - mean) / scale
+
+    def get_config(self) -> ConfigDict:
+        return {
+            **super().get_config(),
+            "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
+            "mean": None if self.mean is None else self.mean.tolist(),
+            "variance": None if self.variance is None else self.variance.tolist(),
+            "invert": self.invert,
+        }
+
+
+@builtin_layer
+class Rescaling(Layer):
+    """x * scale + offset; each a number or one value per feature."""
+
+    stepwise = True
+
+    def __init__(
+        self,
+        scale: float | Sequence[float],
+        offset: float | Sequence[float] = 0.0,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scale = _numbers(self, "scale", scale)
+        self.offset = _numbers(self, "offset", offset)
+
+    def check_input(self, shape: Shape) -> None:
+        for value in (self.scale, self.offset):
+            if value.ndim and value.shape[-1] not in (1, shape[-1]):
+                raise ShapeError(
+                    f"{self}: it scales {value.shape[-1]} features, received shape {shape}"
+                )
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return inputs * self.scale + self.offset
+
+    def get_config(self) -> ConfigDict:
+        config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
+        return {**super().get_config(), **config}
+
+
+def _batches(layer: Layer, data: Any) -> Iterator[Array]:
+    """Yield the arrays of an iterable of them, or the data as one. Raises ArgumentError."""
+    several = isinstance(data, list | tuple)
+    nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
+    if nested or hasattr(data, "__array__"):
+        yield np.asarray(data, dtype=np.float64)
+        return
+    if not isinstance(data, Iterable):
+        raise ArgumentError(
+            f"{layer}: adapt expects an array, or an iterable of batches, received {data!r:.80}"
+        )
+    for item in data:
+        batch = _of_batch(item)
+        if not hasattr(batch, "shape"):
+            raise ArgumentError(
+                f"{layer}: adapt expects batches that are arrays, with a `.shape`, received "
+                f"{batch!r:.80}"
+            )
+        if len(batch):
+            yield np.asarray(batch, dtype=np.float64)
+
+
+def _of_batch(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) and item else item
+
+
+def _count(x: Array, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
+
+
+def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any, Any]:
+    """Return mean and variance of two sets, from mean, variance and count of each.
+
+    Chan, Golub and LeVeque 1979.
+    """
+    (mean, variance, n), (new_mean, new_variance, m) = one, other
+    share, apart = m / (n + m), new_mean - mean
+    joined = variance * (1 - share) + new_variance * share + apart * apart * (share * (1 - share))
+    return mean + apart * share, joined
+
+
+def _numbers(layer: Layer, argument: str, value: npt.ArrayLike) -> Floats:
+    try:
+        return np.array(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{layer}: {argument} must be numbers, received {value!r}") from None

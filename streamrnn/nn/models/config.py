@@ -1,0 +1,186 @@
+"""The config of a functional model, in the form of Keras 3: written and read."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
+
+import numpy as np
+
+from streamrnn.errors import ModelFileError
+from streamrnn.nn.layers import serialization
+from streamrnn.nn.layers.input import InputLayer
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.structure import map_structure
+from streamrnn.nn.layers.symbol import Node, Symbol
+
+if TYPE_CHECKING:
+    from streamrnn.nn.models.model import Model
+
+_TENSOR = "__keras_tensor__"
+_ARRAY = "__numpy__"
+
+
+class Call(TypedDict):
+    """One call of a layer: an inbound node."""
+
+    args: list[object]
+    kwargs: dict[str, object]
+
+
+def functional_config(model: "Model") -> dict[str, object]:
+    """Return name, layers with their inbound nodes, input_layers and output_layers."""
+    nodes = {id(node) for node in model.graph.nodes}
+    numbers = _node_numbers(model.graph.nodes)
+    return {
+        "name": model.name,
+        "trainable": model.trainable,
+        "layers": [_layer_entry(layer, nodes, numbers) for layer in model.graph.layers],
+        "input_layers": map_structure(lambda s: _history(s, numbers), model._input_structure),
+        "output_layers": map_structure(lambda s: _history(s, numbers), model._output_structure),
+    }
+
+
+def _node_numbers(nodes: list[Node]) -> dict[int, int]:
+    """Return the number of each node (by id) among its layer's nodes that are in this model."""
+    in_model = {id(node) for node in nodes}
+    return {
+        id(node): number
+        for layer in {id(node.layer): node.layer for node in nodes}.values()
+        for number, node in enumerate(n for n in layer.nodes if id(n) in in_model)
+    }
+
+
+def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, object]:
+    calls = [] if isinstance(layer, InputLayer) else [n for n in layer.nodes if id(n) in nodes]
+    return {
+        **serialization.serialize(layer),
+        "name": layer.name,
+        "inbound_nodes": [
+            {
+                "args": [_to_json(node.inputs, numbers)],
+                "kwargs": _to_json(node.kwargs, numbers),
+            }
+            for node in calls
+        ],
+    }
+
+
+def _history(symbol: Symbol, numbers: dict[int, int]) -> list[str | int]:
+    return [symbol.layer.name, numbers[id(symbol.node)], symbol.index]
+
+
+def _to_json(tree: object, numbers: dict[int, int]) -> object:
+    def leaf(value: object) -> object:
+        if isinstance(value, Symbol):
+            return {
+                "class_name": _TENSOR,
+                "config": {
+                    "shape": list(value.shape),
+                    "dtype": value.dtype,
+                    "keras_history": _history(value, numbers),
+                },
+            }
+        if isinstance(value, np.ndarray):
+            return {
+                "class_name": _ARRAY,
+                "config": {"value": value.tolist(), "dtype": str(value.dtype)},
+            }
+        return value
+
+    return map_structure(leaf, tree)
+
+
+def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of Model(…) for a config, with all layers made and called.
+
+    Raises ModelFileError if a call needs a tensor that no other call makes.
+    """
+    entries = list(config["layers"])
+    layers = {entry["name"]: serialization.deserialize(entry) for entry in entries}
+    made: dict[tuple[str, int], list[Symbol]] = {}
+    waiting: list[tuple[str, int, Call]] = []
+    for entry in entries:
+        layer = layers[entry["name"]]
+        if isinstance(layer, InputLayer):
+            made[entry["name"], 0] = [layer.symbol]
+        waiting += [(entry["name"], i, call) for i, call in enumerate(entry["inbound_nodes"])]
+    while waiting:
+        ready = [job for job in waiting if all(key in made for key in _needs(job[2]))]
+        if not ready:
+            name, number, call = waiting[0]
+            missing = next(key for key in _needs(call) if key not in made)
+            raise ModelFileError(
+                f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}), which "
+                "no layer makes, or which itself needs this call"
+            )
+        for name, number, call in ready:
+            if number and (name, number - 1) not in made:
+                continue
+            made[name, number] = _call(layers[name], call, made)
+        waiting = [job for job in waiting if (job[0], job[1]) not in made]
+    return {
+        "name": config.get("name"),
+        "trainable": config.get("trainable", True),
+        "inputs": _resolve(config["input_layers"], made),
+        "outputs": _resolve(config["output_layers"], made),
+    }
+
+
+def _needs(call: Call) -> list[tuple[str, int]]:
+    """Return (layer, call number) of each tensor among the arguments."""
+    needs: list[tuple[str, int]] = []
+
+    def walk(value: object) -> None:
+        if _is(value, _TENSOR):
+            name, number, _ = value["config"]["keras_history"]
+            needs.append((name, number))
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                walk(item)
+
+    walk([call["args"], call.get("kwargs", {})])
+    return needs
+
+
+def _is(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and value.get("class_name") == kind
+
+
+def _call(layer: Layer, call: Call, made: Mapping[tuple[str, int], list[Symbol]]) -> list[Symbol]:
+    def value_of(value: object) -> Any:
+        if _is(value, _TENSOR):
+            name, number, index = value["config"]["keras_history"]
+            return made[name, number][index]
+        if _is(value, _ARRAY):
+            return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
+        if isinstance(value, list | tuple):
+            return [value_of(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: value_of(item) for key, item in value.items()}
+        return value
+
+    args = value_of(call["args"])
+    kwargs = {k: value_of(v) for k, v in call.get("kwargs", {}).items() if v is not None}
+    if kwargs.get("training") is False:  # the default, which Keras always writes
+        del kwargs["training"]
+    before = len(layer.nodes)
+    layer(*args, **kwargs)
+    return layer.nodes[before].outputs
+
+
+def _resolve(tensors: object, made: Mapping[tuple[str, int], list[Symbol]]) -> object:
+    """Return the symbol of [layer, node, tensor], or a structure of symbols for one of these."""
+    if isinstance(tensors, list | tuple):
+        if len(tensors) == 3 and isinstance(tensors[0], str):
+            name, number, index = tensors
+            if (name, number) not in made or index >= len(made[name, number]):
+                raise ModelFileError(
+                    f"the model's inputs or outputs refer to {tensors}: no such tensor"
+                )
+            return made[name, number][index]
+        return [_resolve(tensor, made) for tensor in tensors]
+    if isinstance(tensors, Mapping):
+        return {key: _resolve(tensor, made) for key, tensor in tensors.items()}
+    raise ModelFileError(f"expected [layer, node, tensor], received {tensors!r:.80}")

@@ -1,0 +1,239 @@
+"""A graph of layer calls, sorted once and then run on arrays."""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools
+from streamrnn.errors import ConfigError
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.input import InputLayer
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.structure import Shape, leaves, map_structure
+from streamrnn.nn.layers.symbol import Node, Symbol
+
+NestedShapes = Shape | list["NestedShapes"] | dict[str, "NestedShapes"]
+"""The shapes of a structure of arrays."""
+
+Getter = Callable[[Any], Any]
+"""Picks an argument of a call from values by slot."""
+
+
+class Step(NamedTuple):
+    """One node: getters of its arguments, and the slots of its outputs."""
+
+    node: Node
+    path: str
+    inputs: Getter
+    initial_state: Getter | None
+    mask: Getter | None
+    training: bool | None
+    outputs: list[int]
+
+
+class Graph:
+    """The nodes between `inputs` and `outputs`.
+
+    nodes: in topological order. layers: in Keras's order, by depth. Raises ConfigError if an output
+    depends on anything but the inputs.
+    """
+
+    def __init__(self, inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> None:
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
+        self.nodes, visited = _sorted_nodes(self.inputs, self.outputs)
+        self.depths = _depths(self.nodes)
+        self.layers = _ordered_layers(self.nodes, self.depths, visited)
+        self.slots = {
+            id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
+        }
+        self.steps = self._steps()
+        self.specs: list[tuple[str, Shape, str]] | None = None
+
+    def __reduce__(self) -> tuple[type["Graph"], tuple[list[Symbol], list[Symbol]]]:
+        # Slots are looked up by the identity of symbols, which differs in a copy.
+        return Graph, (self.inputs, self.outputs)
+
+    def _steps(self) -> list[Step]:
+        counts: dict[int, int] = {}
+        steps = []
+        given = {id(symbol) for symbol in self.inputs}
+        called = [n for n in self.nodes if not any(id(symbol) in given for symbol in n.outputs)]
+        self._require_all_outputs_given(called, given)
+        for node in called:
+            count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
+            name = node.layer.name.replace("/", "%2F")
+            training = node.kwargs.get("training")
+            steps.append(
+                Step(
+                    node,
+                    name if count == 0 else f"{name}@{count}",
+                    self._getter(node.inputs),
+                    self._getter_or_none(node.kwargs.get("initial_state")),
+                    self._getter_or_none(node.kwargs.get("mask")),
+                    None if training is None else bool(training),
+                    [self.slots[id(symbol)] for symbol in node.outputs],
+                )
+            )
+        return steps
+
+    def _require_all_outputs_given(self, called: list[Node], given: set[int]) -> None:
+        """Check that a call that is replaced by inputs has all of its used outputs among them."""
+        used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
+        made = {id(symbol) for node in called for symbol in node.outputs}
+        for symbol in used:
+            if id(symbol) not in made | given:
+                raise ConfigError(
+                    f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, but "
+                    "another output of the same call is among the inputs; pass all outputs of the "
+                    "call as inputs, or the inputs of the layer instead"
+                )
+
+    def _getter_or_none(self, tree: object) -> Getter | None:
+        return None if tree is None else self._getter(tree)
+
+    def _getter(self, tree: object) -> Getter:
+        """Compile a structure of symbols and constants."""
+        if isinstance(tree, Symbol):
+            return itemgetter(self.slots[id(tree)])
+        if isinstance(tree, list | tuple):
+            getters = [self._getter(item) for item in tree]
+            return lambda values: [get(values) for get in getters]
+        return lambda values: tree
+
+    def run(
+        self, arrays: Sequence[Array], masks: Sequence[Array | None], context: CallContext
+    ) -> tuple[list[Array], list[Array | None]]:
+        """Return the outputs and their masks, for one array (and mask or None) per input."""
+        values: list[Any] = [None] * len(self.slots)
+        slot_masks: list[Array | None] = [None] * len(self.slots)
+        for symbol, array, input_mask in zip(self.inputs, arrays, masks, strict=True):
+            values[self.slots[id(symbol)]] = array
+            slot_masks[self.slots[id(symbol)]] = input_mask
+        for step in self.steps:
+            layer = step.node.layer
+            inputs = cast_to_floats(layer, step.inputs(values))
+            mask: object
+            if step.mask is None:
+                mask = step.inputs(slot_masks)
+            else:
+                mask = bools(step.mask(values), inputs)
+                mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
+            state = None if step.initial_state is None else step.initial_state(values)
+            inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+            made, made_masks = layer.forward(inputs, inner)
+            flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
+            flat_masks = (
+                list(leaves(made_masks))
+                if isinstance(made_masks, list | dict)
+                else [made_masks] * len(flat)
+            )
+            for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
+                values[slot] = value
+                slot_masks[slot] = made_mask
+        slots = [self.slots[id(symbol)] for symbol in self.outputs]
+        return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
+
+    def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Return the outputs' shapes for inputs of these shapes."""
+        known = self.shapes(shapes)
+        return [known[self.slots[id(symbol)]] for symbol in self.outputs]
+
+    def shapes(self, shapes: Sequence[Shape]) -> dict[int, Shape]:
+        """Return the shape of each slot for inputs of these shapes."""
+        known: dict[int, Shape] = {}
+        for symbol, shape in zip(self.inputs, shapes, strict=True):
+            known[self.slots[id(symbol)]] = shape
+        for step in self.steps:
+            made = step.node.layer.compute_output_shape(step.inputs(known))
+            known |= dict(zip(step.outputs, flat_shapes(made), strict=True))
+        return known
+
+    def consumers(self, symbol: Symbol) -> list[Node]:
+        """Return the nodes that read this symbol as an input."""
+        return [node for node in self.nodes if any(s is symbol for s in leaves(node.inputs))]
+
+
+def flat_shapes(shapes: NestedShapes) -> list[Shape]:
+    """Return the shapes in nested lists and dictionaries."""
+    if isinstance(shapes, list | dict):
+        items = shapes.values() if isinstance(shapes, dict) else shapes
+        return [flat for item in items for flat in flat_shapes(item)]
+    return [shapes]
+
+
+def bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
+    """Return a boolean mask, or a list with one (or None) for each of several inputs."""
+    if isinstance(inputs, list) and isinstance(mask, list):
+        return [None if item is None else np.asarray(item, dtype=np.bool_) for item in mask]
+    return np.asarray(mask, dtype=np.bool_)
+
+
+def none_if_all_none(mask: object) -> object:
+    """Return a list of masks, or None in place of one without masks."""
+    if isinstance(mask, list) and all(item is None for item in mask):
+        return None
+    return mask
+
+
+def cast_to_floats(layer: Layer, inputs: object) -> object:
+    """Cast integers for a layer that reads floats: their input may feed an Embedding as well."""
+    if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
+        return inputs.astype(np.float32)
+    return inputs
+
+
+def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], list[Node]]:
+    """Return the nodes in order of use, and in the order of a depth-first walk from the outputs.
+
+    Iterative, as graphs from files may be deep.
+    """
+    order: list[Node] = []
+    visited: list[Node] = []
+    state: dict[int, int] = {}
+    given = {id(symbol) for symbol in inputs}
+    todo: list[tuple[Node, bool]] = [(symbol.node, False) for symbol in reversed(outputs)]
+    while todo:
+        node, ready = todo.pop()
+        if ready:
+            state[id(node)] = 2
+            order.append(node)
+        elif id(node) not in state:
+            state[id(node)] = 1
+            visited.append(node)
+            todo.append((node, True))
+            if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in given:
+                raise ConfigError(
+                    f"Model: the outputs depend on Input {node.layer.name!r}, which is not among "
+                    "the inputs"
+                )
+            if not any(id(symbol) in given for symbol in node.outputs):
+                todo += [(symbol.node, False) for symbol in reversed(node.symbols)]
+    reached = {id(symbol) for node in order for symbol in node.outputs}
+    unused = [s.node for s in inputs if id(s) not in reached]
+    return unused + order, visited + unused
+
+
+def _depths(nodes: list[Node]) -> dict[int, int]:
+    """Return the largest number of calls between each node (by id) and the outputs."""
+    depths = {id(node): 0 for node in nodes}
+    layer_depth: dict[int, int] = {}
+    for node in reversed(nodes):
+        depth = max(depths[id(node)], layer_depth.get(id(node.layer), 0))
+        depths[id(node)] = layer_depth[id(node.layer)] = depth
+        for symbol in node.symbols:
+            if id(symbol.node) in depths:
+                depths[id(symbol.node)] = max(depths[id(symbol.node)], depth + 1)
+    return depths
+
+
+def _ordered_layers(nodes: list[Node], depths: dict[int, int], visited: list[Node]) -> list[Layer]:
+    """Return the layers by depth, the deepest first, and at equal depth in order of the visit."""
+    deepest: dict[int, int] = {}
+    for node in nodes:
+        key = id(node.layer)
+        deepest[key] = max(deepest.get(key, 0), depths[id(node)])
+    layers = {id(node.layer): node.layer for node in visited}
+    return sorted(layers.values(), key=lambda layer: -deepest[id(layer)])

@@ -1,0 +1,52 @@
+"""Several trained models as one, which returns their mean and its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from streamrnn.nn.layers import Average, Input, Spread
+from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.symbol import Symbol
+from streamrnn.nn.models.model import Model
+
+MEAN, SPREAD = "mean", "spread"
+"""Names of the outputs."""
+
+
+def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence[float]) -> Model:
+    """Return a model of several, its members, which have the same inputs and one output of U units.
+
+    Its outputs are the mean (U,), and the spread (U,): the standard deviation of a mixture whose
+    members have errors of this `variance`, (U,) or (1,). Members are its layers seed_0 and so on.
+    """
+    with counted_from_the_start():
+        inputs = [_input(symbol) for symbol in models[0].graph.inputs]
+        given: Any = inputs[0] if len(inputs) == 1 else inputs
+        outputs = [
+            _named(member, f"seed_{seed}")(given)
+            for member, seed in zip(models, seeds, strict=True)
+        ]
+        mean = Average(name=MEAN)(outputs)
+        known = [float(value) for value in variance]
+        spread = Spread(known if len(known) > 1 else known[0], name=SPREAD)(outputs)
+    return Model(inputs, [mean, spread], name=models[0].name)
+
+
+def members_of(model: Model) -> list[Model]:
+    """Return the members of a model that `mixture_of` has made; none of another one."""
+    symbols = model.graph.outputs
+    if len(symbols) != 2 or not isinstance(symbols[1].layer, Spread):
+        return []
+    return [layer for layer in model.layers if isinstance(layer, Model)]
+
+
+def _input(symbol: Symbol) -> Any:
+    return Input(symbol.shape[1:], dtype=symbol.dtype, name=symbol.layer.name)
+
+
+def _named(model: Model, name: str) -> Model:
+    """Return a copy of a model under another name."""
+    copy: Model = type(model).from_config({**model.get_config(), "name": name})
+    copy.set_weights(model.get_weights())
+    return copy

@@ -1,0 +1,528 @@
+"""Model: a graph of layers between symbols, and the methods of all models."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.base.display import html_table
+from streamrnn.base.provider import provided
+from streamrnn.errors import (
+    ArgumentError,
+    ConfigError,
+    DTypeError,
+    ModelMismatchError,
+    ShapeError,
+    StateError,
+)
+from streamrnn.nn.layers.arguments import without_training
+from streamrnn.nn.layers.casts import cast_floats, cast_ids
+from streamrnn.nn.layers.context import CallContext, resolve_training
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.masks import carried, carry, joined_masks
+from streamrnn.nn.layers.precision import packed_weights, precision_of
+from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape, map_structure
+from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
+from streamrnn.nn.models import config as model_config
+from streamrnn.nn.models.graph import Graph, NestedShapes, none_if_all_none
+from streamrnn.nn.models.summary import (
+    Print,
+    in_one_line,
+    print_summary,
+    size_in_words,
+    summary_rows,
+)
+from streamrnn.nn.models.trainable import Trainable
+
+LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[int]]})
+"""The class of a layer, and the shapes of its weights by name."""
+
+
+@builtin_layer
+class Model(Trainable, Layer):
+    """Model(inputs, outputs): symbols, or lists of symbols; a call returns the same structure.
+
+    A model is a layer: it can be called on symbols, in another model.
+    """
+
+    def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if inputs is None or outputs is None:
+            own = ""
+            if hasattr(type(self), "call"):
+                own = "; a subclass with its own call is not supported, as a Model is a graph"
+            raise ConfigError(
+                f"{self}: expected inputs and outputs, as in Model(inputs, outputs){own}"
+            )
+        symbols = symbols_in(inputs), symbols_in(outputs)
+        if not all(symbols):
+            raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
+        self._input_structure: object = map_structure(lambda symbol: symbol, inputs)
+        self._output_structure: object = map_structure(lambda symbol: symbol, outputs)
+        self._graph: Graph | None = Graph(*symbols)
+        _check_names(self)
+        self.built = True
+
+    # ---- parts
+
+    @property
+    def graph(self) -> Graph:
+        """The sorted calls. Raises ConfigError if the model is not built."""
+        if self._graph is None:
+            raise ConfigError(
+                f"{self} is not built: its input size is unknown. Call it on data, pass "
+                "input_shape= to the first layer, or call build(input_shape)"
+            )
+        return self._graph
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in Keras's order."""
+        return list(self.graph.layers)
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """The input symbols."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[Symbol]:
+        """The output symbols."""
+        return list(self.graph.outputs)
+
+    @property
+    def input(self) -> Any:
+        """The input symbol, or the structure of them that was passed to the constructor."""
+        remaining = iter(self.graph.inputs)
+        return map_structure(lambda _: next(remaining), self._input_structure)
+
+    @property
+    def output(self) -> Any:
+        """The output symbol, or the structure of them that was passed to the constructor."""
+        return self._structured(self.graph.outputs)
+
+    @property
+    def input_shape(self) -> Shape | list[Shape]:
+        """The shape of the input, or a list of shapes if there are several."""
+        shapes = [symbol.shape for symbol in self.graph.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Shape | list[Shape]:
+        """The shape of the output, or a list of shapes if there are several."""
+        shapes = [symbol.shape for symbol in self.graph.outputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def input_specs(self) -> list[tuple[str, Shape, str]]:
+        """(name, shape without the batch, "float32" | "int64" | "string") of each input."""
+        graph = self.graph
+        if graph.specs is None:
+            graph.specs = [
+                (symbol.layer.name, symbol.shape[1:], _input_dtype(graph, symbol))
+                for symbol in graph.inputs
+            ]
+        return list(graph.specs)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return the layer of this name or index. Raises ConfigError that lists the names."""
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ConfigError(f"{self} has {len(layers)} layers, received index {index}")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in layers)
+        raise ConfigError(f"{self} has no layer {name!r}; it has: {known}")
+
+    def children(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers} if self._graph else {}
+
+    def build(self, input_shape: Shape) -> None:
+        """Do nothing: the constructor builds the model."""
+
+    def compute_output_shape(self, input_shape: object) -> NestedShapes:
+        shapes = self._listed(input_shape)
+        flat = self.graph.infer(shapes if isinstance(shapes, list) else [shapes])
+        structured: NestedShapes = self._structured(flat)
+        return structured
+
+    def _structured(self, flat: Iterable[object]) -> Any:
+        remaining = iter(flat)
+        return map_structure(lambda _: next(remaining), self._output_structure)
+
+    # ---- calls
+
+    def __call__(
+        self,
+        inputs: object,
+        initial_state: object = None,
+        *,
+        mask: object = None,
+        training: bool | None = None,
+        lengths: object = None,
+    ) -> Any:
+        """Return the outputs for arrays; called on symbols, become a layer of another graph.
+
+        inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: for
+        every input that has a time axis. Masks that arrays carry are used and returned as in the
+        call of a layer.
+        """
+        plain = type(inputs) is np.ndarray
+        if not plain and symbols_in(inputs):
+            return super().__call__(
+                self._listed(inputs),
+                initial_state,
+                mask=mask,
+                training=training,
+                lengths=lengths,
+            )
+        if initial_state is not None:
+            raise ArgumentError(
+                f"{self}: a model takes no initial_state; make it an Input and pass it to the layer"
+            )
+        arrays = self.check_arrays(inputs)
+        own = None if plain or mask is not None else carried(self._listed(inputs))
+        if own is None or lengths is not None:
+            masks = self._masks(arrays, mask if own is None else own, lengths)
+        else:
+            masks = own if isinstance(own, list) else [own]
+        context = CallContext(training=resolve_training(training))
+        try:
+            outputs, made = self.graph.run(arrays, masks, context)
+        except BaseException:
+            context.undo()
+            raise
+        return self._structured(carry(outputs, none_if_all_none(made)))
+
+    def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
+        inputs = self._listed(inputs)
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        mask = context.mask
+        masks = mask if isinstance(mask, list) else [mask] * len(arrays)
+        outputs, made = self.graph.run(arrays, masks, context)
+        return self._structured(outputs), self._structured(made)
+
+    def apply(self, inputs: Any, context: CallContext) -> Any:
+        return self.forward(inputs, context)[0]
+
+    def check_arrays(self, inputs: Any) -> list[Array]:
+        """Return one array per input, cast and checked against its shape."""
+        specs = self.input_specs
+        names = [name for name, _, _ in specs]
+        if isinstance(inputs, Mapping):
+            inputs = self._listed(inputs)
+        elif len(names) == 1:
+            one = isinstance(inputs, list | tuple) and len(inputs) == 1
+            inputs = [inputs[0] if one and np.ndim(inputs[0]) else inputs]
+        if len(inputs) != len(names):
+            raise ShapeError(
+                f"{self}: expected {len(names)} inputs ({', '.join(names)}), received {len(inputs)}"
+            )
+        arrays = [_checked(self, spec, array) for spec, array in zip(specs, inputs, strict=True)]
+        if len({len(array) for array in arrays}) > 1:
+            rows = [len(array) for array in arrays]
+            raise ShapeError(
+                f"{self}: all inputs must have the same number of rows, received {rows}"
+            )
+        return arrays
+
+    def _listed(self, inputs: object) -> Any:
+        """Return a dictionary, by input names or by the constructor's keys, as a list."""
+        if not isinstance(inputs, Mapping):
+            return inputs
+        names = [symbol.layer.name for symbol in self.graph.inputs]
+        if set(inputs) == set(names):
+            return [inputs[name] for name in names]
+        structure = self._input_structure
+        if isinstance(structure, dict) and set(inputs) == set(structure):
+            return [inputs[key] for key in structure]
+        raise ShapeError(f"{self}: expected inputs {names}, received {sorted(inputs)}")
+
+    def _masks(self, arrays: list[Array], mask: object, lengths: object) -> list[Array | None]:
+        if mask is None and lengths is None:
+            return [None] * len(arrays)
+        return joined_masks(str(self), [array.shape for array in arrays], mask, lengths)
+
+    def predict(
+        self,
+        x: object,
+        batch_size: int | None = None,
+        verbose: object = None,
+        steps: None = None,
+        callbacks: None = None,
+        *,
+        training: bool = False,
+        samples: int | None = None,
+        mask: object = None,
+        lengths: object = None,
+    ) -> Any:
+        """Return the outputs for many rows, `batch_size` at a time (all at once by default).
+
+        No bit depends on batch_size, unless the model is stateful: then row i of a batch continues
+        row i of the previous batch, as in Keras, so all batches must have the same number of rows,
+        else ShapeError. verbose is ignored; steps and callbacks must be None. A mask that x carries
+        is not used, as in Keras; pass it as mask=.
+
+        training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
+        dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),
+        each in the model's output structure. A BatchNormalization must be frozen (trainable=False):
+        ConfigError for one that the batches would change.
+        """
+        if steps is not None or callbacks is not None:
+            raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
+        arrays = self.check_arrays(x)
+        masks = self._masks(arrays, mask, lengths)
+        if training:
+            self._require_fixed_moments()
+        if samples is None:
+            return self._structured(self._in_batches(arrays, masks, batch_size, training))
+        if not training or samples < 1:
+            raise ConfigError(
+                f"{self}: samples={samples} needs training=True and at least one sample; without "
+                "training there is no dropout, and all samples are equal"
+            )
+        drawn = [self._in_batches(arrays, masks, batch_size, True) for _ in range(samples)]
+        stacked = [np.stack(output) for output in zip(*drawn, strict=True)]
+        mean = [output.mean(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
+        deviation = [output.std(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
+        return self._structured(mean), self._structured(deviation)
+
+    def _require_fixed_moments(self) -> None:
+        for holder, _, _ in self.holders():
+            if holder.moves_in_training and holder.trainable:
+                raise ConfigError(
+                    f"{self}: predict(training=True) draws dropout and noise, and changes no "
+                    f"weight; {holder} would take the moments of each batch and change its moving "
+                    "ones. Set its trainable = False, and it uses the moving ones"
+                )
+
+    def _in_batches(
+        self,
+        arrays: list[Array],
+        masks: list[Array | None],
+        batch_size: int | None,
+        training: bool,
+    ) -> list[Array]:
+        rows = len(arrays[0])
+        size = max(rows, 1) if batch_size is None else batch_size
+        if size < 1:
+            raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
+        if rows > size and rows % size and self.stateful_layers():
+            raise ShapeError(
+                f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "
+                "of a stateful model continues the same row of the previous batch"
+            )
+        context, parts = CallContext(training=training), []
+        try:
+            for start in range(0, max(rows, 1), size):
+                cut = slice(start, start + size)
+                batch_masks = [None if mask is None else mask[cut] for mask in masks]
+                parts.append(
+                    self.graph.run([array[cut] for array in arrays], batch_masks, context)[0]
+                )
+        except BaseException:
+            context.undo()
+            raise
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    # ---- state
+
+    def stateful_layers(self) -> dict[str, Any]:
+        """Return the layers that carry state between calls, by name."""
+        return {layer.name: layer for layer in self.layers if _is_stateful(layer)}
+
+    def get_state(self) -> dict[str, object]:
+        """Return copies of the states by layer name; None for a layer that carries none yet."""
+        return {name: layer.get_state() for name, layer in self.stateful_layers().items()}
+
+    def set_state(self, state: Mapping[str, object]) -> None:
+        """Set the states that get_state returned. Raises StateError if the layers differ."""
+        layers = self.stateful_layers()
+        if set(state) != set(layers):
+            raise StateError(
+                f"{self}: expected the states of {sorted(layers)}, received {sorted(state)}"
+            )
+        for name, layer in layers.items():
+            layer.set_state(state[name])
+
+    def reset_state(self) -> None:
+        """Reset every stateful layer: see RNN.reset_state."""
+        for layer in self.stateful_layers().values():
+            layer.reset_state()
+
+    reset_states = reset_state
+
+    # ---- as part of a stream
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{step.path}/{name}": shape
+            for step in self.graph.steps
+            for name, shape in step.node.layer.stream_states().items()
+        }
+
+    def stream_classes(self) -> dict[str, str]:
+        return {
+            f"{step.path}/{name}": of
+            for step in self.graph.steps
+            for name, of in step.node.layer.stream_classes().items()
+        }
+
+    def stream_initial(self, n: int) -> dict[str, Floats]:
+        return {
+            f"{step.path}/{name}": state
+            for step in self.graph.steps
+            for name, state in step.node.layer.stream_initial(n).items()
+        }
+
+    # ---- summary, config, file
+
+    def summary(self, line_length: int | None = None, print_fn: Print | None = None) -> None:
+        """Print layers, shapes and parameters as Keras 2.8 does; print_fn receives each line."""
+        print_summary(self, line_length, print_fn or print)
+
+    def __repr__(self) -> str:
+        """Return name, layers, shapes and parameters in one line.
+
+        >>> from streamrnn import Input, Sequential, layers
+        >>> Sequential([Input((None, 8)), layers.GRU(4, name="gru")], name="small")
+        <Sequential 'small': gru (GRU); (None, None, 8) to (None, 4); 168 parameters>
+        """
+        return in_one_line(self, self._graph)
+
+    def _repr_html_(self) -> str:
+        header = ["layer", "type", "output shape", "parameters"]
+        title = f"{type(self).__name__} {self.name}: {size_in_words(self)}"
+        return html_table(title, summary_rows(self, self._graph), header)
+
+    def get_config(self) -> dict[str, object]:
+        return model_config.functional_config(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Self:
+        return cls(**model_config.functional_arguments(config))
+
+    def save(self, path: str | Path) -> None:
+        """Write the native format: one .safetensors file, with the config in its metadata."""
+        provided("save")(self, path)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Set the weights from a file in the native format or in one of Keras's formats.
+
+        Weights that are integers in the file stay so: the model has its precision from then on.
+        """
+        provided("load_weights")(self, path)
+
+    def check_weights(self) -> None:
+        """Raise ModelFileError if weights that a file gave the model cannot be computed with.
+
+        Those of most models always can.
+        """
+
+    def layer_shapes(self) -> dict[str, LayerShapes]:
+        """Return class and shapes of the weights of each layer, by its name; JSON-able."""
+        return {
+            layer.name: {
+                "class": type(layer).__name__,
+                "weights": {name: list(w.shape) for name, w in layer.named_weights().items()},
+            }
+            for layer in self.layers
+        }
+
+    @property
+    def precision(self) -> str:
+        """The lowest precision of its weights: float32, or that of its packed layers."""
+        return precision_of(self)
+
+    def fingerprint(self) -> str:
+        """Return a sha256 (hex) of the config and the weights, names and precision included.
+
+        Regularizers and constraints, which only affect training, do not change it.
+        """
+        digest = hashlib.sha256()
+        config = without_training(self.get_config())
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        for name, weight in self.named_weights().items():
+            digest.update(f"{name} {weight.shape}".encode())
+            digest.update(weight.astype("<f4", copy=False).tobytes())
+        for name, integers in packed_weights(self).items():
+            digest.update(f"{name} {integers.precision} {integers.top}".encode())
+            digest.update(integers.scales.astype("<f4", copy=False).tobytes())
+            digest.update(integers.exponents.tobytes())
+        return digest.hexdigest()
+
+
+def _is_stateful(layer: Layer) -> bool:
+    if isinstance(layer, Model):
+        return any(_is_stateful(inner) for inner in layer.layers)
+    return bool(getattr(layer, "stateful", False))
+
+
+def _check_names(model: Model) -> None:
+    names = [layer.name for layer in model.graph.layers]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(
+            f"{model}: layer names must be unique, used more than once: {', '.join(repeated)}"
+        )
+
+
+def position_of(symbol: Symbol, node: Node) -> int:
+    """Return the number of the input of a node that is this symbol."""
+    return [s is symbol for s in symbols_in(node.inputs)].index(True)
+
+
+def _input_dtype(graph: Graph, symbol: Symbol) -> str:
+    """Return the dtype that the readers of an input require: an Embedding requires integers."""
+    required = set()
+    for node in graph.consumers(symbol):
+        if isinstance(node.layer, Model):
+            required.add(node.layer.input_specs[position_of(symbol, node)][2])
+        else:
+            required.add(node.layer.input_dtype)
+    for dtype in ("string", "int64"):
+        if dtype in required:
+            return dtype
+    declared = {"int32": "int64", "int64": "int64", "string": "string"}
+    return declared.get(symbol.dtype, "float32")
+
+
+def require_inference(model: Model, path: str = "") -> None:
+    """Raise ModelMismatchError for a call in the graph that always has training=True."""
+    for step in model.graph.steps:
+        layer = step.node.layer
+        if step.training:
+            raise ModelMismatchError(
+                f"layer {path + layer.name!r} ({type(layer).__name__}) is called with "
+                "training=True inside the model: outputs of a pipeline would be random, or depend "
+                "on other rows. Build the model without it, with the same weights"
+            )
+        if isinstance(layer, Model):
+            require_inference(layer, f"{path}{layer.name}/")
+
+
+def _checked(model: Model, spec: tuple[str, Shape, str], x: object) -> Array:
+    name, shape, dtype = spec
+    owner = f"{model}, input {name!r}"
+    if dtype == "string":
+        array = np.asarray(x)
+        if array.dtype.kind not in "USOT":
+            raise DTypeError(f"{owner}: expected strings, received {array.dtype}")
+    else:
+        array = cast_ids(owner, x) if dtype == "int64" else cast_floats(owner, x)
+    received = array.shape[1:]
+    fits = len(received) == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, received, strict=True)
+    )
+    if not fits:
+        axes = ", ".join(["batch", *map(str, shape)])
+        raise ShapeError(f"{owner}: expected shape ({axes}), received {array.shape}")
+    return array

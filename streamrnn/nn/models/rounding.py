@@ -1,0 +1,93 @@
+"""How far the outputs of a model in lower precision are from those in float32."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Doubles
+
+GROWTH = 3.0
+"""Growth of the error from which on a model is said not to forget."""
+
+_STILL = 1.25
+"""Growth since the third tenth that tells such a model from one that starts from zero states:
+its error grows at first, too, but then stays."""
+
+_TENTHS = 10
+
+
+@dataclass(frozen=True)
+class RoundingError:
+    """The differences of one output from float32, in its units: the largest, and their rms.
+
+    `first`, `middle`, `last`: rms in the first, third and last tenth of the steps; None for fewer
+    steps than 10.
+    """
+
+    output: str
+    precision: str
+    largest: float
+    rms: float
+    first: float | None
+    middle: float | None
+    last: float | None
+
+    @classmethod
+    def of(
+        cls, output: str, precision: str, exact: Array, rounded: Array, steps: int | None
+    ) -> "RoundingError":
+        """Compare arrays; `steps` is the axis of the steps, if there is one."""
+        difference = _difference(exact, rounded)
+        first = middle = last = None
+        if steps is not None and difference.shape[steps] >= _TENTHS:
+            along = np.moveaxis(difference, steps, 0)
+            tenth = len(along) // _TENTHS
+            first, middle, last = (
+                _rms(along[begin : begin + tenth]) for begin in (0, 2 * tenth, len(along) - tenth)
+            )
+        largest = float(difference.max(initial=0))
+        return cls(output, precision, largest, _rms(difference), first, middle, last)
+
+    def as_dict(self) -> dict[str, str | float | None]:
+        """Return all fields and the growth by name."""
+        return {**asdict(self), "growth": self.growth}
+
+    @property
+    def growth(self) -> float | None:
+        """`last` over `first`; None without steps, or an error there."""
+        return self.last / self.first if self.first and self.last is not None else None
+
+    def warning(self) -> str | None:
+        """Return what a growing error means, None if it does not grow."""
+        if self.growth is None or self.middle is None or self.last is None:
+            return None
+        if self.growth <= GROWTH or self.last <= _STILL * self.middle:
+            return None
+        return (
+            f"the error of {self.output} in {self.precision} grows {self.growth:.3g} times from "
+            "the first tenth of the steps to the last, and still grows: unless its inputs do so, "
+            "this model does not forget (a gate that is exactly 1?), and errors add up. Stay with "
+            "float32"
+        )
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.output} in {self.precision}: largest difference from float32 "
+            f"{self.largest:.3g}, rms {self.rms:.3g}"
+        )
+        if self.growth is None:
+            return text
+        return f"{text}, {self.growth:.3g} times as large in the last tenth as in the first"
+
+
+def _difference(exact: Array, rounded: Array) -> Doubles:
+    """Return |exact - rounded|, where both are the same NaN or infinity 0."""
+    one, other = exact.astype(np.float64), rounded.astype(np.float64)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        found: Doubles = np.where(same, 0.0, np.abs(one - other))
+    return np.where(np.isnan(found), np.inf, found)
+
+
+def _rms(difference: Doubles) -> float:
+    return float(np.sqrt(np.mean(difference * difference))) if difference.size else 0.0

@@ -1,0 +1,126 @@
+"""A model that carries state in a pipeline: one step per row, the state kept by the caller."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats, Ints
+from streamrnn.errors import ModelMismatchError
+from streamrnn.nn.layers.context import CallContext, CallKind
+from streamrnn.nn.layers.structure import leaves
+from streamrnn.nn.layers.symbol import Symbol
+from streamrnn.nn.models.graph import Graph, Step
+from streamrnn.nn.models.model import Model, require_inference
+
+
+class StepRunner:
+    """Compute each row's output as if its stream ended there, however the rows are cut.
+
+    A recurrent layer with return_sequences=False returns sequences. Raises ModelMismatchError,
+    naming the layer, if a layer needs more of the time axis than the past steps.
+
+    state_spec: state name -> float32 values of one stream ("lstm/h": 64), in order.
+    state_classes: state name -> class of its cell or layer ("LSTMCell"), where it is known.
+    outputs: (output layer's name, units), in order.
+    Threads may share an instance: a run changes only the states passed to it.
+    """
+
+    call_kind: CallKind = "stream"
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        require_inference(model)
+        _require_stepwise(model.graph, "")
+        masked = _masked_paths(model.graph, [False] * len(model.graph.inputs), "")
+        self._shapes = {
+            name: shape
+            for name, shape in model.stream_states().items()
+            if not name.endswith("/y") or name in masked
+        }
+        self.state_spec = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
+        self.state_classes = {
+            name: of for name, of in model.stream_classes().items() if name in self.state_spec
+        }
+        self.outputs = [
+            (symbol.layer.name, int(symbol.shape[-1] or 0)) for symbol in model.graph.outputs
+        ]
+
+    def initial_state(self, n: int) -> dict[str, Floats]:
+        """Return the initial states of n streams: name -> (n, size) float32."""
+        initial = self.model.stream_initial(n)
+        return {
+            name: np.ascontiguousarray(initial[name].reshape(n, size))
+            for name, size in self.state_spec.items()
+        }
+
+    def run(
+        self,
+        inputs: Sequence[Array],
+        lengths_B: Ints | None,
+        states: Mapping[str, Floats],
+    ) -> list[Floats]:
+        """Return one array (B, T, U) per model output, undefined past a row's length.
+
+        inputs: float32 (B, T, F), int64 or strings (B, T). lengths_B: steps of each row, 0 allowed.
+        states: name -> C-contiguous float32 (B, size), overwritten with the states after each
+        row's last step; those of a row without steps keep their bytes.
+        """
+        context = CallContext(kind=self.call_kind, lengths=lengths_B, states=states)
+        with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
+            outputs, _ = self.model.graph.run(inputs, [None] * len(inputs), context)
+        return outputs
+
+    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
+        """Return the outputs of `run` from the initial states."""
+        return self.run(inputs, lengths_B, self.initial_state(len(lengths_B)))
+
+
+def _mismatch(path: str, step: Step, reason: str) -> ModelMismatchError:
+    return ModelMismatchError(
+        f"layer {path + step.node.layer.name!r} ({type(step.node.layer).__name__}) cannot run "
+        f"one step per row: {reason}"
+    )
+
+
+def _require_stepwise(graph: Graph, path: str) -> None:
+    used = {id(s) for step in graph.steps for s in step.node.symbols}
+    used |= {id(symbol) for symbol in graph.outputs}
+    for step in graph.steps:
+        layer, node = step.node.layer, step.node
+        if node.kwargs.get("initial_state") is not None:
+            raise _mismatch(path, step, "its initial state is passed by the model")
+        if any(id(symbol) in used for symbol in node.outputs[1:]) and layer.takes_state:
+            raise _mismatch(path, step, "its state at the end of the sequence is used")
+        if isinstance(layer, Model):
+            _require_stepwise(layer.graph, f"{path}{layer.name}/")
+            continue
+        inputs: list[Symbol] = list(leaves(node.inputs))
+        ranks = {len(symbol.shape) for symbol in inputs}
+        if len(ranks) > 1:
+            raise _mismatch(path, step, "it combines sequences with single values")
+        shapes = [symbol.shape for symbol in inputs]
+        reason = layer.why_not_stepwise(shapes if isinstance(node.inputs, list) else shapes[0])
+        if reason:
+            raise _mismatch(path, step, reason)
+
+
+def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set[str]:
+    """Return the names of held outputs that a mask can reach."""
+    masked = {id(s) for s, m in zip(graph.inputs, masked_inputs, strict=True) if m}
+    paths: set[str] = set()
+    for step in graph.steps:
+        layer = step.node.layer
+        inputs_masked = [id(symbol) in masked for symbol in step.node.symbols]
+        if isinstance(layer, Model):
+            paths |= _masked_paths(layer.graph, inputs_masked, f"{path}{step.path}/")
+        elif any(inputs_masked):
+            paths.add(f"{path}{step.path}/y")
+        if any(inputs_masked) or _makes_mask(layer):
+            masked |= {id(symbol) for symbol in step.node.outputs}
+    return paths
+
+
+def _makes_mask(layer: object) -> bool:
+    if isinstance(layer, Model):
+        return any(_makes_mask(inner) for inner in layer.layers)
+    return bool(getattr(layer, "makes_mask", False))

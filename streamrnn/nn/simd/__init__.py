@@ -1,0 +1,110 @@
+"""Compiled code, in the only room that imports numba. `kernels` is its host side.
+
+From the inside out:
+
+- `jit`         compiler options, the width of vectors, compiled kernels kept on disk
+- `vector`      a vector of float32 as a Numba type; `functions`: activations on it
+- `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
+                `packed_rows`: the same in integers
+- `sweep`       all rows times all weights, tile by tile, then a cell
+- `recurrent`   the loop over steps and lanes; `lanes`: which have a step (lengths, masks), and
+                their states; `spin_barrier`: for several threads on a few large lanes
+- `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
+                each: the cell
+- `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
+- `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
+                gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
+                `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
+- `orthogonal`   initial weights
+- `keys`, `digest`   of the rows of a source; `cell`, `cell_bptt`: custom cells
+- `names`, `arguments`   types that host and kernels share; they need no compiler
+
+Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
+arithmetic has one order (initial sums, then input by input, then state by state, each product added
+by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU. (Unless the
+host process lets some of its threads round subnormal numbers to zero.)
+
+A module is imported on first use (`simd.lstm`): importing numba takes 0.3 s, and a run that needs
+no kernels, or finds them compiled on disk, uses little of it.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from streamrnn.errors import StreamRNNError
+
+if TYPE_CHECKING:
+    from streamrnn.nn.simd import (
+        activation,
+        bptt,
+        bptt_cells,
+        cell,
+        cell_bptt,
+        conv1d,
+        dense,
+        derivatives,
+        digest,
+        embedding,
+        gru,
+        jit,
+        keys,
+        layer_norm_bptt,
+        layer_norm_lstm,
+        losses,
+        lstm,
+        normalization,
+        orthogonal,
+        outer,
+        project,
+        random,
+        recurrent,
+        row_losses,
+        simple_rnn,
+        spin_barrier,
+        sums,
+        updates,
+    )
+
+__all__ = [
+    "activation",
+    "bptt",
+    "bptt_cells",
+    "cell",
+    "cell_bptt",
+    "conv1d",
+    "dense",
+    "derivatives",
+    "digest",
+    "embedding",
+    "gru",
+    "jit",
+    "keys",
+    "layer_norm_bptt",
+    "layer_norm_lstm",
+    "losses",
+    "lstm",
+    "normalization",
+    "orthogonal",
+    "outer",
+    "project",
+    "random",
+    "recurrent",
+    "row_losses",
+    "simple_rnn",
+    "spin_barrier",
+    "sums",
+    "updates",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except OSError as error:  # llvmlite raises it for a library that cannot be loaded
+            raise StreamRNNError(
+                f"Numba cannot be loaded: {str(error).splitlines()[0]} Is there enough memory "
+                "(ulimit -v)? Otherwise install numba and llvmlite again."
+            ) from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""Activations over whole arrays, and their derivatives."""
+
+import functools
+
+import numpy as np
+from numba import types
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import Kernel
+from streamrnn.nn.simd.derivatives import of_input, of_value
+from streamrnn.nn.simd.functions import activation, exp, log
+from streamrnn.nn.simd.names import FROM_VALUE, Spec, label, split_spec
+from streamrnn.nn.simd.vector import load, make_copy, store
+
+
+@functools.cache
+def elementwise_entry(spec: Spec) -> Kernel:
+    """Return the kernel that applies an activation to each element: (x, out)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        g, copy = activation(spec), make_copy(n)
+
+        @jit.kernel
+        def run(x, out):
+            whole = x.size - x.size % n
+            for i in range(0, whole, n):
+                store(out, i, g(load(x, i, n)))
+            if whole < x.size:
+                rest = np.zeros(n, np.float32)
+                copy(x, whole, rest, 0, x.size - whole)
+                store(rest, 0, g(load(rest, 0, n)))
+                copy(rest, 0, out, whole, x.size - whole)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"elementwise-{n}-{label(spec)}", build, types.void(f1, f1))
+
+
+@functools.cache
+def softmax_entry() -> Kernel:
+    """Return the kernel of softmax over each run of `units` elements: (x, out, units)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @jit.kernel
+        def run(x, out, units):
+            row = np.zeros(-(-units // n) * n, np.float32)
+            for begin in range(0, x.size, units):
+                top = x[begin]
+                for u in range(1, units):
+                    top = max(top, x[begin + u])
+                copy(x, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n) - top))
+                total = np.float32(0)  # a scalar loop: the order must not depend on n
+                for u in range(units):
+                    total += row[u]
+                for u in range(0, units, n):
+                    store(row, u, load(row, u, n) / total)
+                copy(row, 0, out, begin, units)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    signature = types.void(f1, f1, types.intp)
+    return jit.compiled(f"softmax-{n}", build, signature)
+
+
+@functools.cache
+def log_softmax_entry() -> Kernel:
+    """Return the kernel of x - log(sum of exp(x)) over each run of `units`: (x, out, units)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @jit.kernel
+        def run(x, out, units):
+            padded = -(-units // n) * n
+            row = np.zeros(padded + n, np.float32)
+            for begin in range(0, x.size, units):
+                top = x[begin]
+                for u in range(1, units):
+                    top = max(top, x[begin + u])
+                copy(x, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n) - top))
+                total = np.float32(0)
+                for u in range(units):
+                    total += row[u]
+                row[padded] = total
+                store(row, padded, log(load(row, padded, n)))
+                for u in range(begin, begin + units):
+                    out[u] = (x[u] - top) - row[padded]
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"log_softmax-{n}", build, types.void(f1, f1, types.intp))
+
+
+@functools.cache
+def sparsemax_entry() -> Kernel:
+    """Return the kernel of sparsemax over each run of `units` elements: (x, out, units).
+
+    As Keras 3 computes it: max(x - t, 0), t = (sum of S - 1) / k, where S are the sums of the
+    largest 1, 2, … k values, and k counts those values that are more than (the sum to them - 1) /
+    their number. (Martins and Astudillo 2016 take the last of the sums alone, so that values add
+    up to 1; for k = 1 that is the same.) Sums are in float64, from the largest value on.
+    """
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(x, out, units):
+            for begin in range(0, x.size, units):
+                row = np.sort(x[begin : begin + units])
+                total = sums = 0.0
+                count = 0
+                for k in range(units):
+                    value = np.float64(row[units - 1 - k])
+                    total += value
+                    if np.isnan(total) or 1.0 + (k + 1) * value > total:
+                        sums += total
+                        count += 1
+                above = (sums - 1.0) / count
+                for u in range(begin, begin + units):
+                    rest = np.float32(x[u] - above)
+                    out[u] = np.float32(0) if rest < 0 else rest
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled("sparsemax", build, types.void(f1, f1, types.intp))
+
+
+@functools.cache
+def derivative_entry(spec: Spec) -> Kernel:
+    """Return the kernel out = dy * derivative: (value, dy, out).
+
+    `value`: the activation's value if that determines the derivative, else its input.
+    """
+    n = jit.width()
+
+    def build() -> Kernel:
+        of = of_value if split_spec(spec)[0] in FROM_VALUE else of_input
+        slope, copy = of(spec), make_copy(n)
+
+        @jit.kernel
+        def run(value, dy, out):
+            whole = value.size - value.size % n
+            for i in range(0, whole, n):
+                store(out, i, load(dy, i, n) * slope(load(value, i, n)))
+            if whole < value.size:
+                rest = np.zeros(2 * n, np.float32)
+                copy(value, whole, rest, 0, value.size - whole)
+                copy(dy, whole, rest, n, value.size - whole)
+                store(rest, 0, load(rest, n, n) * slope(load(rest, 0, n)))
+                copy(rest, 0, out, whole, value.size - whole)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"derivative-{n}-{label(spec)}", build, types.void(f1, f1, f1))
+
+
+@functools.cache
+def softmax_back_entry() -> Kernel:
+    """Return the kernel of softmax's gradient over each run of `units`: (y, dy, dx, units)."""
+
+    def build() -> Kernel:
+        @jit.kernel
+        def run(y, dy, dx, units):
+            for begin in range(0, y.size, units):
+                total = np.float32(0)
+                for u in range(begin, begin + units):
+                    total += y[u] * dy[u]
+                for u in range(begin, begin + units):
+                    dx[u] = y[u] * (dy[u] - total)
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled("softmax_back", build, types.void(f1, f1, f1, types.intp))
+
+
+@functools.cache
+def log_softmax_back_entry() -> Kernel:
+    """Return the kernel of log_softmax's gradient over each run of `units`: (y, dy, dx, units)."""
+    n = jit.width()
+
+    def build() -> Kernel:
+        copy = make_copy(n)
+
+        @jit.kernel
+        def run(y, dy, dx, units):
+            row = np.zeros(-(-units // n) * n, np.float32)
+            for begin in range(0, y.size, units):
+                copy(y, begin, row, 0, units)
+                for u in range(0, units, n):
+                    store(row, u, exp(load(row, u, n)))
+                total = np.float32(0)
+                for u in range(begin, begin + units):
+                    total += dy[u]
+                for u in range(units):
+                    dx[begin + u] = dy[begin + u] - row[u] * total
+
+        return run
+
+    f1 = types.Array(types.float32, 1, "C")
+    return jit.compiled(f"log_softmax_back-{n}", build, types.void(f1, f1, f1, types.intp))
+
+
+_ROW_WISE = {
+    "softmax": softmax_entry,
+    "log_softmax": log_softmax_entry,
+    "sparsemax": sparsemax_entry,
+}
+_ROW_WISE_BACK = {"softmax": softmax_back_entry, "log_softmax": log_softmax_back_entry}
+
+
+def row_wise_entry(name: str) -> Kernel:
+    """Return the kernel of an activation over each run of `units` elements: (x, out, units)."""
+    return _ROW_WISE[name]()
+
+
+def row_wise_back_entry(name: str) -> Kernel:
+    """Return the kernel of its gradient, from its values: (y, dy, dx, units)."""
+    return _ROW_WISE_BACK[name]()

@@ -1,0 +1,120 @@
+"""Types of kernels and of their arguments. Needs no compiler."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from streamrnn.base.arrays import Bools, Floats, Ints, Words
+
+Kernel: TypeAlias = Callable[..., None]
+"""A function compiled by Numba that writes its results into its arguments."""
+
+
+class Absent(NamedTuple):
+    """The steps of a window that are absent.
+
+    Those past a length (B,), and those where a mask (B, T) is false. Empty arrays: none.
+    """
+
+    lengths_B: Ints
+    mask_BT: Bools
+
+
+class Weights(NamedTuple):
+    """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
+
+    A unit's own weights are those that it multiplies by itself (peepholes, gains). Where `flat` has
+    integers they are: the largest integer of the inputs and of the state, and a factor per feature.
+    """
+
+    flat: Floats
+    unit: Floats
+
+
+X_TOP, H_TOP, FACTORS = range(3)
+"""Places in `unit` after the initial sums, where `flat` has integers."""
+
+
+class Share(NamedTuple):
+    """The share of its lanes that a thread computes: share `number` of the units, of `shares`.
+
+    With `shares` > 1 the threads of all shares use one `scratch`, and count their arrivals in
+    `barrier`.
+    """
+
+    number: int
+    shares: int
+    scratch: Floats
+    barrier: Ints
+
+
+class Factors(NamedTuple):
+    """Dropout of a window: factors of each lane's inputs and of its h, or empty arrays."""
+
+    x_BF: Floats
+    h_BU: Floats
+
+
+class TapeLayout(NamedTuple):
+    """The parts of a tape (`simd.bptt`): sizes, and the offsets of weights, tiles, zeros and rows.
+
+    own: the weights that a unit multiplies by itself (peepholes).
+    """
+
+    lanes: int
+    units: int
+    padded: int
+    own: int
+    z: int
+    zeros: int
+    carry: int
+    states: int
+    kept: int
+
+
+class NormTape(NamedTuple):
+    """What the way back of an LSTM with layer normalisation reads and writes, by row.
+
+    Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
+    c, and its derivative; c before the step, and c after it before its norm (`raw_RU`); the
+    products of h, before their norm; gamma of these two norms; gradients of the gates' sums, and of
+    the normalised c.
+    """
+
+    gates_RG: Floats
+    slopes_RG: Floats
+    y_RU: Floats
+    slope_RU: Floats
+    before_RU: Floats
+    raw_RU: Floats
+    h_RG: Floats
+    gamma_G: Floats
+    gamma_U: Floats
+    dz_RG: Floats
+    dc_RU: Floats
+
+
+class Strings(NamedTuple):
+    """N byte strings.
+
+    String n has `size[n]` bytes; `words[start[n] + k]` is the word (uint64, little-endian) that
+    begins at its byte k.
+    """
+
+    words: Words
+    start: Ints
+    size: Ints
+
+
+KNOWN, PLACED, DONE = range(3)
+"""Counts of a table of strings: stored, present in its cells, and looked up by this call."""
+
+
+class StringTable(NamedTuple):
+    """Distinct byte strings (see `kernels.keys.StringIndex`)."""
+
+    cells: Words
+    hashes: Words
+    size: Ints
+    begin: Ints
+    words: Words
+    counts: Ints

@@ -1,0 +1,49 @@
+"""The loop around a custom cell."""
+
+import numba
+from numba.extending import overload
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import Kernel
+
+
+def is_compiled(function: Kernel) -> bool:
+    """Return whether a function is compiled by Numba."""
+    return isinstance(function, numba.core.dispatcher.Dispatcher)
+
+
+def compiled_step(step: Kernel) -> Kernel:
+    """Return a step that Numba compiles on its first call."""
+    return step if is_compiled(step) else jit.kernel(step)
+
+
+def loop_around(step: Kernel) -> Kernel:
+    """Make the loop over lanes first..last and their steps, compiled on its first call."""
+    step = compiled_step(step)
+
+    def loop(first, last, x, lengths, mask, states, weights, held, y, zero):
+        for b in range(first, last):
+            for t in range(min(lengths[b], x.shape[1])):
+                if mask[b, t]:
+                    step(x[b, t], lane_of(states, b), weights, held[b])
+                if y.shape[0]:
+                    if zero and not mask[b, t]:
+                        y[b, t] = 0
+                    else:
+                        y[b, t] = held[b]
+
+    return jit.kernel(loop)
+
+
+def lane_of(arrays, b):
+    """Return row b of each array: compiled, they may have different ranks."""
+    return tuple(array[b] for array in arrays)
+
+
+@overload(lane_of)
+def _lane_compiled(arrays, b):
+    if len(arrays) == 0:
+        return lambda arrays, b: ()
+    if len(arrays) == 1:
+        return lambda arrays, b: (arrays[0][b],)
+    return lambda arrays, b: (arrays[0][b], *lane_of(arrays[1:], b))

@@ -1,0 +1,102 @@
+"""The loops around a custom cell in training: forward with states kept, and back.
+
+A step that Numba cannot compile runs in the same loops in Python.
+"""
+
+from numba.extending import overload
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import Kernel
+from streamrnn.nn.simd.cell import compiled_step, lane_of
+
+
+def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
+    """Make the loop over lanes first..last and their steps, compiled on its first call.
+
+    `tape`: for each state an array (B, T, ...) of it before each step; `outs` (B, T, U).
+    """
+    step = _python(step) if plain else compiled_step(step)
+
+    def loop(first, last, x, mask, states, weights, held, y, zero, tape, outs):
+        for b in range(first, last):
+            for t in range(x.shape[1]):
+                if mask[b, t]:
+                    keep(tape, states, b, t)
+                    step(x[b, t], lane_of(states, b), weights, held[b])
+                    outs[b, t] = held[b]
+                if y.shape[0]:
+                    if zero and not mask[b, t]:
+                        y[b, t] = 0
+                    else:
+                        y[b, t] = held[b]
+
+    return loop if plain else jit.kernel(loop)
+
+
+def back_loop(step_backward: Kernel, *, plain: bool = False) -> Kernel:
+    """Make the loop back through the steps of lanes first..last.
+
+    The weights' gradients of lane b are added to `dweights`[b]. A held output passes its gradient
+    to the step that made it.
+    """
+    step_backward = _python(step_backward) if plain else compiled_step(step_backward)
+
+    def loop(first, last, x, mask, tape, weights, outs, dy, zero, dheld, dstates, dx, dweights):
+        for b in range(first, last):
+            for t in range(x.shape[1] - 1, -1, -1):
+                if dy.shape[0] and (mask[b, t] or not zero):
+                    for u in range(dheld.shape[1]):
+                        dheld[b, u] += dy[b, t, u]
+                if mask[b, t]:
+                    step_backward(
+                        x[b, t],
+                        step_of(tape, b, t),
+                        weights,
+                        outs[b, t],
+                        dheld[b],
+                        lane_of(dstates, b),
+                        dx[b, t],
+                        lane_of(dweights, b),
+                    )
+                    dheld[b] = 0
+
+    return loop if plain else jit.kernel(loop)
+
+
+def _python(function: Kernel) -> Kernel:
+    found: Kernel = getattr(function, "py_func", function)
+    return found
+
+
+def keep(tape, states, b, t):
+    """Write the states of one lane to the tape."""
+    for kept, state in zip(tape, states, strict=True):
+        kept[b, t] = state[b]
+
+
+@overload(keep)
+def _keep_compiled(tape, states, b, t):
+    if len(states) == 1:
+
+        def one(tape, states, b, t):
+            tape[0][b, t] = states[0][b]
+
+        return one
+
+    def several(tape, states, b, t):
+        tape[0][b, t] = states[0][b]
+        keep(tape[1:], states[1:], b, t)
+
+    return several
+
+
+def step_of(tape, b, t):
+    """Return the states of one lane before one step."""
+    return tuple(kept[b, t] for kept in tape)
+
+
+@overload(step_of)
+def _step_compiled(tape, b, t):
+    if len(tape) == 1:
+        return lambda tape, b, t: (tape[0][b, t],)
+    return lambda tape, b, t: (tape[0][b, t], *step_of(tape[1:], b, t))

@@ -1,0 +1,343 @@
+"""Activations on vectors: elementary functions by polynomials and at most one division.
+
+Errors in ulp are the largest over all float32; tests/nn/kernels/test_functions.py samples them. NaN
+stays NaN everywhere; infinities give the limit, except where the formula itself has none (silu,
+gelu and mish of -inf, softsign of both are NaN). Names and formulas of the activations are those of
+Keras 3; parameters are constants of the compiled code.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from streamrnn.nn.simd.jit import Inlined, inline
+from streamrnn.nn.simd.names import Spec, split_spec, unclipped
+from streamrnn.nn.simd.piecewise import (
+    hard_shrink,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    leaky_relu,
+    relu,
+    relu_up_to,
+    relu_with,
+    soft_shrink,
+    sparse_plus,
+    threshold,
+    thresholded_relu,
+)
+from streamrnn.nn.simd.vector import (
+    absolute,
+    exponent,
+    fma,
+    mantissa,
+    power_of_two,
+    square_root,
+    where_less,
+)
+
+ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
+SMALLEST_NORMAL = 2.0**-126
+LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
+
+
+@inline
+def _exp_near_zero(r):
+    """Return e**r for |r| <= ln(2)/2. Coefficients as in Cephes' expf."""
+    p = fma(r, 1.9875691500e-4, 1.3981999507e-3)
+    p = fma(p, r, 8.3334519073e-3)
+    p = fma(p, r, 4.1665795894e-2)
+    p = fma(p, r, 1.6666665459e-1)
+    p = fma(p, r, 5.0000001201e-1)
+    return fma(p, r * r, r) + 1.0
+
+
+@inline
+def exp(x):
+    """Return e**x within 1.02 ulp, from zero below -103.97 to infinity above 88.72."""
+    x = where_less(x, -104.0, -104.0, x)
+    x = where_less(89.0, x, 89.0, x)
+    whole = fma(x, LOG2_E, ROUND) - ROUND
+    p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, x)))
+    half = fma(whole, 0.5, ROUND) - ROUND  # in two steps: 2**128 and 2**-149 are not normal floats
+    return p * power_of_two(half) * power_of_two(whole - half)
+
+
+@inline
+def exp_negative(a):
+    """Return e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero (one step less)."""
+    a = where_less(88.0, a, 88.0, a)
+    whole = fma(a, -LOG2_E, ROUND) - ROUND
+    p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, -a)))
+    return p * power_of_two(whole)
+
+
+@inline
+def sigmoid(x):
+    """Return 1 / (1 + exp(-x)) within 2.41 ulp, in [0, 1]; results below 2**-126 are zero."""
+    e = exp_negative(absolute(x))
+    return where_less(x, 0.0, e, 1.0) / (1.0 + e)
+
+
+@inline
+def tanh(x):
+    """Return tanh(x) within 5.12 ulp.
+
+    An odd rational function of degree 9 over 8, of least relative error on [0, 8.3]. From 8.3 on,
+    and at infinity, it is 0.99999988, two ulp below 1. Rounding reaches 1 before that, and at 116
+    floats from 8.2 on 1.0000001, which is the largest value.
+    """
+    x = where_less(x, -8.3, -8.3, x)
+    x = where_less(8.3, x, 8.3, x)
+    s = x * x
+    p = fma(s, 1.4711360984415627e-08, 2.1555258483953252e-05)
+    p = fma(p, s, 3.5520820845323783e-03)
+    p = fma(p, s, 1.3428352250116457e-01)
+    q = fma(s, 8.321262757240588e-07, 3.3786608010638315e-04)
+    q = fma(q, s, 2.6091118523734486e-02)
+    q = fma(q, s, 4.6761679897394154e-01)
+    return fma(x * s, p, x) / fma(q, s, 1.0)
+
+
+@inline
+def expm1_of_negative(x):
+    """Return e**x - 1 for x <= 0, by tanh: small values keep their precision."""
+    t = tanh(0.5 * x)
+    return (t + t) / (1.0 - t)
+
+
+@inline
+def log1p_of_fraction(e):
+    """Return log(1 + e) for 0 <= e <= 1: twice the series of atanh at e / (2 + e)."""
+    s = e / (2.0 + e)
+    u = s * s
+    p = fma(u, 2 / 15, 2 / 13)
+    p = fma(p, u, 2 / 11)
+    p = fma(p, u, 2 / 9)
+    p = fma(p, u, 2 / 7)
+    p = fma(p, u, 2 / 5)
+    p = fma(p, u, 2 / 3)
+    return fma(p * u, s, s + s)
+
+
+@inline
+def log(x):
+    """Return the logarithm of positive normal floats. Coefficients as in Cephes' logf."""
+    e, m = exponent(x), mantissa(x)
+    e = where_less(1.41421356, m, e + 1.0, e)
+    m = where_less(1.41421356, m, 0.5 * m, m) - 1.0
+    p = fma(m, 7.0376836292e-2, -1.1514610310e-1)
+    p = fma(p, m, 1.1676998740e-1)
+    p = fma(p, m, -1.2420140846e-1)
+    p = fma(p, m, 1.4249322787e-1)
+    p = fma(p, m, -1.6668057665e-1)
+    p = fma(p, m, 2.0000714765e-1)
+    p = fma(p, m, -2.4999993993e-1)
+    p = fma(p, m, 3.3333331174e-1)
+    s = m * m
+    p = fma(e, LN2_LOW, p * m * s)
+    finite = fma(e, LN2_HIGH, m + fma(s, -0.5, p))
+    return where_less(x, np.inf, finite, x)
+
+
+@inline
+def log_of_any(x):
+    """Return the logarithm of any float: NaN below zero, -inf at zero."""
+    scaled = log(where_less(x, SMALLEST_NORMAL, x * 2.0**24, x))
+    y = where_less(x, SMALLEST_NORMAL, scaled - 16.635532, scaled)  # 24 * log(2)
+    return where_less(0.0, x, y, where_less(x, 0.0, np.nan, x - np.inf))
+
+
+@inline
+def erfc_of_positive(z):
+    """Return erfc(z) for z >= 0. Source: Numerical Recipes, erfcc (Chebyshev fit in t)."""
+    t = 1.0 / fma(z, 0.5, 1.0)
+    p = fma(t, 0.17087277, -0.82215223)
+    p = fma(p, t, 1.48851587)
+    p = fma(p, t, -1.13520398)
+    p = fma(p, t, 0.27886807)
+    p = fma(p, t, -0.18628806)
+    p = fma(p, t, 0.09678418)
+    p = fma(p, t, 0.37409196)
+    p = fma(p, t, 1.00002368)
+    p = fma(p, t, -1.26551223)
+    return t * exp(fma(-z, z, p))
+
+
+@inline
+def erf(x):
+    """Return the error function."""
+    size = 1.0 - erfc_of_positive(absolute(x))
+    return where_less(x, 0.0, -size, size)
+
+
+@inline
+def linear(x):
+    """Return x."""
+    return x
+
+
+@inline
+def softplus(x):
+    """Return log(1 + e**x)."""
+    return relu(x) + log1p_of_fraction(exp_negative(absolute(x)))
+
+
+@inline
+def softsign(x):
+    """Return x / (1 + |x|)."""
+    return x / (1.0 + absolute(x))
+
+
+@inline
+def silu(x):
+    """Return x * sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+@inline
+def _gelu(x):
+    tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
+    return x * where_less(x, 0.0, tail, 1.0 - tail)
+
+
+@inline
+def twice_gelu_angle(x):
+    """Return 2 sqrt(2 / pi) (x + 0.044715 x**3)."""
+    return 1.5957691216 * fma(0.044715 * x, x * x, x)
+
+
+@inline
+def _gelu_by_tanh(x):
+    # (1 + tanh(u)) / 2 is sigmoid(2 u), without the cancellation.
+    return x * sigmoid(twice_gelu_angle(x))
+
+
+def gelu(approximate: float) -> Inlined:
+    """Make x times the standard normal distribution function at x, or its approximation by tanh."""
+    return _gelu_by_tanh if approximate else _gelu
+
+
+@inline
+def mish(x):
+    """Return x * tanh(softplus(x))."""
+    return x * tanh(softplus(x))
+
+
+@inline
+def log_sigmoid(x):
+    """Return log(1 / (1 + e**-x))."""
+    return -softplus(-x)
+
+
+@inline
+def tanh_shrink(x):
+    """Return x - tanh(x)."""
+    return x - tanh(x)
+
+
+def squareplus(b: float) -> Inlined:
+    """Make (x + sqrt(x**2 + b)) / 2."""
+
+    @inline
+    def curve(x):
+        total = absolute(x) + square_root(fma(x, x, b))
+        return where_less(x, 0.0, (0.5 * b) / total, 0.5 * total)
+
+    return curve
+
+
+def celu(alpha: float) -> Inlined:
+    """Make x, below zero alpha * (e**(x / alpha) - 1)."""
+
+    @inline
+    def curve(x):
+        down = alpha * expm1_of_negative(where_less(0.0, x, 0.0, x) / alpha)
+        return where_less(x, 0.0, down, x)
+
+    return curve
+
+
+def elu(alpha: float, scale: float) -> Inlined:
+    """Make scale * x, below zero scale * alpha * (e**x - 1)."""
+
+    @inline
+    def curve(x):
+        down = (scale * alpha) * expm1_of_negative(where_less(0.0, x, 0.0, x))
+        return where_less(x, 0.0, down, scale * x)
+
+    return curve
+
+
+def scaled_tanh(alpha: float, beta: float) -> Inlined:
+    """Make alpha * tanh(beta * x)."""
+
+    @inline
+    def curve(x):
+        return alpha * tanh(beta * x)
+
+    return curve
+
+
+def affine(alpha: float, beta: float) -> Inlined:
+    """Make alpha * x + beta."""
+
+    @inline
+    def line(x):
+        return fma(x, alpha, beta)
+
+    return line
+
+
+def _clipped(limit: float, function: Inlined) -> Inlined:
+    @inline
+    def of_clipped(x):
+        return function(where_less(x, -limit, -limit, where_less(limit, x, limit, x)))
+
+    return of_clipped
+
+
+_PLAIN: dict[str, Inlined] = {
+    "linear": linear,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "softplus": softplus,
+    "softsign": softsign,
+    "silu": silu,
+    "mish": mish,
+    "exponential": exp,
+    "hard_silu": hard_silu,
+    "hard_tanh": hard_tanh,
+    "log_sigmoid": log_sigmoid,
+    "sparse_plus": sparse_plus,
+    "sparse_sigmoid": hard_sigmoid(0.5, 0.5),
+    "tanh_shrink": tanh_shrink,
+    "log": log_of_any,
+    "erf": erf,
+}
+_MADE: dict[str, Callable[..., Inlined]] = {
+    "relu6": relu_up_to,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": elu,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_sigmoid_02": hard_sigmoid,
+    "scaled_tanh": scaled_tanh,
+    "affine": affine,
+    "thresholded_relu": thresholded_relu,
+    "relu": relu_with,
+    "gelu": gelu,
+    "celu": celu,
+    "hard_shrink": hard_shrink,
+    "soft_shrink": soft_shrink,
+    "squareplus": squareplus,
+    "threshold": threshold,
+}
+
+
+def activation(spec: Spec) -> Inlined:
+    """Return the vector function of an activation, given its name or (name, parameter, ...)."""
+    limit, spec = unclipped(spec)
+    name, numbers = split_spec(spec)
+    function = _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)
+    return function if limit is None else _clipped(limit, function)

@@ -1,0 +1,128 @@
+"""The search in a hash table of keys (see `kernels.keys`)."""
+
+import functools
+
+import numpy as np
+from numba import types
+from numba.core.typing.templates import Signature
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import DONE, KNOWN, PLACED, Kernel, Strings, StringTable
+from streamrnn.nn.simd.jit import inline_always, kernel
+
+AHEAD = 64
+"""Rows whose cells are looked up together."""
+
+_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+@functools.cache
+def find_entry() -> Kernel:
+    """Return the kernel: (strings, add, before, table, found, added)."""
+    return jit.compiled("keys", lambda: _find, _signature())
+
+
+def _signature() -> Signature:
+    any_words = types.Array(types.uint64, 1, "A", aligned=False)
+    u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
+    strings = types.NamedTuple((any_words, i, i), Strings)
+    table = types.NamedTuple((u, u, i, i, u, i), StringTable)
+    return types.void(strings, types.boolean, types.intp, table, i, i)
+
+
+@inline_always
+def _word(words, start, size, k):
+    """Return word k of a string, zeros past its end."""
+    left = size - 8 * k
+    value = words[start + 8 * k]
+    return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
+
+
+@inline_always
+def _hashed(words, start, size):
+    value = np.uint64(size) * _FACTOR
+    for k in range((size + 7) // 8):
+        value = (value ^ _word(words, start, size, k)) * _FACTOR
+        value ^= value >> _HALF
+    return value
+
+
+@inline_always
+def _content(value, number):
+    return (value & ~_LOW) | np.uint64(number + 1)
+
+
+@inline_always
+def _free_cell(cells, value):
+    mask = np.uint64(len(cells) - 1)
+    cell = value & mask
+    while cells[cell] != 0:
+        cell = (cell + np.uint64(1)) & mask
+    return cell
+
+
+@inline_always
+def _equal(words, start, size, own, first):
+    for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
+        if _word(words, start, size, k) != own[first + k]:
+            return False
+    return True
+
+
+@kernel
+def _find(strings, add, before, table, found, added):
+    """Find, and with `add` insert, N strings; stop early, with counts[DONE] < N, if full."""
+    words, start_N, size_N = strings.words, strings.start, strings.size
+    cells, hashes, sizes = table.cells, table.hashes, table.size
+    begin, own, counts = table.begin, table.words, table.counts
+    known = counts[KNOWN]
+    for old in range(counts[PLACED], known):
+        cells[_free_cell(cells, hashes[old])] = _content(hashes[old], old)
+    mask = np.uint64(len(cells) - 1)
+    value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
+    row = ahead_from = ahead_to = counts[DONE]
+    number = np.int64(-1)
+    while row < len(start_N):
+        if row == ahead_to:
+            ahead_from, ahead_to = row, min(row + AHEAD, len(start_N))
+            for a in range(ahead_to - row):
+                value_A[a] = _hashed(words, start_N[row + a], size_N[row + a])
+            for a in range(ahead_to - row):
+                inside_A[a] = cells[value_A[a] & mask]
+        start, size, value = start_N[row], size_N[row], value_A[row - ahead_from]
+        follows = number + 1
+        number = np.int64(-1)
+        if (
+            follows < known
+            and hashes[follows] == value
+            and sizes[follows] == size
+            and _equal(words, start, size, own, begin[follows])
+        ):
+            number = follows
+        if number < 0:
+            cell, inside = value & mask, inside_A[row - ahead_from]
+            if inside == 0:  # it may have been filled since
+                inside = cells[cell]
+            while inside != 0 and number < 0:
+                if (inside ^ value) >> _HALF == 0:
+                    other = np.int64(inside & _LOW) - 1
+                    if sizes[other] == size and _equal(words, start, size, own, begin[other]):
+                        number = other
+                cell = (cell + np.uint64(1)) & mask
+                inside = cells[cell]
+        if number < 0 and add:
+            first, count = begin[known], (size + 7) // 8
+            full = 2 * (known + 1) > len(cells) or known + 1 > len(sizes)
+            if full or first + count > len(own):
+                break
+            for k in range(count):
+                own[first + k] = _word(words, start, size, k)
+            hashes[known], sizes[known], begin[known + 1] = value, size, first + count
+            cells[cell] = _content(value, known)
+            added[known - before] = row
+            number = known
+            known += 1
+        found[row] = number
+        row += 1
+    counts[KNOWN], counts[PLACED], counts[DONE] = known, known, row

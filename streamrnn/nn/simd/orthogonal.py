@@ -1,0 +1,78 @@
+"""The orthonormal factor of a matrix, in float64: sums run over rows in their order."""
+
+import functools
+import math
+
+import numpy as np
+from numba import config, types
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import Kernel
+from streamrnn.nn.simd.jit import Inlined, inline
+
+
+@inline
+def _reflect(a, i):
+    """Replace column i below row i by the v of the reflection that leaves only its element i.
+
+    v[i] is 1. Return the factor of v v' in the reflection, and the sign of what it leaves.
+    """
+    first, square, rest = a[i, i], 0.0, False
+    for r in range(i, a.shape[0]):
+        square += a[r, i] * a[r, i]
+        rest = rest or (r > i and a[r, i] != 0.0)
+    a[i, i] = 1.0
+    if not rest:
+        return 0.0, math.copysign(1.0, first)
+    left = -math.copysign(math.sqrt(square), first)
+    for r in range(i + 1, a.shape[0]):
+        a[r, i] /= first - left
+    return (left - first) / left, math.copysign(1.0, left)
+
+
+@inline
+def _apply(v, i, scale, a, begin, total):
+    """Reflect the columns of `a` from `begin` on by column i of `v`. `total`: space for a row."""
+    total[begin:] = 0.0
+    for r in range(i, a.shape[0]):
+        for c in range(begin, a.shape[1]):
+            total[c] += v[r, i] * a[r, c]
+    for c in range(begin, a.shape[1]):
+        total[c] *= scale
+    for r in range(i, a.shape[0]):
+        for c in range(begin, a.shape[1]):
+            a[r, c] -= v[r, i] * total[c]
+
+
+def _build() -> Inlined:
+    @jit.kernel
+    def run(a, q):
+        count = a.shape[1]
+        scales, signs, total = np.empty(count), np.empty(count), np.empty(count)
+        for i in range(count):
+            scales[i], signs[i] = _reflect(a, i)
+            _apply(a, i, scales[i], a, i + 1, total)
+        q[:, :] = 0.0
+        for i in range(count):
+            q[i, i] = 1.0
+        for i in range(count - 1, -1, -1):
+            _apply(a, i, scales[i], q, i, total)
+        for r in range(q.shape[0]):
+            for c in range(count):
+                q[r, c] *= signs[c]
+
+    return run
+
+
+@functools.cache
+def entry() -> Kernel:
+    """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
+
+    Both are (n, k) with k <= n; `a` is overwritten. By Householder's reflections (Golub & Van Loan,
+    Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in Python, with the same
+    bits, so that a custom cell can be debugged.
+    """
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return _build()
+    d2 = types.Array(types.float64, 2, "C")
+    return jit.compiled("orthogonal", _build, types.void(d2, d2))

@@ -1,0 +1,346 @@
+"""The loop over lanes and steps that all recurrent kernels share.
+
+Each step sweeps the lanes that have it (`simd.lanes`).
+
+Lanes are divided among threads. A few lanes of many units are shared by several (`shares`): each
+computes some of the units, and a barrier ends each step. If other processes occupy their cores,
+waiting at the barrier takes longer than a step: then the first thread finishes alone.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core.typing.templates import Signature
+
+from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
+from streamrnn.nn.simd.jit import Inlined, inline_always, kernel, uncounted
+from streamrnn.nn.simd.lanes import (
+    LanePlaces,
+    LaneRange,
+    advance,
+    list_block,
+    list_rows,
+    make_enter,
+    make_hold,
+    make_leave,
+    most_steps,
+)
+from streamrnn.nn.simd.names import Spec, label, packed_name
+from streamrnn.nn.simd.packed_rows import make_pack_inputs, make_pack_states, make_packed_floats
+from streamrnn.nn.simd.spin_barrier import FOREVER, increment, spin_until
+from streamrnn.nn.simd.sweep import (
+    NEW,
+    OLD,
+    OWN,
+    START,
+    Sizes,
+    Span,
+    TileShape,
+    X,
+    make_steps,
+    project,
+    sweep,
+)
+from streamrnn.nn.simd.vector import make_copy
+
+LANES = 96
+"""Lanes that pass through all steps before the next ones: their states stay in the L2 cache.
+8192 lanes of 64 units, one step: 0.58 -> 0.51 µs a lane."""
+
+BLOCK = 24
+"""Steps whose inputs a lone lane adds at once: the input's weights are then read once per tile of
+six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
+
+
+PATIENCE, START_PATIENCE = 50, 1000
+"""Failed polls, each with a yield of the core (0.3 µs), before the first thread finishes alone;
+START_PATIENCE before the first step, as a sleeping thread takes longer to arrive. Per other thread.
+"""
+
+UNEVEN = 15_000
+"""Products per thread that allow one more failed poll, which takes half as long as they do."""
+
+RELEASE_ALL = 1 << 60
+"""The count that releases every waiter."""
+
+ALONE = 2
+"""Index in `barrier` of the arrivals after which the first thread finishes alone; the elements
+before it belong to `spin_until`."""
+
+
+@inline_always
+def barrier_wait(barrier, arrived):
+    """Wait for `arrived` arrivals: n threads expect n*k at their k-th barrier."""
+    increment(barrier)
+    spin_until(barrier, arrived, FOREVER)
+
+
+class Phase(NamedTuple):
+    """One sweep of a step."""
+
+    shape: TileShape
+    cell: Inlined
+    operand: int = OLD
+    """The part of a row that the recurrent weights multiply."""
+
+
+class RowPhase(NamedTuple):
+    """A phase of a step that works on all units of a row at once.
+
+    `row(s, z, old, new, own, unit, units, padded)`: as a cell of `sweep`; the first `units` of the
+    `padded` are valid, and `z` has room for the sums of six groups.
+    """
+
+    row: Inlined
+
+
+def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Kernel:
+    """Make the kernel that runs the lanes first..last, or a share of them, through a window.
+
+    `states`: states per lane, h first. `kept`: vectors of units that a cell keeps from one phase of
+    a step to the next. A row's other states, then the kept vectors, begin at `own`.
+    """
+    sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
+    n, vectors, word = sweeps[0].shape.n, sweeps[0].shape.vectors, sweeps[0].shape.word
+    step, prepare = _step(phases), _prepare(sweeps)
+    width = vectors * sum(phase.shape.sums for phase in sweeps)
+    copy, barriers, lane_vectors = make_copy(n), len(phases), states + 1 + kept
+    enter, leave, hold = make_enter(n), make_leave(n), make_hold(n)
+    packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
+
+    @uncounted
+    def pass_steps(x_BTF, absent, states_BU, y, weights, zero_masked, lanes, share, s, at, sizes):
+        """Pass lanes.first..lanes.last through their steps."""
+        number, shares, barrier = share.number, share.shares, share.barrier
+        first, last, offsets, current, listed, place = lanes
+        T, features, units = x_BTF.shape[1], sizes.features, sizes.units
+        x, w, cap = x_BTF.reshape(-1), weights.flat, sizes.cap
+        sums = sizes.groups * width * n
+        alone = last - first == 1 and T > 1
+        fed = 0 if alone else features
+        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
+        span = Span(sizes.groups * number // shares, sizes.groups * (number + 1) // shares)
+        arrived = 0
+
+        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
+        while first < last:
+            count = min(LANES, last - first)
+            steps = most_steps(absent, T, first, count)
+            for lane in range(count):
+                current[lane] = at.states + lane * at.per_lane
+            if number == 0:
+                enter(states_BU, s, at, sizes, first, count)
+            if shares > 1:
+                arrived += shares
+                barrier_wait(barrier, arrived)
+                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
+                    barrier[1] = 0
+            rows = until = end = 0
+            for t in range(steps):
+                if alone and t % BLOCK == 0:
+                    end = min(t + BLOCK, steps)
+                    rows = list_block(absent, first, t, end, T, sizes, offsets, at.inputs, sums)
+                    if word == 1:
+                        prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
+                    else:
+                        for row in range(rows):
+                            pack_inputs(x, offsets[X * cap + row], s, sizes, offsets, row)
+                        prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
+                if t < until:
+                    advance(rows, offsets, cap, place)
+                else:
+                    rows, until = list_rows(absent, lanes, first, count, t, T, at, sizes)
+                if absent.mask_BT.size and y.size and number == 0:
+                    hold(absent, first, count, t, T, s, current, y, units, zero_masked)
+                if alone:
+                    until = min(until, end)  # the list of the next block takes the place of the row
+                    offsets[START * cap] = at.inputs + t % BLOCK * sums
+                else:
+                    for row in range(rows):
+                        i, j = place[row] * features, at.inputs + row * features
+                        if word > 1:
+                            pack_inputs(x, i, s, sizes, offsets, row)
+                        else:
+                            offsets[X * cap + row] = j
+                            copy(x, i, s, j, features)
+                step(rows, span, sizes, s, at.z, offsets, 0, fed, w, 0, share, shares, arrived)
+                if shares > 1:
+                    arrived += shares * barriers
+                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
+                        barrier[ALONE] = arrived
+                    barrier_wait(barrier, arrived)
+                    # Equal, not at least: the first thread may have set it for the next step.
+                    if barrier[ALONE] == arrived:
+                        if number:
+                            return
+                        shares, span = 1, Span(0, sizes.groups)
+                if y.size and number == 0:
+                    for row in range(rows):
+                        copy(s, offsets[NEW * cap + row], y, place[row] * units, units)
+                if t + 1 >= until:
+                    for row in range(rows):
+                        current[listed[row]] = offsets[NEW * cap + row]
+            if number == 0:
+                leave(states_BU, s, at, sizes, first, count, current)
+            first += count
+
+    @kernel
+    def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
+        number, shares = share.number, share.shares
+        T, features, units = x_BTF.shape[1], x_BTF.shape[2], states_BU[0].shape[1]
+        groups = (units + n * vectors - 1) // (n * vectors)
+        padded = groups * n * vectors
+        sums = groups * width * n
+        alone = last - first == 1 and T > 1
+
+        # The scratch array: initial sums and the units' own weights, a tile's sums, the lanes'
+        # states, and inputs: a lone lane's sums of a block of steps, or the inputs of all lanes
+        # at this step; then, for packed weights, the packed rows of each thread.
+        room = min(LANES, last - first)
+        z = weights.unit.size + number * 6 * width * n
+        states = weights.unit.size + shares * 6 * width * n
+        per_lane = lane_vectors * padded
+        inputs = states + room * per_lane
+        total = inputs + (BLOCK * sums if alone else shares * room * features)
+        inputs += 0 if alone else number * room * features
+        cap = max(room, BLOCK)
+        own_rows = packed_floats(features, units, cap, room)
+        packed = total + number * own_rows
+        total += shares * own_rows
+        raw = share.scratch if shares > 1 else np.zeros(total + 16, np.float32)
+        s = raw[(64 - raw.ctypes.data % 64) % 64 // 4 :]
+        offsets, current = np.zeros(6 * cap, np.int64), np.empty(room, np.int64)
+        listed, place = np.empty(room, np.int64), np.empty(room, np.int64)
+        pass_steps(
+            x_BTF,
+            absent,
+            states_BU,
+            y_BTU.reshape(-1),
+            weights,
+            zero_masked,
+            LaneRange(first, last, offsets, current, listed, place),
+            share,
+            s,
+            LanePlaces(z, states, per_lane, inputs),
+            Sizes(features, units, groups, padded, cap, sums, packed),
+        )
+
+    return run
+
+
+def scratch(
+    unit: int, lanes: int, features: int, shares: int, lane_vectors: int, word: int = 1
+) -> int:
+    """Return an upper bound of the floats of the scratch array that `shares` threads use.
+
+    `unit`: floats of the units' initial sums and own weights, at least a vector of units;
+    `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as of a TileShape.
+    """
+    inputs = max(BLOCK * unit, shares * lanes * features)
+    floats = (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
+    if word == 1:
+        return floats
+    return floats + shares * (features + max(lanes, BLOCK) * (features + 2) + lanes * (unit + 2))
+
+
+def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
+    """Make the function of all phases of a step; threads that share lanes wait in between.
+
+    `shares` is 1 where a thread of a share finishes alone.
+    """
+    phase, *more = phases
+    first, group, x_step, h_step = _phase(phase)
+    if not more:
+        return first
+    rest, steps = _step(tuple(more)), make_steps(_word(phase))
+
+    @inline_always
+    def several(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        first(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived)
+        if shares > 1:
+            barrier_wait(share.barrier, arrived + shares)
+        start += sizes.groups * group
+        j += sizes.groups * (steps(sizes.features) * x_step + steps(sizes.units) * h_step)
+        rest(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived + shares)
+
+    return several
+
+
+def _word(phase: Phase | RowPhase) -> int:
+    return phase.shape.word if isinstance(phase, Phase) else 1
+
+
+def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
+    """Make the function of one phase.
+
+    Also the floats per group of its initial sums, its weights of one input, and of one unit.
+    """
+    if isinstance(phase, RowPhase):
+        return _rows(phase.row), 0, 0, 0
+    shape = phase.shape
+    run, word = sweep(shape, phase.cell, phase.operand), shape.word
+    pack_states = make_pack_states(shape.n, word, phase.operand)
+
+    @inline_always
+    def units(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        if word > 1:
+            pack_states(rows, s, sizes, offsets)
+        run(rows, span, sizes, s, z, offsets, start, s, fed, w, j)
+
+    return units, shape.group, shape.x_step, shape.h_step
+
+
+def _rows(row: Inlined) -> Inlined:
+    @inline_always
+    def rows_of(rows, span, sizes, s, z, offsets, start, fed, w, j, share, shares, arrived):
+        cap = sizes.cap
+        for r in range(share.number, rows, shares):
+            old, new, own = offsets[OLD * cap + r], offsets[NEW * cap + r], offsets[OWN * cap + r]
+            row(s, z, old, new, own, sizes.unit, sizes.units, sizes.padded)
+
+    return rows_of
+
+
+def _prepare(phases: tuple[Phase, ...]) -> Inlined:
+    """Make the projections for all phases of a step."""
+    shape, more = phases[0].shape, phases[1:]
+    first = project(shape)
+    if not more:
+        return first
+    rest, steps = _prepare(more), make_steps(shape.word)
+    group, x_step, h_step = shape.group, shape.x_step, shape.h_step
+
+    @inline_always
+    def several(rows, span, sizes, s, offsets, start, x, w, j):
+        first(rows, span, sizes, s, offsets, start, x, w, j)
+        start += sizes.groups * group
+        j += sizes.groups * (steps(sizes.features) * x_step + steps(sizes.units) * h_step)
+        rest(rows, span, sizes, s, offsets, start, x, w, j)
+
+    return several
+
+
+def entry(
+    name: str,
+    activations: tuple[Spec, ...],
+    states: int,
+    make: Callable[[], Kernel],
+    word: int = 1,
+) -> Kernel:
+    """Return the machine code of a window kernel built by `make`, of lanes with `states` states."""
+    full = "-".join([packed_name(name, word), *map(label, activations)])
+    return jit.compiled(full, make, _signature(states))
+
+
+def _signature(states: int) -> Signature:
+    f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
+    i1, mask = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 2, "C")
+    intp = types.intp
+    absent = types.NamedTuple((i1, mask), Absent)
+    weights = types.NamedTuple((f1, f1), Weights)
+    share = types.NamedTuple((intp, intp, f1, i1), Share)
+    states_BU, flag = types.UniTuple(f2, states), types.boolean
+    return types.void(f3, absent, states_BU, f3, weights, flag, intp, intp, share)

@@ -1,0 +1,284 @@
+"""The one inner loop of all dense and recurrent kernels: rows times packed weights, then a cell.
+
+A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
+parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
+time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all its gates); the
+order of the additions of one unit of one row never depends on that: first the initial sum, then the
+inputs, then the state, each product added by one exact fma.
+
+Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. Those of a
+packed layer are 32-bit words of integers, one for several k, and after the last word of the inputs,
+and of the state, follow the scales of the gates (`simd.integer`).
+"""
+
+from typing import NamedTuple
+
+from streamrnn.nn.simd import integer, tile
+from streamrnn.nn.simd.jit import Inlined, inline_always, registers
+
+START, X, OLD, NEW, OWN, PACKED = range(6)
+"""Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
+old states, new states and other states, and, of packed weights, of the integers of the state (those
+of the inputs are X). (Flat: a view of each block would count references.)"""
+
+
+class Sizes(NamedTuple):
+    """Sizes that a sweep gets at run time."""
+
+    features: int
+    units: int
+    groups: int
+    """Groups of units, the last one padded with zeros."""
+    padded: int
+    """Units including the padding."""
+    cap: int
+    """Capacity in rows of each block of `offsets`."""
+    unit: int
+    """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
+    kind (peepholes, gains); of packed weights, of what `kernels.packing.Tops` lists."""
+    packed: int = 0
+    """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
+
+
+class Span(NamedTuple):
+    """The groups low..high of a thread."""
+
+    low: int
+    high: int
+
+
+class TileShape(NamedTuple):
+    """Constants of a compiled sweep."""
+
+    n: int
+    """Floats in a vector."""
+    vectors: int
+    """Vectors of units in a group."""
+    sums: int
+    """Sums per unit (gates; four for a GRU with reset_after, whose candidate has two parts)."""
+    x_into: tuple[int, ...]
+    """The sum that each gate of the input's weights is added to."""
+    h_into: tuple[int, ...]
+    """The sum that each gate of the state's weights is added to."""
+    word: int = 1
+    """Weights in a 32-bit word: one float32, two int16, or four int8."""
+
+    @property
+    def group(self) -> int:
+        """Floats of a group's sums."""
+        return self.vectors * self.sums * self.n
+
+    @property
+    def x_step(self) -> int:
+        """Floats of a group's weights for one input."""
+        return self.vectors * len(self.x_into) * self.n
+
+    @property
+    def h_step(self) -> int:
+        """Floats of a group's weights for one unit of the state."""
+        return self.vectors * len(self.h_into) * self.n
+
+    def tile(self, m: int) -> tuple[Inlined, Inlined, Inlined]:
+        """Make the functions of a tile of m rows: begin, feed inputs, feed states."""
+        size = m, self.vectors * self.sums, self.n
+        x_feed, h_feed = (tile.feed(*size, into) for into in self._feeds)
+        return tile.begin(*size), x_feed, h_feed
+
+    def integer_tile(self, m: int, *, scattered: bool = False) -> tuple[Inlined, Inlined]:
+        """Make the functions of a tile of m packed rows: add inputs, add states."""
+        size = m, self.vectors * self.sums, self.n
+        x_add, h_add = (
+            integer.add(*size, into, self.word, scattered=scattered) for into in self._feeds
+        )
+        return x_add, h_add
+
+    @property
+    def _feeds(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The sums of a tile's row that the weights of a step are added to: inputs, states."""
+        x, h = (
+            tuple(v * self.sums + s for v in range(self.vectors) for s in into)
+            for into in (self.x_into, self.h_into)
+        )
+        return x, h
+
+
+def make_steps(word: int) -> Inlined:
+    """Make the function from the number of inputs to the steps of their weights in memory."""
+    rest = integer.rest_steps(word)
+
+    @inline_always
+    def steps(count):
+        return count if word == 1 else (count + word - 1) // word + rest
+
+    return steps
+
+
+def tile_rows(shape: TileShape) -> int:
+    """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
+
+    With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
+    Dense of many units too: 1.8 x. Sums of integers are those of one operand at a time; a product
+    that is not added by the same instruction takes a register.
+    """
+    weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
+    if shape.word > 1:
+        return max(1, min(6, (registers() - weights - 2) // weights))
+    return max(1, min(6, (registers() - weights - 1) // (shape.vectors * shape.sums)))
+
+
+def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
+    """Make the function that leaves the sums of rows i..i+m for one group in s[z:]."""
+    if shape.word > 1:
+        return _multiply_integers(shape, m)
+    begin, feed_x, feed_h = shape.tile(m)
+
+    @inline_always
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        sums = begin(s, offsets, START * cap + i, start)
+        sums = feed_x(sums, features, x, offsets, X * cap + i, w, jx)
+        sums = feed_h(sums, units, s, offsets, operand * cap + i, w, jh)
+        tile.put(sums, s, z)
+
+    return multiply
+
+
+def _multiply_integers(shape: TileShape, m: int) -> Inlined:
+    """Make the same for packed weights and rows: the operand is the block PACKED."""
+    add_x, add_h = shape.integer_tile(m)
+    if not shape.h_into:
+        return _multiply_inputs(add_x)
+
+    @inline_always
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        if features:
+            add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
+        add_h(s, z, offsets, START * cap + i, start, features, PACKED * cap + i, units, w, jh)
+
+    return multiply
+
+
+def _multiply_inputs(add_x: Inlined) -> Inlined:
+    """Make the same for rows without a state."""
+
+    @inline_always
+    def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
+        add_x(s, z, offsets, START * cap + i, start, 0, X * cap + i, features, w, jx)
+
+    return multiply
+
+
+def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
+    """Make the sweep: for the groups of a span and the first `rows` rows, multiply, call the cell.
+
+    `cell(s, z, old, new, own, unit, padded)` gets the offsets of a unit vector's sums, old, new and
+    other state, and own weights; its further states and weights follow every `padded` floats.
+    `operand` is the part of a row that the recurrent weights multiply.
+    """
+    most = tile_rows(shape)
+    one, two, three, four, five, full = (
+        _multiply(shape, min(m, most), operand) for m in (1, 2, 3, 4, 5, most)
+    )
+    n, vectors, sums, group = shape.n, shape.vectors, shape.sums, shape.group
+    x_step, h_step, steps = shape.x_step, shape.h_step, make_steps(shape.word)
+
+    @inline_always
+    def run(rows, span, sizes, s, z, offsets, start, x, fed, w, j):
+        """Sweep the rows; `fed` is the number of inputs still to be added: all, or none."""
+        features, units, cap = steps(sizes.features), steps(sizes.units), sizes.cap
+        if fed:
+            fed = features
+        start += span.low * group
+        j += span.low * (features * x_step + units * h_step)
+        for g in range(span.low, span.high):
+            jx = j + (features - fed) * x_step
+            jh = j + features * x_step
+            i = 0
+            while i < rows:
+                left = rows - i
+                if left >= 9 or left == most:
+                    m = most
+                    full(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                elif left == 5:
+                    m = min(5, most)
+                    five(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                elif left >= 6 or left == 4:
+                    m = min(4, most)
+                    four(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                elif left >= 3:
+                    m = min(3, most)
+                    three(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                elif left == 2:
+                    m = min(2, most)
+                    two(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                else:
+                    m = 1
+                    one(s, z, offsets, cap, i, start, x, fed, units, w, jx, jh)
+                for r in range(m):
+                    row = i + r
+                    old, new, own = (
+                        offsets[OLD * cap + row],
+                        offsets[NEW * cap + row],
+                        offsets[OWN * cap + row],
+                    )
+                    for v in range(vectors):
+                        u = (g * vectors + v) * n
+                        tile = z + (r * vectors + v) * sums * n
+                        cell(s, tile, old + u, new + u, own + u, sizes.unit + u, sizes.padded)
+                i += m
+            start += group
+            j += features * x_step + units * h_step
+
+    return run
+
+
+def _add_inputs(shape: TileShape, m: int) -> Inlined:
+    """Make the function that adds the inputs of rows i..i+m for a group into s[offsets[NEW]:]."""
+    if shape.word > 1:
+        return _add_integer_inputs(shape, m)
+    begin, feed, _ = shape.tile(m)
+
+    @inline_always
+    def add(s, offsets, cap, i, start, x, features, w, j):
+        sums = begin(s, offsets, START * cap + i, start)
+        sums = feed(sums, features, x, offsets, X * cap + i, w, j)
+        tile.scatter(sums, s, offsets, NEW * cap + i, start)
+
+    return add
+
+
+def _add_integer_inputs(shape: TileShape, m: int) -> Inlined:
+    """Make the same for packed weights and rows."""
+    add_x, _ = shape.integer_tile(m, scattered=True)
+
+    @inline_always
+    def add(s, offsets, cap, i, start, x, features, w, j):
+        add_x(s, NEW * cap + i, offsets, START * cap + i, start, 0, X * cap + i, features, w, j)
+
+    return add
+
+
+def project(shape: TileShape) -> Inlined:
+    """Make the sweep that only adds the inputs and leaves the sums in s[offsets[NEW]:]."""
+    most = tile_rows(shape)
+    one, full = _add_inputs(shape, 1), _add_inputs(shape, most)
+    group, x_step, h_step = shape.group, shape.x_step, shape.h_step
+    steps = make_steps(shape.word)
+
+    @inline_always
+    def run(rows, span, sizes, s, offsets, start, x, w, j):
+        features, units, cap = steps(sizes.features), steps(sizes.units), sizes.cap
+        start += span.low * group
+        j += span.low * (features * x_step + units * h_step)
+        for _ in range(span.low, span.high):
+            i = 0
+            while i < rows:
+                if rows - i >= most:
+                    full(s, offsets, cap, i, start, x, features, w, j)
+                    i += most
+                else:
+                    one(s, offsets, cap, i, start, x, features, w, j)
+                    i += 1
+            start += group
+            j += features * x_step + units * h_step
+
+    return run

@@ -1,0 +1,42 @@
+"""Training in memory: gradients, losses, optimizers, metrics, and the loop over epochs.
+
+- `recording`   one pass: what is random in it, and the gradients it collects
+- `rules`, `recurrent`   for each class of layer: the call, and the way back
+- `passes`      forward and back through a model's graph; what is refused
+- `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
+- `loss`        what losses share; `regressions`, `classifications`: their classes; `optimizer`:
+                what optimizers share; `schedules`, `curves`: of the learning rate
+- `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
+- `penalties`   regularizers of weights
+- `objective`, `outputs`   losses and metrics of each output
+- `data`, `tables`, `windows`, `lanes`, `classes`   what `fit` accepts, as batches
+- `trainer`     a compiled model and one batch; `loop`: epochs
+
+Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
+`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: products and
+sums are those of `kernels`, and NumPy computes element by element only.
+"""
+
+from streamrnn.nn.training import callbacks, losses, metrics, optimizers
+from streamrnn.nn.training.callbacks import EarlyStopping, History
+from streamrnn.nn.training.loop import evaluate_arrays, fit_arrays
+from streamrnn.nn.training.loss import Loss
+from streamrnn.nn.training.metric import MeanMetric, Metric
+from streamrnn.nn.training.optimizer import Optimizer
+from streamrnn.nn.training.trainer import Trainer
+
+__all__ = [
+    "EarlyStopping",
+    "History",
+    "Loss",
+    "MeanMetric",
+    "Metric",
+    "Optimizer",
+    "Trainer",
+    "callbacks",
+    "evaluate_arrays",
+    "fit_arrays",
+    "losses",
+    "metrics",
+    "optimizers",
+]

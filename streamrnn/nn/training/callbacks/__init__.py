@@ -1,0 +1,32 @@
+"""Callbacks of fit and evaluate, with the names, arguments, defaults and order of Keras 3.
+
+What Keras warns of, such as a monitored name that is not reported, is an error here.
+"""
+
+from streamrnn.base.display import show_in
+from streamrnn.nn.training.callbacks.backup import BackupAndRestore
+from streamrnn.nn.training.callbacks.callback import Callback, LambdaCallback
+from streamrnn.nn.training.callbacks.checkpoint import ModelCheckpoint
+from streamrnn.nn.training.callbacks.csv_logger import CSVLogger
+from streamrnn.nn.training.callbacks.early_stopping import EarlyStopping
+from streamrnn.nn.training.callbacks.history import History, ProgbarLogger
+from streamrnn.nn.training.callbacks.listing import CallbackList
+from streamrnn.nn.training.callbacks.monitor import TerminateOnNaN
+from streamrnn.nn.training.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
+
+__all__ = [
+    "BackupAndRestore",
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ProgbarLogger",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
+]
+
+show_in("callbacks", *(globals()[name] for name in __all__))

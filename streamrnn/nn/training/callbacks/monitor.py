@@ -1,0 +1,108 @@
+"""What callbacks share that follow one value of the logs; and TerminateOnNaN."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from streamrnn.errors import ArgumentError, DivergedError
+from streamrnn.nn.training.callbacks.callback import Callback, Logs
+from streamrnn.nn.training.metric import Metric
+
+
+class MonitorCallback(Callback):
+    """The base of callbacks that follow a value of the logs.
+
+    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, for a metric that of its
+    class. min_delta: the least improvement. best: the best value so far, None before any.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        baseline: float | None = None,
+        min_delta: float = 0,
+    ) -> None:
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ArgumentError(
+                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', received {mode!r}"
+            )
+        self.monitor, self.mode = monitor, mode
+        self.best = baseline
+        self.min_delta = abs(min_delta)
+
+    def monitored(self, logs: Logs) -> float | None:
+        """Return the value; None in an epoch without validation. Raises ArgumentError."""
+        logs = logs or {}
+        if self.monitor in logs:
+            value = logs[self.monitor]
+            if np.ndim(value):
+                raise ArgumentError(
+                    f"{type(self).__name__}: monitor={self.monitor!r} has a value for each class, "
+                    f"received {np.shape(value)}; make the metric with an average"
+                )
+            return float(value)
+        name = self.monitor.removeprefix("val_")
+        if name != self.monitor and name in logs and (self.params or {}).get("validation"):
+            return None
+        raise ArgumentError(
+            f"{type(self).__name__}: monitor={self.monitor!r} is not reported; pass validation "
+            f"data, or monitor one of: {', '.join(logs)}"
+        )
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Return whether a value is better than the best one, NaN never. Raises ArgumentError."""
+        sign = -1.0 if self._larger_is_better() else 1.0
+        if math.isnan(value):
+            return False
+        return best is None or sign * value < sign * best - self.min_delta
+
+    def _larger_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        name = self.monitor.removeprefix("val_")
+        if name == "loss" or name.endswith("_loss") or name == "learning_rate":
+            return False
+        found = {
+            _direction(metric)
+            for metric in getattr(self.model, "metrics", [])
+            if name == metric.name or name.endswith(f"_{metric.name}")
+        }
+        if len(found) == 1 and None not in found:
+            return found == {"up"}
+        raise ArgumentError(
+            f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
+            "or smaller is not known; pass mode='max' or mode='min'"
+        )
+
+
+def _direction(metric: Metric) -> str | None:
+    """Return "up" or "down"; None for a metric of a caller that says neither."""
+    for kind in type(metric).__mro__:
+        if kind is Metric:
+            return None
+        if "direction" in vars(kind) or kind.__module__.startswith("streamrnn."):
+            return metric.direction
+    return None
+
+
+class TerminateOnNaN(Callback):
+    """Ends a fit after a batch whose loss is NaN or infinite.
+
+    raise_error: raise DivergedError in place of an orderly end.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        super().__init__()
+        self.raise_error = raise_error
+
+    def on_batch_end(self, batch: int, logs: Logs = None) -> None:
+        loss: Any = (logs or {}).get("loss")
+        if loss is None or math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise DivergedError(f"fit: the loss is {loss} in batch {batch}")
+        print(f"Batch {batch}: Invalid loss, terminating training", flush=True)
+        self.model.stop_training = True

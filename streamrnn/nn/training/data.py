@@ -1,0 +1,256 @@
+"""What fit and evaluate accept as data: arrays, tables, batches of any iterable, windows."""
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from streamrnn.errors import ArgumentError, DataError, ShapeError
+from streamrnn.nn.kernels import random
+from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.training.trainer import Trainer
+from streamrnn.nn.training.windows import batch_of_window, is_window
+
+BATCH_SIZE = 32
+"""Rows of a batch by default, as in Keras."""
+
+
+class BatchSource(Protocol):
+    """Batches that can be run through, by an order of them.
+
+    batches: their number, None if it is not known. again: whether they can be run through again.
+    shuffles: whether a key changes their order.
+    """
+
+    batches: int | None
+    again: bool
+    shuffles: bool
+
+    def run(self, key: int | None) -> Iterator[Batch]:
+        """Yield the batches: in their order, or in the random one of a key."""
+
+
+class ArrayBatches(BatchSource):
+    """Arrays, cut into batches."""
+
+    again = True
+    shuffles = True
+
+    def __init__(self, trainer: Trainer, argument: str, rows: Batch, size: int | None) -> None:
+        size = BATCH_SIZE if size is None else size
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ArgumentError(f"{argument} must be a whole number from 1, received {size!r}")
+        if not rows.rows:
+            raise ShapeError(f"{trainer.model}: expected at least one row")
+        if trainer.model.stateful_layers() and rows.rows > size and rows.rows % size:
+            raise ShapeError(
+                f"{trainer.model}: {rows.rows} rows cannot be split into batches of "
+                f"{argument}={size}: each row of a stateful model continues the same row of the "
+                "previous batch"
+            )
+        self._rows, self._size = rows, size
+        self.batches: int | None = -(-rows.rows // size)
+
+    def run(self, key: int | None) -> Iterator[Batch]:
+        order = None if key is None else random.permutation(key, self._rows.rows)
+        for begin in range(0, self._rows.rows, self._size):
+            cut = slice(begin, begin + self._size)
+            yield self._rows.take(cut if order is None else order[cut])
+
+
+class NumberedBatches(BatchSource):
+    """An object with a length and batches by number, such as keras.utils.PyDataset."""
+
+    again = True
+    shuffles = True
+
+    def __init__(self, trainer: Trainer, items: Any, class_weight: Any) -> None:
+        self._trainer, self._items, self._classes = trainer, items, class_weight
+        self.batches: int | None = len(items)
+        if not trainer.model.built and self.batches:
+            trainer.model.build_on(_parts(items[0])[0])
+
+    def run(self, key: int | None) -> Iterator[Batch]:
+        count = len(self._items)
+        order = range(count) if key is None else random.permutation(key, count).tolist()
+        _call(self._items, "on_epoch_begin")
+        for number in order:
+            yield _batch(self._trainer, self._items[number], self._classes)
+        _call(self._items, "on_epoch_end")
+
+
+class IteratedBatches(BatchSource):
+    """Batches of an iterable, in its order: a generator, a list, a loader."""
+
+    shuffles = False
+
+    def __init__(self, trainer: Trainer, items: Any, class_weight: Any) -> None:
+        self._trainer, self._items, self._classes = trainer, items, class_weight
+        self.again = iter(items) is not items
+        self.batches: int | None = _length(items)
+        if not trainer.model.built:
+            self._build()
+
+    def _build(self) -> None:
+        """Build the model by the first batch; an iterator still yields that one."""
+        items = iter(self._items)
+        for first in items:
+            self._trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
+            if not self.again:
+                self._items = chain([first], items)
+            return
+
+    def run(self, key: int | None) -> Iterator[Batch]:
+        for item in self._items:
+            yield _batch(self._trainer, item, self._classes)
+
+
+class Feed:
+    """The batches of each epoch.
+
+    steps: their number; the next epoch then continues where this one ended, and begins again after
+    the last batch. None: all batches.
+    """
+
+    def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
+        whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
+        if steps is not None and (not whole or steps < 1):
+            raise ArgumentError(f"{argument} must be a whole number from 1, received {steps!r}")
+        if steps is not None and source.batches is not None and steps > source.batches:
+            raise ArgumentError(f"{argument}={steps}, and the data has {source.batches} batches")
+        self._source, self._steps, self._argument = source, steps, argument
+        self._rest: Iterator[Batch] | None = None
+
+    @property
+    def batches(self) -> int | None:
+        """The batches of an epoch, None if not known."""
+        return self._source.batches if self._steps is None else self._steps
+
+    def epoch(self, key: int | None, *, anew: bool = False) -> Iterator[Batch]:
+        """Yield the batches of an epoch; anew: from the first one, if they can be run again.
+
+        Raises DataError if there are none, or if an iterator ends before its number of steps.
+        """
+        if self._steps is None or self._rest is None or (anew and self._source.again):
+            self._rest = self._source.run(key)
+        first = next(self._rest, None)
+        if first is None and self._source.again:
+            self._rest = self._source.run(key)
+            first = next(self._rest, None)
+        if first is None:
+            raise DataError(
+                "the data has no more batches"
+                + (f", and {self._argument}={self._steps} are needed" if self._steps else "")
+            )
+        yield first
+        number = 1
+        while self._steps is None or number < self._steps:
+            batch = next(self._rest, None)
+            if batch is None:
+                break
+            yield batch
+            number += 1
+        if self._steps is not None and number < self._steps and not self._source.again:
+            raise DataError(
+                f"the data ended after {number} of {self._argument}={self._steps} batches of an "
+                "epoch"
+            )
+
+
+class GivenData(NamedTuple):
+    """What a caller passed as data: arrays, or batches as x alone."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    lengths: Any = None
+    class_weight: Any = None
+    size: int | None = None
+
+    @property
+    def arrays(self) -> bool:
+        """Whether x is arrays (or a table) rather than batches."""
+        return is_arrays(self.x, self.y)
+
+    def rows(self, trainer: Trainer) -> Batch:
+        """Return arrays as one batch, without weights of classes."""
+        return trainer.batch(self.x, self.y, self.sample_weight, self.lengths)
+
+
+def source_of(trainer: Trainer, given: GivenData, argument: str = "batch_size") -> BatchSource:
+    """Return the source for what a caller passed. Raises ArgumentError, ShapeError."""
+    x = given.x
+    if given.arrays:
+        rows = trainer.weighed(given.rows(trainer), given.class_weight)
+        return ArrayBatches(trainer, argument, rows, given.size)
+    others = {
+        "y": given.y,
+        "sample_weight": given.sample_weight,
+        "lengths": given.lengths,
+        argument: given.size,
+    }
+    for name, value in others.items():
+        if value is not None:
+            raise ArgumentError(
+                f"{trainer.model}: {name} cannot be given with batches; each batch is (x, y), "
+                "(x, y, sample_weight) or (x, y, sample_weight, lengths)"
+            )
+    if hasattr(x, "__getitem__") and not isinstance(x, list | tuple) and hasattr(x, "__len__"):
+        return NumberedBatches(trainer, x, given.class_weight)
+    if hasattr(x, "__iter__"):
+        return IteratedBatches(trainer, x, given.class_weight)
+    raise ArgumentError(
+        f"{trainer.model}: expected arrays, a table, or an iterable of batches as x, received "
+        f"{type(x).__name__}"
+    )
+
+
+def is_arrays(x: Any, y: Any) -> bool:
+    """Return whether x is arrays (or a table) rather than batches."""
+    if isinstance(x, list | tuple):
+        of_batches = bool(x) and all(isinstance(i, tuple) or is_window(i) for i in x)
+        return y is not None or not of_batches
+    if x is None or isinstance(x, Mapping | np.ndarray) or hasattr(x, "__array__"):
+        return True
+    return hasattr(x, "column_names")
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except TypeError:  # a generator; a loader of an unknown number of batches
+        return None
+
+
+def _parts(item: Any) -> tuple[Any, ...]:
+    if isinstance(item, list | tuple) and 2 <= len(item) <= 4:
+        return tuple(item)
+    raise ArgumentError(
+        "a batch must be (x, y), (x, y, sample_weight) or (x, y, sample_weight, lengths), received "
+        f"{type(item).__name__}{f' of {len(item)}' if isinstance(item, list | tuple) else ''}"
+    )
+
+
+def _batch(trainer: Trainer, item: Any, class_weight: Any) -> Batch:
+    if is_window(item):
+        return batch_of_window(trainer, item, class_weight)
+    x, y, *others = _parts(item)
+    weight, lengths = [*others, None, None][:2]
+    return trainer.weighed(trainer.batch(x, y, weight, lengths), class_weight)
+
+
+def _call(items: Any, method: str) -> None:
+    if hasattr(items, method):
+        getattr(items, method)()
+
+
+def split_rows(rows: Batch, share: float) -> tuple[Batch, Batch]:
+    """Return the first rows, and the last ones for validation. Raises ArgumentError, ShapeError."""
+    if not 0 < share < 1:
+        raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
+    at = math.floor(rows.rows * (1 - share))
+    if at in (0, rows.rows):
+        raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
+    return rows.take(slice(0, at)), rows.take(slice(at, None))

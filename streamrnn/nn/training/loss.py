@@ -1,0 +1,288 @@
+"""What all losses share: the mean over samples, their weights, and checks of the truth."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
+from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.layers import naming
+
+
+class Loss:
+    """The base of losses: the mean over samples (and steps) of their values, or their sum.
+
+    reduction: "sum_over_batch_size" or "sum".
+
+    A loss of your own has `call(y_true, y_pred)`, as in Keras. It returns the value of each sample
+    (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. To train
+    with it, it has `gradient(y_true, y_pred)`, too: the derivative of the sum of its values by each
+    prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or (B, T, U)
+    as the model gives it, y_true as it was passed to fit, but with as many axes as y_pred if only a
+    last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1);
+    Keras passes it as it is, and `y_pred - y_true` is then (B, B).
+
+    >>> import numpy as np
+    >>> from streamrnn import losses
+    >>> class Squared(losses.Loss):
+    ...     def call(self, y_true, y_pred):
+    ...         return ((y_pred - y_true) ** 2).mean(axis=-1)
+    ...
+    ...     def gradient(self, y_true, y_pred):
+    ...         return 2 * (y_pred - y_true) / y_pred.shape[-1]
+    >>> Squared()(np.zeros((2, 1)), np.full((2, 1), 3))
+    9.0
+
+    A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
+    is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
+    that one of the arrays of a function lacks is added, or taken from the other, y_pred too.
+    """
+
+    own_name: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
+        if reduction not in ("sum_over_batch_size", "sum"):
+            raise ArgumentError(
+                f"loss {self.name!r}: reduction must be 'sum_over_batch_size' or 'sum', received "
+                f"{reduction!r}"
+            )
+        if dtype not in (None, "float32"):
+            raise ArgumentError(f"loss {self.name!r}: dtype must be 'float32', received {dtype!r}")
+        self.reduction = reduction
+
+    def __call__(
+        self,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
+        """Return the loss of predictions."""
+        pred = np.ascontiguousarray(y_pred, np.float32)
+        return self.with_slope(self.truth(y_true, pred), pred, sample_weight, None)[0]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the values of predictions: see the class."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `call`")
+
+    def require_gradient(self) -> None:
+        """Raise UnsupportedError if the loss cannot be trained with."""
+        if type(self).values is Loss.values and not hasattr(self, "gradient"):
+            raise UnsupportedError(
+                f"loss {self.name!r} has no gradient, so no weight can be trained with it "
+                f"(evaluate needs none). {self.where_to_write} gradient(y_true, y_pred): the "
+                "derivative of the sum of its values by each prediction, an array of the shape of "
+                "y_pred"
+            )
+
+    where_to_write: ClassVar[str] = "Give its class a method"
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        """Return the truth as float32, in the rank of the predictions. Raises DataError."""
+        return in_rank_of(y_pred, numbers_of(f"loss {self.name!r}", y_true)).astype(np.float32)
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        """Return the values, the derivatives of terms, and terms in a value. Raises ShapeError.
+
+        Without `gradient` the derivatives are NaN.
+        """
+        value = returned_values(f"loss {self.name!r}", self.call, t, p)
+        slope = np.full_like(p, np.nan)
+        gradient: Callable[..., Any] | None = getattr(self, "gradient", None)
+        if gradient is not None:
+            slope = np.array(gradient(t.copy(), p.copy()), np.float32)
+            if slope.shape != p.shape:
+                raise ShapeError(
+                    f"loss {self.name!r}: gradient must return an array of the shape of y_pred, "
+                    f"{p.shape}, returned {slope.shape}"
+                )
+        return value, slope, 1.0
+
+    def with_slope(
+        self, t: Floats, p: Floats, sample_weight: npt.ArrayLike | None, mask: Array | None
+    ) -> tuple[float, Floats]:
+        """Return the loss and its derivative by each prediction.
+
+        mask: False where a step is left out; a mean is then over the steps that are not.
+        """
+        value, slope, terms = self.values(t, p)
+        if sample_weight is None and mask is None:
+            divisor = 1.0 if self.reduction == "sum" else float(max(value.size, 1))
+            slope *= np.float32(1) / np.float32(divisor * terms)
+            return kernel.total(value) / divisor, slope
+        if value.ndim < max(1, 0 if mask is None else mask.ndim):
+            raise ShapeError(
+                f"loss {self.name!r}: with weights, a mask or lengths, a value is needed for each "
+                f"sample or step; `call` returned shape {value.shape} for predictions {p.shape}"
+            )
+        weight = weights_of(f"loss {self.name!r}", value.shape, sample_weight)
+        count = value.size
+        if mask is not None:
+            mask = mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))
+            weight = weight * mask
+            count = int(np.broadcast_to(mask, value.shape).sum()) if value.size else 0
+        divisor = 1.0 if self.reduction == "sum" else float(max(count, 1))
+        # Where the weight is 0 a step may hold anything, NaN too.
+        value = np.where(weight == 0, np.float32(0), value)
+        factor = weight / np.float32(divisor * terms)
+        of_each = (..., *(None,) * (p.ndim - value.ndim))
+        slope = np.where(weight[of_each] == 0, np.float32(0), slope * factor[of_each])
+        return kernel.dot(value, weight) / divisor, slope
+
+
+class FunctionLoss(Loss):
+    """A function of y_true and y_pred, as a loss."""
+
+    where_to_write = "Set the attribute `gradient` of the function to a function"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(name=name_of_function(function))
+        self.function = function
+        if hasattr(function, "gradient"):
+            self.gradient = self._gradient
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        """Return the truth as float32, in its own rank. Raises DataError."""
+        return numbers_of(f"loss {self.name!r}", y_true).astype(np.float32)
+
+    def call(self, y_true: Floats, y_pred: Floats) -> Any:
+        return self.function(*of_same_rank(y_true, y_pred))
+
+    def _gradient(self, y_true: Floats, y_pred: Floats) -> Floats:
+        t, p = of_same_rank(y_true, y_pred)
+        slope = np.asarray(self.function.gradient(t, p))  # type: ignore[attr-defined]
+        return slope.reshape(y_pred.shape) if slope.shape == p.shape else slope
+
+
+def name_of_function(function: Callable[..., Any]) -> str:
+    """Return the name of a function, or of the class of another callable."""
+    return getattr(function, "__name__", None) or naming.snake_case(type(function).__name__)
+
+
+def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
+    """Return both with the same number of axes, as Keras: a last axis of size 1 comes or goes."""
+    if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
+        return (y_true[:, None], y_pred) if y_true.ndim == 1 else (y_true, y_pred[..., 0])
+    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        return (y_true, y_pred[:, None]) if y_pred.ndim == 1 else (y_true[..., 0], y_pred)
+    return y_true, y_pred
+
+
+def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
+    """Return the truth with the number of axes of the predictions, if one of size 1 differs."""
+    if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
+        return y_true[..., None]
+    if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
+        return y_true[..., 0]
+    return y_true
+
+
+def numbers_of(owner: str, y_true: npt.ArrayLike) -> Array:
+    """Return the truth as an array of numbers. Raises DataError."""
+    t = np.asarray(y_true)
+    if t.dtype.kind not in "fiub":
+        raise DataError(f"{owner}: expected numbers as y, received {t.dtype}")
+    return t
+
+
+def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
+    """Return what code of a user makes of copies, checked. Raises ShapeError."""
+    value = np.array(call(t.copy(), p.copy()), np.float32)
+    if value.shape != p.shape[: value.ndim]:
+        raise ShapeError(
+            f"{owner}: expected a value for each sample, step or element of the predictions "
+            f"{p.shape}, received values {value.shape} (y_true has shape {t.shape})"
+        )
+    return value
+
+
+def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None) -> Floats:
+    """Return a weight for each value: those of samples, (B,) or the shape of the values."""
+    if sample_weight is None:
+        return np.ones(shape, np.float32)
+    given = np.asarray(sample_weight, np.float32)
+    if given.ndim == len(shape) + 1 and given.shape[-1] == 1:
+        given = given[..., 0]
+    if given.shape != shape[: given.ndim]:
+        raise ShapeError(
+            f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received {given.shape}"
+        )
+    spread = given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+    return np.ascontiguousarray(np.broadcast_to(spread, shape))
+
+
+def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+    """Return the truth as float32 in the shape of the predictions. Raises ShapeError."""
+    t = in_rank_of(y_pred, numbers_of(owner, y_true))
+    if t.shape != y_pred.shape:
+        raise ShapeError(f"{owner}: y must have shape {y_pred.shape}, received {t.shape}")
+    return np.ascontiguousarray(t, np.float32)
+
+
+def categories(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
+    """Return the number of the category of each sample. Raises ShapeError, DataError."""
+    found = np.asarray(y_true)
+    if found.ndim == y_pred.ndim and found.shape[-1] == 1:
+        found = found[..., 0]
+    if found.shape != y_pred.shape[:-1]:
+        raise ShapeError(f"{owner}: y must have shape {y_pred.shape[:-1]}, received {found.shape}")
+    ids = found.astype(np.int64)
+    if found.dtype.kind not in "iub" and not (ids == found).all():
+        raise DataError(f"{owner}: y must be whole numbers, received {found.dtype}")
+    if ids.size and not 0 <= ids.min() <= ids.max() < y_pred.shape[-1]:
+        raise DataError(
+            f"{owner}: y must lie in 0…{y_pred.shape[-1] - 1}, received {ids.min()}…{ids.max()}"
+        )
+    return ids
+
+
+def one_hot(ids: Array, units: int) -> Floats:
+    """Return 1 at each category, else 0."""
+    chosen: Floats = (ids[..., None] == np.arange(units)).astype(np.float32)
+    return chosen
+
+
+class FittedLoss(Loss):
+    """A loss whose truth has the shape of the predictions."""
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        """Return the truth as an array of the shape of the predictions. Raises ShapeError."""
+        return truth_array(f"loss {self.name!r}", y_true, y_pred)
+
+
+class Elementwise(FittedLoss):
+    """A loss of each element; the value of a sample is the mean over the last axis."""
+
+    kernel_name: ClassVar[str]
+
+    def parameters(self) -> tuple[float, ...]:
+        """Return the parameters of the kernel."""
+        return ()
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        value, slope = kernel.elementwise(self.kernel_name, p, t, *self.parameters())
+        return kernel.means_of_rows(value), slope, float(p.shape[-1])
+
+
+class RowLoss(FittedLoss):
+    """A loss of whole rows: one value for all elements of the last axis."""
+
+    kernel_name: ClassVar[str]
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        value, slope = kernel.of_rows(self.kernel_name, p, t)
+        return value, slope, 1.0
+
+
+def check_axis(name: str, axis: int) -> None:
+    """Raise ArgumentError unless the axis is the last one."""
+    if axis != -1:
+        raise ArgumentError(f"loss {name!r}: axis must be -1, received {axis}")

@@ -1,0 +1,259 @@
+"""Metrics that are means over samples: of losses, and of right answers. Formulas of Keras 3."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.training import classifications, regressions
+from streamrnn.nn.training.loss import Loss, categories
+from streamrnn.nn.training.metric import MeanMetric
+
+
+class LossMetric(MeanMetric):
+    """The mean of a loss."""
+
+    direction: ClassVar[str | None] = "down"
+
+    def __init__(self, loss: Loss, name: str | None = None, dtype: object = None) -> None:
+        self.loss = loss
+        super().__init__(name or loss.name, dtype)
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        return self.loss.values(self.loss.truth(y_true, y_pred), y_pred)[0]
+
+
+class _OfLoss(LossMetric):
+    kind: type[Loss]
+
+    def __init__(self, name: str | None = None, dtype: object = None) -> None:
+        super().__init__(self.kind(), name or self.own_name, dtype)
+
+
+class MeanSquaredError(_OfLoss):
+    """The mean of (y_true - y_pred)**2."""
+
+    own_name = "mean_squared_error"
+    kind = regressions.MeanSquaredError
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """The root of the mean of (y_true - y_pred)**2."""
+
+    own_name = "root_mean_squared_error"
+
+    def result(self) -> float:
+        return math.sqrt(self._total / self._weight) if self._weight else 0.0
+
+
+class MeanAbsoluteError(_OfLoss):
+    """The mean of |y_true - y_pred|."""
+
+    own_name = "mean_absolute_error"
+    kind = regressions.MeanAbsoluteError
+
+
+class MeanAbsolutePercentageError(_OfLoss):
+    """The mean error in percent of the truth."""
+
+    own_name = "mean_absolute_percentage_error"
+    kind = regressions.MeanAbsolutePercentageError
+
+
+class MeanSquaredLogarithmicError(_OfLoss):
+    """The mean of (log(1 + y_true) - log(1 + y_pred))**2."""
+
+    own_name = "mean_squared_logarithmic_error"
+    kind = regressions.MeanSquaredLogarithmicError
+
+
+class LogCoshError(_OfLoss):
+    """The mean of the logarithm of cosh(y_pred - y_true)."""
+
+    own_name = "logcosh"
+    kind = regressions.LogCosh
+
+
+class Poisson(_OfLoss):
+    """The mean of y_pred - y_true * log(y_pred)."""
+
+    own_name = "poisson"
+    kind = regressions.Poisson
+
+
+class CosineSimilarity(_OfLoss):
+    """The mean cosine of the angle between truth and prediction: not its negative, as the loss."""
+
+    own_name = "cosine_similarity"
+    direction = "up"
+    kind = regressions.CosineSimilarity
+
+    def __init__(self, name: str | None = None, dtype: object = None, axis: int = -1) -> None:
+        regressions.CosineSimilarity(axis)  # refuses another axis
+        super().__init__(name, dtype)
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        return -super().values(y_true, y_pred)
+
+
+class KLDivergence(_OfLoss):
+    """The mean divergence of Kullback and Leibler."""
+
+    own_name = "kl_divergence"
+    kind = classifications.KLDivergence
+
+
+class Hinge(_OfLoss):
+    """The mean hinge loss."""
+
+    own_name = "hinge"
+    kind = classifications.Hinge
+
+
+class SquaredHinge(_OfLoss):
+    """The mean squared hinge loss."""
+
+    own_name = "squared_hinge"
+    kind = classifications.SquaredHinge
+
+
+class CategoricalHinge(_OfLoss):
+    """The mean hinge loss of categories."""
+
+    own_name = "categorical_hinge"
+    kind = classifications.CategoricalHinge
+
+
+class BinaryCrossentropy(LossMetric):
+    """The mean cross-entropy of probabilities, or with from_logits of their logits."""
+
+    own_name = "binary_crossentropy"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: object = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
+    ) -> None:
+        loss = classifications.BinaryCrossentropy(from_logits, label_smoothing)
+        super().__init__(loss, name or self.own_name, dtype)
+
+
+class CategoricalCrossentropy(LossMetric):
+    """The mean cross-entropy of categories, y one-hot."""
+
+    own_name = "categorical_crossentropy"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: object = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0,
+        axis: int = -1,
+    ) -> None:
+        loss = classifications.CategoricalCrossentropy(from_logits, label_smoothing, axis)
+        super().__init__(loss, name or self.own_name, dtype)
+
+
+class SparseCategoricalCrossentropy(LossMetric):
+    """The mean cross-entropy of categories, y their numbers."""
+
+    own_name = "sparse_categorical_crossentropy"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: object = None,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        axis: int = -1,
+    ) -> None:
+        loss = classifications.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
+        super().__init__(loss, name or self.own_name, dtype)
+
+
+class BinaryAccuracy(MeanMetric):
+    """The share of elements on the right side of the threshold."""
+
+    own_name = "binary_accuracy"
+    direction = "up"
+
+    def __init__(
+        self, name: str | None = None, dtype: object = None, threshold: float = 0.5
+    ) -> None:
+        super().__init__(name, dtype)
+        self.threshold = threshold
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        said = (y_pred > np.float32(self.threshold)).astype(np.float32)
+        equal = (said == self._fitted(y_true, y_pred)).astype(np.float32)
+        return kernel.means_of_rows(equal)
+
+
+class CategoricalAccuracy(MeanMetric):
+    """The share of samples whose largest prediction is that of the truth, one-hot."""
+
+    own_name = "categorical_accuracy"
+    direction = "up"
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        t = self._fitted(y_true, y_pred)
+        equal: Floats = (t.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
+        return equal
+
+
+class SparseCategoricalAccuracy(MeanMetric):
+    """The share of samples whose largest prediction is category y_true."""
+
+    own_name = "sparse_categorical_accuracy"
+    direction = "up"
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        ids = categories(f"metric {self.name!r}", y_true, y_pred)
+        equal: Floats = (ids == y_pred.argmax(axis=-1)).astype(np.float32)
+        return equal
+
+
+class SparseTopKCategoricalAccuracy(MeanMetric):
+    """The share of samples with fewer than k predictions above that of category y_true."""
+
+    own_name = "sparse_top_k_categorical_accuracy"
+    direction = "up"
+
+    def __init__(
+        self,
+        k: int = 5,
+        name: str | None = None,
+        dtype: object = None,
+        from_sorted_ids: bool = False,
+    ) -> None:
+        super().__init__(name, dtype)
+        if from_sorted_ids:
+            raise ArgumentError(f"metric {self.name!r}: from_sorted_ids=True is not supported")
+        self.k = k
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        return self._hits(categories(f"metric {self.name!r}", y_true, y_pred), y_pred)
+
+    def _hits(self, ids: npt.NDArray[np.int64], y_pred: Floats) -> Floats:
+        chosen = np.take_along_axis(y_pred, ids[..., None], axis=-1)
+        hits: Floats = ((y_pred > chosen).sum(axis=-1) < self.k).astype(np.float32)
+        return hits * np.isfinite(chosen[..., 0])
+
+
+class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
+    """The share of samples with fewer than k predictions above that of the truth, one-hot."""
+
+    own_name = "top_k_categorical_accuracy"
+
+    def __init__(self, k: int = 5, name: str | None = None, dtype: object = None) -> None:
+        super().__init__(k, name, dtype)
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        return self._hits(self._fitted(y_true, y_pred).argmax(axis=-1), y_pred)

@@ -1,0 +1,226 @@
+"""What all metrics share: names, sums that can be saved, weights and masks."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.layers import naming
+from streamrnn.nn.layers.variable import Variable
+from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.training.loss import (
+    in_rank_of,
+    name_of_function,
+    returned_values,
+    truth_array,
+    weights_of,
+)
+
+
+class Metric(WeightSet):
+    """The base of metrics.
+
+    `direction`: "up" if more is better, "down" if less is; None if that is not known.
+
+    A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes what it
+    adds up. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and evaluate pass y_true
+    as they got it, but with as many axes as y_pred if only a last axis of size 1 differs: where U
+    is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is None or the weights,
+    (B,) or (B, T); steps that are masked, or have no label, have the weight 0.
+
+    >>> import numpy as np
+    >>> from streamrnn import metrics
+    >>> class Largest(metrics.Metric):
+    ...     def __init__(self, name=None):
+    ...         super().__init__(name)
+    ...         self.most = self.add_weight(name="most")
+    ...
+    ...     def update_state(self, y_true, y_pred, sample_weight=None):
+    ...         self.most.assign(max(self.most, y_pred.max()))
+    ...
+    ...     def result(self):
+    ...         return self.most
+    >>> largest = Largest()
+    >>> largest.update_state(np.zeros(2), np.array([[1], [3]]))
+    >>> float(largest.result())
+    3.0
+
+    A function of such arrays is a metric, too: the mean of the values that it returns, for samples,
+    steps or elements.
+    """
+
+    own_name: ClassVar[str] = ""
+    direction: ClassVar[str | None] = None
+
+    def __init__(self, name: str | None = None, dtype: object = None) -> None:
+        super().__init__(trainable=False)
+        self.name = name or self.own_name or naming.unique(naming.snake_case(type(self).__name__))
+        if dtype not in (None, "float32"):
+            raise ArgumentError(f"metric {self.name!r}: dtype must be 'float32'")
+
+    def add_weight(  # type: ignore[override]
+        self,
+        shape: Any = (),
+        initializer: Any = None,
+        dtype: object = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Make a variable and return it: float32, zeros by default; `assign` changes it."""
+        return super().add_weight(
+            shape=shape, initializer=initializer or "zeros", dtype=dtype, name=name
+        )
+
+    add_variable = add_weight
+
+    def reset_state(self) -> None:
+        """Set all variables to 0."""
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape))
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add samples: see the class."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `update_state`")
+
+    def result(self) -> Any:
+        """Return the metric of all samples since the last reset."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `result`")
+
+    def add_batch(
+        self, y_true: Any, y_pred: Floats, sample_weight: Floats | None, mask: Array | None
+    ) -> None:
+        """Add the samples of a batch; masked steps have the weight 0."""
+        if mask is not None:
+            sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight) * mask
+        given = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **given)
+
+
+class MeanMetric(Metric):
+    """The weighted mean of a value of each sample."""
+
+    def __init__(self, name: str | None = None, dtype: object = None) -> None:
+        super().__init__(name, dtype)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget all samples."""
+        self._total = self._weight = 0.0
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """The weighted sum of all values, and that of the weights; it may be set, to resume."""
+        return self._total, self._weight
+
+    @sums.setter
+    def sums(self, sums: tuple[float, ...]) -> None:
+        self._total, self._weight = sums
+
+    def result(self) -> Any:
+        """Return the mean over all samples so far, 0 without any; of some metrics an array."""
+        return self._total / self._weight if self._weight else 0.0
+
+    def update_state(
+        self,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        mask: Array | None = None,
+    ) -> None:
+        """Add samples; those with the weight 0, or masked, do not count."""
+        pred = np.ascontiguousarray(y_pred, np.float32)
+        value = self.values(y_true, pred)
+        weight = self._weight_of_each(value.shape, sample_weight, mask)
+        value = np.where(weight == 0, np.float32(0), value)
+        self._total += kernel.dot(value, weight)
+        self._weight += kernel.dot(weight, np.ones_like(weight))
+
+    def add_batch(
+        self, y_true: Any, y_pred: Floats, sample_weight: Floats | None, mask: Array | None
+    ) -> None:
+        self.update_state(y_true, y_pred, sample_weight, mask=mask)
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        """Return the value of each sample."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `values`")
+
+    def _weight_of_each(
+        self, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None, mask: Array | None
+    ) -> Floats:
+        """Return the weight of each sample, 0 where it is masked."""
+        weight = weights_of(f"metric {self.name!r}", shape, sample_weight)
+        if mask is not None:
+            weight = weight * mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+        return weight
+
+    def _fitted(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        return truth_array(f"metric {self.name!r}", y_true, y_pred)
+
+
+class FunctionMetric(MeanMetric):
+    """The mean of what a function of y_true and y_pred returns."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(name_of_function(function))
+        self.function = function
+
+    def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        truth = truth_beside(y_pred, y_true)
+        return returned_values(f"metric {self.name!r}", self.function, truth, y_pred)
+
+
+def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
+    """Return the truth in the rank of the predictions; fractions as float32, as in Keras."""
+    t = in_rank_of(y_pred, np.asarray(y_true))
+    return t.astype(np.float32) if t.dtype.kind == "f" else t
+
+
+class SummedMetric(MeanMetric):
+    """A metric of several sums in float64, added element after element: no cut changes a bit."""
+
+    def reset_state(self) -> None:
+        self._sums = np.zeros(0)
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """All sums, none before the first sample; they may be set, to resume."""
+        return tuple(self._sums.tolist())
+
+    @sums.setter
+    def sums(self, sums: tuple[float, ...]) -> None:
+        self._sums = np.array(sums, np.float64)
+
+    def update_state(
+        self,
+        y_true: npt.ArrayLike,
+        y_pred: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        mask: Array | None = None,
+    ) -> None:
+        pred = np.ascontiguousarray(y_pred, np.float32)
+        truth = self._fitted(y_true, pred)
+        weight = self._weight_of_each(pred.shape[:-1], sample_weight, mask).reshape(-1)
+        counts = weight != 0
+        if counts.any():
+            t, p = (array.reshape(-1, pred.shape[-1])[counts] for array in (truth, pred))
+            self.add(t, p, weight[counts])
+
+    def add(self, t: Floats, p: Floats, weight: Floats) -> None:
+        """Add N samples that count: truth and prediction (N, U), weight (N,)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `add`")
+
+    def _add_at(self, size: int, places: Array, values: Array) -> None:
+        """Add values to the sums at these places, in order; `size`: how many sums there are."""
+        if not len(self._sums):
+            self._sums = np.zeros(size)
+        kernel.add_at(self._sums, places, values)
+
+    def _add_rows(self, rows: Array) -> None:
+        """Add rows (N, S) to S sums, row after row."""
+        size = rows.shape[1]
+        self._add_at(size, np.tile(np.arange(size), len(rows)), rows.reshape(-1))

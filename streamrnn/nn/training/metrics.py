@@ -1,0 +1,157 @@
+"""Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
+
+A metric sums in float64, in one order: `update_state(y_true, y_pred)`, then `result()`.
+"""
+
+from typing import Any
+
+from streamrnn.base.display import closest, show_in
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.training.loss import Loss
+from streamrnn.nn.training.losses import SparseCategoricalCrossentropy as _SparseLoss
+from streamrnn.nn.training.losses import loss_of, names_of_losses
+from streamrnn.nn.training.mean_metrics import (
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    LossMetric,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    RootMeanSquaredError,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+)
+from streamrnn.nn.training.metric import FunctionMetric, Metric
+from streamrnn.nn.training.score_metrics import F1Score, FBetaScore, R2Score
+from streamrnn.nn.training.threshold_metrics import AUC, Precision, Recall
+
+__all__ = [
+    "AUC",
+    "BinaryAccuracy",
+    "BinaryCrossentropy",
+    "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "F1Score",
+    "FBetaScore",
+    "Hinge",
+    "KLDivergence",
+    "LogCoshError",
+    "LossMetric",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Metric",
+    "Poisson",
+    "Precision",
+    "R2Score",
+    "Recall",
+    "RootMeanSquaredError",
+    "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy",
+    "SquaredHinge",
+    "TopKCategoricalAccuracy",
+    "metric_of",
+]
+
+_METRICS: tuple[type[Metric], ...] = (
+    AUC,
+    BinaryAccuracy,
+    BinaryCrossentropy,
+    CategoricalAccuracy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    CosineSimilarity,
+    F1Score,
+    FBetaScore,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    Precision,
+    R2Score,
+    Recall,
+    RootMeanSquaredError,
+    SparseCategoricalAccuracy,
+    SparseCategoricalCrossentropy,
+    SparseTopKCategoricalAccuracy,
+    SquaredHinge,
+    TopKCategoricalAccuracy,
+)
+_NAMES: dict[str, type[Metric]] = {
+    "bce": BinaryCrossentropy,
+    "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
+    "mse": MeanSquaredError,
+    "msle": MeanSquaredLogarithmicError,
+} | {cls.own_name: cls for cls in _METRICS}
+_ALSO = (
+    {cls.__name__: cls for cls in _METRICS}
+    | {snake_case(cls.__name__): cls for cls in _METRICS}
+    | {name.upper(): cls for name, cls in _NAMES.items() if len(name) <= 4}
+)
+"""Other names that Keras knows."""
+_FITTING = ("accuracy", "acc", "crossentropy", "ce")
+"""Names of the metrics that fit a loss and the number of units."""
+
+
+def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
+    """Return the metric of a name, class, loss or function, or itself. Raises ArgumentError.
+
+    "accuracy" and "crossentropy" are those that fit the loss and the number of units of the output.
+    The name of another loss is its mean. A metric by name has this name in reports.
+    """
+    if isinstance(identifier, Metric):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Metric):
+        return identifier()
+    if isinstance(identifier, Loss):
+        return LossMetric(identifier)
+    if callable(identifier):
+        return FunctionMetric(identifier)
+    if isinstance(identifier, str):
+        if identifier in _FITTING:
+            return _fitting(identifier, loss, units)
+        found = _NAMES.get(identifier) or _ALSO.get(identifier)
+        if found is not None:
+            return found(name=identifier)
+        if identifier in names_of_losses():
+            return LossMetric(loss_of(identifier), name=identifier)
+    known = [*_NAMES, "accuracy", "crossentropy"]
+    near = closest(identifier, known) if isinstance(identifier, str) else None
+    raise ArgumentError(
+        f"metric {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
+        f"{'? Supported' if near else '; supported'}: {', '.join(sorted(known))}"
+    )
+
+
+def _fitting(name: str, loss: Loss, units: int) -> Metric:
+    accuracy = name.startswith("acc")
+    if units == 1:
+        return BinaryAccuracy(name) if accuracy else BinaryCrossentropy(name)
+    if isinstance(loss, _SparseLoss):
+        return SparseCategoricalAccuracy(name) if accuracy else SparseCategoricalCrossentropy(name)
+    return CategoricalAccuracy(name) if accuracy else CategoricalCrossentropy(name)
+
+
+show_in("metrics", *(globals()[name] for name in __all__))

@@ -1,0 +1,67 @@
+"""Rules of layers that normalize over axes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.nn import layers
+from streamrnn.nn.kernels.normalization import layer_norm_back, root_norm_back
+from streamrnn.nn.layers.axes import as_rows, from_rows
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one
+
+
+def _layer_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    x, shape = as_rows(np.ascontiguousarray(inputs), layer.axes)
+    given = recording.weight(layer, "gamma")
+    gamma = np.ones(layer.features, np.float32) if given is None else given.reshape(-1)
+
+    def back(dy: Floats) -> Floats:
+        dy_rows = as_rows(dy, layer.axes)[0]
+        dx, of_gamma, of_beta = layer_norm_back(x, gamma, layer.epsilon, dy_rows)
+        recording.add(layer, "gamma", of_gamma.reshape(layer.shape))
+        recording.add(layer, "beta", of_beta.reshape(layer.shape))
+        return from_rows(dx, layer.axes, shape)
+
+    return _with_weights(layer, inputs, context, recording, back)
+
+
+def _root_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    x, shape = as_rows(np.ascontiguousarray(inputs), layer.axes)
+    gamma, root = layer.factors(x.shape[1]), layer.root(x.shape[1])
+
+    def back(dy: Floats) -> Floats:
+        dx, of_gamma = root_norm_back(x, gamma, root, as_rows(dy, layer.axes)[0])
+        if isinstance(layer, layers.RMSNormalization):
+            recording.add(layer, "scale", of_gamma.reshape(layer.shape))
+        return from_rows(dx, layer.axes, shape)
+
+    return _with_weights(layer, inputs, context, recording, back)
+
+
+def _with_weights(
+    layer: Any,
+    inputs: Floats,
+    context: CallContext,
+    recording: Recording,
+    back: Callable[[Floats], Floats],
+) -> Recorded:
+    y = layer.apply(np.ascontiguousarray(inputs), context)
+    made = one_to_one(layer, inputs, y, context.mask, back)
+    if not recording.trains(layer):
+        return made
+    # Gradients of weights are wanted even if those of the inputs are not.
+    return made._replace(pullback=lambda dys, wanted: made.pullback(dys, [True]))
+
+
+NORMALIZATIONS: dict[type, Rule] = {
+    layers.LayerNormalization: _layer_normalization,
+    layers.RMSNormalization: _root_normalization,
+    layers.UnitNormalization: _root_normalization,
+}

@@ -1,0 +1,218 @@
+"""What a compiled model is judged by: losses, their weights, and metrics, of each output."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.models import Model
+from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.training.losses import Loss, loss_of
+from streamrnn.nn.training.metrics import Metric, metric_of
+from streamrnn.nn.training.outputs import by_output, output_names
+
+
+class Head(NamedTuple):
+    """One output: its loss, None for none; the factor of that; its metrics."""
+
+    name: str
+    loss: Loss | None
+    factor: float | None
+    plain: list[Metric]
+    weighted: list[Metric]
+    rank: int
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All metrics, the weighted ones last."""
+        return [*self.plain, *self.weighted]
+
+
+class Judgement(NamedTuple):
+    """The loss, then that of each output that has one; its derivatives by the outputs."""
+
+    values: list[float]
+    slopes: list[Floats | None]
+
+
+class Objective:
+    """Losses and metrics of the outputs of one model."""
+
+    def __init__(
+        self, model: Model, loss: Any, factors: Any, metrics: Any, weighted_metrics: Any
+    ) -> None:
+        symbols = model.graph.outputs
+        several = len(symbols) > 1
+        self.names = output_names(model)
+        losses = _losses(loss, self.names)
+        scales = _factors(factors, self.names)
+        plain = _metrics("metrics", metrics, self.names)
+        weighted = _metrics("weighted_metrics", weighted_metrics, self.names)
+        self.heads = []
+        for number, symbol in enumerate(symbols):
+            units, own = int(symbol.shape[-1] or 0), losses[number]
+            # An output without a loss may have metrics; only "accuracy" asks for the loss.
+            shown: Any = own
+            self.heads.append(
+                Head(
+                    self.names[number],
+                    own,
+                    scales[number],
+                    [metric_of(metric, shown, units) for metric in plain[number]],
+                    [metric_of(metric, shown, units) for metric in weighted[number]],
+                    len(symbol.shape),
+                )
+            )
+        _refuse_shared(self.metrics)
+        self.needed = [bool(head.loss or head.metrics) for head in self.heads]
+        self._named = _named(self.heads, several=several)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of all outputs: plain ones first, as in reports."""
+        plain = [metric for head in self.heads for metric in head.plain]
+        return plain + [metric for head in self.heads for metric in head.weighted]
+
+    @property
+    def loss(self) -> Any:
+        """The loss, or of several outputs a list of them."""
+        found = [head.loss for head in self.heads]
+        return found if len(found) > 1 else found[0]
+
+    def require_gradients(self) -> None:
+        """Raise UnsupportedError, naming the loss, if one cannot be trained with."""
+        for head in self.heads:
+            if head.loss is not None:
+                head.loss.require_gradient()
+
+    def reset(self) -> None:
+        """Forget the samples of all metrics."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def judge(
+        self, batch: Batch, outputs: Sequence[Floats], masks: Sequence[Array | None]
+    ) -> Judgement:
+        """Return losses and derivatives; add the batch to the metrics."""
+        values: list[float] = []
+        slopes: list[Floats | None] = []
+        total = 0.0
+        for number, head in enumerate(self.heads):
+            output, mask = np.ascontiguousarray(outputs[number]), masks[number]
+            if mask is not None and mask.ndim >= output.ndim:
+                mask = None
+            y, weight = batch.y[number], batch.weights[number]
+            slopes.append(None)
+            if head.loss is not None:
+                truth = head.loss.truth(y, output)
+                value, slope = head.loss.with_slope(truth, output, weight, mask)
+                values.append(value)
+                if head.factor is not None:
+                    value, slope = value * head.factor, slope * np.float32(head.factor)
+                total, slopes[number] = total + value, slope
+            for metric in head.plain:
+                metric.add_batch(y, output, batch.labelled, mask)
+            for metric in head.weighted:
+                metric.add_batch(y, output, weight, mask)
+        return Judgement([total, *values] if len(values) > 1 else [total], slopes)
+
+    def logs(self, values: Sequence[float]) -> dict[str, float]:
+        """Return losses and metrics by the names of Keras: "loss", "out_a_loss", "out_a_mae"."""
+        logs = {"loss": values[0]}
+        with_loss = [head.name for head in self.heads if head.loss is not None]
+        for name, value in zip(with_loss, values[1:], strict=False):
+            logs[f"{name}_loss"] = value
+        return logs | {name: _plain(metric.result()) for name, metric in self._named.items()}
+
+    def listed(self, logs: Mapping[str, float]) -> list[float]:
+        """Return logs in the order of Keras's lists."""
+        known = ["loss", *(metric.name for metric in self.metrics)]
+        known += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
+        first = [name for name in dict.fromkeys(known) if name in logs]
+        return [logs[name] for name in [*first, *sorted(set(logs) - set(first))]]
+
+
+def _plain(result: Any) -> Any:
+    """Return a number of any kind as a float; of some metrics an array."""
+    return float(result) if np.ndim(result) == 0 else np.asarray(result)
+
+
+def _losses(given: Any, names: Sequence[str]) -> list[Loss | None]:
+    found = by_output("compile: loss", given, names, partly=False)
+    if found is None and isinstance(given, list | tuple):
+        raise ArgumentError(
+            f"compile: expected a loss for each of {len(names)} outputs ({', '.join(names)}), "
+            f"received {len(given)}; None stands for an output without one"
+        )
+    losses = [None if loss is None else loss_of(loss) for loss in found or [given] * len(names)]
+    if not any(losses):
+        raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
+    return losses
+
+
+def _factors(given: Any, names: Sequence[str]) -> list[float | None]:
+    if given is None:
+        return [None] * len(names)
+    if len(names) == 1 and not isinstance(given, list | tuple | Mapping):
+        given = [given]
+    found = by_output("compile: loss_weights", given, names, partly=False)
+    if found is None or not all(factor is None or np.ndim(factor) == 0 for factor in found):
+        raise ArgumentError(
+            f"compile: loss_weights must be a number for each of {len(names)} outputs "
+            f"({', '.join(names)}), received {given!r}"
+        )
+    return [None if factor is None else float(factor) for factor in found]
+
+
+def _metrics(argument: str, given: Any, names: Sequence[str]) -> list[list[Any]]:
+    """Return the metrics of each output; None leaves an output without."""
+    if not given:
+        return [[] for _ in names]
+    if len(names) == 1 and not isinstance(given, Mapping):
+        return [list(_flat(given))]
+    found = by_output(f"compile: {argument}", given, names, partly=True)
+    if found is None:
+        raise ArgumentError(
+            f"compile: {argument} of a model with several outputs must be a list with an item for "
+            f"each of {', '.join(names)}, or a dictionary by these names; received {given!r}"
+        )
+    return [list(_flat(metrics)) for metrics in found]
+
+
+def _refuse_shared(metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
+        if sum(other is metric for other in metrics) > 1:
+            raise ArgumentError(
+                f"compile: the metric {metric.name!r} is given twice, and would sum both; make an "
+                "object for each"
+            )
+
+
+def _flat(metrics: Any) -> list[Any]:
+    if metrics is None:
+        return []
+    if isinstance(metrics, list | tuple):
+        return [metric for item in metrics for metric in _flat(item)]
+    return [metrics]
+
+
+def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
+    """Return the metrics by name: with that of the output, and numbered if used before."""
+    named: dict[str, Metric] = {}
+    counts: dict[str, int] = {}
+
+    def add(name: str, metric: Metric) -> None:
+        number = counts[name] = counts.get(name, -1) + 1
+        named[f"{name}_{number}" if number else name] = metric
+
+    for weighted in (False, True):
+        for head in heads:
+            prefix = f"{head.name}_" if several else ""
+            for metric in head.weighted if weighted else head.plain:
+                name = f"{prefix}{metric.name}"
+                if weighted and name in counts:
+                    name = f"{prefix}weighted_{metric.name}"
+                add(name, metric)
+    return named

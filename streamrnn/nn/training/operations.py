@@ -1,0 +1,167 @@
+"""Rules of operations: what `x * 2` or `ops.mean(x, axis=1)` gives back of a gradient."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import UnsupportedError
+from streamrnn.nn.kernels.gradients import summed_over, times_derivative
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS, floats, truths
+from streamrnn.nn.training.recording import Recorded, Recording
+
+_Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
+"""From (arguments, operands, y, dy) to what each operand has of dy; None for none."""
+
+
+def _of_first(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    chosen = y == floats(xs[0])
+    return [np.where(chosen, dy, np.float32(0)), np.where(chosen, np.float32(0), dy)]
+
+
+def _of_quotient(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    share = dy / floats(xs[1])
+    return [share, -share * y]
+
+
+def _of_power(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    number = float(xs[1])
+    if number == 0.5:
+        return [dy * np.float32(0.5) / y, None]
+    if number == -0.5:
+        return [dy * np.float32(-0.5) * y / floats(xs[0]), None]
+    whole, x = int(number), floats(xs[0])
+    slope = np.full_like(x, whole)
+    for _ in range(abs(whole - 1)):
+        slope = slope * x if whole > 0 else slope / x
+    return [dy * slope, None]
+
+
+def _of_where(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    chosen = truths(xs[0])
+    return [None, np.where(chosen, dy, np.float32(0)), np.where(chosen, np.float32(0), dy)]
+
+
+def _over(a: Any, x: Floats, value: Floats) -> Floats:
+    """Return a value of a reduction at each element that it was made of."""
+    if not a.get("keepdims"):
+        value = np.expand_dims(value, tuple(np.atleast_1d(a["axis"])))
+    return np.broadcast_to(value, x.shape)
+
+
+def _of_mean(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    number = np.float32(xs[0].size // max(y.size, 1))
+    return [_over(a, xs[0], dy) / number]
+
+
+def _of_item(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    dx = np.zeros(xs[0].shape, np.float32)
+    dx[tuple(a["key"])] = dy
+    return [dx]
+
+
+def _of_parts(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    axis = a["axis"] % dy.ndim
+    edges = np.cumsum([0, *(x.shape[axis] for x in xs)]).tolist()
+    return [dy[(*(slice(None),) * axis, slice(i, j))] for i, j in pairwise(edges)]
+
+
+def _of_clip(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    x = floats(xs[0])
+    inside = (x >= np.float32(a["x_min"])) & (x <= np.float32(a["x_max"]))
+    return [np.where(inside, dy, np.float32(0))]
+
+
+def _reshaped(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    return [dy.reshape(xs[0].shape)]
+
+
+def _of_softmax(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    total = ARRAY_FUNCTIONS["sum"].compute(dy * y, axis=a["axis"], keepdims=True)
+    return [y * (dy - total)]
+
+
+def _value(name: str) -> _Back:
+    return lambda a, xs, y, dy: [times_derivative(name, y, np.ascontiguousarray(dy))]
+
+
+def _nothing(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    return [None] * len(xs)
+
+
+BACK: dict[str, _Back] = {
+    "absolute": lambda a, xs, y, dy: [dy * np.sign(floats(xs[0]))],
+    "add": lambda a, xs, y, dy: [dy, dy],
+    "clip": _of_clip,
+    "concatenate": _of_parts,
+    "exp": lambda a, xs, y, dy: [dy * y],
+    "expand_dims": _reshaped,
+    "flip": lambda a, xs, y, dy: [np.flip(dy, a["axis"])],
+    "get_item": _of_item,
+    "log": lambda a, xs, y, dy: [dy / floats(xs[0])],
+    "maximum": _of_first,
+    "mean": _of_mean,
+    "minimum": _of_first,
+    "multiply": lambda a, xs, y, dy: [dy * floats(xs[1]), dy * floats(xs[0])],
+    "negative": lambda a, xs, y, dy: [-dy],
+    "power": _of_power,
+    "relu": _value("relu"),
+    "reshape": _reshaped,
+    "rsqrt": lambda a, xs, y, dy: [dy * np.float32(-0.5) * y / floats(xs[0])],
+    "sigmoid": _value("sigmoid"),
+    "softmax": _of_softmax,
+    "sqrt": lambda a, xs, y, dy: [dy * np.float32(0.5) / y],
+    "square": lambda a, xs, y, dy: [dy * np.float32(2) * floats(xs[0])],
+    "squeeze": _reshaped,
+    "stack": lambda a, xs, y, dy: list(np.moveaxis(dy, a["axis"], 0)),
+    "subtract": lambda a, xs, y, dy: [dy, -dy],
+    "sum": lambda a, xs, y, dy: [_over(a, xs[0], dy)],
+    "tanh": _value("tanh"),
+    "true_divide": _of_quotient,
+    "where": _of_where,
+    **dict.fromkeys(("equal", "greater", "greater_equal", "less", "less_equal"), _nothing),
+    **dict.fromkeys(("logical_and", "logical_not", "logical_or", "not_equal", "sign"), _nothing),
+    **dict.fromkeys(("ones_like", "zeros_like"), _nothing),
+}
+
+
+def check_operation(layer: Any) -> None:
+    """Raise UnsupportedError, naming the layer, for a function without a rule."""
+    if layer.function not in BACK:
+        raise UnsupportedError(
+            f"{layer}: training through the operation {layer.function!r} is not supported; "
+            f"supported: {', '.join(sorted(BACK))}"
+        )
+
+
+def operation(layer: Any, inputs: Any, context: CallContext, recording: Recording) -> Recorded:
+    """Compute an operation, and record the way back."""
+    check_operation(layer)
+    arrays = inputs if isinstance(inputs, list) else [inputs]
+    y = layer.apply(inputs, context)
+    operands = layer.all_operands(arrays)
+    places = [i for i, constant in enumerate(layer.constants) if constant is None]
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        if dys[0] is None:
+            return [None] * len(arrays)
+        with np.errstate(all="ignore"):
+            shares = BACK[layer.function](layer.canonical, operands, y, dys[0])
+        return [
+            None if shares[i] is None else _fitted(shares[i], x)
+            for i, x in zip(places, arrays, strict=True)
+        ]
+
+    return Recorded([floats(y)], [None], pullback)
+
+
+def _fitted(share: Floats, x: Floats) -> Floats:
+    """Return a gradient in the shape of an operand that was broadcast."""
+    if share.ndim > x.ndim:
+        missing = share.ndim - x.ndim
+        total = summed_over(np.ascontiguousarray(share, np.float32), (1,) * missing + x.shape)
+        return total.reshape(x.shape)
+    return summed_over(np.ascontiguousarray(share, np.float32), x.shape)

@@ -1,0 +1,251 @@
+"""What all optimizers share: the learning rate, weight decay, clips, and what is kept."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypedDict
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.kernels import losses as sums
+from streamrnn.nn.kernels import updates
+from streamrnn.nn.layers.variable import Variable
+from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.training.schedules import LearningRateSchedule
+
+
+class Options(TypedDict, total=False):
+    """The arguments of every optimizer.
+
+    weight_decay: each update first takes this share, times the learning rate, from the weights. Of
+    clipnorm (of each weight's gradient), clipvalue and global_clipnorm (of all gradients) one may
+    be given.
+    """
+
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    name: str | None
+    # Refused, unless they ask for nothing.
+    use_ema: object
+    ema_momentum: object
+    ema_overwrite_frequency: object
+    loss_scale_factor: object
+    gradient_accumulation_steps: object
+
+
+_REFUSED: dict[str, tuple[object, ...]] = {
+    "use_ema": (False, None),
+    "ema_momentum": (0.99, None),
+    "ema_overwrite_frequency": (None,),
+    "loss_scale_factor": (None,),
+    "gradient_accumulation_steps": (None,),
+}
+
+
+class WeightUpdate(NamedTuple):
+    """A weight and its gradient. The name tells apart what an optimizer keeps for each weight."""
+
+    name: str
+    weight: Floats
+    gradient: Floats
+
+
+class CompiledModel(Protocol):
+    """A compiled model: its trainable weights by name, as (holder, name there, array)."""
+
+    @property
+    def trained_weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
+        """The weights that are trained, in the order of the model."""
+
+
+class Optimizer:
+    """The base of optimizers. `iterations` counts the updates so far."""
+
+    slots: tuple[str, ...] = ()
+    """What is kept for each weight: names of arrays of its shape."""
+    initial = 0.0
+    """Their first value."""
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule,
+        *,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        name: str | None = None,
+        **others: object,
+    ) -> None:
+        self.name = name or type(self).__name__.lower()
+        self._learning_rate: float | LearningRateSchedule = 0.0
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue = clipnorm, clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.iterations = 0
+        self.compiled: CompiledModel | None = None
+        self.kept: dict[str, list[Floats]] = {}
+        clips = {
+            "clipnorm": clipnorm,
+            "clipvalue": clipvalue,
+            "global_clipnorm": global_clipnorm,
+        }
+        given = {name: value for name, value in clips.items() if value is not None}
+        if len(given) > 1:
+            raise ArgumentError(
+                f"{type(self).__name__}: only one of {', '.join(clips)} can be given, received "
+                f"{given}"
+            )
+        if any(value <= 0 for value in given.values()):
+            raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {given}")
+        self._check_others(others)
+
+    def _check_others(self, others: Mapping[str, object]) -> None:
+        for argument, value in others.items():
+            if argument not in _REFUSED:
+                known = ", ".join(Options.__annotations__)
+                raise ArgumentError(
+                    f"{type(self).__name__}: unknown argument {argument!r} (known here: {known})"
+                )
+            if value not in _REFUSED[argument]:
+                raise ArgumentError(f"{type(self).__name__}: {argument}={value!r} is not supported")
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next update: the number, or what the schedule says now.
+
+        A number may be set between updates; a schedule stays, unless another one is set.
+        """
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._checked(float(self._learning_rate(self.iterations)))
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float | LearningRateSchedule) -> None:
+        if isinstance(rate, LearningRateSchedule):
+            self._learning_rate = rate
+            return
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate is {type(self._learning_rate).__name__}, a "
+                "schedule, and cannot be set to a number; make an optimizer with a number"
+            )
+        if isinstance(rate, bool) or not isinstance(rate, int | float | np.floating):
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate must be a number or a schedule, received "
+                f"{rate!r}"
+            )
+        self._learning_rate = self._checked(float(rate))
+
+    def _checked(self, rate: float) -> float:
+        if not rate >= 0:
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate must be 0 or more, received {rate!r}"
+            )
+        return rate
+
+    def apply(
+        self,
+        grads: Mapping[str, Floats | None] | Sequence[Floats | None],
+        trainable_variables: Sequence[Variable] | None = None,
+    ) -> None:
+        """Change weights of the model that was compiled with this optimizer, by one update.
+
+        grads: what `Model.gradients` returns, arrays by the names of weights; or a list of arrays,
+        one for each of trainable_variables (by default all that the model has). A weight whose
+        gradient is None stays. Raises ArgumentError, ShapeError; then no weight has changed.
+
+        >>> model.optimizer.apply(model.gradients(x, y))  # doctest: +SKIP
+        """
+        weights = self._weights()
+        if isinstance(grads, Mapping):
+            named = dict(grads)
+        else:
+            names = list(weights)
+            if trainable_variables is not None:
+                numbers = {id(holder._weights[key]): n for n, (holder, key, _) in weights.items()}
+                names = [numbers.get(id(v), str(v)) for v in trainable_variables]
+            if len(names) != len(grads):
+                raise ArgumentError(
+                    f"{type(self).__name__}: expected {len(names)} gradients, one for each weight, "
+                    f"received {len(grads)}"
+                )
+            named = dict(zip(names, grads, strict=True))
+        if unknown := [name for name in named if name not in weights]:
+            raise ArgumentError(
+                f"{type(self).__name__}: the compiled model trains no weight {unknown[0]!r}, only "
+                f"{', '.join(weights)}"
+            )
+        for name, grad in named.items():
+            if grad is not None and np.shape(grad) != weights[name][2].shape:
+                raise ShapeError(
+                    f"{type(self).__name__}: weight {name!r} has shape {weights[name][2].shape}, "
+                    f"its gradient {np.shape(grad)}"
+                )
+        present = {name: grad for name, grad in named.items() if grad is not None}
+        self.change(
+            [
+                WeightUpdate(name, weights[name][2], np.ascontiguousarray(grad, np.float32))
+                for name, grad in present.items()
+            ]
+        )
+        for name in present:
+            weights[name][0].weights_changed()
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Floats | None, Variable]]) -> None:
+        """Do `apply` with pairs of a gradient and its weight."""
+        pairs = list(grads_and_vars)
+        self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
+
+    def _weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
+        if self.compiled is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: no model is compiled with this optimizer; call "
+                "model.compile(optimizer, loss) before apply"
+            )
+        return self.compiled.trained_weights
+
+    def change(self, changes: Sequence[WeightUpdate]) -> None:
+        """Change all weights in place, also read-only ones, by one update; tell no layer."""
+        rate = self.learning_rate
+        self.iterations += 1
+        update = self.update(rate, (self.weight_decay or 0.0) * rate)
+        for (name, weight, _), gradient in zip(changes, self._clipped(changes), strict=True):
+            if name not in self.kept:
+                self.kept[name] = [np.full_like(weight, self.initial) for _ in self.slots]
+            update(weight, gradient, *self.kept[name])
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        """Return what changes a weight in place, called with (weight, gradient, *slots).
+
+        decay: the share of each weight that an update takes first.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `update`")
+
+    def _clipped(self, changes: Sequence[WeightUpdate]) -> list[Floats]:
+        gradients = [change.gradient for change in changes]
+        if self.clipvalue is not None:
+            limit = np.float32(self.clipvalue)
+            return [np.clip(gradient, -limit, limit) for gradient in gradients]
+        if self.clipnorm is not None:
+            return [
+                gradient * np.float32(_scale(sums.dot(gradient, gradient), self.clipnorm))
+                for gradient in gradients
+            ]
+        if self.global_clipnorm is not None:
+            square = 0.0
+            for gradient in gradients:
+                square += sums.dot(gradient, gradient)
+            scale = np.float32(_scale(square, self.global_clipnorm))
+            return [gradient * scale for gradient in gradients]
+        return gradients
+
+
+def _scale(square: float, limit: float) -> float:
+    """Return what a gradient of this squared norm is multiplied by."""
+    norm = math.sqrt(square)
+    return limit / norm if norm > limit else 1.0 if norm <= limit else math.nan

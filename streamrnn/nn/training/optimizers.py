@@ -1,0 +1,285 @@
+"""Optimizers, with the names, arguments, defaults and formulas of Keras 3."""
+
+import math
+from typing import Any, Unpack
+
+from streamrnn.base.display import closest, show_in
+from streamrnn.errors import ArgumentError
+from streamrnn.nn.kernels import updates
+from streamrnn.nn.training.optimizer import Optimizer, Options
+from streamrnn.nn.training.schedules import LearningRateSchedule
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "optimizer_of",
+]
+
+
+class SGD(Optimizer):
+    """Gradient descent: w -= learning_rate * g, or with (Nesterov) momentum."""
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        if not 0 <= momentum <= 1:
+            raise ArgumentError(f"SGD: momentum must lie in 0…1, received {momentum!r}")
+        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+
+    slots = ("momentum",)
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        rates = rate, self.momentum, decay
+        return updates.descend(*rates, nesterov=self.nesterov)
+
+
+class RMSprop(Optimizer):
+    """Gradients divided by the root of their mean square, with momentum if that is above 0.
+
+    centered: divided by the root of their variance.
+    """
+
+    slots = ("square", "mean", "momentum")
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho, self.momentum, self.epsilon = float(rho), float(momentum), float(epsilon)
+        self.centered = bool(centered)
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        numbers = rate, self.rho, self.momentum, self.epsilon, decay
+        return updates.rmsprop(*numbers, centered=self.centered)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2014).
+
+    amsgrad: divided by the root of the largest mean square so far (Reddi et al. 2018).
+    """
+
+    slots: tuple[str, ...] = ("momentum", "velocity")
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.amsgrad = bool(amsgrad)
+        if self.amsgrad:
+            self.slots = (*self.slots, "velocity_hat")
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        step = self.iterations
+        correction = math.sqrt(1 - updates.power(self.beta_2, step))
+        rate = rate * correction / (1 - updates.power(self.beta_1, step))
+        made = updates.amsgrad if self.amsgrad else updates.adam
+        return made(rate, self.beta_1, self.beta_2, self.epsilon, decay)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2017)."""
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        weight_decay: float | None = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options
+        )
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum (Dozat 2015)."""
+
+    slots = ("momentum", "velocity")
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+        self._product = 0, 1.0
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        step = self.iterations
+        now, following = self._momentum(step), self._momentum(step + 1)
+        product = self._product_to(step)
+        rates = (
+            rate * following / (1 - product * following),
+            rate * (1 - now) / (1 - product),
+        )
+        correction = 1 - updates.power(self.beta_2, step)
+        return updates.nadam(rates, self.beta_1, self.beta_2, correction, self.epsilon, decay)
+
+    def _momentum(self, step: int) -> float:
+        return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
+
+    def _product_to(self, step: int) -> float:
+        """Return the product of the momenta of all steps up to this one."""
+        done, product = self._product
+        if done > step:  # iterations were set, as at a resume
+            done, product = 0, 1.0
+        for number in range(done + 1, step + 1):
+            product *= self._momentum(number)
+        self._product = step, product
+        return product
+
+
+class Adamax(Optimizer):
+    """Adam with the largest gradient in place of the mean square (Kingma & Ba 2014)."""
+
+    slots = ("momentum", "norm")
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        rate = rate / (1 - updates.power(self.beta_1, self.iterations))
+        return updates.adamax(rate, self.beta_1, self.beta_2, self.epsilon, decay)
+
+
+class Adagrad(Optimizer):
+    """Gradients divided by the root of the sum of their squares (Duchi et al. 2011)."""
+
+    slots = ("accumulator",)
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.epsilon = float(epsilon)
+        if self.initial_accumulator_value < 0:
+            raise ArgumentError(
+                "Adagrad: initial_accumulator_value must be 0 or more, received "
+                f"{initial_accumulator_value!r}"
+            )
+
+    @property
+    def initial(self) -> float:  # type: ignore[override]
+        """The first value of the sums."""
+        return self.initial_accumulator_value
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.adagrad(rate, self.epsilon, decay)
+
+
+class Adadelta(Optimizer):
+    """Steps of the size of those before (Zeiler 2012); with learning_rate=1 as in the paper."""
+
+    slots = ("accumulated_grad", "accumulated_delta_var")
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        rho: float = 0.95,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.rho, self.epsilon = float(rho), float(epsilon)
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.adadelta(rate, self.rho, self.epsilon, decay)
+
+
+class Lion(Optimizer):
+    """The sign of the momentum as the step (Chen et al. 2023)."""
+
+    slots = ("momentum",)
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.99,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2 = float(beta_1), float(beta_2)
+        if not 0 < self.beta_1 <= 1:
+            raise ArgumentError(f"Lion: beta_1 must lie in (0, 1], received {beta_1!r}")
+
+    def update(self, rate: float, decay: float) -> updates.Apply:
+        return updates.lion(rate, self.beta_1, self.beta_2, decay)
+
+
+_NAMES: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": Nadam,
+    "adamax": Adamax,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "lion": Lion,
+}
+
+
+def optimizer_of(identifier: object) -> Optimizer:
+    """Return the optimizer of a name or class, or itself. Raises ArgumentError."""
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        return identifier()  # type: ignore[call-arg]
+    if isinstance(identifier, str) and identifier.lower() in _NAMES:
+        return _NAMES[identifier.lower()]()  # type: ignore[call-arg]
+    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
+    raise ArgumentError(
+        f"optimizer {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
+        f"{'? Supported' if near else '; supported'}: {', '.join(sorted(_NAMES))}"
+    )
+
+
+show_in("optimizers", *(globals()[name] for name in __all__))

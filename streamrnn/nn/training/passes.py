@@ -1,0 +1,161 @@
+"""Passes through a model's graph: forward, then back; and the check of what can be trained."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import UnsupportedError
+from streamrnn.nn.layers import RNN, Bidirectional, Layer
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.structure import leaves, map_structure
+from streamrnn.nn.layers.symbol import Symbol, symbols_in
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.graph import Graph, Step, bools, cast_to_floats, none_if_all_none
+from streamrnn.nn.training.penalties import check_regularization
+from streamrnn.nn.training.recording import Recorded, Recording, Trained, total_of
+from streamrnn.nn.training.rules import check_layer, rule_of
+
+
+class _Call(NamedTuple):
+    """A recorded call: the slots of its inputs and outputs, and which inputs need a gradient."""
+
+    inputs: list[int]
+    outputs: list[int]
+    wanted: list[bool]
+    recorded: Recorded
+
+
+def record(
+    graph: Graph,
+    arrays: Sequence[Array],
+    masks: Sequence[Array | None],
+    context: CallContext,
+    recording: Recording,
+    wanted: Sequence[bool],
+) -> Recorded:
+    """Run a graph; `wanted`: which inputs need a gradient.
+
+    Calls that no gradient passes through run as in scoring, whatever the layer.
+    """
+    values: list[Any] = [None] * len(graph.slots)
+    slot_masks: list[Any] = [None] * len(graph.slots)
+    needs = [False] * len(graph.slots)
+    for symbol, array, mask, need in zip(graph.inputs, arrays, masks, wanted, strict=True):
+        slot = graph.slots[id(symbol)]
+        values[slot], slot_masks[slot], needs[slot] = array, mask, need
+    calls: list[_Call] = []
+    for step in graph.steps:
+        node = step.node
+        read = [*leaves(node.inputs), *symbols_in(node.kwargs.get("initial_state"))]
+        slots = [graph.slots[id(symbol)] for symbol in read]
+        of_inputs = [needs[slot] for slot in slots]
+        if any(of_inputs) or recording.trains(step.node.layer):
+            made = _record(step, values, slot_masks, of_inputs, context, recording)
+            calls.append(_Call(slots, step.outputs, of_inputs, made))
+            outputs, made_masks, need = made.outputs, made.masks, True
+        elif recording.training and _is_random(step.node.layer):
+            made = _record(step, values, slot_masks, of_inputs, context, recording)
+            outputs, made_masks, need = made.outputs, made.masks, False
+        else:
+            outputs, made_masks = _run(step, values, slot_masks, context)
+            need = False
+        for slot, value, mask in zip(step.outputs, outputs, made_masks, strict=False):
+            values[slot], slot_masks[slot], needs[slot] = value, mask, need
+    ends = [graph.slots[id(symbol)] for symbol in graph.outputs]
+    begins = [graph.slots[id(symbol)] for symbol in graph.inputs]
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        gradients: list[Floats | None] = [None] * len(graph.slots)
+        for slot, dy in zip(ends, dys, strict=True):
+            gradients[slot] = total_of([gradients[slot], dy])
+        for call in reversed(calls):
+            found = [gradients[slot] for slot in call.outputs]
+            if all(gradient is None for gradient in found):
+                continue
+            made = call.recorded.pullback(found, call.wanted)
+            for slot, dx in zip(call.inputs, made, strict=True):
+                gradients[slot] = total_of([gradients[slot], dx])
+        return [gradients[slot] for slot in begins]
+
+    return Recorded([values[s] for s in ends], [slot_masks[s] for s in ends], pullback)
+
+
+def _is_random(layer: Any) -> bool:
+    """Return whether a layer, or one inside it, has dropout."""
+    rates = ("rate", "stddev", "dropout", "recurrent_dropout")
+    return any(getattr(layer, rate, 0) for rate in rates) or any(
+        _is_random(inner) for inner in layer.children().values()
+    )
+
+
+def _record(
+    step: Step,
+    values: list[Any],
+    masks: list[Any],
+    wanted: list[bool],
+    context: CallContext,
+    recording: Recording,
+) -> Recorded:
+    layer, mask = step.node.layer, step.inputs(masks)
+    inputs: Any = cast_to_floats(layer, step.inputs(values))
+    state = None if step.initial_state is None else step.initial_state(values)
+    inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+    if isinstance(layer, Model):
+        arrays = inputs if isinstance(inputs, list) else [inputs]
+        own = mask if isinstance(mask, list) else [mask] * len(arrays)
+        return record(layer.graph, arrays, own, inner, recording, wanted)
+    return rule_of(layer)(layer, inputs, inner, recording)
+
+
+def _run(
+    step: Step, values: list[Any], masks: list[Any], context: CallContext
+) -> tuple[list[Any], list[Any]]:
+    """Run one call as in scoring; return its outputs and their masks, flat."""
+    layer, mask = step.node.layer, step.inputs(masks)
+    inputs: Any = cast_to_floats(layer, step.inputs(values))
+    if step.mask is not None:
+        mask = layer.make_mask(
+            map_structure(np.shape, inputs), bools(step.mask(values), inputs), None
+        )
+    state = None if step.initial_state is None else step.initial_state(values)
+    inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+    made, made_masks = layer.forward(inputs, inner)
+    outputs = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
+    nested = isinstance(made_masks, list | dict)
+    return outputs, list(leaves(made_masks)) if nested else [made_masks] * len(outputs)
+
+
+def check_trainable(model: Model, trained: Trained) -> None:
+    """Raise UnsupportedError, naming the layer, if training needs what is not computed."""
+    _check_graph(model.graph, trained, set())
+
+
+def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
+    for step in graph.steps:
+        layer, node = step.node.layer, step.node
+        own = id(layer) in trained.sets
+        if not own and not any(id(symbol) in reached for symbol in node.symbols):
+            continue
+        reached |= {id(symbol) for symbol in node.outputs}
+        for argument, value in node.kwargs.items():
+            if value is not None and not (argument == "initial_state" and _is_given(layer, value)):
+                raise UnsupportedError(
+                    f"{layer}: training with {argument}= in the model's graph is not supported"
+                )
+        if own:
+            check_regularization(layer)
+        if isinstance(layer, Model):
+            inputs = layer.graph.inputs
+            inner = {id(s) for s, o in zip(inputs, node.symbols, strict=True) if id(o) in reached}
+            _check_graph(layer.graph, trained, inner)
+        else:
+            check_layer(layer)
+
+
+def _is_given(layer: Layer, states: object) -> bool:
+    """Return whether initial states are symbols, one for each state of a recurrent layer."""
+    return isinstance(layer, RNN | Bidirectional) and all(
+        isinstance(leaf, Symbol) for leaf in leaves(states)
+    )

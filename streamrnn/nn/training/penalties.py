@@ -1,0 +1,100 @@
+"""Regularizers of layers in training: which weights they are of, and what they add."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import StreamRNNError, UnsupportedError
+from streamrnn.nn.layers import Layer, regularizers
+from streamrnn.nn.layers.regularizers import Regularizer
+from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.training.recording import Recording
+
+_WEIGHTS = {"recurrent": "recurrent_kernel"}
+"""What the arguments recurrent_… are about; others have the name of their weight."""
+_LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+"""Weights that a layer may not have, and the argument that says so."""
+
+
+class Penalized(NamedTuple):
+    """A weight and its regularizer; `holder` and `key` say where its gradient belongs."""
+
+    holder: WeightSet
+    key: str
+    weight: Floats
+    regularizer: Regularizer
+
+
+class Penalty(tuple[Penalized, ...]):
+    """All weights of a model that are trained and regularized, in the order of the weights."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, layer: Layer, weights: Mapping[str, tuple[WeightSet, str, Floats]]) -> "Penalty":
+        """Return those among the weights that are trained, by name as in a `Plan`."""
+        found = dict(_regularized(layer))
+        return cls(
+            Penalized(holder, key, weight, found[id(holder), key])
+            for holder, key, weight in weights.values()
+            if (id(holder), key) in found
+        )
+
+    def value(self) -> float:
+        """Return what is added to the loss: sums in float64, weight after weight."""
+        total = 0.0
+        for part in self:
+            total += part.regularizer(part.weight)
+        return total
+
+    def add_slopes(self, recording: Recording) -> None:
+        """Add the derivatives to the gradients of a pass."""
+        for holder, key, weight, regularizer in self:
+            recording.add(holder, key, regularizer.slope(weight))
+
+
+def check_regularization(layer: Layer) -> None:
+    """Raise UnsupportedError, naming layer and argument, for what training cannot compute."""
+    for argument, value in layer.regularization().items():
+        if not argument.endswith("_regularizer") or argument == "activity_regularizer":
+            _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
+        try:
+            regularizers.get(value)
+        except StreamRNNError as error:
+            _refuse(layer, argument, value, str(error))
+        if _weight_of(layer, argument) is None and not _is_left_out(layer, argument):
+            _refuse(layer, argument, value, "the layer has no such weight")
+    for inner in layer.children().values():
+        if isinstance(inner, Layer):
+            check_regularization(inner)
+
+
+def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
+    raise UnsupportedError(f"{layer}: training with {argument}={value!r} is not supported; {why}")
+
+
+def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
+    """Yield (id of the holder, name of the weight there) and regularizer."""
+    for argument, value in layer.regularization().items():
+        place = _weight_of(layer, argument)
+        if place is not None and (made := regularizers.get(value)) is not None:
+            yield place, made
+    for inner in layer.children().values():
+        if isinstance(inner, Layer):
+            yield from _regularized(inner)
+
+
+def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
+    """Return where the weight of an argument is: in the layer, or in its cell."""
+    prefix = argument.removesuffix("_regularizer")
+    key = _WEIGHTS.get(prefix, prefix)
+    for holder in (layer, layer.children().get("cell")):
+        if holder is not None and any(h is holder and k == key for h, k, _ in holder.holders()):
+            return id(holder), key
+    return None
+
+
+def _is_left_out(layer: Layer, argument: str) -> bool:
+    says = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
+    parts = (layer, layer.children().get("cell"))
+    return any(getattr(part, says, True) is False for part in parts)

@@ -1,0 +1,154 @@
+"""A recorded pass through a model: outputs forward, then gradients back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.nn.kernels import random
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.weights import WeightSet
+
+Pullback: TypeAlias = Callable[[Sequence[Floats | None], Sequence[bool]], list[Floats | None]]
+"""From the gradients of a call's outputs (None: zero), and which inputs need one, to those of its
+inputs. Gradients of weights are added to the recording."""
+
+
+class Recorded(NamedTuple):
+    """The outputs of a call, flat, their masks, and the way back."""
+
+    outputs: list[Any]
+    masks: list[Any]
+    pullback: Pullback
+
+
+class Trained(NamedTuple):
+    """What training changes.
+
+    weights: (id of holder, name) of each weight. sets: ids of the layers and cells that have one of
+    them, or have something inside that does. arrays: all weights, also those that stay.
+    """
+
+    weights: frozenset[tuple[int, str]]
+    sets: frozenset[int]
+    arrays: Mapping[tuple[int, str], Floats]
+
+    @classmethod
+    def of(cls, model: WeightSet) -> "Trained":
+        """Return what training a model changes: the weights that are trainable now."""
+        holders = model.holders()
+        weights = {(id(holder), name) for holder, name, trains in holders if trains}
+        keys = [(id(holder), name) for holder, name, _ in holders]
+        own = {holder for holder, _ in weights}
+        sets: set[int] = set()
+
+        def visit(part: WeightSet) -> bool:
+            inside = [visit(child) for child in part.children().values()]
+            if id(part) in own or any(inside):
+                sets.add(id(part))
+            return id(part) in sets
+
+        visit(model)
+        arrays = dict(zip(keys, model.named_weights().values(), strict=True))
+        return cls(frozenset(weights), frozenset(sets), arrays)
+
+
+class Recording:
+    """What a pass shares: whether it trains, its random numbers, and the gradients it collects.
+
+    seed, step: of dropout. kept: what passes make once, such as networks with their tapes.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        training: bool,
+        seed: int = 0,
+        step: int = 0,
+        kept: dict[Any, Any] | None = None,
+    ) -> None:
+        self.trained = trained
+        self.training = training
+        self.gradients: dict[tuple[int, str], Floats] = {}
+        self.kept: dict[Any, Any] = {} if kept is None else kept
+        self._seed, self._step = seed, step
+        self._calls = self._arrays = 0
+
+    def trains(self, part: WeightSet) -> bool:
+        """Return whether any weight of a layer or cell, or of what is inside, needs a gradient."""
+        return id(part) in self.trained.sets
+
+    def weight(self, holder: WeightSet, name: str) -> Floats | None:
+        """Return a weight; None if a layer or cell has none of this name."""
+        return self.trained.arrays.get((id(holder), name))
+
+    def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
+        """Return the own weights of a layer or cell by name, in the order of `add_weight`."""
+        arrays = self.trained.arrays
+        return {name: arrays[key, name] for key, name in arrays if key == id(holder)}
+
+    def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
+        """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
+        key = id(holder), name
+        if key in self.trained.weights:
+            before = self.gradients.get(key)
+            self.gradients[key] = gradient if before is None else before + gradient
+
+    def number_call(self) -> int:
+        """Return the number of a call that uses random numbers, or that keeps a tape."""
+        self._calls += 1
+        return self._calls - 1
+
+    def factors(
+        self, seed: int | None, call: int, which: int, shape: tuple[int, ...], rate: float
+    ) -> Floats:
+        """Return factors of dropout for one call, by its layer's seed if that has one."""
+        key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
+        return random.factors(key, shape, rate)
+
+    def generator(self, seed: int | None, call: int) -> np.random.Generator:
+        """Return a generator of random numbers for one call, by its layer's seed if it has one."""
+        key = random.key_of(self._seed if seed is None else seed, call, 0, self._step)
+        return np.random.default_rng(key)
+
+    def array(self, shape: tuple[int, ...]) -> Floats:
+        """Return an array to write to, valid until the next pass: new memory costs page faults."""
+        key = "array", self._arrays
+        self._arrays += 1
+        found: Floats | None = self.kept.get(key)
+        if found is None or found.shape != shape:
+            found = self.kept[key] = np.empty(shape, np.float32)
+        return found
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what an earlier pass made under this key, or make it."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+Rule: TypeAlias = Callable[[Any, Any, CallContext, Recording], Recorded]
+"""Call a layer on arrays, as `layer.forward` does, and record the way back."""
+
+
+def total_of(gradients: Sequence[Floats | None]) -> Floats | None:
+    """Return the sum of gradients in their order; None is zero."""
+    total: Floats | None = None
+    for gradient in gradients:
+        if gradient is not None:
+            total = gradient if total is None else total + gradient
+    return total
+
+
+def one_to_one(
+    layer: Any, inputs: Array, outputs: Array, mask: Bools | None, back: Callable[[Floats], Floats]
+) -> Recorded:
+    """Record a call with one input and one output."""
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        (dy,) = dys
+        return [None if dy is None or not wanted[0] else np.ascontiguousarray(back(dy))]
+
+    return Recorded([outputs], [layer.compute_mask(inputs, mask)], pullback)

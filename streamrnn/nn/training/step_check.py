@@ -1,0 +1,219 @@
+"""A custom cell's step_backward, compared with central differences of its step in float64."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from streamrnn.base.arrays import Doubles, Floats
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.kernels import cell_bptt as kernel
+from streamrnn.nn.layers.structure import leaves
+
+_Function: TypeAlias = Callable[..., None]
+
+ENTRIES = 200
+"""Entries of an array that are compared; of a larger one so many, drawn."""
+
+TOLERANCE = 1e-3
+"""Of the largest gradient of an array; a hundredth of it for a smooth step in float64."""
+
+_SMALL = 1e-3
+"""Gradients of an array are compared as if the largest were at least this."""
+
+_WARM_STEPS = 3
+"""Steps from the initial state to the state at which gradients are compared."""
+
+_DIFFERENCES = 1e-5, 2.0**-8
+"""Steps of the differences. The second is for a step that rounds to float32 inside."""
+
+_Entry: TypeAlias = tuple[tuple[int, ...], list[float]]
+"""The index of an entry, and its central differences, one for each of the above."""
+
+_compared: set[tuple[Any, ...]] = set()
+
+
+class _Point(NamedTuple):
+    """The arguments of one step, in float64."""
+
+    x: Doubles
+    states: tuple[Doubles, ...]
+    weights: tuple[Doubles, ...]
+
+    def copy(self) -> "_Point":
+        return _Point(self.x.copy(), *(tuple(a.copy() for a in part) for part in self[1:]))
+
+    def arrays(self) -> list[Doubles]:
+        return [self.x, *self.states, *self.weights]
+
+
+def check_step_backward(
+    cell: Any,
+    step: _Function,
+    step_backward: _Function,
+    weights: dict[str, Floats],
+    features: int,
+) -> None:
+    """Compare them once for cells of these functions and shapes.
+
+    Raises ArgumentError, naming the cell and the worst entry, if they differ, and ShapeError if
+    step_backward reads or writes outside an array.
+    """
+    shapes = tuple((name, weight.shape) for name, weight in weights.items())
+    key = step, step_backward, features, shapes, tuple(cell.state_shapes().values())
+    if key in _compared:
+        return
+    with np.errstate(all="ignore"):
+        _compare(cell, step, step_backward, weights, features)
+    _compared.add(key)
+
+
+def _compare(
+    cell: Any,
+    step: _Function,
+    step_backward: _Function,
+    weights: dict[str, Floats],
+    features: int,
+) -> None:
+    random = np.random.default_rng(17)
+    point = _point(cell, step, weights, features, random)
+    outputs = cell.output_features()
+    of_y = random.normal(size=outputs)
+    of_states = [random.normal(size=state.shape) for state in point.states]
+    run = kernel.in_float64(step)
+    names = ["x", *(f"states[{i}]" for i in range(len(point.states)))]
+    names += [f"weights[{i}] ({name!r})" for i, name in enumerate(weights)]
+
+    def value(at: _Point) -> float:
+        at, y = at.copy(), np.zeros(outputs)
+        run(at.x, at.states, at.weights, y)
+        parts = zip([y, *at.states], [of_y, *of_states], strict=True)
+        return float(sum((one * other).sum() for one, other in parts))
+
+    received = _received(cell, step, step_backward, point, of_y, of_states)
+    found = [list(_differences(value, point, array, random)) for array in point.arrays()]
+    if not any(found):
+        raise ArgumentError(
+            f"{cell}: its step_backward cannot be compared with its step, which gives no finite "
+            "output near the weights it has"
+        )
+    worst, where = 1.0, ""
+    tolerance = _tolerance(found)
+    for name, gradient, entries in zip(names, received, found, strict=True):
+        for index, pair in entries:
+            got = float(gradient[index])
+            expected = min(pair, key=lambda one: abs(one - got))
+            error = abs(expected - got) / (tolerance * _scale(entries))
+            if error > worst or not math.isfinite(got):
+                worst = error if math.isfinite(got) else math.inf
+                place = ", ".join(map(str, index))
+                where = f"{name} at [{place}] expected {expected:.6g}, received {got:.6g}"
+    if where:
+        raise ArgumentError(
+            f"{cell}: its step_backward is not the derivative of its step: of {where} (the entry "
+            "that differs most; expected are central differences of `step` in float64); "
+            "help(streamrnn.layers.Cell) says what step_backward gets and writes"
+        )
+
+
+def _tolerance(found: Sequence[Sequence[_Entry]]) -> float:
+    """Return the tolerance: the large one if the two differences of an entry differ.
+
+    They do at a kink, and if a step rounds to float32 inside.
+    """
+    smooth = all(
+        abs(one - other) <= TOLERANCE * _scale(entries)
+        for entries in found
+        for _, (one, other) in entries
+    )
+    return TOLERANCE / 100 if smooth else TOLERANCE
+
+
+def _scale(entries: Sequence[_Entry]) -> float:
+    """Return what differences of an array are measured by: its largest gradient."""
+    return max(_SMALL, *(abs(expected) for _, pair in entries for expected in pair))
+
+
+def _point(
+    cell: Any, step: _Function, weights: dict[str, Floats], features: int, random: Any
+) -> _Point:
+    """Return weights near the cell's own, and states that it reaches from its initial ones."""
+    near = tuple(w + 0.1 * random.normal(size=w.shape) for w in weights.values())
+    shapes = cell.state_shapes().values()
+    given = leaves([cell.get_initial_state(1)])
+    states = tuple(
+        np.array(state, np.float64).reshape(shape)
+        for state, shape in zip(given, shapes, strict=True)
+    )
+    run, y = kernel.in_float64(step), np.zeros(cell.output_features())
+    for _ in range(_WARM_STEPS):
+        run(random.normal(size=features), states, near, y)
+    return _Point(random.normal(size=features), states, near)
+
+
+def _received(
+    cell: Any,
+    step: _Function,
+    step_backward: _Function,
+    point: _Point,
+    of_y: Doubles,
+    of_states: Sequence[Doubles],
+) -> list[Doubles]:
+    """Return what step_backward makes of a point: gradients of x, of states and of weights."""
+    after, y = point.copy(), np.zeros_like(of_y)
+    kernel.in_float64(step)(after.x, after.states, after.weights, y)
+    _check_indices(cell, step_backward, point, y)
+    at, dx = point.copy(), np.zeros_like(point.x)
+    dstates = tuple(state.copy() for state in of_states)
+    dweights = tuple(np.ones_like(weight) for weight in point.weights)  # it has to add to them
+    run = kernel.in_float64(step_backward)
+    out = y.copy()
+    run(at.x, at.states, at.weights, out, of_y.copy(), dstates, dx, dweights)
+    read = {"x": (at.x, point.x), "y": (out, y)}
+    pairs = zip(at.weights, point.weights, strict=True)
+    read |= {f"weights[{i}]": pair for i, pair in enumerate(pairs)}
+    for name, (now, before) in read.items():
+        if not np.array_equal(now, before, equal_nan=True):
+            raise ArgumentError(
+                f"{cell}: its step_backward writes to {name}, which it may only read"
+            )
+    return [dx, *dstates, *(weight - 1.0 for weight in dweights)]
+
+
+def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Doubles) -> None:
+    """Run it once in Python, which finds an index outside an array before it crashes."""
+    at = point.copy()
+    function = getattr(step_backward, "py_func", step_backward)
+    zeros = point.copy()
+    try:
+        with np.errstate(all="ignore"):
+            function(*at, y.copy(), y.copy(), zeros.states, zeros.x, zeros.weights)
+    except IndexError as error:
+        shapes = [array.shape for array in point.arrays()]
+        raise ShapeError(
+            f"{cell}: its step_backward reads or writes outside an array ({error}); x, the states "
+            f"and the weights have the shapes {shapes}, y has {y.shape}"
+        ) from error
+    except Exception:  # noqa: BLE001 (some code runs in Numba only)
+        return
+
+
+def _differences(
+    value: Callable[[_Point], float], point: _Point, array: Doubles, random: Any
+) -> Iterator[_Entry]:
+    """Yield the central differences of some entries that are finite."""
+    places = range(array.size)
+    if array.size > ENTRIES:
+        places = random.choice(array.size, ENTRIES, replace=False)
+    for place in places:
+        index = tuple(int(i) for i in np.unravel_index(place, array.shape))
+        before, found = array[index], []
+        for distance in _DIFFERENCES:
+            array[index] = before + distance
+            above = value(point)
+            array[index] = before - distance
+            found.append((above - value(point)) / (2 * distance))
+            array[index] = before
+        if all(map(math.isfinite, found)):
+            yield index, found

@@ -1,0 +1,299 @@
+"""One compiled model: its optimizer, loss and metrics, and what they do to one batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.nn.kernels.integers import FLOAT32
+from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.precision import precision_of
+from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.graph import Graph
+from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.training.callbacks import History
+from streamrnn.nn.training.classes import class_weights
+from streamrnn.nn.training.lanes import checked_reset, memories
+from streamrnn.nn.training.losses import loss_of
+from streamrnn.nn.training.metrics import Metric
+from streamrnn.nn.training.objective import Objective
+from streamrnn.nn.training.optimizer import WeightUpdate
+from streamrnn.nn.training.optimizers import optimizer_of
+from streamrnn.nn.training.outputs import truths_of, weights_of_samples
+from streamrnn.nn.training.passes import check_trainable, record
+from streamrnn.nn.training.penalties import Penalty
+from streamrnn.nn.training.recording import Recorded, Recording, Trained
+from streamrnn.nn.training.tables import arrays_of_table, is_table
+
+
+class Plan(NamedTuple):
+    """What training a graph changes, checked: weights by name, as (holder, name there, array)."""
+
+    graph: Graph
+    trained: Trained
+    weights: dict[str, tuple[WeightSet, str, Floats]]
+    holders: list[WeightSet]
+    penalty: Penalty
+
+    @classmethod
+    def of(cls, model: Model) -> "Plan":
+        """Return the plan of a model with one output. Raises UnsupportedError, naming the layer."""
+        if len(model.graph.outputs) > 1:
+            raise UnsupportedError(
+                f"{model}: training a model with several outputs is not supported here; train a "
+                "Model with the one output that the loss is of, or with Model.fit"
+            )
+        return cls.of_all(model)
+
+    @classmethod
+    def of_all(cls, model: Model) -> "Plan":
+        """Return the plan of a model with any outputs. Raises UnsupportedError."""
+        _refuse_integers(model)
+        trained = Trained.of(model)
+        check_trainable(model, trained)
+        rows = zip(model.named_weights().items(), model.holders(), strict=True)
+        weights = {
+            name: (holder, key, array) for (name, array), (holder, key, trains) in rows if trains
+        }
+        holders = {id(holder): holder for holder, _, _ in weights.values()}
+        penalty = Penalty.of(model, weights)
+        return cls(model.graph, trained, weights, list(holders.values()), penalty)
+
+
+def _refuse_integers(model: Model) -> None:
+    if (precision := precision_of(model)) != FLOAT32:
+        raise UnsupportedError(
+            f"{model} has weights in {precision}, which cannot be trained: fit the float32 "
+            f"model, and round it afterwards (streamrnn convert IN OUT --precision {precision})"
+        )
+
+
+class Trainer:
+    """Trains a model. Not part of a copy of the model: that has to be compiled again."""
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: Any,
+        loss: Any,
+        loss_weights: Any,
+        metrics: Any,
+        weighted_metrics: Any,
+        *,
+        seed: int,
+    ) -> None:
+        if loss is None:
+            raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
+        self.model, self.seed = model, int(seed)
+        self.optimizer = optimizer_of(optimizer)
+        self.optimizer.compiled = self
+        self._given = loss, loss_weights, metrics, weighted_metrics
+        self._objective: Objective | None = None
+        self._kept: dict[Any, Any] = {}
+        self._plan: Plan | None = None
+        self.history: History | None = None
+        self.stop_training = False
+        if model.built:
+            _ = self.objective  # refuses an unknown name
+            _ = self.plan  # refuses what cannot be trained
+        elif not isinstance(loss, list | tuple | Mapping):
+            loss_of(loss)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+    @property
+    def plan(self) -> Plan:
+        """What is trained: made once, for the weights that are trainable then, as in Keras.
+
+        Raises UnsupportedError, also for weights that were loaded later.
+        """
+        _refuse_integers(self.model)
+        if self._plan is None or self._plan.graph is not self.model.graph:
+            self._plan = Plan.of_all(self.model)
+        return self._plan
+
+    @property
+    def trained_weights(self) -> dict[str, tuple[WeightSet, str, Floats]]:
+        """The weights that are trained, by name."""
+        return self.plan.weights
+
+    @property
+    def objective(self) -> Objective:
+        """Losses and metrics, made once the model is built."""
+        if self._objective is None:
+            self._objective = Objective(self.model, *self._given)
+        return self._objective
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All metrics, the weighted ones last."""
+        return self.objective.metrics if self.model.built else []
+
+    @property
+    def loss(self) -> Any:
+        """The loss, or a list of those of several outputs."""
+        return self.objective.loss if self.model.built else loss_of(self._given[0])
+
+    def batch(self, x: Any, y: Any, sample_weight: Any, lengths: Any) -> Batch:
+        """Return the rows that a caller passed, checked. Raises ShapeError, ArgumentError."""
+        if is_table(x):
+            x, y, sample_weight = arrays_of_table(self.model, x, y, sample_weight)
+        self.model.build_on(x)
+        inputs = self.model.check_arrays(x)
+        masks: list[Array | None] = [None] * len(inputs)
+        if lengths is not None:
+            masks = self.model.make_mask([array.shape for array in inputs], None, lengths)
+        names = self.objective.names
+        truths = truths_of(self.model, y, names, self.objective.needed)
+        weights = weights_of_samples(self.model, sample_weight, names)
+        for name, arrays in {"y": truths, "sample_weight": weights}.items():
+            for array in arrays:
+                if array is not None and (not array.ndim or len(array) != len(inputs[0])):
+                    raise ShapeError(
+                        f"{self.model}: expected {len(inputs[0])} rows of {name}, as of x, "
+                        f"received shape {array.shape}"
+                    )
+        return Batch(inputs, masks, truths, weights)
+
+    def weighed(self, batch: Batch, class_weight: Any) -> Batch:
+        """Return a batch whose samples have the weights of their classes. Raises ArgumentError."""
+        if class_weight is None:
+            return batch
+        if len(batch.y) > 1:
+            raise ArgumentError(
+                f"{self.model}: class_weight needs a model with one output; pass sample_weight for "
+                "each output"
+            )
+        if batch.weights[0] is not None:
+            raise ArgumentError("class_weight and sample_weight cannot both be given")
+        weights = class_weights(batch.y[0], class_weight, self.objective.heads[0].rank)
+        return batch._replace(weights=[weights])
+
+    def train(self, batch: Batch) -> list[float]:
+        """Update the weights once; return the losses before: see Judgement."""
+        values, recording = self._run(batch, training=True)
+        try:
+            self.optimizer.change(
+                [
+                    WeightUpdate(name, array, recording.gradients[id(holder), key])
+                    for name, (holder, key, array) in self.plan.weights.items()
+                    if (id(holder), key) in recording.gradients
+                ]
+            )
+        finally:  # also if it is interrupted: nothing packed may differ from the weights
+            for holder in self.plan.holders:
+                holder.weights_changed()
+        return values
+
+    def test(self, batch: Batch) -> list[float]:
+        """Return the losses of a batch: see Judgement."""
+        context = CallContext()
+        try:
+            self._reset_rows(batch, context)
+            outputs, masks = self.model.graph.run(batch.inputs, batch.masks, context)
+            values = self.objective.judge(batch, outputs, masks).values
+        except BaseException:
+            context.undo()
+            raise
+        return self._penalized(values)
+
+    def _reset_rows(self, batch: Batch, context: CallContext) -> None:
+        """Give rows their initial states; `context.undo` restores what they carried."""
+        if batch.reset is None:
+            return
+        for memory in memories(self.model):
+            context.remember(memory)
+            memory.reset_rows(batch.reset)
+
+    def _run(self, batch: Batch, *, training: bool) -> tuple[list[float], Recording]:
+        """Run a batch forward and back."""
+        self.objective.require_gradients()
+        recording = Recording(
+            self.plan.trained,
+            training=training,
+            seed=self.seed,
+            step=self.optimizer.iterations,
+            kept=self._kept,
+        )
+        context = CallContext(training=training)
+        none = [False] * len(batch.inputs)
+        try:
+            self._reset_rows(batch, context)
+            made: Recorded = record(
+                self.model.graph, batch.inputs, batch.masks, context, recording, none
+            )
+            judged = self.objective.judge(batch, made.outputs, made.masks)
+            made.pullback(judged.slopes, none)
+        except BaseException:
+            context.undo()
+            raise
+        self.plan.penalty.add_slopes(recording)
+        return self._penalized(judged.values), recording
+
+    def _penalized(self, values: list[float]) -> list[float]:
+        """Return losses with the penalty of regularizers in the total, the first one."""
+        total, *others = values
+        return [total + self.plan.penalty.value(), *others]
+
+    def gradients(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: npt.ArrayLike | None,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+    ) -> dict[str, Floats]:
+        """Return the gradient of each trainable weight, by name."""
+        states = self.model.get_state()
+        batch = self.batch(x, y, sample_weight, lengths)
+        self.reset_metrics()
+        try:
+            _, recording = self._run(batch, training=training)
+        finally:
+            self.model.set_state(states)
+        made = {}
+        for name, (holder, key, weight) in self.plan.weights.items():
+            found = recording.gradients.get((id(holder), key))
+            made[name] = np.zeros_like(weight)
+            if found is not None:
+                made[name][...] = found.reshape(weight.shape)
+        return made
+
+    def on_batch(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        lengths: Any,
+        reset: Any,
+        return_dict: bool,
+        *,
+        train: bool,
+    ) -> Any:
+        """Train on a batch, or test it; return what Keras returns."""
+        batch = self.weighed(self.batch(x, y, sample_weight, lengths), class_weight)
+        if reset is not None:
+            batch = batch._replace(reset=checked_reset(self.model, reset, batch.rows))
+        self.reset_metrics()
+        values = self.train(batch) if train else self.test(batch)
+        return self.report(self.logs(values), return_dict)
+
+    def reset_metrics(self) -> None:
+        """Forget the samples of all metrics."""
+        self.objective.reset()
+
+    def logs(self, values: Sequence[float]) -> dict[str, float]:
+        """Return losses (see Judgement) and all metrics by name."""
+        return self.objective.logs(values)
+
+    def report(self, logs: dict[str, float], return_dict: bool) -> Any:
+        """Return the loss, or [loss, metrics…] in the order of Keras, or a dictionary."""
+        if return_dict:
+            return logs
+        return self.objective.listed(logs) if len(logs) > 1 else logs["loss"]

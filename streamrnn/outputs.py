@@ -1,0 +1,45 @@
+"""Work on committed outputs: verify, compact, rewind and publish them, change their states.
+
+The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
+and `streamrnn state` do:
+
+>>> import streamrnn
+>>> streamrnn.outputs.verify("out/weather").rows
+80
+>>> [commit.commit for commit in streamrnn.outputs.history("out/weather")]
+[1, 2]
+"""
+
+from streamrnn.jobs.outputs import (
+    CommitInfo,
+    Published,
+    compact,
+    diff_states,
+    drop_idle,
+    drop_streams,
+    export_state,
+    history,
+    import_state,
+    publish,
+    read_states,
+    reset_streams,
+    rewind,
+    verify,
+)
+
+__all__ = [
+    "CommitInfo",
+    "Published",
+    "compact",
+    "diff_states",
+    "drop_idle",
+    "drop_streams",
+    "export_state",
+    "history",
+    "import_state",
+    "publish",
+    "read_states",
+    "reset_streams",
+    "rewind",
+    "verify",
+]

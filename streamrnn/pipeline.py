@@ -1,0 +1,38 @@
+"""Pipelines: load one, run it, check it, and explain what a run would do."""
+
+from typing import TYPE_CHECKING
+
+from streamrnn.jobs.pipeline import (
+    Config,
+    Pipeline,
+    Progress,
+    RowCounts,
+    SourceWindow,
+    Summary,
+    Workload,
+)
+from streamrnn.jobs.pipeline import __getattr__ as __getattr__
+
+if TYPE_CHECKING:
+    from streamrnn.jobs.pipeline import (
+        Draft,
+        FitProgress,
+        FitSummary,
+        draft_pipeline,
+        report_output,
+    )
+
+__all__ = [
+    "Config",
+    "Draft",
+    "FitProgress",
+    "FitSummary",
+    "Pipeline",
+    "Progress",
+    "RowCounts",
+    "SourceWindow",
+    "Summary",
+    "Workload",
+    "draft_pipeline",
+    "report_output",
+]

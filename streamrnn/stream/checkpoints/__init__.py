@@ -1,0 +1,152 @@
+"""Checkpoints: rows, position and state of a run are committed together or not at all.
+
+The complete loop of a run::
+
+    with OutputFolder.open("out/weather", keep=1) as folder:
+        folder.begin(schema, model=model.fingerprint(), config=config.canonical())
+        source = FileSource(list_files(path), …)
+        plan = folder.check_sources(source.files, source)  # .files to read, .position, .vanished
+        table = folder.load_state()                    # pa.Table, or None in the first run
+        source.files = list(plan.files)
+        for batch in source.batches(plan.position, plan.before):
+            folder.write(rows)                       # RecordBatch in the order of the input
+            folder.reject(bad_rows)                  # RecordBatch; committed with the rows
+            if time_to_commit:
+                folder.commit(
+                    sources=files_begun,             # sources.SourceFile, since the last commit
+                    readings=readings,               # name of the file -> batch.reading
+                    position=batch.position,
+                    state=Snapshot.of(state_table),  # then state_table.mark_clean()
+                    counters={"skipped": 3},         # any JSON; stored in folder.manifest
+                )
+        folder.commit(..., complete=True)            # the last one: end of the input
+
+The steps of a commit, in this order (it is safe to stop after any of them):
+
+1. an attempt closes and syncs its parts, of rows, rejects and alerts, in ``_streamrnn/staging``
+2. it writes and syncs a version of the state of its shard
+3. the driver assigns names to the parts, writes and syncs new segments of the manifest's long lists
+   (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
+   here on the commit is valid
+4. the parts are renamed out of staging, where readers find them
+5. versions of the state that no retained commit names are removed, and segments that the manifest
+   does not name
+
+Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
+shard and makes its own attempts. A driver of several shards has workers make them, from paths and
+numbers only (`Attempt.at`), and commits all facts at once: ``folder.commit(facts, …)``.
+
+The file names of an attempt contain a random token, and existing files are never opened for
+writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run
+that wakes up) never open a file of each other, or one that a manifest names. A part keeps its name
+in staging: that of ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
+
+Part numbers have five digits up to part 99,999. The commit of part 100,000 gives all parts eight:
+before step 3 they are moved back to staging, the last one first, and step 4 publishes them under
+their new names. (Readers find fewer rows for a while, as during `compact`.)
+
+The layout of the manifest is number 1. It is JSON, led by the sha256 of all that follows; a field
+that has its default is not written, nor is what a run does not use. In each: ``layout``, ``output``
+(a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), ``config``,
+``schema`` (of the rows) and ``home`` (where the folder is). And where there are any:
+
+- ``outputs``: "rows", "rejects", "alerts" -> their ``parts`` and, unless it is the default, their
+  ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
+  computed its rows (not of rejects and alerts)
+- ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
+  that they are of; ``position``: the first row of one of them that has not been read
+- ``positions``: pairs of a partition (null: there is none) and the position there, of `process`,
+  after `import_state` of its checkpoint. Each is an integer, a text, {"bytes": base64}, or a list
+- ``shards``: of each shard of the state, its rows and files; ``counters``: of the run
+- ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
+- ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
+  each output, and the other fields that differ from commit to commit
+- ``segments``: "sources" or the name of an output -> the files with the first entries of the list
+
+Another layout is refused. From the release on, the next number has a reader for each earlier one.
+
+`OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest
+does not name. On object stores a rename is a copy and a delete on the server, the manifest one put.
+"""
+
+from streamrnn.stream.checkpoints.attempt import Attempt, Facts
+from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.folder import OutputFolder
+from streamrnn.stream.checkpoints.lock import Lock
+from streamrnn.stream.checkpoints.manifest import (
+    Manifest,
+    RetainedCommit,
+    Shard,
+    StateFile,
+    UsedFile,
+)
+from streamrnn.stream.checkpoints.nesting import (
+    refuse_inside_output,
+    refuse_nested_output,
+    refuse_no_directory,
+)
+from streamrnn.stream.checkpoints.partitioning import (
+    partitioning_in,
+    partitioning_of,
+    row_directory,
+)
+from streamrnn.stream.checkpoints.reading import (
+    has_manifest,
+    load_shard,
+    load_state,
+    read_manifest,
+    read_token,
+)
+from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema
+from streamrnn.stream.checkpoints.seen import SeenFiles, seen_files, with_seen, with_seen_files
+from streamrnn.stream.checkpoints.used import (
+    Select,
+    SourcePlan,
+    changed_files,
+    current_names,
+    plan_sources,
+    refuse_lost_files,
+    refuse_lost_pipe,
+    select_all,
+)
+from streamrnn.stream.checkpoints.versions import Snapshot, StateDelta
+
+__all__ = [
+    "Attempt",
+    "Facts",
+    "Lock",
+    "Manifest",
+    "OutputFolder",
+    "RetainedCommit",
+    "SeenFiles",
+    "Select",
+    "Shard",
+    "Snapshot",
+    "SourcePlan",
+    "StateDelta",
+    "StateFile",
+    "UsedFile",
+    "changed_files",
+    "check_same_pipeline",
+    "check_schema",
+    "current_names",
+    "has_manifest",
+    "load_shard",
+    "load_state",
+    "partitioning_in",
+    "partitioning_of",
+    "plan_sources",
+    "read_manifest",
+    "read_token",
+    "refuse_inside_output",
+    "refuse_lost_files",
+    "refuse_lost_pipe",
+    "refuse_nested_output",
+    "refuse_no_directory",
+    "row_directory",
+    "row_filter",
+    "seen_files",
+    "select_all",
+    "with_seen",
+    "with_seen_files",
+]

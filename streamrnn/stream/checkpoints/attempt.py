@@ -1,0 +1,210 @@
+"""The worker's share of a commit: write the rows, rejects and state of one shard.
+
+Nothing is committed before the driver commits the facts (`OutputFolder.commit`). The same shard of
+the same commit may be written more than once: a worker presumed dead wakes up, or one outlives its
+run. So each attempt draws a random token for its file names, and never opens existing files.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import SinkError
+from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.manifest import Shard, StateFile
+from streamrnn.stream.checkpoints.versions import (
+    Snapshot,
+    StateDelta,
+    delta_since,
+    read_schema,
+    write_version,
+)
+from streamrnn.stream.sinks import (
+    PART_FORMATS,
+    PartitionedWriter,
+    Partitioning,
+    PartWriter,
+    StagedPart,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an attempt has finished, as plain values that can come from another process.
+
+    `commit` is the number of the only commit that they are valid for. `parts`: name of an
+    output -> its parts, in staging. `state` is the version of the shard's state after these rows,
+    None if unchanged.
+    """
+
+    commit: int
+    shard: int
+    parts: Mapping[str, tuple[StagedPart, ...]]
+    state: Shard | None
+
+
+def draw_name(commit: int, shard: int = 0) -> str:
+    """Draw a unique name for the files of one attempt."""
+    return f"{commit:05d}-{shard:03d}-{secrets.token_hex(8)}"
+
+
+class Attempt:
+    """Writes one shard of one commit: its parts into staging, its state beside the manifest.
+
+    It needs no lock, and changes only its own files. If its facts are never committed, the next
+    start removes these files. `directories` are by the names of outputs. `last`: the files of the
+    shard's state so far. `where`: which rows are alerts; None: no row is. Not thread-safe. Every
+    method raises SinkError, `write` also DataError for a value that no partition can stand for.
+    """
+
+    def __init__(
+        self,
+        directories: Mapping[str, PartDirectory],
+        *,
+        schema: pa.Schema,
+        format: str,
+        commit: int,
+        shard: int = 0,
+        last: Sequence[StateFile] = (),
+        partitioning: Partitioning | None = None,
+        where: pc.Expression | None = None,
+    ) -> None:
+        self.commit = commit
+        self.shard = shard
+        self._directories = directories
+        self._rows = directories["rows"]
+        self._schema = schema
+        self._format = PART_FORMATS[format]
+        self._last = last
+        self._name = draw_name(commit, shard)
+        self._partitioning = partitioning
+        self._where = where
+        self._writers: dict[str, PartWriter | PartitionedWriter] = {}
+
+    @classmethod
+    def at(
+        cls,
+        paths: Mapping[str, str],
+        *,
+        schema: pa.Schema,
+        format: str,
+        commit: int,
+        shard: int,
+        last: Sequence[StateFile],
+        partitioning: Partitioning | None = None,
+        where: str = "",
+    ) -> "Attempt":
+        """Make an attempt in a worker process, for a folder that its driver has opened.
+
+        `paths` are the folders of the outputs, which the driver has created (`OutputFolder.open`,
+        `prepare`). `where` is the filter of alerts.
+        """
+        return cls(
+            {name: PartDirectory(open_files(path)) for name, path in paths.items()},
+            schema=schema,
+            format=format,
+            commit=commit,
+            shard=shard,
+            last=last,
+            partitioning=partitioning,
+            where=row_filter(where, schema) if where else None,
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows, in the order of the output, and those that are alerts to the alerts."""
+        if "rows" not in self._writers:
+            self._writers["rows"] = self._rows_writer()
+        self._writers["rows"].write(batch)
+        if self._where is not None:
+            for alerts in pa.Table.from_batches([batch]).filter(self._where).to_batches():
+                self._write_beside("alerts", self._schema, alerts)
+
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Add rows to the rejects."""
+        self._write_beside("rejects", batch.schema, batch)
+
+    def _write_beside(self, name: str, schema: pa.Schema, batch: pa.RecordBatch) -> None:
+        if name not in self._writers:
+            directory = self._directories[name]
+            self._writers[name] = directory.writer(schema, self._name, self._format)
+        self._writers[name].write(batch)
+
+    def _rows_writer(self) -> PartWriter | PartitionedWriter:
+        partitioning = self._partitioning
+        if partitioning is None:
+            return self._rows.writer(self._schema, self._name, self._format)
+        schema = partitioning.file_schema
+
+        def create(folder: str, number: int) -> PartWriter:
+            return self._rows.writer(schema, f"{self._name}-{number:05d}", self._format, folder)
+
+        spill = f"{STAGING}/_{self._name}-spill"
+        return PartitionedWriter(self._rows.files, partitioning, create, spill)
+
+    def delta(self, state: Snapshot) -> StateDelta:
+        """Copy what this attempt needs of the state of its shard, which may change afterwards."""
+        schema = read_schema(self._rows.files, INSIDE, self._last) if self._last else None
+        return delta_since(state, self._last, schema)
+
+    def finish(self, state: StateDelta | None) -> Facts:
+        """Close and sync what was written, and write the state (None: it is unchanged).
+
+        The names of the files are durable once the driver has synced their folders.
+        """
+        parts = {name: _finished(writer) for name, writer in self._writers.items()}
+        return Facts(self.commit, self.shard, parts, self._version(state))
+
+    def _version(self, state: StateDelta | None) -> Shard | None:
+        if state is None:
+            return None
+        name = f"_state-{self._name}.arrow"
+        return Shard(state.rows, write_version(self._rows.files, INSIDE, name, state, self._last))
+
+    def abandon(self) -> None:
+        """Close all files, finished or not."""
+        for writer in self._writers.values():
+            with suppress(SinkError):
+                writer.abandon()
+
+
+def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
+    """Sort the facts of a commit by shard.
+
+    Raises ValueError unless there is exactly one per shard, each of an attempt at this commit.
+    """
+    if late := [item for item in facts if item.commit != commit]:
+        raise ValueError(
+            f"expected facts of commit {commit}, received those of commit {late[0].commit} of "
+            f"shard {late[0].shard}: its rows and state do not follow the last commit"
+        )
+    ordered = sorted(facts, key=lambda item: item.shard)
+    found = [item.shard for item in ordered]
+    if not found or found != list(range(len(found))):
+        raise ValueError(f"expected facts of shards 0, 1, 2, … once each, received {found}")
+    return ordered
+
+
+def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, ...]:
+    """Return the shards of the state when `facts`, in order, are committed after `last`.
+
+    Raises ValueError for a shard that was not written and has no state in the last commit.
+    """
+    if all(item.state is None for item in facts):
+        return tuple(last)
+    before = last if len(last) == len(facts) else [None] * len(facts)
+    states = [item.state or old for item, old in zip(facts, before, strict=True)]
+    shards = tuple(state for state in states if state is not None)
+    if len(shards) < len(facts):
+        raise ValueError(f"no state of shard {states.index(None)}, in facts or the last commit")
+    return shards
+
+
+def _finished(writer: PartWriter | PartitionedWriter) -> tuple[StagedPart, ...]:
+    found = writer.finish()
+    return found if isinstance(found, tuple) else (found,)

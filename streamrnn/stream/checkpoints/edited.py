@@ -1,0 +1,191 @@
+"""Manifests with a valid checksum that no commit wrote: they were edited.
+
+Every value is compared with the type of its field, so that a wrong one cannot reach the code that
+uses it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError
+from streamrnn.stream.checkpoints.directory import is_part
+from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
+from streamrnn.stream.checkpoints.partitioning import layout_in
+from streamrnn.stream.checkpoints.shape import mistyped
+from streamrnn.stream.config import check_recorded
+from streamrnn.stream.sinks import Part, layout_of
+from streamrnn.stream.states.positions import PositionPairs, from_json
+
+_MOST_ROWS = (1 << 63) - 1
+
+
+@contextmanager
+def edits_refused(path: str) -> Iterator[None]:
+    """Convert what a missing, unknown or mistyped key raises to a CheckpointError with `path`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} was edited: its checksum is valid, but {_cause(error)}. Restore it from a "
+            "backup, or start over with --full-refresh, which removes the output written so far."
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"key {error.args[0]!r} is missing"
+    named = re.search(r"(unexpected|missing) .*?'(\w+)'", str(error))
+    return f"key {named[2]!r} is {named[1]}" if named else str(error)
+
+
+def check_types(manifest: Manifest) -> None:
+    """Raise ValueError, naming the key, for a value that no commit writes."""
+    _check([manifest])
+    _check(manifest.outputs.values())
+    commits: list[Manifest | RetainedCommit] = [manifest, *manifest.kept]
+    for commit in commits:
+        if any(not shard.files for shard in commit.shards):
+            raise ValueError("files of Shard: expected at least one, received none")
+        _check_time(commit.time)
+        _check_integers("counters", commit.counters)
+        _check_positions(commit.positions)
+    _check_config(manifest.config)
+    for commit in commits:
+        # A run always commits a state, be it of no stream; other owners of a folder do not.
+        if commit.rows and not commit.shards and "window.kind" in manifest.config:
+            raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
+    for kept in manifest.kept:
+        _check_integers("outputs", kept.outputs)
+    if unknown := manifest.outputs.keys() - {"rows", "rejects", "alerts"}:
+        raise ValueError(f"outputs: expected rows, rejects and alerts, received {unknown.pop()!r}")
+    for name, output in manifest.outputs.items():
+        _check_parts(name, output.parts)
+        _check_names(name, output.parts, layout_in(manifest.config) if name == "rows" else ())
+    _check_schema(manifest.schema)
+    if manifest.commit < 1:
+        raise ValueError(f"commit is {manifest.commit}")
+    for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
+        if position and min(position.row_group, position.row, position.file_row) < 0:
+            raise ValueError(f"position is before the first row: {position}")
+
+
+def _check_parts(key: str, parts: Sequence[Part]) -> None:
+    for part in parts:
+        if not 0 <= part.rows <= _MOST_ROWS:
+            raise ValueError(
+                f"rows of {part.name} in {key}: expected 0 to {_MOST_ROWS}, received {part.rows}"
+            )
+    for field in ("name", "staged"):
+        names = list(map(attrgetter(field), parts))
+        if len(set(names)) < len(names):
+            twice = next(name for name, times in Counter(names).items() if times > 1)
+            raise ValueError(f"{field} of {key}: {twice!r} is given more than once")
+
+
+def _check_names(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:
+    expected = "".join(f"{column}=…/" for column in layout) + "part-…"
+    for part in parts:
+        if not is_part(part.name) or layout_of(part.name) != layout:
+            raise ValueError(f"name of {key}: expected {expected}, received {part.name!r}")
+
+
+def _check_time(time: str) -> None:
+    try:
+        datetime.fromisoformat(time)
+    except ValueError:
+        raise ValueError(mistyped("time", "a time in ISO format", time)) from None
+
+
+def _check_integers(key: str, numbers: Mapping[str, Any]) -> None:
+    for name, value in numbers.items():
+        if type(value) is not int:
+            raise ValueError(mistyped(f"{key} {name}", "int", value))
+
+
+def _check_positions(positions: PositionPairs) -> None:
+    try:
+        from_json(positions)
+    except (LookupError, TypeError, ValueError):
+        expected = "pairs of partition and position"
+        raise ValueError(mistyped("positions", expected, positions)) from None
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    try:
+        check_recorded(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config {error}") from None
+
+
+def _check_schema(schema: str) -> None:
+    try:
+        decode_schema(schema)
+    except (OSError, ValueError, pa.ArrowException):
+        raise ValueError(mistyped("schema", "an Arrow schema in base64", schema)) from None
+
+
+class _Field(NamedTuple):
+    """The types that a value of a field may have; `nested`: those that have fields themselves."""
+
+    name: str
+    types: frozenset[type]
+    items: type | None
+    nested: bool
+
+
+@cache
+def _fields(kind: Any) -> list[_Field]:
+    hints = get_type_hints(kind)
+    return [_field(item.name, hints[item.name]) for item in fields(kind)]
+
+
+def _field(name: str, hint: Any) -> _Field:
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    types = frozenset(_plain(option) for option in options)
+    items = _plain(get_args(hint)[0]) if get_origin(hint) is tuple else None
+    return _Field(name, types, items, any(is_dataclass(kind) for kind in types))
+
+
+def _plain(hint: Any) -> type:
+    origin = get_origin(hint) or hint
+    found: type = NoneType if origin is None else dict if origin is Mapping else origin
+    return found
+
+
+def _check(items: Iterable[Any]) -> None:
+    """Check values of one dataclass, and those in them."""
+    items = list(items)
+    if not items:
+        return
+    kind: Any = type(items[0])
+    for field in _fields(kind):
+        values = list(map(attrgetter(field.name), items))
+        _check_each(values, field.types, f"{field.name} of {kind.__name__}")
+        if field.nested:
+            _check(value for value in values if value is not None)
+        elif field.items is not None:
+            inner = [entry for value in values for entry in value]
+            _check_each(inner, frozenset({field.items}), f"{field.name} of {kind.__name__}")
+            if is_dataclass(field.items):
+                _check(inner)
+
+
+def _check_each(values: Sequence[object], types: frozenset[type], key: str) -> None:
+    for found in set(map(type, values)) - types:
+        value = next(value for value in values if type(value) is found)
+        expected = " or ".join(sorted(map(_name, types)))
+        raise ValueError(mistyped(key, expected, value))
+
+
+def _name(kind: type) -> str:
+    return "null" if kind is NoneType else kind.__name__

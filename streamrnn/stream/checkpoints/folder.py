@@ -1,0 +1,506 @@
+"""The output folder of a run: write rows, and commit them."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.display import location
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import CheckpointError, SinkError
+from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
+from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
+from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.holding import Holding, empty
+from streamrnn.stream.checkpoints.ledger import Ledger
+from streamrnn.stream.checkpoints.manifest import (
+    Manifest,
+    NamedOutput,
+    Shard,
+    StateFile,
+    encode_schema,
+)
+from streamrnn.stream.checkpoints.partitioning import layout_in, partitioning_in
+from streamrnn.stream.checkpoints.reading import read_manifest
+from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema, plain
+from streamrnn.stream.checkpoints.seen import SeenFiles
+from streamrnn.stream.checkpoints.starting import (
+    NOT_OURS,
+    are_ours,
+    check_files,
+    free_number,
+    has_manifest,
+    last_manifest,
+    refuse_foreign_entries,
+)
+from streamrnn.stream.checkpoints.used import Known, Select, SourcePlan, plan_sources, select_all
+from streamrnn.stream.checkpoints.versions import (
+    Snapshot,
+    StateDelta,
+    check_shards,
+    delta_since,
+    read_schema,
+    read_shards,
+    write_version,
+)
+from streamrnn.stream.config import SIDE_OUTPUTS, side_folder, to_record, value_of
+from streamrnn.stream.sinks import PART_FORMATS, Partitioning, StagedPart
+from streamrnn.stream.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
+
+_LOGGER = logging.getLogger("streamrnn.checkpoints")
+
+
+class OutputFolder:
+    """An output folder, locked by this run. Open it with `open`; close it with `close` or `with`.
+
+    `recovered` lists what was repaired on opening (empty after a clean end); it is also logged. Not
+    thread-safe.
+    """
+
+    def __init__(self, path: str, side: Mapping[str, str | None], keep: int) -> None:
+        self.path = location(path)
+        places = {name: side.get(name) or side_folder(path, name) for name in SIDE_OUTPUTS}
+        self._recorded = {
+            name: to_record(place, side_folder(path, name)) for name, place in places.items()
+        }
+        self.keep = keep
+        self.recovered: list[str] = []
+        self.directories = {
+            name: PartDirectory(open_files(place))
+            for name, place in {"rows": path, **places}.items()
+        }
+        self.rows = self.directories["rows"]
+        self._files = self.rows.files
+        self._held = Holding()
+        self._ledger = Ledger(self.directories, self._held)
+        self._schema: pa.Schema | None = None
+        self._table = ""
+        self.partitioning: Partitioning | None = None
+        self._model = ""
+        self._config: dict[str, Any] = {}
+        self._state_schema: tuple[str, pa.Schema] | None = None  # file name, schema
+        self._attempt: Attempt | None = None
+        self._known = Known()
+        self._output = ""
+        self._prepared = set[str]()
+        self._where: pc.Expression | None = None
+        self._broken = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        side: Mapping[str, str | None] = MappingProxyType({}),
+        keep: int = 7,
+        full_refresh: bool = False,
+        check: Literal["all", "manifest"] = "all",
+    ) -> "OutputFolder":
+        """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
+
+        `side`: "rejects", "alerts" -> the folder of rejected rows, of alerts, which are used if
+        there are any (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of
+        ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
+        as empty; the first commit removes what it holds.
+
+        Sizes of all files and checksums of manifest and state are checked. With `check`
+        "manifest" only the manifest is, and the folder is unchanged until a commit (for `rewind`).
+        Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
+        if it cannot be written.
+        """
+        folder = cls(path, side, keep)
+        try:
+            folder._start(full_refresh, check == "all")
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    @classmethod
+    def reopen(
+        cls, path: str, *, rejects: str | None = None, check: Literal["all", "manifest"] = "all"
+    ) -> "OutputFolder":
+        """Open a folder that has commits, with the options of its last run.
+
+        `rejects`: where the rejects are, if they were moved. Raises what `open` raises.
+        """
+        last = read_manifest(path)
+        side = {name: last.place_of(name, path) for name in SIDE_OUTPUTS}
+        side["rejects"] = rejects or side["rejects"]
+        keep = int(value_of("checkpoint.keep", last.config))
+        return cls.open(path, side=side, keep=keep, check=check)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The last commit; None before the first."""
+        return self._ledger.manifest
+
+    @property
+    def next_commit(self) -> int:
+        """Number of the next commit."""
+        return self._ledger.next_commit
+
+    def _start(self, full_refresh: bool, check: bool) -> None:
+        self._refuse_foreign_entries(full_refresh)
+        self._held.take(self.rows)
+        self._refuse_foreign_entries(full_refresh)
+        last = last_manifest(self._files, full_refresh)
+        self._ledger.next_commit = free_number(self._files, last)
+        self._output = last.output if last else secrets.token_hex(8)
+        if last is not None:
+            self.rows.layouts = frozenset([layout_in(last.config)])
+            self.rows.add_kept_layouts()
+        elif full_refresh:
+            self.rows.layouts = None  # not known, and all that is there is ours
+        for name in SIDE_OUTPUTS:
+            directory = self.directories[name]
+            if are_ours(name, self.rows, directory, last, full_refresh):
+                self._held.take(directory)
+        if full_refresh:
+            self._ledger.reconciled = False
+        elif last is None:
+            for directory in self._held.directories:
+                empty(directory)
+        else:
+            self._ledger.manifest = last
+            if check:
+                check_files(self._files, self.directories, last)
+                self._recover(last)
+
+    def _refuse_foreign_entries(self, full_refresh: bool) -> None:
+        if not has_manifest(self._files):
+            refuse_foreign_entries(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
+
+    def _recover(self, manifest: Manifest) -> None:
+        finished, removed = self._ledger.reconcile(manifest)
+        if finished:
+            parts = "part" if finished == 1 else "parts"
+            self.recovered.append(f"finished commit {manifest.commit}: {finished} {parts} in place")
+        if removed:
+            files = "file" if removed == 1 else "files"
+            self.recovered.append(f"removed {removed} {files} that no commit names")
+        for repair in self.recovered:
+            _LOGGER.info("%s: %s", self.path, repair)
+
+    def begin(
+        self,
+        schema: pa.Schema,
+        *,
+        model: str,
+        config: Mapping[str, Any],
+        new_model: bool = False,
+    ) -> None:
+        """Set the schema of the rows, the fingerprint of the model, and the config.
+
+        `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
+        both sides, if the last commit was made by another pipeline; with `new_model` the model and
+        its keys may differ. Raises ConfigError if the rows cannot be partitioned as it says.
+        """
+        if self.manifest is not None:
+            check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
+            check_schema(self.manifest, schema, self.path)
+        self._schema, self._model, self._config = schema, model, plain(config)
+        self.partitioning = partitioning_in(self._config, schema)
+        where = str(value_of("alerts.where", self._config) or "")
+        self._where = row_filter(where, schema) if where else None
+        layouts = frozenset([layout_in(self._config)])
+        if self._ledger.reconciled:
+            self.rows.layouts = layouts
+        elif self.rows.layouts is not None:
+            self.rows.layouts |= layouts
+
+    @property
+    def _format(self) -> str:
+        return str(value_of("sink.format", self._config))
+
+    @property
+    def home(self) -> str:
+        """Canonical name of this folder, however its path was spelled."""
+        return canonical_name(self.path)
+
+    def check_sources(
+        self,
+        present: Sequence[SourceFile],
+        reader: SourceOfFiles,
+        *,
+        force: bool = False,
+        seen: SeenFiles | None = None,
+        seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
+        select: Select = select_all,
+    ) -> SourcePlan:
+        """Find which of the files `present` (in the order to read) are new, and where to resume.
+
+        Before the first commit, `seen` are the files that the initial state has seen; later,
+        `seen_by_init` finds them for a message. `reader` reads what is needed to compare used
+        files, `select` leaves out new ones. Raises CheckpointError, naming them, if used files
+        changed or new ones hold used rows (unless `force`), or if the file that was being read is
+        gone.
+        """
+        first = self.manifest is None
+        plan = plan_sources(
+            seen if first else self.manifest,
+            present,
+            reader,
+            home=(seen.home if seen else "") if first else self.home,
+            force=force,
+            seen=seen_by_init,
+            select=select,
+        )
+        self._known.update(plan, reader)
+        self._table = "" if reader.table is None else reader.table.id
+        return plan
+
+    def refresh_sources(self) -> None:
+        """Commit what `check_sources` found of used files that have not changed.
+
+        The next run need not read them again. Retained commits stay.
+        """
+        assert self.manifest is not None
+        assert self._known.files is not None
+        last, table = self.manifest, self._table or self.manifest.table
+        self.replace(sources=self._known.files, home=self.home, table=table, kept=last.kept)
+
+    def load_state(self) -> pa.Table | None:
+        """Return the state table of the last commit; None before the first, or without state."""
+        return read_shards(self._files, INSIDE, self.manifest.shards if self.manifest else ())
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows, in the order of the output; readers find them after the next commit.
+
+        Raises SinkError; the rows written since the last commit are then discarded.
+        """
+        self._writing().write(batch)
+
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Add rejected rows; they are committed with the output rows. Raises SinkError."""
+        self.prepare("rejects")
+        self._writing().reject(batch)
+
+    def prepare(self, name: str) -> None:
+        """Create and lock the folder of rejects or alerts (also before attempts of workers).
+
+        Raises CheckpointError if it is in use or belongs to another output; SinkError.
+        """
+        if name in self._prepared:
+            return
+        directory = self.directories[name]
+        if directory not in self._held:
+            refuse_foreign_entries(directory, NOT_OURS)
+            self._held.take(directory)
+        directory.mark(self._output)
+        self._prepared.add(name)
+
+    def renew(self) -> None:
+        """Renew the locks of a long run between commits (on object stores)."""
+        self._held.renew()
+
+    def token(self) -> AbstractContextManager[tuple[str, str]]:
+        """Write a random token into the folder; yield its name and content, and remove it."""
+        return self.rows.token()
+
+    def _writing(self) -> Attempt:
+        """Return this process's attempt at the next commit."""
+        if self._schema is None:
+            raise ValueError("call begin() before write()")
+        if self._attempt is None:
+            if self._where is not None:
+                self.prepare("alerts")
+            self._attempt = Attempt(
+                self.directories,
+                schema=self._schema,
+                format=self._format,
+                commit=self.next_commit,
+                last=self._last_state(),
+                partitioning=self.partitioning,
+                where=self._where,
+            )
+        return self._attempt
+
+    def delta(self, state: Snapshot) -> StateDelta:
+        """Copy what the next commit needs of the state, which may change afterwards.
+
+        No other commit may come between. Raises StateError if a column has a reserved name.
+        """
+        last = self._last_state()
+        return delta_since(state, last, self._schema_of(last))
+
+    def _last_state(self) -> tuple[StateFile, ...]:
+        """Return the files that the next version of the state may build on: of the only shard."""
+        shards = self.manifest.shards if self.manifest else ()
+        return shards[0].files if len(shards) == 1 else ()
+
+    def _schema_of(self, version: Sequence[StateFile]) -> pa.Schema | None:
+        if not version:
+            return None
+        if self._state_schema is None or self._state_schema[0] != version[0].name:
+            self._state_schema = version[0].name, read_schema(self._files, INSIDE, version)
+        return self._state_schema[1]
+
+    def commit(
+        self,
+        facts: Sequence[Facts] | None = None,
+        *,
+        state: Snapshot | StateDelta | None = None,
+        sources: Sequence[SourceFile] = (),
+        readings: Mapping[str, Reading] | None = None,
+        position: Position | None = None,
+        counters: Mapping[str, Any] | None = None,
+        complete: bool = False,
+        end_of_run: bool = True,
+    ) -> Manifest:
+        """Commit the rows written, the position and the state, all together.
+
+        `facts` are those of one attempt per shard; None: what this process wrote, as one shard,
+        with `state`. Parts are placed in the order of the shards. `sources` are the files started
+        or finished since the last commit (naming one again is harmless), `readings` what was read
+        of them, by name; without a `position`, or with one at the end of a file, all files so far
+        are done. With None, `state` and `counters` are unchanged. `end_of_run`: the run makes no
+        other commit. `complete`: the input has ended; if there is no row at all, an empty part with
+        the schema is written (but no partition).
+
+        Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
+        one per shard; the folder then accepts no more rows or commits, and the next start finds
+        this commit either complete or not at all.
+        """
+        with self._or_broken() as schema:
+            facts = [self._finish(state)] if facts is None else self._checked(facts)
+            last = self.manifest
+            outputs = {name: self._output_after(name, facts, complete) for name in self.directories}
+            manifest = Manifest(
+                output=self._output,
+                commit=self.next_commit,
+                time=_now(),
+                complete=complete,
+                model=self._model,
+                config=self._config,
+                schema=encode_schema(schema),
+                sources=self._known.after(last, sources, readings or {}),
+                position=None if position is None or position.done else position,
+                outputs=outputs,
+                shards=shards_after(last.shards if last else (), facts),
+                counters=plain(counters if counters is not None else last.counters if last else {}),
+                kept=last.kept_after(self.keep, end_of_run) if last else (),
+                end_of_run=end_of_run,
+                # Names in the manifest are current only if this run has checked the sources.
+                home=self.home if last is None or self._known.files is not None else last.home,
+                table=self._table or (last.table if last else ""),
+                positions=last.positions if last else (),
+            )
+            manifest = self._ledger.install(manifest)
+            self._known.commit(manifest)
+        _LOGGER.debug("%s: commit %d", self.path, manifest.commit)
+        return manifest
+
+    def _output_after(self, name: str, facts: Sequence[Facts], complete: bool) -> NamedOutput:
+        """Return an output when the parts of `facts`, in order, are committed."""
+        staged = [part for item in facts for part in item.parts.get(name, ())]
+        if name != "rows":
+            return NamedOutput(self._ledger.place(name, staged, ""), self._recorded[name])
+        empty = not staged and not (self.manifest and self.manifest.parts)
+        if complete and empty and self.partitioning is None:
+            staged = [self._empty_part()]
+        return NamedOutput(self._ledger.place(name, staged, self._model))
+
+    @contextmanager
+    def _or_broken(self) -> Iterator[pa.Schema]:
+        """Yield the schema for a commit; if the commit fails, refuse all later ones."""
+        if self._schema is None:
+            raise ValueError("call begin() before commit()")
+        if self._broken:
+            raise SinkError(
+                f"{self.path}: an earlier commit of this run failed. Rerun the command; it resumes "
+                "from the last commit"
+            )
+        self._broken = True
+        yield self._schema
+        self._broken = False
+
+    def _checked(self, facts: Sequence[Facts]) -> list[Facts]:
+        """Sort facts of workers by shard, and check that all files that they name exist."""
+        ordered = in_order(facts, self.next_commit)
+        for name, directory in self.directories.items():
+            directory.check_staged([part for item in ordered for part in item.parts.get(name, ())])
+        states = [item.state for item in ordered if item.state is not None]
+        check_shards(self._files, INSIDE, states, whole=False)
+        return ordered
+
+    def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
+        """Finish this process's attempt."""
+        delta = self.delta(state) if isinstance(state, Snapshot) else state
+        facts = self._writing().finish(delta)
+        self._attempt = None
+        if delta is not None and delta.table is not None and facts.state is not None:
+            self._state_schema = facts.state.files[0].name, delta.table.schema
+        return facts
+
+    def _empty_part(self) -> StagedPart:
+        return self.rows.writer(
+            self._schema, draw_name(self.next_commit), PART_FORMATS[self._format]
+        ).finish()
+
+    def replace(self, **changes: Any) -> Manifest:
+        """Commit the last manifest with some fields changed, for maintenance.
+
+        New parts must be finished in staging. Everything else is as in `commit`. Raises SinkError,
+        CheckpointError.
+        """
+        if self.manifest is None:
+            raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
+        changes = {
+            "time": _now(),
+            "kept": self.manifest.kept_after(self.keep, True),
+            "end_of_run": True,
+            **changes,
+        }
+        changes["config"] = plain(changes.get("config", self.manifest.config))
+        manifest = replace(self.manifest, commit=self.next_commit, **changes)
+        self._ledger.reconciled = False
+        return self._ledger.install(manifest)
+
+    def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
+        """Commit another state table in place of the last one; rows and position stay.
+
+        `changes` are other fields of the manifest.
+
+        Raises CheckpointError if nothing was committed yet; SinkError.
+        """
+        name = f"_state-{draw_name(self.next_commit)}.arrow"
+        version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
+        return self.replace(shards=(Shard(len(table), version),), **changes)
+
+    def close(self) -> None:
+        """Discard what is not committed, and release the locks. May be called again."""
+        if self._attempt is not None:
+            self._attempt.abandon()
+        if self._held.directories:
+            # A run that failed before its first commit leaves nothing behind.
+            self._held.release(unused=not self._has_commit())
+
+    def _has_commit(self) -> bool:
+        """Whether anything was committed; True if the store does not answer."""
+        try:
+            return self.manifest is not None or has_manifest(self._files)
+        except SinkError:
+            return True
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

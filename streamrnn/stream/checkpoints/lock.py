@@ -1,0 +1,125 @@
+"""One run at a time on an output folder.
+
+On a disk it is an OS lock (flock), which the system releases when its process dies. An object store
+has no locks: a file names the owner and is renewed at every commit. This only detects a second run
+that starts at least seconds later; `OutputFolder.commit` checks again.
+"""
+
+import json
+import os
+import socket
+import time
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from streamrnn.base.storage.files import Files, sink_errors
+from streamrnn.base.storage.local import LocalFiles
+from streamrnn.base.storage.locking import HAS_LOCKS, lock_file
+from streamrnn.errors import CheckpointError, UnsupportedError
+
+if not HAS_LOCKS:
+    raise UnsupportedError(
+        "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, "
+        "which this system does not have (on Windows, use WSL)."
+    )
+
+# A run on an object store counts as dead if its last commit is older.
+STALE_SECONDS = 300
+
+
+class Lock:
+    """Held from construction to `release`. Raises CheckpointError that names the owner."""
+
+    def __init__(self, files: Files, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._locked: FileIO | None = None
+        try:
+            if isinstance(files, LocalFiles):
+                self._lock_file(files.show(name))
+            else:
+                self._refuse_owner()
+                self.renew()
+        except BaseException:
+            self._close()
+            raise
+
+    def _owner(self) -> dict[str, Any]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self._since,
+            "seen": time.time(),
+        }
+
+    def _refusal(self, owner: dict[str, Any], advice: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._files.show('')} is in use by another run (host {owner.get('host', '?')}, "
+            f"pid {owner.get('pid', '?')}, since {owner.get('since', '?')}). {advice}"
+        )
+
+    def _lock_file(self, path: str) -> None:
+        try:
+            self._locked = file = lock_file(path)
+        except BlockingIOError:
+            owner: dict[str, Any] = {}
+            with suppress(FileNotFoundError):
+                owner = _parse(Path(path).read_bytes())
+            raise self._refusal(owner, "Wait until it ends, or stop it.") from None
+        file.truncate(0)
+        with sink_errors("write", path):
+            file.write(json.dumps(self._owner()).encode())
+
+    def _refuse_owner(self) -> None:
+        """Raise CheckpointError if the object names an owner that is alive."""
+        owner: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            owner = _parse(self._files.read(self._name))
+        if owner.get("host") == socket.gethostname():
+            in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
+        else:
+            in_use = time.time() - owner.get("seen", 0) < STALE_SECONDS
+        if in_use:
+            raise self._refusal(
+                owner,
+                f"If that run is dead, delete {self._files.show(self._name)} "
+                f"or wait {STALE_SECONDS // 60} minutes.",
+            )
+
+    def renew(self) -> None:
+        """Renew the lock on an object store; do nothing on a disk."""
+        if not self._files.local:
+            self._files.put(self._name, json.dumps(self._owner()).encode())
+
+    def release(self, *, remove: bool = False) -> None:
+        """Release the lock. `remove`: remove the lock file too."""
+        try:
+            if remove or not self._files.local:
+                self._files.delete(self._name)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._locked is not None:
+            self._locked.close()
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_alive(pid: Any) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, TypeError, ValueError):
+        return True
+    return True

@@ -1,0 +1,381 @@
+"""The manifest: one JSON file that describes what is committed, with segments for long lists.
+
+The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
+detected. The package describes its layout.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, NoReturn
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError, DataError
+from streamrnn.stream.checkpoints.segments import Segment
+from streamrnn.stream.checkpoints.shape import check_shape
+from streamrnn.stream.config import recorded_place
+from streamrnn.stream.sinks import Part
+from streamrnn.stream.sources import Content, Position, Reading, SourceFile
+from streamrnn.stream.states.positions import PositionPairs
+
+LAYOUT = 1
+SOURCES = "sources"
+"""The name of the list of used files among the lists that grow."""
+
+
+@cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {
+        item.name: item.default if item.default_factory is MISSING else item.default_factory()
+        for item in fields(kind)
+    }
+
+
+def fields_of(item: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass for JSON, without those that have their defaults."""
+    kind: Any = type(item)
+    return {
+        name: value
+        for name, default in _defaults(kind).items()
+        if (value := getattr(item, name)) != default
+    }
+
+
+# json.dumps would make an encoder in each call.
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=fields_of).encode
+_HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+
+
+@dataclass(frozen=True, slots=True)
+class UsedFile:
+    """A file of the source whose first rows, or all of them, are in the output.
+
+    `path` is its `SourceFile.name`, `content` that of the rows that were read; if that is None,
+    `identity` of the footer replaces it. `etag` is from the object store. `mtime_ns` is -1 if the
+    file was written so shortly before it was read that a later change may have the same time.
+    `gone`: it was no longer in the source at an earlier commit.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    identity: str = ""
+    etag: str = ""
+    content: Content | None = None
+    gone: bool = False
+
+    @classmethod
+    def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
+        """Describe a file as listed, with what was read of it; None: read its footer now.
+
+        A damaged file, which is skipped, has no footer.
+        """
+        if reading is None:
+            identity = ""
+            with suppress(DataError):
+                identity = file.identity()
+            return cls(file.name, file.size, file.mtime_ns, identity)
+        time = -1 if _is_fresh(file.mtime_ns, reading.opened_ns) else file.mtime_ns
+        return cls(file.name, file.size, time, "", reading.etag, reading.content)
+
+
+ReadSegment = Callable[[Segment, type], list[Any]]
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """One file of a version of the state: the first has all rows, later ones have changes."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A version of the state of one shard: `rows` rows in `files` (see `versions`)."""
+
+    rows: int
+    files: tuple[StateFile, ...]
+
+
+@dataclass(frozen=True)
+class NamedOutput:
+    """The parts of the rows, the rejects or the alerts.
+
+    `path` is their folder, "" for the default beside the rows, which moves with them.
+    """
+
+    parts: tuple[Part, ...] = ()
+    path: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows committed so far, over all runs."""
+        return sum(part.rows for part in self.parts)
+
+
+@dataclass(frozen=True)
+class RetainedCommit:
+    """An earlier commit that `rewind` can go back to; fields as in `Manifest`.
+
+    `sources` is the number of used files, `outputs` the number of rows of each output.
+    """
+
+    commit: int
+    time: str
+    model: str
+    complete: bool = False
+    sources: int = 0
+    position: Position | None = None
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    shards: tuple[Shard, ...] = ()
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    end_of_run: bool = True
+    positions: PositionPairs = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the output."""
+        return self.outputs.get("rows", 0)
+
+    @property
+    def state_rows(self) -> int:
+        """Number of rows of the state, over all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is committed: outputs (as parts), position in the source, and the state, at one moment.
+
+    `output` is a random name of the folder from its first commit, which its rejects store too;
+    `home` is where the folder was, `table` the id of the table whose files were read ("" if
+    unknown, or none). `sources` are in the order in which they were read; if `position` is not
+    None, it is in one of them and the others are done; it is never at the end of a file.
+    `segments`: name of a list of `lists` -> the files with its first entries (the list itself has
+    them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
+    dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are those of the
+    state, in order, empty without state. `end_of_run`: the last commit of its run (with --follow:
+    of the files that one poll found). `positions` are of the checkpoint that the state was imported
+    from (see `states.positions`).
+    """
+
+    output: str
+    commit: int
+    time: str
+    model: str
+    config: Mapping[str, Any]
+    schema: str
+    home: str = ""
+    table: str = ""
+    complete: bool = False
+    end_of_run: bool = True
+    sources: tuple[UsedFile, ...] = ()
+    position: Position | None = None
+    positions: PositionPairs = ()
+    outputs: Mapping[str, NamedOutput] = field(default_factory=dict)
+    shards: tuple[Shard, ...] = ()
+    counters: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[RetainedCommit, ...] = ()
+    segments: Mapping[str, tuple[Segment, ...]] = field(default_factory=dict)
+
+    def named(self, name: str) -> NamedOutput:
+        """Return an output by its name."""
+        return self.outputs.get(name, NamedOutput())
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the rows."""
+        return self.named("rows").parts
+
+    @property
+    def rows(self) -> int:
+        """Number of rows committed so far, over all runs."""
+        return self.named("rows").rows
+
+    @property
+    def lists(self) -> dict[str, tuple[Any, ...]]:
+        """The lists that grow with an output: used files, and the parts of each output."""
+        return {SOURCES: self.sources, **{name: out.parts for name, out in self.outputs.items()}}
+
+    @property
+    def state_rows(self) -> int:
+        """Number of rows of the state, over all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    def place_of(self, name: str, path: str) -> str:
+        """Return the folder of rejects or alerts, where `path` is the folder of the rows."""
+        return recorded_place(self.named(name).path, path, name)
+
+    def as_kept(self) -> RetainedCommit:
+        """Return what `rewind` needs to go back to this commit."""
+        return RetainedCommit(
+            self.commit,
+            self.time,
+            self.model,
+            self.complete,
+            len(self.sources),
+            self.position,
+            {name: rows for name, out in self.outputs.items() if (rows := out.rows)},
+            self.shards,
+            self.counters,
+            self.end_of_run,
+            self.positions,
+        )
+
+    def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
+        """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
+
+        Of the latter the last `keep`, and none if the next commit is the `end_of_run`: one bad run
+        may be many commits.
+        """
+        if keep < 1:
+            return ()
+        known = (*self.kept, self.as_kept())
+        ends = [kept.commit for kept in known if kept.end_of_run][-keep:]
+        within = [kept.commit for kept in known if not kept.end_of_run][-keep:]
+        stay = {*ends, *([] if end_of_run else within)}
+        return tuple(kept for kept in known if kept.commit in stay)
+
+    def file_names(self) -> set[str]:
+        """Return all files beside the manifest that it needs: of state, and segments."""
+        segments = {item.name for items in self.segments.values() for item in items}
+        return self.state_names() | segments
+
+    def state_names(self) -> set[str]:
+        """Return all files of state that this commit or a retained one needs."""
+        commits = [self.shards, *(kept.shards for kept in self.kept)]
+        return {file.name for shards in commits for shard in shards for file in shard.files}
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as JSON, led by the checksum of all after the first two lines.
+
+        Entries in segments are left out.
+        """
+        tails = {
+            name: entries[sum(item.count for item in self.segments.get(name, ())) :]
+            for name, entries in self.lists.items()
+        }
+        outputs = {
+            name: replace(out, parts=tails[name])
+            for name, out in self.outputs.items()
+            if out != NamedOutput()
+        }
+        stored = replace(self, sources=tails[SOURCES], outputs=outputs)
+        written = {"layout": LAYOUT, **fields_of(stored)}
+        lines = (f' "{key}": {_json(value)}' for key, value in written.items())
+        rest = (",\n".join(lines) + "\n}\n").encode()
+        return b'{\n "sha256": "' + hashlib.sha256(rest).hexdigest().encode() + b'",\n' + rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str, read: ReadSegment | None = None) -> "Manifest":
+        """Read the result of `to_bytes`; CheckpointError with `path` if a byte was changed.
+
+        `read` reads the entries of a segment.
+        """
+        head = _HEAD.match(data)
+        if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
+            raise CheckpointError(
+                f"{path} is damaged: its checksum does not match its content "
+                f"({len(data)} bytes found). Restore it from a backup, or start over with "
+                "--full-refresh, which removes the output written so far."
+            )
+        found = json.loads(data)
+        if (layout := found.pop("layout", None)) != LAYOUT:
+            refuse_layout(path, layout)
+        check_shape(found)
+        del found["sha256"]
+        segments = {
+            name: tuple(Segment(**item) for item in items)
+            for name, items in found.get("segments", {}).items()
+        }
+
+        def older(name: str) -> Iterator[Any]:
+            for item in segments.get(name, ()):
+                assert read is not None
+                yield from read(item, UsedFile if name == SOURCES else Part)
+
+        sources = (*older(SOURCES), *map(decode_used, found.pop("sources", ())))
+        outputs = {
+            name: NamedOutput(
+                (*older(name), *(Part(**part) for part in output.pop("parts", ()))), **output
+            )
+            for name, output in found.pop("outputs", {}).items()
+        }
+        kept = tuple(RetainedCommit(**_with_state(commit)) for commit in found.pop("kept", ()))
+        state = _with_state({**found, "segments": segments})
+        return cls(sources=sources, outputs=outputs, kept=kept, **state)
+
+
+def refuse_layout(path: str, layout: object) -> NoReturn:
+    """Raise CheckpointError for a manifest of another layout (None: of before there were any)."""
+    written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
+    raise CheckpointError(
+        f"{path} {written}; this version of streamrnn reads layout {LAYOUT}. To start over and "
+        "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
+        "if they are set). Or start over in its place with --full-refresh, which removes it."
+    )
+
+
+def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:
+    """Whether a later write of the file may get the same time.
+
+    Times of whole seconds, as on object stores, are equal within one second.
+    """
+    return mtime_ns % 1_000_000_000 == 0 and opened_ns - mtime_ns < 2_000_000_000
+
+
+def encode_schema(schema: pa.Schema) -> str:
+    """Encode a schema as base64 of its Arrow form, as stored in a manifest."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def decode_schema(text: str) -> pa.Schema:
+    """Decode the result of `encode_schema`."""
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def _json(value: Any) -> str:
+    """Encode as JSON, one line per list item. dataclasses.asdict and indent= took 4x as long."""
+    if isinstance(value, tuple) and value:
+        return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
+    if isinstance(value, NamedOutput):
+        value = fields_of(value)
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_ENCODE(key)}: {_json(item)}" for key, item in value.items()) + "}"
+        )
+    return _ENCODE(value)
+
+
+def decode_used(found: dict[str, Any]) -> UsedFile:
+    """Read a used file back from JSON."""
+    content = found.get("content")
+    return UsedFile(**{**found, "content": None if content is None else Content(**content)})
+
+
+def decode_position(found: dict[str, Any] | None) -> Position | None:
+    """Read a position back from JSON."""
+    return None if found is None else Position(**found)
+
+
+def _with_state(found: dict[str, Any]) -> dict[str, Any]:
+    """Decode the state of a commit, and the positions that it has reached."""
+    return {
+        **found,
+        "position": decode_position(found.get("position")),
+        "positions": tuple(map(tuple, found.get("positions", ()))),
+        "shards": tuple(map(_shard, found.get("shards", ()))),
+    }
+
+
+def _shard(found: dict[str, Any]) -> Shard:
+    return Shard(found["rows"], tuple(StateFile(**item) for item in found["files"]))

@@ -1,0 +1,152 @@
+"""Read an output folder without a lock, while a run may write to it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import pyarrow as pa
+
+from streamrnn.base.storage.files import Files, sink_errors
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import CheckpointError, MissingFileError, SinkError
+from streamrnn.stream.checkpoints.directory import EARLIEST_MANIFEST, INSIDE, MANIFEST, name_inside
+from streamrnn.stream.checkpoints.edited import check_types, edits_refused
+from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, Shard, refuse_layout
+from streamrnn.stream.checkpoints.seen import with_seen_files
+from streamrnn.stream.checkpoints.segments import read_segment
+from streamrnn.stream.checkpoints.versions import check_shards, read_shards, read_version
+
+_Found = TypeVar("_Found")
+
+
+def find_manifest(files: Files) -> Manifest | None:
+    """Read the manifest of a folder, None if missing.
+
+    Raises CheckpointError if it is damaged, or has a layout that is not read.
+
+    It is read again if another commit removed a segment meanwhile.
+    """
+    read, data, path = partial(read_segment, files, INSIDE), _stored(files), files.show(MANIFEST)
+    while data is not None:
+        try:
+            with edits_refused(path):
+                manifest = Manifest.from_bytes(data, path, read)
+                check_types(manifest)
+        except CheckpointError:
+            again = _stored(files)
+            if again == data:
+                raise
+            data = again
+        else:
+            return manifest
+    return None
+
+
+def find_commit(files: Files) -> int | None:
+    """Read the number of the last commit only, None if there is none; no segment is read.
+
+    Raises CheckpointError if the manifest is damaged.
+    """
+    data, path = _stored(files), files.show(MANIFEST)
+    if data is None:
+        return None
+    with edits_refused(path):
+        return Manifest.from_bytes(data, path, lambda segment, kind: []).commit
+
+
+def _stored(files: Files) -> bytes | None:
+    """Read the bytes of the manifest."""
+    for name in (MANIFEST, EARLIEST_MANIFEST):
+        try:
+            with sink_errors("read", files.show(name)):
+                data = files.read(name)
+        except OSError as error:
+            if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise
+        else:
+            if name == EARLIEST_MANIFEST:
+                refuse_layout(files.show(name), None)
+            return data
+    return None
+
+
+def lists_manifest(files: Files) -> bool:
+    """Whether a manifest is listed in a folder (it may be damaged)."""
+    found = files.entries(INSIDE)
+    return any(name_inside(name) in found for name in (MANIFEST, EARLIEST_MANIFEST))
+
+
+def has_manifest(path: str) -> bool:
+    """Whether anything was ever committed at `path` (damaged or not)."""
+    return lists_manifest(open_files(path))
+
+
+def read_manifest(path: str) -> Manifest:
+    """Read the last commit of an output folder.
+
+    Raises CheckpointError if missing or damaged, MissingFileError if the folder does not exist.
+    """
+    files = open_files(path)
+    manifest = find_manifest(files)
+    if manifest is None:
+        if _is_empty(files):
+            raise MissingFileError(
+                f"{path}: no such output folder, or it is empty. Run its pipeline first (streamrnn "
+                "run), or pass the [sink] path of one that has run."
+            )
+        raise CheckpointError(
+            f"{path} has no {MANIFEST}: it is not the output of a streamrnn run, or its first run "
+            "has not committed yet. Pass the [sink] path of a pipeline that has run."
+        )
+    return manifest
+
+
+def _is_empty(files: Files) -> bool:
+    """Whether a folder does not exist, or has no entries."""
+    try:
+        return not files.entries("")
+    except SinkError:  # not a folder
+        return False
+
+
+def load_state(
+    path: str, *, seen: bool = False, of: RetainedCommit | None = None
+) -> pa.Table | None:
+    """Load the state table of the last commit, or `of` a retained one; None without state.
+
+    With `seen` its metadata has the files that it has seen (see `seen_files`). Raises
+    CheckpointError if there is no commit, or its state is damaged.
+    """
+
+    def load(manifest: Manifest, files: Files) -> pa.Table | None:
+        shards = manifest.shards if of is None else of.shards
+        check_shards(files, INSIDE, shards, whole=True)  # Arrow does not validate what it reads
+        table = read_shards(files, INSIDE, shards)
+        return with_seen_files(table, manifest) if seen and table is not None else table
+
+    return consistent_read(path, load)
+
+
+def load_shard(path: str, shard: Shard) -> pa.Table:
+    """Load the state table of one shard, in the process of a worker.
+
+    Raises CheckpointError if a file is damaged.
+    """
+    return read_version(open_files(path), INSIDE, shard.files, shard.rows)
+
+
+def read_token(path: str, name: str) -> str:
+    """Read a token of `OutputFolder.token`, in the process of a worker. Raises OSError."""
+    return open_files(path).read(name).decode(errors="replace")
+
+
+def consistent_read(path: str, read: Callable[[Manifest, Files], _Found]) -> _Found:
+    """Read what the manifest names; repeat if another commit removed it meanwhile."""
+    files = open_files(path)
+    while True:
+        manifest = read_manifest(path)
+        try:
+            return read(manifest, files)
+        except CheckpointError:
+            if read_manifest(path).commit == manifest.commit:
+                raise

@@ -1,0 +1,277 @@
+"""Find rewritten sources: used files that are gone while new files hold their rows.
+
+A compaction or a nightly rewrite leaves new files with the rows of the old ones. Numbers of rows
+and digests are additive, so that such files can be found. Only new files whose number of rows
+matches are read, and whose times match if footers have them. Files that were already gone at the
+last commit are tried last, as they were probably removed by ordinary retention.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from posixpath import dirname
+from typing import TypeVar
+
+from streamrnn.stream.checkpoints.manifest import UsedFile
+from streamrnn.stream.sources import Content, SourceFile, SourceOfFiles, sum_of
+
+_STEPS = 20_000
+"""Total number of sums that are tried to find numbers of rows that add up."""
+
+_FEW = 10
+"""Largest number of files of which all subsets are tried."""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Used files that are gone, and the new files with their rows and `more` others."""
+
+    old: tuple[UsedFile, ...]
+    new: tuple[SourceFile, ...]
+    more: int = 0
+
+
+@dataclass
+class Rewrites:
+    """Rewrites found; `unresolved`: not all ways to add up were tried."""
+
+    found: list[Rewrite] = field(default_factory=list)
+    unresolved: bool = False
+
+
+class _New:
+    """A new file; its footer and content are read on first use."""
+
+    def __init__(self, file: SourceFile, reader: SourceOfFiles) -> None:
+        self.file = file
+        self.reader = reader
+
+    @cached_property
+    def rows(self) -> int:
+        return self.reader.footer(self.file).rows
+
+    @cached_property
+    def times(self) -> tuple[int, int] | None:
+        return self.reader.footer(self.file).times
+
+    @cached_property
+    def content(self) -> Content:
+        return self.reader.content(self.file)
+
+
+def find_rewrites(
+    gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: SourceOfFiles
+) -> Rewrites:
+    """Find the new files that hold the rows of files that are gone.
+
+    Reads the footers of all new files, and the columns of those whose rows add up. Raises DataError
+    for a file that cannot be read.
+    """
+    search = _Search([_New(file, reader) for file in new] if gone else [])
+    search.renamed([file for file in gone if file.content is None])
+    known = [file for file in gone if file.content is not None and file.content.rows]
+    for old in ([file for file in known if not file.gone], known):
+        search.one_by_one(old)
+        search.by_group(old)
+    search.longer([file for file in known if not file.gone])
+    return search.result
+
+
+class _Search:
+    """The rewrites found so far, and the remaining new files."""
+
+    def __init__(self, new: list[_New]) -> None:
+        self.new = [item for item in new if item.rows]
+        self.result = Rewrites()
+        self._matched: set[str] = set()
+        self._steps = _STEPS
+
+    def _take(self, old: Sequence[UsedFile], new: Sequence[_New], more: int = 0) -> None:
+        rewrite = Rewrite(tuple(old), tuple(item.file for item in new), more)
+        self.result.found.append(rewrite)
+        self._matched |= {file.path for file in old}
+        matched = {item.file.name for item in new}
+        self.new = [item for item in self.new if item.file.name not in matched]
+
+    def _left(self, old: Sequence[UsedFile]) -> list[UsedFile]:
+        return [file for file in old if file.path not in self._matched]
+
+    def renamed(self, old: list[UsedFile]) -> None:
+        """Match files of which only the footer is known: no run has read them."""
+        footers = {(file.size, file.identity): file for file in old}
+        sizes = {size for size, _ in footers}
+        for item in list(self.new):
+            file = item.file
+            if file.size in sizes and (found := footers.get((file.size, file.identity()))):
+                self._take([found], [item])
+
+    def one_by_one(self, old: list[UsedFile]) -> None:
+        """Match one file with one other."""
+        by_content: dict[tuple[int, int], list[UsedFile]] = {}
+        fitting: set[tuple[int, tuple[int, int] | None]] = set()
+        for file in self._left(old):
+            content = _content(file)
+            by_content.setdefault(_key(content), []).append(file)
+            fitting |= {(content.rows, _times(content)), (content.rows, None)}
+        untimed = all(times is None for _, times in fitting)
+        for item in list(self.new):
+            if (item.rows, None if untimed else item.times) in fitting:
+                same = by_content.get(_key(item.content))
+                if same:
+                    self._take([same.pop()], [item])
+
+    def by_group(self, old: list[UsedFile]) -> None:
+        """Match the new files of each folder, then all new files, with files that are gone."""
+        folders = dict.fromkeys(dirname(item.file.name) for item in self.new)
+        for folder in [*folders, None]:
+            self._one_for_some(self._group(folder), old, folder)
+            group = self._group(folder)
+            within = self._candidates(old, group, folder)
+            if not (group and within):
+                continue
+            for match in (self._all_for_some, self._some_for_all, self._some_for_some):
+                if match(within, group):
+                    break
+
+    def _all_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
+        """Match all files that are gone with some new files."""
+        rows = sum(_content(file).rows for file in old)
+        ways = self._adding_up([item.rows for item in new], rows)
+        return any(self._same(old, [new[i] for i in some]) for some in ways)
+
+    def _some_for_all(self, old: list[UsedFile], new: list[_New]) -> bool:
+        """Match some files that are gone with all new files."""
+        ways = self._adding_up([_content(file).rows for file in old], sum(n.rows for n in new))
+        return any(self._same([old[i] for i in some], new) for some in ways)
+
+    def _some_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
+        """Match any of a few files with any of a few others, largest subsets first."""
+        if max(len(old), len(new)) > _FEW:
+            return False
+        rows = {sum(item.rows for item in some) for some in _subsets(new)}
+        fitting = [some for some in _subsets(old) if sum_of(map(_content, some)).rows in rows]
+        if not fitting:
+            return False
+        contents = {_key(sum_of(item.content for item in some)): some for some in _subsets(new)}
+        for some in fitting:
+            if found := contents.get(_key(sum_of(map(_content, some)))):
+                self._take(some, found)
+                return True
+        return False
+
+    def _one_for_some(self, group: list[_New], old: list[UsedFile], folder: str | None) -> None:
+        for item in group:
+            if self._steps:
+                self._some_for_all(self._candidates(old, [item], folder), [item])
+
+    def longer(self, old: list[UsedFile]) -> None:
+        """Match a file that starts with the rows of all files that are gone, and has more rows.
+
+        Files that are gone from its folder are tried first, then all.
+        """
+        for item in list(self.new):
+            folder = dirname(item.file.name)
+            left = self._left(old)
+            for files in ([file for file in left if dirname(file.path) == folder], left):
+                if _begins_with(item, files):
+                    rows = sum(_content(file).rows for file in files)
+                    self._take(files, [item], item.rows - rows)
+                    break
+
+    def _group(self, folder: str | None) -> list[_New]:
+        return [item for item in self.new if folder in (None, dirname(item.file.name))]
+
+    def _candidates(
+        self, old: list[UsedFile], new: list[_New], folder: str | None
+    ) -> list[UsedFile]:
+        """Find the files that are gone whose rows may be in the new ones, by their times.
+
+        Without times: those of the same folder, or all if `folder` is None.
+        """
+        left = self._left(old)
+        times = [item.times for item in new if item.times is not None]
+        if times and len(times) == len(new):
+            first, last = min(t[0] for t in times), max(t[1] for t in times)
+            return [file for file in left if _lies_within(_content(file), first, last)]
+        return [file for file in left if folder in (None, dirname(file.path))]
+
+    def _same(self, old: list[UsedFile], new: list[_New]) -> bool:
+        """Record a match if old and new files hold the same rows."""
+        total = sum_of(map(_content, old))
+        if not _fits(old, new) or not total.holds_the_rows_of(sum_of(n.content for n in new)):
+            return False
+        self._take(old, new)
+        return True
+
+    def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
+        """Yield which of the numbers add up to `total`; only all of them if they do."""
+        if not rows or not total or sum(rows) < total:
+            return
+        if sum(rows) == total:
+            yield tuple(range(len(rows)))
+            return
+        order = sorted(range(len(rows)), key=lambda i: -rows[i])
+        waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, total, ())]
+        while waiting:
+            if not self._steps:
+                self.result.unresolved = True
+                return
+            self._steps -= 1
+            index, left, chosen = waiting.pop()
+            if left == 0:
+                yield tuple(sorted(chosen))
+            elif index < len(rows):
+                waiting.append((index + 1, left, chosen))
+                if rows[order[index]] <= left:
+                    item = order[index]
+                    waiting.append((index + 1, left - rows[item], (*chosen, item)))
+
+
+def _subsets(items: list[_Item]) -> Iterator[tuple[_Item, ...]]:
+    """Yield all non-empty subsets, the largest first."""
+    for size in range(len(items), 0, -1):
+        yield from combinations(items, size)
+
+
+def _times(content: Content) -> tuple[int, int] | None:
+    if content.first is None or content.last is None:
+        return None
+    return content.first, content.last
+
+
+def _key(content: Content) -> tuple[int, int]:
+    return content.rows, content.digest
+
+
+def _content(file: UsedFile) -> Content:
+    assert file.content is not None
+    return file.content
+
+
+def _fits(old: list[UsedFile], new: list[_New]) -> bool:
+    """Whether the rows may be the same, by their number, and by times if footers have them."""
+    total = sum_of(map(_content, old))
+    if total.rows != sum(item.rows for item in new):
+        return False
+    times = [item.times for item in new if item.times is not None]
+    if len(times) < len(new) or total.first is None:
+        return True
+    return (total.first, total.last) == (min(t[0] for t in times), max(t[1] for t in times))
+
+
+def _lies_within(content: Content, first: int, last: int) -> bool:
+    if content.first is None or content.last is None:
+        return True
+    return first <= content.first and content.last <= last
+
+
+def _begins_with(new: _New, old: list[UsedFile]) -> bool:
+    total = sum_of(map(_content, old))
+    if not 0 < total.rows < new.rows:
+        return False
+    if new.times is not None and not _lies_within(total, *new.times):
+        return False
+    return new.reader.content(new.file, total.rows).holds_the_rows_of(total)

@@ -1,0 +1,141 @@
+"""Checks when a folder is opened.
+
+They find whether it belongs to this output, whether it is intact, and which commit is next.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+
+from streamrnn.base.storage.files import Files
+from streamrnn.errors import CheckpointError
+from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.stream.checkpoints.manifest import Manifest
+from streamrnn.stream.checkpoints.reading import find_commit, find_manifest, lists_manifest
+from streamrnn.stream.checkpoints.versions import check_shards
+from streamrnn.stream.config import SIDE_OUTPUTS, same_place
+
+_LOGGER = logging.getLogger("streamrnn.checkpoints")
+NOT_OURS = "its files are not of this output"
+_NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
+
+
+def has_manifest(files: Files) -> bool:
+    """Whether a run committed here (the manifest may be damaged)."""
+    return lists_manifest(files)
+
+
+def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
+    """Read the last commit, None if there is none.
+
+    Raises CheckpointError if it is damaged; with `full_refresh`, which replaces it, returns None.
+    """
+    with suppress(*[CheckpointError] if full_refresh else []):
+        return find_manifest(files)
+    return None
+
+
+def refuse_foreign_entries(
+    directory: PartDirectory, why: str, *, ours_may_stay: bool = False
+) -> None:
+    """Raise CheckpointError if a folder holds anything but leftovers of a run.
+
+    `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
+    """
+    found = directory.foreign_entries()
+    if found and not (ours_may_stay and directory.only_our_files()):
+        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise CheckpointError(
+            f"{directory.path} is not empty and {why}: {some}. "
+            "Choose an empty or new directory, or empty this one."
+        )
+
+
+def free_number(files: Files, last: Manifest | None) -> int:
+    """Return the number of the next commit, which no file has, even without a manifest."""
+    if last is not None:
+        return last.commit + 1
+    names = [*files.entries(INSIDE), *files.entries(STAGING)]
+    return 1 + max((int(n[1]) for name in names if (n := _NUMBERED.match(name))), default=0)
+
+
+def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
+    """Raise CheckpointError unless all files match the manifest.
+
+    Compares the sizes of all files, and the checksums of the current state.
+    """
+    for name, output in manifest.outputs.items():
+        if output.parts:
+            directories[name].check(output.parts)
+    check_shards(files, INSIDE, manifest.shards, whole=True)
+    for kept in manifest.kept:
+        check_shards(files, INSIDE, kept.shards, whole=False)
+
+
+def are_ours(
+    name: str,
+    rows: PartDirectory,
+    beside: PartDirectory,
+    last: Manifest | None,
+    full_refresh: bool,
+) -> bool:
+    """Whether to lock the folder of rejects or alerts: it exists, and is not of another output.
+
+    A commit without any may have replaced one that had some, and its run died before it removed
+    them. Raises CheckpointError if rejects are among foreign files (alerts are refused when there
+    is a filter), or if earlier ones are elsewhere.
+    """
+    if last is not None and full_refresh:
+        _warn_of_earlier(name, rows, beside, last)
+    lost = full_refresh and last is None and bool(rows.foreign_entries())
+    if last is not None and last.named(name).parts and not full_refresh:
+        _check_place(name, rows, beside, last)
+    elif not lost and (last is None or beside.owner() != last.output):
+        may_wait = name == "alerts" or (last is not None and not full_refresh)
+        if may_wait and beside.foreign_entries():
+            return False  # refused when the first row comes
+        refuse_foreign_entries(beside, NOT_OURS)
+    return INSIDE in beside.files.entries("")
+
+
+def _warn_of_earlier(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
+    then = last.place_of(name, rows.path)
+    if last.named(name).parts and not same_place(then, beside.path):
+        _LOGGER.warning(
+            "%s: the %s of the output that is replaced stay in %s; remove that folder",
+            rows.path,
+            name,
+            then,
+        )
+
+
+def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
+    then, held = last.place_of(name, rows.path), last.named(name).rows
+    table, _, key = SIDE_OUTPUTS[name].partition(".")
+    if not same_place(then, beside.path) and beside.owner() != last.output:
+        raise CheckpointError(
+            f"the {name} of {rows.path} are in {then} ({held} rows); [{table}] {key} is now "
+            f"{beside.path}. "
+            "Change it back, or start over with --full-refresh."
+        )
+    if INSIDE not in beside.files.entries(""):
+        raise CheckpointError(
+            f"the {name} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
+            f"moved, copied or linked without them? Move them there, or set [{table}] {key} to "
+            "where they are; or start over with --full-refresh."
+        )
+
+
+def refuse_another_writer(files: Files, commit: int) -> None:
+    """Check for another writer before `commit`, on object stores (their lock is advisory)."""
+    if files.local:
+        return
+    with suppress(CheckpointError):
+        found = find_commit(files)
+        if found is None or found < commit:
+            return
+    raise CheckpointError(
+        f"{files.show('')}: another run has committed since this one started. Two runs must not "
+        "write to one output; this run stops, and what it has not committed is discarded."
+    )

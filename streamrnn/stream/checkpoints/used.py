@@ -1,0 +1,520 @@
+"""Find which files of a source are new, and whether the used ones have changed."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+from streamrnn.base.display import count, first_of, location
+from streamrnn.errors import CheckpointError, DataError
+from streamrnn.stream.checkpoints.manifest import Manifest, UsedFile
+from streamrnn.stream.checkpoints.rewrites import Rewrite, find_rewrites
+from streamrnn.stream.checkpoints.seen import SeenFiles
+from streamrnn.stream.sources import (
+    NOTHING,
+    Content,
+    Listing,
+    Position,
+    Reading,
+    SourceFile,
+    SourceOfFiles,
+    Table,
+    canonical_name,
+    etag,
+)
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What to read: `files` in order, the first from `position` if that is not None.
+
+    `before` is the content of the rows before `position`. `known` are the used files by their
+    current names. `vanished` files were used and are gone. `changed` files were used, have changed,
+    and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
+    `by_footer` is the number of files that could only be compared by their footers. `unresolved`:
+    whether new files hold the rows of vanished ones is unknown. `refreshed`: `known` has newer
+    facts than the manifest.
+    """
+
+    files: tuple[SourceFile, ...]
+    position: Position | None = None
+    before: Content = NOTHING
+    known: tuple[UsedFile, ...] = ()
+    vanished: tuple[str, ...] = ()
+    changed: tuple[SourceFile, ...] = ()
+    rewritten: tuple[Rewrite, ...] = ()
+    by_footer: int = 0
+    unresolved: bool = False
+    refreshed: bool = False
+
+
+class Select(Protocol):
+    """Chooses which of the new files are read."""
+
+    def __call__(self, new: Sequence[SourceFile], used: Sequence[str], /) -> Sequence[SourceFile]:
+        """Return those to read; `used` are the names of the files that the output has used."""
+
+
+def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
+    """Return all new files."""
+    return new
+
+
+class _Verdict(NamedTuple):
+    """The updated facts of a used file, and what changed ("" if nothing); `cut`: rows are lost."""
+
+    known: UsedFile
+    changed: str = ""
+    by_footer: bool = False
+    cut: bool = False
+
+
+def plan_sources(
+    manifest: Manifest | SeenFiles | None,
+    present: Sequence[SourceFile],
+    reader: SourceOfFiles,
+    *,
+    home: str = "",
+    force: bool = False,
+    seen: Callable[[], SeenFiles | None] = lambda: None,
+    select: Select = select_all,
+) -> SourcePlan:
+    """Compare the files of the source with the used ones.
+
+    Those are in a manifest, or came with the initial state. New files are in the order of
+    `present`, without those that `select` leaves out, which may hold any rows; `reader` reads what
+    is needed to compare them; `home` is the canonical name of the output; `seen` finds, for a
+    message, the files that came with its initial state. The files of a table are listed again,
+    by its log, as it says which hold used rows; `reader` gets them. Raises CheckpointError if a
+    used file changed or new files hold used rows (unless `force`), or if the file that was being
+    read is gone.
+    """
+    if manifest is None:
+        return SourcePlan(tuple(select(present, ())))
+    listed = {file.name: file for file in present}
+    names = current_names(manifest, listed, home)
+    known = _renamed(manifest.sources, names)
+    position = manifest.position
+    table = _in_table(reader.table, known, position, _table_of(manifest))
+    if table is not None:
+        present = reader.files = table.files
+        listed = {file.name: file for file in present}
+    if position is not None:
+        position = replace(position, file=names.get(position.file, position.file))
+        if position.file not in listed:
+            raise CheckpointError(
+                f"{position.file} is gone: the last run stopped in it at row {position.file_row} "
+                "(from 0), and later rows have not been read yet. Restore it, or start over with "
+                "--full-refresh --force, which discards its rows."
+            )
+    verdicts = _verdicts(known, listed, position, reader) | _removed(known, table)
+    changed = [verdict for verdict in verdicts.values() if verdict.changed]
+    if changed and not force:
+        if isinstance(manifest, SeenFiles):
+            raise CheckpointError(_changed(changed, manifest, committed=False))
+        first = min(i for i, verdict in verdicts.items() if verdict.changed)
+        early = any(kept.sources <= first for kept in manifest.kept)
+        raise CheckpointError(_changed(changed, seen(), committed=True, early=early))
+    used = {file.path: file for file in known}
+    by_output = [file.path for file in known] if isinstance(manifest, Manifest) else []
+    again = set() if table is None else {f.name for f in (*table.covered, *table.taken)}
+    new = select(
+        [file for file in present if file.name not in used and file.name not in again], by_output
+    )
+    gone = [file for file in known if file.path not in listed]
+    rewrites = find_rewrites(gone, new, reader)
+    if rewrites.found and not force:
+        raise CheckpointError(_rewritten(rewrites.found, isinstance(manifest, Manifest)))
+    counted = {file.name for rewrite in rewrites.found for file in rewrite.new}
+    files = [file for file in new if file.name not in counted]
+    before = NOTHING
+    if position is not None:
+        if position.file not in used:
+            raise CheckpointError(
+                f"the manifest was edited: its position is in {position.file}, which is not among "
+                "its sources. Restore it from a backup, or start over with --full-refresh."
+            )
+        files.insert(0, listed[position.file])
+        before = _before(used[position.file], files[0], position, reader)
+    return SourcePlan(
+        files=tuple(files),
+        position=position,
+        before=before,
+        known=(*_updated(known, verdicts, listed), *_covered(table)),
+        vanished=tuple(file.path for file in gone),
+        changed=tuple(listed[v.known.path] for v in changed if v.known.path in listed),
+        rewritten=tuple(rewrites.found),
+        by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
+        unresolved=rewrites.unresolved,
+        refreshed=bool(again)
+        or any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
+    )
+
+
+def _table_of(manifest: Manifest | SeenFiles) -> str:
+    return manifest.table if isinstance(manifest, Manifest) else ""
+
+
+def _in_table(
+    table: Table | None, known: Sequence[UsedFile], position: Position | None, id: str
+) -> Listing | None:
+    """Return the files of a table that have unread rows, or were used.
+
+    Raises CheckpointError, also unless it is the table with this id ("": any).
+    """
+    if table is None:
+        return None
+    table.refuse_another(id)
+    gone = {file.path for file in known if file.gone}
+    partly = "" if position is None or position.done else position.file
+    return table.listing({file.path for file in known}, gone, partly)
+
+
+def _removed(known: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verdict]:
+    """Return the used files whose rows a version of the table changed: index -> verdict."""
+    changed = {} if table is None else table.changed
+    return {
+        index: _Verdict(file, changed[file.path])
+        for index, file in enumerate(known)
+        if file.path in changed
+    }
+
+
+def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
+    """Return the files of a table that are used although no run read them: their rows were."""
+    files = () if table is None else (*table.covered, *table.taken)
+    return tuple(UsedFile.of(file, None) for file in files)
+
+
+def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
+    """Refuse to start the output at `path` over if it would lose rows because of a pipe.
+
+    That is one which this run reads (`reader` is None), or one of earlier runs: each row that was
+    read is written or rejected at most once, so that others than those of the used files are in
+    the output if it has more rows than they. Raises CheckpointError.
+    """
+    rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
+    where = ", and this run reads a pipe, which does not have them again"
+    if reader is not None:
+        contents = [file.content for file in manifest.sources if file.content is not None]
+        if len(contents) < len(manifest.sources):
+            return  # the rows of files that no run has read are not recorded
+        rows, instead = rows - sum(content.rows for content in contents), "scores new files alone"
+        where = " that are in none of its used files, such as rows of a pipe"
+    if rows > 0:
+        lost = f"{count(rows, 'row')}{where}. "
+        raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
+
+
+def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
+    return CheckpointError(
+        f"{location(path)} has {lost}--full-refresh would discard these rows, and could not score "
+        f"them again. {instead}or say with --full-refresh --force that these rows may go."
+    )
+
+
+def refuse_lost_files(
+    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
+) -> None:
+    """Refuse to start the output at `path` over from files that lack rows which it has.
+
+    They are gone, or cut in place. Files of which the log of a table has the end, and whose rows
+    are in other files, are not missed. Raises CheckpointError.
+    """
+    listed = {file.name: file for file in present}
+    known = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
+    cut = {} if reader.table is not None else _rows_of_cut(known, listed, reader)
+    gone = [*_gone(known, listed, reader.table), *(file for file in known if file.path in cut)]
+    names = {file.path for file in known}
+    rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
+    found = {file.path for rewrite in rewrites.found for file in rewrite.old}
+    missing = [file for file in gone if file.path not in found]
+    if not missing:
+        return
+    contents = [(file.path, file.content) for file in missing if file.content is not None]
+    rows = f"{sum(content.rows - cut.get(name, 0) for name, content in contents):,}"
+    least = "at least " if len(contents) < len(missing) else ""
+    instead = (
+        "Restore what was cut; or run with --force and without --full-refresh, which keeps these "
+        "rows and scores new files alone; "
+        if any(file.path in cut for file in missing)
+        else "Run without --full-refresh, which scores new files alone; or set [source] path to "
+        "all the files; "
+    )
+    raise _would_lose(
+        path,
+        f"{least}{rows} rows of {count(len(missing), 'file')} that the source does not have: "
+        f"{first_of([file.path for file in missing], 1)}. ",
+        instead,
+    )
+
+
+def _gone(
+    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
+) -> list[UsedFile]:
+    """Return the used files that the source lacks, if the log of a table does not explain it."""
+    gone = [file for file in known if file.path not in listed]
+    if table is None:
+        return gone
+    # The log explained what became of a file when a run noted that it is gone.
+    lost = {*table.lost([file.path for file in gone if not file.gone])}
+    return [file for file in gone if file.path in lost]
+
+
+def _rows_of_cut(
+    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
+) -> dict[str, int]:
+    """Return the rows left in the used files that were cut in place: name -> rows.
+
+    Of a file whose rows are not recorded, the size is compared. One that is torn has no rows.
+    """
+    cut = {}
+    for used in known:
+        file = listed.get(used.path)
+        if file is None or (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
+            continue
+        try:
+            rows = reader.footer(file).rows
+        except DataError:
+            rows = 0
+        if rows < used.content.rows if used.content is not None else file.size < used.size:
+            cut[used.path] = rows
+    return cut
+
+
+def changed_files(
+    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, home: str = ""
+) -> list[str]:
+    """Return the used files, by their names in the manifest, that changed after they were read."""
+    listed = {file.name: file for file in present}
+    names = current_names(manifest, listed, home)
+    known = _renamed(manifest.sources, names)
+    table = _in_table(reader.table, known, manifest.position, manifest.table)
+    verdicts = _verdicts(known, listed, manifest.position, reader) | _removed(known, table)
+    return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
+
+
+def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
+    # The same objects if nothing changes: their segments are not written again.
+    if not names:
+        return used
+    return [replace(file, path=names[file.path]) if file.path in names else file for file in used]
+
+
+def _updated(
+    known: Sequence[UsedFile],
+    verdicts: Mapping[int, _Verdict],
+    listed: Mapping[str, SourceFile],
+) -> tuple[UsedFile, ...]:
+    """Return the used files with their updated facts, and whether they are gone."""
+    files = list(known)
+    for index, verdict in verdicts.items():
+        files[index] = verdict.known
+    for index, file in enumerate(files):
+        if file.gone != (file.path not in listed):
+            files[index] = replace(file, gone=not file.gone)
+    return tuple(files)
+
+
+def _verdicts(
+    known: Sequence[UsedFile],
+    listed: Mapping[str, SourceFile],
+    position: Position | None,
+    reader: SourceOfFiles,
+) -> dict[int, _Verdict]:
+    """Compare the used files whose size or time differs from what is listed: index -> verdict."""
+    partly = position.file if position is not None else ""
+    verdicts = {}
+    for index, file in enumerate(known):
+        found = listed.get(file.path)
+        if found is not None and (file.size, file.mtime_ns) != (found.size, found.mtime_ns):
+            verdicts[index] = _compare(file, found, reader, file.path == partly)
+    return verdicts
+
+
+class Known:
+    """The used files, as found by this run.
+
+    `files`: those of the last commit by their current names; None before `update`.
+    """
+
+    def __init__(self) -> None:
+        self.files: tuple[UsedFile, ...] | None = None
+        self._forced: dict[SourceFile, Reading | None] = {}
+        self._indexed: Sequence[UsedFile] = ()
+        self._indices: dict[str, int] = {}
+
+    def update(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
+        """Store what a plan found; files that `force` counts as used are read by `reader`."""
+        rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
+        self.files = plan.known
+        self._forced = {file: _whole(file, reader) for file in (*plan.changed, *rewritten)}
+
+    def after(
+        self,
+        last: Manifest | None,
+        now: Sequence[SourceFile],
+        readings: Mapping[str, Reading],
+    ) -> tuple[UsedFile, ...]:
+        """Return all used files when those of `now` are committed.
+
+        `readings`: name -> what was read of a file. A known file without a reading is unchanged.
+        """
+        known = (last.sources if last else ()) if self.files is None else self.files
+        forced = {file.name: found for file, found in self._forced.items() if found is not None}
+        used = self._with(known, (*self._forced, *now), {**forced, **readings})
+        self._indexed = used
+        return used
+
+    def _with(
+        self,
+        known: tuple[UsedFile, ...],
+        now: Sequence[SourceFile],
+        readings: Mapping[str, Reading],
+    ) -> tuple[UsedFile, ...]:
+        if known is not self._indexed:
+            self._indices = {file.path: i for i, file in enumerate(known)}
+        used = list(known)
+        for file in now:
+            index, reading = self._indices.get(file.name), readings.get(file.name)
+            if index is None:
+                self._indices[file.name] = len(used)
+                used.append(UsedFile.of(file, reading))
+            elif reading is not None or (used[index].size, used[index].mtime_ns) != (
+                file.size,
+                file.mtime_ns,
+            ):
+                used[index] = UsedFile.of(file, reading)
+        return tuple(used)
+
+    def commit(self, manifest: Manifest) -> None:
+        """Note that all known files are in `manifest`."""
+        self._forced = {}
+        if self.files is not None:
+            self.files = manifest.sources
+
+
+def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
+    """Read a whole file; None for a changed one that cannot be read."""
+    try:
+        return Reading(reader.content(file))
+    except DataError:
+        return None
+
+
+def current_names(
+    manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
+) -> dict[str, str]:
+    """Map the names of used files that have other names now to those.
+
+    If a folder was moved together with its source, files are found by their paths relative to it.
+    """
+    if home == manifest.home or not (home.startswith("/") and manifest.home.startswith("/")):
+        return {}
+    names = {}
+    for name in (file.path for file in manifest.sources):
+        if name not in listed and name.startswith("/"):
+            other = os.path.normpath(os.path.join(home, os.path.relpath(name, manifest.home)))
+            if other in listed:
+                names[name] = other
+    return names
+
+
+def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
+    """Compare a file with what was used of it. If it was read `partly`, later rows may change.
+
+    Its size or time differs. The file is read only if nothing else decides.
+    """
+    same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
+    sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
+    try:
+        if used.content is None:
+            if used.size != file.size:
+                return _Verdict(used, sizes, cut=file.size < used.size)
+            if used.identity != file.identity():
+                return _Verdict(used, f"{sizes}, other content")
+            return _Verdict(same, by_footer=True)
+        if used.size == file.size and used.etag and used.etag == _etag(file):
+            return _Verdict(same)
+        rows, then = reader.footer(file).rows, used.content.rows
+        if rows < then or (rows > then and not partly):
+            read = f"{then} rows when it was read, {rows} rows now"
+            return _Verdict(used, read, cut=rows < then)
+        if not reader.content(file, then).holds_the_rows_of(used.content):
+            return _Verdict(used, f"{sizes}, other values in its {then} rows")
+    except DataError as error:
+        return _Verdict(used, f"{sizes}; {error}", cut=True)
+    return _Verdict(same)
+
+
+def _etag(file: SourceFile) -> str:
+    try:
+        with file.open() as stream:
+            return etag(stream)
+    except OSError:
+        return ""
+
+
+def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
+    """Return the content of the rows before a position; read them again if not known exactly."""
+    if used.content is not None and used.content.rows == position.file_row:
+        return used.content
+    return reader.content(file, position.file_row)
+
+
+def _changed(
+    changed: Sequence[_Verdict], seen: SeenFiles | None, *, committed: bool, early: bool = False
+) -> str:
+    """Return the message for used files that changed; `early`: a commit before them is retained."""
+    lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
+    by_init = () if seen is None else seen.among([verdict.known.path for verdict in changed])
+    one = len(changed) == 1
+    them = "it" if one else "them"
+    refresh = "--full-refresh"
+    if any(verdict.cut for verdict in changed):
+        refresh += " --force, which discards the rows that are gone"
+    if seen is not None and by_init:
+        advice = (
+            f"{seen.advice(by_init, refresh=committed)} Or keep the state and score no other row "
+            f"of {them} with --force."
+        )
+    else:
+        keep = f"keep the output and score no other row of {them} with --force"
+        advice = (
+            f"Score {them} again from the commit before with --reload; {keep}; or start over with "
+            f"{refresh}."
+            if early
+            else f"No retained commit is from before {them}: start over with {refresh}, or {keep}."
+        )
+    return (
+        f"{count(len(changed), 'file')} of the source changed after {'its' if one else 'their'} "
+        "rows were used:\n" + _some(lines) + f"\n{advice} Write new rows to a new file."
+    )
+
+
+def _rewritten(rewrites: Sequence[Rewrite], committed: bool) -> str:
+    old = sum(len(rewrite.old) for rewrite in rewrites)
+    new = sum(len(rewrite.new) for rewrite in rewrites)
+    lines = [
+        f"  {first_of([file.path for file in rewrite.old])} -> "
+        f"{first_of([file.name for file in rewrite.new])}"
+        + (f" (with {rewrite.more:,} more rows after them)" if rewrite.more else "")
+        for rewrite in rewrites
+    ]
+    return (
+        f"{count(new, 'new file')} of the source hold{'s' if new == 1 else ''} the rows of "
+        f"{count(old, 'used file')} that {'is' if old == 1 else 'are'} no longer in it:\n"
+        + _some(lines)
+        + f"\nThese rows are already in the {'output' if committed else 'initial state'}. "
+        "Count the new files as used with --force (no row of them is scored), "
+        + ("" if committed else "or ")
+        + "restore the old files and add files with new rows only"
+        + (", or start over with --full-refresh" if committed else "")
+        + ". If they are different rows that only look alike, keep the old files in the source for "
+        "one more run."
+    )
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return "\n".join([*lines[:10], *more])

@@ -1,0 +1,206 @@
+"""Versions of the state: full snapshots at intervals, and changed rows between them.
+
+A version is a list of Arrow IPC files: first the whole table, then changes. A file of changes has
+the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
+adds, past the end). So the cost of a commit depends on the rows that are dirty:
+
+- a table below `SMALL` bytes is always written as a whole
+- changes are written until they add up to half of the rows of the snapshot, then a snapshot
+- from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
+  twice its size, so that a start reads few files
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Ints
+from streamrnn.base.storage.files import Files, sink_errors
+from streamrnn.errors import CheckpointError, StateError
+from streamrnn.stream.checkpoints.directory import RESTORE
+from streamrnn.stream.checkpoints.manifest import Shard, StateFile
+from streamrnn.stream.states import StateTable
+
+CHANGED = "__row__"
+SMALL = 1 << 20
+CHAIN = 8
+# IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
+_BATCH_ROWS = 65536
+
+
+class Snapshot(NamedTuple):
+    """A snapshot of the state for a commit.
+
+    `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
+    changed or added since the last commit; None if not known or rows have moved. `table(which)`:
+    those rows as a pa.Table in that order, all rows for None; called before the commit returns.
+    """
+
+    rows: int
+    dirty: Ints | None
+    table: Callable[[Ints | None], pa.Table]
+
+    @classmethod
+    def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
+        """Take a snapshot of `table`, with the rows that are dirty since `table.mark_clean()`.
+
+        Without `copy` the table must not change until it is committed.
+        """
+        return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
+
+
+class StateDelta(NamedTuple):
+    """A copy of what a commit will write of the state; the table may change afterwards.
+
+    `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all
+    of them. `table` is None if nothing was dirty.
+    """
+
+    rows: int
+    changed: Ints | None
+    table: pa.Table | None
+
+
+def delta_since(
+    snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
+) -> StateDelta:
+    """Copy what follows the version `last`: the dirty rows, or all rows if a snapshot is due.
+
+    Raises StateError if a column has a reserved name.
+    """
+    dirty = snapshot.dirty
+    nothing = dirty is not None and not len(dirty) and last and last_schema
+    if dirty is not None and (nothing or not _whole_is_due(last, len(dirty))):
+        table = snapshot.table(dirty)
+        # Changes must have the columns and the model of the last snapshot.
+        if table.schema.equals(last_schema, check_metadata=True):
+            return StateDelta(snapshot.rows, dirty, None if nothing else table)
+    table = snapshot.table(None)
+    if CHANGED in table.column_names:
+        raise StateError(
+            f"a column of the state is named {CHANGED!r}, which is reserved; rename that key"
+        )
+    return StateDelta(snapshot.rows, None, table)
+
+
+def write_version(
+    files: Files, folder: str, name: str, delta: StateDelta, last: Sequence[StateFile]
+) -> tuple[StateFile, ...]:
+    """Write `delta` to one new file in `folder` (not synced), after the version `last`.
+
+    Returns the files of the new version. Raises SinkError.
+    """
+    if delta.table is None:
+        return tuple(last)
+    if delta.changed is None:
+        return (_write(files, folder, name, delta.table),)
+    changes = delta.table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
+    stay, merge = _split_chain(last, len(delta.changed))
+    if merge:
+        older = [_read(files, folder, file) for file in merge]
+        changes = _latest_changes([*older, changes])
+    return (*stay, _write(files, folder, name, changes))
+
+
+def _whole_is_due(last: Sequence[StateFile], dirty: int) -> bool:
+    if not last or last[0].bytes < SMALL:
+        return True
+    return sum(file.rows for file in last[1:]) + dirty > last[0].rows // 2
+
+
+def _split_chain(
+    last: Sequence[StateFile], rows: int
+) -> tuple[Sequence[StateFile], Sequence[StateFile]]:
+    cut = len(last)
+    if cut > CHAIN:
+        while cut > 1 and last[cut - 1].rows <= 2 * rows:
+            rows += last[cut - 1].rows
+            cut -= 1
+    return last[:cut], last[cut:]
+
+
+def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
+    """Merge tables of changes, in their order, into one."""
+    table = pa.concat_tables(changes)
+    row_N = table[CHANGED].to_numpy()
+    # np.unique keeps the first of equal rows, so the newest come first.
+    _, newest = np.unique(row_N[::-1], return_index=True)
+    return table.take(len(row_N) - 1 - newest).combine_chunks()
+
+
+def read_shards(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Table | None:
+    """Read the state tables of all shards as one; None if there is no shard.
+
+    Raises CheckpointError if a file is damaged.
+    """
+    tables = [read_version(files, folder, shard.files, shard.rows) for shard in shards]
+    return pa.concat_tables(tables) if tables else None
+
+
+def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: int) -> pa.Table:
+    """Read the state table of a version. Raises CheckpointError if a file is damaged."""
+    base = _read(files, folder, version[0])
+    if len(version) > 1:
+        changes = _latest_changes([_read(files, folder, file) for file in version[1:]])
+        row_N = changes[CHANGED].to_numpy()
+        source_N = np.arange(max(len(base), int(row_N[-1]) + 1))
+        source_N[row_N] = len(base) + np.arange(len(row_N))
+        # There are no gaps: each row past the end was added by a change.
+        base = pa.concat_tables([base, changes.drop_columns([CHANGED])]).take(source_N)
+    if len(base) != rows:
+        raise CheckpointError(
+            f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
+            f"manifest. {RESTORE}"
+        )
+    return base
+
+
+def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: bool) -> None:
+    """Raise CheckpointError if a file has another size (`whole`: or another checksum)."""
+    sizes = files.sizes(folder)
+    for file in (file for shard in shards for file in shard.files):
+        size = sizes.get(file.name)
+        if size is None:
+            raise CheckpointError(damaged_state(files, folder, file, "no such file"))
+        if size != file.bytes:
+            raise CheckpointError(damaged_state(files, folder, file, f"{size} bytes"))
+        if whole and (found := files.sha256(f"{folder}/{file.name}")) != file.sha256:
+            raise CheckpointError(damaged_state(files, folder, file, f"sha256 {found[:16]}…"))
+
+
+def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
+    """Read the schema of the state of a version, from the first file only."""
+    with files.open(f"{folder}/{version[0].name}") as file:
+        return pa.ipc.open_file(file).schema
+
+
+def _write(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
+    output = files.create(f"{folder}/{name}")
+    try:
+        with sink_errors("write", output.path):
+            writer = pa.ipc.new_file(output, table.schema)
+            writer.write_table(table, max_chunksize=_BATCH_ROWS)
+            writer.close()
+        output.finish()
+    finally:
+        output.close()
+    return StateFile(name, len(table), output.bytes, output.sha256)
+
+
+def _read(files: Files, folder: str, file: StateFile) -> pa.Table:
+    try:
+        with files.open(f"{folder}/{file.name}") as source:
+            return pa.ipc.open_file(source.read_buffer()).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise CheckpointError(damaged_state(files, folder, file, str(error))) from error
+
+
+def damaged_state(files: Files, folder: str, file: StateFile, found: str) -> str:
+    """Return the message for a file of state that does not match the manifest."""
+    return (
+        f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
+        f"sha256 {file.sha256[:16]}…, found {found}. {RESTORE}"
+    )

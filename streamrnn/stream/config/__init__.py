@@ -1,0 +1,50 @@
+"""The pipeline file: schema, loading, checks, overrides, environment, sample."""
+
+from streamrnn.errors import ConfigFileMissingError
+from streamrnn.stream.config.absolute import absolute_paths
+from streamrnn.stream.config.durations import parse_duration
+from streamrnn.stream.config.keys import FIXED, FREE, may_change, value_of
+from streamrnn.stream.config.load import Config, json_schema
+from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
+from streamrnn.stream.config.paths import (
+    SIDE_OUTPUTS,
+    recorded_place,
+    same_place,
+    side_folder,
+    to_record,
+    without_secrets,
+)
+from streamrnn.stream.config.problems import did_you_mean
+from streamrnn.stream.config.recorded import check_recorded, check_schema_types
+from streamrnn.stream.config.rules import TODO
+from streamrnn.stream.config.sample import Filled, sample
+from streamrnn.stream.config.schedules import whole_schedule
+from streamrnn.stream.config.schema import is_pipe
+
+__all__ = [
+    "FIXED",
+    "FREE",
+    "SIDE_OUTPUTS",
+    "TODO",
+    "Config",
+    "ConfigFileMissingError",
+    "Filled",
+    "PartitionLevel",
+    "absolute_paths",
+    "check_recorded",
+    "check_schema_types",
+    "did_you_mean",
+    "is_pipe",
+    "json_schema",
+    "may_change",
+    "parse_duration",
+    "partition_levels",
+    "recorded_place",
+    "same_place",
+    "sample",
+    "side_folder",
+    "to_record",
+    "value_of",
+    "whole_schedule",
+    "without_secrets",
+]

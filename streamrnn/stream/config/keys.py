@@ -1,0 +1,152 @@
+"""Which keys may change between two runs of one output, and the values of missing keys.
+
+Every key of the pipeline file is declared here once: free if changing it changes no bit of the
+output, else fixed. An output records the keys it was written with; a key that is missing, because
+the output is older than the key, has its default.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamrnn.stream.config.schema import FeatureSection, Sections
+
+FREE = frozenset(
+    {
+        "source.path",  # files are identified by their names
+        "source.format",
+        "source.version",
+        "source.delimiter",  # the content of used files is compared
+        "source.order",
+        "source.after",
+        "source.rename",
+        "source.features.*.from",
+        "source.batch_rows",
+        "source.late",  # only of rows not read yet
+        "source.bad",
+        "source.max_rejects",
+        "window.lanes",
+        "model.path",  # the model's fingerprint is compared
+        "model.layers",  # in the fingerprint
+        "model.precision",  # in the fingerprint
+        "model.on_change",
+        "model.threads",
+        "sink.path",
+        "sink.rejects",
+        "publish.delta",  # tables only index the parts
+        "publish.iceberg",
+        "alerts.where",  # rows are copied, not changed
+        "alerts.path",
+        "output.names",  # the columns of the output are compared
+        "target.column",  # compared with outputs, not computed
+        "target.horizon",
+        "target.rows",
+        "target.weight",
+        "target.season",
+        "train.loss",  # compared by fits, see `fitting`
+        "train.metrics",
+        "train.optimizer",
+        "train.schedule",
+        "train.class_weight",
+        "train.clip_norm",
+        "train.clip_value",
+        "train.scale_target",
+        "train.settle",
+        "train.epochs",
+        "train.validation",
+        "train.patience",
+        "train.pieces",
+        "train.seed",
+        "train.seeds",
+        "train.keep",
+        "train.until",
+        "train.init",
+        "train.state",
+        "state.map",  # of the first run, or one with another model
+        "state.save",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "engine.type",
+        "engine.address",
+        "engine.shards",
+        "engine.epoch_rows",
+    }
+)
+FIXED = frozenset(
+    {
+        "source.key",
+        "source.time",
+        "source.features",
+        "source.features.*.valid",
+        "source.features.*.clip",
+        "source.features.*.nulls",
+        "source.features.*.nan",
+        "source.features.*.vocabulary",  # its content
+        "source.features.*.oov",
+        "source.time_features",
+        "source.types",
+        "source.nulls",
+        "source.nan",
+        "source.reset",
+        "source.max_gap",
+        "window.kind",
+        "window.steps",  # free in kind carry
+        "window.stride",  # free except in kind independent
+        "model.inputs",
+        "model.state",
+        "output.emit",
+        "output.last_of",
+        "output.columns",
+        "output.warmup",
+        "output.model_column",
+        "sink.format",
+        "sink.partition_by",
+        "state.init",
+    }
+)
+
+
+def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether a key may differ between two runs with these configs (dotted key -> value)."""
+    kinds = (value_of("window.kind", then), value_of("window.kind", now))
+    if key == "window.steps":
+        return kinds == ("carry", "carry")
+    if key == "window.stride":
+        return "independent" not in kinds
+    return _declared(key) in FREE
+
+
+def _declared(key: str) -> str:
+    """Return the name that FREE and FIXED have for a key: that of a feature's has no feature.
+
+    >>> _declared("source.features.wind.speed.clip")
+    'source.features.*.clip'
+    """
+    if not key.startswith("source.features."):
+        return key
+    return f"source.features.*.{key.rpartition('.')[2]}"
+
+
+def value_of(key: str, config: Mapping[str, Any]) -> Any:
+    """Return the value of a key in a config, or its default if the config is older than the key."""
+    if key in config:
+        return config[key]
+    table, _, name = key.partition(".")
+    last = name.rpartition(".")[2]
+    if name.startswith("features."):
+        # A feature without `nulls` or `nan` has that of the source.
+        if last in ("nulls", "nan"):
+            return value_of(f"source.{last}", config)
+        return _default(FeatureSection, last, {})
+    found = Sections.model_fields.get(table)
+    if found is None:
+        return None
+    beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
+    return _default(found.annotation, name, beside)
+
+
+def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
+    """Return the default of a key, which may depend on others in its table."""
+    field = table.model_fields.get(name)
+    if field is None or field.is_required():
+        return None
+    return field.get_default(call_default_factory=True, validated_data=dict(beside))

@@ -1,0 +1,303 @@
+"""Loading of pipeline files: every key gets a value, and all problems are reported at once."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from streamrnn.base.display import location, uri_fault
+from streamrnn.errors import ConfigError, ConfigFileMissingError
+from streamrnn.stream.config.environment import interpolate
+from streamrnn.stream.config.overrides import apply_overrides, listed_overrides
+from streamrnn.stream.config.problems import (
+    Path,
+    Problem,
+    choices,
+    config_error,
+    did_you_mean,
+    received,
+)
+from streamrnn.stream.config.reading import read_file
+from streamrnn.stream.config.rules import run_checks
+from streamrnn.stream.config.schema import (
+    AfterSection,
+    FeatureSection,
+    IcebergTable,
+    Sections,
+)
+from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.toml_lines import key_lines
+from streamrnn.stream.config.training import ValidationSection
+
+__all__ = [
+    "Config",
+    "json_schema",
+]
+
+_OTHER_FORMATS = (".yaml", ".yml", ".json")
+
+# Stand-ins for required keys, so that the checks between keys can run on the valid ones.
+STAND_INS: dict[str, dict[str, Any]] = {
+    "source": {"key": "?", "features": ["?"]},
+    "model": {"path": "?"},
+}
+
+
+class Config(Sections):
+    """A pipeline file: frozen tables, each key as in the file."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Iterable[str] = (), *more: str) -> Self:
+        """Read a TOML file, apply `dotted.key=value` overrides, and replace environment variables.
+
+        `more` are further overrides. Raises ConfigError that lists all problems by file, line and
+        dotted key; ConfigFileMissingError if the file does not exist.
+        """
+        changes = [*listed_overrides(overrides), *more]
+        file = os.fspath(path)
+        text = _read(file)
+        data = _parse_toml(text, file)
+        origins, problems = apply_overrides(data, changes)
+        lines = {
+            path: line
+            for path, line in key_lines(text).items()
+            if not any(path[: len(override)] == override for override in origins)
+        }
+        data, unset = interpolate(data, os.environ)
+        config, wrong = cls._check(data, {problem.path for problem in unset})
+        problems = [*problems, *unset, *wrong]
+        if config is None or problems:
+            raise config_error(problems, file=file, lines=lines, origins=origins)
+        return config
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Make a config from a dict with the tables of a file; `${VAR}` is not replaced.
+
+        Raises ConfigError that lists all problems by dotted key.
+        """
+        config, problems = cls._check(data, set())
+        if config is None:
+            raise config_error(problems)
+        return config
+
+    @classmethod
+    def _check(cls, data: Mapping[str, Any], known: set[Path]) -> tuple[Self | None, list[Problem]]:
+        """Return the config, or None and its problems. `known` paths are reported elsewhere."""
+        problems = [
+            Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
+        ]
+        invalid: set[Path] = {path[:2] for path in known}
+        tables: dict[str, Section] = {}
+        for name in cls.model_fields:
+            kind = cls.model_fields[name].annotation
+            assert isinstance(kind, type)
+            assert issubclass(kind, Section)
+            raw = data.get(name, {})
+            if not isinstance(raw, dict):
+                message = f"expected a table [{name}], received {received(raw)}"
+                problems.append(Problem((name,), message))
+                invalid.update((name, key) for key in kind.model_fields)
+                raw = STAND_INS.get(name, {})
+            try:
+                tables[name] = kind.model_validate(raw)
+            except ValidationError as error:
+                details = error.errors(include_url=False)
+                found = [problem_of(detail, name, kind) for detail in details]
+                problems += [problem for problem in found if problem and problem.path not in known]
+                bad = {str(detail["loc"][0]) for detail in details}
+                invalid.update((name, key) for key in bad)
+                good = {key: value for key, value in raw.items() if key not in bad}
+                tables[name] = kind.model_validate({**STAND_INS.get(name, {}), **good})
+        config = cls.model_construct(None, **tables)
+        problems += run_checks(config, invalid)
+        return (None if problems or known else config), problems
+
+    def with_model(self, **changes: str | None) -> Self:
+        """Return the same config with other keys of [model]; None keeps a key."""
+        update = {key: value for key, value in changes.items() if value is not None}
+        return self.model_copy(update={"model": self.model.model_copy(update=update)})
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Columns copied to the output, by default key and time; None means all."""
+        source, columns = self.source, self.output.columns
+        if columns is None:
+            return (*source.key, *filter(None, [source.time]))
+        return None if columns == ("*",) else columns
+
+    def require_run(self) -> None:
+        """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""
+        missing = [
+            Problem((name, "path"), f"required for a run but missing: {description}")
+            for name, table in (("source", self.source), ("sink", self.sink))
+            if table.path is None
+            for description in [type(table).model_fields["path"].description]
+        ]
+        if missing:
+            raise config_error(missing)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return all keys by their dotted names, as values that JSON can hold, with defaults.
+
+        The keys of a feature are listed under its name: `source.features.temp.clip`.
+        """
+        data = self.model_dump(mode="json", by_alias=True)
+        source = data["source"]
+        for feature, spec in zip(source["features"], self.source.features, strict=True):
+            feature["nulls"] = self.source.nulls_of(spec)
+            feature["nan"] = self.source.nan_of(spec)
+        flat: dict[str, Any] = {}
+        for table, keys in data.items():
+            for key, value in keys.items():
+                flat[f"{table}.{key}"] = _portable(value)
+        flat["source.features"] = [feature["name"] for feature in source["features"]]
+        for feature in source["features"]:
+            name = feature.pop("name")
+            for key, value in feature.items():
+                flat[f"source.features.{name}.{key}"] = _portable(value)
+        flat["output.columns"] = "*" if self.columns is None else list(self.columns)
+        return flat
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a pipeline file, for editors."""
+    schema = {**Sections.model_json_schema(), "title": "streamrnn pipeline"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _read(file: str) -> str:
+    if fault := uri_fault(file):
+        raise ConfigError(f"{location(file)}: {fault}")
+    try:
+        return read_file(file).decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError:
+        shown = location(file)
+        raise ConfigFileMissingError(
+            f"{shown}: no such pipeline file; `streamrnn init {shown}` writes a sample"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{file}: not valid TOML: byte {error.start} is not UTF-8; check that this is a "
+            "pipeline file"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{file}: cannot be read: {reason}") from None
+
+
+def _parse_toml(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
+    except ValueError as error:
+        message = str(error).removesuffix(" (at end of document)")
+        location = file
+        if found := re.search(r" \(at line (\d+), column (\d+)\)$", message):
+            message = message.removesuffix(found[0])
+            location = f"{file}:{found[1]}:{found[2]}"
+        elif message != str(error):
+            location = f"{file}:{len(text.splitlines()) or 1}"
+        raise ConfigError(f"{location}: not valid TOML: {message}{_not_toml(file)}") from None
+
+
+def _not_toml(file: str) -> str:
+    """Return the advice for a file whose name ends like another format."""
+    if not file.lower().endswith(_OTHER_FORMATS):
+        return ""
+    return (
+        ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in Python, "
+        "Pipeline.from_dict takes the same tables as dicts"
+    )
+
+
+def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
+    """Reword a pydantic error; None for one that only follows from another error."""
+    path: Path = (table, *detail["loc"])
+    context = detail.get("ctx", {})
+    value = received(detail["input"])
+    match detail["type"]:
+        case "default_factory_not_called":
+            return None
+        case "value_error":
+            return Problem(path, str(context["error"]))
+        case "extra_forbidden":
+            return Problem(path, _unknown(str(path[-1]), _table_at(kind, path[1:-1])))
+        case "missing":
+            owner = _table_at(kind, path[1:-1])
+            return Problem(
+                path, f"required but missing: {owner.model_fields[str(path[-1])].description}"
+            )
+        case "literal_error":
+            options = _options(kind, path[1:])
+            hint = did_you_mean(str(detail["input"]), options)
+            return Problem(path, f"expected {choices(options)}, received {value}{hint}")
+        case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
+            least = "0" if _at_least(kind, path[1:]) == 0 else "1"
+            return Problem(
+                path, f"expected an integer from {least} to 2147483647, received {value}"
+            )
+        case "greater_than":
+            return Problem(path, f"expected a number above {detail['ctx']['gt']}, received {value}")
+        case "less_than":
+            return Problem(path, f"expected a number below {detail['ctx']['lt']}, received {value}")
+        case "bool_type":
+            return Problem(path, f"expected true or false, received {value}")
+        case "string_type" | "string_too_short" | "too_short":
+            return Problem(path, f"expected a non-empty string, received {value}")
+        case "model_type" | "dict_type":
+            return Problem(path, f"expected a table, received {value}")
+        case _:
+            return Problem(path, f"{detail['msg']}, received {value}")
+
+
+def _unknown(name: str, table: type[Section]) -> str:
+    """Return the message for a key that the table does not have."""
+    known = [field.alias or name for name, field in table.model_fields.items()]
+    homes = [
+        home
+        for home, field in Sections.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, Section)
+        and name in field.annotation.model_fields
+    ]
+    hint = did_you_mean(name, known)
+    if homes:
+        hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"
+    return f"unknown key{hint} (known here: {', '.join(known)})"
+
+
+def _table_at(table: type[Section], path: Path) -> type[Section]:
+    """Return the table at a path in `table`, which may be one of its keys: a feature, or after."""
+    inner: dict[str, type[Section]] = {
+        "features": FeatureSection,
+        "after": AfterSection,
+        "validation": ValidationSection,
+        "iceberg": IcebergTable,
+    }
+    return inner.get(str(path[0]), table) if path else table
+
+
+def _options(table: type[Section], path: Path) -> list[str]:
+    annotation = _table_at(table, path).model_fields[str(path[-1])].annotation
+    literals = [arg for arg in get_args(annotation) if get_origin(arg) is Literal]
+    return [str(option) for kind in literals or [annotation] for option in get_args(kind)]
+
+
+def _at_least(table: type[Section], path: Path) -> int | None:
+    """Return the lower bound of an integer key."""
+    schema = _table_at(table, path).model_json_schema()["properties"][str(path[-1])]
+    kinds = [schema, *schema.get("anyOf", ())]
+    return next((kind["minimum"] for kind in kinds if "minimum" in kind), None)
+
+
+def _portable(value: Any) -> Any:
+    """Replace infinities, the open ends of ranges, by text: JSON has none."""
+    if isinstance(value, list | tuple):
+        return [_portable(item) for item in value]
+    return str(value) if value in (float("inf"), float("-inf")) else value

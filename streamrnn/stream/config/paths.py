@@ -1,0 +1,93 @@
+"""Paths derived from other paths of a pipeline file."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from streamrnn.base.display import location
+
+PATHS = (
+    "model.path",
+    "source.path",
+    "sink.path",
+    "sink.rejects",
+    "alerts.path",
+    "state.init",
+    "state.save",
+)
+"""The keys whose values are paths or URIs."""
+
+
+SIDE_OUTPUTS = {"rejects": "sink.rejects", "alerts": "alerts.path"}
+"""The outputs beside the rows: name -> key of their directory."""
+
+
+def side_folder(output: str, name: str) -> str:
+    """Return the default directory of the rejects or alerts of an output, by their name.
+
+    >>> side_folder("s3://logs/out?region=eu-west-3", "rejects")
+    's3://logs/out.rejects?region=eu-west-3'
+    """
+    parts = urlsplit(output)
+    if "://" not in output:
+        return f"{output.rstrip('/')}.{name}"
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}.{name}"))
+
+
+def to_record(path: str, default: str) -> str:
+    """Return a directory for the manifest, as it is found from any working directory.
+
+    "" for the `default` beside the output, which moves with it.
+
+    >>> to_record("s3://key:secret@logs/bad", "out.rejects")
+    's3://logs/bad'
+    """
+    if same_place(path, default):
+        return ""
+    return location(path) if "://" in path else os.path.abspath(path)
+
+
+def recorded_place(record: str, output: str, name: str) -> str:
+    """Return the directory that `to_record` recorded, with the credentials of `output`.
+
+    >>> output = "s3://key:secret@logs/out?scheme=http"
+    >>> recorded_place("s3://logs/bad?scheme=http", output, "rejects")
+    's3://key:secret@logs/bad?scheme=http'
+    """
+    default = side_folder(output, name)
+    if not record or same_place(record, default):
+        return default
+    ours, theirs = urlsplit(output), urlsplit(record)
+    same_server = (theirs.scheme, _options(record)) == (ours.scheme, _options(output))
+    if "@" in theirs.netloc or not ours.netloc or not same_server:
+        return record
+    user = "".join(ours.netloc.rpartition("@")[:2])
+    return urlunsplit(theirs._replace(netloc=user + theirs.netloc, query=ours.query))
+
+
+def same_place(a: str, b: str) -> bool:
+    """Return whether two paths name one place: URIs by scheme, bucket and key only.
+
+    >>> same_place("s3://key:secret@logs/a?region=x&scheme=http", "s3://logs/a?scheme=http")
+    True
+    """
+    if "://" in a and "://" in b:
+        return _place(a) == _place(b)
+    return "://" not in a + b and os.path.realpath(a) == os.path.realpath(b)
+
+
+def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config (dotted key -> value) with no credentials in its URIs."""
+    return {
+        key: location(value) if key in PATHS and isinstance(value, str) else value
+        for key, value in config.items()
+    }
+
+
+def _place(uri: str) -> str:
+    return location(uri).partition("?")[0].rstrip("/")
+
+
+def _options(uri: str) -> str:
+    return location(uri).partition("?")[2]

@@ -1,0 +1,374 @@
+"""Checks between the keys of a pipeline file; checks of single keys are in `schema`."""
+
+from collections.abc import Callable, Iterator
+
+from streamrnn.base.display import without_options
+from streamrnn.stream.config.filters import parse_filter
+from streamrnn.stream.config.problems import Path, Problem, choices, did_you_mean
+from streamrnn.stream.config.schema import PIPE, Sections
+
+Check = Callable[[Sections], Iterator[Problem]]
+
+_CHECKS: list[tuple[tuple[str, ...], Check]] = []
+TODO = "TODO"
+"""Stands for a column that is still to be named."""
+STATE_COLUMNS = ("steps", "last_time")
+"""Columns of a state table, whose names a key column must not have."""
+
+
+def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
+    """Return all problems between keys.
+
+    A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
+    """
+    return [
+        problem
+        for needs, check in _CHECKS
+        if not any(tuple(key.split(".")) in invalid for key in needs)
+        for problem in check(tables)
+    ]
+
+
+def _needs(*keys: str) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        _CHECKS.append((keys, check))
+        return check
+
+    return register
+
+
+@_needs("source.key", "source.features", "model.inputs")
+def _nothing_is_left_to_do(tables: Sections) -> Iterator[Problem]:
+    source, inputs = tables.source, tables.model.inputs
+    named: list[tuple[Path, tuple[object, ...]]] = [
+        (("source", "key"), source.key),
+        *(
+            (("source", "features", index), (feature.name, feature.vocabulary))
+            for index, feature in enumerate(source.features)
+        ),
+        *((("model", "inputs", name), features) for name, features in inputs.items()),
+    ]
+    for path, names in named:
+        if TODO in names:
+            yield Problem(path, f'still "{TODO}"; see the comment above the key')
+
+
+@_needs("source.features", "source.time_features")
+def _features_are_unique(tables: Sections) -> Iterator[Problem]:
+    source = tables.source
+    if not source.feature_names:
+        yield Problem(
+            ("source", "features"), "expected at least one feature, received an empty list"
+        )
+    first: dict[str, int] = {}
+    for index, feature in enumerate(source.features):
+        if feature.name in first:
+            yield Problem(
+                ("source", "features", index),
+                f'"{feature.name}" is already feature {first[feature.name]}; name each column once',
+            )
+        elif feature.name in source.time_feature_names:
+            yield Problem(
+                ("source", "features", index),
+                f'"{feature.name}" is already added by time_features; remove one of the two',
+            )
+        first.setdefault(feature.name, index)
+
+
+@_needs(
+    "source.rename",
+    "source.features",
+    "source.key",
+    "source.time",
+    "source.reset",
+    "output.columns",
+    "target.column",
+    "target.weight",
+)
+def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
+    source, carried = tables.source, tables.output.columns
+    used = {*source.key, source.time, source.reset, *(f.name for f in source.features)}
+    used |= {*(carried or ()), *tables.target.columns}
+    first: dict[str, str] = {}
+    for new, olds in source.renames.items():
+        path = ("source", "rename", new) if new in source.rename else ("source", "features")
+        if new not in used and carried != ("*",):
+            hint = did_you_mean(new, sorted(filter(None, used)))
+            yield Problem(path, f'"{new}" is not a column in use{hint}')
+        for old in olds:
+            if old in used:
+                yield Problem(path, f'"{old}" is a column in use; it cannot be an old name too')
+            elif old in first:
+                yield Problem(path, f'"{old}" is already an old name of "{first[old]}"')
+            first.setdefault(old, new)
+
+
+@_needs("source.features")
+def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
+    for index, feature in enumerate(tables.source.features):
+        path: Path = ("source", "features", index)
+        if feature.vocabulary is None and feature.oov:
+            yield Problem((*path, "oov"), "needs vocabulary, the values that are known")
+        for key in ("valid", "clip", "nan"):
+            if feature.vocabulary is not None and getattr(feature, key) is not None:
+                yield Problem((*path, key), "applies to numbers only, not to ids; remove it")
+
+
+@_needs("source.time", "source.time_features")
+def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.time_features and tables.source.time is None:
+        yield Problem(("source", "time_features"), "needs source.time, the column of the times")
+
+
+@_needs("source.time", "source.max_gap")
+def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.max_gap is not None and tables.source.time is None:
+        yield Problem(("source", "max_gap"), "needs source.time, the column of the times")
+
+
+@_needs("source.time", "source.late")
+def _late_needs_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.late != "error" and tables.source.time is None:
+        yield Problem(("source", "late"), "needs source.time: without it no row is late")
+
+
+@_needs("source.time", "source.order")
+def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.order == "time" and tables.source.time is None:
+        yield Problem(("source", "order"), "needs source.time, the column of the times")
+
+
+@_needs("source.path", "source.after")
+def _after_is_for_files(tables: Sections) -> Iterator[Problem]:
+    if tables.source.after is not None and tables.source.piped:
+        yield Problem(
+            ("source", "after"),
+            'chooses files, and path is "-": all rows of stdin are scored; remove after',
+        )
+
+
+@_needs("source.time", "source.after")
+def _after_is_one_of_three(tables: Sections) -> Iterator[Problem]:
+    after = tables.source.after
+    if after is None:
+        return
+    if len(after.model_fields_set) != 1:
+        yield Problem(("source", "after"), "expected one of path, partition and time")
+    elif after.time is not None and tables.source.time is None:
+        yield Problem(("source", "after"), "time needs source.time, the column to compare")
+
+
+@_needs("source.key", "source.time")
+def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
+    for name in tables.source.key:
+        if name in STATE_COLUMNS:
+            yield Problem(
+                ("source", "key"),
+                f'"{name}" is reserved for a column of the state table; rename the key column',
+            )
+    if tables.source.time in tables.source.key:
+        yield Problem(
+            ("source", "time"),
+            f'"{tables.source.time}" is also a key, so that each stream would have one time; '
+            "remove it from source.key",
+        )
+
+
+@_needs("window.kind", "window.stride")
+def _stride_is_for_independent(tables: Sections) -> Iterator[Problem]:
+    window = tables.window
+    if window.kind != "independent" and "stride" in window.model_fields_set:
+        yield Problem(
+            ("window", "stride"),
+            f'only kind = "independent" has a stride, and kind is "{window.kind}"; remove stride',
+        )
+
+
+@_needs("model.inputs", "source.features", "source.time_features")
+def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
+    inputs, known = tables.model.inputs, tables.source.feature_names
+    used = {feature: name for name, features in inputs.items() for feature in features}
+    for feature, name in used.items():
+        if feature not in known:
+            yield Problem(
+                ("model", "inputs", name),
+                f'"{feature}" is not a feature'
+                f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
+            )
+    idle = [feature for feature in known if feature not in used]
+    if inputs and idle and used.keys() <= set(known):
+        yield Problem(
+            ("model", "inputs"),
+            f"no input uses {choices(idle)}; add each feature to an input, or remove it",
+        )
+
+
+def _model_is(tables: Sections, *suffixes: str) -> bool:
+    return without_options(tables.model.path).lower().endswith(suffixes)
+
+
+@_needs("model.path", "model.state")
+def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
+    if tables.model.state and not _model_is(tables, ".onnx"):
+        yield Problem(
+            ("model", "state"),
+            f"for ONNX graphs only, and {tables.model.path} is not an .onnx file; remove it",
+        )
+
+
+@_needs("model.path", "model.layers")
+def _layers_are_not_for_onnx(tables: Sections) -> Iterator[Problem]:
+    if tables.model.layers and _model_is(tables, ".onnx", ".keras"):
+        yield Problem(
+            ("model", "layers"),
+            f"{tables.model.path} defines its own layers; remove [[model.layers]] "
+            "(--set model.layers=[])",
+        )
+
+
+@_needs("output.emit", "output.last_of", "window.kind")
+def _last_of_goes_with_last(tables: Sections) -> Iterator[Problem]:
+    output, independent = tables.output, tables.window.kind == "independent"
+    if output.last_of is not None and output.emit != "last":
+        yield Problem(
+            ("output", "last_of"),
+            f'only emit = "last" counts steps, and emit is "{output.emit}"; remove last_of, or '
+            'set emit = "last"',
+        )
+    elif output.last_of is not None and independent:
+        yield Problem(
+            ("output", "last_of"),
+            'kind = "independent" already gives one row per window; remove last_of, and set '
+            "window.stride instead",
+        )
+    elif output.last_of is None and output.emit == "last" and not independent:
+        yield Problem(
+            ("output", "emit"),
+            'emit = "last" needs last_of, such as last_of = 24: one row of every 24 steps',
+        )
+
+
+@_needs("output.names", "output.columns", "source.key", "source.time")
+def _names_are_free(tables: Sections) -> Iterator[Problem]:
+    carried = _carried(tables)
+    clash = [name for name in tables.output.names or () if name in carried]
+    if clash:
+        yield Problem(
+            ("output", "names"),
+            f"{choices(clash)} is also a column copied from the source; choose another name, or "
+            "remove it from output.columns",
+        )
+
+
+def _carried(tables: Sections) -> tuple[str, ...]:
+    """Return the columns copied from the source that the config names."""
+    if tables.output.columns is not None:
+        return tables.output.columns
+    return (*tables.source.key, *filter(None, [tables.source.time]))
+
+
+@_needs("output.model_column", "output.names", "output.columns", "source.key", "source.time")
+def _model_column_is_free(tables: Sections) -> Iterator[Problem]:
+    name, output = tables.output.model_column, tables.output
+    if name in (output.names or ()):
+        yield Problem(
+            ("output", "model_column"),
+            f'"{name}" is also in output.names; choose another name',
+        )
+    elif name in _carried(tables):
+        yield Problem(
+            ("output", "model_column"),
+            f'"{name}" is also a column copied from the source; choose another name',
+        )
+
+
+@_needs("source.late", "source.bad", "sink.path", "sink.rejects")
+def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
+    rejecting = [key for key in ("late", "bad") if getattr(tables.source, key) == "reject"]
+    if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
+        yield Problem(
+            ("source", rejecting[0]),
+            "rejected rows need a directory, as the output goes to stdout; set sink.rejects",
+        )
+
+
+@_needs("sink.path", "sink.partition_by")
+def _partitions_are_folders(tables: Sections) -> Iterator[Problem]:
+    if tables.sink.partition_by and tables.sink.path == PIPE:
+        yield Problem(
+            ("sink", "partition_by"),
+            "partitions are folders, and the output goes to stdout; remove partition_by, or set "
+            "sink.path to a directory",
+        )
+
+
+@_needs("sink.path", "sink.format", "publish.delta", "publish.iceberg")
+def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
+    for key in tables.publish.used:
+        if tables.sink.path == PIPE:
+            yield Problem(
+                ("publish", key),
+                'a table indexes the parts of a folder, and sink.path is "-"; set sink.path to a '
+                "directory or URI, or remove the key",
+            )
+        elif tables.sink.format != "parquet":
+            yield Problem(
+                ("publish", key),
+                f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '
+                'sink.format = "parquet", or remove the key',
+            )
+
+
+@_needs("alerts.where")
+def _alerts_are_a_filter(tables: Sections) -> Iterator[Problem]:
+    if not tables.alerts.where:
+        return
+    try:
+        parse_filter(tables.alerts.where)
+    except ValueError as error:
+        yield Problem(("alerts", "where"), str(error))
+
+
+@_needs("sink.path", "alerts.where")
+def _alerts_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
+    if tables.alerts.where and tables.sink.path == PIPE:
+        yield Problem(
+            ("alerts", "where"),
+            "alerts are committed with a directory, and the output goes to stdout; remove where, "
+            "or set sink.path to a directory",
+        )
+
+
+@_needs(
+    "target.column",
+    "target.horizon",
+    "target.rows",
+    "target.weight",
+    "target.season",
+    "source.time",
+)
+def _target_is_one_row_of_a_stream(tables: Sections) -> Iterator[Problem]:
+    target = tables.target
+    if target.horizon and target.rows:
+        yield Problem(("target", "rows"), "horizon is set too; remove one of the two")
+    elif target.horizon and tables.source.time is None:
+        yield Problem(
+            ("target", "horizon"),
+            "needs source.time, the column of the times; or set rows, a number of rows",
+        )
+    if target.season and tables.source.time is None:
+        yield Problem(("target", "season"), "needs source.time, the column of the times")
+    if not target.column:
+        for key in ("horizon", "rows", "weight", "season"):
+            if getattr(target, key):
+                yield Problem(("target", key), "needs target.column, the column of the labels")
+
+
+@_needs("state.save")
+def _state_files_are_named_as_such(tables: Sections) -> Iterator[Problem]:
+    path = tables.state.save
+    if path is not None and not without_options(path).endswith((".parquet", ".arrow")):
+        yield Problem(
+            ("state", "save"),
+            f"expected a file name ending in .parquet or .arrow, received {path!r}",
+        )

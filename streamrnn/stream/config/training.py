@@ -1,0 +1,254 @@
+"""The table [train]: how `streamrnn fit` trains the model on the source and [target]."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from streamrnn.stream.config.problems import did_you_mean, received
+from streamrnn.stream.config.schedules import Schedule
+from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.values import STRING, Count, FilePath, Natural, TimeText
+
+SCALED = ("mse", "mae", "huber", "log_cosh")
+"""Regressions whose labels may be standardized."""
+REGRESSIONS = (*SCALED, "mape", "msle", "poisson", "cosine_similarity")
+LOSSES = (
+    *REGRESSIONS,
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "kl_divergence",
+    "hinge",
+    "squared_hinge",
+    "categorical_hinge",
+)
+"""Names of losses; quantiles are a table."""
+
+
+def _loss(value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == ["quantile"]:
+        found = value["quantile"]
+        levels = list(found) if isinstance(found, list | tuple) else [found]
+        numbers = [q for q in levels if isinstance(q, float) and 0 < q < 1]
+        if not levels or len(numbers) < len(levels) or sorted(set(levels)) != levels:
+            raise ValueError(
+                f"quantile: expected numbers between 0 and 1 in rising order, received {found!r}"
+            )
+        return {"quantile": tuple(levels)}
+    if not isinstance(value, str) or value not in LOSSES:
+        hint = did_you_mean(value, LOSSES) if isinstance(value, str) else ""
+        raise ValueError(
+            f"expected one of {', '.join(LOSSES)}, or {{ quantile = [0.1, 0.5, 0.9] }}, received "
+            f"{received(value)}{hint}"
+        )
+    return value
+
+
+def _named(value: Any) -> Any:
+    """Return a name as a table with this name; without one it is that of the default."""
+    table = {"name": value} if isinstance(value, str) else value
+    if isinstance(table, dict):
+        table = {"name": "adam", **table}
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise ValueError(  # noqa: TRY004 - pydantic reports it
+            f'expected a name, or a table such as {{ name = "adam" }}, received {received(value)}'
+        )
+    return table
+
+
+def _class_weight(value: Any) -> Any:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            'expected a table of classes and weights such as { "0" = 1, "1" = 20 }, received '
+            f"{received(value)}"
+        )
+    for name, weight in value.items():
+        if not (str(name).isdecimal() and str(name).isascii()):
+            raise ValueError(f'{name}: expected the number of a class, such as "0"')
+        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+            raise ValueError(f"{name}: expected a number from 0, received {received(weight)}")
+    return {str(int(name)): float(weight) for name, weight in value.items()}
+
+
+def _names(value: Any) -> Any:
+    """Return a list of names, which may be empty, as a tuple."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'expected a list of names such as ["mae"], received {received(value)}')
+    return tuple(names)
+
+
+def _pieces(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 1 <= value < 2**31):
+        return value
+    raise ValueError(f'expected "auto" or a number from 1, received {received(value)}')
+
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Loss = Annotated[
+    str | dict[str, tuple[float, ...]],
+    BeforeValidator(_loss),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(LOSSES)},
+                {
+                    "type": "object",
+                    "properties": {"quantile": {"type": "array", "items": {"type": "number"}}},
+                    "required": ["quantile"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+_Named = Annotated[
+    dict[str, Any],
+    BeforeValidator(_named),
+    WithJsonSchema({"anyOf": [STRING, {"type": "object"}]}),
+]
+_MetricNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    WithJsonSchema({"type": "array", "items": STRING}),
+]
+_Pieces = Annotated[
+    str | int,
+    BeforeValidator(_pieces),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+]
+_ClassWeight = Annotated[
+    dict[str, float],
+    BeforeValidator(_class_weight),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1}
+    ),
+]
+
+
+class ValidationSection(Section):
+    """The rows that change no weight, and on which each epoch is judged."""
+
+    since: TimeText | None = Field(
+        default=None, description="all rows from this time on; the state runs on from the training"
+    )
+    streams: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="this share of the streams, chosen by a hash of the key"
+    )
+
+
+class TrainSection(Section):
+    """How `streamrnn fit` trains; a run ignores it."""
+
+    loss: _Loss = Field(
+        default="mse",
+        description="mse, mae, huber, poisson, …, { quantile = [0.1, 0.9] }, or a crossentropy "
+        "(binary_…)",
+    )
+    metrics: _MetricNames = Field(
+        default=(), description="reported beside the loss, on the scale of the target: mae, "
+        "accuracy, auc, …", examples=[["mae"]],
+    )  # fmt: skip
+    optimizer: _Named = Field(
+        default={"name": "adam"},
+        description="adam | adamw | rmsprop | sgd | …, or a table with its Keras arguments",
+        examples=[{"name": "adam", "learning_rate": 0.005}],
+    )
+    schedule: Schedule = Field(
+        default="constant",
+        description="of the learning rate: constant | cosine | exponential | step | plateau, or a "
+        "table",
+        examples=[{"name": "cosine", "warmup": 0.1}],
+    )
+    class_weight: _ClassWeight | None = Field(
+        default=None,
+        description="weights of classes in the loss of training; a class without one has 1",
+        examples=[{"0": 1, "1": 20}],
+    )
+    clip_norm: _Positive | None = Field(
+        default=None,
+        description="limit of the norm over all gradients of an update",
+        examples=[1.0],
+    )
+    clip_value: _Positive | None = Field(
+        default=None, description="limit of each value of a gradient", examples=[0.5]
+    )
+    scale_target: bool | None = Field(
+        default=None,
+        description="standardize labels, and append their scale to the model; default for a "
+        "regression of layers",
+        examples=[True],
+    )
+    settle: Natural | None = Field(
+        default=None,
+        description="no loss in this many steps after a stream starts or is reset; default "
+        "output.warmup",
+        examples=[24],
+    )
+    epochs: Count = Field(default=10, description="passes over the rows")
+    validation: ValidationSection | None = Field(
+        default=None,
+        description="rows to judge each epoch by: { since = … }, { streams = 0.1 }, or both",
+        examples=[{"since": "2013-09-01"}],
+    )
+    patience: Natural = Field(
+        default=0,
+        description="stop after so many epochs without a better validation loss; 0: never",
+    )
+    pieces: _Pieces = Field(
+        default="auto",
+        description="cut each stream into so many pieces that run side by side; auto: as many as "
+        "fill the lanes",
+    )
+    seed: Natural = Field(
+        default=0, description="of initial weights, dropout and the order of streams"
+    )
+    seeds: Count = Field(
+        default=1,
+        description="train so many models, side by side: with seed, seed + 1, and so on",
+        examples=[5],
+    )
+    keep: Literal["best", "all"] = Field(
+        default="best",
+        description="of several seeds: best, by validation, or all as one: outputs mean and spread",
+    )
+    until: TimeText | None = Field(
+        default=None,
+        description="rows from this time on are not read",
+        examples=["2013-10-01"],
+    )
+    init: FilePath | None = Field(
+        default=None,
+        description="a model to start from, instead of the layers in [model]",
+        examples=["before.safetensors"],
+    )
+    state: bool = Field(
+        default=True,
+        description="save the state after the last row, from which a run or --continue starts",
+    )
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The levels of a quantile loss; none for another loss."""
+        return self.loss["quantile"] if isinstance(self.loss, dict) else ()
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers, not classes."""
+        return isinstance(self.loss, dict) or self.loss in REGRESSIONS
+
+    @property
+    def measures(self) -> bool:
+        """Whether outputs forecast the labels themselves, so that they have errors."""
+        return self.is_regression and not self.quantiles
+
+    @property
+    def may_scale(self) -> bool:
+        """Whether the loss is of labels that may be standardized."""
+        return isinstance(self.loss, dict) or self.loss in SCALED
+
+    @property
+    def scales(self) -> bool:
+        """Whether the model is trained on standardized labels."""
+        return self.may_scale if self.scale_target is None else self.scale_target

@@ -1,0 +1,349 @@
+# ruff: noqa: TRY004 - pydantic collects ValueError, but not TypeError
+"""The types of keys of the pipeline file: which values are valid, and their JSON Schema."""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from streamrnn.base.display import uri_fault
+from streamrnn.stream.config.durations import PATTERN, format_duration, parse_duration
+from streamrnn.stream.config.partitions import partition_texts
+from streamrnn.stream.config.problems import choices, did_you_mean, received
+
+FLOAT32_MAX = 3.4028234663852886e38
+NULL_POLICIES = ("error", "previous", "skip")
+TYPE_NAMES = (
+    *("string", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64", "double", "date32"),
+    *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
+)
+"""Names of types of columns, as Arrow has them."""
+_TYPE = re.compile(
+    "|".join(map(re.escape, TYPE_NAMES))
+    + r"|timestamp\[(s|ms|us|ns), tz=[A-Za-z0-9_+/:-]+\]|decimal128\([0-9]{1,2}, [0-9]{1,2}\)"
+)
+_EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
+
+
+def _names(value: Any) -> Any:
+    """Return one name or a list of unique names as a tuple."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected a name or a list of names, received {received(value)}")
+    if "" in names:
+        raise ValueError("expected non-empty names, received an empty one")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{choices(twice)} is given more than once; name each column once")
+    return tuple(names)
+
+
+def _filled(value: Any) -> Any:
+    names = _names(value)
+    if not names:
+        raise ValueError("expected at least one name, received an empty list")
+    return names
+
+
+def _table_name(value: Any) -> Any:
+    """Return the name of a table that is in a namespace."""
+    if isinstance(value, str) and not all(("." in value, *value.split("."))):
+        raise ValueError(f"expected namespace.table, received {received(value)}")
+    return value
+
+
+def _columns(value: Any) -> Any:
+    names = _names(value)
+    if "*" in names and len(names) > 1:
+        raise ValueError('"*" means all columns; give it alone')
+    return names
+
+
+def _members(*options: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        names = _names(value)
+        for name in names:
+            if name not in options:
+                hint = did_you_mean(name, options)
+                raise ValueError(f"expected {choices(options)}, received {received(name)}{hint}")
+        return names
+
+    return check
+
+
+def _range(value: Any) -> Any:
+    """Return [low, high] as a tuple of two floats; an infinite end is open."""
+    pair = value if isinstance(value, list | tuple) else ()
+    numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
+    if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
+        raise ValueError(f"expected two numbers [low, high], received {received(value)}")
+    low, high = float(numbers[0]), float(numbers[1])
+    if low > high:
+        raise ValueError(f"expected low <= high, received [{low}, {high}]")
+    return low, high
+
+
+def _nulls(value: Any) -> Any:
+    """Return a policy, or the number that replaces null as a float."""
+    if isinstance(value, str):
+        if value in NULL_POLICIES:
+            return value
+        hint = did_you_mean(value, NULL_POLICIES)
+        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}{hint}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}")
+    if not abs(value) <= FLOAT32_MAX:
+        raise ValueError(f"expected a number within the range of float32, received {value}")
+    return float(value)
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'expected a duration such as "6h", received {received(value)}')
+    return parse_duration(value)
+
+
+def _horizon(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool | str):
+        return timedelta()
+    if not isinstance(value, str | timedelta):
+        raise ValueError(
+            f'expected a duration such as "3h", or 0, received {received(value)}; a number of '
+            "rows is set by target.rows"
+        )
+    length = _duration(value)
+    if length < timedelta():
+        raise ValueError(f"expected a duration, or 0, received {length}")
+    return length
+
+
+def _horizon_text(length: timedelta) -> str | int:
+    return format_duration(length) if length else 0
+
+
+def _season(value: Any) -> Any:
+    return timedelta() if value == "" else _duration(value)
+
+
+def feature_tables(value: Any) -> Any:
+    """Return a list of columns or tables as a tuple of tables."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list of columns, received {received(value)}")
+    return tuple({"name": item} if isinstance(item, str) else item for item in value)
+
+
+def _inputs(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of input = features, received {received(value)}")
+    return {name: _filled(features) for name, features in value.items()}
+
+
+def _vocabulary(value: Any) -> Any:
+    """Check a path, a table, or a list of strings or of integers; return the list as a tuple."""
+    path = _fspath(value)
+    if isinstance(path, str) and path:
+        return path
+    if isinstance(value, dict) and {type(number) for number in value.values()} == {int}:
+        return value
+    values = list(value) if isinstance(value, list | tuple) else []
+    if not values or {type(item) for item in values} not in ({str}, {int}):
+        raise ValueError(
+            "expected a file, a list of strings or of integers, or a table of value = id, received "
+            f"{received(value)}"
+        )
+    return tuple(values)
+
+
+def _oov(value: Any) -> Any:
+    if isinstance(value, bool) or value not in (0, 1):
+        raise ValueError(f"expected 0 or 1, received {received(value)}")
+    return value
+
+
+def _rename(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of new name = old name, received {received(value)}")
+    return {name: _filled(old) for name, old in value.items()}
+
+
+def _column_types(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table of column = type, received {received(value)}")
+    for name, kind in value.items():
+        if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
+            hint = did_you_mean(kind, TYPE_NAMES) if isinstance(kind, str) else ""
+            raise ValueError(
+                f"{name}: expected {choices(TYPE_NAMES)}, a timestamp with a zone such as "
+                f'"timestamp[us, tz=UTC]" or "decimal128(10, 2)", received {received(kind)}{hint}'
+            )
+    return value
+
+
+def _delimiter(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n':
+        raise ValueError(f"expected one character, received {received(value)}")
+    return value
+
+
+def _layers(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("expected a table [[model.layers]] per layer")
+    for index, layer in enumerate(value):
+        kind = layer.get("type")
+        if not isinstance(kind, str) or not kind:
+            found = (
+                f"received {received(kind)}"
+                if "type" in layer
+                else f"received the keys {list(layer)}"
+            )
+            raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {found}')
+    return tuple(value)
+
+
+def _time_text(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if type(value) is int else value
+
+
+def _fspath(value: Any) -> Any:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(path, str) and "\0" in path:
+        raise ValueError(f"a path cannot contain a null byte, received {received(path)}")
+    if isinstance(path, str) and (fault := uri_fault(path)):
+        raise ValueError(f"{fault}; received {received(path)}")
+    return path
+
+
+STRING: dict[str, Any] = {"type": "string", "minLength": 1}
+_LIST = {"type": "array", "items": STRING, "uniqueItems": True}
+_ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
+
+OnChange = Literal["error", "carry"]
+"""What to do if the model is not the one that made the state."""
+EngineType = Literal["local", "ray"]
+Text = Annotated[str, Field(min_length=1)]
+TableName = Annotated[str, BeforeValidator(_table_name), Field(min_length=1)]
+TimeText = Annotated[
+    str,
+    BeforeValidator(_time_text),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [STRING, {"type": "integer"}]}),
+]
+FilePath = Annotated[str, BeforeValidator(_fspath), Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Shards = Annotated[int, Field(ge=0, le=4096)]
+Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Version = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Key = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), WithJsonSchema(_ONE_OR_MORE)]
+TimeFeatures = Annotated[
+    tuple[Literal["hour", "day_of_week", "day_of_year"], ...],
+    BeforeValidator(_members("hour", "day_of_week", "day_of_year")),
+]
+Kind = Literal["carry", "independent", "whole"]
+Range = Annotated[
+    tuple[float, float],
+    BeforeValidator(_range),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
+]
+Nulls = Annotated[
+    Literal["error", "previous", "skip"] | float,
+    BeforeValidator(_nulls),
+    WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
+]
+VocabularyValue = Annotated[
+    str | tuple[str | int, ...] | dict[str, int],
+    BeforeValidator(_vocabulary),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                STRING,
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+                {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1},
+            ]
+        }
+    ),
+]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+]
+Horizon = Annotated[
+    timedelta,
+    BeforeValidator(_horizon),
+    PlainSerializer(_horizon_text, return_type=str | int),
+    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "string", "pattern": PATTERN}]}),
+]
+Season = Annotated[
+    timedelta,
+    BeforeValidator(_season),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"anyOf": [{"const": ""}, {"type": "string", "pattern": PATTERN}]}),
+]
+Renames = Annotated[
+    dict[str, tuple[str, ...]],
+    BeforeValidator(_rename),
+    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+]
+ColumnTypes = Annotated[
+    dict[str, str],
+    BeforeValidator(_column_types),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "string", "pattern": _TYPE.pattern}}
+    ),
+]
+Delimiter = Annotated[
+    str,
+    BeforeValidator(_delimiter),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1}),
+]
+ModelInputs = Annotated[
+    dict[str, tuple[str, ...]],
+    BeforeValidator(_inputs),
+    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+]
+LayerTables = Annotated[
+    tuple[dict[str, Any], ...],
+    BeforeValidator(_layers),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"type": STRING, "weights": {"type": "string"}},
+                "required": ["type"],
+            },
+        }
+    ),
+]
+PartitionBy = Annotated[
+    tuple[str, ...],
+    BeforeValidator(partition_texts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                STRING,
+                {"type": "object", "additionalProperties": STRING},
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [STRING, {"type": "object", "additionalProperties": STRING}]
+                    },
+                },
+            ]
+        }
+    ),
+]
+Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "enum": [0, 1]})]

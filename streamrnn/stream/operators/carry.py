@@ -1,0 +1,167 @@
+"""Kind carry: every row is a step, and the state is carried from row to row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ModelMismatchError
+from streamrnn.nn.models import Model, StepRunner
+from streamrnn.stream.operators.inputs import InputPlan
+from streamrnn.stream.operators.model_output import ModelOutput
+from streamrnn.stream.operators.window_size import WindowSize
+from streamrnn.stream.operators.workers import Workers
+from streamrnn.stream.sources import Rows
+from streamrnn.stream.states import StateTable
+from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes
+
+# States of some lanes: name -> (B, size).
+_States = Mapping[str, Floats]
+_OTHER_KINDS = (
+    'Kind "carry" runs one step a row. Set [window] kind = "independent" or "whole": they run '
+    "complete sequences."
+)
+
+
+class CarryOperator:
+    """Runs a causal model over the steps of record batches, state carried in a state table."""
+
+    name = "carry"
+    carries_state, needs_end, prepares_ahead, waits = True, False, True, False
+
+    @staticmethod
+    def runner(model: Model) -> StepRunner:
+        """Return a `StepRunner`; ModelMismatchError names a layer that needs sequences."""
+        try:
+            return StepRunner(model)
+        except ModelMismatchError as error:
+            raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
+
+    @classmethod
+    def of(
+        cls, runner: StepRunner, plan: InputPlan, size: WindowSize, workers: Workers
+    ) -> CarryOperator:
+        """Create the operator of a model, by [window] lanes and steps."""
+        return cls(runner, plan, size.lanes, size.steps, workers)
+
+    def __init__(
+        self, stream: StepRunner, plan: InputPlan, lanes: int, steps: int, workers: Workers
+    ) -> None:
+        self.stream = stream
+        self.plan = plan
+        self.lanes = lanes
+        self.steps = steps
+        self.workers = workers
+        self.units = sum(units for _, units in stream.outputs)
+        self._weights = stream.model.count_params()
+        self._held: dict[str, Floats] = {}
+
+    def process(
+        self,
+        by_stream: StreamBatch,
+        table: StateTable,
+        rows: Rows | None = None,
+        at_once: bool = False,
+    ) -> ModelOutput:
+        """Return the outputs of all M steps, from the states in `table`.
+
+        Commit the states of one batch before the next one. With `at_once` states may be advanced
+        before that, and an error leaves some of them advanced: it saves a copy of the states of all
+        streams in a record batch.
+        """
+        batch = _Batch(
+            by_stream,
+            table,
+            self.plan.of(by_stream),
+            np.empty((len(by_stream.row_M), self.units), np.float32),
+        )
+        groups = self.workers.shares(len(by_stream.row_M) * self._weights)
+        packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
+        # A stream reset within the batch has several segments: none may see another's state.
+        if at_once and by_stream.last.all():
+            self.workers.map(partial(self._move, batch), packed)
+            commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
+        else:
+            commit_states = self._hold(batch, packed)
+        return ModelOutput(
+            row_K=by_stream.row_M,
+            step_K=by_stream.step_M,
+            values_KU=batch.values_MU,
+            commit_states=commit_states,
+        )
+
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
+        """Return nothing: every row has its output already."""
+        return iter(())
+
+    def _move(self, batch: _Batch, lanes: Lanes) -> None:
+        """Run some lanes and advance their states in the table."""
+        slots, reset = batch.by_stream.slot[lanes.segment], batch.by_stream.reset[lanes.segment]
+        batch.table.move(slots, reset, partial(self._run, batch, lanes))
+
+    def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
+        """Run all lanes on copies of their states; return the commit of these to the table."""
+        ends = list(accumulate([len(lanes.segment) for lanes in packed]))
+        # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
+        if packed and ends[-1] > len(next(iter(self._held.values()), ())):
+            self._held = batch.table.empty_states(ends[-1])
+        pieces = [
+            (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
+            for lanes, end in zip(packed, ends, strict=True)
+        ]
+        by_stream, table = batch.by_stream, batch.table
+
+        def work(piece: tuple[Lanes, _States]) -> None:
+            lanes, states = piece
+            table.gather(by_stream.slot[lanes.segment], by_stream.reset[lanes.segment], states)
+            self._run(batch, lanes, states)
+
+        def commit_states() -> None:
+            if len(pieces) == 1:
+                _write_back(*pieces[0], by_stream, table)
+            else:
+                self.workers.map(lambda piece: _write_back(*piece, by_stream, table), pieces)
+            _reset_empty(by_stream, table)
+
+        self.workers.map(work, pieces)
+        return commit_states
+
+    def _run(self, batch: _Batch, lanes: Lanes, states: _States) -> None:
+        """Write the outputs of some lanes to their rows; `states` are advanced in place."""
+        # Few lanes get longer windows of as many cells: any call of a model costs some 50 µs.
+        steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
+        for window in lanes.windows(batch.inputs, steps):
+            live = len(window.length_B)
+            part = {name: array[:live] for name, array in states.items()}
+            outputs = self.stream.run(window.inputs, window.length_B, part)
+            values = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+            window.scatter(values, batch.values_MU)
+
+
+class _Batch(NamedTuple):
+    """A record batch while the model runs on it."""
+
+    by_stream: StreamBatch
+    table: StateTable
+    inputs: Inputs
+    values_MU: Floats
+
+
+def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: StateTable) -> None:
+    """Write the state after each stream's last segment to the table."""
+    slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
+    if not last.all():
+        slots, states = slots[last], {name: array[last] for name, array in states.items()}
+    table.scatter(slots, states)
+
+
+def _reset_empty(by_stream: StreamBatch, table: StateTable) -> None:
+    """Reset the streams that were reset and had no step since."""
+    empty = by_stream.last & by_stream.reset & (by_stream.length == 0)
+    if empty.any():
+        table.reset(by_stream.slot[empty])

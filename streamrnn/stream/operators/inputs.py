@@ -1,0 +1,133 @@
+"""The mapping from columns of a record batch to inputs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats, Ints
+from streamrnn.base.display import count
+from streamrnn.errors import ModelMismatchError
+from streamrnn.stream.windows import Inputs, StreamBatch
+
+InputSpec = tuple[str, tuple[int | None, ...], str]
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of the model: float32 columns by index, or one identifier by name."""
+
+    name: str
+    columns: Ints | None
+    identifier: str | None = None
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The inputs of a model, in the model's order."""
+
+    inputs: tuple[ModelInput, ...]
+
+    def arrays(self, features_MF: Floats, identifiers: Mapping[str, Array]) -> Inputs:
+        """Return one array per input: (M, F) float32, or (M,) of identifiers."""
+        arrays: Inputs = []
+        for model_input in self.inputs:
+            if model_input.identifier is not None:
+                arrays.append(identifiers[model_input.identifier])
+            elif model_input.columns is None:
+                arrays.append(features_MF)
+            else:
+                arrays.append(np.ascontiguousarray(features_MF[:, model_input.columns]))
+        return arrays
+
+    def of(self, by_stream: StreamBatch) -> Inputs:
+        """Return the inputs over the M steps of a record batch."""
+        return self.arrays(by_stream.features_MF, by_stream.identifiers)
+
+
+def choose_inputs(
+    specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]
+) -> dict[str, list[str]]:
+    """Choose the features of each model input: all of them if there is one input, else `wanted`.
+
+    `names` are the features, time features included. Raises ModelMismatchError.
+    """
+    if not wanted:
+        if len(specs) != 1:
+            raise ModelMismatchError(
+                f"[model] inputs: the model has {len(specs)} inputs "
+                f"({', '.join(s[0] for s in specs)}): list the features of each one, as in "
+                f'inputs = {{ {specs[0][0]} = ["{names[0]}"] }}'
+            )
+        return {specs[0][0]: list(names)}
+    known = [s[0] for s in specs]
+    if sorted(wanted) != sorted(known):
+        raise ModelMismatchError(
+            f"[model] inputs: expected {', '.join(known)}, received {', '.join(wanted)}"
+        )
+    chosen = {n: [v] if isinstance(v, str) else list(v) for n, v in wanted.items()}
+    for name, features in chosen.items():
+        if unknown := [f for f in features if f not in names]:
+            raise ModelMismatchError(
+                f"[model] inputs.{name}: {unknown[0]!r} is not a feature: expected features from "
+                f"{', '.join(names)}"
+            )
+    if unused := [n for n in names if not any(n in fs for fs in chosen.values())]:
+        raise ModelMismatchError(
+            f"[model] inputs: no input uses {count(len(unused), 'feature')}: {', '.join(unused)}. "
+            "Add each to an input or remove it from [source] features"
+        )
+    return chosen
+
+
+def feature_kinds(
+    specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return the kind ("float32", "int64" or "string") as which each feature is read."""
+    kinds: dict[str, str] = {}
+    for name, shape, dtype in specs:
+        _check_width(name, shape, dtype, chosen[name])
+        for feature in chosen[name]:
+            if kinds.setdefault(feature, dtype) != dtype:
+                raise ModelMismatchError(
+                    f"[model] inputs.{name}: feature {feature!r} is read as {kinds[feature]} by "
+                    f"one input and as {dtype} by another: use a column for each"
+                )
+    return kinds
+
+
+def _check_width(
+    name: str, shape: tuple[int | None, ...], dtype: str, features: Sequence[str]
+) -> None:
+    listed = ", ".join(features)
+    if dtype != "float32" or len(shape) == 1:
+        if len(features) != 1:
+            raise ModelMismatchError(
+                f"[source] features: the model's input {name!r} takes one column of {dtype}, "
+                f"received {len(features)}: {listed}"
+            )
+        return
+    width = shape[-1]
+    if width is not None and width != len(features):
+        raise ModelMismatchError(
+            f"[source] features: the model's input {name!r} takes {width} features, the pipeline "
+            f"gives {len(features)}.\n  model:    {name} {shape}\n  pipeline: {listed}"
+        )
+
+
+def plan_inputs(
+    specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> InputPlan:
+    """Return the plan; `columns` names the float32 columns of a record batch's features."""
+    inputs = []
+    for name, _, dtype in specs:
+        features = chosen[name]
+        if dtype != "float32":
+            inputs.append(ModelInput(name, None, features[0]))
+            continue
+        index = np.array([columns.index(f) for f in features], np.int64)
+        whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())
+        inputs.append(ModelInput(name, None if whole else index))
+    return InputPlan(tuple(inputs))

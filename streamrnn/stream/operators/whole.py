@@ -1,0 +1,130 @@
+"""Kind whole: a stream is one sequence, scored when the input has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.errors import DataError
+from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.stream.operators.inputs import InputPlan
+from streamrnn.stream.operators.model_output import ModelOutput
+from streamrnn.stream.operators.window_size import WindowSize
+from streamrnn.stream.operators.workers import Workers
+from streamrnn.stream.sources import Rows
+from streamrnn.stream.states import StateTable
+from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
+
+
+class WholeOperator:
+    """Keeps all rows, and runs a model over each stream's sequence at the end.
+
+    A reset ends one sequence and begins the next. Memory grows with the data.
+    """
+
+    name = "whole"
+    carries_state, needs_end, prepares_ahead, waits = False, True, False, False
+
+    @staticmethod
+    def runner(model: Model) -> SequenceRunner:
+        """Return the model as a `SequenceRunner`, for whole sequences."""
+        return SequenceRunner(model)
+
+    @classmethod
+    def of(
+        cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
+    ) -> WholeOperator:
+        """Create the operator of a model, by [window] lanes."""
+        return cls(runner, plan, size.lanes, workers)
+
+    def __init__(
+        self, whole: SequenceRunner, plan: InputPlan, lanes: int, workers: Workers
+    ) -> None:
+        self.whole = whole
+        self.plan = plan
+        self.lanes = lanes
+        self.workers = workers
+        self._batches: list[tuple[Rows, StreamBatch]] = []
+
+    def process(
+        self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
+    ) -> None:
+        """Keep the rows of a record batch."""
+        lean = replace(rows, features=rows.features[:0], identifiers={})
+        self._batches.append((lean, by_stream))
+
+    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
+        """Return the outputs of every record batch, in the order in which they were added."""
+        kept = [by_stream for _, by_stream in self._batches]
+        if not kept:
+            return
+        inputs = [np.concatenate(parts) for parts in zip(*map(self.plan.of, kept), strict=True)]
+        slot = np.concatenate([np.repeat(by_stream.slot, by_stream.length) for by_stream in kept])
+        step = np.concatenate([by_stream.step_M for by_stream in kept])
+        order, start, length, _ = sequences_of(slot, step)
+        self._check_lengths(order[start], length)
+        values, valid = self._run([a[order] for a in inputs], start, length)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        offset = 0
+        for rows, by_stream in self._batches:
+            step = back[offset : offset + len(by_stream.row_M)]
+            offset += len(by_stream.row_M)
+            computed = ModelOutput(by_stream.row_M, by_stream.step_M, values[step], valid[step])
+            yield rows, by_stream, computed
+        self._batches = []
+
+    def _check_lengths(self, first: Ints, length: Ints) -> None:
+        """Raise DataError, naming its first row, for a sequence that the model does not accept.
+
+        `first`: the number of that row among the scored rows of all record batches.
+        """
+        fixed = self.whole.fixed
+        if fixed is None or (length == fixed[0]).all():
+            return
+        sequence = int(np.flatnonzero(length != fixed[0])[0])
+        index = int(first[sequence])
+        for rows, by_stream in self._batches:
+            if index < len(by_stream.row_M):
+                raise DataError(
+                    f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {length[sequence]} "
+                    f"rows begins here, but the model accepts sequences of {fixed[0]} steps only, "
+                    f"as {fixed[1]} depends on their number. Score streams of that length, or set "
+                    f'[window] kind = "independent" and steps = {fixed[0]}'
+                )
+            index -= len(by_stream.row_M)
+
+    def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
+        units = [u for _, u in self.whole.outputs]
+        rows = int(length.sum())
+        values = np.zeros((rows, sum(units)), np.float32)
+        valid = np.zeros((rows, sum(units)), bool)
+
+        def work(lanes: Lanes) -> None:
+            self._run_lanes(lanes, inputs, values, valid)
+
+        longest = int(length.max(initial=1))
+        self.workers.map(work, pack_lanes(start, length, self.lanes, longest, self.workers.threads))
+        return values, valid
+
+    def _run_lanes(
+        self,
+        lanes: Lanes,
+        inputs: Inputs,
+        values: Floats,
+        valid: Bools,
+    ) -> None:
+        for window in lanes.windows(inputs, int(lanes.length[0])):
+            outputs = self.whole.run(window.inputs, window.length_B)
+            steps = np.arange(window.row_BT.shape[1]) < window.length_B[:, None]
+            final = window.row_BT[np.arange(len(window.length_B)), window.length_B - 1]
+            first = 0
+            for output in outputs:
+                last = first + output.shape[-1]
+                rows: Ints = window.row_BT[steps] if output.ndim == 3 else final
+                values[rows, first:last] = output[steps] if output.ndim == 3 else output
+                valid[rows, first:last] = True
+                first = last

@@ -1,0 +1,36 @@
+"""A pipeline bound to its columns, the scorer of its record batches, and the run loop."""
+
+from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring.compiling import compile_kernels
+from streamrnn.stream.scoring.loop import Loop, Read, Target, show_times
+from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.scorer import Scorer
+from streamrnn.stream.scoring.source_labels import SourceLabels
+from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
+from streamrnn.stream.scoring.starting import starting_table
+from streamrnn.stream.scoring.summary import Progress, RowCounts, Summary, Workload
+from streamrnn.stream.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
+
+__all__ = [
+    "BoundPipeline",
+    "BoundTarget",
+    "LabelReader",
+    "LoadedPipeline",
+    "Loop",
+    "Progress",
+    "Read",
+    "RowCounts",
+    "RunOptions",
+    "Scorer",
+    "SourceLabels",
+    "SourceWindow",
+    "SourceWindows",
+    "Summary",
+    "Target",
+    "Workload",
+    "compile_kernels",
+    "show_times",
+    "starting_table",
+    "target_columns",
+    "ticks_of",
+]

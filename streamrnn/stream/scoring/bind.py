@@ -1,0 +1,340 @@
+"""A pipeline with its model (`LoadedPipeline`), and bound to its columns (`BoundPipeline`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Floats
+from streamrnn.base.display import count, short_model
+from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMismatchError
+from streamrnn.nn.formats import load_model
+from streamrnn.nn.models import Model, SequenceRunner, StepRunner
+from streamrnn.nn.models.ids import IdLimit, id_limits
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.config.schema import FeatureSection
+from streamrnn.stream.operators import (
+    KINDS,
+    Emitter,
+    InputPlan,
+    WindowKind,
+    WindowSize,
+    Workers,
+    choose_inputs,
+    feature_kinds,
+    plan_inputs,
+)
+from streamrnn.stream.sources import (
+    Contract,
+    Feature,
+    FileSource,
+    SourceFile,
+    Table,
+    joined_renames,
+    load_vocabulary,
+    used_schema,
+)
+from streamrnn.stream.sources.vocabulary import Vocabulary
+from streamrnn.stream.states import MATRIX, Layout, read_state_file
+from streamrnn.stream.windows import RowPolicy
+
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+class LoadedPipeline:
+    """A config with its model, checked against each other.
+
+    `read_init` reads the state table that [state] init names. Raises ConfigError or
+    ModelMismatchError if they do not match.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        read_init: Callable[[str], pa.Table] = read_state_file,
+        model_path: str | None = None,
+    ) -> None:
+        self.config = config
+        self.read_init = read_init
+        self.model = _load(config, model_path or config.model.path)
+        names = [f.name for f in config.source.features]
+        extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
+        specs = self.model.input_specs
+        chosen = choose_inputs(specs, [*names, *extra], config.model.inputs)
+        kinds = feature_kinds(specs, chosen)
+        limits = {chosen[name][0]: limit for name, limit in id_limits(self.model).items()}
+        self.contract = Contract(
+            key=config.source.key,
+            time=config.source.time,
+            features=tuple(
+                _feature(f, kinds[f.name], config, limits.get(f.name))
+                for f in config.source.features
+            ),
+            time_features=config.source.time_features,
+            reset=config.source.reset,
+        )
+        self.input_columns: dict[str, list[str]] = chosen
+        self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
+        self.kind = KINDS[config.window.kind]
+        self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
+        if self.kind.waits:
+            _check_steps(self.runner, config.window.steps)
+        self.names = _output_names(self.runner.outputs, config)
+        self.fingerprint: str = self.model.fingerprint()
+        self.renames = config.source.renames
+
+    def initial(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32."""
+        states = self.runner.initial_state(1)
+        return {name: np.asarray(a)[0] for name, a in states.items()}
+
+    @cached_property
+    def columns(self) -> list[str] | None:
+        """Columns in use; None for all of them."""
+        carried = self.config.columns
+        return None if carried is None else self.contract.columns(carried)
+
+    def source(
+        self, files: Sequence[SourceFile], rows: int | None = None, table: Table | None = None
+    ) -> FileSource:
+        """Return a source of these files, with `rows` per record batch (default: as in config).
+
+        `table`: the table whose data files they are.
+        """
+        config = self.config.source
+        size = rows or config.batch_rows
+        return FileSource(
+            files,
+            self.columns,
+            size,
+            time=config.time,
+            format="parquet" if table is not None else config.format,
+            features=self.contract.features_alone(self.config.columns),
+            renames=joined_renames(self.renames, {} if table is None else table.renames),
+            types=config.types,
+            delimiter=config.delimiter,
+            table=table,
+            roles=self.contract.columns(()),
+        )
+
+    def for_worker(self) -> LoadedPipeline:
+        """Return a copy that can be pickled, and scores on one thread. [state] init is not read."""
+        worker = copy(self)
+        model = self.config.model.model_copy(update={"threads": 1})
+        worker.config = self.config.model_copy(update={"model": model})
+        worker.read_init = read_state_file
+        return worker
+
+    def config_with_vocabularies(self) -> Config:
+        """Return the config with the content of vocabularies in place of their files."""
+        source, vocabularies = self.config.source, self.contract.vocabularies
+        features = tuple(
+            f.model_copy(update={"vocabulary": vocabularies[f.name].as_table()})
+            if f.name in vocabularies
+            else f
+            for f in source.features
+        )
+        source = source.model_copy(update={"features": features})
+        return self.config.model_copy(update={"source": source})
+
+    def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:
+        """Bind the pipeline to a source whose columns in use have this schema.
+
+        Raises DataError, DTypeError or ConfigError, naming `path` and the column.
+        """
+        schema = used_schema(schema, self.columns, path)
+        if self.columns is None:
+            used_schema(schema, self.contract.columns(), path)
+        self.contract.check(schema, path)
+        return BoundPipeline(self, schema, path)
+
+
+@dataclass(frozen=True)
+class BoundPipeline:
+    """A loaded pipeline with the types of its columns."""
+
+    loaded: LoadedPipeline
+    schema: pa.Schema
+    path: str
+
+    @cached_property
+    def policy(self) -> RowPolicy:
+        """What happens to late and invalid rows, and after gaps."""
+        source = self.loaded.config.source
+        contract = self.loaded.contract
+        return RowPolicy(
+            late=source.late,
+            bad=source.bad,
+            max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
+            previous=frozenset(f.name for f in contract.features if f.nulls == "previous"),
+            float_names=tuple(f.name for f in contract.floats),
+        )
+
+    @cached_property
+    def emitter(self) -> Emitter:
+        """The emitter of output rows. Raises ConfigError for names that clash."""
+        output = self.loaded.config.output
+        carried = self.loaded.config.columns or self.schema.names
+        names = self.loaded.names
+        if clash := [n for n in names if n in carried]:
+            raise ConfigError(
+                f"[output] names: {clash[0]!r} is also a column that is carried through; "
+                "choose another name"
+            )
+        model = None
+        if output.model_column is not None:
+            model = output.model_column, short_model(self.loaded.fingerprint)
+            if model[0] in (*names, *carried):
+                raise ConfigError(
+                    f"[output] model_column: {model[0]!r} is also an output or a column that is "
+                    "carried through: choose another name"
+                )
+        fields = tuple(self.schema.field(n) for n in carried)
+        return Emitter(fields, names, output.emit, output.last_of or 1, output.warmup, model)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The columns of the state table."""
+        config, contract = self.loaded.config, self.loaded.contract
+        runner = self.loaded.runner
+        waits = self.loaded.kind.waits
+        types = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
+        features = {f.name: types[f.kind] for f in contract.features}
+        waiting: dict[str, pa.DataType] = {}
+        if waits:
+            if size := len(contract.feature_names()):  # Arrow fails with lists of size 0
+                waiting[MATRIX] = pa.list_(pa.float32(), size)
+            waiting |= {n: t for n, t in features.items() if t != pa.float32()}
+        return Layout(
+            keys=tuple(self.schema.field(n) for n in contract.key),
+            time=self.schema.field(contract.time).type if contract.time else None,
+            states=runner.state_spec,
+            previous={n: features[n] for n in features if n in self.policy.previous},
+            waiting=waiting,
+            waiting_rows=config.window.steps - 1 if waits else 0,
+            stride=config.window.stride if waits else 0,
+            pending=self.emitter.pending_fields(),
+            fingerprint=self.loaded.fingerprint,
+            layers=self.loaded.model.layer_shapes(),
+            classes=runner.state_classes,
+        )
+
+    def initial(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32."""
+        return self.loaded.initial()
+
+    def for_worker(self) -> BoundPipeline:
+        """Return a copy for another process, to score some of the streams on one thread.
+
+        It can be pickled, and needs no file.
+        """
+        return replace(self, loaded=self.loaded.for_worker())
+
+    def operator(self) -> WindowKind:
+        """Make an operator for the config's kind of window."""
+        window, loaded = self.loaded.config.window, self.loaded
+        size = WindowSize(window.lanes, window.steps, window.stride)
+        return loaded.kind.of(
+            loaded.runner, loaded.inputs, size, Workers(loaded.config.model.threads)
+        )
+
+
+def _load(config: Config, path: str) -> Model:
+    spec = config.model
+    layers = [dict(layer) for layer in spec.layers] if spec.layers else None
+    try:
+        state = dict(spec.state) if spec.state else None
+        return load_model(path, layers=layers, state=state, precision=spec.precision)
+    except MissingFileError as error:
+        if config.target.column and path == spec.path:
+            error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)
+        raise
+
+
+def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit | None) -> Feature:
+    nulls = config.source.nulls_of(feature)
+    if kind != "float32":
+        if feature.valid is not None or feature.clip is not None or feature.nan is not None:
+            raise ConfigError(
+                f"[source] features: {feature.name!r} is read as {kind} by the model; valid, clip "
+                "and nan apply to numbers only"
+            )
+        if not isinstance(nulls, str) and (kind == "string" or nulls != math.floor(nulls)):
+            raise ConfigError(
+                f"[source] nulls: {nulls} cannot replace a null of {feature.name!r}, which the "
+                f"model reads as {kind}"
+            )
+    nan = config.source.nan_of(feature)
+    vocabulary = None
+    if feature.vocabulary is not None:
+        if kind == "string":
+            raise ConfigError(
+                f"[source] features: {feature.name!r} has a vocabulary, but the model looks up "
+                "strings itself; remove it"
+            )
+        vocabulary = load_vocabulary(feature.vocabulary, feature.oov, feature.name)
+    if limit is not None:
+        _check_limit(feature.name, limit, nulls, vocabulary)
+    ids = None if limit is None else limit.size
+    return Feature(feature.name, kind, feature.valid, feature.clip, nulls, nan, vocabulary, ids)
+
+
+def _check_limit(
+    name: str, limit: IdLimit, nulls: str | float, vocabulary: Vocabulary | None
+) -> None:
+    """Raise ConfigError if the model cannot read the ids that replace values or nulls."""
+    valid = f"{limit.layer} has ids from 0 to {limit.size - 1}"
+    if vocabulary is not None and (last := max(vocabulary.ids)) >= limit.size:
+        raise ConfigError(
+            f"[source] features: {name!r}: the vocabulary ({vocabulary.label}) has ids up to "
+            f"{last} (oov = {vocabulary.oov} included), but {valid}. Use the vocabulary that the "
+            "model was trained with"
+        )
+    if not isinstance(nulls, str) and not 0 <= nulls < limit.size:
+        raise ConfigError(
+            f"[source] nulls: {nulls:g} cannot replace a null of {name!r}: {valid}. Set one of them"
+        )
+
+
+def _check_steps(runner: StepRunner | SequenceRunner, steps: int) -> None:
+    """Raise ModelMismatchError if the model does not accept windows of `steps` steps."""
+    fixed = runner.fixed if isinstance(runner, SequenceRunner) else None
+    if fixed is None or fixed[0] == steps:
+        return
+    raise ModelMismatchError(
+        f"[window] steps: the model accepts windows of {fixed[0]} steps only, as {fixed[1]} "
+        f"depends on their number; received {steps}. Set steps = {fixed[0]}"
+    )
+
+
+def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:
+    units = sum(n for _, n in outputs)
+    names = config.output.names
+    if names is None:
+        default = [layer if n == 1 else f"{layer}_{i}" for layer, n in outputs for i in range(n)]
+        return tuple(default)
+    if len(names) != units:
+        listed = ", ".join(f"{layer} ({n})" for layer, n in outputs)
+        raise ConfigError(
+            f"[output] names: the model returns {count(units, 'value')} per row ({listed}), "
+            f"received {count(len(names), 'name')}: {', '.join(names)}"
+        )
+    return tuple(names)
+
+
+def _gap_ticks(gap: timedelta | None, schema: pa.Schema, time: str | None, path: str) -> int | None:
+    if gap is None or time is None:
+        return None
+    kind = schema.field(time).type
+    if not pa.types.is_timestamp(kind):
+        raise DTypeError(
+            f"{path}: [source] max_gap: column {time!r}: expected a timestamp, received {kind}"
+        )
+    return math.floor(gap.total_seconds() * _TICKS[kind.unit])

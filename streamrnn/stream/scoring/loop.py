@@ -1,0 +1,239 @@
+"""The run loop: read, score and write record batches, and commit at intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import pyarrow as pa
+
+from streamrnn.nn.kernels import seconds_compiling
+from streamrnn.stream.scoring.bind import BoundPipeline
+from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.scorer import Prepared, Scored, Scorer
+from streamrnn.stream.scoring.stopwatch import Stopwatch
+from streamrnn.stream.scoring.summary import Progress, Summary
+from streamrnn.stream.scoring.threads import BackgroundWriter, Prefetcher
+from streamrnn.stream.sources import (
+    Contract,
+    LookedUp,
+    Position,
+    Reading,
+    Rows,
+    SourceBatch,
+    add_looked_up,
+    refuse_all_unknown,
+    shown_time,
+    time_of,
+    unix_seconds,
+)
+
+
+class Read(NamedTuple):
+    """How far the source was read.
+
+    `position` is None at its end; `readings` is what was read of each file, by name, since the last
+    commit.
+    """
+
+    position: Position | None
+    readings: Mapping[str, Reading]
+
+
+class Target(Protocol):
+    """A destination of rows that makes commits."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write output rows."""
+
+    def reject(self, batch: pa.RecordBatch) -> None:
+        """Write rejected rows."""
+
+    def commit(
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+    ) -> Callable[[], object]:
+        """Return a call that commits all rows written, `progress`, and the current state.
+
+        `continues`: scoring continues before the call is made, so the state must be copied.
+        """
+
+
+class Work(NamedTuple):
+    """A record batch that is ready for the model, and its position in the source."""
+
+    source: SourceBatch
+    prepared: Prepared
+
+
+@dataclass
+class Loop:
+    """Scores the batches of a source into a target.
+
+    A commit is made every `every` record batches (0: one at the end); `committed` is called after
+    each. `readings` is what was read of each file, by name, since the last commit. `times` are the
+    first and last time of the valid rows, in ticks; `looked_up` what became of values that have a
+    vocabulary. With `judges`, a feature all of whose values are unknown is an error at the first
+    commit. `summary` is updated in place.
+    """
+
+    scorer: Scorer
+    summary: Summary
+    options: RunOptions
+    every: int
+    committed: Callable[[], None] = lambda: None
+    judges: bool = False
+    total_rows: int | None = None
+    began: float = field(default_factory=time.monotonic)
+    streams_before: int = 0
+    readings: dict[str, Reading] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.streams_before = len(self.scorer.table)
+        self._compiled = seconds_compiling()
+        self._watch = Stopwatch(self.summary.seconds_by_phase)
+        self._file: str | None = None
+        self.times: tuple[int, int] | None = None
+        self.looked_up: dict[str, LookedUp] = {}
+
+    def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
+        """Read to the end, or until `options.stop` is set, and commit.
+
+        With `last` the run ends with these batches, unless it is stopped before.
+        """
+        since = 0
+        position: Position | None = None
+        contract = self.scorer.bound.loaded.contract
+        with (
+            BackgroundWriter() as writer,
+            Prefetcher(_read(batches, contract, self._watch)) as ahead,
+            ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
+        ):
+            work = self._prepared(next(ahead, None))
+            while work is not None:
+                since += 1
+                due = bool(self.every) and since >= self.every
+                # A commit stores the state right after this batch: do not prepare the next.
+                wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
+                upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
+                scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
+                self._count(work, scored)
+                self._write(writer, target, scored)
+                position = work.source.position
+                files = list(work.source.readings) or [position.file]
+                self.summary.files_read += len(files) - (files[0] == self._file)
+                self._file = files[-1]
+                self.readings.update(work.source.readings)
+                self._report()
+                if self.options.stop.is_set() and upcoming is None:
+                    self.summary.interrupted = True
+                    break
+                if upcoming is not None:
+                    work = upcoming.result()
+                    continue
+                try:
+                    found = next(ahead, None)
+                except Exception:
+                    if due:  # the next batch is unreadable, but finished ones must be committed
+                        self._commit(writer, target, position, complete=False, continues=True)
+                    raise
+                if due and found is not None:
+                    self._commit(writer, target, position, complete=False, continues=True)
+                    since = 0
+                work = self._prepared(found)
+            if not self.summary.interrupted:
+                position = None
+                if last:
+                    self._finish(writer, target)
+            if self.every or not self.summary.interrupted:
+                complete = last and not self.summary.interrupted
+                self._commit(writer, target, position, complete, continues=False)
+        show_times(self.summary, self.scorer.bound, self.times)
+
+    def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
+        return self._prepared(next(ahead, None))
+
+    def _prepared(self, found: tuple[SourceBatch, Rows] | None) -> Work | None:
+        if found is None:
+            return None
+        source_batch, rows = found
+        return Work(source_batch, self._watch.timed("sort", partial(self.scorer.prepare, rows)))
+
+    def end(self, target: Target) -> None:
+        """End a run that was not ended by `run(…, last=True)`."""
+        self.run(iter(()), target, last=True)
+
+    def _finish(self, writer: BackgroundWriter, target: Target) -> None:
+        for batch in self._watch.each("score", self.scorer.finish()):
+            self.summary.rows_out += batch.num_rows
+            writer.do(partial(self._watch.timed, "write", partial(target.write, batch)))
+
+    def _commit(
+        self,
+        writer: BackgroundWriter,
+        target: Target,
+        position: Position | None,
+        complete: bool,
+        continues: bool,
+    ) -> None:
+        if self.judges and not self.summary.commits:
+            refuse_all_unknown(self.scorer.bound.loaded.contract.vocabularies, self.looked_up)
+        writer.wait()  # for the previous commit, which this one builds on
+        show_times(self.summary, self.scorer.bound, self.times)
+        read = Read(position, self.readings)
+        commit = self._watch.timed(
+            "commit", partial(target.commit, self.scorer, read, complete, continues)
+        )
+        writer.do(partial(self._watch.timed, "commit", commit))
+        self.readings = {}
+        writer.do(self.committed)
+        self.scorer.table.mark_clean()
+        self.summary.commits += 1
+
+    def _count(self, work: Work, scored: Scored) -> None:
+        rows = work.prepared.rows
+        self.summary.rows += len(rows)
+        self.summary.cast += work.source.cast
+        self.summary.rows_out += scored.output.num_rows
+        self.summary.add(scored.counts)
+        self.summary.first_late = self.summary.first_late or scored.first_late
+        add_looked_up(self.looked_up, rows.looked_up)
+        if rows.time is not None:
+            valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]
+            if len(valid):
+                first, last = self.times or (valid[0], valid[0])
+                self.times = min(first, valid.min()), max(last, valid.max())
+
+    def _report(self) -> None:
+        self.summary.seconds = time.monotonic() - self.began
+        self.summary.seconds_compiling = seconds_compiling() - self._compiled
+        self.summary.streams = len(self.scorer.table)
+        if self.options.progress is not None:
+            s = self.summary
+            self.options.progress(Progress(s.rows, self.total_rows, s.streams, s.seconds))
+
+    def _write(self, writer: BackgroundWriter, target: Target, scored: Scored) -> None:
+        if scored.output.num_rows:
+            writer.do(partial(self._watch.timed, "write", partial(target.write, scored.output)))
+        if scored.rejects is not None:
+            writer.do(partial(self._watch.timed, "write", partial(target.reject, scored.rejects)))
+
+
+def show_times(summary: Summary, bound: BoundPipeline, times: tuple[int, int] | None) -> None:
+    """Set the first and last time of a summary, given in ticks."""
+    name = bound.loaded.contract.time
+    if times is None or name is None:
+        return
+    kind = bound.schema.field(name).type
+    summary.first_time, summary.last_time = (shown_time(int(ticks), kind) for ticks in times)
+    summary.last_timestamp = unix_seconds(time_of(int(times[1]), kind))
+
+
+def _read(
+    batches: Iterator[SourceBatch], contract: Contract, watch: Stopwatch
+) -> Iterator[tuple[SourceBatch, Rows]]:
+    for item in watch.each("read", batches):
+        yield item, watch.timed("read", partial(contract.read, item.batch, item.origin))

@@ -1,0 +1,307 @@
+"""Score record batches, and carry the state from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Ints
+from streamrnn.base.display import count
+from streamrnn.errors import DataError
+from streamrnn.stream.operators import ModelOutput, check_finite
+from streamrnn.stream.scoring.bind import BoundPipeline
+from streamrnn.stream.sources import Rows, fitted, shown
+from streamrnn.stream.states import Held, StateTable, from_arrow
+from streamrnn.stream.states.positions import CallPosition
+from streamrnn.stream.windows import StreamBatch, Update, sort_by_stream, why_late
+
+
+@dataclass
+class Scored:
+    """The result of one record batch: `output` rows, `rejects` (None: no row), and counts.
+
+    `first_late` says where the first late row is, if there is one, and why it is late.
+    """
+
+    output: pa.RecordBatch
+    rejects: pa.RecordBatch | None
+    counts: dict[str, int]
+    first_late: str | None = None
+
+
+class Prepared(NamedTuple):
+    """A record batch sorted by stream; `by_stream` is None if it has to wait for the previous one.
+
+    `streams` is the number of streams in the table, with those of this batch.
+    """
+
+    rows: Rows
+    by_stream: StreamBatch | None
+    streams: int
+
+
+class Scorer:
+    """Scores record batches one after another; `table` holds the state between them.
+
+    `totals` are the counts of all that `score` scored, by their names in `RowCounts`.
+
+    However `score` ends, by an interrupt at any moment too, the table is either that before the
+    call or that after it (see `StateTable.change`). Threads are serialized.
+    """
+
+    def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
+        self.bound = bound
+        self.table = table
+        self.rows_read = 0
+        self.rejected = 0
+        self.position: CallPosition | None = None
+        self.totals: dict[str, int] = {}
+        self._operator = bound.operator()
+        self._streams_before = table.streams
+
+    @property
+    def can_prepare_ahead(self) -> bool:
+        """Whether a batch may be prepared while the previous one is computed."""
+        # Waiting windows and held rows must match the steps and the number of streams.
+        return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
+
+    def score(self, rows: Rows, position: CallPosition | None = None) -> Scored:
+        """Score a record batch (kind whole: its output rows are returned by `finish`).
+
+        `position` becomes that of the scorer together with the state. Raises DataError for invalid
+        rows, unless the config drops or rejects them.
+        """
+        return self.table.change(partial(self._score, rows, position))
+
+    def _score(
+        self, rows: Rows, position: CallPosition | None
+    ) -> tuple[Scored, Callable[[], None]]:
+        """Score a record batch; return the result, and the call that commits it to the table."""
+        by_stream = self._sort(rows, room=True)
+        computed = self._compute(rows, by_stream)
+        held = self._held(rows, by_stream, computed)
+        update = by_stream.update()
+        scored = self._scored(rows, by_stream, computed)
+        before = self.rows_read, self.rejected
+        totals = dict(self.totals)
+        counted = {**scored.counts, "rows": len(rows), "rows_out": scored.output.num_rows}
+        for name, number in counted.items():
+            totals[name] = totals.get(name, 0) + number
+
+        def commit() -> None:
+            self.rows_read, self.rejected = before  # the call may be repeated
+            self._advance(by_stream, update)
+            self._commit_states(rows, computed)
+            if held is not None:
+                self.table.hold(held)
+            self.position = position
+            self.totals = totals
+
+        return scored, commit
+
+    def prepare(self, rows: Rows) -> Prepared:
+        """Do the first half of `score`, possibly during the `compute` of the previous batch.
+
+        After an error the table is invalid.
+        """
+        if not self.can_prepare_ahead:
+            return Prepared(rows, None, self.table.streams)
+        return Prepared(rows, self.sort(rows), self.table.streams)
+
+    def sort(self, rows: Rows) -> StreamBatch:
+        """Sort a record batch by stream, and advance the table, except for the model's states.
+
+        After an error the table is invalid.
+        """
+        by_stream = self._sort(rows, room=False)
+        self._advance(by_stream, by_stream.update())
+        return by_stream
+
+    def compute(self, prepared: Prepared) -> Scored:
+        """Do the second half of `score`. After an error the table is invalid."""
+        rows, by_stream, streams = prepared
+        if by_stream is None:
+            return self.score(rows)
+        self.table.make_room(streams)
+        computed = self._compute(rows, by_stream, at_once=True)
+        scored = self._scored(rows, by_stream, computed)
+        self._commit_states(rows, computed)
+        return scored
+
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that can be output only at the end of the input."""
+        if self._operator.needs_end:
+            self.rows_read = 0
+        for rows, by_stream, computed in self._operator.finish():
+            check_finite(computed, rows, self.bound.loaded.names)
+            held = self._held(rows, by_stream, computed)
+            if held is not None:
+                self.table.hold(held)
+            yield self._emit(rows.batch, by_stream, computed)
+            self.rows_read += len(rows)
+        if (final := self.final()) is not None:
+            yield final
+
+    def final(self) -> pa.RecordBatch | None:
+        """Return the rows that emit "final" held back; None for another emit."""
+        if self.bound.emitter.emit != "final":
+            return None
+        return self.bound.emitter.final(self.table)
+
+    def copy(self, bound: BoundPipeline | None = None) -> Scorer:
+        """Return an independent scorer with a copy of the state.
+
+        `bound`: the same pipeline, with types for columns that had no values so far.
+        """
+        bound = bound or self.bound
+        table = from_arrow(
+            self.table.to_arrow(), bound.layout, bound.initial(), "the state", same_pipeline=True
+        )
+        copy = Scorer(bound, table)
+        copy.resume_counts(self.counters())
+        copy.position, copy.totals = self.position, self.totals
+        return copy
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters that a commit stores."""
+        return {"rows_read": self.rows_read, "rejected": self.rejected}
+
+    def resume_counts(self, counters: Mapping[str, int]) -> None:
+        """Continue from the `counters` of the run that is resumed."""
+        self.rows_read = counters.get("rows_read", 0)
+        self.rejected = counters.get("rejected", 0)
+
+    def _sort(self, rows: Rows, room: bool) -> StreamBatch:
+        slots = self._slots(rows, room)
+        by_stream = sort_by_stream(rows, slots, self.table, self.bound.policy)
+        self._limit_rejects(rows, by_stream)
+        return by_stream
+
+    def _advance(self, by_stream: StreamBatch, update: Update) -> None:
+        self.table.advance(*update)
+        self.rejected += by_stream.counts["rejected"]
+
+    def _compute(
+        self, rows: Rows, by_stream: StreamBatch, at_once: bool = False
+    ) -> ModelOutput | None:
+        if self._operator.needs_end:
+            self._refuse_used(rows, by_stream)
+        computed = self._operator.process(by_stream, self.table, rows, at_once)
+        if computed is not None:
+            check_finite(computed, rows, self.bound.loaded.names)
+        return computed
+
+    def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
+        rejects = self._rejects(rows, by_stream)
+        output = self._emit(rows.batch, by_stream, computed)
+        return Scored(output, rejects, by_stream.counts, _first_late(rows, by_stream))
+
+    def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
+        if computed is not None:
+            computed.commit_states()
+        self.rows_read += len(rows)
+
+    def _slots(self, rows: Rows, room: bool) -> Ints:
+        """Return the slot of each row, -1 for an invalid row."""
+        if not rows.faults.reasons:
+            return self.table.find(rows.keys, room=room)
+        good = np.flatnonzero(rows.faults.codes == 0)
+        slots = np.full(len(rows), -1)
+        keys = [key.take(pa.array(good)) for key in rows.keys]
+        slots[good] = self.table.find(keys, room=room)
+        return slots
+
+    def _emit(
+        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
+    ) -> pa.RecordBatch:
+        emitter = self.bound.emitter
+        if computed is not None and emitter.emit != "final":
+            return emitter.rows(batch, by_stream, computed)
+        return pa.RecordBatch.from_pylist([], schema=emitter.schema)
+
+    def _held(
+        self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
+    ) -> Held | None:
+        """Return the rows held until the end, with those of this record batch (emit final)."""
+        emitter = self.bound.emitter
+        if computed is None or emitter.emit != "final":
+            return None
+        numbers = rows.origin.numbers(self.rows_read)
+        return emitter.held(rows.batch, by_stream, computed, self.table, numbers)
+
+    def _refuse_used(self, rows: Rows, by_stream: StreamBatch) -> None:
+        used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
+        if len(used):
+            kind, row = self.bound.loaded.kind.name, int(by_stream.kept[used[0]])
+            raise DataError(
+                f"{rows.place(row)}: this stream was scored by an earlier "
+                f"run, but kind {kind} needs all of its rows at once. Start over with "
+                "--full-refresh."
+            ).at(rows.number(row))
+
+    def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
+        rejected = self.rejected + by_stream.counts["rejected"]
+        limit = self.bound.loaded.config.source.max_rejects
+        if rejected > limit:
+            row = int(by_stream.rejected[-1])
+            raise DataError(
+                f"{rows.place(row)}: {count(rejected, 'rejected row')}, more than [source] "
+                f"max_rejects = {limit}. The last one: {_reason(rows, row)}. Fix the data, or set "
+                "a larger max_rejects."
+            ).at(rows.number(row))
+
+    def _rejects(self, rows: Rows, by_stream: StreamBatch) -> pa.RecordBatch | None:
+        if not len(by_stream.rejected):
+            return None
+        index = by_stream.rejected
+        rejected = rows.batch.take(pa.array(index))
+        reasons = [_reason(rows, row) for row in index.tolist()]
+        columns = {
+            "reason": pa.nulls(len(index), pa.string()),  # set below
+            "file": pa.array([rows.origin.file(row) for row in index.tolist()], pa.string()),
+            "row": pa.array(rows.origin.row_N[index]),
+        }
+        for field, column in zip(self.bound.schema, rejected.columns, strict=True):
+            name = field.name
+            while name in columns:
+                name += "_"
+            columns[name] = _in_type_of(field, column, reasons)
+        columns["reason"] = pa.array(reasons, pa.string())
+        return pa.RecordBatch.from_pydict(columns)
+
+
+def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
+    """Return rejected values of a file in the type that all rejects have.
+
+    A feature may have any type of number in a file. A value that does not fit becomes null; it is
+    added to its reason, in place.
+    """
+    if column.type == field.type:
+        return column
+    values, unfit = fitted(column, field.type)
+    for row in unfit:
+        reasons[row] += (
+            f"; column {field.name!r} holds {shown(column, row)}, which is null here: "
+            f"{field.type} cannot hold it"
+        )
+    return values
+
+
+def _reason(rows: Rows, row: int) -> str:
+    return rows.faults.reason(row) if rows.faults.codes[row] else "late: time goes backwards"
+
+
+def _first_late(rows: Rows, by_stream: StreamBatch) -> str | None:
+    if not len(by_stream.late):
+        return None
+    first = by_stream.late.argmin()
+    row, last = int(by_stream.late[first]), int(by_stream.late_after[first])
+    assert rows.time is not None
+    before = (by_stream.slot_N[:row] == by_stream.slot_N[row]) & (rows.time[:row] == last)
+    by = rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
+    return f"{rows.place(row)}: {why_late(rows, row, last)}, set by {by}"

@@ -1,0 +1,225 @@
+"""The rows of a source in windows of a fixed size, for models of any framework."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.stream.scoring.scorer import Scorer
+from streamrnn.stream.scoring.targets import BoundTarget, LabelReader
+from streamrnn.stream.sources import Rows, SourceBatch
+from streamrnn.stream.windows import (
+    Inputs,
+    Labels,
+    Placement,
+    Sequences,
+    StreamBatch,
+    place,
+    sequences_of,
+)
+
+
+@dataclass(frozen=True)
+class SourceWindow:
+    """B lanes x T steps, the same in all windows. Lane b continues the previous window.
+
+    `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) int64 or
+    strings; zeros, or "", after the last step of a lane.
+    `lengths` (B,) int64: steps of each lane; 0 for a lane without a stream.
+    `keys`: key columns of the B streams; null for a lane without a stream.
+    `reset` (B,) bool: the lane does not continue the previous window, as another stream begins, or
+    the same one after a reset.
+    `resumes` (B,) bool: of the lanes with `reset`, those that begin with the stream's state in
+    `Pipeline.state` (`states.to_layer(pipeline.state, layer, window.keys, missing="initial")`). All
+    others begin with the initial state of the model.
+    `rows` (B, T) int64: the row of each step, counted over the source; -1 after the last step of a
+    lane.
+    `y` (B, T, K) float32, with `[target]`: the labels of the step, one per target column; NaN for
+    none. None without `[target]`.
+    `weight` (B, T) float32, with `[target]`: the weight of the step; 0 if one of its labels is
+    missing, and after the last step of a lane.
+    """
+
+    inputs: Inputs
+    lengths: Ints
+    keys: pa.RecordBatch
+    reset: Bools
+    resumes: Bools
+    rows: Ints
+    y: Floats | None = None
+    weight: Floats | None = None
+
+
+class SourceWindows(Iterator[SourceWindow]):
+    """Iterator over the windows of a source.
+
+    All steps are read when the first window is requested.
+
+    `counts`, complete from then on, has the numbers of rows that are in no window, by the names in
+    a Summary ("rejected", "skipped", "dropped_late"), and of values ("filled", "clipped",
+    "out_of_range").
+    """
+
+    def __init__(
+        self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget | None = None
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._scorer = scorer
+        self._target = target
+        self._windows = self._all(batches)
+
+    def __next__(self) -> SourceWindow:
+        return next(self._windows)
+
+    def _all(self, batches: Iterator[SourceBatch]) -> Iterator[SourceWindow]:
+        table, size = self._scorer.table, self._scorer.bound.loaded.config.window
+        staged = _Staged(table.streams)
+        labels = None if self._target is None else _StagedLabels(self._target)
+        for batch in batches:
+            loaded = self._scorer.bound.loaded
+            rows = loaded.contract.read(batch.batch, batch.origin)
+            by_stream = self._scorer.sort(rows)
+            staged.add(by_stream, loaded.inputs.of(by_stream), batch.batch.num_rows)
+            if labels is not None:
+                labels.add(rows, by_stream)
+            self.counts.update(by_stream.counts)
+        steps = staged.steps(labels)
+        keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
+        for placement in place(steps.sequences, size.lanes, size.steps):
+            yield steps.window(placement, keys, size.steps)
+
+
+class _Staged:
+    """The steps of successive record batches.
+
+    The first `known` streams have a state in the table. Such a stream resumes from it, unless it is
+    reset at its first step or before, at a row that was skipped.
+    """
+
+    def __init__(self, known: int) -> None:
+        self._resumes = np.ones(known, bool)
+        self._begun = np.zeros(known, bool)
+        self._inputs: list[Inputs] = []
+        self._slots: list[Ints] = []
+        self._steps: list[Ints] = []
+        self._rows: list[Ints] = []
+        self._read = 0
+
+    def add(self, by_stream: StreamBatch, inputs: Inputs, rows: int) -> None:
+        """Add the steps of a record batch of `rows` rows."""
+        self._inputs.append(inputs)
+        self._slots.append(np.repeat(by_stream.slot, by_stream.length))
+        self._steps.append(by_stream.step_M)
+        self._rows.append(by_stream.row_M + self._read)
+        self._read += rows
+        slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
+        known = np.flatnonzero(slots < len(self._begun))
+        for i in known[~self._begun[slots[known]]].tolist():
+            if not self._begun[slots[i]]:
+                self._resumes[slots[i]] &= not reset[i]
+                self._begun[slots[i]] = length[i] > 0
+
+    def steps(self, labels: _StagedLabels | None) -> _Steps:
+        """Return all steps, in the order of their sequences, with their labels if there are any."""
+        slots, steps, rows = (
+            np.concatenate([np.zeros(0, np.int64), *arrays])
+            for arrays in (self._slots, self._steps, self._rows)
+        )
+        sequences = sequences_of(slots, steps)
+        inputs = []
+        for number in range(len(self._inputs[0]) if self._inputs else 0):
+            arrays = [batch_inputs[number] for batch_inputs in self._inputs]
+            inputs.append(np.concatenate(arrays)[sequences.order])
+        rows = rows[sequences.order]
+        found = None if labels is None else labels.of_rows(rows, self._read)
+        return _Steps(sequences, inputs, rows, self._resumes, found)
+
+
+class _StagedLabels:
+    """The labels and weights of successive record batches."""
+
+    def __init__(self, target: BoundTarget) -> None:
+        self._targets = len(target.columns.values)
+        self._reader = LabelReader(target)
+        self._rows: list[Ints] = []
+        self._labels: list[Floats] = []
+        self._weights: list[Floats] = []
+
+    def add(self, rows: Rows, by_stream: StreamBatch) -> None:
+        """Add the rows of a record batch."""
+        self._keep(self._reader.add(rows, by_stream))
+
+    def _keep(self, found: Labels) -> None:
+        self._rows.append(found.rows.row)
+        self._labels.append(found.label.astype(np.float32))
+        self._weights.append(found.rows.weight.astype(np.float32))
+
+    def of_rows(self, rows: Ints, total: int) -> tuple[Floats, Floats]:
+        """Return labels (M, K) and weights (M,) of M of the `total` rows that were read."""
+        if (rest := self._reader.finish()) is not None:
+            self._keep(rest)
+        y = np.full((total, self._targets), np.nan, np.float32)
+        weight = np.zeros(total, np.float32)
+        for row, label, weights in zip(self._rows, self._labels, self._weights, strict=True):
+            y[row], weight[row] = label, weights
+        weight[np.isnan(y).any(axis=1)] = 0
+        return y[rows], weight[rows]
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """All steps of a source in the order of their sequences; `resumes` is by slot.
+
+    `labels`: labels (M, K) and weights (M,) of the steps, if they have any.
+    """
+
+    sequences: Sequences
+    inputs: Inputs
+    rows: Ints
+    resumes: Bools
+    labels: tuple[Floats, Floats] | None
+
+    def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
+        """Build the window of a placement, with `steps` steps; `keys` are those of all streams."""
+        sequence, begin, length, first = placement
+        slot = np.where(sequence < 0, -1, self.sequences.slot[sequence])
+        valid = np.arange(steps) < length[:, np.newaxis]
+        index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
+        y = weight = None
+        if self.labels is not None:
+            y = _taken(self.labels[0], index, valid, blank=np.nan)
+            weight = _taken(self.labels[1], index, valid)
+        return SourceWindow(
+            inputs=[_taken(array, index, valid) for array in self.inputs],
+            lengths=length,
+            keys=keys.take(pa.array(slot, mask=slot < 0)),
+            reset=first,
+            resumes=first & self._begins_stream(sequence) & self._is_known(slot),
+            rows=np.where(valid, self.rows[index], -1),
+            y=y,
+            weight=weight,
+        )
+
+    def _begins_stream(self, sequence: Ints) -> Bools:
+        slot = self.sequences.slot
+        number = np.maximum(sequence, 0)
+        begins: Bools = (number == 0) | (slot[number] != slot[number - 1])
+        return begins
+
+    def _is_known(self, slot: Ints) -> Bools:
+        known = np.zeros(len(slot), bool)
+        old = (slot >= 0) & (slot < len(self.resumes))
+        known[old] = self.resumes[slot[old]]
+        return known
+
+
+def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:
+    """Take rows (B, T, …) of an array (M, …), `blank` (of strings: "") unless `valid`."""
+    found = np.take(array, index, axis=0)
+    found[~valid] = "" if found.dtype == object else blank
+    return found

@@ -1,0 +1,110 @@
+"""Find the state table that a run starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from streamrnn.base.display import short_model
+from streamrnn.errors import StateError
+from streamrnn.stream.scoring.bind import BoundPipeline
+from streamrnn.stream.states import (
+    FOR_RUNS,
+    CarryAdvice,
+    StateTable,
+    carried_states,
+    check_origins,
+    from_arrow,
+    has_states,
+    meta,
+)
+
+
+def starting_table(
+    bound: BoundPipeline,
+    committed: pa.Table | None,
+    owner: str,
+    notes: list[str] | None = None,
+    *,
+    new_model: bool = False,
+    carry: bool = False,
+    earlier_map: Mapping[str, str] | None = None,
+    advice: CarryAdvice = FOR_RUNS,
+) -> StateTable:
+    """Return the state of the last commit, else that of `[state] init`, else an empty one.
+
+    `owner` names the committed state in messages; with `new_model` it is that of another model,
+    which this one takes over by `[state] map`; `advice` ends the message if it cannot. Entries of
+    the map that `earlier_map` has too, the one that the state was committed with, may be those of
+    an earlier change (None: all may). With `carry` the table of `[state] init` may be another
+    model's, too. What is ignored of it, or of `[state] init`, is added to `notes`.
+    Raises StateError, naming both sides, for a table of another model or other keys, and for a map
+    that does not fit.
+    """
+    config = bound.loaded.config.state
+    notes = [] if notes is None else notes
+    if committed is not None and earlier_map is not None:
+        new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
+        check_origins(new, committed.schema, owner)
+        if not new_model:
+            _refuse_unused(new, bound, owner)
+    if committed is not None and new_model:
+        _check_map(config.map, bound)
+        origins = carried_states(committed, bound.layout, config.map, owner, advice)
+        notes.append(_carried(committed, bound, origins))
+        return from_arrow(
+            committed,
+            bound.layout,
+            bound.initial(),
+            owner,
+            origins,
+            same_pipeline=True,
+            notes=notes,
+        )
+    if committed is not None:
+        table = from_arrow(committed, bound.layout, bound.initial(), owner, same_pipeline=True)
+        table.mark_clean()  # the next commit writes only later changes
+        return table
+    if config.init is None:
+        return StateTable(bound.layout, bound.initial())
+    _check_map(config.map, bound)
+    found = bound.loaded.read_init(config.init)
+    owner = f"[state] init: {config.init}"
+    if carry and not config.map and meta(found, "fingerprint") != bound.loaded.fingerprint:
+        origins = carried_states(found, bound.layout, {}, owner)
+        notes.append(_carried(found, bound, origins))
+        return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
+    return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
+
+
+def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> str:
+    """Report which model's states are carried, and which of them to another name."""
+    renamed = [f"{name} from {origin}" for name, origin in mapping.items() if name != origin]
+    return (
+        f"the state was carried from model {short_model(meta(table, 'fingerprint'))} to "
+        f"{short_model(bound.loaded.fingerprint)}"
+        + (f" ([state] map: {', '.join(renamed)})" if renamed else "")
+    )
+
+
+def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
+    # Some kinds of window carry no state of layers. Any layer name is accepted then; waiting rows,
+    # steps and times are taken from the table.
+    layers = {name.rsplit("/", 1)[0] for name in bound.layout.states}
+    layers = layers or set(bound.loaded.model.layer_shapes())
+    for layer in mapping:
+        if not has_states(layer, layers):
+            raise StateError(
+                f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
+                f"one of {', '.join(sorted(layers))}"
+            )
+
+
+def _refuse_unused(mapping: dict[str, str], bound: BoundPipeline, owner: str) -> None:
+    for layer, origin in mapping.items():
+        if origin != layer and has_states(layer, bound.layout.states):
+            raise StateError(
+                f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, so "
+                f"that {layer!r} keeps its own state. Remove the entry"
+            )

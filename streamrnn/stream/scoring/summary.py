@@ -1,0 +1,212 @@
+"""What a run reports: its progress, and a summary at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from streamrnn.base.display import count, html_table, location
+from streamrnn.stream.sources import UNKNOWN_IN
+
+COUNTS = (
+    "skipped",
+    "rejected",
+    "dropped_late",
+    "filled",
+    "nan",
+    "clipped",
+    "out_of_range",
+    "unknown",
+    "cast",
+    "fresh_starts",
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a run. `total_rows` is None if not known (a pipe); `note` adds to the rate."""
+
+    rows: int
+    total_rows: int | None
+    streams: int
+    seconds: float
+    message: str | None = None
+    note: str = ""
+
+
+@dataclass
+class Workload:
+    """How the workers of an engine shared a run.
+
+    `bytes` are those of the rows that were handed from worker to worker. `largest_stream` is the
+    key of the stream with the most rows, `largest_share` its share of all rows; `speed_up_limit`
+    is the time of all shards divided by that of the slowest one, which more workers cannot improve.
+    `advice` says what could be set better.
+    """
+
+    workers: int = 0
+    shards: int = 0
+    epochs: int = 0
+    bytes: int = 0
+    largest_stream: str = ""
+    largest_share: float = 0.0
+    speed_up_limit: float = 0.0
+    advice: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RowCounts:
+    """What became of rows and of their values.
+
+    `rows` were read, `rows_out` are in the output. Of the rows, `skipped` had a null and no score,
+    `rejected` are invalid or late, and `dropped_late` are in neither table. Of the values, `filled`
+    were null, `nan` counts NaN that was read as null, `out_of_range` those outside `valid`, which
+    were read as null, `clipped` those outside `clip`, `unknown` those that are not in the
+    vocabulary of their feature and have id 0, in all and by feature, and `cast` those of a column
+    with another type than before. At `fresh_starts` a stream began again from the initial state.
+    """
+
+    rows: int = 0
+    rows_out: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    dropped_late: int = 0
+    filled: int = 0
+    nan: int = 0
+    clipped: int = 0
+    out_of_range: int = 0
+    unknown: int = 0
+    unknown_by_feature: dict[str, int] = field(default_factory=dict)
+    cast: int = 0
+    fresh_starts: int = 0
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add the counts of a record batch."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + counts.get(name, 0))
+        for name, number in counts.items():
+            if name.startswith(UNKNOWN_IN):
+                feature, unknown = name.removeprefix(UNKNOWN_IN), self.unknown_by_feature
+                unknown[feature] = unknown.get(feature, 0) + number
+
+
+@dataclass
+class Summary(RowCounts):
+    """Summary of a run.
+
+    `streams` counts the streams in the state table, `new_streams` those that the run added.
+    `files` counts the new files that were found, `files_read` those of which rows were scored.
+    `first_time` and `last_time` are those of the rows, as text; None without times.
+    `last_timestamp` is the last one in seconds since 1970 (without a zone it is read as UTC), None
+    for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
+    the run added to the output. `published` has one entry for each table of [publish] that was
+    changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
+    last commit that all of them have, None if the run saw none.
+    `seconds_compiling` are those of `seconds` in which kernels were compiled, which later runs load
+    (on workers not counted).
+    `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
+    list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
+    earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
+    `first_late` says where the first late row that was dropped or rejected is, and why it is late.
+    `workload` is None if this process scored all streams.
+    """
+
+    streams: int = 0
+    new_streams: int = 0
+    seconds: float = 0.0
+    seconds_compiling: float = 0.0
+    fresh_init_streams: int = 0
+    files: int = 0
+    files_read: int = 0
+    vanished_files: int = 0
+    changed_files: int = 0
+    rewritten_files: int = 0
+    files_by_footer: int = 0
+    rewrites_unsettled: bool = False
+    times_go_back: str | None = None
+    unusual_gap: str | None = None
+    first_late: str | None = None
+    commits: int = 0
+    commit: int | None = None
+    parts: list[str] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)
+    published_commit: int | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    last_timestamp: float | None = None
+    seconds_by_phase: dict[str, float] = field(default_factory=dict)
+    output: str = ""
+    state: str | None = None
+    resumed: str | None = None
+    reloaded: str | None = None
+    interrupted: bool = False
+    nothing_new: bool = False
+    rejects: str | None = field(default=None)
+    alerts: int = 0
+    alerts_path: str | None = None
+    state_notes: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
+    workload: Workload | None = None
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read per second."""
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+    def __repr__(self) -> str:
+        """Return one line with the counts that are not zero.
+
+        >>> Summary(rows=80, rows_out=80, streams=3, files=1, commits=1, skipped=2)
+        <Summary: 80 rows in, 80 rows out, 3 streams, 1 file, 1 commit; skipped 2>
+        """
+        facts = [
+            f"{count(self.rows, 'row')} in",
+            f"{count(self.rows_out, 'row')} out",
+            count(self.streams, "stream"),
+            count(self.files, "file"),
+            count(self.commits, "commit"),
+        ]
+        parts = [", ".join(facts)]
+        if self.output:
+            parts.append(f"output {location(self.output)}")
+        parts += [f"{name.replace('_', ' ')} {value}" for name, value in self._noted()]
+        return f"<Summary: {'; '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("rows in", f"{self.rows:,}"),
+            ("rows out", f"{self.rows_out:,}"),
+            ("streams", f"{self.streams:,} ({self.new_streams:,} new)"),
+            ("files", f"{self.files:,}"),
+            ("commits", f"{self.commits:,}"),
+            ("seconds", f"{self.seconds:.1f}"),
+            ("output", location(self.output)),
+            *((name.replace("_", " "), value) for name, value in self._noted()),
+        ]
+        return html_table("Summary", rows)
+
+    def _noted(self) -> list[tuple[str, str]]:
+        """List notable facts: counts that are not zero, and how the run ended."""
+        noted = [(n, f"{getattr(self, n):,}") for n in (*COUNTS, "alerts") if getattr(self, n)]
+        noted += [(n, "yes") for n in ("nothing_new", "interrupted") if getattr(self, n)]
+        return noted
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields and `rows_per_second`, for JSON."""
+        phases = {phase: round(seconds, 4) for phase, seconds in self.seconds_by_phase.items()}
+        return {
+            **asdict(self),
+            "seconds_by_phase": phases,
+            "rows_per_second": round(self.rows_per_second, 1),
+        }
+
+    def add_shard(self, other: Summary) -> None:
+        """Add the rows, counts and busy seconds of one shard."""
+        self.rows += other.rows
+        self.rows_out += other.rows_out
+        self.add({name: getattr(other, name) for name in COUNTS})
+        self.add({UNKNOWN_IN + name: n for name, n in other.unknown_by_feature.items()})
+        self.first_late = self.first_late or other.first_late
+        for phase, seconds in other.seconds_by_phase.items():
+            self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds

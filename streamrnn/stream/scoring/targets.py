@@ -1,0 +1,121 @@
+"""The labels of a pipeline's rows, as `[target]` sets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.errors import DTypeError
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.sources import Rows, TargetColumns
+from streamrnn.stream.windows import LabelJoin, Labels, StreamBatch, TargetRows
+
+_TICK = {
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "us": timedelta(microseconds=1),
+}
+
+
+def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
+    """Return the columns of `[target]`, None if it is not set."""
+    target = loaded.config.target
+    return TargetColumns(target.column, target.weight) if target.column else None
+
+
+@dataclass(frozen=True)
+class BoundTarget:
+    """The columns of `[target]`, and how a row is joined with its label (see `LabelJoin`).
+
+    `season`: of the seasonal naive forecast, in ticks; 0 for none.
+    """
+
+    columns: TargetColumns
+    horizon: int = 0
+    rows: int = 0
+    max_gap: int | None = None
+    season: int = 0
+
+    @classmethod
+    def of(cls, bound: BoundPipeline, schema: pa.Schema) -> BoundTarget:
+        """Bind `[target]`, which is set, to the columns of a source.
+
+        Raises DataError for a missing column, DTypeError for one without numbers, or a time column
+        that has no row after the horizon.
+        """
+        columns, target = target_columns(bound.loaded), bound.loaded.config.target
+        assert columns is not None
+        columns.check(schema, bound.path)
+        horizon, season = (
+            ticks_of(length, bound, key) if length else 0
+            for key, length in (("horizon", target.horizon), ("season", target.season))
+        )
+        return cls(columns, horizon, target.rows, bound.policy.max_gap, season)
+
+
+class LabelReader:
+    """Finds the labels of the rows of successive record batches."""
+
+    def __init__(self, target: BoundTarget) -> None:
+        self._target = target
+        self._join = LabelJoin(target.horizon, target.rows, target.max_gap)
+        self._read = 0
+
+    def add(self, rows: Rows, by_stream: StreamBatch) -> Labels:
+        """Add a record batch; return the rows, also of earlier ones, whose labels are known now.
+
+        Rows that are rejected or dropped have no label, and are no label of others. Raises
+        DataError for values that cannot be used.
+        """
+        kept = by_stream.kept
+        value, weight = self._target.columns.read(rows)
+        self._target.columns.refuse(rows, value, weight, kept)
+        nothing = np.zeros(len(rows), np.int64)
+        found = TargetRows(
+            np.arange(self._read, self._read + len(rows)),
+            by_stream.slot_N,
+            nothing if rows.time is None else rows.time,
+            nothing.astype(bool) if rows.reset is None else rows.reset,
+            value,
+            weight,
+        )
+        self._read += len(rows)
+        return self._join.add(found.take(kept))
+
+    def finish(self) -> Labels | None:
+        """Return the rows whose labels were still to come."""
+        return self._join.finish()
+
+
+def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
+    """Return the length that a key of [target] has, in ticks of the time column.
+
+    Raises DTypeError if that is no column of times, or its ticks are too long.
+    """
+    time = bound.schema.field(str(bound.loaded.config.source.time))
+    kind, path = time.type, bound.path
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return 1000 * (length // _TICK["us"])
+    if pa.types.is_timestamp(kind):
+        tick = _TICK[kind.unit]
+    elif pa.types.is_date32(kind):
+        tick = timedelta(days=1)
+    elif pa.types.is_date64(kind):
+        tick = _TICK["ms"]
+    else:
+        advice = "Set rows, a number of rows, instead." if key == "horizon" else f"Remove {key}."
+        raise DTypeError(
+            f"{path}: [target] {key}: column {time.name!r}: expected a timestamp or a date, "
+            f"received {kind}. {advice}"
+        )
+    ticks, rest = divmod(length, tick)
+    if rest:
+        raise DTypeError(
+            f"{path}: [target] {key}: column {time.name!r}: expected a multiple of "
+            f"{format_duration(tick)}, as its type is {kind}, received {format_duration(length)}"
+        )
+    return ticks

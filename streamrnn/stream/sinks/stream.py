@@ -1,0 +1,72 @@
+"""Rows as an Arrow IPC stream on stdout, or any binary stream."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from streamrnn.base.storage.advice import advice_on
+from streamrnn.errors import PipeClosed, SinkError
+
+
+class StreamSink:
+    """Writes record batches to `stream` (default: stdout) without buffering.
+
+    A write blocks while the reader is slow. Raises PipeClosed if the reader closed the stream,
+    SinkError for other errors. Closing ends the Arrow stream, and leaves `stream` open.
+    """
+
+    def __init__(self, schema: pa.Schema, stream: BinaryIO | None = None) -> None:
+        self._stream = stream or sys.stdout.buffer
+        self._file = pa.PythonFile(self._stream, mode="w")
+        with self._guarded():
+            self._writer = pa.ipc.new_stream(self._file, schema)
+            self._stream.flush()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write a batch, which must have the schema of the stream."""
+        with self._guarded():
+            self._writer.write_batch(batch)
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Write the end-of-stream marker, so that a reader can detect a truncated stream."""
+        with self._guarded():
+            self._writer.close()
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError as error:
+            self._silence()
+            raise PipeClosed("the reader of the output closed the pipe") from error
+        except (OSError, pa.ArrowException) as error:
+            raise SinkError(
+                f"cannot write the stream: {getattr(error, 'strerror', None) or error}. "
+                f"{advice_on(error)} and rerun the same command; it writes the stream from its "
+                "beginning."
+            ) from error
+
+    def _silence(self) -> None:
+        # Python flushes stdout again at exit, and would print "Exception ignored … Broken pipe".
+        if self._stream is sys.stdout.buffer:
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __enter__(self) -> "StreamSink":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()

@@ -1,0 +1,115 @@
+"""Record batches with their positions, and the contract that turns their rows into arrays."""
+
+from streamrnn.stream.sources.after import after_partition, after_path, after_time, parse_time
+from streamrnn.stream.sources.base import Source, SourceBatch, SourceOfFiles
+from streamrnn.stream.sources.casts import cast_columns, fitted, shown
+from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
+from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks
+from streamrnn.stream.sources.faults import Faults
+from streamrnn.stream.sources.files import (
+    SourceFile,
+    canonical_name,
+    etag,
+    list_files,
+    list_of_format,
+)
+from streamrnn.stream.sources.formats import (
+    SOURCE_FORMATS,
+    ColumnStatistics,
+    FileFormat,
+    suffixes_of,
+)
+from streamrnn.stream.sources.origin import Origin
+from streamrnn.stream.sources.position import Position
+from streamrnn.stream.sources.reading import FileSource
+from streamrnn.stream.sources.renames import joined_renames, new_names, with_new_names
+from streamrnn.stream.sources.schema import (
+    common_schema,
+    in_earlier_types,
+    missing_column,
+    select,
+    used_schema,
+    value_type,
+    with_values,
+)
+from streamrnn.stream.sources.stream import DAMAGE, StreamSource
+from streamrnn.stream.sources.tables import TABLE_FORMATS, Listing, Table, open_table
+from streamrnn.stream.sources.targets import TargetColumns
+from streamrnn.stream.sources.timeline import (
+    FileTimes,
+    last_with,
+    shown_time,
+    steps_back,
+    time_of,
+    unix_seconds,
+)
+from streamrnn.stream.sources.vocabulary import (
+    UNKNOWN_IN,
+    LookedUp,
+    add_looked_up,
+    refuse_all_unknown,
+)
+from streamrnn.stream.sources.vocabulary_files import load_vocabulary
+
+__all__ = [
+    "DAMAGE",
+    "NOTHING",
+    "SOURCE_FORMATS",
+    "TABLE_FORMATS",
+    "UNKNOWN_IN",
+    "ColumnStatistics",
+    "Content",
+    "Contract",
+    "Faults",
+    "Feature",
+    "FileFormat",
+    "FileSource",
+    "FileTimes",
+    "Listing",
+    "LookedUp",
+    "Origin",
+    "Position",
+    "Reading",
+    "Rows",
+    "Source",
+    "SourceBatch",
+    "SourceFile",
+    "SourceOfFiles",
+    "StreamSource",
+    "Table",
+    "TargetColumns",
+    "add_looked_up",
+    "after_partition",
+    "after_path",
+    "after_time",
+    "canonical_name",
+    "cast_columns",
+    "common_schema",
+    "etag",
+    "fitted",
+    "hashes_of",
+    "in_earlier_types",
+    "joined_renames",
+    "last_with",
+    "list_files",
+    "list_of_format",
+    "load_vocabulary",
+    "missing_column",
+    "new_names",
+    "open_table",
+    "parse_time",
+    "refuse_all_unknown",
+    "select",
+    "shown",
+    "shown_time",
+    "steps_back",
+    "suffixes_of",
+    "sum_of",
+    "ticks",
+    "time_of",
+    "unix_seconds",
+    "used_schema",
+    "value_type",
+    "with_new_names",
+    "with_values",
+]

@@ -1,0 +1,191 @@
+"""The files of a source that come after a file, a partition or a time."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError, DataError
+from streamrnn.stream.sources.base import SourceOfFiles
+from streamrnn.stream.sources.files import SourceFile, canonical_name
+from streamrnn.stream.sources.order import NULL_PARTITION, Hive, is_number, value_key
+from streamrnn.stream.sources.timeline import FileTimes, require_times, shown_time
+
+
+def after_path(
+    files: Sequence[SourceFile], path: str, used: Sequence[str] = ()
+) -> list[SourceFile]:
+    """Return the files after the one that `path` names: a whole path, or the end of one.
+
+    `used` are the names of files that the output has used. If there are any, the named file may be
+    gone: what counts then is where it was in the order of paths, or if its folder is not known,
+    that all used files came after it. Raises ConfigError if `path` names no file otherwise, or if
+    it is the end of several paths.
+    """
+    found = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
+        i for i, file in enumerate(files) if _ends(file.path, path)
+    ]
+    _refuse_several([files[i].path for i in found], path)
+    if found:
+        return list(files[found[0] + 1 :])
+    if not used:
+        raise ConfigError(
+            f"[source] after: path: {path}: no such file among the {len(files):,} of the source"
+        )
+    names = [file.name for file in files]
+    gone = [path] if path in used else [name for name in used if _ends(name, path)]
+    _refuse_several(gone, path)
+    gone = gone or _within([*names, *used], path)
+    order = Hive([*names, *used, *gone]).order
+    limit = order(gone[0]) if gone else min(map(order, used))
+    return [file for file in files if order(file.name) > limit]
+
+
+def _refuse_several(names: Sequence[str], path: str) -> None:
+    different = list(dict.fromkeys(names))
+    if len(different) > 1:
+        more = ", …" if len(different) > 3 else ""
+        raise ConfigError(
+            f"[source] after: path: {path}: {len(different):,} files have this name: "
+            f"{', '.join(different[:3])}{more}. Name one by more of its path."
+        )
+
+
+def _ends(name: str, path: str) -> bool:
+    return name == path or name.endswith("/" + path.lstrip("./"))
+
+
+def _within(names: Sequence[str], path: str) -> list[str]:
+    """Return the name of a file in the folder that all `names` are in; none of one elsewhere."""
+    name = canonical_name(path)
+    folder = "/"
+    with suppress(ValueError):  # files that were on a disk, and are in an object store now
+        folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    return [name] if name.startswith(folder + "/") else []
+
+
+def after_partition(
+    files: Sequence[SourceFile], partition: str, among: Sequence[SourceFile]
+) -> list[SourceFile]:
+    """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
+
+    They are named from the first level on; a value alone is one of the only level. Values are
+    compared as in the order of paths: numbers if those of all files of the source (`among`) are,
+    else text in natural order, null last. Raises ConfigError if a file is in no such partition, or
+    in others above it.
+    """
+    pairs = [step.partition("=") for step in partition.split("/")]
+    named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
+    if not files:
+        return []
+    _check_levels(named, partition, among)
+    numbers = [all(map(is_number, _texts(among, name))) for name, _ in named]
+    limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
+
+    def key(file: SourceFile) -> list[tuple[bool, object]]:
+        texts = [_text(file, name) for name, _ in named]
+        return list(map(_key, texts, numbers))
+
+    return [file for file in files if key(file) > limit]
+
+
+def after_time(
+    files: Sequence[SourceFile], source: SourceOfFiles, column: str, time: str
+) -> list[SourceFile]:
+    """Return the files that begin at `time` or later, by the ranges in their footers.
+
+    Raises ConfigError unless `time` is one of the column's type; DataError for a file without a
+    range, or with rows on both sides.
+    """
+    kind = source.schema.field(column).type
+    limit = parse_time(time, kind, "[source] after: time")
+    later = []
+    for file in files:
+        footer = source.footer(file)
+        if not footer.rows:
+            continue
+        first, last = require_times(footer, file, column, "[source] after requires the range")
+        if first >= limit:
+            later.append(file)
+        elif last > limit:
+            raise DataError(
+                f"{FileTimes(file.path, first, last).shown(kind)}: has rows before and after "
+                f"{shown_time(limit, kind)}; [source] after does not divide a file. Name a path or "
+                "a partition, or write the later rows to another file."
+            )
+    return later
+
+
+def _check_levels(
+    named: Sequence[tuple[str, str]], partition: str, files: Sequence[SourceFile]
+) -> None:
+    """Raise ConfigError unless the partitions of all files begin with the named ones.
+
+    A lower one alone would be compared within each partition above it.
+    """
+    names = [name for name, _ in named]
+    for levels, file in {tuple(dict(file.partitions)): file for file in files}.items():
+        missing = [name for name in names if name and name not in levels]
+        if missing or not levels:
+            raise ConfigError(
+                f"[source] after: partition: {file.path} is in no partition "
+                f"{(missing or [partition])[0]!r}; its partitions: {', '.join(levels) or 'none'}"
+            )
+        if len(levels) == 1 if names == [""] else names == list(levels[: len(names)]):
+            continue
+        depth = 1 + max((levels.index(name) for name in names if name), default=len(levels) - 1)
+        given = dict(named)
+        whole = "/".join(f"{name}={given.get(name, '…')}" for name in levels[:depth])
+        raise ConfigError(
+            f"[source] after: partition: {partition} does not divide the files: {file.path} is in "
+            f"the partitions {', '.join(levels)}. Name them from the first one on: {whole}. Or set "
+            "{ time = … }."
+        )
+
+
+def _texts(files: Sequence[SourceFile], name: str) -> set[str]:
+    """Return the different values of a partition, without null."""
+    return {_text(file, name) for file in files} - {NULL_PARTITION}
+
+
+def _text(file: SourceFile, name: str) -> str:
+    """Return the value of a partition as text; of the first one if it has no name."""
+    value = (dict(file.partitions)[name] if name else file.partitions[0][1]).as_py()
+    return NULL_PARTITION if value is None else str(value)
+
+
+def _key(text: str, numbers: bool) -> tuple[bool, object]:
+    if text == NULL_PARTITION:
+        return True, ()
+    try:
+        return False, value_key(text, numbers)
+    except ValueError:
+        raise ConfigError(
+            "[source] after: partition: expected a number, as all values of this partition are, "
+            f"received {text!r}"
+        ) from None
+
+
+def parse_time(time: str, kind: pa.DataType, owner: str) -> int:
+    """Convert a time to ticks of the column's type; without a zone it is in UTC.
+
+    Raises ConfigError that begins with `owner` unless it is a time of that type.
+    """
+    try:
+        if pa.types.is_integer(kind):
+            return int(time)
+        if pa.types.is_timestamp(kind):
+            moment = datetime.fromisoformat(time)
+            plain = moment.replace(tzinfo=moment.tzinfo or UTC) if kind.tz else moment
+            return int(pa.array([plain], kind).cast(pa.int64())[0].as_py())
+        value = pa.array([time]).cast(kind)
+        width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+        return int(value.cast(width).cast(pa.int64())[0].as_py())
+    except (pa.ArrowException, ValueError) as error:
+        raise ConfigError(
+            f"{owner}: expected a value of type {kind}, received {time!r}: {error}"
+        ) from error

@@ -1,0 +1,132 @@
+"""The interface of a source of record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from streamrnn.stream.sources.content import Content, Reading
+from streamrnn.stream.sources.files import SourceFile
+from streamrnn.stream.sources.formats import ColumnStatistics, Footer
+from streamrnn.stream.sources.origin import Origin
+from streamrnn.stream.sources.position import Position
+from streamrnn.stream.sources.tables import Table
+from streamrnn.stream.sources.timeline import FileTimes
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """One record batch, the file and row that each row comes from, and the position after the last.
+
+    `readings`: what was read so far of each file that has rows, or its end, in the batch, by name.
+    `cast` counts the values of columns that have another type in their file than in the source's
+    schema.
+    """
+
+    batch: pa.RecordBatch
+    origin: Origin
+    position: Position
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    cast: int = 0
+
+
+class Source(Protocol):
+    """Record batches with positions. Files are opened lazily.
+
+    `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
+    read once, to its end. `files`: the files to read, in order; empty for a source without files.
+    `time`: the time column, whose range files may record; None for none. `earlier`: columns and
+    types, as text, of the first file of earlier runs, in order; to be set before `schema` is used.
+    """
+
+    replayable: bool
+    files: list[SourceFile]
+    time: str | None
+    earlier: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The origin of the schema, for messages."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns in use, dictionaries decoded. Raises DataError."""
+
+    @property
+    def identity(self) -> Hashable:
+        """A value that changes when the contents do, as far as is known without reading them."""
+
+    @property
+    def of_files(self) -> SourceOfFiles | None:
+        """The source itself if it consists of files that can be read again; None for a pipe."""
+
+    def total_rows(self) -> int | None:
+        """Return the rows of all files; None if unknown before they are read."""
+
+    def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
+        """Return the times of those files that record them in their footers, in order."""
+
+    def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
+        """Sort files by their earliest times. Raises DataError if one does not record them."""
+
+    def batches(
+        self, start: Position | None = None, before: Content | None = None
+    ) -> Iterator[SourceBatch]:
+        """Read all record batches, or those from `start`, the position of an earlier batch.
+
+        `before` is the content of the rows before `start`. Raises DataError, with the location, if
+        the source cannot be read to its end.
+        """
+
+
+class SourceOfFiles(Source, Protocol):
+    """A source of files, which a later run recognizes by their contents.
+
+    `table`: the table whose data files they are; None for files that a path matches.
+    """
+
+    table: Table | None
+
+    def batches(
+        self,
+        start: Position | None = None,
+        before: Content | None = None,
+        stop: Position | None = None,
+    ) -> Iterator[SourceBatch]:
+        """Read record batches as any source, to `stop`, a position in the last file."""
+
+    def subset(self, files: Sequence[SourceFile]) -> SourceOfFiles:
+        """Return a source of some of the files, in the schema of all of them."""
+
+    def with_columns(self, names: Sequence[str]) -> SourceOfFiles:
+        """Return a source of the same files that reads these columns too."""
+
+    def footer(self, file: SourceFile) -> Footer:
+        """Read the footer of a file, not its rows. Raises DataError."""
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return what the footers of all files record of these columns. Raises DataError."""
+
+    def content(self, file: SourceFile, rows: int | None = None) -> Content:
+        """Read the content of the first `rows` rows of a file (default: all). Raises DataError."""
+
+    def is_complete(self, file: SourceFile) -> bool:
+        """Return whether a file is complete, and not still being written."""
+
+    def total_rows(self) -> int:
+        """Return the rows of all files."""
+
+    def awaits_rows(self, file: SourceFile) -> bool:
+        """Return whether a file has no rows yet, and its writer will append some."""
+
+    def largest_group(self) -> int:
+        """Return the rows of the largest group, or batch, that is read at once."""
+
+    def check_schemas(self, files: Sequence[SourceFile]) -> None:
+        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
+
+        DTypeError if it has a feature of a type that cannot be read.
+        """

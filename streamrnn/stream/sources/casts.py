@@ -1,0 +1,199 @@
+"""Lossless casts of a column to the type that it has in other files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.arrays import Array, Bools
+from streamrnn.errors import DataError
+from streamrnn.stream.sources.decimals import nearest_floats
+
+_EXACT = 1 << 53  # every integer below is a float64
+_DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals of so many digits are distinct as floats
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+_ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
+
+
+class UnfitError(ValueError):
+    """A value, in a row (from 0), that another type cannot hold."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+def type_named(text: str) -> pa.DataType | None:
+    """Return the type whose text is `text`; None for a nested type or an extension.
+
+    >>> type_named("timestamp[us, tz=Europe/Rome]").tz
+    'Europe/Rome'
+    """
+    if zoned := _ZONED.fullmatch(text):
+        return pa.timestamp(*zoned.groups())
+    try:
+        if decimal := _DECIMAL.fullmatch(text):
+            make: Callable[[int, int], pa.DataType] = getattr(pa, f"decimal{decimal[1]}")
+            return make(int(decimal[2]), int(decimal[3]))
+        kind = pa.type_for_alias(text)
+    except ValueError:
+        return None
+    return kind if str(kind) == text else None
+
+
+def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
+    """Return whether values differ at most in width, or in unit or zone of a timestamp.
+
+    Or they are decimals where floats were. Whether each value fits shows when they are cast.
+    """
+    types = pa.types
+    if found == kind or types.is_null(found):
+        return True
+    if types.is_timestamp(found) and types.is_timestamp(kind):
+        return (found.tz is None) == (kind.tz is None)  # a zone does not change the instant
+    if types.is_decimal(found):
+        return kind in _DIGITS
+    return any(test(found) and test(kind) for test in (_is_text, _is_bytes, *_NUMBERS))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a feature of this type is read as numbers (null: it has none)."""
+    types = pa.types
+    tests = (*_NUMBERS, types.is_boolean, types.is_decimal, types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cast values to `kind` without loss. Raises UnfitError for the first that it cannot hold."""
+    if array.type == kind:
+        return array
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), kind)
+    if _is_text(kind) or _is_bytes(kind):
+        return array.cast(kind)
+    result = _exact(array, kind)
+    if result is None:
+        raise UnfitError(_first_unfit(array, kind))
+    return result
+
+
+def is_real(kind: pa.DataType) -> bool:
+    """Return whether values are integers or floats."""
+    return any(test(kind) for test in _NUMBERS)
+
+
+def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
+    """Cast integers and floats to another such type; return also which values (N,) are equal.
+
+    Between integers and floats only those below 2**53 count as equal, the same on any CPU.
+    """
+    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    raw: Array = array.fill_null(pa.scalar(0, array.type)).to_numpy(zero_copy_only=False)
+    with np.errstate(all="ignore"):
+        values: Array = raw.astype(kind.to_pandas_dtype())
+        fits: Bools = (values.astype(raw.dtype) == raw) & ((values < 0) == (raw < 0))
+    if raw.dtype.kind == values.dtype.kind == "f":
+        fits |= np.isnan(raw)
+    elif "f" in (raw.dtype.kind, values.dtype.kind):
+        fits &= (raw < _EXACT) & (raw > -_EXACT if raw.dtype.kind != "u" else True)
+    return pa.array(values, kind, mask=nulls), fits
+
+
+def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Cast values to `kind`. Return them, with null for those that it cannot hold, and their rows.
+
+    To be used for few values: if one does not fit, they are cast one by one.
+    """
+    if (whole := _exact(array, kind)) is not None:
+        return whole, []
+    values = [_exact(array.slice(row, 1), kind) for row in range(len(array))]
+    unfit = [row for row, value in enumerate(values) if value is None and array[row].is_valid]
+    return pa.concat_arrays([pa.nulls(1, kind) if v is None else v for v in values]), unfit
+
+
+def cast_columns(
+    batch: pa.RecordBatch, schema: pa.Schema, file: str, first_row: int, origin: str
+) -> pa.RecordBatch:
+    """Return a record batch whose columns are cast to those of the schema.
+
+    `file` and `first_row` locate its rows, `origin` is where the types come from, for the DataError
+    about a value that does not fit.
+    """
+    arrays = []
+    for field, array in zip(schema, batch.columns, strict=True):
+        try:
+            arrays.append(_cast(array, field.type))
+        except UnfitError as error:
+            raise DataError(
+                f"{file}: row {first_row + error.row} (from 0): column {field.name!r}: expected "
+                f"{field.type} as in {origin}, received {shown(array, error.row)} ({array.type}), "
+                f"which {field.type} cannot hold. Cast one of them."
+            ) from None
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def shown(array: pa.Array, row: int) -> str:
+    """Format one value for a message. Python's times would lose nanoseconds, or overflow."""
+    one = array.slice(row, 1)
+    if pa.types.is_dictionary(one.type):
+        one = one.dictionary_decode()
+    if pa.types.is_temporal(one.type):
+        return str(one.cast(pa.string())[0].as_py())
+    try:
+        return repr(one[0].as_py())
+    except UnicodeDecodeError:  # Parquet does not check that text is UTF-8
+        return repr(one.cast(pa.large_binary())[0].as_py())
+
+
+def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Cast numbers or times; return None if a value changes. Arrow rounds floats silently."""
+    if pa.types.is_decimal(array.type) and kind in _DIGITS:
+        return _decimals_as_floats(array, kind)
+    floating = pa.types.is_floating(array.type)
+    wide = pa.float64() if floating else array.type  # Arrow cannot compare float16
+    try:
+        result, values = array.cast(kind), array.cast(wide)
+        same = pc.equal(result.cast(wide), values)
+    except pa.ArrowException:
+        return None
+    if floating:
+        same = pc.or_(same, pc.is_nan(values))
+    return result if pc.all(same, min_count=0).as_py() else None
+
+
+def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Return the nearest floats, from which the decimals can be restored; None if there are none.
+
+    Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
+    """
+    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    values, fits = nearest_floats(array, _DIGITS[kind])
+    if not (fits | nulls).all():
+        return None
+    return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=nulls)
+
+
+def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:
+    low, high = 0, len(array)  # the first unfit value is in [low, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _exact(array.slice(low, middle - low), kind) is None:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating)

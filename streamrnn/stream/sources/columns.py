@@ -1,0 +1,248 @@
+"""Columns to arrays: numbers to float32 without silent loss, identifiers unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints, Words
+from streamrnn.stream.sources.decimals import WIDEST, integer_limbs, joined_limbs
+
+if TYPE_CHECKING:
+    from streamrnn.stream.sources.contract import Feature
+    from streamrnn.stream.sources.faults import Faults
+
+_EXACT = 1 << 24  # every integer up to here is a float32
+_INT64 = (1 << 63) - 1
+_SET_NULLS = "set `nulls` for the column"
+_SET_NAN = 'set nan = "null" for the column'
+_FLOATS = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
+
+
+def fill_plain(
+    batch: pa.RecordBatch, features: Sequence[Feature], out_NF: Floats
+) -> dict[int, int]:
+    """Copy columns of floats, nulls as NaN; return index of the feature -> number of nulls.
+
+    The result is empty if another value is not finite in float32, as a row is reported with the
+    fault of its first column. `out_NF`, finite elsewhere, is changed in place.
+    """
+    nulls = {}
+    with np.errstate(over="ignore"):
+        for i, feature in enumerate(features):
+            array = batch.column(feature.name)
+            if array.type.id in _FLOATS:
+                out_NF[:, i] = array.to_numpy(zero_copy_only=False)
+                nulls[i] = array.null_count
+    finite = np.count_nonzero(np.isfinite(out_NF))
+    return nulls if finite == out_NF.size - sum(nulls.values()) else {}
+
+
+def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
+    """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
+
+    Faults: infinity, NaN if nan = "error", numbers beyond float32, integers that float32 cannot
+    hold (also of decimals without digits after the point), and null if nulls = "error". Decimals
+    with such digits are rounded, as float64 is. First, NaN becomes null if nan = "null", and so do
+    values outside `valid` (inclusive), then `clip` limits the rest, then a number in `nulls`
+    replaces null.
+    """
+    values = _numbers(array, feature, faults, counts)
+    return limit(values, feature, faults, counts)
+
+
+def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
+    """Apply `valid`, `clip`, then `nulls` to float32 numbers, as `to_float32` does."""
+    if feature.valid is not None:
+        low, high = _limits(feature.valid)
+        outside = (values < low) | (values > high)
+        if outside.any():
+            counts["out_of_range"] += int(outside.sum())
+            values = np.where(outside, np.float32(np.nan), values)
+    if feature.clip is not None:
+        limited = values.clip(*_limits(feature.clip))
+        changed = limited != values
+        if changed.any():
+            counts["clipped"] += int((changed & ~np.isnan(values)).sum())
+        values = limited  # has 0 for a -0 at a limit of 0
+    return _apply_nulls(values, feature, faults, counts)
+
+
+@cache
+def _limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    with np.errstate(over="ignore"):  # a limit beyond float32 becomes infinite
+        return np.float32(pair[0]), np.float32(pair[1])
+
+
+def _apply_nulls(
+    values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
+) -> Floats:
+    if feature.nulls in ("previous", "skip"):
+        return values
+    nulls = np.isnan(values)
+    if not nulls.any():
+        return values
+    if feature.nulls == "error":
+        causes = ["null"] + ["NaN"] * (feature.nan == "null")
+        causes += ["outside `valid`"] * (feature.valid is not None)
+        reason = f'value is {" or ".join(causes)}, and nulls = "error"'
+        faults.add(nulls, f"column {feature.name!r}: {reason}", _SET_NULLS)
+    else:
+        values = np.where(nulls, np.float32(feature.nulls), values)
+        counts["filled"] += int(nulls.sum())
+    return values
+
+
+def _numbers(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan, np.float32)
+    nulls = _null_mask(array)
+    decimals = array if pa.types.is_decimal(kind) else None
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    elif decimals is not None:
+        array = array.cast(pa.float64())
+    if nulls is not None:
+        array = array.fill_null(pa.scalar(0, array.type))
+    raw: Array = array.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        values: Floats = raw.astype(np.float32, copy=False)
+    _note_loss(raw, values, feature, faults, counts)
+    if decimals is not None and kind.scale <= 0:
+        wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
+        _note_integers(decimals, wide, feature.name, faults)
+    return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
+
+
+def _note_loss(
+    raw: Array, values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
+) -> None:
+    name = feature.name
+    if raw.dtype.kind == "f":
+        bad = ~np.isfinite(values)
+        if bad.any():
+            nan, expected = np.isnan(raw), f"column {name!r}: expected a finite number"
+            if feature.nan == "null":
+                counts["nan"] += int(nan.sum())
+            else:
+                faults.add(nan, f"{expected}, received NaN", _SET_NAN)
+            faults.add(np.isinf(raw), f"{expected}, received infinity")
+            faults.add(bad & np.isfinite(raw), f"column {name!r}: number overflows float32")
+    elif raw.dtype.itemsize > 2:
+        signed = raw.dtype.kind == "i"
+        wide = np.flatnonzero((raw > _EXACT) | (raw < -_EXACT) if signed else raw > _EXACT)
+        if len(wide):
+            size = raw[wide].astype(np.int64).view(np.uint64)
+            if signed:
+                size = np.where(raw[wide] < 0, -size, size)
+            _note_changed(wide[_is_changed(size, np.zeros_like(size))], name, faults)
+
+
+def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
+    """Add a fault for each decimal of scale 0 or less, in rows `wide`, that float32 cannot hold.
+
+    float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 holds. All are below
+    2**128.
+    """
+    if not len(wide):
+        return
+    integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))
+    high, low = joined_limbs(integer_limbs(integers)[0])
+    _note_changed(wide[_is_changed(low, high)], name, faults)
+
+
+def _is_changed(low: Words, high: Words) -> Bools:
+    """Return which integers high * 2**64 + low float32 cannot hold.
+
+    It can hold those whose highest and lowest set bits span at most 24 bits.
+    """
+    bits = np.uint64(24)
+    above = high >> bits
+    below = (low >> bits) | (high << (np.uint64(64) - bits))
+    changed: Bools = np.where(
+        low != 0, (above != 0) | (below >= (low & -low)), above >= (high & -high)
+    )
+    return changed
+
+
+def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
+    if len(rows):
+        changed = np.zeros(len(faults.codes), bool)
+        changed[rows] = True
+        faults.add(changed, f"column {name!r}: integer is not exactly representable as float32")
+
+
+def _null_mask(array: pa.Array) -> Bools | None:
+    if not array.null_count:
+        return None
+    mask: Bools = array.is_null().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def to_identifiers(
+    array: pa.Array,
+    kind: str,
+    nulls: str | float,
+    faults: Faults,
+    counts: dict[str, int],
+    name: str,
+) -> tuple[Array, Bools]:
+    """Convert a column to int64 or text (object); the second array is True where present."""
+    if pa.types.is_null(array.type):
+        array = pa.nulls(len(array), pa.string() if kind == "string" else pa.int64())
+    missing = _null_mask(array)
+    if kind == "string":
+        array = array.fill_null("") if missing is not None else array
+        encoded = array.dictionary_encode()
+        texts, invalid = _texts(encoded.dictionary)
+        rows = encoded.indices.to_numpy()
+        values = texts[rows] if len(texts) else np.zeros(0, object)
+        if invalid.any():
+            faults.add(invalid[rows], f"column {name!r}: text is not valid UTF-8")
+    else:
+        array = array.fill_null(pa.scalar(0, array.type)) if missing is not None else array
+        raw = array.to_numpy(zero_copy_only=False)
+        values = raw.astype(np.int64)
+        if raw.dtype == np.uint64:
+            faults.add(raw > np.uint64(_INT64), f"column {name!r}: integer overflows int64")
+    if missing is None:
+        return values, np.ones(len(array), bool)
+    if nulls == "error":
+        faults.add(missing, f'column {name!r}: value is null, and nulls = "error"', _SET_NULLS)
+    if nulls in ("error", "previous", "skip"):
+        return values, ~missing
+    values[missing] = nulls if kind == "string" else int(nulls)
+    counts["filled"] += int(missing.sum())
+    return values, np.ones(len(array), bool)
+
+
+def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
+    """Add a fault for each of N ids that is not from 0 to below `feature.ids`."""
+    size = feature.ids or 0
+    outside = values.view(np.uint64) >= size  # negative ones are large then
+    if not outside.any():
+        return
+    rows = np.flatnonzero(outside)
+    found, which = np.unique(values[rows], return_inverse=True)
+    reasons = [
+        f"column {feature.name!r}: expected an id from 0 to {size - 1}, as the model has, "
+        f"received {value}"
+        for value in found.tolist()
+    ]
+    faults.add_each(rows, which, reasons, "use the model of these ids")
+
+
+def _texts(array: pa.Array) -> tuple[Array, Bools]:
+    """Return texts as objects, and which are not valid UTF-8: Parquet does not check."""
+    try:
+        return np.array(array.to_pylist(), object), np.zeros(len(array), bool)
+    except UnicodeDecodeError:
+        raw = array.cast(pa.large_binary()).to_pylist()
+        texts = [value.decode(errors="replace") for value in raw]
+        invalid = [text.encode() != value for text, value in zip(texts, raw, strict=True)]
+        return np.array(texts, object), np.array(invalid)

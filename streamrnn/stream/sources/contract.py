@@ -1,0 +1,331 @@
+"""The contract of rows (key, time, features, reset), and the rows that violate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.errors import DTypeError
+from streamrnn.stream.sources.angles import sine_and_cosine
+from streamrnn.stream.sources.casts import is_number, shown
+from streamrnn.stream.sources.columns import (
+    check_ids,
+    fill_plain,
+    limit,
+    to_float32,
+    to_identifiers,
+)
+from streamrnn.stream.sources.faults import Faults
+from streamrnn.stream.sources.origin import Origin
+from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
+
+_CAST_IDS = (
+    ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
+    'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input column of a model.
+
+    `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
+    unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
+    `nan` is "error" or "null". Of a column with a `vocabulary`, the model reads ids. `ids`: the
+    integers are ids from 0 to below this number, as a layer has them; None: no limit.
+    """
+
+    name: str
+    kind: str = "float32"
+    valid: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+    nulls: str | float = "error"
+    nan: str = "error"
+    vocabulary: Vocabulary | None = None
+    ids: int | None = None
+
+
+@dataclass
+class Rows:
+    """A record batch as arrays, which do not depend on earlier batches.
+
+    `features` (N, F) float32 has NaN for null; `identifiers` maps a feature of kind int64 or string
+    to its values and a bool array that is True where they are present. `time` is in ticks.
+    `looked_up` has the columns with a vocabulary.
+    """
+
+    batch: pa.RecordBatch
+    origin: Origin
+    keys: list[pa.Array]
+    time: Ints | None
+    features: Floats
+    identifiers: dict[str, tuple[npt.NDArray[np.generic], Bools]]
+    reset: Bools | None
+    faults: Faults
+    counts: dict[str, int]
+    looked_up: dict[str, LookedUp]
+    key_fields: Sequence[pa.Field]
+    time_name: str | None
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def place(self, row: int) -> str:
+        """Return the location of a row, for a message."""
+        named = zip(self.key_fields, self.keys, strict=True)
+        key = ", ".join(f"{column.name}={shown(array, row)}" for column, array in named)
+        return f"{self.origin.place(row)}: stream {key}"
+
+    def number(self, row: int) -> int | None:
+        """Return the number of a row in the input, if the origin of the rows has it."""
+        return None if self.origin.number_N is None else int(self.origin.number_N[row])
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The columns of a source and how their values are read (see `[source]`)."""
+
+    key: tuple[str, ...]
+    time: str | None
+    features: tuple[Feature, ...]
+    time_features: tuple[str, ...] = ()
+    reset: str | None = None
+
+    def columns(self, carried: Sequence[str] = ()) -> list[str]:
+        """Return the names of all columns in use, each once."""
+        names = [*self.key, self.time, *(f.name for f in self.features), self.reset, *carried]
+        return list(dict.fromkeys(n for n in names if n is not None))
+
+    def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
+        """Return the columns that are features and nothing else; `carried` None: all are carried.
+
+        They become float32 or int64 anyway, so that files may have them in any type of number.
+        """
+        if carried is None:
+            return {}
+        other = {*self.key, self.time, self.reset, *carried}
+        return {f.name: f for f in self.features if f.name not in other}
+
+    @cached_property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """Vocabularies by feature."""
+        return {f.name: f.vocabulary for f in self.features if f.vocabulary is not None}
+
+    @cached_property
+    def limited(self) -> tuple[Feature, ...]:
+        """The features whose ids have a limit; those of a vocabulary are within it."""
+        return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
+
+    @cached_property
+    def floats(self) -> tuple[Feature, ...]:
+        """The features that are read as float32."""
+        return tuple(f for f in self.features if f.kind == "float32")
+
+    def feature_names(self) -> list[str]:
+        """Return the names of the float32 columns of `Rows.features`, in order."""
+        return [f.name for f in self.floats] + [
+            part for name in self.time_features for part in (f"{name}_sin", f"{name}_cos")
+        ]
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        """Raise DTypeError if a column has a type that cannot be used."""
+        for name in self.key:
+            _check_key(schema.field(name), path)
+        if self.time is not None:
+            _check_time(schema.field(self.time), bool(self.time_features), path)
+            _check_zone(schema.field(self.time), path)
+        if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
+            raise DTypeError(
+                f"{path}: [source] reset: column {self.reset!r}: expected boolean, "
+                f"received {schema.field(self.reset).type}"
+            )
+        for feature in self.features:
+            check_feature(schema.field(feature.name).type, feature, path)
+
+    def read(self, batch: pa.RecordBatch, origin: Origin) -> Rows:
+        """Convert a record batch of N rows to arrays; invalid rows are listed in `faults`."""
+        faults = Faults.of_rows(batch.num_rows)
+        counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
+        looked_up: dict[str, LookedUp] = {}
+        column = batch.column
+        if self.vocabularies:
+            column = partial(self._column, batch, faults, counts, looked_up)
+        keys = [batch.column(name) for name in self.key]
+        for name, array in zip(self.key, keys, strict=True):
+            if array.null_count:
+                faults.add(_nulls(array), f"column {name!r}: key is null")
+        time = self._time(batch, faults)
+        features = self._floats(batch, column, faults, counts)
+        identifiers = {
+            f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
+            for f in self.features
+            if f.kind != "float32"
+        }
+        for f in self.limited:
+            check_ids(identifiers[f.name][0], f, faults)
+        return Rows(
+            batch=batch,
+            origin=origin,
+            keys=keys,
+            time=time,
+            features=features,
+            identifiers=identifiers,
+            reset=self._reset(batch, faults),
+            faults=faults,
+            counts=counts,
+            looked_up=looked_up,
+            key_fields=[batch.schema.field(name) for name in self.key],
+            time_name=self.time,
+        )
+
+    def _time(self, batch: pa.RecordBatch, faults: Faults) -> Ints | None:
+        if self.time is None:
+            return None
+        array = batch.column(self.time)
+        if array.null_count:
+            faults.add(_nulls(array), f"column {self.time!r}: time is null")
+        return ticks(array)
+
+    def _reset(self, batch: pa.RecordBatch, faults: Faults) -> Bools | None:
+        if self.reset is None:
+            return None
+        array = batch.column(self.reset)
+        if array.null_count:
+            faults.add(
+                _nulls(array), f"column {self.reset!r}: expected true or false, received null"
+            )
+        values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
+        return values
+
+    def _column(
+        self,
+        batch: pa.RecordBatch,
+        faults: Faults,
+        counts: dict[str, int],
+        looked_up: dict[str, LookedUp],
+        name: str,
+    ) -> pa.Array:
+        """Return a column, or the ids of its values."""
+        array = batch.column(name)
+        if name not in self.vocabularies:
+            return array
+        ids, seen = self.vocabularies[name].look_up(array, name, faults)
+        looked_up[name] = seen
+        if seen.unknown:
+            counts["unknown"] = counts.get("unknown", 0) + seen.unknown
+            counts[f"{UNKNOWN_IN}{name}"] = seen.unknown
+        return ids
+
+    def _floats(
+        self,
+        batch: pa.RecordBatch,
+        column: Callable[[str], pa.Array],
+        faults: Faults,
+        counts: dict[str, int],
+    ) -> Floats:
+        i = len(self.floats)
+        out = np.zeros((batch.num_rows, i + 2 * len(self.time_features)), np.float32)
+        plain = fill_plain(batch, self.floats, out)
+        for index, f in enumerate(self.floats):
+            if (nulls := plain.get(index)) is None:
+                out[:, index] = to_float32(column(f.name), f, faults, counts)
+            elif nulls or f.valid is not None or f.clip is not None:
+                out[:, index] = limit(out[:, index].copy(), f, faults, counts)
+        for name in self.time_features:
+            angles = sine_and_cosine(name, batch.column(self.time))
+            out[:, i] = angles[:, 0]  # both at once take 20 times as long
+            out[:, i + 1] = angles[:, 1]
+            i += 2
+        return out
+
+
+def ticks(array: pa.Array) -> Ints:
+    """Convert times to int64 ticks of their unit; null becomes 0."""
+    kind = array.type
+    if pa.types.is_date32(kind):
+        array = array.view(pa.int32())
+    elif pa.types.is_temporal(kind):
+        array = array.view(pa.int64())
+    if array.null_count:
+        array = pc.fill_null(array, 0)
+    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64)
+    return values
+
+
+def _nulls(array: pa.Array) -> Bools:
+    nulls: Bools = array.is_null().to_numpy(zero_copy_only=False)
+    return nulls
+
+
+def _check_key(field: pa.Field, path: str) -> None:
+    kind = field.type
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
+    if any(test(kind) for test in unequal) or pa.types.is_run_end_encoded(kind):
+        raise DTypeError(
+            f"{path}: [source] key: column {field.name!r}: expected a type with equality "
+            f"(string, integer, boolean, date, timestamp, decimal, binary), received {field.type}"
+        )
+
+
+def _check_zone(field: pa.Field, path: str) -> None:
+    if not pa.types.is_timestamp(field.type):
+        return
+    try:
+        pc.hour(pa.scalar(0, field.type))
+    except pa.ArrowInvalid as error:
+        raise DTypeError(
+            f"{path}: [source] time: column {field.name!r}: expected a time zone in the time zone "
+            f"database of this machine, received {field.type}: {error}"
+        ) from error
+
+
+def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
+    kind = field.type
+    dated = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    if dated or (pa.types.is_integer(kind) and kind != pa.uint64() and not calendar):
+        return
+    expected = "timestamp or date" if calendar else "timestamp, date or integer"
+    why = " (time_features require calendar dates)" if calendar else ""
+    raise DTypeError(
+        f"{path}: [source] time: column {field.name!r}: expected {expected}{why}, received {kind}"
+    )
+
+
+def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
+    """Raise DTypeError if a column of this type cannot be read as the feature."""
+    if feature.vocabulary is not None:
+        feature.vocabulary.check(kind, feature.name, path)
+        return
+    types = pa.types
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    empty = types.is_null(kind)  # it has no values, which any type can hold
+    if feature.kind == "string":
+        good, expected = text or empty, "string"
+    elif feature.kind == "int64":
+        good, expected = types.is_integer(kind) or empty, "integer"
+    else:
+        good, expected = is_number(kind), "number or boolean"
+    if not good:
+        advice = _how_to_read_text(feature) if text else ""
+        if feature.kind == "int64" and is_number(kind):
+            advice = _CAST_IDS
+        raise DTypeError(
+            f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
+            f"received {kind}{advice}"
+        )
+
+
+def _how_to_read_text(feature: Feature) -> str:
+    return (
+        f". To read text as ids, list its values: {{ name = {feature.name!r}, vocabulary = "
+        '"values.txt" }, one per line'
+    )

@@ -1,0 +1,256 @@
+"""The files that a source path matches, in the order in which they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from streamrnn.base.display import count
+from streamrnn.base.display import location as location_of
+from streamrnn.base.storage import Entry, Store, advice_on, open_store
+from streamrnn.base.storage.natural import steps_of
+from streamrnn.base.storage.walking import is_wanted
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.stream.sources.formats import SOURCE_FORMATS, suffixes_of
+from streamrnn.stream.sources.order import Hive, Partitions
+from streamrnn.stream.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
+
+_SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source: `path` is for messages, `name` identifies it.
+
+    However a path is spelled (relative, through links, as a URI), a file has one `name`: the
+    real absolute path on a disk, else scheme, bucket and key. The log of a table may record `rows`,
+    and its schema `defaults`: the columns that the file may lack, with null.
+    """
+
+    path: str
+    name: str
+    size: int
+    mtime_ns: int
+    store: Store = field(compare=False, repr=False)
+    location: str = field(compare=False, repr=False)
+    partitions: Partitions = ()
+    defaults: Partitions = ()
+    rows: int | None = None
+
+    def identity(self) -> str:
+        """Return a digest of the Parquet footer (offset, size and statistics of every chunk).
+
+        A file that was only touched or copied keeps it. Raises DataError if the file cannot be read
+        or has no footer.
+        """
+        try:
+            return self._identity()
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: removed before it could be read") from error
+        except (OSError, pa.ArrowException) as error:
+            cause = getattr(error, "strerror", None) or str(error)
+            raise DataError(
+                f"{self.path}: cannot be read: {cause}. Allow this user to read it, or remove it "
+                "from the source."
+            ) from error
+
+    def _identity(self) -> str:
+        with self.open() as stream:
+            size = stream.size()
+            tail = stream.read_at(8, max(size - 8, 0))
+            if size < 12 or tail[-4:] != b"PAR1":
+                raise DataError(
+                    f"{self.path}: not a complete Parquet file: expected 'PAR1' at its end, "
+                    f"received {bytes(tail[-4:])!r} ({size} bytes). Is it still being written?"
+                )
+            length = min(int.from_bytes(tail[:4], "little") + 8, size)
+            return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
+
+    def anywhere(self) -> SourceFile:
+        """Return the file as it is found from any working directory."""
+        return replace(self, location=self.name) if self.store.local else self
+
+    def open(self) -> pa.NativeFile:
+        """Open the file for reading. Raises OSError."""
+        return self.store.open(self.location)
+
+
+def etag(stream: pa.NativeFile) -> str:
+    """Return the object store's name for the version of an open object; "" on a disk."""
+    if isinstance(stream, pa.MemoryMappedFile | pa.OSFile):
+        return ""
+    try:
+        metadata: dict[str, bytes] = stream.metadata() or {}
+    except (OSError, pa.ArrowException):
+        return ""
+    return metadata.get("ETag", b"").decode(errors="replace")
+
+
+def resolve(path: str) -> tuple[Store, str]:
+    """Open the store of a path or URI; return it and the path in it. Raises DataError."""
+    try:
+        return open_store(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{location_of(path)}: cannot be opened as a URI: {error}") from error
+
+
+def canonical_name(path: str) -> str:
+    """Return the `SourceFile.name` of a path or URI; the file need not exist."""
+    if "://" not in path:
+        return os.path.realpath(path)
+    scheme, _, rest = path.partition("://")
+    if scheme == "file":
+        return os.path.realpath(resolve(path)[1])
+    return _remote_name(scheme, rest.partition("?")[0])
+
+
+def _remote_name(scheme: str, location: str) -> str:
+    """Remove a user and password before the bucket."""
+    bucket, slash, key = location.partition("/")
+    return f"{_SAME_STORE.get(scheme, scheme)}://{bucket.rpartition('@')[2]}{slash}{key}"
+
+
+def list_files(
+    path: str, suffixes: tuple[str, ...] = SOURCE_FORMATS["parquet"].suffixes
+) -> list[SourceFile]:
+    """List the files that a file name, glob, directory or URI matches, sorted by `Hive.order`.
+
+    In a directory, these are the files at any depth whose names end in one of `suffixes`; names
+    that begin with "." or "_" are skipped, as in Arrow. A file that several paths lead to is listed
+    once. Raises MissingFileError if nothing exists at `path`.
+    """
+    store, location = _split_glob_uri(path)
+    scheme = path.partition("://")[0] + "://" if "://" in path else ""
+    with read_errors(scheme + location):
+        if MAGIC.intersection(location) and not store.exists(location):
+            found, base = _expand(store, location, suffixes), fixed_part(location)
+        elif (file := store.entry(location)) is not None:
+            found, base = [file], posixpath.dirname(location)
+        elif store.exists(location):
+            if not store.is_folder(location):
+                raise DataError(
+                    f"[source] path: {location_of(path)}: expected a file or folder, found a "
+                    "device, pipe or socket. To read a stream, pipe Arrow IPC to stdin and set "
+                    'path = "-".'
+                )
+            found, base = store.find(location, AllFiles(suffixes)), location
+        else:
+            raise MissingFileError(f"[source] path: {location_of(path)}: no such file or directory")
+    return _listed(store, found, base, scheme)
+
+
+def list_of_format(path: str, format: str) -> list[SourceFile]:
+    """List the files of a format as `list_files` does; for "auto", Parquet or what there is.
+
+    A folder without Parquet files is read if all its files are of one format. Raises ConfigError
+    for several, with the number of files of each; MissingFileError if nothing exists at `path`.
+    """
+    files = list_files(path, suffixes_of(format))
+    if files or format != "auto":
+        return files
+    others = {name: list_files(path, suffixes_of(name)) for name in SOURCE_FORMATS}
+    others = {name: listed for name, listed in others.items() if listed}
+    if len(others) > 1:
+        counts = " and ".join(
+            f"{count(len(listed), 'file')} of {SOURCE_FORMATS[name].name}"
+            for name, listed in others.items()
+        )
+        names = " or ".join(f'"{name}"' for name in others)
+        raise ConfigError(
+            f"[source] path: {location_of(path)}: expected files of one format, found {counts}. "
+            f"Set [source] format = {names}, or name the files by a pattern"
+        )
+    return next(iter(others.values()), [])
+
+
+def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:
+    """Sort the files, each by one path: most partitions first, then fewest links."""
+    start = len(base.rstrip("/")) + 1 if base else 0
+    by_name: dict[str, Entry] = {}
+    for entry in found:
+        other = by_name.setdefault(entry.name, entry)
+        if other is not entry and _path_rank(entry) < _path_rank(other):
+            by_name[entry.name] = entry
+    chosen = list(by_name.values())
+    for entry in chosen:
+        _check_utf8(entry)
+    hive = Hive([entry.path[start:] for entry in chosen])
+    return [
+        SourceFile(
+            scheme + entry.path,
+            entry.name,
+            entry.size,
+            entry.mtime_ns,
+            store,
+            entry.path,
+            hive.partitions(entry.path[start:]),
+        )
+        for entry in sorted(chosen, key=lambda entry: hive.order(entry.path[start:]))
+    ]
+
+
+def _check_utf8(entry: Entry) -> None:
+    for text in (entry.path, entry.name):
+        if text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{os.fsencode(text)!r}: name is not valid UTF-8. Rename the file or folder."
+            ) from error
+
+
+def _path_rank(entry: Entry) -> tuple[int, int, tuple[tuple[str | int, ...], ...]]:
+    folders = posixpath.dirname(entry.path).split("/")
+    return -sum("=" in folder for folder in folders), entry.links, steps_of(entry.path)
+
+
+def _split_glob_uri(path: str) -> tuple[Store, str]:
+    if "://" not in path:
+        return resolve(path)
+    # In a URI, "?" starts the options.
+    location, mark, options = path.partition("?")
+    if not MAGIC.intersection(location):
+        return resolve(path)
+    head = fixed_part(location)
+    store, base = resolve(head + mark + options)
+    return store, posixpath.join(base, location[len(head) :].lstrip("/"))
+
+
+def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
+    """List the files that a pattern matches; in an object store, those of the format."""
+    top = fixed_part(pattern)
+    wanted = Pattern.of(pattern[len(top) :])
+    found = store.find(top or ("/" if pattern.startswith("/") else ""), wanted)
+    if store.local:
+        return found
+    start = len(top.rstrip("/")) + 1 if top else 0
+    return [entry for entry in found if is_wanted(entry.path[start:], AllFiles(suffixes))]
+
+
+@contextmanager
+def read_errors(location: str) -> Iterator[None]:
+    """Convert errors of a store to a DataError that names the path and how to fix it."""
+    try:
+        yield
+    except StreamRNNError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        path = getattr(error, "filename", None)
+        if not isinstance(error, OSError) or path is None:
+            raise DataError(
+                f"{location}: cannot be read: {error}. {advice_on(error)} and rerun."
+            ) from error
+        real = os.path.realpath(path)
+        shown = path if real == os.path.abspath(path) else f"{path} (a link to {real})"
+        raise DataError(
+            f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or remove it "
+            "from the source."
+        ) from error

@@ -1,0 +1,50 @@
+"""Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
+
+from streamrnn.stream.sources.formats.arrow import ArrowFiles
+from streamrnn.stream.sources.formats.base import (
+    ColumnStatistics,
+    FileFormat,
+    FileReader,
+    Footer,
+    Hints,
+    UnparsedError,
+)
+from streamrnn.stream.sources.formats.csv import CsvFiles
+from streamrnn.stream.sources.formats.ndjson import NdjsonFiles
+from streamrnn.stream.sources.formats.parquet import ParquetFiles
+
+SOURCE_FORMATS: dict[str, FileFormat] = {
+    "parquet": ParquetFiles(),
+    "arrow": ArrowFiles(),
+    "csv": CsvFiles(),
+    "ndjson": NdjsonFiles(),
+}
+"""Formats by their names in [source] format."""
+
+
+def format_of(path: str, name: str) -> FileFormat:
+    """Return the named format; for "auto", that of the file's suffix, or else Parquet."""
+    if name != "auto":
+        return SOURCE_FORMATS[name]
+    matches = (
+        format for format in SOURCE_FORMATS.values() if path.lower().endswith(format.suffixes)
+    )
+    return next(matches, SOURCE_FORMATS["parquet"])
+
+
+def suffixes_of(name: str) -> tuple[str, ...]:
+    """Return the suffixes of the files to read in a directory; for "auto", those of Parquet."""
+    return SOURCE_FORMATS["parquet" if name == "auto" else name].suffixes
+
+
+__all__ = [
+    "SOURCE_FORMATS",
+    "ColumnStatistics",
+    "FileFormat",
+    "FileReader",
+    "Footer",
+    "Hints",
+    "UnparsedError",
+    "format_of",
+    "suffixes_of",
+]

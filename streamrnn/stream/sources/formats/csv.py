@@ -1,0 +1,201 @@
+"""CSV and TSV files, also compressed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.rawtext import (
+    CUT_OFF,
+    NEWLINES,
+    check_text,
+    decompressed,
+    ending,
+)
+from streamrnn.stream.sources.formats.text import UnfitTextError, infer, parse_texts
+
+# Types are inferred from the first block; a row must fit into one.
+_BLOCK = 1 << 20
+# Columns without values there get types from the next ones.
+_FIRST_BLOCKS = 16
+_BLANK = b"\r\n\xef\xbb\xbf"
+# Blank lines at the end of a file that do not hide its last row.
+_BLANK_END = 1 << 12
+_ENDINGS = ("", ".gz", ".zst")
+_TABS = tuple(f".tsv{end}" for end in _ENDINGS)
+
+
+class CsvFiles:
+    """CSV with a header: pyarrow finds the values, which are read as text and then converted.
+
+    Rows are one group, as a row may begin at any byte.
+    """
+
+    name = "CSV"
+    suffixes: tuple[str, ...] = (*(f".csv{end}" for end in _ENDINGS), *_TABS)
+    typed = False
+
+    def open(self, stream: pa.NativeFile, hints: Hints) -> CsvReader:
+        """Read header and first block. Raises pa.ArrowException, OSError or ValueError."""
+        return CsvReader(stream, hints)
+
+
+class CsvReader:
+    """One open CSV file."""
+
+    def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
+        self._stream = stream
+        self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
+        self._declared = hints.declared
+        self._counted = hints.rows
+        check_text(stream)
+        names = self._names()
+        kinds = {name: hints.types[name] for name in names if name in hints.types}
+        kinds |= self._inferred([name for name in dict.fromkeys(names) if name not in kinds])
+        self.schema = pa.schema([pa.field(name, kinds[name]) for name in names])
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        """Return the number of rows, which are counted once."""
+        return Footer([self._rows] if self._rows else [], None, "text")
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return nothing: the format has no statistics."""
+        return {}
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read all rows."""
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        row, end = 0, self._rows if group == 0 else 0
+        for batch in self._texts(columns):
+            batch = batch.slice(0, end - row)  # what is appended meanwhile is read by another run
+            parsed = self._parsed(batch, schema, row)
+            row += batch.num_rows
+            for first in range(0, batch.num_rows, rows):
+                yield parsed.slice(first, rows)
+            if row >= end:
+                return
+        if row < end:
+            raise ValueError(f"{end} rows were counted, {row} are there now")
+
+    def _parsed(self, batch: pa.RecordBatch, schema: pa.Schema, row: int) -> pa.RecordBatch:
+        arrays = []
+        for field, texts in zip(schema, batch.columns, strict=True):
+            try:
+                arrays.append(parse_texts(texts, field.type, padded=field.name in self._declared))
+            except UnfitTextError as error:
+                place = row + error.row
+                raise UnparsedError(
+                    place, self._line(place), field.name, repr(error.value), str(field.type)
+                ) from None
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    @cached_property
+    def _rows(self) -> int:
+        """Count the rows: a pass that finds the values of all columns and keeps those of the last.
+
+        Raises ValueError if the last row is cut off.
+        """
+        if self._counted is not None:
+            return self._counted
+        rows, last = 0, ""
+        for batch in self._texts([self.schema.names[-1]]):
+            rows += batch.num_rows
+            if batch.num_rows:
+                last = batch.column(0)[-1].as_py() or ""
+        quoted = '"{}"'.format(last.replace('"', '""')).encode()
+        text = ending(self._stream, len(quoted) + _BLANK_END)
+        if not text.endswith(NEWLINES):
+            raise ValueError(f"the last line {CUT_OFF}")
+        if last.endswith(("\n", "\r")) and not text.rstrip(b"\r\n").endswith(quoted):
+            raise ValueError("the last row is cut off: a quote is not closed")
+        return rows
+
+    def _names(self) -> list[str]:
+        """Return the names in the header. Raises ValueError if it is missing or cut off."""
+        try:
+            with self._located():
+                names: list[str] = self._open(None).schema.names
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                raise ValueError(self._no_header()) from error
+            raise
+        return names
+
+    def _no_header(self) -> str:
+        """Return what is wrong with the header of a file that was read to its end."""
+        if not ending(self._stream, 1).endswith(NEWLINES):
+            return f"the header {CUT_OFF}"
+        if decompressed(self._stream).read(_BLOCK).strip(_BLANK):
+            return "the header is cut off: a quote is not closed. Write the file again"
+        return "it has no header: write the names of the columns into its first line"
+
+    def _inferred(self, names: list[str]) -> dict[str, pa.DataType]:
+        """Infer types from the first block; of columns without values there, from later ones."""
+        found: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
+        left = names
+        for batch in islice(self._texts(names) if names else (), _FIRST_BLOCKS):
+            found |= {name: infer(batch.column(name)) for name in left}
+            left = [name for name in left if pa.types.is_null(found[name])]
+            if not left:
+                break
+        return found
+
+    def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read these columns as text, block by block; an empty field that is not quoted is null."""
+        options = pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()),
+            include_columns=columns,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        with self._located():
+            yield from self._open(options)
+
+    def _open(self, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
+        return pacsv.open_csv(
+            decompressed(self._stream),
+            read_options=pacsv.ReadOptions(block_size=_BLOCK),
+            parse_options=pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            convert_options=convert,
+        )
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Name the line of a row that has too few or too many values, which pyarrow does not."""
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            if "straddl" in str(error):
+                raise ValueError(f"a row is longer than {_BLOCK:,} bytes: {error}") from error
+            rows = self._lines()
+            _, header = next(rows, (0, []))
+            for line, values in rows:
+                if len(values) != len(header):
+                    raise ValueError(
+                        f"line {line}: expected {len(header)} values, as in the header, received "
+                        f"{len(values)}: {self._delimiter.join(values)[:80]}"
+                    ) from error
+            raise
+
+    def _line(self, row: int) -> int | None:
+        """Return the number of the line at which a row ends, from 1; None if it is not found."""
+        lines = (line for line, _ in self._lines())
+        return next(islice(lines, row + 1, None), None)  # the first is the header
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the last line and the values of header and rows; slow, to locate an error."""
+        text = io.TextIOWrapper(
+            decompressed(self._stream), encoding="utf-8-sig", errors="replace", newline=""
+        )
+        lines = csv.reader(text, delimiter=self._delimiter)
+        with suppress(csv.Error):
+            yield from ((lines.line_num, values) for values in lines if values)

@@ -1,0 +1,260 @@
+"""Files of newline-delimited JSON, also compressed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pajson
+
+from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.rawtext import CUT_OFF, check_text, decompressed
+from streamrnn.stream.sources.formats.text import UnfitTextError, infer_time, parse_texts
+
+_BLOCK = 1 << 20
+# Types are inferred from the first block; those of columns without values there from later ones.
+_FIRST_BLOCKS = 16
+_EXACT = float(1 << 53)
+
+
+class NdjsonFiles:
+    """One JSON object a line, as pyarrow reads them; texts that are times are converted.
+
+    Rows are one group, as a row may begin at any byte.
+    """
+
+    name = "NDJSON"
+    suffixes: tuple[str, ...] = tuple(
+        f"{name}{end}" for name in (".ndjson", ".jsonl") for end in ("", ".gz", ".zst")
+    )
+    typed = False
+
+    def open(self, stream: pa.NativeFile, hints: Hints) -> NdjsonReader:
+        """Read the first block. Raises pa.ArrowException, OSError or ValueError."""
+        return NdjsonReader(stream, hints)
+
+
+class NdjsonReader:
+    """One open NDJSON file. A key that a row lacks is null in it."""
+
+    def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
+        self._stream = stream
+        self._counted = hints.rows
+        check_text(stream)
+        self.schema = self._columns(hints)
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        """Return the number of rows, which are counted once."""
+        return Footer([self._rows] if self._rows else [], None, "text")
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return nothing: the format has no statistics."""
+        return {}
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read all rows."""
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        row, end = 0, self._rows if group == 0 else 0
+        for block in self._blocks():
+            lines = _lines(block)
+            batch = self._parsed(lines, schema, row).slice(0, end - row)
+            row += batch.num_rows
+            for first in range(0, batch.num_rows, rows):
+                yield batch.slice(first, rows)
+            if row >= end:  # what is appended meanwhile is read by another run
+                return
+        if row < end:
+            raise ValueError(f"{end} rows were counted, {row} are there now")
+
+    @cached_property
+    def _rows(self) -> int:
+        """Count the rows. Raises ValueError if the last is cut off."""
+        if self._counted is not None:
+            return self._counted
+        return sum(len(_lines(block)) for block in self._blocks())
+
+    def _columns(self, hints: Hints) -> pa.Schema:
+        """Return the columns of the first block, and those known by `hints` if in later ones.
+
+        Types that are not known are inferred. Raises ValueError for an integer that would be
+        rounded.
+        """
+        found: dict[str, pa.DataType] = {}
+        missing = set(hints.types)
+        known = _as_json(pa.schema(list(hints.types.items())))
+        row = 0
+        for number, block in enumerate(self._blocks()):
+            missing = {name for name in missing if not _mentions(block, name)}
+            pending = [name for name, kind in found.items() if pa.types.is_null(kind)]
+            if number == 0 or (pending and number < _FIRST_BLOCKS):
+                lines = _lines(block)
+                batch = self._first(lines, known, row)
+                row += len(lines)
+                found |= {
+                    name: _inferred(batch.column(name), name)
+                    for name in (batch.schema.names if number == 0 else pending)
+                    if name not in hints.types
+                }
+            elif not missing:
+                break
+        if not row:
+            missing = set()
+        names = {name: kind for name, kind in hints.types.items() if name not in missing}
+        return pa.schema([*found.items(), *names.items()])
+
+    def _first(self, lines: list[bytes], known: pa.Schema, row: int) -> pa.RecordBatch:
+        """Read lines with all their columns; times as texts, as pyarrow drops their offsets."""
+        batch = self._read(lines, known, "infer", row)
+        times = [
+            pa.field(field.name, pa.string())
+            for field in batch.schema
+            if pa.types.is_timestamp(field.type)
+        ]
+        return self._read(lines, pa.schema([*known, *times]), "infer", row) if times else batch
+
+    def _parsed(self, lines: list[bytes], schema: pa.Schema, row: int) -> pa.RecordBatch:
+        batch = self._read(lines, _as_json(schema), "ignore", row)
+        arrays = []
+        for field, values in zip(schema, batch.columns, strict=True):
+            try:
+                text = pa.types.is_string(values.type)
+                arrays.append(parse_texts(values, field.type) if text else values)
+            except UnfitTextError as error:
+                at = row + error.row
+                raise UnparsedError(
+                    at, self._line(at), field.name, repr(error.value), str(field.type)
+                ) from None
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _read(
+        self, lines: list[bytes], schema: pa.Schema, unexpected: str, row: int
+    ) -> pa.RecordBatch:
+        """Read lines, the first of which is `row`. Raises UnparsedError for an invalid one."""
+        try:
+            return _read_lines(lines, schema, unexpected)
+        except (pa.ArrowException, UnicodeDecodeError):
+            pass
+        low, high = 0, len(lines)  # the first invalid line is in [low, high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                _read_lines(lines[:middle], schema, unexpected)
+                low = middle
+            except (pa.ArrowException, UnicodeDecodeError):
+                high = middle
+        raise self._invalid(lines[low], schema, row + low)
+
+    def _invalid(self, line: bytes, schema: pa.Schema, row: int) -> ValueError:
+        """Return the error about a row that cannot be read."""
+        number = self._line(row)
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            return ValueError(f"row {row} (from 0), line {number}: invalid JSON: {error}")
+        if not isinstance(found, dict):
+            return ValueError(
+                f"row {row} (from 0), line {number}: expected one object a line, received "
+                f"{type(found).__name__}"
+            )
+        for field in schema:
+            value = found.get(field.name)
+            alone = json.dumps({field.name: value}).encode()
+            try:
+                _read_lines([alone], pa.schema([field]), "ignore")
+            except pa.ArrowException:
+                shown = json.dumps(value)
+                return UnparsedError(row, number, field.name, shown, str(field.type))
+        return ValueError(
+            f"row {row} (from 0), line {number}: its values differ in type from those before it, "
+            "or a key is given twice"
+        )
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
+        text, rest = decompressed(self._stream), b""
+        while data := text.read(_BLOCK):
+            block, newline, after = data.rpartition(b"\n")
+            if newline:
+                yield rest + block
+                rest = after
+            else:
+                rest += data
+        if rest.strip():
+            raise ValueError(f"the last line {CUT_OFF}")
+
+    def _line(self, row: int) -> int | None:
+        """Return the number of the line of a row, from 1."""
+        number = 0
+        for block in self._blocks():
+            for line in block.split(b"\n"):
+                number += 1
+                if line.strip():
+                    row -= 1
+                if row < 0:
+                    return number
+        return None
+
+
+def _mentions(block: bytes, name: str) -> bool:
+    """Return whether a key may be in a block, also with null."""
+    return any(
+        json.dumps(name, ensure_ascii=as_ascii).encode() in block for as_ascii in (False, True)
+    )
+
+
+def _lines(block: bytes) -> list[bytes]:
+    """Return the lines of a block that are not blank."""
+    return [line for line in block.split(b"\n") if line and not line.isspace()]
+
+
+def _read_lines(lines: list[bytes], schema: pa.Schema, unexpected: str) -> pa.RecordBatch:
+    """Read one row of each line. Raises pa.ArrowException."""
+    if not lines:
+        return pa.RecordBatch.from_pylist([], schema=schema)
+    data = b"\n".join(lines)
+    table = pajson.read_json(
+        pa.BufferReader(data),
+        read_options=pajson.ReadOptions(block_size=len(data) + 1, use_threads=False),
+        parse_options=pajson.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior=unexpected
+        ),
+    )
+    if table.num_rows != len(lines):
+        raise pa.ArrowInvalid("expected one object a line")
+    batch = table.combine_chunks().to_batches()[0]
+    batch.validate(full=True)
+    return batch
+
+
+def _as_json(schema: pa.Schema) -> pa.Schema:
+    """Return the types in which columns are read: times and binary values are texts in JSON."""
+    kinds = [
+        pa.string() if pa.types.is_temporal(kind) or _is_text(kind) else kind
+        for kind in schema.types
+    ]
+    return pa.schema(list(zip(schema.names, kinds, strict=True)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _inferred(values: pa.Array, name: str) -> pa.DataType:
+    """Return the type of values that pyarrow inferred; of texts, by what they say."""
+    kind = values.type
+    if pa.types.is_string(kind):
+        return infer_time(values)
+    if pa.types.is_floating(kind) and pc.max(pc.abs(values)).as_py() is not None:
+        whole = pc.equal(values, pc.floor(values))
+        large = pc.greater_equal(pc.abs(values), _EXACT)
+        if pc.any(pc.and_(whole, large), min_count=0).as_py():
+            raise ValueError(
+                f"column {name!r}: has integers that int64 cannot hold. Set [source] types = "
+                f'{{ {name} = "uint64" }}, or "double" to round them'
+            )
+    return kind

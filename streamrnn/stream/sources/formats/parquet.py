@@ -1,0 +1,133 @@
+"""Parquet files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints
+
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
+_INT64 = 1 << 63
+# Decoding fewer rows takes less time than handing them to threads (100 instead of 200 µs).
+_FEW_ROWS = 4096
+_EPOCH = date(1970, 1, 1)
+
+
+class ParquetFiles:
+    """Parquet, with statistics in the footer."""
+
+    name = "Parquet"
+    suffixes: tuple[str, ...] = (".parquet", ".pq")
+    typed = True
+
+    def open(self, stream: pa.NativeFile, hints: Hints) -> ParquetReader:
+        """Read the footer of a file. Raises pa.ArrowException or OSError if it is invalid."""
+        # pre_buffer=False bounds memory (20 MB instead of 319 MB for a 321 MB file).
+        return ParquetReader(pq.ParquetFile(stream, pre_buffer=False))
+
+
+class ParquetReader:
+    """One open Parquet file."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
+        self.schema: pa.Schema = file.schema_arrow
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        """Return the rows of each row group, and the range of times from the statistics."""
+        return read_footer(self._file, time, kind)
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return nulls, minimum and maximum of these columns, where the file has them."""
+        return read_statistics(self._file.metadata, columns)
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read all rows from a row group on."""
+        metadata = self._file.metadata
+        groups = list(range(group, metadata.num_row_groups))
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(
+            rows, row_groups=groups, columns=columns, use_threads=metadata.num_rows > _FEW_ROWS
+        )
+        return batches
+
+
+def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | None) -> Footer:
+    """Read the footer of an open file; `time` names its time column, which is read as `kind`."""
+    metadata = parquet.metadata
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    if time is None or kind is None:
+        return Footer(sizes, None)
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if time not in names:
+        return Footer(sizes, None)
+    index = names.index(time)
+    column = metadata.schema.column(index)
+    stored = column.physical_type
+    ranges = [_range(group.column(index), column, kind) for group in groups]
+    known = [ends for ends, rows in zip(ranges, sizes, strict=True) if rows and ends]
+    if not known or len(known) < sum(rows > 0 for rows in sizes):
+        return Footer(sizes, None, stored)
+    times = min(first for first, _ in known), max(last for _, last in known)
+    return Footer(sizes, times, stored)
+
+
+def read_statistics(
+    metadata: pq.FileMetaData, columns: Sequence[str]
+) -> dict[str, ColumnStatistics]:
+    """Read the statistics of columns over all row groups."""
+    paths = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+    return {
+        name: sum(
+            (_chunk_statistics(group.column(paths[name]), group.num_rows) for group in groups),
+            ColumnStatistics(),
+        )
+        for name in columns
+        if name in paths
+    }
+
+
+def _chunk_statistics(chunk: pq.ColumnChunkMetaData, rows: int) -> ColumnStatistics:
+    statistics = chunk.statistics
+    if statistics is None or not statistics.has_null_count:
+        return ColumnStatistics(rows, unrecorded=rows)
+    nulls = statistics.null_count
+    if statistics.has_min_max:
+        ends = _number(statistics.min), _number(statistics.max)
+        return ColumnStatistics(rows, nulls, *ends)
+    return ColumnStatistics(rows, nulls, unrecorded=rows - nulls)
+
+
+def _number(value: object) -> float | None:
+    # Writers store a minimum of zero as -0.0.
+    return float(value) + 0.0 if isinstance(value, int | float | Decimal) else None
+
+
+def _range(
+    chunk: pq.ColumnChunkMetaData, column: pq.ColumnSchema, kind: pa.DataType
+) -> tuple[int, int] | None:
+    statistics = chunk.statistics
+    if statistics is None or not statistics.has_min_max:
+        return None
+    if pa.types.is_timestamp(kind):
+        unit = _UNITS.get(json.loads(column.logical_type.to_json()).get("timeUnit", ""))
+        if unit is None or column.physical_type != "INT64":
+            return None
+        ends = (statistics.min_raw, statistics.max_raw)
+        first, last = (end * _TICKS[kind.unit] // _TICKS[unit] for end in ends)
+        return (first, last) if -_INT64 <= first <= last < _INT64 else None  # cannot be cast
+    ends = (statistics.min, statistics.max)
+    if pa.types.is_date(kind):
+        if not all(type(end) is date for end in ends):
+            return None
+        first, last = ((end - _EPOCH).days for end in ends)  # Parquet has no date64
+        return first, last
+    return ends if all(isinstance(end, int) for end in ends) else None

@@ -1,0 +1,188 @@
+"""The columns that a pipeline uses, and the types in which files may have them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.display import first_of
+from streamrnn.errors import DataError, DTypeError
+from streamrnn.stream.sources.casts import may_cast, type_named
+from streamrnn.stream.sources.contract import Feature, check_feature
+from streamrnn.stream.sources.renames import how_to_rename
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type in which values are used: dictionaries and runs decoded, views converted.
+
+    Arrow lacks kernels for views and runs (no `take`, no `fill_null`).
+    """
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return value_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def select(
+    batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
+) -> pa.RecordBatch:
+    """Return the columns of the schema in its order and types; `constants` fill missing ones."""
+    found = batch.schema
+    if found.equals(schema):
+        return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    arrays, present = [], set(found.names)
+    for field in schema:
+        if field.name in present:
+            array = batch.column(field.name)
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+            elif pa.types.is_run_end_encoded(array.type):
+                array = pc.run_end_decode(array)
+        else:
+            array = pa.repeat((constants or {})[field.name], batch.num_rows)
+        arrays.append(array.cast(field.type) if array.type != field.type else array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> pa.Schema:
+    """Return the fields of the columns in use, with their `value_type`; None means all columns.
+
+    Raises DataError, with file and column, for a missing or duplicate column, DTypeError for a type
+    that Arrow cannot `take` rows from.
+    """
+    counts = Counter(schema.names)
+    names = list(schema.names) if columns is None else list(columns)
+    for name in names:
+        if counts[name] == 0:
+            raise DataError(missing_column(path, name, schema.names))
+        if counts[name] > 1:
+            raise DataError(
+                f"{path}: column {name!r}: expected once, found {counts[name]} times. "
+                "Rename all but one."
+            )
+    fields = [pa.field(name, value_type(schema.field(name).type)) for name in names]
+    for field in fields:
+        if not _has_take(field.type):
+            raise DTypeError(
+                f"{path}: column {field.name!r}: Arrow cannot select rows of {field.type}. "
+                "Cast it, or remove it from [output] columns."
+            )
+    return pa.schema(fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _has_take(kind: pa.DataType) -> bool:
+    # Called for each record batch, which may have three rows: 10 µs per column.
+    try:
+        pa.nulls(0, kind).take(pa.nulls(0, pa.int64()))  # pa.array imports pandas
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def missing_column(path: str, name: str, names: Sequence[str]) -> str:
+    """Return the message for a column that a file lacks."""
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{path}: column {name!r} not found.{hint} Available columns: {first_of(names, 50)}"
+
+
+def refuse_unknown_types(
+    declared: Iterable[str], names: Sequence[str], columns: Sequence[str] | None, path: str
+) -> None:
+    """Raise DataError if [source] types names a column that is neither in a file nor in use."""
+    for name in declared:
+        if name not in names and name not in (columns or ()):
+            raise DataError(f"[source] types: {missing_column(path, name, names)}")
+
+
+def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) -> pa.Schema | None:
+    """Return the schema of the columns in use (None: all) that earlier runs had; None if unknown.
+
+    `earlier`: names and types, as text, in order.
+    """
+    names = list(earlier) if columns is None else list(columns)
+    kinds = [type_named(earlier.get(name, "")) for name in names]
+    if not names or None in kinds:
+        return None
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
+    """Return the schema with the types, as far as known, that its columns had in earlier runs.
+
+    The columns come in the order of earlier runs if they are the same.
+    """
+    names = list(earlier) if sorted(earlier) == sorted(schema.names) else schema.names
+    fields = []
+    for field in map(schema.field, names):
+        kind = type_named(earlier.get(field.name, ""))
+        known = kind is not None and not pa.types.is_null(kind)
+        fields.append(field.with_type(kind) if known else field)
+    return pa.schema(fields)
+
+
+def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
+    """Return a schema in which columns without values so far have the types of a later one."""
+    return pa.schema(
+        later.field(field.name)
+        if pa.types.is_null(field.type) and field.name in later.names
+        else field
+        for field in schema
+    )
+
+
+def check_present(expected: pa.Schema, found: pa.Schema, path: str, origin: str) -> None:
+    """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
+    present = set(found.names)
+    if missing := [name for name in expected.names if name not in present]:
+        message = missing_column(path, missing[0], found.names)
+        advice = how_to_rename(missing[0], found.names)
+        raise DataError(f"{message}. Expected the columns of {origin}. {advice}")
+
+
+def common_schema(
+    expected: pa.Schema,
+    found: pa.Schema,
+    path: str,
+    origin: str,
+    features: Mapping[str, Feature],
+) -> tuple[pa.Schema, pa.Schema]:
+    """Return the columns in use of a file: as it has them, and in the types to cast them to.
+
+    Both are in the order of `expected`, the schema of `origin`. Raises DataError for a missing or
+    an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
+    `features`, which are not cast, if its type cannot be read.
+    """
+    check_present(expected, found, path, origin)
+    own, target = [], []
+    for field in expected:
+        other = found.field(field.name)
+        own.append(other)
+        if field.name in features:
+            check_feature(other.type, features[field.name], path)
+        elif not may_cast(other.type, field.type):
+            advice = "Cast one of them."
+            if pa.types.is_null(field.type):
+                advice = (
+                    "It had no values there, and the output has no type for any. Start over with "
+                    "--full-refresh (and, for files of text, [source] types)."
+                )
+            raise DataError(
+                f"{path}: column {field.name!r}: expected {field.type} as in {origin}, "
+                f"received {other.type}. {advice}"
+            )
+        target.append(other if field.name in features else field)
+    present = set(expected.names)
+    if extra := [name for name in found.names if name not in present]:
+        raise DataError(
+            f'{path}: column {extra[0]!r} is not in {origin}: [output] columns = "*" requires the '
+            "same columns in all files."
+        )
+    return pa.schema(own), pa.schema(target)

@@ -1,0 +1,193 @@
+"""What the versions of a table did to its data files, and so which files hold unread rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streamrnn.errors import CheckpointError
+from streamrnn.stream.sources.files import SourceFile
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The files that one version added and removed; `name` is for messages.
+
+    `changes`: the rows of the table are others after it. A rewrite changes none: the added files
+    hold the rows of the removed ones, partition by partition.
+    """
+
+    name: str
+    added: tuple[SourceFile, ...]
+    removed: tuple[SourceFile, ...]
+    changes: bool
+
+
+@dataclass
+class Listing:
+    """The files to read of a table whose files were used before.
+
+    `files` are in the order of their arrival, used ones included. `covered` are those whose rows
+    were all used under other names, `changed` the used files whose rows were changed, and by what;
+    `taken` the files that such versions added.
+    """
+
+    files: list[SourceFile] = field(default_factory=list)
+    covered: list[SourceFile] = field(default_factory=list)
+    changed: dict[str, str] = field(default_factory=dict)
+    taken: list[SourceFile] = field(default_factory=list)
+
+
+class Table:
+    """A version of a table: its data files, in the order of their arrival, and how it came to be.
+
+    That order is the one of versions, then of the log; a rewritten file has the place of the first
+    that it replaces. `base` are the files from before the first of `commits`, `root` is the
+    canonical name of the folder that the files are in, with a slash, `version` is for messages,
+    `renames` are old names of columns, which older files have, `ids` the names that the format gave
+    the table, the last of which holds.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        version: str,
+        base: Sequence[SourceFile],
+        commits: Sequence[Commit],
+        renames: Mapping[str, tuple[str, ...]] | None = None,
+        ids: Sequence[str] = (),
+    ) -> None:
+        self.version = version
+        self.renames = renames or {}
+        self._ids = ids
+        self.root = root
+        self._commits = commits
+        self._removed = {file.name for commit in commits for file in commit.removed}
+        active = {file.name: file for file in base}
+        place = {file.name: i for i, file in enumerate(base)}
+        end = len(base)
+        for commit in commits:
+            for file in commit.removed:
+                active.pop(file.name, None)
+            for i, file in enumerate(commit.added):
+                active[file.name] = file
+                place[file.name] = end + i
+            end += len(commit.added)
+            for old, new in _groups(commit):
+                first = min((place[file.name] for file in old if file.name in place), default=end)
+                place |= {file.name: first for file in new}
+        self.files = sorted(active.values(), key=lambda file: place[file.name])
+
+    @property
+    def id(self) -> str:
+        """The name that the format gave the table; "" if it has none."""
+        return self._ids[-1] if self._ids else ""
+
+    def refuse_another(self, known: str) -> None:
+        """Raise CheckpointError unless `known` ("": unknown) is or was the id of this table."""
+        if known and self._ids and known not in self._ids:
+            raise CheckpointError(
+                f"{self.root}: expected the table {known}, whose rows were read before, received "
+                f"the table {self.id}: it was dropped and made again. Which rows are new is "
+                "unknown: write them to another [sink] path, or start over with --full-refresh "
+                "--force, which discards the rows of the earlier table."
+            )
+
+    def lost(self, names: Collection[str]) -> list[str]:
+        """Return the files that the table does not have, and whose removal is not in its log."""
+        active = {file.name for file in self.files}
+        return [name for name in names if name not in active and name not in self._removed]
+
+    def listing(self, used: Collection[str], gone: Collection[str], partly: str) -> Listing:
+        """Find the files with unread rows, given the names of the used ones.
+
+        Files among `used` that are known to be `gone` may be missing; of the file `partly` only the
+        first rows were used. Where a rewrite merged used and unread files, the unread ones are
+        listed as they were before. Raises CheckpointError if one of those was deleted, or if what
+        became of a used file is unknown.
+        """
+        found = Listing()
+        covered = set(used) - {partly}
+        origins = {name: {name} for name in used}  # the used files whose rows a file holds
+        unread: dict[str, list[SourceFile]] = {}
+        for commit in self._commits:
+            if commit.changes:
+                hit = _origins(commit.removed, origins).difference(gone)
+                if hit:
+                    found.changed |= dict.fromkeys(sorted(hit), f"removed by {commit.name}")
+                    found.taken += commit.added
+                    covered |= {file.name for file in commit.added}
+                    origins |= {file.name: hit for file in commit.added}
+                continue
+            for old, new in _groups(commit):
+                before = _origins(old, origins)
+                if not before:
+                    continue
+                origins |= {file.name: origins.get(file.name, before) for file in new}
+                parts = {
+                    part.name: part
+                    for file in old
+                    if file.name not in covered
+                    for part in unread.get(file.name, [file])
+                }
+                if not parts:
+                    covered |= {file.name for file in new}
+                else:
+                    self._check_kept(list(parts.values()), commit)
+                    unread |= {file.name: list(parts.values()) for file in new}
+        self._check_explained(set(used) - set(gone))
+        listed = {part.name: part for f in self.files for part in unread.get(f.name, [f])}
+        found.files = list(listed.values())
+        known = {*used, *(file.name for file in found.taken)}
+        found.covered = [f for f in found.files if f.name in covered and f.name not in known]
+        found.taken = [file for file in found.taken if file.name in listed]
+        return found
+
+    def _check_kept(self, parts: Sequence[SourceFile], commit: Commit) -> None:
+        """Raise CheckpointError if a file with unread rows is no longer there."""
+        lost = [file.path for file in parts if file.store.entry(file.location) is None]
+        if lost:
+            raise CheckpointError(
+                f"{_some(lost)} had rows that have not been read. They were merged with rows "
+                f"that have been read, by {commit.name}, and then deleted (VACUUM, expired "
+                "snapshots): which rows are new is unknown. Restore the files, or start over with "
+                "--full-refresh. Let runs read all rows before files are deleted."
+            )
+
+    def _check_explained(self, used: Collection[str]) -> None:
+        """Raise CheckpointError if the log does not say what became of a used file."""
+        lost = [name for name in self.lost(used) if name.startswith(self.root)]
+        if lost:
+            raise CheckpointError(
+                f"{_some(sorted(lost))} was used, but is not in {self.version} of the table, "
+                "and its log does not say what became of it: either this version is older than the "
+                "one that was read, or its log was cleaned up since. Set [source] version to a "
+                "later one, or start over with --full-refresh --force."
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+
+
+def _origins(files: Sequence[SourceFile], origins: Mapping[str, set[str]]) -> set[str]:
+    return {name for file in files for name in origins.get(file.name, ())}
+
+
+def _groups(commit: Commit) -> Iterator[tuple[list[SourceFile], list[SourceFile]]]:
+    """Yield the removed and the added files of each partition that a version rewrote."""
+    if commit.changes:
+        return
+    old, new = _by_partition(commit.removed), _by_partition(commit.added)
+    if not new.keys() <= old.keys():  # a log need not name the partitions of removed files
+        yield list(commit.removed), list(commit.added)
+        return
+    for key, files in old.items():
+        yield files, new.get(key, [])
+
+
+def _by_partition(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
+    found: dict[str, list[SourceFile]] = {}
+    for file in files:
+        found.setdefault(repr(file.partitions), []).append(file)
+    return found

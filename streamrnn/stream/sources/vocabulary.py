@@ -1,0 +1,279 @@
+"""Vocabularies: the id of each value of a column, for a model whose lookup was outside it.
+
+The rules are those of the layers StringLookup and IntegerLookup: the special token for unknown
+values may be listed at its own place and nowhere else, and no value is listed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import ConfigError, DataError, DTypeError
+from streamrnn.stream.sources.casts import shown
+from streamrnn.stream.sources.faults import Faults
+
+_SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
+"""The tokens of Keras for unknown values."""
+
+
+UNKNOWN_IN = "unknown in "
+"""Before the name of a column, a count: its values that are not in its vocabulary."""
+_FEW = 100
+"""All of fewer values may be unknown."""
+_SHOWN = 5
+_COMPARED = 50
+
+
+@dataclass
+class LookedUp:
+    """How many values of a column were looked up, how many are unknown, and some of these."""
+
+    values: int = 0
+    unknown: int = 0
+    examples: list[str | int] = field(default_factory=list)
+
+    def add(self, other: LookedUp) -> None:
+        """Add those of other rows."""
+        self.values += other.values
+        self.unknown += other.unknown
+        new = [value for value in other.examples if value not in self.examples]
+        self.examples = [*self.examples, *new][:_COMPARED]
+
+
+def add_looked_up(total: dict[str, LookedUp], rows: Mapping[str, LookedUp]) -> None:
+    """Add what became of values of other rows, by column, to a total."""
+    for column, seen in rows.items():
+        total.setdefault(column, LookedUp()).add(seen)
+
+
+def refuse_all_unknown(
+    vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
+) -> None:
+    """Raise DataError for a column that has at least 100 values, all of them unknown."""
+    for column, seen in looked_up.items():
+        if seen.unknown == seen.values >= _FEW:
+            vocabularies[column].refuse_all(column, seen)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Values and their ids; with `oov` = 1, id 0 is that of all other values.
+
+    `label` names it in messages. If `is_text`, the values are lines of text, which are integers
+    for a column of integers.
+
+    >>> carriers = Vocabulary.of(["AA", "UA"], oov=1, label="the list")
+    >>> values = pa.array(["UA", "XX", None])
+    >>> ids, seen = carriers.look_up(values, "carrier", Faults.of_rows(3))
+    >>> ids.to_pylist(), seen
+    ([2, 0, None], LookedUp(values=2, unknown=1, examples=['XX']))
+    """
+
+    values: tuple[str | int, ...]
+    ids: tuple[int, ...]
+    oov: int
+    label: str
+    is_text: bool = False
+    _tables: dict[pa.DataType, tuple[pa.Array, pa.Array]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @classmethod
+    def of(
+        cls, values: Sequence[str | int], oov: int, label: str, is_text: bool = False
+    ) -> Vocabulary:
+        """Make a vocabulary whose ids are positions + `oov`. Raises ConfigError.
+
+        The special token may come first if `oov` is 1.
+        """
+        if oov and values and values[0] == _SPECIAL[type(values[0])]:
+            values = values[1:]
+        return cls._checked(values, range(oov, oov + len(values)), oov, label, is_text)
+
+    @classmethod
+    def of_pairs(
+        cls,
+        values: Sequence[str | int],
+        ids: Sequence[int],
+        oov: int,
+        label: str,
+        is_text: bool = False,
+    ) -> Vocabulary:
+        """Make a vocabulary with given ids. Raises ConfigError.
+
+        If `oov` is 1, only the special token may have id 0.
+        """
+        if low := [i for i in ids if i < 0]:
+            raise ConfigError(f"{label}: expected ids from 0, received {low[0]}")
+        pairs = list(zip(values, ids, strict=True))
+        if oov:
+            pairs = [pair for pair in pairs if pair != (_SPECIAL[type(pair[0])], 0)]
+            for value, number in pairs:
+                if number == 0:
+                    raise ConfigError(
+                        f"{label}: value {value!r} has id 0, which oov = 1 gives to unknown "
+                        "values. Number the values from 1, or set oov = 0."
+                    )
+        values, ids = [value for value, _ in pairs], [number for _, number in pairs]
+        return cls._checked(values, ids, oov, label, is_text)
+
+    @classmethod
+    def _checked(
+        cls,
+        values: Sequence[str | int],
+        ids: Sequence[int],
+        oov: int,
+        label: str,
+        is_text: bool,
+    ) -> Vocabulary:
+        if not values:
+            raise ConfigError(f"{label}: expected at least one value, found none")
+        first: dict[str | int, int] = {}
+        for position, value in enumerate(values):
+            if value in first:
+                raise ConfigError(
+                    f"{label}: value {value!r} is listed twice, as number {first[value]} and "
+                    f"{position} (from 0). Remove one."
+                )
+            if value == _SPECIAL[type(value)]:
+                raise ConfigError(
+                    f"{label}: {value!r} is the special token for unknown values, and is listed "
+                    f"as number {position} (from 0). With oov = 1 it may come first, with id 0; "
+                    "otherwise remove it."
+                )
+            first[value] = position
+        return cls(tuple(values), tuple(ids), oov, label, is_text)
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes with the values or the ids, however they are stored."""
+        pairs = sorted(zip(self.ids, map(str, self.values), strict=True))
+        text = json.dumps([self.oov, pairs], ensure_ascii=True)
+        return f"{len(pairs)} values, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+
+    def as_table(self) -> dict[str, int]:
+        """Return text -> id, of which `of_pairs` makes the same vocabulary, with `is_text`."""
+        return dict(zip(map(str, self.values), self.ids, strict=True))
+
+    def check(self, kind: pa.DataType, column: str, path: str) -> None:
+        """Raise DTypeError if a column of this type cannot be looked up."""
+        if pa.types.is_null(kind):
+            return
+        integers, text = pa.types.is_integer(kind), _is_text(kind)
+        if not (integers or text):
+            raise DTypeError(
+                f"{path}: [source] features: column {column!r}: expected string or integer, as it "
+                f"has a vocabulary, received {kind}"
+            )
+        holds_text = isinstance(self.values[0], str)
+        if text == holds_text or (self.is_text and self._integers() is not None):
+            return
+        expected = "string" if holds_text else "integer"
+        raise DTypeError(
+            f"{path}: [source] features: column {column!r}: expected {expected}, as are the values "
+            f"of its vocabulary ({self.label}), received {kind}"
+        )
+
+    def look_up(self, array: pa.Array, column: str, faults: Faults) -> tuple[pa.Array, LookedUp]:
+        """Return the ids (N,) int64 of N values, and how many are unknown; null stays null.
+
+        An unknown value has id 0 and, unless `oov` is 1, is a fault.
+        """
+        seen = LookedUp(len(array) - array.null_count)
+        if pa.types.is_null(array.type):
+            return pa.nulls(len(array), pa.int64()), seen
+        if array.type not in self._tables:
+            self._tables[array.type] = self._table(array.type)
+        values, ids = self._tables[array.type]
+        ids = ids.take(pc.index_in(array, value_set=values))
+        if ids.null_count == array.null_count:
+            return ids, seen
+        unknown = pc.and_(array.is_valid(), ids.is_null())
+        if self.oov:
+            seen.unknown = unknown.true_count
+            seen.examples = _values(array.filter(unknown).unique()[:_COMPARED])
+        else:
+            self._refuse(array, unknown, column, faults)
+        return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
+
+    def refuse_all(self, column: str, seen: LookedUp) -> None:
+        """Raise DataError: no value of a column is known; say how they differ, where it shows."""
+        likely = _difference(map(str, seen.examples), map(str, self.values))
+        if blank := [v for v in map(str, self.values) if v != v.strip()]:
+            likely += (
+                f"The vocabulary has values with blanks at the ends: {len(blank)}, such as "
+                f"{blank[0]!r}. "
+            )
+        raise DataError(
+            f"feature {column!r}: none of its {seen.values:,} values so far is in the "
+            f"vocabulary ({self.label}), so all have id 0. Received: {_some(seen.examples)}; the "
+            f"vocabulary has: {_some(self.values)}. {likely}Correct the vocabulary or the column; "
+            "if these values are meant to be unknown, run with --force; there is nothing in them "
+            "to fit: leave the feature out."
+        )
+
+    def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:
+        rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
+        found = array.filter(unknown).dictionary_encode()
+        reasons = [
+            f"column {column!r}: value {shown(found.dictionary, i)} is not in the vocabulary "
+            f"({self.label})"
+            for i in range(len(found.dictionary))
+        ]
+        faults.add_each(rows, found.indices.to_numpy(), reasons, "set oov = 1 for the column")
+
+    def _table(self, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+        """Return the values that a column of this type can have, and their ids."""
+        if _is_text(kind):
+            return pa.array(self.values, kind), pa.array(self.ids, pa.int64())
+        limits = np.iinfo(kind.to_pandas_dtype())
+        pairs = zip(self._integers() or (), self.ids, strict=True)
+        found = [(value, i) for value, i in pairs if limits.min <= value <= limits.max]
+        return pa.array([v for v, _ in found], kind), pa.array([i for _, i in found], pa.int64())
+
+    def _integers(self) -> list[int] | None:
+        """Return the values as integers; None if one is text, or an integer with leading zeros."""
+        try:
+            numbers = [int(value) for value in self.values]
+        except ValueError:
+            return None
+        written = [str(number) for number in numbers] == [str(value) for value in self.values]
+        return numbers if written else None
+
+
+def _values(array: pa.Array) -> list[str | int]:
+    """Return values of a column; bytes that are not UTF-8 are replaced."""
+    if not _is_text(array.type):
+        return list(array.to_pylist())
+    return [value.decode(errors="replace") for value in array.cast(pa.large_binary()).to_pylist()]
+
+
+def _some(values: Sequence[str | int]) -> str:
+    return ", ".join(map(repr, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
+
+
+def _difference(received: Iterable[str], listed: Iterable[str]) -> str:
+    """Return how a received value differs from a listed one: in case, or in blanks at its ends."""
+    received, listed = list(received), list(listed)
+    forms: dict[str, Callable[[str], str]] = {
+        "blanks at the ends": str.strip,
+        "case": str.casefold,
+        "case and blanks at the ends": lambda value: value.strip().casefold(),
+    }
+    for what, form in forms.items():
+        same = {form(value): value for value in listed}
+        for value in received:
+            if form(value) in same:
+                return f"Received {value!r} differs from {same[form(value)]!r} only in {what}. "
+    return ""
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

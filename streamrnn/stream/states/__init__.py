@@ -1,0 +1,92 @@
+"""The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
+
+from streamrnn.base.display import show_in
+from streamrnn.stream.states.carrying import (
+    FOR_RUNS,
+    CarryAdvice,
+    carried_states,
+    check_origins,
+    has_states,
+)
+from streamrnn.stream.states.changes import OwnLock
+from streamrnn.stream.states.checksum import checked, checksum, with_checksum
+from streamrnn.stream.states.diff import StateDiff, diff, key_text
+from streamrnn.stream.states.files import (
+    as_table,
+    check_suffix,
+    identity_of,
+    read_state_bytes,
+    read_state_file,
+    read_with_identity,
+    state_bytes,
+    state_digest,
+    write_state_file,
+)
+from streamrnn.stream.states.flat import flat_schema, from_flat, to_flat
+from streamrnn.stream.states.held import Held
+from streamrnn.stream.states.incoming import key_names, meta
+from streamrnn.stream.states.keys import KeyIndex
+from streamrnn.stream.states.layer_states import from_layer, to_layer
+from streamrnn.stream.states.layout import MATRIX, Layout, waiting_after
+from streamrnn.stream.states.opening import from_arrow
+from streamrnn.stream.states.reading import check_model
+from streamrnn.stream.states.shards import by_shard, key_hashes, shard_of
+from streamrnn.stream.states.table import StateTable
+from streamrnn.stream.states.writing import to_arrow
+
+__all__ = [
+    "FOR_RUNS",
+    "MATRIX",
+    "CarryAdvice",
+    "Held",
+    "KeyIndex",
+    "Layout",
+    "OwnLock",
+    "StateDiff",
+    "StateTable",
+    "as_table",
+    "by_shard",
+    "carried_states",
+    "check_model",
+    "check_origins",
+    "check_suffix",
+    "checked",
+    "checksum",
+    "diff",
+    "flat_schema",
+    "from_arrow",
+    "from_flat",
+    "from_layer",
+    "has_states",
+    "identity_of",
+    "key_hashes",
+    "key_names",
+    "key_text",
+    "meta",
+    "read_state_bytes",
+    "read_state_file",
+    "read_with_identity",
+    "shard_of",
+    "state_bytes",
+    "state_digest",
+    "to_arrow",
+    "to_flat",
+    "to_layer",
+    "waiting_after",
+    "with_checksum",
+    "write_state_file",
+]
+
+show_in(
+    "states",
+    Layout,
+    StateDiff,
+    StateTable,
+    diff,
+    from_arrow,
+    from_layer,
+    read_state_file,
+    to_arrow,
+    to_layer,
+    write_state_file,
+)

@@ -1,0 +1,188 @@
+"""State tables as files: `.parquet` or `.arrow`, written atomically.
+
+Equal tables give equal bytes, however they were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.base.display import location, without_options
+from streamrnn.base.storage import Output, canonical, open_store, replace_file
+from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
+from streamrnn.stream.sources import DAMAGE
+from streamrnn.stream.states.checksum import checksum
+
+_SUFFIXES = (".parquet", ".arrow")
+
+
+def check_suffix(path: str) -> None:
+    """Raise ConfigError unless the path has the suffix of a state table."""
+    if not without_options(path).endswith(_SUFFIXES):
+        raise ConfigError(f"{location(path)}: expected a file name ending in .parquet or .arrow")
+
+
+def write_state_file(table: pa.Table, path: str, check: Callable[[], None] | None = None) -> None:
+    """Write a file, or the object of a URI, atomically, after `check` (see `replace_file`).
+
+    Raises SinkError.
+    """
+    check_suffix(path)
+    try:
+        with replace_file(path, check) as output:
+            _write(table, output, is_parquet=_is_parquet(path))
+    except (pa.ArrowException, OSError) as error:
+        cause = error.__cause__ if isinstance(error, SinkError) else error
+        raise SinkError(f"{location(path)}: cannot write the state table: {cause}") from error
+
+
+def read_state_file(path: str) -> pa.Table:
+    """Read a state table from a file. Raises MissingFileError or DataError.
+
+    All values are validated before use, as damaged offsets could point anywhere.
+    """
+    with _opened(path) as (stream, is_parquet):
+        return _validated(_read(stream, is_parquet=is_parquet))
+
+
+def read_with_identity(path: str) -> tuple[pa.Table, str]:
+    """Read a state table, and what `identity_of` returns. Raises MissingFileError or DataError."""
+    with _opened(path) as (stream, is_parquet):
+        table = _validated(_read(stream, is_parquet=is_parquet))
+        return table, _identity(table.schema, stream)
+
+
+def identity_of(path: str) -> tuple[str, pa.Schema]:
+    """Return what no other state has, and the schema. Raises MissingFileError or DataError.
+
+    It is the checksum that the file has, else a digest of its bytes.
+    """
+    with _opened(path) as (stream, is_parquet):
+        schema = pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
+        return _identity(schema, stream), schema
+
+
+def _identity(schema: pa.Schema, stream: pa.NativeFile) -> str:
+    if there := checksum(schema):
+        return there
+    stream.seek(0)
+    return hashlib.sha256(stream.read_buffer()).hexdigest()
+
+
+def state_bytes(table: pa.Table) -> pa.Buffer:
+    """Return the bytes of an `.arrow` file."""
+    stream = pa.BufferOutputStream()
+    _write(table, stream, is_parquet=False)
+    return stream.getvalue()
+
+
+def read_state_bytes(data: bytes | bytearray | memoryview, label: str) -> pa.Table:
+    """Read the bytes of an `.arrow` or `.parquet` file; `label` names it. Raises DataError."""
+    try:
+        return _validated(_read(pa.BufferReader(data), is_parquet=data[:4] == b"PAR1"))
+    except DAMAGE as error:
+        raise _damaged(label, error) from error
+
+
+def as_table(data: Any, label: str) -> pa.Table:
+    """Return a state table in memory as a pa.Table, validated as `read_state_file` does.
+
+    `data` is a pa.Table or an object with the Arrow PyCapsule interface; `label` names it in
+    messages. Raises DTypeError for anything else, DataError for damaged Arrow data.
+    """
+    if not isinstance(data, pa.Table) and not hasattr(data, "__arrow_c_stream__"):
+        raise DTypeError(
+            f"{label}: expected a pyarrow.Table, a StateTable, or an object with the Arrow "
+            f"PyCapsule interface, received {type(data).__name__}"
+        )
+    try:
+        return _validated(data if isinstance(data, pa.Table) else pa.table(data))
+    except DAMAGE as error:
+        raise _damaged(label, error) from error
+
+
+def state_digest(table: pa.Table) -> str:
+    """Return a sha256 (hex) of a state table. Equal tables have equal digests."""
+    digest = hashlib.sha256()
+    with pa.ipc.new_stream(pa.PythonFile(_Hashing(digest), "w"), table.schema) as writer:
+        writer.write_table(canonical(table))
+    return digest.hexdigest()
+
+
+class _Hashing:
+    """A file that only updates a digest with the bytes written to it."""
+
+    closed = False
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: no byte is buffered."""
+
+
+def _validated(table: pa.Table) -> pa.Table:
+    table.validate(full=True)
+    for field in table.schema:
+        _check_shown(field)
+    return table
+
+
+def _damaged(label: str, error: BaseException) -> DataError:
+    return DataError(
+        f"{label}: not a readable state table: {error}. Export it again or restore a backup."
+    )
+
+
+def _is_parquet(path: str) -> bool:
+    return without_options(path).endswith(".parquet")
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
+    """Open a state table to read; yield it, and whether it is Parquet. Raises as its readers do."""
+    check_suffix(path)
+    try:
+        store, place = open_store(path)
+        with store.open(place) as stream:
+            yield stream, _is_parquet(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{location(path)}: no such state table") from error
+    except ConfigError:
+        raise
+    except DAMAGE as error:
+        raise _damaged(location(path), error) from error
+
+
+def _read(stream: pa.NativeFile, *, is_parquet: bool) -> pa.Table:
+    return pq.ParquetFile(stream).read() if is_parquet else pa.ipc.open_file(stream).read_all()
+
+
+def _check_shown(field: pa.Field) -> None:
+    """Raise the error of pyarrow for a name that is not UTF-8, or an unknown time zone."""
+    field.name.encode()
+    kind = field.type
+    if pa.types.is_struct(kind):
+        for inner in kind:
+            _check_shown(inner)
+    elif pa.types.is_timestamp(kind):
+        pa.scalar(0, kind).cast(pa.string())
+
+
+def _write(table: pa.Table, stream: Output | pa.NativeFile, *, is_parquet: bool) -> None:
+    table = canonical(table)
+    if is_parquet:
+        pq.write_table(table, stream, compression="zstd")
+        return
+    with pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)

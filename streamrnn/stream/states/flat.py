@@ -1,0 +1,173 @@
+"""A state table whose columns are flat, for engines that are slow with nested ones.
+
+Numbers of a stream become one binary value, in little-endian order; the row that is held until the
+end of a run becomes columns. Nothing is lost: `from_flat(to_flat(table), table.schema)` is `table`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Ints
+from streamrnn.errors import StateError, UnsupportedError
+
+_PENDING = "pending"
+_MOST_BYTES = (1 << 31) - 1
+
+
+def flat_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of the flat form of state tables with this schema.
+
+    >>> states = pa.schema({"id": pa.string(), "steps": pa.int64(), "h": pa.list_(pa.float32(), 2)})
+    >>> flat_schema(states).field("h").type
+    DataType(binary)
+    """
+    return pa.schema([flat for field in schema for flat in _flat_fields(field)], schema.metadata)
+
+
+def to_flat(table: pa.Table) -> pa.Table:
+    """Return the flat form of a state table.
+
+    Raises UnsupportedError if a column would take over 2 GiB.
+    """
+    _require_little_endian()
+    arrays: list[pa.Array] = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        array = _one(column)
+        if _is_pending(field):
+            arrays += array.flatten()
+        elif _is_numbers(field.type):
+            arrays.append(_to_binary(array, field.name))
+        else:
+            arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=flat_schema(table.schema))
+
+
+def from_flat(flat: pa.Table, schema: pa.Schema, label: str) -> pa.Table:
+    """Return the state table with this schema, from its flat form with these columns, in order.
+
+    Raises StateError, with `label`, the column and the row, for a binary value of another size.
+    """
+    _require_little_endian()
+    arrays, columns = [], iter(flat.columns)
+    for field in schema:
+        if _is_pending(field):
+            arrays.append(_to_struct([_one(next(columns)) for _ in field.type], field.type))
+        elif _is_numbers(field.type):
+            arrays.append(_to_numbers(_one(next(columns)), field, label))
+        else:
+            arrays.append(_one(next(columns)).cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _require_little_endian() -> None:
+    if sys.byteorder != "little":
+        raise UnsupportedError("flat state tables need a little-endian CPU")
+
+
+def _flat_fields(field: pa.Field) -> list[pa.Field]:
+    if _is_pending(field):
+        return [pa.field(f"{_PENDING}/{inner.name}", inner.type) for inner in field.type]
+    return [field.with_type(pa.binary()) if _is_numbers(field.type) else field]
+
+
+def _is_pending(field: pa.Field) -> bool:
+    return bool(field.name == _PENDING and pa.types.is_struct(field.type))
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    """Return whether values are lists of numbers."""
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        inner = kind.value_type
+        return bool(pa.types.is_primitive(inner) or _is_numbers(inner))
+    return False
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Return the bytes of one item of a list of numbers."""
+    inner = kind.value_type
+    if pa.types.is_fixed_size_list(inner):
+        return int(inner.list_size * inner.value_type.bit_width // 8)
+    return int(inner.bit_width // 8)
+
+
+def _numbers(kind: pa.DataType) -> pa.DataType:
+    inner = kind.value_type
+    return inner.value_type if pa.types.is_fixed_size_list(inner) else inner
+
+
+def _to_binary(array: pa.Array, name: str) -> pa.Array:
+    """Convert lists (S,) of numbers to binary values (S,)."""
+    kind = array.type
+    items = array.flatten()  # of nested fixed-size lists: one list per item
+    numbers = items.flatten() if pa.types.is_fixed_size_list(items.type) else items
+    values = numbers.to_numpy(zero_copy_only=False)
+    if pa.types.is_fixed_size_list(kind):
+        ends = np.arange(len(array) + 1) * (kind.list_size * _width(kind))
+    else:
+        lengths = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(lengths)]) * _width(kind)
+    if ends[-1] > _MOST_BYTES:
+        raise UnsupportedError(
+            f"column {name!r} of {len(array):,} streams takes {int(ends[-1]):,} bytes, more than "
+            f"{_MOST_BYTES:,} in one partition: use more partitions"
+        )
+    offsets = pa.py_buffer(ends.astype(np.int32))
+    data = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.binary(), len(array), [None, offsets, data])
+
+
+def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
+    """Convert binary values (S,) to lists (S,) of numbers."""
+    kind, size = field.type, _width(field.type)
+    array = array.cast(pa.binary())
+    ends = _ends(array)
+    lengths = np.diff(ends)
+    fixed = pa.types.is_fixed_size_list(kind)
+    expected = kind.list_size * size if fixed else None
+    invalid = lengths != expected if fixed else lengths % size != 0
+    if array.null_count:
+        invalid |= array.is_null().to_numpy(zero_copy_only=False)
+    if invalid.any():
+        row = int(np.argmax(invalid))
+        multiple = f"{expected} bytes" if fixed else f"a multiple of {size} bytes"
+        raise StateError(
+            f"{label}: row {row} (from 0): column {field.name!r}: expected {multiple}, received "
+            f"{'null' if not array[row].is_valid else lengths[row]}"
+        )
+    data = array.buffers()[2]
+    number = _numbers(kind)
+    values = np.frombuffer(b"" if data is None else data, number.to_pandas_dtype())
+    width = number.bit_width // 8
+    # A copy: the memory of the engine's batches may not be aligned.
+    flat = pa.array(values[ends[0] // width : ends[-1] // width].copy(), number)
+    inner = kind.value_type
+    if pa.types.is_fixed_size_list(inner):
+        flat = pa.FixedSizeListArray.from_arrays(flat, type=inner)
+    if fixed:
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    offsets = pa.array(((ends - ends[0]) // size).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, flat, type=kind)
+
+
+def _ends(array: pa.Array) -> Ints:
+    """Return where each binary value starts, and where the last one ends (S + 1,)."""
+    if not len(array):
+        return np.zeros(1, np.int64)
+    offsets = np.frombuffer(array.buffers()[1], np.int32)
+    found: Ints = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    return found
+
+
+def _to_struct(children: list[pa.Array], kind: pa.DataType) -> pa.Array:
+    """Return held rows; null where their last field, which is never null, is null."""
+    children = [child.cast(f.type) for child, f in zip(children, kind, strict=True)]
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=children[-1].is_null())

@@ -1,0 +1,159 @@
+"""How frameworks arrange the states of a recurrent layer, as NumPy arrays.
+
+The states of a layer are groups, one per cell (one for a layer without stacked cells). A group is
+an ordered mapping from the name of a state ("h", "c", "s0") to an array (B, size).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ConfigError, DTypeError, ShapeError
+
+Groups = Sequence[Mapping[str, Floats]]
+StateNames = Sequence[Sequence[str]]
+
+_FEEDS = {"h": "initial_h", "c": "initial_c"}
+
+
+class Framework(Protocol):
+    """The form in which a framework takes and returns states.
+
+    `with_output`: whether the output that some cells hold for masked steps follows the states.
+    Errors name the `owner`, a layer.
+    """
+
+    with_output: bool
+
+    def arrange(self, groups: Groups, owner: str) -> Any:
+        """Arrange states as an initial state. Raises ConfigError for states it does not have."""
+
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
+        """Return the arrays (B, …) of states in this form, group by group."""
+
+
+class Keras:
+    """[h, c]; for stacked cells, a list of such lists."""
+
+    def __init__(self, with_output: bool) -> None:
+        self.with_output = with_output
+
+    def arrange(self, groups: Groups, owner: str) -> list[Any]:
+        """Return a list of arrays, or a list of such lists for stacked cells."""
+        nested = [list(group.values()) for group in groups]
+        return nested[0] if len(nested) == 1 else nested
+
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
+        """Return the arrays of nested lists or tuples."""
+        return _leaves(states)
+
+
+class Torch:
+    """(h, c), or h alone, each (num_layers, B, H); several layers or cells form one module."""
+
+    with_output = False
+
+    def arrange(self, groups: Groups, owner: str) -> Any:
+        """Return one array per state, with the layers stacked. Raises ConfigError."""
+        _check_names([list(group) for group in groups], owner, "PyTorch")
+        stacked = []
+        for name in groups[0]:
+            arrays = [group[name] for group in groups]
+            if len({array.shape for array in arrays}) > 1:
+                raise ConfigError(
+                    f"{owner}: expected states of one size in a PyTorch module, received "
+                    + ", ".join(str(array.shape[1]) for array in arrays)
+                )
+            stacked.append(np.stack(arrays))
+        return stacked[0] if len(stacked) == 1 else tuple(stacked)
+
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
+        """Return the arrays of each layer. Raises ConfigError and ShapeError."""
+        _check_names(names, owner, "PyTorch")
+        given = list(states) if isinstance(states, tuple | list) else [states]
+        if len(given) != len(names[0]):
+            raise ShapeError(
+                f"{owner}: expected {' and '.join(names[0])} of shape (num_layers, batch, size), "
+                f"received {len(given)} arrays"
+            )
+        layers = [_split(array, len(names), f"{owner}: PyTorch's num_layers") for array in given]
+        return [layer for group in zip(*layers, strict=True) for layer in group]
+
+
+class Onnx:
+    """{"initial_h": …, "initial_c": …}, each (num_directions = 1, B, H), for layout 0."""
+
+    with_output = False
+
+    def arrange(self, groups: Groups, owner: str) -> dict[str, Floats]:
+        """Return the inputs of a node by name. Raises ConfigError."""
+        self._check([list(group) for group in groups], owner)
+        return {_FEEDS[name]: array[np.newaxis] for name, array in groups[0].items()}
+
+    def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
+        """Return the arrays of a node. Raises ConfigError and ShapeError."""
+        self._check(names, owner)
+        expected = [_FEEDS[name] for name in names[0]]
+        if not isinstance(states, Mapping) or sorted(states) != sorted(expected):
+            received = ", ".join(states) if isinstance(states, Mapping) else type(states).__name__
+            raise ConfigError(
+                f"{owner}: expected a mapping with {' and '.join(expected)}, received {received}"
+            )
+        return [_split(states[name], 1, f"{owner}: {name}: num_directions")[0] for name in expected]
+
+    def _check(self, names: StateNames, owner: str) -> None:
+        _check_names(names, owner, "ONNX")
+        if len(names) > 1:
+            raise ConfigError(
+                f"{owner}: expected one layer for an ONNX node, received {len(names)}. "
+                "Call once per layer"
+            )
+
+
+FRAMEWORKS: dict[str, Framework] = {
+    "keras": Keras(with_output=False),
+    "streamrnn": Keras(with_output=True),
+    "torch": Torch(),
+    "onnx": Onnx(),
+}
+"""Name of the framework -> its form."""
+
+
+def as_floats(states: Any, owner: str) -> Floats:
+    """Return float32 or float16 states as float32. Raises DTypeError for other types."""
+    array = np.asarray(states)
+    if array.dtype not in (np.float32, np.float16):
+        raise DTypeError(
+            f"{owner}: expected states in float32, received {array.dtype}. Cast them "
+            "yourself, as casting may round"
+        )
+    return array.astype(np.float32)
+
+
+def _check_names(names: StateNames, owner: str, framework: str) -> None:
+    if (
+        any(list(group) not in (["h"], ["h", "c"]) for group in names)
+        or len({len(group) for group in names}) != 1
+    ):
+        found = "; ".join(", ".join(group) for group in names)
+        raise ConfigError(
+            f"{owner}: expected the states h, or h and c, for {framework}, received {found}"
+        )
+
+
+def _split(array: Any, layers: int, what: str) -> list[Any]:
+    """Split an array (layers, B, H) into arrays (B, H)."""
+    whole = np.asarray(array)
+    if whole.ndim != 3 or len(whole) != layers:
+        raise ShapeError(f"{what}: expected shape ({layers}, batch, size), received {whole.shape}")
+    return list(whole)
+
+
+def _leaves(states: Any) -> list[Any]:
+    if isinstance(states, tuple | list):
+        return [leaf for item in states for leaf in _leaves(item)]
+    return [states]

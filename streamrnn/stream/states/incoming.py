@@ -1,0 +1,163 @@
+"""A state table from outside, read column by column with checks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Bools, Ints
+from streamrnn.errors import StateError
+from streamrnn.stream.states.lossless import UnfitValueError, converted
+
+
+class Incoming:
+    """An Arrow table with one row per stream, named by the columns `keys`.
+
+    `label` is the name of the table in messages. Every error is a StateError with the column and,
+    if values are invalid, the first row and its stream.
+    """
+
+    def __init__(self, source: pa.Table, keys: Sequence[pa.Field], label: str) -> None:
+        self.source = source
+        self.label = label
+        self._fields = list(keys)
+        self.keys = [self.column(field.name, field.type) for field in keys]
+        for field, array in zip(keys, self.keys, strict=True):
+            self.refuse(field.name, nulls(array), "key is null")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.source.column_names
+
+    def __len__(self) -> int:
+        return int(self.source.num_rows)
+
+    def column(self, name: str, kind: pa.DataType) -> pa.Array:
+        """Return a column in this type; see `lossless` for the types that are accepted."""
+        names = self.source.column_names
+        if names.count(name) != 1:
+            raise StateError(f"{self.label}: {_missing_or_duplicate(name, names)}")
+        column = self.source.column(names.index(name))
+        if not column.num_chunks:
+            return self._converted(name, pa.array([], column.type), kind, 0)
+        pieces, row = [], 0
+        for chunk in column.chunks:
+            pieces.append(self._converted(name, chunk, kind, row))
+            row += len(chunk)
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+
+    def _converted(self, name: str, chunk: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
+        """Convert a chunk of a column, which starts at this row."""
+        try:
+            return converted(chunk, kind)
+        except TypeError as error:
+            raise StateError(
+                f"{self.label}: column {name!r}: expected {kind}, received {chunk.type}"
+            ) from error
+        except UnfitValueError as error:
+            place = self.place(row + error.row)
+            raise StateError(f"{place}: column {name!r}: {error}") from error
+        except pa.ArrowException as error:
+            raise StateError(
+                f"{self.label}: column {name!r}: expected {kind}, received {chunk.type}, "
+                f"which cannot be converted without loss: {error}"
+            ) from error
+
+    def slots(self, find: Callable[[Sequence[pa.Array]], Ints]) -> Ints:
+        """Return `find(keys)`. Raises StateError for a duplicate key."""
+        slots = find(self.keys)
+        if len(slots) and np.bincount(slots).max() > 1:
+            _, first, of = np.unique(slots, return_index=True, return_inverse=True)
+            duplicate = first[of] != np.arange(len(slots))
+            row = int(np.argmax(duplicate))
+            raise StateError(
+                f"{self.place(row)}: expected each stream once, but row {first[of][row]} has the "
+                f"same key ({_count(duplicate)} of {len(self)} rows). Remove all but one"
+            )
+        return slots
+
+    def refuse(self, name: str, rows: Bools, reason: str) -> None:
+        """Raise StateError, with `reason` and the first row, if any of the rows (S,) is True."""
+        if rows.any():
+            raise StateError(
+                f"{self.place(int(np.argmax(rows)))}: column {name!r}: {reason} "
+                f"({_count(rows)} of {len(self)} rows)"
+            )
+
+    def place(self, row: int) -> str:
+        """Return the location of a row, for a message."""
+        named = zip(self._fields, self.keys, strict=False)
+        key = ", ".join(f"{field.name}={_shown(array, row)}" for field, array in named)
+        return f"{self.label}: row {row} (from 0): stream {key}"
+
+
+def meta(source: pa.Table, name: str) -> str:
+    """Return an entry of streamrnn's metadata as text; "" if it is missing."""
+    metadata = source.schema.metadata or {}
+    value: bytes = metadata.get(f"streamrnn.{name}".encode(), b"")
+    return value.decode(errors="replace")
+
+
+def json_object(source: pa.Table, name: str, label: str) -> dict[str, Any]:
+    """Return an entry of streamrnn's metadata; {} if it is missing. Raises StateError."""
+    text = meta(source, name) or "{}"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise StateError(
+            f"{label}: not a state table: expected a JSON object as metadata streamrnn.{name}, "
+            f"received {text[:80]!r}"
+        )
+    return value
+
+
+def key_names(table: pa.Table, label: str = "the table") -> list[str]:
+    """Return the key columns of a state table. Raises StateError if it is not one."""
+    metadata = table.schema.metadata or {}
+    text = metadata.get(b"streamrnn.keys")
+    if text is None:
+        raise StateError(f"{label}: not a state table: its schema has no streamrnn metadata")
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise StateError(
+            f"{label}: not a state table: expected a list of names in metadata streamrnn.keys, "
+            f"received {text.decode(errors='replace')[:80]!r}"
+        )
+    for name in names:
+        if table.column_names.count(name) != 1:
+            raise StateError(f"{label}: {_missing_or_duplicate(name, table.column_names)}")
+    return names
+
+
+def nulls(array: pa.Array) -> Bools:
+    """Return which values are null."""
+    mask: Bools = array.is_null().to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _count(rows: Bools) -> int:
+    return int(np.count_nonzero(rows))
+
+
+def _missing_or_duplicate(name: str, names: Sequence[str]) -> str:
+    if name in names:
+        found = f"expected once, found {Counter(names)[name]} times"
+        return f"column {name!r}: {found}. Remove all but one"
+    return f"column {name!r} not found. Available columns: {', '.join(names)}"
+
+
+def _shown(array: pa.Array, row: int) -> str:
+    # Python's times would lose nanoseconds, or overflow.
+    one = array.slice(row, 1)
+    if pa.types.is_temporal(one.type):
+        return str(one.cast(pa.string())[0].as_py())
+    return repr(one[0].as_py())

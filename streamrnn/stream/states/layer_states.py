@@ -1,0 +1,307 @@
+"""Exchange the state of a layer, by key, with the initial state of a layer of any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.errors import ConfigError, ShapeError, StateError
+from streamrnn.stream.states.files import as_table
+from streamrnn.stream.states.frameworks import FRAMEWORKS, Framework, as_floats
+from streamrnn.stream.states.incoming import key_names
+from streamrnn.stream.states.key_values import KeyValues
+from streamrnn.stream.states.layout import Layout
+from streamrnn.stream.states.opening import from_arrow
+from streamrnn.stream.states.table import StateTable
+
+_HELD = "y"
+_FIRST = {"h": 0, "c": 1}
+_MISSING = ("error", "initial", "zeros")
+
+
+def to_layer(
+    table: Any,
+    layer: str | Sequence[str],
+    keys: Any,
+    *,
+    framework: str = "keras",
+    missing: str = "error",
+) -> Any:
+    """Return the state of B streams as the initial state of a layer; row b belongs to key b.
+
+    `table`: a StateTable (such as the `state` of a Pipeline), or its Arrow table. `layer`: the
+    name of a layer in the table, or the names of layers that form one module elsewhere, from the
+    first to the last. `keys`: B values (tuples for several key columns), an Arrow array, or an
+    Arrow table or record batch with the key columns.
+
+    Returns float32 NumPy arrays, copies with the same bits; a state with several axes is flat.
+    `framework`:
+
+    - "keras": [h, c], each (B, units), as initial_state= of a layer here or in Keras; [h] for a
+      layer with one state, [[h, c], …] for stacked cells.
+    - "torch": (h, c), each (num_layers, B, H), or h alone. `torch.from_numpy` shares the memory.
+    - "onnx": {"initial_h": …, "initial_c": …}, each (1, B, H): inputs of a node with layout 0. The
+      graph may use other names.
+    - "streamrnn": as "keras", followed by the output that custom cells hold for masked steps, if it
+      is in the table: the argument of `set_state` of a layer.
+
+    The order of gates does not matter, as states have none. `missing` is the state of a null key,
+    and of a stream that is not in the table: "error" raises StateError, "initial" is the initial
+    state of the model (StateError for an Arrow table, which does not have it), "zeros" is zeros.
+
+    >>> import numpy as np, pyarrow as pa
+    >>> from streamrnn.states import Layout
+    >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"gru/h": 2}))
+    >>> slots = table.find([pa.array(["a", "b"])])
+    >>> table.scatter(slots, {"gru/h": np.array([[1, 2], [3, 4]], np.float32)})
+    >>> (h,) = to_layer(table, "gru", ["b", "a"])
+    >>> h.tolist()
+    [[3.0, 4.0], [1.0, 2.0]]
+    >>> to_layer(table, "gru", ["b"], framework="torch").shape  # (num_layers, batch, units)
+    (1, 1, 2)
+    >>> feed = to_layer(table, "gru", ["b", "new"], framework="onnx", missing="zeros")
+    >>> feed["initial_h"].tolist()
+    [[[3.0, 4.0], [0.0, 0.0]]]
+
+    Raises StateError for a layer that is not in the table, DTypeError for keys of another type, and
+    ConfigError for unknown arguments and for layers that the framework does not have.
+    """
+    chosen = _framework(framework, missing)
+    states = table if isinstance(table, StateTable) else _part(table, _names(layer))
+    groups = _groups(states.layout, _names(layer), chosen)
+    named = KeyValues(keys, states.layout.keys)
+    slots = named.slots(states)
+    unknown = slots < 0
+    _refuse_missing(named, unknown, missing)
+    columns = [column for group in groups for column in group.columns]
+    values = _gather(states, slots, columns, missing)
+    arranged = [
+        {name: values[column] for name, column in zip(group.names, group.columns, strict=True)}
+        for group in groups
+        if group.names != [_HELD]
+    ]
+    found = chosen.arrange(arranged, f"layer {layer!r}")
+    held = [values[group.columns[0]] for group in groups if group.names == [_HELD]]
+    return [*found, *held] if held else found
+
+
+def from_layer(
+    table: Any,
+    layer: str | Sequence[str],
+    keys: Any,
+    states: Any,
+    *,
+    framework: str = "keras",
+    missing: str = "error",
+) -> pa.Table:
+    """Return an Arrow state table with these states of B streams in place of its own.
+
+    Arguments are those of `to_layer`, and `states` has the form of its result, in arrays or
+    anything that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h",
+    Y_c as "initial_c"). They are float32 or float16, so that nothing is rounded. All else is copied
+    from `table`, which is not changed: other layers and streams, steps, last times, previous
+    values. Set steps and last times too if the layer has seen rows. The output that a custom cell
+    holds for masked steps becomes zeros unless it is given, as with initial_state=.
+
+    `missing`: a stream that is not in the table is refused ("error"), or added with 0 steps and no
+    last time, its other layers in the initial state of the model ("initial") or zeros ("zeros").
+
+    >>> import numpy as np, pyarrow as pa
+    >>> from streamrnn.states import Layout
+    >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"gru/h": 2}))
+    >>> h = np.array([[1, 2], [3, 4]], np.float32)
+    >>> table = from_layer(table, "gru", ["a", "b"], [h], missing="initial")
+    >>> table.select(["id", "gru/h"]).to_pylist()
+    [{'id': 'a', 'gru/h': [1.0, 2.0]}, {'id': 'b', 'gru/h': [3.0, 4.0]}]
+
+    Raises StateError as `to_layer` does, and for states that are not finite, with the stream;
+    ShapeError and DTypeError for arrays of another shape or type; ConfigError as `to_layer` does.
+    """
+    chosen = _framework(framework, missing)
+    target = _copy(table)
+    groups = _groups(target.layout, _names(layer), chosen)
+    named = KeyValues(keys, target.layout.keys)
+    values = _flattened(states, groups, target.layout, chosen, named, f"layer {layer!r}")
+    named.refuse_null()
+    _refuse_missing(named, named.slots(target) < 0, missing)
+    before = len(target)
+    slots = target.find(named.arrays)
+    named.refuse_repeated(slots)
+    new = np.arange(before, len(target))
+    if len(new):
+        _fill_new(target, new, values, missing)
+    target.scatter(slots, values)
+    return target.to_arrow()
+
+
+class _Group(NamedTuple):
+    """The states of one cell: their names, in the order of the layer, and their columns."""
+
+    names: list[str]
+    columns: list[str]
+
+
+def _framework(framework: str, missing: str) -> Framework:
+    if framework not in FRAMEWORKS:
+        raise ConfigError(f"framework: expected {_either(FRAMEWORKS)}, received {framework!r}")
+    if missing not in _MISSING:
+        raise ConfigError(f"missing: expected {_either(_MISSING)}, received {missing!r}")
+    return FRAMEWORKS[framework]
+
+
+def _either(names: Any) -> str:
+    *others, last = (f'"{name}"' for name in names)
+    return f"{', '.join(others)} or {last}"
+
+
+def _names(layer: str | Sequence[str]) -> list[str]:
+    return [layer] if isinstance(layer, str) else list(layer)
+
+
+def _groups(layout: Layout, layers: Sequence[str], framework: Framework) -> list[_Group]:
+    """Return the cells of these layers; held outputs, if the framework takes them, are last."""
+    found: list[_Group] = []
+    held: list[_Group] = []
+    for layer in layers:
+        cells: dict[tuple[int, ...], list[str]] = {}
+        for column in layout.states:
+            *path, name = column.removeprefix(f"{layer}/").split("/")
+            if column == f"{layer}/{_HELD}":
+                held.append(_Group([_HELD], [column]))
+            elif column.startswith(f"{layer}/") and all(part.isdecimal() for part in path):
+                cells.setdefault(tuple(map(int, path)), []).append(name)
+        if not cells:
+            raise StateError(
+                f"the state table has no state of layer {layer!r}. Layers with a state: "
+                f"{', '.join(_layers_of(layout)) or 'none'}"
+            )
+        for numbers, unordered in sorted(cells.items()):
+            names = sorted(unordered, key=_order)
+            prefix = "/".join([layer, *map(str, numbers)])
+            found.append(_Group(names, [f"{prefix}/{name}" for name in names]))
+    return found + held if framework.with_output else found
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """Sort h, c, then s0, s1, …: columns of a table may be in any order."""
+    number = name.removeprefix("s")
+    return _FIRST.get(name, 2), int(number) if number.isdecimal() else -1, name
+
+
+def _layers_of(layout: Layout) -> list[str]:
+    layers = []
+    for column in layout.states:
+        parts = column.split("/")[:-1]
+        while len(parts) > 1 and parts[-1].isdecimal():
+            parts.pop()
+        layers.append("/".join(parts))
+    return list(dict.fromkeys(layers))
+
+
+def _part(table: Any, layers: Sequence[str]) -> StateTable:
+    """Make a state table of the columns that are needed to read the states of these layers."""
+    whole = as_table(table, "the table")
+    keys = key_names(whole)
+    columns = [
+        name
+        for name in whole.column_names
+        if name in (*keys, "steps") or any(name.startswith(f"{layer}/") for layer in layers)
+    ]
+    lean = StateTable.from_arrow(whole.select(list(dict.fromkeys(columns))))
+    if not lean.layout.states:  # the error message lists all layers
+        return StateTable.from_arrow(whole)
+    return lean
+
+
+def _copy(table: Any) -> StateTable:
+    """Copy a state table."""
+    if not isinstance(table, StateTable):
+        return StateTable.from_arrow(table)
+    initial = table.initial_states() if table.knows_initial else None
+    return from_arrow(table.to_arrow(), table.layout, initial, "the table", same_pipeline=True)
+
+
+def _gather(
+    table: StateTable, slots: Ints, columns: Sequence[str], missing: str
+) -> dict[str, Floats]:
+    """Return column -> (B, size); rows without a slot have the initial state, or zeros."""
+    known = slots >= 0
+    rows = table.to_arrow(slots[known])
+    initial = table.initial_states() if missing == "initial" and not known.all() else {}
+    values = {}
+    for column in columns:
+        size = table.layout.states[column]
+        found = np.zeros((len(slots), size), np.float32)
+        found[~known] = initial.get(column, 0)
+        flat = rows.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        found[known] = flat.reshape(-1, size)
+        values[column] = found
+    return values
+
+
+def _refuse_missing(keys: KeyValues, unknown: Bools, missing: str) -> None:
+    if missing == "error" and unknown.any():
+        raise StateError(
+            f"keys: {keys.place(int(np.argmax(unknown)))}: not in the state table "
+            f"({int(unknown.sum())} of {len(keys)} streams). For new streams, set "
+            'missing="initial" or missing="zeros"'
+        )
+
+
+def _flattened(
+    states: Any,
+    groups: Sequence[_Group],
+    layout: Layout,
+    framework: Framework,
+    keys: KeyValues,
+    owner: str,
+) -> dict[str, Floats]:
+    """Return column -> (B, size) of states in a framework's form, checked."""
+    cells = [group for group in groups if group.names != [_HELD]]
+    arrays = framework.flatten(states, [group.names for group in cells], owner)
+    columns = [column for group in groups for column in group.columns]
+    without = sum(len(group.columns) for group in cells)
+    if len(arrays) not in (without, len(columns)):
+        raise ShapeError(
+            f"{owner}: expected {without} states ({', '.join(columns[:without])}), received "
+            f"{len(arrays)}"
+        )
+    values: dict[str, Floats] = {}
+    for column, given in zip(columns, arrays, strict=False):
+        array = as_floats(given, f"{owner}: {column}")
+        size = layout.states[column]
+        if array.ndim < 2 or len(array) != len(keys) or array.size != len(keys) * size:
+            raise ShapeError(
+                f"{owner}: {column}: expected shape ({len(keys)}, {size}), one row per key, "
+                f"received {array.shape}"
+            )
+        values[column] = array.reshape(len(keys), size)
+        finite = np.isfinite(values[column]).all(axis=1)
+        if not finite.all():
+            place = keys.place(int(np.argmin(finite)))
+            raise StateError(
+                f"{owner}: {place}: {column}: expected finite numbers, received NaN or infinity"
+            )
+    for column in layout.states:
+        prefix, _, name = column.rpartition("/")
+        if (
+            name == _HELD
+            and column not in values
+            and any(c.startswith(f"{prefix}/") for c in values)
+        ):
+            values[column] = np.zeros((len(keys), layout.states[column]), np.float32)
+    return values
+
+
+def _fill_new(table: StateTable, new: Ints, given: dict[str, Floats], missing: str) -> None:
+    """Set the states of added streams, in all layers whose states are not `given`."""
+    others = {name: size for name, size in table.layout.states.items() if name not in given}
+    if missing == "zeros":
+        zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}
+        table.scatter(new, zeros)
+    elif others:
+        table.initial_states()  # raises if it is unknown; `find` has set it

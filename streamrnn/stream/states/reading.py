@@ -1,0 +1,279 @@
+"""Check the streams of an Arrow table and load them into a state table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.display import short_model
+from streamrnn.errors import StateError
+from streamrnn.stream.states.carrying import differing_classes, origin_of
+from streamrnn.stream.states.held import Held
+from streamrnn.stream.states.incoming import Incoming, meta, nulls
+from streamrnn.stream.states.layout import FORMAT_VERSION, Layout, waiting_after
+
+if TYPE_CHECKING:
+    from streamrnn.stream.states.table import StateTable
+
+_MOST_STEPS = 1 << 62
+_MAP = (
+    "To use it anyway, map each layer of this model to a layer of the other one: "
+    '[state] map = { this = "other" }.'
+)
+
+
+def load_streams(
+    table: StateTable,
+    source: pa.Table,
+    label: str,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    same_pipeline: bool = False,
+    before: StateTable | None = None,
+    notes: list[str] | None = None,
+) -> None:
+    """Load the streams of an Arrow table into an empty state table: see `from_arrow`."""
+    layout = table.layout
+    _check_version(source, label)
+    incoming = Incoming(source, layout.keys, label)
+    if mapping is None:
+        check_model(source, layout, label)
+    else:
+        origins = {name: origin_of(name, mapping) for name in layout.states}
+        taken = {name: origin for name, origin in origins.items() if origin is not None}
+        if lines := differing_classes(source, layout, taken, label):
+            raise StateError(
+                f"{label}: [state] map: the states of the layers differ:\n"
+                + "\n".join(lines)
+                + "\nMap a layer to one of its class. A layer that the map leaves out starts from "
+                "its initial state."
+            )
+    slots = incoming.slots(table.find)
+    notes = [] if notes is None else notes
+    for name, size in layout.states.items():
+        origin = name if mapping is None else origin_of(name, mapping)
+        if origin is None:
+            notes.append(f"{name} is not in [state] map: it starts from its initial state")
+        else:
+            table.scatter(slots, {name: _floats(incoming, origin, size)})
+    steps = _steps(incoming)
+    time, seen = _times(incoming, layout.time, steps, mapping is not None, same_pipeline, notes)
+    if before is not None:
+        _refuse_lost_times(incoming, seen, steps, before)
+    previous = {
+        name: values
+        for name, kind in layout.previous.items()
+        if (values := _previous(incoming, name, kind, notes)) is not None
+    }
+    table.advance(slots, steps, time, previous, seen)
+    _load_waiting(incoming, table, slots, steps)
+    _load_held(incoming, table, slots, notes)
+
+
+def _steps(incoming: Incoming) -> Ints:
+    steps = incoming.column("steps", pa.int64())
+    incoming.refuse("steps", nulls(steps), "number of steps is null")
+    numbers: Ints = steps.to_numpy()
+    invalid = (numbers < 0) | (numbers > _MOST_STEPS)
+    incoming.refuse("steps", invalid, "number of steps is below 0 or above 2**62")
+    return numbers
+
+
+def _times(
+    incoming: Incoming,
+    kind: pa.DataType | None,
+    steps: Ints,
+    mapped: bool,
+    same_pipeline: bool,
+    notes: list[str],
+) -> tuple[Ints | None, Bools]:
+    """Return the last time of each stream (None: no times), and which streams have had a row."""
+    if kind is None:
+        return None, np.ones(len(steps), bool)
+    if mapped and "last_time" not in incoming:
+        notes.append(
+            "the state table has no last_time: the first row of each stream is never counted as "
+            "late or after a gap"
+        )
+        return None, np.zeros(len(steps), bool)
+    time = incoming.column("last_time", kind)
+    seen = ~nulls(time)
+    unknown = int(np.count_nonzero(~seen & (steps > 0)))
+    if unknown and not same_pipeline:
+        notes.append(
+            f"{unknown:,} of {len(steps):,} streams in the state table have steps but no "
+            "last_time: their first rows are never counted as late or after a gap"
+        )
+    return _ticks(time), seen
+
+
+def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
+    """Refuse streams without a time that have one in `before`, or have steps and are not in it."""
+    slots = before.find(incoming.keys, add=False)
+    known = slots >= 0
+    timed = np.zeros(len(slots), bool)
+    timed[known] = before.last_times(slots[known])[1]
+    incoming.refuse(
+        "last_time",
+        ~seen & timed,
+        "last time is null, but the replaced state has one: earlier rows would no longer be "
+        "detected as late",
+    )
+    unknown = ~seen & ~known & (steps > 0)
+    incoming.refuse("last_time", unknown, "last time is null, but the stream has steps")
+
+
+def _previous(
+    incoming: Incoming, name: str, kind: pa.DataType, notes: list[str]
+) -> tuple[Array, Bools] | None:
+    """Return the last values of a feature and which are present; None if the table has none."""
+    column = f"previous/{name}"
+    if column not in incoming:
+        notes.append(
+            f"the state table has no {column}: a null before a stream's first value "
+            "cannot be filled"
+        )
+        return None
+    array = incoming.column(column, kind)
+    empty = "" if pa.types.is_string(kind) else 0
+    values = array.fill_null(pa.scalar(empty, kind)).to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(kind):
+        reason = "expected a finite number or null, received NaN or infinity"
+        incoming.refuse(column, ~np.isfinite(values), reason)
+    return values, ~nulls(array)
+
+
+def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Ints) -> None:
+    counts = None
+    waiting: dict[str, Array] = {}
+    for name, kind in table.layout.waiting.items():
+        column = f"waiting/{name}"
+        array = incoming.column(column, pa.list_(kind))
+        lengths = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+        _check_waiting(incoming, column, lengths, table.layout, steps)
+        if counts is not None:
+            reason = "number of waiting rows differs from that in the other columns"
+            incoming.refuse(column, lengths != counts, reason)
+        counts = lengths
+        stream = np.repeat(np.arange(len(slots)), lengths)
+        rows = array.flatten()
+        _refuse_items(incoming, column, stream, nulls(rows), "a waiting value is null")
+        if pa.types.is_fixed_size_list(kind):
+            waiting[name] = _flat(incoming, column, rows, kind.list_size, stream)
+        else:
+            waiting[name] = rows.to_numpy(zero_copy_only=False)
+    if counts is not None:
+        table.wait(slots, counts, waiting)
+
+
+def _check_waiting(
+    incoming: Incoming, column: str, counts: Ints, layout: Layout, steps: Ints
+) -> None:
+    most, stride = layout.waiting_rows, layout.stride
+    incoming.refuse(
+        column,
+        counts > most,
+        f"expected at most {most} rows that wait for their window, received up to "
+        f"{int(counts.max(initial=0))}: the state is from windows with more steps",
+    )
+    if stride:
+        incoming.refuse(
+            column,
+            counts != waiting_after(steps, most + 1, stride),
+            f"number of waiting rows does not match the stream's steps with [window] steps = "
+            f"{most + 1}, stride = {stride}: the state is from other windows",
+        )
+
+
+def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
+    if "pending" not in incoming:
+        return
+    if not table.layout.pending:
+        held = len(incoming) - incoming.source.column("pending").null_count
+        if held:
+            notes.append(f'{held} rows held by emit = "final" in the state table are not written')
+        return
+    array = incoming.column("pending", pa.struct(table.layout.pending))
+    rows = np.flatnonzero(~nulls(array))
+    held_rows = pa.RecordBatch.from_struct_array(array.take(pa.array(rows)))
+    for field in table.layout.pending[-2:]:  # the emitter's sort keys
+        invalid = nulls(held_rows.column(field.name))
+        _refuse_items(incoming, "pending", rows, invalid, f"{field.name} of the held row is null")
+    table.hold(Held(slots[rows], held_rows))
+
+
+def _floats(incoming: Incoming, name: str, size: int) -> Floats:
+    """Return a column of states (S, size)."""
+    column = incoming.column(name, pa.list_(pa.float32(), size))
+    incoming.refuse(name, nulls(column), "state is null: each stream must have one")
+    return _flat(incoming, name, column, size, np.arange(len(column)))
+
+
+def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:
+    """Return lists of `size` numbers as (N, size); list n belongs to row `row[n]` of the table."""
+    flat = column.flatten()
+    holes: Bools = np.any(nulls(flat).reshape(-1, size), axis=1)
+    _refuse_items(incoming, name, row, holes, "expected numbers, received null")
+    values: Floats = flat.to_numpy(zero_copy_only=False).reshape(-1, size)
+    invalid: Bools = np.any(~np.isfinite(values), axis=1)
+    _refuse_items(incoming, name, row, invalid, "expected finite numbers, received NaN or infinity")
+    return values
+
+
+def _refuse_items(incoming: Incoming, name: str, row: Ints, invalid: Bools, reason: str) -> None:
+    """Refuse the rows of the table with an invalid item; item n belongs to row `row[n]`."""
+    if invalid.any():
+        rows = np.zeros(len(incoming), bool)
+        rows[row[invalid]] = True
+        incoming.refuse(name, rows, reason)
+
+
+def _check_version(source: pa.Table, label: str) -> None:
+    version = meta(source, "format_version")
+    if version != FORMAT_VERSION:
+        received = f"format version {version}" if version else "a table without streamrnn metadata"
+        raise StateError(
+            f"{label}: not a readable state table: expected format version {FORMAT_VERSION}, "
+            f"received {received}. Write it with `streamrnn state export`."
+        )
+
+
+def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP) -> None:
+    """Raise StateError, with `advice`, unless a table is the state of the model of a layout."""
+    fingerprint = meta(source, "fingerprint")
+    if fingerprint != layout.fingerprint:
+        received, expected = _differing(meta(source, "layers"), layout)
+        raise StateError(
+            f"{label}: this is the state of another model. {advice}\n"
+            f"  received: model {short_model(fingerprint)}, layers {received}\n"
+            f"  expected: model {short_model(layout.fingerprint)}, layers {expected}"
+        )
+
+
+def _differing(text: str, layout: Layout) -> tuple[str, str]:
+    """Describe the layers of a table (JSON) and of a layout, but for those that are equal."""
+    expected = json.loads(json.dumps(layout.layers))
+    try:
+        received = dict(json.loads(text))
+    except (ValueError, TypeError):
+        return text, json.dumps(expected, sort_keys=True)
+    if received == expected:
+        return "the same, with other weights or options", "as above"
+    return _only_in(received, expected), _only_in(expected, received)
+
+
+def _only_in(layers: Mapping[str, object], others: Mapping[str, object]) -> str:
+    differing = {name: layer for name, layer in layers.items() if others.get(name) != layer}
+    return f"that differ: {json.dumps(differing, sort_keys=True)}"
+
+
+def _ticks(array: pa.Array) -> Ints:
+    kind = pa.int32() if pa.types.is_date32(array.type) else pa.int64()
+    integers = array.cast(kind).fill_null(pa.scalar(0, kind))
+    ticks: Ints = integers.to_numpy(zero_copy_only=False).astype(np.int64)
+    return ticks

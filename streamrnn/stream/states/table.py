@@ -1,0 +1,415 @@
+"""The state table: one row per stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.display import count, html_table, listed
+from streamrnn.errors import StateError
+from streamrnn.stream.states.changes import Changes
+from streamrnn.stream.states.files import as_table
+from streamrnn.stream.states.held import Held
+from streamrnn.stream.states.inferred import inferred_layout
+from streamrnn.stream.states.keys import KeyIndex
+from streamrnn.stream.states.layout import Layout
+from streamrnn.stream.states.reading import load_streams
+from streamrnn.stream.states.writing import to_arrow
+
+T = TypeVar("T")
+_NONE = np.zeros(0, np.int64)
+
+
+class StateTable:
+    """The state of every stream, and its only writer. A stream is identified by its slot.
+
+    Each stream has: `steps` since its last reset; the time of its last row, in ticks; the states of
+    the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
+    that wait for their window; the row that is held until the end of the run. It is dirty if it was
+    added or written since `mark_clean`.
+
+    Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
+    the table in place and is idempotent. Other threads read with `to_arrow`.
+
+    >>> import pyarrow as pa
+    >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
+    >>> table.find([pa.array(["b", "a", "b"])]).tolist()
+    [0, 1, 0]
+    >>> len(table)
+    2
+    >>> table
+    <StateTable: 2 streams by id; id, steps, lstm/h (2)>
+    """
+
+    def __init__(self, layout: Layout, initial: Mapping[str, Floats] | None = None) -> None:
+        self.layout = layout
+        self._index = KeyIndex(layout.keys)
+        self._changes = Changes(self._index.rebuild)
+        self.knows_initial = initial is not None or not layout.states
+        self._initial = {
+            name: np.zeros(size, np.float32) if initial is None else initial[name]
+            for name, size in layout.states.items()
+        }
+        # Row s of each array belongs to slot s; there are spare rows for new streams.
+        self._steps = np.zeros(0, np.int64)
+        self._last_time = np.zeros(0, np.int64)
+        self._seen = np.zeros(0, bool)
+        self._dirty = np.zeros(0, bool)
+        self._states: dict[str, Floats] = {
+            name: np.zeros((0, size), np.float32) for name, size in layout.states.items()
+        }
+        self._previous: dict[str, tuple[Array, Bools]] = {
+            name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
+            for name, kind in layout.previous.items()
+        }
+        self._waiting: dict[str, Array] = {
+            name: np.zeros((0, layout.waiting_rows, *_width(kind)), _dtype(_item(kind)))
+            for name, kind in layout.waiting.items()
+        }
+        self._waiting_count = np.zeros(0, np.int64)
+        self._held = Held(_NONE, None)
+        self._spare: list[dict[str, Floats]] = []
+        self._room = 0
+        self._used = 0  # rows of the state arrays that may no longer be zero
+
+    @classmethod
+    def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
+        """Make a state table from the Arrow table of `to_arrow` or `streamrnn state export`.
+
+        `table` is a pa.Table, or an object with the Arrow PyCapsule interface, with the schema
+        metadata of a state table. `initial` is the initial state of one stream, name -> (size,),
+        which is not in an Arrow table. Without it new and reset streams have zeros.
+
+        Raises StateError for a table that is not a state table and for invalid values, with the
+        row and the stream; DataError for damaged Arrow data.
+
+        >>> import pyarrow as pa
+        >>> table = StateTable(Layout((pa.field("id", pa.string()),), None, {"lstm/h": 2}))
+        >>> _ = table.find([pa.array(["b", "a"])])
+        >>> StateTable.from_arrow(table.to_arrow()).to_arrow() == table.to_arrow()
+        True
+        """
+        label = "the table"
+        source = as_table(table, label)
+        states = cls(inferred_layout(source, label), initial)
+        load_streams(states, source, label, same_pipeline=True)
+        return states
+
+    def __len__(self) -> int:
+        """Return the number of streams. Within a change, use `streams`, which counts new ones."""
+        with self._changes.lock:
+            self._changes.complete()
+            return self.streams
+
+    def __repr__(self) -> str:
+        columns = listed(f.name + _size_text(f.type) for f in self.layout.schema())
+        return f"<{self._title()}; {columns}>"
+
+    def _repr_html_(self) -> str:
+        columns = [(f.name, f.type) for f in self.layout.schema()]
+        return html_table(self._title(), columns, ["column", "type"])
+
+    def _title(self) -> str:
+        keys = ", ".join(field.name for field in self.layout.keys)
+        return f"StateTable: {count(self.streams, 'stream')} by {keys}"
+
+    @property
+    def streams(self) -> int:
+        """Number of streams, including those of an unfinished change."""
+        return len(self._index)
+
+    def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
+        """Call `work`, which returns a result and a call that writes the change; return the result.
+
+        The change is atomic, also under interrupts (see `Changes`). `work` itself may add streams
+        (`find`), and must not write anything else. Other threads wait.
+        """
+        return self._changes.make(lambda: partial(self._truncate, self.streams), work)
+
+    # -- streams -------------------------------------------------------------------------------
+
+    def find(self, keys: Sequence[pa.Array], add: bool = True, room: bool = True) -> Ints:
+        """Return the slot (N,) int64 of each of N keys; new streams start from the initial state.
+
+        With `add=False`, unknown keys are -1. With `room=False`, the states are not touched, so
+        that another thread may use them; before it uses new slots, it calls `make_room` with the
+        number of `streams` after `find`.
+        """
+        before = self.streams
+        slots = self._index.find(keys, add)
+        streams = self.streams
+        if streams > before:
+            self._begin(slice(before, streams))
+        if room and streams > self._room:
+            self.make_room(streams)
+        return slots
+
+    def _begin(self, new: slice) -> None:
+        """Mark new streams as dirty and without a row."""
+        if new.stop > len(self._steps):
+            self._grow(max(1024, 2 * new.stop))
+        self._steps[new] = 0
+        self._seen[new] = False
+        self._dirty[new] = True
+        for _, present in self._previous.values():
+            present[new] = False
+
+    def make_room(self, streams: int) -> None:
+        """Set the initial state of the first `streams` that are new since the last call."""
+        start, self._room = self._room, streams
+        if len(self._waiting_count) < self._room:
+            size = len(self._steps)
+            self._states = {name: _grown(array, size) for name, array in self._states.items()}
+            self._waiting = {name: _grown(array, size) for name, array in self._waiting.items()}
+            # Last, as its length stands for all: after an interrupt none is shorter.
+            self._waiting_count = _grown(self._waiting_count, size)
+        self._waiting_count[start : self._room] = 0
+        for name, array in self._states.items():
+            if start < self._used or self._initial[name].view(np.uint32).any():
+                array[start : self._room] = self._initial[name]
+        self._used = max(self._used, self._room)
+
+    def lookup(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys, -1 if unknown; not for use within a change."""
+        with self._changes.lock:
+            self._changes.complete()
+            return self._index.find(keys, add=False)
+
+    def initial_states(self) -> dict[str, Floats]:
+        """Return the initial state of one stream: name -> (size,) float32.
+
+        Raises StateError if it is unknown: it is not in an Arrow table.
+        """
+        if not self.knows_initial:
+            raise StateError(
+                "the initial state of a stream is not in an Arrow table. Use the `state` of a "
+                "Pipeline, or StateTable.from_arrow(table, initial)"
+            )
+        return {name: values.copy() for name, values in self._initial.items()}
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the key columns, one value per stream."""
+        return self._index.arrays()
+
+    def _truncate(self, size: int) -> None:
+        """Remove the streams that were added last, down to `size`."""
+        self._index.truncate(size)
+        self._room = min(self._room, size)
+
+    def _grow(self, size: int) -> None:
+        self._last_time, self._seen = _grown(self._last_time, size), _grown(self._seen, size)
+        self._dirty = _grown(self._dirty, size)
+        self._previous = {
+            name: (_grown(values, size), _grown(present, size))
+            for name, (values, present) in self._previous.items()
+        }
+        # Last, as its length stands for all: after an interrupt none is shorter.
+        self._steps = _grown(self._steps, size)
+
+    # -- steps, times, previous values ---------------------------------------------------------
+
+    def steps(self, slots: Ints) -> Ints:
+        """Return the steps (B,) since the last reset of each stream."""
+        steps: Ints = self._steps[slots]
+        return steps
+
+    def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
+        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it had one."""
+        return self._last_time[slots], self._seen[slots]
+
+    def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
+        """Return the last values (B,) of a feature, and which of them are present."""
+        values, present = self._previous[name]
+        return values[slots], present[slots]
+
+    def advance(
+        self,
+        slots: Ints,
+        steps: Ints,
+        last_time: Ints | None,
+        previous: Mapping[str, tuple[Array, Bools]],
+        seen: Bools | bool = True,
+    ) -> None:
+        """Write the steps, times and previous values of these streams, and mark them dirty.
+
+        Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
+        has had a row.
+        """
+        self._steps[slots] = steps
+        self._seen[slots] = seen
+        if last_time is not None:
+            self._last_time[slots] = last_time
+        for name, (values, present) in previous.items():
+            self._previous[name][0][slots] = values
+            self._previous[name][1][slots] = present
+        self._dirty[slots] = True
+
+    # -- states of the model -------------------------------------------------------------------
+
+    def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
+        """Call `run` to advance the states of B streams; those marked in `reset` are reset first.
+
+        It receives name -> (B, size) and changes it in place: the memory of the table if the slots
+        are consecutive, else a copy that is written back. Threads may call this concurrently for
+        different streams.
+        """
+        views = self._consecutive(slots, reset)
+        if views is not None:
+            run(views)
+            return
+        try:
+            room = self._spare.pop()
+        except IndexError:  # a check beforehand would race with other threads
+            room = {}
+        if len(slots) > len(next(iter(room.values()), ())):
+            room = self.empty_states(len(slots))
+        states = {name: array[: len(slots)] for name, array in room.items()}
+        self.gather(slots, reset, states)
+        run(states)
+        self.scatter(slots, states)
+        self._spare.append(room)
+
+    def empty_states(self, rows: int) -> dict[str, Floats]:
+        """Allocate states of `rows` streams: name -> (rows, size), undefined."""
+        return {
+            name: np.empty((rows, size), np.float32) for name, size in self.layout.states.items()
+        }
+
+    def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
+        """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
+        for name, array in self._states.items():
+            array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
+            if reset.any():
+                out[name][reset] = self._initial[name]
+
+    def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
+        """Write the states of B slots, name -> (B, size); omitted names keep their values."""
+        for name, values in states.items():
+            self._states[name][slots] = values
+
+    def reset(self, slots: Ints) -> None:
+        """Set the initial state of these streams."""
+        for name, array in self._states.items():
+            array[slots] = self._initial[name]
+
+    def states(self, name: str) -> Floats:
+        """Return a state of all streams (S, size), as a read-only view of the table."""
+        view = self._states[name][: self.streams]
+        view.flags.writeable = False
+        return view
+
+    def _consecutive(self, slots: Ints, reset: Bools) -> dict[str, Floats] | None:
+        """Return views name -> (B, size) of the states if the slots are consecutive, else None.
+
+        States marked in `reset` are set to the initial state.
+        """
+        first, rows = int(slots[0]), len(slots)
+        if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
+            return None
+        views = {name: array[first : first + rows] for name, array in self._states.items()}
+        if reset.any():
+            for name, view in views.items():
+                view[reset] = self._initial[name]
+        return views
+
+    # -- rows that wait for their window, rows that are held until the end -----------------------
+
+    def waiting_counts(self, slots: Ints) -> Ints:
+        """Return the number (B,) of waiting rows of each stream."""
+        counts: Ints = self._waiting_count[slots]
+        return counts
+
+    def waiting(self, name: str, slots: Ints, counts: Ints) -> Array:
+        """Return the first `counts` (B,) waiting rows of each stream, (K, …), by stream."""
+        values: Array = self._waiting[name][_row_index(slots, counts)]
+        return values
+
+    def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
+        """Replace the waiting rows of each stream by `counts` (B,) rows.
+
+        `rows` as `waiting` returns them.
+        """
+        index = _row_index(slots, counts)
+        self._waiting_count[slots] = counts
+        for name, values in rows.items():
+            self._waiting[name][index] = values
+
+    @property
+    def held(self) -> Held:
+        """The rows that are held until the end of the run."""
+        return self._held
+
+    def hold(self, held: Held) -> None:
+        """Replace the rows that are held until the end of the run."""
+        held.slots.flags.writeable = False
+        self._held = held
+
+    def release_held(self, build: Callable[[pa.RecordBatch | None], T]) -> T:
+        """Return `build(rows)` of the held rows, in no particular order, and clear them."""
+        with self._changes.lock:
+            self._changes.complete()
+            slots, rows = self._held
+            built = build(rows)
+            self._dirty[slots] = True
+            self._held = Held(_NONE, None)
+            return built
+
+    # -- what a commit needs -------------------------------------------------------------------
+
+    def dirty(self) -> Ints:
+        """Return the slots of the streams that were added or written since `mark_clean`."""
+        return np.flatnonzero(self._dirty[: len(self)])
+
+    def mark_clean(self) -> None:
+        """Mark all streams as committed."""
+        self._dirty[:] = False
+
+    def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
+        """Return all streams in order of first appearance, or those of `slots`.
+
+        Without `copy`, the result may share memory with this table. Not for use within a change.
+        """
+        with self._changes.lock:
+            self._changes.complete()
+            return to_arrow(self, slots, copy)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return the slot of each of `counts` rows per stream, and its index among them."""
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(slots, counts), within
+
+
+def _grown(array: Array, size: int) -> Array:
+    # An interrupt may have left it longer than the others.
+    larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+def _size_text(kind: pa.DataType) -> str:
+    return f" ({kind.list_size})" if pa.types.is_fixed_size_list(kind) else ""
+
+
+def _item(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_fixed_size_list(kind) else kind
+
+
+def _width(kind: pa.DataType) -> tuple[int, ...]:
+    return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def _dtype(kind: pa.DataType) -> npt.DTypeLike:
+    if pa.types.is_string(kind):
+        return object
+    return np.float32 if pa.types.is_floating(kind) else np.int64

@@ -1,0 +1,396 @@
+"""Rows in file order to steps in stream order: late rows, resets, nulls, step numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.display import without_options
+from streamrnn.errors import DataError, LateRowError
+from streamrnn.stream.sources import Rows, shown, shown_time
+from streamrnn.stream.windows.past import Past, Previous, Update
+
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class RowPolicy:
+    """The policy for rows that are late, invalid, or follow a gap (`max_gap`, in ticks)."""
+
+    late: str = "error"
+    bad: str = "error"
+    max_gap: int | None = None
+    previous: frozenset[str] = frozenset()
+    float_names: tuple[str, ...] = ()
+
+
+@dataclass
+class StreamBatch:
+    """The rows of one record batch, by stream.
+
+    Of N rows, `slot_N` is the stream (-1: invalid), `kept` are the indices of those with an output
+    row, `rejected` of those that go to the rejects, both in file order. `late` are those that are
+    dropped or rejected as late, and `late_after` the last time of the stream of each. The M steps
+    (kept rows that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its
+    step number since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
+    Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
+    `base`, the steps of the stream before it; those marked `reset` begin with one, and a stream's
+    `last` one has the state that is carried. `length` may be 0. `last_time` and `previous` hold the
+    last values of each segment.
+    """
+
+    slot_N: Ints
+    kept: Ints
+    rejected: Ints
+    late: Ints
+    late_after: Ints
+    row_M: Ints
+    step_M: Ints
+    features_MF: Floats
+    identifiers: dict[str, Array]
+    start: Ints
+    length: Ints
+    slot: Ints
+    base: Ints
+    reset: Bools
+    last: Bools
+    last_time: Ints | None
+    previous: Previous
+    counts: dict[str, int]
+
+    def update(self) -> Update:
+        """Return what the streams' next rows need."""
+        last = self.last
+        return Update(
+            self.slot[last],
+            (self.base + self.length)[last],
+            None if self.last_time is None else self.last_time[last],
+            {
+                name: (values[last], present[last])
+                for name, (values, present) in self.previous.items()
+            },
+        )
+
+
+def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> StreamBatch:
+    """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
+
+    Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
+    first row (in file order) that is invalid or late, where the policy is "error".
+    """
+    counts = dict(rows.counts)
+    order = _stream_order(rows, slots)
+    stream = slots[order]
+    begin = stream_begins(stream)
+    time, behind = _clock(rows, order, stream, begin, past)
+    _raise_first(rows, order, behind, time, policy)
+    late = late_after = _NONE
+    if behind is not None and policy.late != "apply":
+        assert time is not None
+        late, late_after = order[behind], time[behind]  # which is that of the rows before
+        order, stream = order[~behind], stream[~behind]
+        begin = stream_begins(stream)
+        time = time[~behind]
+    reset = _resets(rows, order, stream, begin, time, past, policy)
+    counts["fresh_starts"] = 0
+    if len(starts := reset.nonzero()[0]):
+        _, seen = past.last_times(stream[starts])
+        counts["fresh_starts"] = int((seen | ~begin[starts]).sum())
+    group = (begin | reset).nonzero()[0]
+    ends = _ends(group, len(order))
+    reset = reset[group]
+    values, missing, previous = _fill(rows, order, stream, group, ends, reset, past, policy, counts)
+    stepped, start, end = _steps(missing, group, ends)
+    kept, rejected = _kept_and_rejected(rows, late, policy)
+    counts["dropped_late"] = len(late) if policy.late == "drop" else 0
+    counts["rejected"] = len(rejected)
+    counts["skipped"] = len(missing) - len(stepped)
+    length = end - start
+    slot = stream[group]
+    base = past.steps(slot)
+    base[reset] = 0
+    last = np.empty(len(slot), bool)
+    last[-1:] = True
+    np.not_equal(slot[1:], slot[:-1], out=last[:-1])
+    return StreamBatch(
+        kept=kept,
+        slot_N=slots,
+        rejected=rejected,
+        late=late,
+        late_after=late_after,
+        row_M=_rows_of(order, stepped),
+        step_M=np.arange(1, len(stepped) + 1) + (base - start).repeat(length),
+        features_MF=_rows_of(values.pop(""), stepped),
+        identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
+        start=start,
+        length=length,
+        slot=slot,
+        base=base,
+        reset=reset,
+        last=last,
+        last_time=time[ends - 1] if time is not None else None,
+        previous=previous,
+        counts=counts,
+    )
+
+
+def _stream_order(rows: Rows, slots: Ints) -> Ints:
+    """Return the valid rows, by stream."""
+    if not rows.faults.reasons:
+        return _stable_order(slots)
+    valid = np.flatnonzero(rows.faults.codes == 0)
+    return valid[_stable_order(slots[valid])]
+
+
+def _kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
+    """Return the rows that give an output row, and the rejected ones, in file order."""
+    if not rows.faults.reasons and not len(late):
+        return np.arange(len(rows)), _NONE
+    rejected = rows.faults.codes != 0
+    if policy.late == "reject":
+        rejected[late] = True
+    dropped = rejected.copy()
+    dropped[late] = True
+    return np.flatnonzero(~dropped), np.flatnonzero(rejected)
+
+
+def _steps(missing: Bools, group: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the rows that are steps, and the start and end of each segment among them."""
+    if not missing.any():
+        return np.arange(len(missing)), group, ends
+    present = ~missing
+    done = np.concatenate([[0], np.cumsum(present)])
+    return np.flatnonzero(present), done[group], done[ends]
+
+
+def _ends(group: Ints, rows: int) -> Ints:
+    """Return the end of each of the segments that begin at `group`."""
+    ends = np.empty(len(group), np.int64)
+    ends[:-1] = group[1:]
+    ends[-1:] = rows
+    return ends
+
+
+def _rows_of(array: Array, rows: Ints) -> Array:
+    """Return some rows (ascending) of an array; the array itself for all of them."""
+    return array if len(rows) == len(array) else array.take(rows, axis=0)
+
+
+def _stable_order(slots: Ints) -> Ints:
+    """Return the order that sorts slots and keeps the order of rows within a stream.
+
+    Two passes over 16 bits each: NumPy sorts those by radix, 6 times faster than int64 here.
+    """
+    if not len(slots):
+        return np.zeros(0, np.int64)
+    order: Ints = (slots & 0xFFFF).astype(np.uint16).argsort(kind="stable")
+    shift = 16
+    while int(slots.max()) >> shift:
+        high = ((slots >> shift) & 0xFFFF).astype(np.uint16)
+        order = order[np.argsort(high[order], kind="stable")]
+        shift += 16
+    return order
+
+
+def stream_begins(stream: Ints) -> Bools:
+    """Return which rows (N,), sorted by stream, are the first of theirs."""
+    begin = np.empty(len(stream), bool)
+    begin[:1] = True
+    np.not_equal(stream[1:], stream[:-1], out=begin[1:])
+    return begin
+
+
+def _clock(
+    rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past
+) -> tuple[Ints | None, Bools | None]:
+    """Return the latest time of each row's stream including the row, and which rows are late."""
+    if rows.time is None:
+        return None, None
+    time = rows.time[order]
+    first = begin.nonzero()[0]
+    carried, seen = past.last_times(stream[first])
+    before = np.empty(len(time), np.int64)
+    before[1:] = time[:-1]
+    carried = np.where(seen, carried, time[first])
+    before[first] = carried
+    if not (time < before).any():
+        return time, None
+    clock = time.copy()
+    clock[first] = np.maximum(clock[first], carried)
+    clock = running_maximum(clock, begin)
+    before[1:] = clock[:-1]
+    before[first] = carried
+    return clock, time < before
+
+
+def running_maximum(values: Ints, begin: Bools) -> Ints:
+    """Return the largest value so far, in each run that begins where `begin` is true."""
+    ordered, rank = np.unique(values, return_inverse=True)
+    base = np.cumsum(begin) * len(ordered)
+    best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
+    return best
+
+
+def _raise_first(
+    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
+) -> None:
+    if not rows.faults.reasons and behind is None:
+        return
+    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else _NONE
+    late = _NONE
+    if behind is not None and policy.late == "error":
+        late = np.flatnonzero(behind)
+        late = late[np.argsort(order[late])]
+    if len(invalid) and (not len(late) or invalid[0] < order[late[0]]):
+        row = int(invalid[0])
+        raise DataError(
+            f"{rows.place(row)}: {rows.faults.reason(row)}. "
+            f"Invalid rows in this record batch: {len(invalid)}. {rows.faults.how_to_fix(row)} "
+            'or set [source] bad = "reject".'
+        ).at(rows.number(row))
+    if len(late):
+        assert clock is not None
+        # The clock of a late row is that of the row before it.
+        raise _late_error(rows, int(order[late[0]]), int(clock[late[0]]), len(late))
+
+
+def why_late(rows: Rows, row: int, last: int) -> str:
+    """Return why a row is late: its time, and the last one of its stream, in ticks."""
+    times = rows.batch.column(rows.time_name)
+    return (
+        f"{rows.time_name} {shown(times, row)} is before {shown_time(last, times.type)}, the last "
+        "time of this stream"
+    )
+
+
+def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
+    keys = ", ".join(field.name for field in rows.key_fields)
+    times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
+    what = (
+        f"{rows.place(row)}: time goes backwards: {why_late(rows, row, last)}. Late rows in this "
+        f"record batch: {count}."
+    )
+    how = _in_duckdb(file, str(rows.time_name), times.type, keys)
+    advice = (
+        f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
+        'late rows are expected, set [source] late to "drop", "reject" or "apply".'
+    )
+    return LateRowError(what, advice, file, last).at(rows.number(row))
+
+
+def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
+    """Return how to sort a file of a format that DuckDB reads and writes; "" for others."""
+    name = without_options(file).lower().removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".csv"):
+        # Rows stay text, as "007" would become 7; times are compared as what they are.
+        zone = "TZ" if getattr(kind, "tz", None) else ""
+        type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
+        time = f"{time}::{'DATE' if pa.types.is_date(kind) else type_}"
+        rows, target = f"read_csv('{file}', all_varchar = true)", "sorted.csv"
+    elif name.endswith(".parquet"):
+        rows, target = f"'{file}'", "sorted.parquet"
+    else:
+        return f" by {time}"
+    return f", in DuckDB: COPY (SELECT * FROM {rows} ORDER BY {time}, {keys}) TO '{target}'"
+
+
+def _resets(
+    rows: Rows,
+    order: Ints,
+    stream: Ints,
+    begin: Bools,
+    time: Ints | None,
+    past: Past,
+    policy: RowPolicy,
+) -> Bools:
+    reset = np.zeros(len(order), bool)
+    if rows.reset is not None:
+        reset |= rows.reset[order]
+    if policy.max_gap is not None and time is not None and len(time):
+        before = np.empty_like(time)
+        before[1:] = time[:-1]
+        first = np.flatnonzero(begin)
+        carried, seen = past.last_times(stream[first])
+        before[first] = np.where(seen, carried, time[first])
+        # Never negative, and as unsigned it cannot overflow.
+        reset |= (time - before).view(np.uint64) > policy.max_gap
+    return reset
+
+
+def _fill(
+    rows: Rows,
+    order: Ints,
+    stream: Ints,
+    group: Ints,
+    ends: Ints,
+    reset: Bools,
+    past: Past,
+    policy: RowPolicy,
+    counts: dict[str, int],
+) -> tuple[dict[str, Array], Bools, Previous]:
+    """Return values in stream order with nulls filled, rows to skip, and segments' last values.
+
+    The name of the float32 features is "".
+    """
+    matrix = rows.features.take(order, axis=0)
+    missing = np.zeros(len(order), bool)
+    previous: Previous = {}
+    filler = _NullFiller(stream[group], group, ends, reset, past)
+    absent = np.isnan(matrix)
+    any_absent = absent.any()
+    latest, present = matrix[ends - 1], np.ones(len(ends), bool)
+    for i, name in enumerate(policy.float_names):
+        if not any_absent or not absent[:, i].any():
+            if name in policy.previous:
+                previous[name] = latest[:, i], present
+        elif name in policy.previous:
+            column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
+            matrix[:, i] = column
+            missing |= ~valid
+        else:
+            missing |= absent[:, i]
+    values: dict[str, Array] = {"": matrix}
+    for name, (column, present) in rows.identifiers.items():
+        column, valid = column[order], present[order]
+        if name in policy.previous:
+            column, valid = filler.fill(name, column, valid, previous, counts)
+        missing |= ~valid
+        values[name] = column
+    return values, missing, previous
+
+
+@dataclass
+class _NullFiller:
+    """Replaces a null by the last value of its segment, or of the stream before it."""
+
+    slot: Ints
+    group: Ints
+    ends: Ints
+    reset: Bools
+    past: Past
+
+    def fill(
+        self,
+        name: str,
+        column: Array,
+        valid: Bools,
+        previous: Previous,
+        counts: dict[str, int],
+    ) -> tuple[Array, Bools]:
+        start, known = self.past.previous(name, self.slot)
+        known &= ~self.reset
+        ends = self.ends
+        if valid.all():
+            previous[name] = (column[ends - 1], np.ones(len(ends), bool))
+            return column, valid
+        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+        segment = np.repeat(np.arange(len(self.group)), ends - self.group)
+        inside = source >= self.group[segment]
+        filled = np.where(inside, column[source], start[segment])
+        present = inside | known[segment]
+        counts["filled"] += int((present & ~valid).sum())
+        previous[name] = (filled[ends - 1], present[ends - 1])
+        return filled, present

@@ -1,0 +1,187 @@
+"""Labels: the values of later rows of the same stream, joined across record batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Doubles, Ints
+from streamrnn.stream.windows.by_stream import running_maximum, stream_begins
+
+_LATEST = np.iinfo(np.int64).max
+
+
+class TargetRows(NamedTuple):
+    """N rows, those of each stream in its order, with the values of K targets.
+
+    `row` is the number of a row in the source, `slot` its stream, `time` in ticks (any constant
+    without a time column), `reset`: the stream is reset before the row; `value` (N, K) is NaN for
+    null.
+    """
+
+    row: Ints
+    slot: Ints
+    time: Ints
+    reset: Bools
+    value: Doubles
+    weight: Doubles
+
+    def take(self, index: Array) -> TargetRows:
+        """Return the rows of an index, or where it is true."""
+        return TargetRows._make(array[index] for array in self)
+
+
+class Labels(NamedTuple):
+    """N rows with their labels (N, K), NaN for none, and the times `at` of those.
+
+    The rows of a stream are in its order. Without a label, `at` is any time.
+    """
+
+    rows: TargetRows
+    label: Doubles
+    at: Ints
+
+
+class _Waiting(NamedTuple):
+    """Rows whose labels are unknown yet; `clock` is the latest time of the stream until then."""
+
+    rows: TargetRows
+    clock: Ints
+
+    def take(self, index: Array) -> _Waiting:
+        return _Waiting(self.rows.take(index), self.clock[index])
+
+
+class LabelJoin:
+    """Joins each row with the row of its stream that is `horizon` ticks, or `rows` rows, later.
+
+    With a horizon, that is the row at which the stream reaches exactly that time: the first one of
+    several. If the stream jumps over that time, is reset, or has a gap longer than `max_gap` on the
+    way, there is no label. The label of a late row that is applied is found the same way: the time
+    of a stream is the latest one so far. With neither, a row has its own value.
+
+    Rows wait until their label is known: in a stream, those of one horizon at most.
+    """
+
+    def __init__(self, horizon: int = 0, rows: int = 0, max_gap: int | None = None) -> None:
+        self._horizon = horizon
+        self._rows = rows
+        self._max_gap = max_gap
+        self._waiting: _Waiting | None = None
+        self._clock = np.zeros(0, np.int64)
+        self._seen = np.zeros(0, bool)
+
+    def add(self, rows: TargetRows) -> Labels:
+        """Add the next rows of some streams; return the rows whose labels are known by now."""
+        rows = rows.take(np.argsort(rows.slot, kind="stable"))
+        new = self._with_clock(rows)
+        if not (self._horizon or self._rows):
+            return Labels(new.rows, new.rows.value, new.rows.time)
+        before = self._waiting
+        if before is None:
+            return self._resolve(new, None)
+        present = np.zeros(len(self._seen), bool)
+        present[rows.slot] = True
+        involved = present[before.rows.slot]
+        both = _by_stream(_joined(before.take(involved), new))
+        return self._resolve(both, before.take(~involved))
+
+    def finish(self) -> Labels | None:
+        """Return the rows that still wait: they have no label, or one that was held back."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return None
+        waiting = _by_stream(waiting)
+        label, at, _ = self._labels(waiting, *_segments(waiting.rows))
+        return Labels(waiting.rows, label, at)
+
+    def _with_clock(self, rows: TargetRows) -> _Waiting:
+        """Return rows sorted by stream with their clocks, and with resets by gaps."""
+        missing = int(rows.slot.max(initial=-1)) + 1 - len(self._seen)
+        if missing > 0:
+            size = max(missing, len(self._seen))
+            self._clock = np.concatenate([self._clock, np.zeros(size, np.int64)])
+            self._seen = np.concatenate([self._seen, np.zeros(size, bool)])
+        begin = stream_begins(rows.slot)
+        first = np.flatnonzero(begin)
+        slots = rows.slot[first]
+        seen, carried = self._seen[slots], self._clock[slots]
+        clock = rows.time.copy()
+        clock[first] = np.where(seen, np.maximum(clock[first], carried), clock[first])
+        if (clock[1:] < clock[:-1])[~begin[1:]].any():
+            clock = running_maximum(clock, begin)
+        reset = rows.reset
+        if self._max_gap is not None and len(clock):
+            before = np.empty_like(clock)
+            before[1:] = clock[:-1]
+            before[first] = np.where(seen, carried, clock[first])
+            # Never negative, and as unsigned it cannot overflow.
+            reset = reset | ((clock - before).view(np.uint64) > self._max_gap)
+        last = np.append(first[1:], len(clock)) - 1
+        self._clock[slots], self._seen[slots] = clock[last[: len(slots)]], True
+        return _Waiting(rows._replace(reset=reset), clock)
+
+    def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
+        """Return the rows whose labels are known; the rest waits, with the `others`."""
+        segment, end, is_open = _segments(both.rows)
+        label, at, found = self._labels(both, segment, end, is_open)
+        # In order: a row is held back while an earlier one of its stream waits.
+        held = np.cumsum(~found)
+        begin = np.flatnonzero(stream_begins(both.rows.slot))
+        before: Ints = np.repeat((held - ~found)[begin], np.diff(np.append(begin, len(held))))
+        known = held == before
+        rest = both.take(~known)
+        self._waiting = rest if others is None else _joined(others, rest)
+        return Labels(both.rows.take(known), label[known], at[known])
+
+    def _labels(
+        self, both: _Waiting, segment: Ints, end: Ints, is_open: Bools
+    ) -> tuple[Doubles, Ints, Bools]:
+        """Return labels, NaN for none, their times, and which rows need not wait for later ones."""
+        number = np.arange(len(segment))
+        if self._rows:
+            found = number + self._rows
+            hit = found < end
+        else:
+            found, hit = self._at_time(both, segment, number)
+            hit &= found < end
+        label = np.full(both.rows.value.shape, np.nan)
+        label[hit] = both.rows.value[found[hit]]
+        at = both.rows.time.copy()
+        at[hit] = both.rows.time[found[hit]]
+        return label, at, ~is_open | (found < end)
+
+    def _at_time(self, both: _Waiting, segment: Ints, number: Ints) -> tuple[Ints, Bools]:
+        """Return the first row of the segment whose clock is not below, and if it has the time."""
+        with np.errstate(over="ignore"):
+            wanted = both.rows.time + self._horizon
+        beyond = wanted < both.rows.time  # more than int64 holds
+        wanted[beyond] = _LATEST
+        _, rank = np.unique(np.concatenate([both.clock, wanted]), return_inverse=True)
+        base = segment * len(rank)
+        clocks = base + rank[: len(number)]
+        found = np.searchsorted(clocks, base + rank[len(number) :])
+        row = np.minimum(found, len(number) - 1)
+        hit = (found > number) & (both.rows.time[row] == wanted) & ~beyond
+        return found, hit
+
+
+def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:
+    """Return of each row: the number and the end of its segment, and whether that may grow."""
+    stream = stream_begins(rows.slot)
+    begin = stream | rows.reset
+    segment = np.cumsum(begin) - 1
+    start = np.flatnonzero(begin)
+    ends = np.append(start[1:], len(begin))[: len(start)]
+    last = np.append(stream[start[1:]], True)[: len(start)]
+    return segment, ends[segment], last[segment]
+
+
+def _by_stream(waiting: _Waiting) -> _Waiting:
+    return waiting.take(np.argsort(waiting.rows.slot, kind="stable"))
+
+
+def _joined(a: _Waiting, b: _Waiting) -> _Waiting:
+    rows = map(np.concatenate, zip(a.rows, b.rows, strict=True))
+    return _Waiting(TargetRows._make(rows), np.concatenate([a.clock, b.clock]))

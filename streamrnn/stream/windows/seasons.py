@@ -1,0 +1,127 @@
+"""The seasonal naive forecast: the value of the stream a whole number of seasons before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Doubles, Ints
+from streamrnn.stream.windows.by_stream import running_maximum, stream_begins
+from streamrnn.stream.windows.labels import Labels, TargetRows
+
+
+class SeasonalLabels(NamedTuple):
+    """N rows with their labels, and the seasonal naive forecasts (N, K) of these, NaN for none."""
+
+    labels: Labels
+    seasonal: Doubles
+
+
+class _PastRows(NamedTuple):
+    """N rows of some streams, those of each stream in its order."""
+
+    slot: Ints
+    time: Ints
+    value: Doubles
+
+    def take(self, index: Array) -> _PastRows:
+        return _PastRows._make(array[index] for array in self)
+
+
+class SeasonJoin:
+    """Joins each row with the row of its stream a whole number of seasons before its label.
+
+    That is the smallest number, from 1 on, that does not lead beyond the row itself: the forecast
+    uses nothing that comes later. Of several rows with that time the first one counts. Resets and
+    gaps are no limit, as the values before them are known. There is no forecast where no row has
+    exactly that time, the value there is null, or it is more than a season before the latest time
+    of the stream, as only the rows since then are kept.
+    """
+
+    def __init__(self, season: int) -> None:
+        self._season = season
+        self._past: _PastRows | None = None
+
+    @property
+    def kept(self) -> int:
+        """The number of rows that are kept for later ones."""
+        return 0 if self._past is None else len(self._past.slot)
+
+    def add(self, labels: Labels) -> Doubles:
+        """Return the forecasts (N, K) of the next rows, NaN for none."""
+        rows = labels.rows
+        new = _PastRows(rows.slot, rows.time, rows.value)
+        kept = self.kept
+        past = new if self._past is None else _joined(self._past, new)
+        order = np.argsort(past.slot, kind="stable")
+        past = past.take(order)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        begin = stream_begins(past.slot)
+        clock = running_maximum(past.time, begin)
+        self._keep_since(past, clock, begin)
+
+        position = place[kept:]
+        ahead = np.maximum(1, -(-(labels.at - rows.time) // self._season))
+        wanted = labels.at - ahead * self._season
+        match, hit = _first(past, rows.slot, wanted)
+        hit &= (match <= position) & (wanted <= rows.time)
+        hit &= wanted >= clock[position] - self._season
+        forecast = np.full(rows.value.shape, np.nan)
+        forecast[hit] = past.value[match[hit]]
+        return forecast
+
+    def keep_stream(self, slot: int) -> None:
+        """Forget the rows of all streams but one, as no others come any more."""
+        if self._past is not None:
+            self._past = self._past.take(self._past.slot == slot)
+
+    def _keep_since(self, past: _PastRows, clock: Ints, begin: Array) -> None:
+        first = np.flatnonzero(begin)
+        last = np.append(first[1:], len(clock))[: len(first)] - 1
+        latest = np.repeat(clock[last], np.diff(np.append(first, len(clock))))
+        self._past = past.take(past.time >= latest - self._season)
+
+
+def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabels]:
+    """Add the forecasts of a season in ticks; none with season 0."""
+    if not season:
+        for rows in labels:
+            yield SeasonalLabels(rows, np.full(rows.label.shape, np.nan))
+        return
+    join = SeasonJoin(season)
+    waiting: list[Labels] = []
+    for rows in labels:
+        waiting.append(rows)
+        # As all rows that are kept are sorted, there must be half as many new ones.
+        if 2 * sum(len(item.at) for item in waiting) >= join.kept:
+            yield _with_season(join, waiting)
+            waiting = []
+    if waiting:
+        yield _with_season(join, waiting)
+
+
+def _with_season(join: SeasonJoin, waiting: Sequence[Labels]) -> SeasonalLabels:
+    rows, label, at = zip(*waiting, strict=True)
+    columns = map(np.concatenate, zip(*rows, strict=True))
+    labels = Labels(TargetRows._make(columns), np.concatenate(label), np.concatenate(at))
+    return SeasonalLabels(labels, join.add(labels))
+
+
+def _first(past: _PastRows, slot: Ints, time: Ints) -> tuple[Ints, Array]:
+    """Return the first row with a slot and a time, and whether there is one."""
+    _, rank = np.unique(np.concatenate([past.time, time]), return_inverse=True)
+    code = np.concatenate([past.slot, slot]) * (len(rank) + 1) + rank
+    offered, wanted = code[: len(past.slot)], code[len(past.slot) :]
+    order = np.argsort(offered, kind="stable")
+    place = np.searchsorted(offered, wanted, sorter=order)
+    row = np.append(order, 0)[place]
+    hit = place < len(order)
+    hit[hit] = offered[row[hit]] == wanted[hit]
+    return row, hit
+
+
+def _joined(a: _PastRows, b: _PastRows) -> _PastRows:
+    return _PastRows._make(map(np.concatenate, zip(a, b, strict=True)))

@@ -1,0 +1,34 @@
+"""Sums of integers by other instructions: the same bits, on a CPU that has fewer of them."""
+
+from pathlib import Path
+
+import pytest
+from kernelcases import digest
+from nn.kernels.test_modes import python
+from selection import slow
+
+KINDS = ["simple_rnn_int16", "simple_rnn_int8"]
+HASWELL = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi2"}
+CODE = f"""
+from kernelcases import digest
+from streamrnn.nn.simd import jit
+print(digest({KINDS}))
+"""
+PLAIN = f"""
+from streamrnn.nn.simd import jit
+jit.has = lambda feature: False
+{CODE}"""
+
+
+@pytest.mark.parametrize(
+    ("code", "options"),
+    [(CODE, HASWELL), (PLAIN, {"STREAMRNN_SIMD": "8"})],
+    ids=["VPMADDWD", "multiplications"],
+)
+@slow
+def test_any_instruction_gives_the_same_bits(
+    code: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    """Slow: the bits of CPUs without the instructions for integers."""
+    done = python("-c", code, XDG_CACHE_HOME=str(tmp_path), **options)
+    assert done.stdout.strip() == digest(KINDS), done.stderr

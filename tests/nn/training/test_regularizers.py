@@ -1,0 +1,163 @@
+"""Regularizers: penalties in losses, slopes in gradients, kept in files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import streamrnn
+from streamrnn import Input, Sequential, layers, load_model, regularizers
+from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.nn.layers.arguments import without_training
+
+RNG = np.random.default_rng(12)
+X = RNG.normal(size=(10, 5, 3)).astype(np.float32)
+Y = RNG.normal(size=(10, 2)).astype(np.float32)
+
+
+def stack(of: Any = streamrnn) -> Any:
+    """A penalty of each kind, in a layer, in its cell, in both directions; the same in Keras."""
+    made = of.Sequential(
+        [
+            of.Input((None, 3)),
+            of.layers.Bidirectional(
+                of.layers.GRU(4, kernel_regularizer="l2", return_sequences=True)
+            ),
+            of.layers.LayerNormalization(gamma_regularizer=of.regularizers.L1(0.03)),
+            of.layers.RNN(
+                of.layers.LSTMCell(
+                    5,
+                    recurrent_regularizer=of.regularizers.L1L2(0.02, 0.3),
+                    bias_regularizer={"class_name": "L2", "config": {"l2": 0.5}},
+                )
+            ),
+            of.layers.Dense(3, kernel_regularizer="l1", trainable=False),
+            of.layers.Dense(2, kernel_regularizer="l1", bias_regularizer="l2", use_bias=False),
+        ]
+    )
+    rng = np.random.default_rng(3)
+    made.set_weights([rng.normal(size=w.shape) * 0.4 for w in made.get_weights()])
+    return made
+
+
+def penalty(model: Sequential) -> float:
+    """By the formula, in plain float64."""
+    w = {name: weight.astype(np.float64) for name, weight in model.named_weights().items()}
+    kernels = [v for name, v in w.items() if "bidirectional" in name and name.endswith("/kernel")]
+    assert len(kernels) == 2
+    gamma, *_ = (v for name, v in w.items() if name.endswith("gamma"))
+    recurrent, bias, last = list(w.values())[-5], list(w.values())[-4], list(w.values())[-1]
+    total = 0.01 * sum((kernel**2).sum() for kernel in kernels) + 0.03 * np.abs(gamma).sum()
+    total += 0.02 * np.abs(recurrent).sum() + 0.3 * (recurrent**2).sum() + 0.5 * (bias**2).sum()
+    return float(total + 0.01 * np.abs(last).sum())
+
+
+def plain(model: Sequential) -> Sequential:
+    """The same model without regularizers."""
+    config = model.get_config()
+    bare = Sequential.from_config(without_training(config))
+    bare.set_weights(model.get_weights())
+    return bare
+
+
+def test_the_loss_has_the_penalty_and_the_gradient_its_slope() -> None:
+    model = stack()
+    bare = plain(model)
+    for made in (model, bare):
+        made.compile(streamrnn.optimizers.SGD(0.1), "mse")
+    added = penalty(model)
+    assert added > 1
+    assert model.evaluate(X, Y) == pytest.approx(bare.evaluate(X, Y) + added, rel=1e-6)
+    with_slopes, without = model.gradients(X, Y), bare.gradients(X, Y)
+    names = dict(zip(with_slopes, without, strict=True))
+    changed = 0
+    for name, gradient in with_slopes.items():
+        place = model.named_weights()[name]
+        step = np.zeros(place.shape)
+        for spot in list(np.ndindex(place.shape))[:12]:
+            found = []
+            for sign in (1, -1):
+                moved = [w.copy() for w in model.get_weights()]
+                moved[list(model.named_weights()).index(name)][spot] += sign * 1e-3
+                other = stack()
+                other.set_weights(moved)
+                found.append(penalty(other))
+            step[spot] = (found[0] - found[1]) / 2e-3
+            wanted = without[names[name]][spot] + step[spot]
+            assert gradient[spot] == pytest.approx(wanted, rel=1e-3, abs=2e-4)
+        changed += step.any()
+    assert changed == 6
+    assert model.train_on_batch(X, Y) == pytest.approx(bare.train_on_batch(X, Y) + added, rel=1e-6)
+
+
+def test_files_keep_regularizers_and_the_fingerprint_does_not_know_them(tmp_path: Path) -> None:
+    """An output stays that of its model, whatever the model was trained with."""
+    model = stack()
+    bare = plain(model)
+    model.compile("sgd", "mse")
+    assert model.fingerprint() == bare.fingerprint()
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    again.compile("sgd", "mse")
+    assert again.evaluate(X, Y) == model.evaluate(X, Y)
+    assert again.fingerprint() == model.fingerprint()
+
+
+def test_names_configs_and_objects() -> None:
+    for given in ("l2", "L2", regularizers.L2, regularizers.l2(0.01), regularizers.L1L2(0, 0.01)):
+        made = regularizers.get(given)
+        assert made is not None
+        assert made(np.float32([1, -2])) == pytest.approx(0.05)
+    keras = {"module": "keras.regularizers", "class_name": "L1", "config": {"l1": 0.5}}
+    assert isinstance(half := regularizers.get(keras), regularizers.L1)
+    assert half(np.float32([1, -2])) == 1.5
+    assert regularizers.get(None) is None
+    slope = regularizers.L1L2(0.5, 0.25).slope(np.float32([2, 0, -4]))
+    np.testing.assert_array_equal(slope, [1.5, 0, -2.5])
+    with pytest.raises(ArgumentError, match="L2: l2 must be a number, 0 or more, received -1"):
+        regularizers.L2(-1)
+    with pytest.raises(UnsupportedError, match="'l3' is not supported; supported: l1, l2"):
+        regularizers.get("l3")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: layers.Dense(2, kernel_regularizer="orthogonal_regularizer"), "kernel_regulari"),
+        (lambda: layers.Dense(2, gamma_regularizer="l2"), "the layer has no such weight"),
+        (lambda: layers.Dense(2, kernel_constraint="max_norm"), "kernel_constraint='max_norm'"),
+        (lambda: layers.Dense(2, activity_regularizer="l1"), "activity_regularizer='l1'"),
+        (lambda: layers.Dense(2, kernel_regularizer=0.1), "kernel_regularizer=0.1 .*class_name"),
+    ],
+)
+def test_what_is_refused(layer: Any, message: str) -> None:
+    """Also in a copy, such as the one that streamrnn fit makes."""
+    model = Sequential([Input((3,)), layer()])
+    for one in (model, Sequential.from_config(model.get_config())):
+        with pytest.raises(UnsupportedError, match=message):
+            one.compile("sgd", "mse")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_beside_keras(tmp_path: Path) -> None:
+    """Losses and weights of a fit; and the regularizers in the file of Keras."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", reason="needs the oracles extra")
+    theirs, ours = stack(keras), stack()
+    found = []
+    for model, of in ((theirs, keras), (ours, streamrnn)):
+        model.compile(of.optimizers.SGD(0.05), "mse")
+        history = model.fit(
+            X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0, validation_data=(X[:5], Y[:5])
+        )
+        found.append(history.history)
+    for name, values in found[0].items():
+        np.testing.assert_allclose(found[1][name], values, rtol=1e-4)
+    for a, b in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-4)
+    theirs.save(tmp_path / "theirs.keras")
+    loaded = load_model(tmp_path / "theirs.keras")
+    loaded.compile("sgd", "mse")
+    assert loaded.evaluate(X, Y) == pytest.approx(ours.evaluate(X, Y), rel=1e-4)

@@ -1,0 +1,65 @@
+"""Rows of unequal length in training: the bits of scoring, and the gradients row by row."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nn.layers.kinds import assert_same
+from nn.training import custom_cells
+from nn.training.trained import streamed, weighted
+
+from streamrnn import Input, Sequential, layers
+from streamrnn.models import SequenceRunner
+
+RNG = np.random.default_rng(41)
+X = RNG.normal(size=(4, 6, 3)).astype(np.float32)
+LENGTHS = np.array([6, 2, 4, 1])
+DEEP = {"return_sequences": True}
+MODELS: dict[str, Any] = {
+    "backwards": lambda: [layers.LSTM(3, go_backwards=True, **DEEP), layers.GRU(2, **DEEP)],
+    "backwards, last": lambda: [layers.LSTM(3, go_backwards=True)],
+    "both ways": lambda: [
+        layers.Bidirectional(layers.GRU(3, **DEEP), merge_mode="mul"),
+        layers.Bidirectional(layers.SimpleRNN(2), merge_mode="ave"),
+    ],
+    "zeros, last": lambda: [layers.Masking(), layers.GRU(3, zero_output_for_mask=True)],
+    "stack, backwards": lambda: [
+        layers.RNN(
+            [layers.PeepholeLSTMCell(3), custom_cells.Echo(2), layers.LayerNormLSTMCell(2)],
+            go_backwards=True,
+            zero_output_for_mask=True,
+            **DEEP,
+        )
+    ],
+    "convolution": lambda: [layers.Conv1D(3, 2, padding="causal"), layers.LSTM(2)],
+    "each step": lambda: [
+        layers.TimeDistributed(layers.Reshape((3, 1))),
+        layers.TimeDistributed(layers.Bidirectional(layers.SimpleRNN(2))),
+        layers.TimeDistributed(layers.PReLU()),
+        layers.TimeDistributed(layers.LayerNormalization()),
+        layers.LSTM(2),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_of_unequal_length(name: str) -> None:
+    """Gradients are those of each row by itself, without what stands past its length."""
+    model = weighted(Sequential([Input((None, 3)), layers.Dense(3), *MODELS[name]()]))
+    x = X.copy()
+    x[0, 2] = x[2, 3] = 0
+    (expected,) = SequenceRunner(model).run([x], LENGTHS)
+    y = RNG.normal(size=expected.shape)
+    x[np.arange(6) >= LENGTHS[:, None]] = 7
+    output, found = streamed(model, x, y, LENGTHS, None)
+    totals = {key: np.zeros_like(gradient) for key, gradient in found.items()}
+    share = LENGTHS / LENGTHS.sum() if output.ndim == 3 else np.full(4, 1 / 4)
+    for b, length in enumerate(LENGTHS):
+        cut, row = (slice(b, b + 1), slice(0, length)), slice(b, b + 1)
+        here = cut if output.ndim == 3 else row
+        assert_same(output[here], expected[here])
+        _, own = streamed(model, np.ascontiguousarray(x[cut]), y[here], None, None)
+        for key, gradient in own.items():
+            totals[key] += share[b] * gradient
+    for key, gradient in found.items():
+        np.testing.assert_allclose(gradient, totals[key], rtol=2e-4, atol=2e-6)

@@ -1,0 +1,241 @@
+"""A run stopped anywhere, in any way, and started again."""
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+from selection import first_quick
+from stream.checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
+from stream.checkpoints.small_run import (
+    expected,
+    files_of,
+    outcome,
+    run,
+    visible,
+)
+
+from streamrnn.base.storage.local import LocalFiles
+from streamrnn.outputs import compact, history, rewind, verify
+from streamrnn.stream.checkpoints import read_manifest, segments, versions
+from streamrnn.stream.sinks import part
+
+STEPS = 2
+
+
+@pytest.fixture(autouse=True)
+def quick_with_changes_and_few_numbers(monkeypatch):
+    """No time for syncs; the tiny state of these runs is written as changes too, few parts as
+    segments; and the eleventh part has another digit."""
+    monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
+    monkeypatch.setattr(versions, "SMALL", 0)
+    monkeypatch.setattr(segments, "TAIL", 1)
+    monkeypatch.setattr(part, "WIDTHS", (1, 2))
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """In memory, where there is a place: thousands of files, of which none is to last."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as place:
+        yield Path(place)
+
+
+def fresh(path):
+    path.parent.mkdir()
+
+
+def finished(path):
+    run(path, steps=STEPS, keep=3)
+
+
+def run_on(path):
+    run(path, steps=STEPS)
+
+
+def refresh(path):
+    run(path, steps=STEPS, full_refresh=True)
+
+
+def merge(path):
+    compact(str(path))
+
+
+def three_parts(path):
+    run(path, steps=STEPS + 1)
+
+
+def merge_the_first_two(path):
+    largest = max(part.bytes for part in read_manifest(str(path)).parts)
+    compact(str(path), small=largest + 1)
+    assert [part.name for part in read_manifest(str(path)).parts] == [
+        "part-0.parquet",
+        "part-2.parquet",
+    ]
+
+
+def ten_parts(path):
+    run(path, steps=10)
+
+
+def eleventh_part(path):
+    run(path, steps=11)
+    assert {len(part.name) for part in read_manifest(str(path)).parts} == {len("part-00.parquet")}
+
+
+def ten_rejects(path):
+    run(path, steps=21)
+
+
+def eleventh_reject(path):
+    run(path, steps=22)
+    names = {len(part.name) for part in read_manifest(str(path)).named("rejects").parts}
+    assert names == {len("part-00.parquet")}
+
+
+SCENES = [
+    (fresh, run_on, STEPS),
+    (finished, refresh, STEPS),
+    (finished, merge, STEPS),
+    (three_parts, merge_the_first_two, STEPS + 1),
+    (ten_parts, eleventh_part, 11),
+    (ten_rejects, eleventh_reject, 22),
+]
+IDS = [f"{before.__name__}-{act.__name__}" for before, act, _ in SCENES]
+
+
+def points_of(tmp_path, monkeypatch, before, act):
+    path = tmp_path / "trace" / "out"
+    before(path)
+    points = []
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "disk", TracingDisk(str(path), points.append))
+        act(path)
+    return points
+
+
+def is_prefix(part, whole):
+    return part == whole[: len(part)]
+
+
+def assert_recovers(path, point, steps=STEPS):
+    """What is there is a prefix; the next run makes it whole, and leaves nothing else."""
+    rows, rejects, state = expected(steps)
+    assert is_prefix(visible(path), rows), point
+    assert is_prefix(visible(f"{path}.rejects"), rejects), point
+    run(path, steps=steps)
+    assert outcome(path) == (rows, rejects, state), point
+    assert_nothing_else(path, point)
+
+
+def assert_nothing_else(path, point):
+    """All that the last commit names is intact, and no other file is there."""
+    verify(str(path))
+    manifest = read_manifest(str(path))
+    named = {part.name for part in manifest.parts} | {
+        f"_streamrnn/{name}" for name in {*manifest.file_names(), "_manifest.json", "_lock"}
+    }
+    assert files_of(path).keys() == named, point
+
+
+def copies(tmp_path, before, points, when):
+    """A folder as it was `before`, for every point of that time: (number, point, path)."""
+    before(tmp_path / "start" / "out")
+    for number, point in enumerate(points):
+        if point.startswith(when):
+            path = tmp_path / str(number) / "out"
+            shutil.copytree(tmp_path / "start", path.parent)
+            yield number, point, path
+            shutil.rmtree(path.parent)
+
+
+def stop(act, path, disk, patch):
+    with patch.context() as within:
+        within.setattr(LocalFiles, "disk", disk)
+        with pytest.raises(Stopped):
+            act(path)
+    return disk
+
+
+# What is true after a system call is true before the next one: each way to stop takes one of them.
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
+    points = points_of(tmp_path, monkeypatch, before, act)
+    assert "after rename to _streamrnn/_manifest.json" in points
+    assert any("_rows-" in point for point in points)
+    for number, point, path in copies(tmp_path, before, points, "after"):
+        disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+        assert disk.point == point
+        assert_recovers(path, point, steps)
+
+
+@pytest.mark.parametrize("but_renames", [False, True])
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
+def test_stopped_by_the_power_at_every_point(
+    tmp_path, monkeypatch, before, act, steps, but_renames
+):
+    """Slow: loss of power in later runs; the quick tests stop those by an exception."""
+    points = points_of(tmp_path, monkeypatch, before, act)
+    for number, point, path in copies(tmp_path, before, points, "before"):
+        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
+        assert_recovers(path, point, steps)
+
+
+def test_a_commit_that_counted_is_not_lost_by_the_power(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    committed = []
+    disk = ForgetfulDisk(str(path), 10**9)
+    monkeypatch.setattr(LocalFiles, "disk", disk)
+
+    def say(commit):
+        committed.append(commit)
+        if commit == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(path, steps=STEPS, say=say)
+    disk.lose(but_renames=False)
+    assert read_manifest(str(path)).commit == 2
+    assert_recovers(path, "after commit 2")
+
+
+def killed(act, path, number):
+    """Run `act` in a process of its own that kills itself at the n-th point."""
+    child = os.fork()
+    if child == 0:
+        try:
+            LocalFiles.disk = StoppingDisk(str(path), number, kill=True)
+            act(path)
+        finally:
+            os._exit(7)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
+def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps):
+    """Slow: SIGKILL in later runs; the quick tests stop those by an exception."""
+    points = points_of(tmp_path, monkeypatch, before, act)
+    for number, point, path in copies(tmp_path, before, points, "after"):
+        assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
+        assert_recovers(path, point, steps)
+
+
+def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
+    def act(path):
+        rewind(str(path), 1)
+
+    points = points_of(tmp_path, monkeypatch, finished, act)
+    lengths = set()
+    for number, point, path in copies(tmp_path, finished, points, "before"):
+        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+        rows = history(str(path))[-1].rows
+        assert rows in (len(expected(1)[0]), len(expected(STEPS)[0]))
+        lengths.add(rows)
+        assert_recovers(path, point)
+    assert len(lengths) == 2

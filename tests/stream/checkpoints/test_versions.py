@@ -1,0 +1,133 @@
+"""A version of the state costs what was dirty, and reads back as the whole table."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from stream.checkpoints.disks import HastyDisk
+
+from streamrnn.base.storage.local import LocalFiles
+from streamrnn.errors import CheckpointError, StateError
+from streamrnn.stream.checkpoints import Snapshot, versions
+
+WIDTH = 4
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
+    monkeypatch.setattr(versions, "SMALL", 0)
+    (tmp_path / "in").mkdir()
+    return LocalFiles(str(tmp_path))
+
+
+class Table:
+    """Streams named by text, with a vector each; it counts the rows that were asked for."""
+
+    def __init__(self, rows):
+        self.values = np.zeros((rows, WIDTH), np.float32)
+        self.asked = 0
+
+    def grow(self, rows):
+        self.values = np.concatenate([self.values, np.zeros((rows, WIDTH), np.float32)])
+
+    def to_arrow(self, rows=None):
+        rows = np.arange(len(self.values)) if rows is None else rows
+        self.asked += len(rows)
+        flat = pa.array(self.values[rows].reshape(-1))
+        state = pa.FixedSizeListArray.from_arrays(flat, WIDTH)
+        key = pa.array([f"stream {row}" for row in rows], pa.string())
+        return pa.table({"key": key, "gru/h": state})
+
+    def snapshot(self, dirty):
+        return Snapshot(len(self.values), dirty, self.to_arrow)
+
+
+def write(files, commit, table, dirty, last, schema=None):
+    delta = versions.delta_since(table.snapshot(dirty), last, schema or table.to_arrow([]).schema)
+    return versions.write_version(files, "in", f"{commit}.arrow", delta, last)
+
+
+def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
+    rng = np.random.default_rng(5)
+    table = Table(2000)
+    version = write(files, 1, table, None, ())
+    table.asked, touched_rows, longest = 0, 0, 0
+    for commit in range(2, 202):
+        new = int(rng.integers(0, 3))
+        table.grow(new)
+        old = rng.choice(2000, size=int(rng.integers(0, 20)), replace=False)
+        dirty = np.concatenate([old, np.arange(len(table.values) - new, len(table.values))])
+        table.values[dirty] += rng.random((len(dirty), WIDTH), np.float32)
+        version = write(files, commit, table, rng.permutation(dirty), version)
+        touched_rows += len(dirty)
+        longest = max(longest, len(version))
+        if commit % 20 == 0:
+            found = versions.read_version(files, "in", version, len(table.values))
+            assert found.equals(table.to_arrow())
+            table.asked -= len(table.values)
+    assert longest <= versions.CHAIN + 5
+    assert table.asked <= 4 * touched_rows
+
+
+def test_a_version_needs_only_the_files_it_names(files, tmp_path):
+    table = Table(1000)
+    version = write(files, 1, table, None, ())
+    for commit in range(2, 40):
+        dirty = np.arange(commit, commit + 30)
+        table.values[dirty] = commit
+        version = write(files, commit, table, dirty, version)
+    named = {file.name for file in version}
+    for path in (tmp_path / "in").iterdir():
+        if path.name not in named:
+            path.unlink()
+    assert versions.read_version(files, "in", version, 1000).equals(table.to_arrow())
+
+
+def test_a_small_table_is_always_written_whole(files, monkeypatch):
+    monkeypatch.setattr(versions, "SMALL", 1 << 20)
+    table = Table(100)
+    version = write(files, 1, table, None, ())
+    version = write(files, 2, table, np.array([3]), version)
+    assert [file.rows for file in version] == [100]
+
+
+def test_nothing_touched_writes_nothing(files, tmp_path):
+    table = Table(10)
+    version = write(files, 1, table, None, ())
+    again = write(files, 2, table, np.array([], np.int64), version)
+    assert again == version
+    assert len(list((tmp_path / "in").iterdir())) == 1
+
+
+def test_half_of_the_table_changed_makes_a_whole_one(files):
+    table = Table(100)
+    version = write(files, 1, table, None, ())
+    version = write(files, 2, table, np.arange(30), version)
+    assert [file.rows for file in version] == [100, 30]
+    version = write(files, 3, table, np.arange(30), version)
+    assert [file.rows for file in version] == [100]
+
+
+def test_other_columns_than_at_the_last_commit_make_a_whole_one(files):
+    table = Table(100)
+    version = write(files, 1, table, None, ())
+    other = table.to_arrow([]).schema.with_metadata({"streamrnn.fingerprint": "another"})
+    version = write(files, 2, table, np.arange(3), version, other)
+    assert [file.rows for file in version] == [100]
+
+
+def test_a_column_named_as_ours_is_refused():
+    clash = pa.table({versions.CHANGED: [1]})
+    with pytest.raises(StateError, match="__row__"):
+        versions.delta_since(Snapshot(1, None, lambda rows: clash), (), None)
+
+
+def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):
+    version = write(files, 1, Table(7), None, ())
+    with pytest.raises(CheckpointError, match="has 7 rows, expected 8 as in the manifest"):
+        versions.read_version(files, "in", version, 8)
+
+
+def test_an_empty_table_reads_back(files):
+    version = write(files, 1, Table(0), None, ())
+    assert versions.read_version(files, "in", version, 0).equals(Table(0).to_arrow([]))
