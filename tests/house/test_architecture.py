@@ -580,7 +580,7 @@ def test_a_public_name_means_one_thing() -> None:
             for name in _defined(node):
                 if not name.startswith("_"):
                     homes.setdefault(name, set()).add(_room(path))
-    activations = {name for name in homes if hasattr(streamrnn.nn.layers.activations, name)}
+    activations = {name for name in homes if hasattr(streamrnn.activations, name)}
     assert {"tanh", "gelu", "linear"} <= activations
     shared = {name: rooms - {"cli"} for name, rooms in homes.items() if len(rooms - {"cli"}) > 1}
     twice = {name for name, rooms in shared.items() if rooms != {"layers", "simd"}}
