@@ -20,6 +20,7 @@ import pytest
 from kill import case
 
 from streamrnn import outputs
+from streamrnn.stream.checkpoints import read_manifest
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
@@ -78,7 +79,7 @@ class KilledLake(Lake):
         return delta, added
 
     def assert_registered_once(self) -> None:
-        parts = [part.name for part in outputs.read_manifest(self.out).parts]
+        parts = [part.name for part in read_manifest(self.out).parts]
         delta, iceberg = self.registered()
         assert delta == Counter(parts)
         assert iceberg["all"] == len(parts)
@@ -131,9 +132,9 @@ def test_killed_after_a_command_has_changed_the_parts(
         assert lake.ask()["status"] == 0
         last.rename(lake.base / "in" / "2.parquet")
         assert lake.ask()["status"] == 0
-        before = outputs.read_manifest(lake.out).commit
+        before = read_manifest(lake.out).commit
         assert lake.ask(act, step=step)["killed"]
-        assert outputs.read_manifest(lake.out).commit > before
+        assert read_manifest(lake.out).commit > before
         if step % 2:
             outputs.publish(lake.out)
         else:

@@ -18,7 +18,7 @@ from streamrnn.errors import CheckpointError, ConfigError, PublishError
 from streamrnn.jobs.engines import opening
 from streamrnn.pipeline import Summary
 from streamrnn.plugins.lakes.publish_delta import DeltaLog
-from streamrnn.stream.checkpoints import OutputFolder
+from streamrnn.stream.checkpoints import OutputFolder, read_manifest
 from streamrnn.stream.sinks import part
 
 for library in ("deltalake", "pyiceberg", "polars", "sqlalchemy"):
@@ -52,7 +52,7 @@ def test_each_run_adds_its_parts_and_copies_nothing(lake: Lake) -> None:
 
 
 def _output(lake: Lake) -> str:
-    return outputs.read_manifest(lake.out).output
+    return read_manifest(lake.out).output
 
 
 def test_what_is_published_is_not_published_again(lake: Lake) -> None:
