@@ -12,9 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _example_output(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _example_output(request: pytest.FixtureRequest) -> None:
     """Run the weather pipeline twice, in a temporary folder, for doctests of that room only."""
     is_example = isinstance(request.node, pytest.DoctestItem)
     if not (is_example and ".outputs" in request.node.name):
@@ -23,7 +21,8 @@ def _example_output(
 
     from streamrnn import Pipeline  # not there where `streamrnn.nn` is tested alone
 
-    monkeypatch.chdir(tmp_path)
+    tmp_path: Path = request.getfixturevalue("tmp_path")  # made for these only
+    request.getfixturevalue("monkeypatch").chdir(tmp_path)
     log = pq.read_table(ROOT / "data/weather.parquet")
     (tmp_path / "in").mkdir()
     pipeline = Pipeline.from_toml(

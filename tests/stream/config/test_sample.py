@@ -12,6 +12,7 @@ from streamrnn.stream.config.sample import sample
 from streamrnn.stream.config.schema import FeatureSection, Sections
 
 TABLES = {name: field.annotation for name, field in Sections.model_fields.items()}
+SCHEMA = json_schema()
 KEYS = [(table, key) for table, kind in TABLES.items() for key in kind.model_fields]
 
 
@@ -55,8 +56,7 @@ def test_every_key_is_explained_in_one_line():
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_the_schema_has_every_key(table, key):
-    schema = json_schema()
-    entry = schema["$defs"][TABLES[table].__name__]
+    entry = SCHEMA["$defs"][TABLES[table].__name__]
     assert list(entry["properties"]) == list(TABLES[table].model_fields)
     assert entry["additionalProperties"] is False
     field = TABLES[table].model_fields[key]
@@ -70,7 +70,7 @@ def test_the_schema_has_every_key(table, key):
 
 
 def test_the_schema_knows_the_keys_of_a_feature():
-    items = json_schema()["$defs"]["SourceSection"]["properties"]["features"]["items"]
+    items = SCHEMA["$defs"]["SourceSection"]["properties"]["features"]["items"]
     fields = FeatureSection.model_fields.items()
     assert list(items["anyOf"][1]["properties"]) == [spec.alias or name for name, spec in fields]
     assert json.loads(json.dumps(json_schema())) == json_schema()
