@@ -10,7 +10,7 @@ import pytest
 import streamrnn
 
 ROOT = Path(__file__).parents[2]
-FILES = Path(__file__).parent / "files"
+FILES = ROOT / "tests" / "nn" / "formats" / "files"
 MAIN = "from streamrnn.cli import main; main()"
 
 

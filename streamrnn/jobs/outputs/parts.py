@@ -25,6 +25,7 @@ from streamrnn.stream.checkpoints.versions import check_shards, read_shards
 from streamrnn.stream.config import SIDE_OUTPUTS
 from streamrnn.stream.sinks import PART_FORMATS, Part, PartFormat, PartWriter
 from streamrnn.stream.sources.content import Content, sum_of
+from streamrnn.stream.sources.tables import DELTA_LOG
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
 # Parts below this size are merged until together they reach it.
@@ -100,7 +101,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             _checksum(batch for _, batch in part_batches(path, manifest)),
             _checksum(() if states is None else states.to_batches()),
             tuple(tables.problems(manifest)),
-            tuple(tables.left({"publish.delta": True})),
+            tuple(tables.left({"publish.delta": bool(files.entries(DELTA_LOG))})),
         )
 
     return consistent_read(path, read)

@@ -11,9 +11,9 @@ import logs
 import pyarrow as pa
 import pytest
 from contracts.rows_files import SOURCE_FORMATS
+from deltalog import DeltaLog
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import assert_same
-from plugins.lakes.deltalog import DeltaLog
 
 from streamrnn import Pipeline
 from streamrnn.cli import main

@@ -10,7 +10,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from plugins.lakes.deltalog import DeltaLog
+from deltalog import DeltaLog
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, DataError, MissingFileError

@@ -8,7 +8,7 @@ from typing import Any
 import logs
 import pytest
 from contracts.rows_files import SOURCE_FORMATS
-from plugins.lakes.deltalog import DeltaLog
+from deltalog import DeltaLog
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
