@@ -6,6 +6,7 @@ The exit codes are in the help (`EXIT_CODES`). No input causes a traceback.
 import errno
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -143,7 +144,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         error(_unexpected(problem))
         code = 1
+    finally:
+        _flush()
     sys.exit(code)
+
+
+def _flush() -> None:
+    """Write what was printed; not if its reader is gone, which Python would report at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(problem: Exception) -> str:

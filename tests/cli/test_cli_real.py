@@ -399,6 +399,26 @@ def test_a_closed_pipe_ends_quietly(cli):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+CLOSED = """
+import os, sys
+from streamrnn.cli import app
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(reader)
+def command(**options):
+    print("printed, and not written before the end")
+    sys.exit(0)
+app.app = command
+app.main()
+"""
+
+
+def test_a_pipe_that_closes_before_the_last_words_ends_quietly():
+    """As where the reader leaves while the command computes."""
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_follow_scores_what_comes_and_stops_cleanly(cli):
     command = [sys.executable, "-c", "from streamrnn.cli import main; main()"]
     with subprocess.Popen(
