@@ -415,7 +415,10 @@ app.main()
 
 def test_a_pipe_that_closes_before_the_last_words_ends_quietly():
     """As where the reader leaves while the command computes."""
-    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED], env=buffered, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
