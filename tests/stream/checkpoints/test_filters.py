@@ -237,6 +237,34 @@ def found(text: str, values: list[Any], kind: pa.DataType, other: Any = None) ->
     return rows
 
 
+def test_columns_and_literals_are_those_of_sql_and_not_of_python() -> None:
+    table = pa.table({"from": ["a\\n", "O'Hare"], "\ufb01": [7, 8], 'the "x"': [None, 0.5]})
+    for text, rows in (
+        ("from = 'a\\n' and \ufb01 = 007", 1),
+        ("FROM is null or from = 'O''Hare'", None),
+        ('from = \'O\'\'Hare\'\nAND "the ""x""" in (+.5)', 1),
+        ('"the ""x""" is\tNOT null', 1),
+        ("from in ('O''Hare') # and more", None),
+        ("7 < \ufb01 < 9", None),
+        ("\ufb01 in (7,)", None),
+        ("(\ufb01) = 7", None),
+    ):
+        if rows is None:
+            with pytest.raises(ConfigError, match="where: character"):
+                row_filter(text, table.schema)
+        else:
+            assert table.filter(row_filter(text, table.schema)).num_rows == rows, text
+
+
+@pytest.mark.parametrize("opening", ["(", "not ", "(x = 1 and ", "(x < 0 or x = 1 and "])
+def test_a_filter_of_the_greatest_depth_is_evaluated(opening: str) -> None:
+    closing = ")" if "(" in opening else ""
+    passing = [0] if opening == "not " else [1]  # 99 of them
+    assert found(opening * 99 + "x = 1" + closing * 99, [0, 1], pa.int8()) == passing
+    with pytest.raises(ConfigError, match="nested deeper than 100"):
+        found(opening * 100 + "x = 1" + closing * 100, [0, 1], pa.int8())
+
+
 @slow
 def test_long_filters_are_evaluated_and_a_list_is_looked_up() -> None:
     """Slow: 20,000 values, and a thousand conditions."""
