@@ -8,41 +8,39 @@ compared as float64, unless both are integers.
 
 from __future__ import annotations
 
+import ast
 import math
 import operator
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as types
 
 from streamrnn.errors import ConfigError
 from streamrnn.stream.config import did_you_mean
-from streamrnn.stream.config.filters import (
-    Comparison,
-    Filter,
-    FilterColumn,
-    FilterLiteral,
-    Junction,
-    Membership,
-    Negation,
-    NullTest,
-    parse_filter,
-    pointed,
-)
+from streamrnn.stream.config.filters import FilterToken, mistake, parse_filter
 
-_COMPARE: dict[str, Callable[[Any, Any], pc.Expression]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+_Operator = Callable[[Any, Any], pc.Expression]
+_COMPARE: dict[type[ast.cmpop], _Operator] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
-_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}  # with the sides exchanged
-_NULL = pa.scalar(None, pa.bool_())
-_WANTED = {"number": "a number", "text": "'text'", "bool": "true or false", "time": "a 'time'"}
+_TURNED = {  # comparisons by order, with the sides exchanged
+    operator.lt: operator.gt,
+    operator.le: operator.ge,
+    operator.gt: operator.lt,
+    operator.ge: operator.le,
+}
+_INTEGERS = pa.decimal128(20, 0)  # has all values of int64 and uint64, and some beyond
+_NUMBER, _TEXT, _BOOL, _TIME = "a number", "'text'", "true or false", "a 'time'"
+_BEYOND = 1 << 65
 
 
 def row_filter(text: str, schema: pa.Schema) -> pc.Expression:
@@ -52,153 +50,150 @@ def row_filter(text: str, schema: pa.Schema) -> pc.Expression:
     type than its column.
     """
     try:
-        found = _Binder(text, schema).of(parse_filter(text))
-        schema.empty_table().filter(found)
+        tree, operands = parse_filter(text)
+        bound = _Binder(text, schema, operands).of(tree)
+        schema.empty_table().filter(bound)
     except pa.ArrowException as error:
         raise ConfigError(f"[alerts] where: {text}: pyarrow cannot compare this: {error}") from None
     except ValueError as error:
         raise ConfigError(f"[alerts] where: {error}") from None
-    return found
+    return bound
 
 
 class _Binder:
-    def __init__(self, text: str, schema: pa.Schema) -> None:
+    def __init__(self, text: str, schema: pa.Schema, operands: Mapping[str, FilterToken]) -> None:
         self._text = text
         self._schema = schema
+        self._operands = operands
 
-    def of(self, item: Filter) -> pc.Expression:
-        match item:
-            case Junction(word, items):
-                join = operator.and_ if word == "and" else operator.or_
-                return _joined(join, list(map(self.of, items)))
-            case Negation(inner):
+    def of(self, node: ast.expr) -> pc.Expression:
+        match node:
+            case ast.BoolOp(word, items):
+                join = operator.and_ if isinstance(word, ast.And) else operator.or_
+                return _joined(join, [self.of(item) for item in items])
+            case ast.UnaryOp(ast.Not(), inner):
                 return ~self.of(inner)
-            case NullTest(column):
-                self._field(column)
-                return pc.field(column.name).is_null()
-            case Membership():
-                return self._member(item)
-            case Comparison():
-                return self._compared(item)
+            case ast.Compare(left, [ast.IsNot()], others):
+                return ~self.of(ast.Compare(left, [ast.Is()], others))
+            case ast.Compare(left, [ast.NotIn()], others):
+                return ~self.of(ast.Compare(left, [ast.In()], others))
+            case ast.Compare(left, [ast.Is()]):
+                column = self._operand(left)
+                self._any_type(column)
+                return pc.field(column.value).is_null()
+            case ast.Compare(left, [ast.In()], [values]):
+                names = values.elts if isinstance(values, ast.Tuple) else [values]
+                return self._member(self._operand(left), list(map(self._operand, names)))
+            case ast.Compare(left, [test], [right]):
+                compare = _COMPARE[type(test)]
+                return self._compared(self._operand(left), compare, self._operand(right))
+        raise AssertionError(ast.dump(node))
 
-    def _compared(self, item: Comparison) -> pc.Expression:
-        left, right, sign = item.left, item.right, item.operator
-        if isinstance(left, FilterLiteral):
-            left, right, sign = right, left, _TURNED.get(sign, sign)
-        assert isinstance(left, FilterColumn)
+    def _operand(self, name: Any) -> FilterToken:
+        return self._operands[name.id]
+
+    def _compared(self, left: FilterToken, compare: _Operator, right: FilterToken) -> pc.Expression:
+        if left.kind == "literal":
+            left, compare, right = right, _TURNED.get(compare, compare), left
+        if right.kind == "column":
+            return self._both(left, compare, right)
         kind = self._type(left)
-        if isinstance(right, FilterColumn):
-            return self._both(left, sign, right)
-        if pa.types.is_boolean(kind) and sign not in ("=", "!="):
-            raise self._fail(left.at, "true and false are not in an order: compare by = or !=")
-        if pa.types.is_integer(kind) and type(right.value) in (int, float):
-            sign, right = _within(sign, right, kind)
-        return _COMPARE[sign](self._column(left), self._literal(right, left))
+        self._check_order(left, kind, compare)
+        column = _comparable(pc.field(left.value), kind)
+        if types.is_integer(kind) and type(right.value) in (int, float):
+            if compare in _TURNED:
+                return compare(column, _limit(compare, right.value, kind))
+            if right.value == right.value // 1:
+                right = right._replace(value=int(right.value))
+        return compare(column, self._literal(right, left, kind))
 
-    def _column(self, column: FilterColumn) -> pc.Expression:
-        """Return a column as it is compared: pyarrow cannot compare float16."""
-        found = pc.field(column.name)
-        return found.cast(pa.float32()) if pa.types.is_float16(self._type(column)) else found
+    def _both(self, left: FilterToken, compare: _Operator, right: FilterToken) -> pc.Expression:
+        one, other = self._type(left), self._type(right)
+        common = _common_type(one, other)
+        if common is None:
+            message = f"`{right.value}` is {other}, and `{left.value}` is {one}"
+            raise self._mistake(right, message)
+        self._check_order(left, common, compare)
+        safe = not types.is_floating(common)
+        columns = [pc.field(column.value).cast(common, safe=safe) for column in (left, right)]
+        return compare(*columns)
 
-    def _member(self, item: Membership) -> pc.Expression:
+    def _member(self, column: FilterToken, literals: Sequence[FilterToken]) -> pc.Expression:
         """Return a test by one set of values; null is in none, and not outside any either."""
-        values = [self._literal(value, item.column) for value in item.values]
-        if pa.types.is_floating(values[0].type):  # equal by their bits, as -0.0 and 0.0 are not
+        kind = self._type(column)
+        values = [self._literal(literal, column, kind) for literal in literals]
+        if types.is_floating(kind):  # equal by their bits, as -0.0 and 0.0 are not
             values += [pc.negate(value) for value in values if value.as_py() == 0]
-        column = self._column(item.column)
-        found = column.isin(pa.array(values, values[0].type))
-        return pc.if_else(column.is_null(), _NULL, found)
+        tested = _comparable(pc.field(column.value), kind)
+        is_in = tested.isin(pa.array(values, values[0].type))
+        return pc.if_else(tested.is_null(), pa.scalar(None, pa.bool_()), is_in)
 
-    def _both(self, left: FilterColumn, sign: str, right: FilterColumn) -> pc.Expression:
-        types = [self._type(left), self._type(right)]
-        columns = [self._column(left), self._column(right)]
-        kinds = [_kind(kind) for kind in types]
-        compare = _COMPARE[sign]
-        if kinds[0] == kinds[1] == "bool" and sign not in ("=", "!="):
-            raise self._fail(left.at, "true and false are not in an order: compare by = or !=")
-        if kinds[0] == kinds[1] and (types[0] == types[1] or kinds[0] == "text"):
-            return compare(*columns)
-        if kinds[0] == kinds[1] == "number":
-            if not all(map(pa.types.is_integer, types)):
-                return compare(*(column.cast(pa.float64(), safe=False) for column in columns))
-            signed = [pa.types.is_signed_integer(kind) for kind in types]
-            if pa.uint64() not in types or signed[0] == signed[1]:
-                return compare(*columns)
-            if signed[0]:
-                return _signed_beside_uint64(columns[0], sign, columns[1])
-            return _signed_beside_uint64(columns[1], _TURNED.get(sign, sign), columns[0])
-        if unit := _common_unit(*types):
-            zone = types[0].tz and "UTC"
-            return compare(*(column.cast(pa.timestamp(unit, zone)) for column in columns))
-        raise self._fail(right.at, f"`{right.name}` is {types[1]}, and `{left.name}` is {types[0]}")
-
-    def _literal(self, literal: FilterLiteral, column: FilterColumn) -> pa.Scalar:
-        """Return a literal with the type of its column."""
-        kind, value = self._type(column), literal.value
-        wanted = _kind(kind)
-        given = {bool: "bool", str: "text"}.get(type(value), "number")
-        shown = f"`{column.name}` is {kind}"
-        if given != wanted and (given, wanted) != ("text", "time"):
-            raise self._fail(literal.at, f"expected {_WANTED[wanted]}, as {shown}")
-        if pa.types.is_integer(kind) and not isinstance(value, int):
-            raise self._fail(literal.at, f"expected an integer, as {shown}")
+    def _literal(self, literal: FilterToken, column: FilterToken, kind: pa.DataType) -> pa.Scalar:
+        """Return a literal as it is compared with a column of this type."""
+        value, expected = literal.value, _literals(kind)
+        received = {bool: _BOOL, str: _TEXT}.get(type(value), _NUMBER)
+        fits = received == expected or (received, expected) == (_TEXT, _TIME)
+        if fits and types.is_integer(kind) and isinstance(value, float):
+            fits, expected = False, "an integer"
+        if not fits:
+            message = f"expected {expected}, as `{column.value}` is {kind}"
+            raise self._mistake(literal, message)
         try:
-            if wanted == "number" and pa.types.is_floating(kind):
-                found = pc.cast(pa.scalar(float(value)), kind, safe=False)
-                return found.cast(pa.float32()) if pa.types.is_float16(kind) else found
-            if wanted == "number":
+            if types.is_floating(kind):
+                return _comparable(pa.scalar(float(value)).cast(kind, safe=False), kind)
+            if types.is_integer(kind):
                 return pa.scalar(value, kind)
-            if wanted == "time" and pa.types.is_timestamp(kind) and kind.tz:
+            if types.is_timestamp(kind) and kind.tz:
                 return self._time(literal, kind)
-            return pc.cast(pa.scalar(value), kind)
+            return pa.scalar(value).cast(kind)
         except (pa.ArrowException, OverflowError):
-            message = f"{value!r} is no value of `{column.name}`, which is {kind}"
-            raise self._fail(literal.at, message) from None
+            message = f"{value!r} is no value of `{column.value}`, which is {kind}"
+            raise self._mistake(literal, message) from None
 
-    def _time(self, literal: FilterLiteral, kind: pa.TimestampType) -> pa.Scalar:
-        """Return a time: one without a zone is in that of its column."""
-        text = pa.scalar(str(literal.value))
-        local = None
-        with suppress(pa.ArrowException):
+    def _time(self, literal: FilterToken, kind: pa.TimestampType) -> pa.Scalar:
+        """Return a time; without a zone in the text it is in the zone of the column."""
+        text = pa.scalar(literal.value)
+        try:
             local = text.cast(pa.timestamp(kind.unit))
-        if local is None:
+        except pa.ArrowException:
             return text.cast(kind)
         try:
             return pc.assume_timezone(local, kind.tz)
         except pa.ArrowInvalid:
-            raise self._fail(
-                literal.at,
+            message = (
                 f"{literal.value!r} is not one time in {kind.tz}, where the clock is changed: add "
-                "the offset, as in '2024-10-27T02:30+01:00'",
-            ) from None
+                "the offset, as in '2024-10-27T02:30+01:00'"
+            )
+            raise self._mistake(literal, message) from None
 
-    def _field(self, column: FilterColumn) -> pa.DataType:
+    def _any_type(self, column: FilterToken) -> pa.DataType:
         names = self._schema.names
-        if column.name not in names:
-            raise self._fail(
-                column.at,
-                f"`{column.name}` is not a column of the output"
-                f"{did_you_mean(column.name, names)} (they are {', '.join(names)}); text stands "
-                "in single quotes",
+        if column.value not in names:
+            message = (
+                f"`{column.value}` is not a column of the output"
+                f"{did_you_mean(column.value, names)} (they are {', '.join(names)}); text stands "
+                "in single quotes"
             )
-        return self._schema.field(column.name).type
+            raise self._mistake(column, message)
+        return self._schema.field(column.value).type
 
-    def _type(self, column: FilterColumn) -> pa.DataType:
-        kind = self._field(column)
-        if not _kind(kind):
-            raise self._fail(
-                column.at,
-                f"`{column.name}` is {kind}, which is not compared here (`is null` is known)",
-            )
+    def _type(self, column: FilterToken) -> pa.DataType:
+        kind = self._any_type(column)
+        if not _literals(kind):
+            message = f"`{column.value}` is {kind}, which is not compared here (`is null` is known)"
+            raise self._mistake(column, message)
         return kind
 
-    def _fail(self, at: int, message: str) -> ValueError:
-        return ValueError(pointed(self._text, at, message))
+    def _check_order(self, column: FilterToken, kind: pa.DataType, compare: _Operator) -> None:
+        if types.is_boolean(kind) and compare in _TURNED:
+            message = "true and false are not in an order: compare by = or !="
+            raise self._mistake(column, message)
+
+    def _mistake(self, token: FilterToken, message: str) -> ValueError:
+        return mistake(self._text, token.at, message)
 
 
-def _joined(
-    join: Callable[[Any, Any], pc.Expression], items: Sequence[pc.Expression]
-) -> pc.Expression:
+def _joined(join: _Operator, items: Sequence[pc.Expression]) -> pc.Expression:
     """Join expressions in a balanced tree: pyarrow walks trees on its stack."""
     if len(items) == 1:
         return items[0]
@@ -206,53 +201,47 @@ def _joined(
     return join(_joined(join, items[:half]), _joined(join, items[half:]))
 
 
-def _within(sign: str, literal: FilterLiteral, kind: pa.DataType) -> tuple[str, FilterLiteral]:
-    """Return a comparison of integers by order with a literal of their type that is as true.
-
-    A fraction is rounded to the side that no integer crosses, and a value that the type has not to
-    its least or greatest one.
-    """
-    value: Any = literal.value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if sign in _TURNED:
-        if isinstance(value, float):
-            upwards = sign in ("<", ">=")
-            value = int(math.copysign(2**65, value)) if math.isinf(value) else math.floor(value)
-            value += upwards
-        signed = pa.types.is_signed_integer(kind)
-        low = -(1 << kind.bit_width - 1) if signed else 0
-        high = (1 << kind.bit_width - signed) - 1
-        if value > high:
-            sign, value = ("<=" if "<" in sign else ">"), high
-        elif value < low:
-            sign, value = (">=" if ">" in sign else "<"), low
-    return sign, literal._replace(value=value)
+def _comparable(values: Any, kind: pa.DataType) -> Any:
+    """Return a column or a literal as it is compared: pyarrow cannot compare float16."""
+    return values.cast(pa.float32()) if types.is_float16(kind) else values
 
 
-def _signed_beside_uint64(signed: pc.Expression, sign: str, other: pc.Expression) -> pc.Expression:
-    """Compare a signed column with one of uint64, which has values that int64 has not."""
-    below = pc.if_else(other.is_null(), _NULL, pa.scalar(sign in ("<", "<=", "!=")))
-    above = _COMPARE[sign](signed.cast(pa.uint64(), safe=False), other)
-    return pc.if_else(signed < 0, below, above)
+def _limit(compare: _Operator, value: float, kind: pa.DataType) -> pa.Scalar:
+    """Return the integer that stands for a number in a comparison by order with integers."""
+    whole = math.ceil if compare in (operator.lt, operator.ge) else math.floor
+    limit = whole(max(-_BEYOND, min(value, _BEYOND)))
+    try:
+        return pa.scalar(limit, kind)
+    except (pa.ArrowInvalid, OverflowError):
+        return pa.scalar(Decimal(limit), _INTEGERS)
 
 
-def _common_unit(one: pa.DataType, other: pa.DataType) -> str:
-    """Return the unit in which two types of times are compared; "" if they are not."""
-    if not (pa.types.is_timestamp(one) and pa.types.is_timestamp(other)):
-        return ""
-    units = {one.unit, other.unit}
-    if bool(one.tz) != bool(other.tz) or ("ns" in units and len(units) > 1):
-        return ""  # dates far away do not fit into nanoseconds
-    finest: str = max(units, key=["s", "ms", "us", "ns"].index)
-    return finest
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type as which two columns are compared; None if they are not."""
+    if one == other:
+        return pa.float32() if types.is_float16(one) else one
+    if _literals(one) == _literals(other) == _TEXT:
+        return pa.large_string()
+    if _literals(one) == _literals(other) == _NUMBER:
+        if types.is_floating(one) or types.is_floating(other):
+            return pa.float64()
+        if pa.uint64() not in (one, other):
+            return pa.int64()
+        signed = types.is_signed_integer(one) or types.is_signed_integer(other)
+        return _INTEGERS if signed else pa.uint64()
+    if types.is_timestamp(one) and types.is_timestamp(other) and bool(one.tz) == bool(other.tz):
+        finest = max(one.unit, other.unit, key=["s", "ms", "us", "ns"].index)
+        if finest != "ns" or one.unit == other.unit:  # dates far away do not fit into nanoseconds
+            return pa.timestamp(finest, one.tz and "UTC")
+    return None
 
 
-def _kind(kind: pa.DataType) -> str:
-    if pa.types.is_boolean(kind):
-        return "bool"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return "number"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    return "time" if pa.types.is_timestamp(kind) or pa.types.is_date(kind) else ""
+def _literals(kind: pa.DataType) -> str:
+    """Return what a literal beside a column of this type must be; "" if none is compared."""
+    if types.is_boolean(kind):
+        return _BOOL
+    if types.is_integer(kind) or types.is_floating(kind):
+        return _NUMBER
+    if types.is_string(kind) or types.is_large_string(kind):
+        return _TEXT
+    return _TIME if types.is_timestamp(kind) or types.is_date(kind) else ""
