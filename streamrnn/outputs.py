@@ -10,6 +10,7 @@ and `streamrnn state` do:
 [1, 2]
 """
 
+from streamrnn.base.display import show_in as _show_in
 from streamrnn.jobs.outputs import (
     CommitInfo,
     Published,
@@ -43,3 +44,5 @@ __all__ = [
     "rewind",
     "verify",
 ]
+
+_show_in(__name__, globals())

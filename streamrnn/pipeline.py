@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from streamrnn.base.display import show_in as _show_in
 from streamrnn.jobs.pipeline import (
     Config,
     Pipeline,
@@ -36,3 +37,10 @@ __all__ = [
     "draft_pipeline",
     "report_output",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_show_in(__name__, globals())

@@ -1,5 +1,6 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
+from streamrnn.base.display import show_in as _show_in
 from streamrnn.stream.states import (
     Layout,
     StateDiff,
@@ -25,3 +26,5 @@ __all__ = [
     "to_layer",
     "write_state_file",
 ]
+
+_show_in(__name__, globals())

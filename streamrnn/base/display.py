@@ -5,9 +5,10 @@ Text in, text out. No file is read, and no credentials are shown.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from html import escape
+from types import FunctionType
 from urllib.parse import unquote
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 _SHOWN = 6
+_RINGS = tuple(f"{__package__.partition('.')[0]}.{ring}." for ring in ("nn", "stream", "jobs"))
 # The options of pyarrow's URIs that hold no secret.
 _OPTIONS = {
     *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
@@ -252,8 +254,11 @@ def _cells(row: Sequence[object]) -> str:
     return f"<th>{first}</th>" + "".join(f"<td>{text}</td>" for text in others)
 
 
-def show_in(module: str, *values: object) -> None:
-    """Let `help` and `repr` show a public module of streamrnn as the home of its own names."""
-    for value in values:
-        if callable(value) and value.__module__.count(".") > 1:  # not yet shown in another one
-            value.__module__ = f"streamrnn.{module}"
+def show_in(module: str, names: Mapping[str, object]) -> None:
+    """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
+
+    Called by that module: what is pickled by a name is looked up there.
+    """
+    for value in names.values():
+        if isinstance(value, type | FunctionType) and value.__module__.startswith(_RINGS):
+            value.__module__ = module

@@ -21,20 +21,27 @@ _GROUP = f"{__package__.partition('.')[0]}.plugins"
 
 def plugin_names(kind: str) -> list[str]:
     """Return the names of all that plug-ins add of a kind, sorted. Imports none of them."""
-    return sorted(name.removeprefix(f"{kind}.") for name in _objects() if name.startswith(kind))
+    return sorted(
+        name.removeprefix(f"{kind}.") for name in _objects() if name.startswith(f"{kind}.")
+    )
 
 
 def load_plugin(kind: str, name: str) -> Any:
-    """Return what a plug-in adds. Raises UnsupportedError if it is not installed."""
+    """Return what a plug-in adds. Raises UnsupportedError if it is not there or does not load."""
     why = f"no entry point {kind}.{name} of {_GROUP}"
     if target := _objects().get(f"{kind}.{name}"):
         module, _, attribute = target.partition(":")
         try:
             loaded = import_module(module)
-        except ImportError as error:
-            why = str(error)
-        else:
             return getattr(loaded, attribute) if attribute else loaded
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if not (missing and f"{module}.".startswith(f"{missing}.")):
+                raise UnsupportedError(
+                    f"{kind} {name!r}: its plug-in {target} cannot be loaded: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            why = str(error)
     raise UnsupportedError(
         f"{kind} {name!r}: its plug-in is not installed ({why}). "
         "Install all of streamrnn: pip install --force-reinstall streamrnn"
@@ -50,7 +57,7 @@ def _objects() -> dict[str, str]:
     objects: dict[str, str] = {}
     for folder in sys.path:
         for path in iglob(join(escape(folder), "*.dist-info", "entry_points.txt")):
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 _, _, group = file.read().partition(f"[{_GROUP}]\n")
             for line in group.partition("\n[")[0].splitlines():
                 name, _, target = line.partition("=")

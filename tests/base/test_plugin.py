@@ -19,9 +19,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     points.parent.mkdir()
     points.write_text(
         "[console_scripts]\nother = other:main\n\n[streamrnn.plugins]\nengine.of_other = "
-        "other:Tasks\nengine.gone = gone.away\ncommand.of_other = other\n\n[zzz]\nengine.b = b:B\n"
+        "other:Tasks\nengine.gone = gone.away\nengine.broken = broken:Tasks\n"
+        "engine.empty = other:Gone\ncommand.of_other = other\n\n[zzz]\nengine.b = b:B\n"
     )
     (tmp_path / "other.py").write_text("class Tasks: ...\n")
+    (tmp_path / "broken.py").write_text("import what_it_needs\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "other", raising=False)
     plugin._objects.cache_clear()
@@ -52,6 +54,18 @@ def test_a_plugin_that_is_not_installed_is_named(installed: Path) -> None:
         plugin.load_plugin("engine", "gone")
     with pytest.raises(UnsupportedError, match=r"no entry point engine\.none of streamrnn\.plu"):
         plugin.load_plugin("engine", "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("broken", "broken:Tasks cannot be loaded: ModuleNotFoundError: No module named 'what_it"),
+        ("empty", "other:Gone cannot be loaded: AttributeError: module 'other' has no attribute"),
+    ],
+)
+def test_a_plugin_that_does_not_load_says_why(installed: Path, name: str, why: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"engine '{name}': its plug-in {why}"):
+        plugin.load_plugin("engine", name)
 
 
 def test_a_public_file_loads_what_a_plugin_has() -> None:

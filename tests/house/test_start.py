@@ -39,7 +39,8 @@ NOT_NEEDED = (
     "numba.np.arrayobj", "numba.cpython.unicode",  # to compile code with arrays and texts
     "pandas", "pyarrow.dataset", "pyarrow.flight",
     "h5py", "onnx", "ray", "pyspark", "deltalake", "pyiceberg", "vl_convert", "rich",
-    "streamrnn.training", "streamrnn.fitting", "streamrnn.plugins", "streamrnn.nn.formats.keras",
+    "streamrnn.nn.training", "streamrnn.jobs.fitting", "streamrnn.plugins",
+    "streamrnn.nn.formats.keras",
 )  # fmt: skip
 MOST_OWN = 400
 """Modules of streamrnn, each of which takes 0.2 ms or more."""

@@ -10,7 +10,6 @@ and `streamrnn state` do:
 [1, 2]
 """
 
-from streamrnn.base.display import show_in
 from streamrnn.jobs.outputs.compared import EvaluationPlan, not_compared
 from streamrnn.jobs.outputs.evaluation import Evaluation, evaluate
 from streamrnn.jobs.outputs.metrics_file import MetricsFile, Series
@@ -61,21 +60,3 @@ __all__ = [
     "used_files",
     "verify",
 ]
-
-show_in(
-    "outputs",
-    CommitInfo,
-    Published,
-    compact,
-    diff_states,
-    drop_idle,
-    drop_streams,
-    export_state,
-    history,
-    import_state,
-    publish,
-    read_states,
-    reset_streams,
-    rewind,
-    verify,
-)

@@ -5,7 +5,6 @@ Drafts of pipeline files and fits are made by code that loads on first use (PEP 
 
 from typing import TYPE_CHECKING
 
-from streamrnn.base.display import show_in
 from streamrnn.base.plugin import load_plugin
 from streamrnn.jobs.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.jobs.pipeline.pipeline import Pipeline
@@ -49,6 +48,3 @@ def __getattr__(name: str) -> object:
     if name == "report_output":
         return load_plugin("report", "output")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-show_in("pipeline", Config, Pipeline, Progress, RowCounts, SourceWindow, Summary, Workload)

@@ -2,7 +2,6 @@
 
 from types import ModuleType
 
-from streamrnn.base.display import show_in
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import activations, initializers, ops, registry, regularizers
 from streamrnn.nn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
@@ -159,5 +158,3 @@ __all__ = [
     "regularizers",
     "serialize",
 ]
-
-show_in("layers", *(globals()[name] for name in __all__))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Floats
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation as kernel
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
@@ -349,6 +349,3 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
 
 def _prefix(owner: str) -> str:
     return f"{owner}: " if owner else ""
-
-
-show_in("activations", *(globals()[name] for name in __all__))

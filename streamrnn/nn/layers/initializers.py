@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
@@ -421,6 +421,3 @@ def get(identifier: object) -> Initializer:
 def serialize(initializer: Initializer) -> ConfigDict:
     """Return the config of an initializer, as Keras writes it."""
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
-
-
-show_in("initializers", *(globals()[name] for name in __all__))

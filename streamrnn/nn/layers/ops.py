@@ -8,7 +8,6 @@ Everything is float32; comparisons give bool. What is not here has a layer (a pr
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamrnn.base.display import show_in
 from streamrnn.nn.layers.operation import get_item, operate
 
 __all__ = [
@@ -250,6 +249,3 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
 def where(condition: Any, x1: Any, x2: Any) -> Any:
     """Return x1 where the condition is not 0, else x2."""
     return operate("where", condition, x1, x2)
-
-
-show_in("ops", *(globals()[name] for name in __all__))

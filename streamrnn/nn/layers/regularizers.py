@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from streamrnn.base.arrays import Floats
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, UnsupportedError
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.layers.registry import ConfigDict
@@ -118,6 +118,3 @@ def get(identifier: Any) -> Regularizer | None:
 def serialize(regularizer: Regularizer) -> ConfigDict:
     """Return the config of a regularizer, as Keras writes it."""
     return {"class_name": type(regularizer).__name__, "config": regularizer.get_config()}
-
-
-show_in("regularizers", *(globals()[name] for name in __all__))

@@ -26,7 +26,6 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 ((4, 1), (4, 1))
 """
 
-from streamrnn.base.display import show_in
 from streamrnn.base.provider import provided
 from streamrnn.nn.models.calls import Call, calls_of
 from streamrnn.nn.models.drawing import model_svg
@@ -67,5 +66,3 @@ __all__ = [
     "example_inputs",
     "model_svg",
 ]
-
-show_in("models", *(globals()[name] for name in __all__))

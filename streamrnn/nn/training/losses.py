@@ -6,7 +6,7 @@ nothing is broadcast, but y_true may lack a last axis of size 1. Sums are in one
 
 from typing import Any
 
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.classifications import (
     BinaryCrossentropy,
@@ -106,6 +106,3 @@ def loss_of(identifier: Any) -> Loss:
         f"loss {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
         f"{'? Supported' if near else '; supported'}: {', '.join(sorted(_NAMES))}"
     )
-
-
-show_in("losses", *(globals()[name] for name in __all__))

@@ -5,7 +5,7 @@ A metric sums in float64, in one order: `update_state(y_true, y_pred)`, then `re
 
 from typing import Any
 
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.training.loss import Loss
@@ -152,6 +152,3 @@ def _fitting(name: str, loss: Loss, units: int) -> Metric:
     if isinstance(loss, _SparseLoss):
         return SparseCategoricalAccuracy(name) if accuracy else SparseCategoricalCrossentropy(name)
     return CategoricalAccuracy(name) if accuracy else CategoricalCrossentropy(name)
-
-
-show_in("metrics", *(globals()[name] for name in __all__))

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Unpack
 
-from streamrnn.base.display import closest, show_in
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import updates
 from streamrnn.nn.training.optimizer import Optimizer, Options
@@ -280,6 +280,3 @@ def optimizer_of(identifier: object) -> Optimizer:
         f"optimizer {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
         f"{'? Supported' if near else '; supported'}: {', '.join(sorted(_NAMES))}"
     )
-
-
-show_in("optimizers", *(globals()[name] for name in __all__))

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Self
 
-from streamrnn.base.display import show_in
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.curves import cosine, real_power
 
@@ -209,6 +208,3 @@ class CosineDecayRestarts(LearningRateSchedule):
             left, size, height = left - size, size * self.t_mul, height * self.m_mul
         decayed = (1 - self.alpha) * height * cosine(left / size) + self.alpha
         return self.initial_learning_rate * decayed
-
-
-show_in("optimizers.schedules", *(globals()[name] for name in __all__))

@@ -1,6 +1,5 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
-from streamrnn.base.display import show_in
 from streamrnn.stream.states.carrying import (
     FOR_RUNS,
     CarryAdvice,
@@ -76,17 +75,3 @@ __all__ = [
     "with_checksum",
     "write_state_file",
 ]
-
-show_in(
-    "states",
-    Layout,
-    StateDiff,
-    StateTable,
-    diff,
-    from_arrow,
-    from_layer,
-    read_state_file,
-    to_arrow,
-    to_layer,
-    write_state_file,
-)

@@ -3,7 +3,6 @@
 What Keras warns of, such as a monitored name that is not reported, is an error here.
 """
 
-from streamrnn.base.display import show_in
 from streamrnn.nn.training.callbacks.backup import BackupAndRestore
 from streamrnn.nn.training.callbacks.callback import Callback, LambdaCallback
 from streamrnn.nn.training.callbacks.checkpoint import ModelCheckpoint
@@ -28,5 +27,3 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
-
-show_in("callbacks", *(globals()[name] for name in __all__))
