@@ -93,7 +93,7 @@ ANNOTATED = {
 }
 # What imports by name, unseen by ruff and mypy; and the files that may: the package's door, the
 # loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
-BY_NAME = {"__import__", "importlib", "import_module", "pkgutil", "runpy"}
+BY_NAME = {"__import__", "eval", "exec", "importlib", "import_module", "pkgutil", "runpy"}
 IMPORT_BY_NAME = {"__init__.py", "base/plugin.py", "nn/simd/__init__.py"}
 
 
@@ -184,7 +184,7 @@ def _rooms(imported: set[str]) -> set[str]:
                 rooms.add(room)
             case ["streamrnn", "cli" | "errors" | "plugins" as room, *_]:
                 rooms.add(room)
-            case ["streamrnn", other, *_] if other != "__version__":
+            case ["streamrnn", *other] if other != ["__version__"]:
                 rooms.add("public")
     return rooms
 
@@ -198,8 +198,10 @@ def _refused_imports(path: Path, source: str | None = None) -> set[str]:
     refused = libraries & NEVER
     refused |= {name for name in libraries & set(ONLY_IN) if room not in ONLY_IN[name].split()}
     refused |= set() if file in IMPORT_BY_NAME else libraries & BY_NAME
-    if room in {"__init__", "plugins", "public"}:
+    if room in {"plugins", "public"} or file == "__init__.py":
         return refused
+    if room == "__init__":  # of a ring, which has no door of its own
+        return refused | _rooms(imported)
     annotated = {above for annotating, above in ANNOTATED if file == annotating}
     annotated -= _rooms(_imports(source, annotations=False))
     return refused | _rooms(imported) - {room} - annotated - set(MAY_IMPORT[room].split())
@@ -228,6 +230,8 @@ def test_imports_point_one_way() -> None:
         ("AT = 'streamrnn.jobs.pipeline.pipeline:Pipeline'", {"pipeline"}),
         ("def later(name): return f'streamrnn.jobs.pipeline.{name}'", {"pipeline"}),
         ("def later():\n    from streamrnn import Pipeline", {"public"}),
+        ("import streamrnn\ndef later(): return streamrnn.Pipeline", {"public"}),
+        ("exec('from streamrnn.jobs.pipeline import Pipeline')", {"exec"}),
         ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"public"}),
         ("def later():\n    import streamrnn.jobs.engines.local, torch", {"engines", "torch"}),
     ],
@@ -264,6 +268,11 @@ def test_the_door_of_simd_imports_its_own_files_alone() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
     ]
     assert calls == ["f'{__name__}.{name}'"]
+
+
+def test_a_ring_has_no_door() -> None:
+    path = PACKAGE / "nn" / "__init__.py"
+    assert _refused_imports(path, "from streamrnn.nn.layers import LSTM") == {"layers"}
 
 
 def test_an_annotation_of_a_room_above_is_one_for_type_checkers_alone() -> None:
