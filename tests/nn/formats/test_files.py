@@ -134,6 +134,7 @@ def test_stateful_as_the_file_says():
 @pytest.mark.parametrize("name", ["torch_old", "torch_dynamo"])
 def test_states_of_a_graph(name):
     """h and c are inputs that hn and cn carry on, found by following the graph, or named."""
+    pytest.importorskip("streamrnn.plugins.onnx", reason="a plug-in")
     path = needs(FILES / f"{name}.onnx")
     x, h, c = recorded(name, "x")
     for state in (None, {"h": "hn", "c": "cn"}):
@@ -153,6 +154,7 @@ def test_states_of_a_graph(name):
 
 def test_wrong_states_of_a_graph():
     """Names that the graph does not have."""
+    pytest.importorskip("streamrnn.plugins.onnx", reason="a plug-in")
     path = needs(FILES / "torch_old.onnx")
     with pytest.raises(ConfigError, match=r"'z' is not an input of the graph; it has x, h, c"):
         streamrnn.load_model(path, state={"z": "hn"})
@@ -166,6 +168,7 @@ def test_wrong_states_of_a_graph():
 
 def test_one_node_of_a_graph():
     """A recurrent node becomes a layer that runs by itself, the rest is listed."""
+    pytest.importorskip("streamrnn.plugins.onnx", reason="a plug-in")
     path = needs(FILES / "torch_old.onnx")
     loaded = read(path, node="/rnn/LSTM")
     (layer,) = loaded.model.layers
