@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 __all__ = sorted([*names, "TensorBoard"])
 
 
-def __getattr__(name: str) -> Any:
-    if name == "TensorBoard":
-        return load_plugin("callback", name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker reports a misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name == "TensorBoard":
+            return load_plugin("callback", name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

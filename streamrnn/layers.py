@@ -1,9 +1,13 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
+from typing import TYPE_CHECKING
+
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.layers import *
 from streamrnn.nn.layers import __all__ as __all__
 from streamrnn.nn.layers import __dir__ as __dir__
-from streamrnn.nn.layers import __getattr__ as __getattr__
+
+if not TYPE_CHECKING:  # a type checker reports a misspelled name
+    from streamrnn.nn.layers import __getattr__
 
 _show_in(__name__, globals())

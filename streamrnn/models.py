@@ -1,9 +1,15 @@
 """Models: Sequential and Model, their files, and runners that carry states."""
 
+from typing import TYPE_CHECKING
+
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.models import *
 from streamrnn.nn.models import __all__ as __all__
 from streamrnn.nn.models import __dir__ as __dir__
-from streamrnn.nn.models import __getattr__ as __getattr__
+
+if TYPE_CHECKING:
+    from streamrnn.nn.formats import load_model as load_model
+else:  # a type checker reports a misspelled name
+    from streamrnn.nn.models import __getattr__
 
 _show_in(__name__, globals())

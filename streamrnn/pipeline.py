@@ -12,7 +12,6 @@ from streamrnn.jobs.pipeline import (
     Summary,
     Workload,
 )
-from streamrnn.jobs.pipeline import __getattr__ as __getattr__
 
 if TYPE_CHECKING:
     from streamrnn.jobs.pipeline import (
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
         draft_pipeline,
         report_output,
     )
+else:  # a type checker reports a misspelled name
+    from streamrnn.jobs.pipeline import __getattr__
 
 __all__ = [
     "Config",

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["ScoredFrames", "score", "state_from_arrow", "state_to_arrow", "worker_errors"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(load_plugin("module", "spark"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker reports a misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            return getattr(load_plugin("module", "spark"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

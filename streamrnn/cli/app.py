@@ -10,7 +10,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -32,25 +31,28 @@ from streamrnn.cli import (
 from streamrnn.cli.epilogs import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
-from streamrnn.errors import StreamRNNError, UnsupportedError
+from streamrnn.errors import StreamRNNError
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, and after them those of plug-ins: each is an app with one command."""
+    """The commands, and after them those of plug-ins: each is an app with one command.
+
+    Help and completion show their names; only what runs is loaded.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        names = super().list_commands(ctx)
-        for name in plugin_names("command"):
-            with suppress(UnsupportedError):
-                load_plugin("command", name)
-                names.append(name)
-        return names
+        return [*super().list_commands(ctx), *plugin_names("command")]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in plugin_names("command"):
-            command = typer.main.get_command(load_plugin("command", cmd_name))
-        return command
+        if cmd_name not in plugin_names("command"):
+            return super().get_command(ctx, cmd_name)
+        return typer.core.TyperCommand(cmd_name, help=f"A plug-in: streamrnn {cmd_name} --help.")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in plugin_names("command"):
+            command = typer.main.get_command(load_plugin("command", name))
+        return name, command, rest
 
 
 app = typer.Typer(

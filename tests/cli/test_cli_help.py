@@ -25,7 +25,7 @@ def _commands(command, words=()):
         yield words, command
         return
     for name in command.list_commands(None):
-        yield from _commands(command.get_command(None, name), (*words, name))
+        yield from _commands(command.resolve_command(None, [name])[1], (*words, name))
 
 
 COMMANDS = dict(_commands(ROOT))
@@ -67,34 +67,44 @@ def test_the_help_lists_the_exit_codes_of_the_guide_and_of_the_errors(capsys):
         assert all(f"\n    {code:<3}  {text}\n" in out for code, text in listed.items())
 
 
-def _complete(words, index):
-    """Return what bash would offer, and which heavy libraries that loaded."""
+def _loaded(arguments=(), **environment):
+    """Return what the command prints, and which heavy libraries and plug-ins that loaded."""
     code = (
         "import sys\nfrom streamrnn.cli import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code\n"
-        "heavy = {'numba', 'pyarrow', 'numpy', 'h5py', 'rich'} & set(sys.modules)\n"
-        "print(sorted(heavy), file=sys.stderr)"
+        "heavy = {'numba', 'pyarrow', 'numpy', 'h5py', 'rich', 'streamrnn.plugins'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            **os.environ,
-            "_STREAMRNN_COMPLETE": "complete_bash",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(index),
-        },
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr == "[]\n"
-    return done.stdout.split()
+    return done.stdout, done.stderr.strip()
+
+
+def _complete(words, index):
+    """Return what bash would offer."""
+    offered, heavy = _loaded(
+        _STREAMRNN_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(index)
+    )
+    assert heavy == "[]"
+    return offered.split()
 
 
 def test_bash_completes_commands_and_options_without_loading_a_library():
     assert _complete("streamrnn ver", 1) == ["verify"]
+    assert _complete("streamrnn rep", 1) == ["report"]
     assert _complete("streamrnn state e", 2) == ["export"]
     assert _complete("streamrnn run --fu", 2) == ["--full-refresh"]
+
+
+def test_the_list_of_commands_names_those_of_plugins_and_loads_none():
+    listed, heavy = _loaded(["--help"])
+    assert heavy == "[]"
+    assert re.search(r"^  report  +A plug-in: streamrnn report --help", listed, re.MULTILINE)
 
 
 def test_the_completion_script_can_be_shown(monkeypatch, capsys):

@@ -121,7 +121,7 @@ def _commands(command: Any, words: str = "") -> Iterator[tuple[str, Any]]:
         yield words, command
         return
     for name in command.list_commands(None):
-        yield from _commands(command.get_command(None, name), f"{words} {name}".strip())
+        yield from _commands(command.resolve_command(None, [name])[1], f"{words} {name}".strip())
 
 
 def _names(item: Any) -> str:

@@ -472,6 +472,8 @@ def test_a_public_file_is_a_list_of_names() -> None:
             match node:
                 case ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
                     pass
+                case ast.If(test=ast.UnaryOp(operand=ast.Name(id="TYPE_CHECKING"))):
+                    pass
                 case ast.Assign(targets=[ast.Name(id="__all__")]):
                     pass
                 case ast.FunctionDef(name="__getattr__" | "__dir__"):

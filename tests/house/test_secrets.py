@@ -174,7 +174,7 @@ def test_every_command_is_in_the_table() -> None:
         if hasattr(command, "commands"):
             context = command.context_class(command)
             for part in command.list_commands(context):
-                yield from names(command.get_command(context, part), f"{name} {part}")
+                yield from names(command.resolve_command(context, [part])[1], f"{name} {part}")
         else:
             yield name.strip()
 
