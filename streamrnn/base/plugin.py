@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from glob import escape, iglob
 from importlib import import_module
-from os.path import join
+from os.path import basename, dirname, join
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
@@ -22,14 +22,24 @@ _GROUP = f"{__package__.partition('.')[0]}.plugins"
 def plugin_names(kind: str) -> list[str]:
     """Return the names of all that plug-ins add of a kind, sorted. Imports none of them."""
     return sorted(
-        name.removeprefix(f"{kind}.") for name in _objects() if name.startswith(f"{kind}.")
+        name.removeprefix(f"{kind}.") for name in _targets() if name.startswith(f"{kind}.")
     )
 
 
 def load_plugin(kind: str, name: str) -> Any:
-    """Return what a plug-in adds. Raises UnsupportedError if it is not there or does not load."""
+    """Return what a plug-in adds. Raises UnsupportedError if not one is there, or it does not load.
+
+    Of a distribution that is there twice, the first on sys.path counts, as for its modules.
+    """
     why = f"no entry point {kind}.{name} of {_GROUP}"
-    if target := _objects().get(f"{kind}.{name}"):
+    targets = _targets().get(f"{kind}.{name}", {})
+    if len({*targets.values()}) > 1:
+        each = " and ".join(f"{target} of {owner}" for owner, target in targets.items())
+        raise UnsupportedError(
+            f"{kind} {name!r}: expected one plug-in, received {each}. "
+            f"Uninstall all but one: pip uninstall {' or '.join(targets)}"
+        )
+    if target := next(iter(targets.values()), None):
         module, _, attribute = target.partition(":")
         try:
             loaded = import_module(module)
@@ -49,17 +59,19 @@ def load_plugin(kind: str, name: str) -> Any:
 
 
 @cache
-def _objects() -> dict[str, str]:
-    """Return module:object of each entry point of the group, by name.
+def _targets() -> dict[str, dict[str, str]]:
+    """Return of each name of an entry point of the group its module:object, by distribution.
 
     importlib.metadata reads the same files, but its import is a tenth of `streamrnn --help`.
     """
-    objects: dict[str, str] = {}
+    targets: dict[str, dict[str, str]] = {}
     for folder in sys.path:
         for path in iglob(join(escape(folder), "*.dist-info", "entry_points.txt")):
+            distribution = basename(dirname(path)).partition("-")[0]
             with open(path, encoding="utf-8", errors="replace") as file:
                 _, _, group = file.read().partition(f"[{_GROUP}]\n")
             for line in group.partition("\n[")[0].splitlines():
                 name, _, target = line.partition("=")
-                objects.setdefault(name.strip(), target.strip())
-    return objects
+                if target:
+                    targets.setdefault(name.strip(), {}).setdefault(distribution, target.strip())
+    return targets

@@ -26,15 +26,19 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (tmp_path / "broken.py").write_text("import what_it_needs\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "other", raising=False)
-    plugin._objects.cache_clear()
+    plugin._targets.cache_clear()
     yield tmp_path
-    plugin._objects.cache_clear()
+    plugin._targets.cache_clear()
 
 
 def test_all_entry_points_of_the_group_are_read() -> None:
     """As by importlib.metadata."""
-    points = {point.name: point.value for point in entry_points(group="streamrnn.plugins")}
-    assert plugin._objects() == points
+    points = {
+        point.name: {point.dist.name: point.value}
+        for point in entry_points(group="streamrnn.plugins")
+        if point.dist is not None
+    }
+    assert plugin._targets() == points
     assert "callback.TensorBoard" in points
 
 
@@ -72,3 +76,31 @@ def test_a_public_file_loads_what_a_plugin_has() -> None:
     assert callbacks.TensorBoard.__module__ == "streamrnn.plugins.tensorboard"
     with pytest.raises(AttributeError, match=r"'streamrnn\.callbacks' has no attribute 'Nothing'"):
         _ = callbacks.Nothing
+
+
+def _add_distribution(folder: Path, name: str, target: str) -> None:
+    points = folder / f"{name}.dist-info" / "entry_points.txt"
+    points.parent.mkdir(parents=True)
+    points.write_text(f"[streamrnn.plugins]\nengine.of_other = {target}\n")
+
+
+def test_two_plugins_of_one_name_are_refused(installed: Path) -> None:
+    """Not the first on sys.path, which nobody sees; one that nobody asks for stops no other."""
+    _add_distribution(installed, "third-2.0", "third:Tasks")
+    with pytest.raises(
+        UnsupportedError,
+        match=r"^engine 'of_other': expected one plug-in, received (other:Tasks of other and "
+        r"third:Tasks of third|third:Tasks of third and other:Tasks of other)\. Uninstall all but",
+    ):
+        plugin.load_plugin("engine", "of_other")
+    assert plugin.load_plugin("command", "of_other") is sys.modules["other"]
+
+
+def test_a_plugin_that_is_seen_twice_is_one(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one distribution, the first on sys.path counts; another may name the same object."""
+    _add_distribution(installed / "older", "other-0.9", "other:Gone")
+    _add_distribution(installed / "older", "renamed-1.0", "other:Tasks")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(installed / "older")])
+    assert plugin.load_plugin("engine", "of_other").__name__ == "Tasks"
