@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from streamrnn import callbacks
+from streamrnn import callbacks, layers
 from streamrnn.base import plugin
 from streamrnn.errors import UnsupportedError
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the entry points of three plug-ins: one loads, and two do not."""
+    """A folder with the entry points of plug-ins of another distribution: some load."""
     points = tmp_path / "other-1.0.dist-info" / "entry_points.txt"
     points.parent.mkdir()
     points.write_text(
         "[console_scripts]\nother = other:main\n\n[streamrnn.plugins]\nengine.of_other = "
         "other:Tasks\nengine.gone = gone.away\nengine.broken = broken:Tasks\n"
-        "engine.empty = other:Gone\ncommand.of_other = other\n\n[zzz]\nengine.b = b:B\n"
+        "engine.empty = other:Gone\ncommand.of_other = other\n"
+        "layer.Forgotten = other\n\n[zzz]\nengine.b = b:B\n"
     )
     (tmp_path / "other.py").write_text("class Tasks: ...\n")
     (tmp_path / "broken.py").write_text("import what_it_needs\n")
@@ -53,7 +54,7 @@ def test_another_distribution_may_have_plugins(installed: Path) -> None:
 def test_a_plugin_that_is_not_installed_is_named(installed: Path) -> None:
     with pytest.raises(
         UnsupportedError,
-        match=r"^engine 'gone': its plug-in is not installed \(No module named 'gone'\)\. Install",
+        match=r"^engine 'gone': its plug-in is not installed \(No module named 'gone'\)\. Plug-ins are",
     ):
         plugin.load_plugin("engine", "gone")
     with pytest.raises(UnsupportedError, match=r"no entry point engine\.none of streamrnn\.plu"):
@@ -82,6 +83,14 @@ def _add_distribution(folder: Path, name: str, target: str) -> None:
     points = folder / f"{name}.dist-info" / "entry_points.txt"
     points.parent.mkdir(parents=True)
     points.write_text(f"[streamrnn.plugins]\nengine.of_other = {target}\n")
+
+
+def test_a_layer_that_its_plugin_does_not_register_is_named(installed: Path) -> None:
+    with pytest.raises(
+        UnsupportedError,
+        match=r"^layer 'Forgotten': its plug-in registers no .*register_layer\('Forgotten', cls\)",
+    ):
+        layers.get("Forgotten")
 
 
 def test_two_plugins_of_one_name_are_refused(installed: Path) -> None:

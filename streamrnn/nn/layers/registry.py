@@ -84,7 +84,12 @@ def class_of(class_name: str) -> type[Any]:
         return found
     if class_name in plugin_names("layer"):
         load_plugin("layer", class_name)  # it registers itself
-        return _classes[class_name]
+        if class_name in _classes:
+            return _classes[class_name]
+        raise UnsupportedError(
+            f"layer {class_name!r}: its plug-in registers no class of this name. Expected "
+            f"streamrnn.register_layer({class_name!r}, cls) in its module"
+        )
     why = _WHY_REFUSED.get(class_name)
     near = closest(class_name, _classes)
     raise UnsupportedError(
