@@ -14,8 +14,12 @@ from typing import Any
 
 from streamrnn.errors import UnsupportedError
 
-__all__ = ["load_plugin", "plugin_names"]
+__all__ = ["HOW_TO_INSTALL", "load_plugin", "plugin_names"]
 
+HOW_TO_INSTALL = (
+    "Plug-ins are found by the entry points of installed distributions. Install all of streamrnn: "
+    "pip install --force-reinstall streamrnn, or in a checkout pip install -e ."
+)
 _GROUP = f"{__package__.partition('.')[0]}.plugins"
 
 
@@ -53,8 +57,7 @@ def load_plugin(kind: str, name: str) -> Any:
                 ) from error
             why = str(error)
     raise UnsupportedError(
-        f"{kind} {name!r}: its plug-in is not installed ({why}). "
-        "Install all of streamrnn: pip install --force-reinstall streamrnn"
+        f"{kind} {name!r}: its plug-in is not installed ({why}). {HOW_TO_INSTALL}"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamrnn.base.plugin import load_plugin, plugin_names
+from streamrnn.base.plugin import HOW_TO_INSTALL, load_plugin, plugin_names
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.nn.formats import tables
 from streamrnn.nn.formats.architecture import check_layers
@@ -102,10 +102,12 @@ def _suffix(path: Path) -> str:
         from streamrnn.nn.formats.torch_advice import conversion_advice
 
         raise UnsupportedError(f"{path}: {conversion_advice(require_file(path))}")
-    if suffix not in _SUFFIXES and suffix[1:] not in plugin_names("format"):
-        known = (*_SUFFIXES, *(f".{name}" for name in plugin_names("format")))
+    plugins = plugin_names("format")
+    if suffix not in _SUFFIXES and suffix[1:] not in plugins:
+        known = (*_SUFFIXES, *(f".{name}" for name in plugins))
         raise UnsupportedError(
             f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(known)}"
+            + ("" if plugins else f", or of a plug-in. {HOW_TO_INSTALL}")
         )
     require_file(path)
     return suffix

@@ -8,6 +8,7 @@ import streamrnn
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.models import StepRunner
+from streamrnn.nn.formats import dispatch
 from streamrnn.nn.formats.convert import convert
 from streamrnn.nn.formats.dispatch import read
 
@@ -222,5 +223,14 @@ def test_pickles_and_unknown_endings(tmp_path):
     assert 'save_file(torch.load("model.pt", weights_only=True), "model.safetensors")' in str(
         caught.value
     )
-    with pytest.raises(UnsupportedError, match=r"unknown suffix '\.tflite'"):
+    with pytest.raises(UnsupportedError, match=r"unknown suffix '\.tflite'; .*\.onnx$"):
         streamrnn.load_model("model.tflite")
+
+
+def test_a_checkout_that_is_not_installed_says_how_to_get_plugins(monkeypatch):
+    """Its entry points are in no distribution on sys.path."""
+    monkeypatch.setattr(dispatch, "plugin_names", lambda kind: [])
+    with pytest.raises(
+        UnsupportedError, match=r"'\.onnx'; .* of a plug-in\. .* pip install -e \.$"
+    ):
+        streamrnn.load_model("model.onnx")
