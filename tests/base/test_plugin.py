@@ -54,7 +54,7 @@ def test_another_distribution_may_have_plugins(installed: Path) -> None:
 def test_a_plugin_that_is_not_installed_is_named(installed: Path) -> None:
     with pytest.raises(
         UnsupportedError,
-        match=r"^engine 'gone': its plug-in is not installed \(No module named 'gone'\)\. Plug-ins are",
+        match=r"^engine 'gone': its plug-in is not installed \(No module named 'gone'\)\. Plug-ins",
     ):
         plugin.load_plugin("engine", "gone")
     with pytest.raises(UnsupportedError, match=r"no entry point engine\.none of streamrnn\.plu"):

@@ -289,7 +289,8 @@ class Manifest:
                 "--full-refresh, which removes the output written so far."
             )
         found = json.loads(data)
-        if (layout := found.pop("layout", None)) != LAYOUT:
+        layout = found.pop("layout", None)
+        if type(layout) is not int or layout != LAYOUT:  # not true, nor 1.0
             refuse_layout(path, layout)
         check_shape(found)
         del found["sha256"]
@@ -317,11 +318,14 @@ class Manifest:
 
 def refuse_layout(path: str, layout: object) -> NoReturn:
     """Raise CheckpointError for a manifest of another layout (None: of before there were any)."""
-    written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
+    number = json.dumps(layout)
+    written = "was written before version 0.1.0" if layout is None else f"has layout {number}"
     raise CheckpointError(
         f"{path} {written}; this version of streamrnn reads layout {LAYOUT}. To start over and "
         "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
-        "if they are set). Or start over in its place with --full-refresh, which removes it."
+        "if they are set). Or start over in its place with --full-refresh, which removes it. If "
+        "its [state] init is an output of another layout, too, start that one over first: its "
+        "state is not read."
     )
 
 

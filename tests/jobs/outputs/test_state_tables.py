@@ -1,5 +1,6 @@
 """State tables that come from outside: into a folder, or as the start of a run."""
 
+import hashlib
 import json
 import logging
 import re
@@ -17,10 +18,9 @@ import pytest
 from streamrnn import Pipeline, Sequential, layers
 from streamrnn.cli import main
 from streamrnn.cli.run import in_words
-from streamrnn.errors import StateError
+from streamrnn.errors import CheckpointError, StateError
 from streamrnn.jobs.outputs.streams import drop_idle
-from streamrnn.jobs.pipeline import diff_states, export_state, import_state, read_states
-from streamrnn.outputs import history
+from streamrnn.outputs import diff_states, export_state, history, import_state, read_states
 from streamrnn.states import write_state_file
 
 LOG = logs.random_log(200, streams=6, nulls=0.1)
@@ -305,6 +305,28 @@ def test_what_a_table_lacks_is_said_in_the_summary_and_to_validate(
     summary = _run("third", LOG.slice(HALF + 3), "new.safetensors", state={"init": "t.parquet"})
     assert f"{unknown} of 6 streams in the state table have steps" in in_words(summary)
     _run("second", LOG.slice(HALF + 3), "new.safetensors", **tables)
+
+
+@pytest.mark.usefixtures("base")
+def test_a_state_of_another_layout_is_named_and_no_output_is_removed_for_it() -> None:
+    """Its output cannot start over before that of the state does, as the advice of both says."""
+    _run("second", LOG.slice(HALF), state={"init": "out"})
+    for output in ("out", "second"):
+        path = Path(output, "_streamrnn", "_manifest.json")
+        _, rest = path.read_bytes().split(b' "layout": 1,\n')
+        rest = b' "layout": 2,\n' + rest
+        digest = hashlib.sha256(rest).hexdigest().encode()
+        path.write_bytes(b'{\n "sha256": "' + digest + b'",\n' + rest)
+    parts = {file: file.read_bytes() for file in Path("second").glob("part-*")}
+    again = Pipeline.from_dict(_config("second", state={"init": "out"}))
+    for output, options in (("second", {}), ("out", {"full_refresh": True})):
+        with pytest.raises(CheckpointError, match=rf"/{output}/_.* start that one over first"):
+            again.run(**options)
+    assert parts
+    assert {file: file.read_bytes() for file in Path("second").glob("part-*")} == parts
+    Pipeline.from_dict(_config("out")).run(full_refresh=True)
+    again.run(full_refresh=True)
+    assert history("second")
 
 
 def test_a_checkpoint_whose_session_is_damaged_is_refused(base: Path) -> None:

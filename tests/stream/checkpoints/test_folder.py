@@ -333,6 +333,8 @@ def test_a_manifest_of_another_layout_is_refused(out):
     _, rest = path.read_bytes().split(b' "layout": 1,\n')
     for written, said in (
         (b' "layout": 99,\n', "has layout 99"),
+        (b' "layout": true,\n', "has layout true"),
+        (b' "layout": 1.0,\n', r"has layout 1\.0"),
         (b' "version": 4,\n', r"was written before version 0\.1\.0"),
     ):
         digest = hashlib.sha256(written + rest).hexdigest().encode()
