@@ -17,7 +17,7 @@ from contracts.rows_pipelines import EMITS, KINDS
 
 from streamrnn import Pipeline
 from streamrnn.errors import StreamRNNError
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import OutputSection, WindowSection
 from streamrnn.stream.operators import KINDS as OPERATORS

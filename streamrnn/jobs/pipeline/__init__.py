@@ -6,7 +6,6 @@ Drafts of pipeline files and fits are made by code that loads on first use (PEP 
 from typing import TYPE_CHECKING
 
 from streamrnn.base.plugin import load_plugin
-from streamrnn.jobs.outputs import diff_states, export_state, import_state, read_states
 from streamrnn.jobs.pipeline.pipeline import Pipeline
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import Progress, RowCounts, SourceWindow, Summary, Workload
@@ -27,11 +26,7 @@ __all__ = [
     "SourceWindow",
     "Summary",
     "Workload",
-    "diff_states",
     "draft_pipeline",
-    "export_state",
-    "import_state",
-    "read_states",
     "report_output",
 ]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from kill.case import same
 
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 
 
 def rows(out: str | Path) -> pa.Table:

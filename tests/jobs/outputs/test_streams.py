@@ -12,7 +12,7 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError, MissingFileError, StateError
 from streamrnn.jobs.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 
 LOG = logs.random_log(rows=200, streams=6)
 HALF = 120

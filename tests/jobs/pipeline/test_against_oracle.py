@@ -12,7 +12,7 @@ import pytest
 import rowwise
 
 from streamrnn import Pipeline
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 
 SETTINGS = {
     "plain": (

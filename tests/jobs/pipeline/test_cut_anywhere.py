@@ -13,7 +13,7 @@ from selection import first_quick
 
 import streamrnn
 from streamrnn import Input, Pipeline, Sequential, layers
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 
 ROOT = Path(__file__).parents[3]
 WEATHER = pq.read_table(ROOT / "data" / "weather.parquet").slice(0, 3000)

@@ -17,7 +17,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 from streamrnn.pipeline import Summary
 
 POLL = 1000.0

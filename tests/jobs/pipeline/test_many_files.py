@@ -10,8 +10,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import DataError
-from streamrnn.jobs.pipeline import read_states
-from streamrnn.outputs import verify
+from streamrnn.outputs import read_states, verify
 from streamrnn.pipeline import Summary
 from streamrnn.stream.checkpoints import read_manifest
 

@@ -11,8 +11,7 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
-from streamrnn.jobs.pipeline import export_state
-from streamrnn.outputs import verify
+from streamrnn.outputs import export_state, verify
 from streamrnn.stream.checkpoints import nesting, refuse_inside_output, refuse_nested_output
 from streamrnn.stream.sinks import PART_FORMATS
 from streamrnn.stream.sinks.formats import ArrowFormat

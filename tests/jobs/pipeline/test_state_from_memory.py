@@ -15,7 +15,7 @@ import pytest
 
 from streamrnn import Pipeline, StateTable
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError, StateError
-from streamrnn.jobs.pipeline import export_state, read_states
+from streamrnn.outputs import export_state, read_states
 from streamrnn.states import write_state_file
 
 LOG = logs.random_log(200, streams=6, nulls=0.1)

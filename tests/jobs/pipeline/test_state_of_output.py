@@ -16,7 +16,7 @@ from jobs.engines.in_process import TasksHere
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.jobs.engines import opening
-from streamrnn.jobs.pipeline import export_state, read_states
+from streamrnn.outputs import export_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
 
 LOG = logs.random_log(200, streams=6, nulls=0.1)

@@ -14,8 +14,7 @@ import pytest
 from streamrnn import Pipeline
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
-from streamrnn.jobs.pipeline import export_state, import_state, read_states
-from streamrnn.outputs import history
+from streamrnn.outputs import export_state, history, import_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
 
 

@@ -13,7 +13,7 @@ from plugins.spark import sessions
 
 from streamrnn import Pipeline, StateTable
 from streamrnn.errors import StateError
-from streamrnn.jobs.pipeline import export_state
+from streamrnn.outputs import export_state
 from streamrnn.spark import score, state_from_arrow, state_to_arrow
 from streamrnn.states import write_state_file
 

@@ -24,7 +24,7 @@ from streamrnn import Pipeline
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.cli import main
 from streamrnn.errors import DataError, StateError, StreamRNNError
-from streamrnn.jobs.pipeline import read_states
+from streamrnn.outputs import read_states
 from streamrnn.states import read_state_file, write_state_file
 
 KINDS: list[dict[str, Any]] = [
