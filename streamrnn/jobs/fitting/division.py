@@ -81,7 +81,7 @@ class Division:
 
 
 class DivisionRule(NamedTuple):
-    """How steps are divided: see [train] validation, settle and pieces.
+    """How steps are divided: see [train] validation, burn_in and pieces.
 
     `since` is in ticks; with `pieces` 0 there are as many as fill the lanes. `samples`: None where
     the state of a stream is carried.
@@ -89,7 +89,7 @@ class DivisionRule(NamedTuple):
 
     since: int | None
     share: float | None
-    settle: int
+    burn_in: int
     pieces: int
     lanes: int
     steps: int
@@ -108,19 +108,19 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     for begin, length in zip(begins, ends - begins, strict=True):
         _forget_later_labels(weight[begin : begin + length], staged, begin, rule, target)
     if rule.samples is not None:
-        _forget_settling(weight, begins, staged.length_Q, staged.before_Q, rule.settle)
+        _forget_burn_in(weight, begins, staged.length_Q, staged.before_Q, rule.burn_in)
         trained = ends > begins
         rows = StepRuns(begins[trained], (ends - begins)[trained])
         return Division(*divided_samples(staged, ends, rule.samples), rows)
     validation, training = _validation(staged, ends), _training(staged, ends, rule)
     for pieces in (training, validation):
-        _forget_settling(weight, pieces.begin, pieces.length, pieces.before, rule.settle)
+        _forget_burn_in(weight, pieces.begin, pieces.length, pieces.before, rule.burn_in)
     return Division(training, validation, StepRuns(training.begin, training.length))
 
 
-def _forget_settling(weight: Floats, begin: Ints, length: Ints, before: Ints, settle: int) -> None:
-    """Set the weight of steps to 0, in place, that come within `settle` of a start."""
-    left = np.minimum(np.maximum(settle - before, 0), length)
+def _forget_burn_in(weight: Floats, begin: Ints, length: Ints, before: Ints, burn_in: int) -> None:
+    """Set the weight of steps to 0, in place, that come within `burn_in` of a start."""
+    left = np.minimum(np.maximum(burn_in - before, 0), length)
     for first, steps in zip(begin.tolist(), left.tolist(), strict=True):
         weight[first : first + steps] = 0
 

@@ -126,7 +126,7 @@ def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> 
     return DivisionRule(
         since,
         None if validation is None else validation.streams,
-        config.output.warmup if train.settle is None else train.settle,
+        config.output.warmup if train.burn_in is None else train.burn_in,
         0 if isinstance(train.pieces, str) else train.pieces,
         window.lanes,
         window.steps,

@@ -298,7 +298,7 @@ class FitJob:
         summary.scaled = model.scales
         summary.labels = parts.training.counts(staged)
         summary.validation_rows = parts.validation.judged
-        advice = "Check [target] column and weight, [train] settle, and [output] warmup"
+        advice = "Check [target] column and weight, [train] burn_in, and [output] warmup"
         if not len(parts.training.begin):
             raise ConfigError(
                 f"fit: no stream has [window] steps = {self.config.window.steps} rows to train on. "

@@ -50,7 +50,7 @@ FREE = frozenset(
         "train.clip_norm",
         "train.clip_value",
         "train.scale_target",
-        "train.settle",
+        "train.burn_in",
         "train.epochs",
         "train.validation",
         "train.patience",

@@ -180,7 +180,7 @@ class TrainSection(Section):
         "regression of layers",
         examples=[True],
     )
-    settle: Natural | None = Field(
+    burn_in: Natural | None = Field(
         default=None,
         description="no loss in this many steps after a stream starts or is reset; default "
         "output.warmup",

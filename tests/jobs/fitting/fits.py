@@ -44,7 +44,7 @@ def config(folder: Path, **tables: dict[str, Any]) -> dict[str, Any]:
         target={"column": "b", "rows": 1},
         train={
             "epochs": 2,
-            "settle": 2,
+            "burn_in": 2,
             "optimizer": {"name": "adam", "learning_rate": 0.01},
             "schedule": "cosine",
             "clip_norm": 1.0,

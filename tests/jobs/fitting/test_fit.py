@@ -320,7 +320,7 @@ def test_the_gradient_of_unseen_streams_is_that_of_fresh_ones(tmp_path: Path) ->
     table = table.append_column("new", pa.array(np.zeros(len(table), bool)))
     logs.write(table, tmp_path / "in" / "a.parquet")
     stack = [{"type": "LSTM", "units": 5}, {"type": "Dense", "units": 1}]
-    tables = train(epochs=1, scale_target=False, settle=0, schedule="constant", pieces=1)
+    tables = train(epochs=1, scale_target=False, burn_in=0, schedule="constant", pieces=1)
     tables["train"]["optimizer"] = {"name": "adam"}
     fits.fit(tmp_path, {**tables, "model": {**fits.config(tmp_path)["model"], "layers": stack}})
     model = load_model(tmp_path / "model.safetensors.fit" / "initial.safetensors")

@@ -45,7 +45,7 @@ def test_a_model_in_the_unit_of_the_target_stays_so(tmp_path: Path) -> None:
     model.set_weights([np.float32([[0], [1]]), np.float32([0])])
     model.save(tmp_path / "now.safetensors")
     tables = train(init=str(tmp_path / "now.safetensors"), optimizer=STILL, epochs=1)
-    tables["train"] |= {"validation": {"streams": 0.5}, "settle": 0}
+    tables["train"] |= {"validation": {"streams": 0.5}, "burn_in": 0}
     tables["model"] = {"path": str(tmp_path / FILE), "layers": []}
     best = fits.fit(tmp_path, tables).best
     assert best["val_rmse"] == pytest.approx(best["persistence_rmse"])
@@ -88,8 +88,8 @@ def test_an_interrupted_fit_resumes_without_the_files_that_came_since(tmp_path: 
     assert fits.fit(tmp_path / "two", extend=True).rows == 400
 
 
-def test_settle_counts_from_the_start_of_a_stream(tmp_path: Path) -> None:
-    """A stream that begins shortly before the cut, or before --continue, has still to settle."""
+def test_burn_in_counts_from_the_start_of_a_stream(tmp_path: Path) -> None:
+    """A stream that begins shortly before the cut, or before --continue, has still its burn-in."""
     rows = 30
     times = pa.array(np.arange(rows) * 60_000_000, pa.timestamp("us", "UTC"))
     table = pa.table(
@@ -102,27 +102,27 @@ def test_settle_counts_from_the_start_of_a_stream(tmp_path: Path) -> None:
         }
     )
     logs.write(table, tmp_path / "in" / "a.parquet")
-    tables = train(settle=12, validation={"since": "1970-01-01T00:08"}, epochs=1)
+    tables = train(burn_in=12, validation={"since": "1970-01-01T00:08"}, epochs=1)
     tables["target"] = {"column": "b", "rows": 0}
     with pytest.raises(ConfigError, match="no training row has a label that counts"):
         fits.fit(tmp_path, tables)
-    tables["train"] |= {"settle": 5}
+    tables["train"] |= {"burn_in": 5}
     summary = fits.fit(tmp_path, tables)
     assert (summary.labels, summary.validation_rows) == (3, 22)
 
     logs.write(table.slice(0, 10), tmp_path / "days" / "in" / "a.parquet")
-    tables = train(settle=4, epochs=1)
+    tables = train(burn_in=4, epochs=1)
     tables["target"] = {"column": "b", "rows": 0}
     assert fits.fit(tmp_path / "days", tables).labels == 6
     logs.write(table.slice(10), tmp_path / "days" / "in" / "b.parquet")
-    tables["train"]["settle"] = 14
+    tables["train"]["burn_in"] = 14
     assert fits.fit(tmp_path / "days", tables, extend=True).labels == 20 - 4
 
 
 @pytest.mark.parametrize("loss", ["mse", "binary_crossentropy"])
 def test_labels_that_never_count(loss: str, tmp_path: Path) -> None:
-    tables = train(loss=loss, settle=10_000, metrics=[])
-    with pytest.raises(ConfigError, match=r"label that counts.*settle"):
+    tables = train(loss=loss, burn_in=10_000, metrics=[])
+    with pytest.raises(ConfigError, match=r"label that counts.*burn_in"):
         fits.fit(tmp_path, tables)
 
 

@@ -73,7 +73,7 @@ def paths(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
 def test_it_learns_and_the_validation_is_what_a_run_writes(
     window: dict[str, Any], stack: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    found = tables(window, stack, epochs=9, settle=0, metrics=["mse"])
+    found = tables(window, stack, epochs=9, burn_in=0, metrics=["mse"])
     found["train"]["validation"] = {"since": SINCE}
     found["output"] = {"columns": ["id", "t"], "names": ["score"]}
     summary = a_fit(tmp_path, found)
@@ -135,7 +135,7 @@ def test_windows_are_those_of_train_on_batch(tmp_path: Path) -> None:
     found = tables({"kind": "independent", "lanes": 6, "steps": 5, "stride": 3}, ONE_OUTPUT[1:])
     found["train"] = {
         "epochs": 2,
-        "settle": 0,
+        "burn_in": 0,
         "scale_target": False,
         "optimizer": {"name": "adam", "learning_rate": 0.01},
     }

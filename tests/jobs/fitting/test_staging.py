@@ -46,7 +46,7 @@ def opened(folder: Path, **tables: Any) -> tuple[FitSource, Reader, Staged]:
 
 
 def divided(staged: Staged, fit: FitSource, **rule: Any) -> Division:
-    keys = {"since": None, "share": None, "settle": 0, "pieces": 1, "lanes": 3, "steps": 5}
+    keys = {"since": None, "share": None, "burn_in": 0, "pieces": 1, "lanes": 3, "steps": 5}
     return divide(staged, DivisionRule(**{**keys, **rule}), fit.target)
 
 
@@ -116,14 +116,14 @@ def test_each_step_has_its_row_and_its_label(
         assert staged.labels[step, 4] == (None not in label[row])
 
 
-def test_pieces_settle_and_carry(tmp_path: Path) -> None:
-    """Each piece but the first starts fresh, in the middle of its stream, and has to settle."""
+def test_pieces_burn_in_and_carry(tmp_path: Path) -> None:
+    """Each piece but the first starts fresh, in the middle of its stream, and has a burn-in."""
     logs.write(fits.log(), tmp_path / "in" / "a.parquet")
     fit, _, staged = opened(tmp_path)
     whole = divided(staged, fit, pieces=1)
     assert whole.training.steps == staged.steps
     before = np.array(staged.weight)
-    parts = divided(staged, fit, pieces=3, settle=4)
+    parts = divided(staged, fit, pieces=3, burn_in=4)
     assert parts.training.steps == staged.steps
     assert (parts.training.origin == FRESH).all()
     ends = parts.training.begin + parts.training.length

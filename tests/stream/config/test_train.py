@@ -17,7 +17,7 @@ WEATHER = Path(__file__).parents[3] / "pipelines" / "weather.toml"
     [
         ('validation={sinc="2013-01-01"}', 'unknown key; did you mean "since"? (known here: since'),
         ("validation={streams=2.0}", "expected a number below 1"),
-        ("settle=-1", "expected an integer from 0 to"),
+        ("burn_in=-1", "expected an integer from 0 to"),
         ("epochs=0", "expected an integer from 1 to"),
         ("clip_norm=-1", "expected a number above 0"),
         ("state=1", "expected true or false"),
