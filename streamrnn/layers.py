@@ -8,6 +8,6 @@ from streamrnn.nn.layers import __all__ as __all__
 from streamrnn.nn.layers import __dir__ as __dir__
 
 if not TYPE_CHECKING:  # a type checker reports a misspelled name
-    from streamrnn.nn.layers import __getattr__
+    from streamrnn.nn.layers import __getattr__ as __getattr__
 
 _show_in(__name__, globals())

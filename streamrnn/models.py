@@ -10,6 +10,6 @@ from streamrnn.nn.models import __dir__ as __dir__
 if TYPE_CHECKING:
     from streamrnn.nn.formats import load_model as load_model
 else:  # a type checker reports a misspelled name
-    from streamrnn.nn.models import __getattr__
+    from streamrnn.nn.models import __getattr__ as __getattr__
 
 _show_in(__name__, globals())

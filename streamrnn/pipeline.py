@@ -1,8 +1,9 @@
 """Pipelines: load one, run it, check it, and explain what a run would do."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamrnn.base.display import show_in as _show_in
+from streamrnn.base.plugin import load_plugin
 from streamrnn.jobs.pipeline import (
     Config,
     Pipeline,
@@ -14,15 +15,24 @@ from streamrnn.jobs.pipeline import (
 )
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.pipeline import (
-        Draft,
-        FitProgress,
-        FitSummary,
-        draft_pipeline,
-        report_output,
-    )
+    from streamrnn.jobs.fitting import FitProgress, FitSummary
+    from streamrnn.jobs.guesses import Draft, draft_pipeline
+    from streamrnn.plugins.report.reporting import report_output
 else:  # a type checker reports a misspelled name
-    from streamrnn.jobs.pipeline import __getattr__
+
+    def __getattr__(name: str) -> Any:
+        if name in ("Draft", "draft_pipeline"):
+            from streamrnn.jobs import guesses  # noqa: PLC0415 - a run drafts nothing
+
+            return getattr(guesses, name)
+        if name in ("FitProgress", "FitSummary"):
+            from streamrnn.jobs import fitting  # noqa: PLC0415 - and fits nothing
+
+            return getattr(fitting, name)
+        if name == "report_output":
+            return load_plugin("report", "output")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Config",

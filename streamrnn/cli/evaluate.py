@@ -12,7 +12,7 @@ from streamrnn.cli.values import rows as rows_of
 from streamrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.outputs import Evaluation
+    from streamrnn.jobs.evaluation import Evaluation
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def _quantiles(text: str | None) -> list[float]:
 
 
 def _print(found: "Evaluation", by: str | None) -> None:
-    from streamrnn.jobs.outputs import not_compared
+    from streamrnn.jobs.evaluation import not_compared
 
     names = found.table.column_names
     groups = names.index("output") if by else 0

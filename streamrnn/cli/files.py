@@ -40,7 +40,7 @@ def init(
     if data is None or model is None:
         text = sample()
     else:
-        from streamrnn.jobs.pipeline import draft_pipeline
+        from streamrnn.jobs.guesses import draft_pipeline
 
         draft = draft_pipeline(data, model)
         text, todos = draft.text, draft.todos

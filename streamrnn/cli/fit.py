@@ -12,7 +12,7 @@ from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, VALUE_NOT
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.pipeline import FitSummary
+    from streamrnn.jobs.fitting import FitSummary
 
 
 def fit(

@@ -9,7 +9,7 @@ from streamrnn.cli.progress import SECONDS_BETWEEN_LINES, shown
 from streamrnn.cli.report import LOGGER
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.pipeline import FitProgress
+    from streamrnn.jobs.fitting import FitProgress
 
 _PAUSE = 0.1
 """Seconds between two updates of the bar: a small model trains thousands of windows a second."""

@@ -136,7 +136,7 @@ def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | 
 def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
     """Load a pipeline file; if that fails, the metrics say so."""
     from streamrnn.jobs.pipeline import Pipeline
-    from streamrnn.jobs.pipeline.run_metrics import record_failure
+    from streamrnn.jobs.running import record_failure
 
     try:
         return Pipeline.from_toml(pipeline, overrides or [])

@@ -24,15 +24,18 @@ def room_map(may_import: Mapping[str, str]) -> str:
     def reached(room: str) -> frozenset[str]:
         return frozenset(below[room]).union(*map(reached, below[room]))
 
-    arrows = [
-        f"    {room} --> {other}"
+    arrows = {
+        room: [
+            other
+            for other in below[room]
+            if other not in RINGS["base"].split()
+            if not any(other in reached(between) for between in below[room])
+        ]
         for room in reversed(below)
-        for other in below[room]
-        if other not in RINGS["base"].split()
-        if not any(other in reached(between) for between in below[room])
-    ]
+    }
+    lines = [f"    {room} --> {' & '.join(others)}" for room, others in arrows.items() if others]
     rings = [f"    subgraph {r}; {'; '.join(rooms.split())}; end" for r, rooms in RINGS.items()]
-    return "\n".join(["```mermaid", "flowchart TD", *arrows, *rings, "```", ""])
+    return "\n".join(["```mermaid", "flowchart TD", *lines, *rings, "```", ""])
 
 
 def with_map(page: str) -> str:

@@ -10,12 +10,10 @@ and `streamrnn state` do:
 [1, 2]
 """
 
-from streamrnn.jobs.outputs.compared import EvaluationPlan, not_compared
-from streamrnn.jobs.outputs.evaluation import Evaluation, evaluate
-from streamrnn.jobs.outputs.metrics_file import MetricsFile, Series
 from streamrnn.jobs.outputs.naming import files_named, used_files
 from streamrnn.jobs.outputs.parts import compact, merge_small_parts, verify
 from streamrnn.jobs.outputs.publishing import TABLE_KEYS, Published, Publisher, publish
+from streamrnn.jobs.outputs.reading import part_batches
 from streamrnn.jobs.outputs.rewinding import (
     CommitInfo,
     commit_before,
@@ -24,6 +22,7 @@ from streamrnn.jobs.outputs.rewinding import (
     rewind,
     rows_of_others,
 )
+from streamrnn.jobs.outputs.selecting import rows_of
 from streamrnn.jobs.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
 from streamrnn.jobs.outputs.transfer import diff_states, export_state, import_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
@@ -31,31 +30,27 @@ from streamrnn.stream.checkpoints import read_manifest
 __all__ = [
     "TABLE_KEYS",
     "CommitInfo",
-    "Evaluation",
-    "EvaluationPlan",
-    "MetricsFile",
     "Published",
     "Publisher",
-    "Series",
     "clear_leftovers",
     "commit_before",
     "compact",
     "diff_states",
     "drop_idle",
     "drop_streams",
-    "evaluate",
     "export_state",
     "files_named",
     "history",
     "import_state",
     "merge_small_parts",
-    "not_compared",
+    "part_batches",
     "publish",
     "read_manifest",
     "read_states",
     "reset_streams",
     "restore_commit",
     "rewind",
+    "rows_of",
     "rows_of_others",
     "used_files",
     "verify",

@@ -15,42 +15,43 @@ import pyarrow as pa
 from streamrnn.base.display import count, html_table, listed, location
 from streamrnn.base.plugin import load_plugin
 from streamrnn.errors import ConfigError, DTypeError, MissingFileError
-from streamrnn.jobs.outputs import Evaluation, MetricsFile
-from streamrnn.jobs.pipeline.arrow_data import (
-    BATCH,
-    CheckedSchema,
-    apply_renames,
-    batches_of,
-    rejects_of,
+from streamrnn.jobs.explaining import (
+    explain,
+    feature_statistics,
+    mermaid,
+    preview_rows,
+    source_windows,
+    validate,
 )
-from streamrnn.jobs.pipeline.evaluating import evaluate_pipeline
-from streamrnn.jobs.pipeline.explain import explain, feature_statistics, validate
-from streamrnn.jobs.pipeline.initial import (
+from streamrnn.jobs.preflight import (
     GivenState,
     InitialState,
-    Start,
-    first_scorer,
+    ModelFile,
+    included_model,
     initial_table,
     reader,
-    require_output,
-    start_of,
-    warn_of_output,
 )
-from streamrnn.jobs.pipeline.mermaid import mermaid
-from streamrnn.jobs.pipeline.previewing import preview_rows
-from streamrnn.jobs.pipeline.resuming import check_arguments, resume_scorer, resumed_config
-from streamrnn.jobs.pipeline.row_dicts import table_of_dicts
-from streamrnn.jobs.pipeline.run import Job
-from streamrnn.jobs.pipeline.run_metrics import ProcessMetrics, recorded
-from streamrnn.jobs.pipeline.session import (
+from streamrnn.jobs.running import Job, MetricsFile, ProcessMetrics, recorded
+from streamrnn.jobs.session import (
+    BATCH,
+    CheckedSchema,
     LastCheckpoint,
-    ModelFile,
     Readable,
     Session,
+    Start,
     Writable,
-    included_model,
+    apply_renames,
+    batches_of,
+    check_arguments,
+    first_scorer,
+    rejects_of,
+    require_output,
+    resume_scorer,
+    resumed_config,
+    start_of,
+    table_of_dicts,
+    warn_of_output,
 )
-from streamrnn.jobs.pipeline.windows import source_windows
 from streamrnn.nn.kernels import Compiled
 from streamrnn.stream.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.stream.config.load import Config
@@ -73,7 +74,8 @@ from streamrnn.stream.states import (
 from streamrnn.stream.states.positions import CallPosition, from_json
 
 if TYPE_CHECKING:
-    from streamrnn.jobs.pipeline.fit_summary import FitProgress, FitSummary
+    from streamrnn.jobs.evaluation import Evaluation
+    from streamrnn.jobs.fitting import FitProgress, FitSummary
     from streamrnn.plugins.report.pictures.picture import ReportPage
 
 
@@ -191,7 +193,7 @@ class Pipeline:
         try:
             return self.loaded
         except MissingFileError:
-            from streamrnn.jobs.pipeline.fit_request import load_untrained
+            from streamrnn.jobs.fitting import load_untrained
 
             untrained = load_untrained(self.config, self._given)
             if untrained is None or (folder is not None and has_manifest(folder)):
@@ -261,8 +263,7 @@ class Pipeline:
         are read, and nothing is written. Once `stop` is set the fit commits and ends. Raises what
         `run` raises, and ConfigError or UnsupportedError for what cannot be trained.
         """
-        from streamrnn.jobs.pipeline.fit_seeds import fit_job
-        from streamrnn.jobs.pipeline.fit_summary import FitOptions
+        from streamrnn.jobs.fitting import FitOptions, fit_job
 
         options = FitOptions(
             extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
@@ -660,6 +661,8 @@ class Pipeline:
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.
         """
+        from streamrnn.jobs.evaluation import evaluate_pipeline
+
         return evaluate_pipeline(self.loaded, by, since, until, quantiles, file)
 
     def report(
@@ -695,8 +698,7 @@ class Pipeline:
         the model file is checked, which the first note says.
         """
         if self.config.train != type(self.config.train)():
-            from streamrnn.jobs.pipeline.fit_seeds import fit_job
-            from streamrnn.jobs.pipeline.fit_summary import FitOptions
+            from streamrnn.jobs.fitting import FitOptions, fit_job
 
             fit_job(self.config, self._given, FitOptions()).check()
         loaded = self._loaded_before_fit()

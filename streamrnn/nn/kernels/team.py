@@ -211,7 +211,7 @@ def _start_tasks(
     """Start each task on its helper; add their cores to `taken`, if cores must differ.
 
     The block that holds the lock contains no loop: an interrupt at its jump back might leave the
-    lock held (see tests/jobs/pipeline/test_interrupts.py).
+    lock held (see tests/jobs/session/test_interrupts.py).
     """
     for helper, task in zip(helpers, tasks, strict=True):
         helper.start(task, free, set(taken))

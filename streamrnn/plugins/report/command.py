@@ -49,7 +49,8 @@ def report(
 
     One HTML file that needs no network. --json prints the numbers under the pictures.
     """
-    from streamrnn.jobs.pipeline import Pipeline, report_output
+    from streamrnn.jobs.pipeline import Pipeline
+    from streamrnn.plugins.report.reporting import report_output
     from streamrnn.stream.config import is_pipe
 
     piped = output is not None and is_pipe(output)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.jobs.fitting.folder import HISTORY_FILE
+from streamrnn.jobs.fitting import HISTORY_FILE
 from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
 from streamrnn.plugins.report.words import Row, rows_of_columns, short, span
 

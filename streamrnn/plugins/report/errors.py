@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.display import count
-from streamrnn.jobs.outputs import not_compared
+from streamrnn.jobs.evaluation import not_compared
 from streamrnn.plugins.report.numbers.columns import MOST_OUTPUTS
 from streamrnn.plugins.report.numbers.forecast_errors import Errors, ForecastErrors
 from streamrnn.plugins.report.numbers.scan import texts_of_keys

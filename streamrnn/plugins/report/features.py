@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamrnn.base.display import count
-from streamrnn.jobs.pipeline.statistics import scaling_of
+from streamrnn.jobs.preflight import scaling_of
 from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
 from streamrnn.plugins.report.pictures.picture import Drawn, Panel, Picture
 from streamrnn.plugins.report.subject import Subject

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import location, short_model
 from streamrnn.errors import StreamRNNError
-from streamrnn.jobs.pipeline.evaluating import comparison, scored_source
+from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.plugins.report.curves import learning_curves
 from streamrnn.plugins.report.errors import TITLES, error_pictures
 from streamrnn.plugins.report.features import feature_columns, features_over_time

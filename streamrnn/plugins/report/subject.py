@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.base.arrays import Ints
-from streamrnn.jobs.outputs.selecting import rows_of
+from streamrnn.jobs.outputs import rows_of
 from streamrnn.plugins.report.numbers.columns import OutputColumns
 from streamrnn.plugins.report.numbers.scan import Extent, Scanned
 from streamrnn.plugins.report.numbers.timeline import Timeline

@@ -273,7 +273,7 @@ def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
 
     def kill(_: Any) -> None:
         for pid in _children(os.getpid()):
-            if b"fit_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"fitting.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(EngineError, match="ended with code -9; rerun the same command"):

@@ -24,8 +24,8 @@ from streamrnn.jobs.fitting import (
     stage,
 )
 from streamrnn.jobs.fitting.division import CARRIED, FRESH
+from streamrnn.jobs.fitting.source import FitSource
 from streamrnn.jobs.fitting.window import TrainingWindow
-from streamrnn.jobs.pipeline.fit_source import FitSource
 from streamrnn.nn.training import losses, optimizers
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table

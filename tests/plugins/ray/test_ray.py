@@ -202,7 +202,7 @@ def test_follow_makes_commits_of_each_poll(place: Path, tmp_path: Path) -> None:
             return self.is_set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamrnn.jobs.pipeline.destination._SMALL_PARTS", 4)
+        patch.setattr("streamrnn.jobs.running.destination._SMALL_PARTS", 4)
         summary = run(
             config(place, out, source, engine=on_ray(3, 300)), follow=True, poll=0.0, stop=Looks()
         )

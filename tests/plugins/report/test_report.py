@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from jobs.pipeline.evaluated import TARGETS, config, log, model, pairs_of, write
+from jobs.evaluation.evaluated import TARGETS, config, log, model, pairs_of, write
 from naive_scores import distances, probabilities
 
 from streamrnn import Pipeline

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from command_line import run_command
-from jobs.pipeline.evaluated import log, model, write
+from jobs.evaluation.evaluated import log, model, write
 
 from streamrnn import Pipeline
 from streamrnn.plugins.report.pictures import page

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from jobs.pipeline.evaluated import config, log, model, write
+from jobs.evaluation.evaluated import config, log, model, write
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline

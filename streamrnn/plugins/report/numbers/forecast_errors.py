@@ -9,15 +9,19 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Doubles, Ints
-from streamrnn.jobs.outputs.compared import (
+from streamrnn.jobs.evaluation import (
+    Classes,
     ComparedCounts,
     EvaluationPlan,
+    LabelledRows,
     LabelledStreams,
+    MeasuredOutput,
+    Number,
+    Pairs,
+    ScoreRows,
     compared_rows,
+    measures_of,
 )
-from streamrnn.jobs.outputs.evaluation import MeasuredOutput, measures_of
-from streamrnn.jobs.outputs.matching import LabelledRows, ScoreRows
-from streamrnn.jobs.outputs.measures import Classes, Number, Pairs
 from streamrnn.plugins.report.numbers.scan import StreamMeans
 from streamrnn.plugins.report.numbers.timeline import Timeline, positions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamrnn.base.arrays import Ints
-from streamrnn.jobs.outputs.reading import part_batches
+from streamrnn.jobs.outputs import part_batches
 from streamrnn.plugins.report.numbers.columns import OutputColumns
 from streamrnn.plugins.report.numbers.timeline import Timeline
 from streamrnn.stream.checkpoints import Manifest

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.jobs.outputs.reading import part_batches
+from streamrnn.jobs.outputs import part_batches
 from streamrnn.plugins.report.numbers.columns import OutputColumns, floats_of
 from streamrnn.plugins.report.numbers.sample import BucketSample
 from streamrnn.plugins.report.numbers.timeline import Timeline

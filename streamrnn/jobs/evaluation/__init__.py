@@ -1,0 +1,38 @@
+"""Committed scores against what happened: labels matched by stream and time, and measured.
+
+- `evaluating`         source and output of a pipeline, and how they are compared
+- `scores`, `matching`, `compared`   rows of parts, and their labels, in the order of the source
+- `measures`, `ranks`  figures of pairs
+- `evaluation`         the table of figures
+"""
+
+from streamrnn.jobs.evaluation.compared import (
+    ComparedCounts,
+    EvaluationPlan,
+    LabelledStreams,
+    compared_rows,
+    not_compared,
+)
+from streamrnn.jobs.evaluation.evaluating import comparison, evaluate_pipeline, scored_source
+from streamrnn.jobs.evaluation.evaluation import Evaluation, MeasuredOutput, measures_of
+from streamrnn.jobs.evaluation.matching import LabelledRows, ScoreRows
+from streamrnn.jobs.evaluation.measures import Classes, Number, Pairs
+
+__all__ = [
+    "Classes",
+    "ComparedCounts",
+    "Evaluation",
+    "EvaluationPlan",
+    "LabelledRows",
+    "LabelledStreams",
+    "MeasuredOutput",
+    "Number",
+    "Pairs",
+    "ScoreRows",
+    "compared_rows",
+    "comparison",
+    "evaluate_pipeline",
+    "measures_of",
+    "not_compared",
+    "scored_source",
+]

@@ -1,0 +1,176 @@
+"""Compare what a pipeline has scored with what happened: see `Pipeline.evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from streamrnn.base.display import location
+from streamrnn.errors import ConfigError, MissingFileError
+from streamrnn.jobs.evaluation.compared import EvaluationPlan
+from streamrnn.jobs.evaluation.evaluation import Evaluation, evaluate
+from streamrnn.jobs.fitting import FitFolder
+from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_target
+from streamrnn.nn.models.mixture import members_of
+from streamrnn.stream.checkpoints import Manifest, current_names, read_manifest
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
+from streamrnn.stream.sources import SourceBatch, SourceOfFiles, canonical_name, parse_time
+from streamrnn.stream.states import StateTable
+
+
+def evaluate_pipeline(
+    loaded: LoadedPipeline,
+    by: Literal["stream", "month"] | None,
+    since: str | datetime | int | None,
+    until: str | datetime | int | None,
+    quantiles: Sequence[float],
+    file: str | None,
+) -> Evaluation:
+    """Open source and output, and compare them."""
+    if by not in (None, "stream", "month"):
+        raise ConfigError(f'by: expected "stream" or "month", received {by!r}')
+    output = _output_of(loaded)
+    labels, plan = comparison(loaded, output, since, until, quantiles)
+    if by == "month" and pa.types.is_integer(plan.time.type):
+        raise ConfigError(
+            f"by month: [source] time: column {plan.time.name!r}: expected a timestamp or a date, "
+            f"received {plan.time.type}"
+        )
+    evaluation = evaluate(output, labels, replace(plan, by=by), file)
+    if read_manifest(output).model == loaded.fingerprint:
+        return evaluation
+    note = (
+        f"the last rows of {location(output)} were scored by another model than the one that "
+        "[model] path has now"
+    )
+    return replace(evaluation, notes=(note,))
+
+
+def comparison(
+    loaded: LoadedPipeline,
+    output: str,
+    since: str | datetime | int | None = None,
+    until: str | datetime | int | None = None,
+    quantiles: Sequence[float] = (),
+    watch: Callable[[pa.RecordBatch], None] | None = None,
+) -> tuple[SourceLabels, EvaluationPlan]:
+    """Open the source of a pipeline with [target], and plan how its output is compared with it.
+
+    `watch` is called with each record batch that is read. Raises what `evaluate` raises.
+    """
+    source = scored_source(loaded, output)
+    bound = lenient(loaded).bind(source.schema, source.name)
+    wide, target = with_target(bound, source)
+    assert target is not None
+    batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
+    labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
+    time = bound.schema.field(str(loaded.config.source.time))
+    names = loaded.config.target.column
+    plan = EvaluationPlan(
+        keys=loaded.config.source.key,
+        time=time,
+        scores=loaded.names,
+        targets=names,
+        integers=frozenset(n for n in names if _is_class(wide.schema.field(n).type)),
+        ahead=loaded.config.target.ahead,
+        since=None if since is None else parse_time(str(since), time.type, "since"),
+        until=None if until is None else parse_time(str(until), time.type, "until"),
+        quantiles=tuple(quantiles) or _trained_quantiles(loaded),
+        spreads=bool(members_of(loaded.model)),
+        source_begins=_begin(source),
+        season=format_duration(loaded.config.target.season),
+        trained_means=_trained_means(loaded),
+    )
+    return labels, plan
+
+
+def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
+    """Open the files that an output was scored from, and new ones; no row of them is an error.
+
+    Raises MissingFileError if none of them is there.
+    """
+    return _source(lenient(loaded), read_manifest(output), output)
+
+
+def _watched(
+    batches: Iterator[SourceBatch], watch: Callable[[pa.RecordBatch], None]
+) -> Iterator[SourceBatch]:
+    for batch in batches:
+        watch(batch.batch)
+        yield batch
+
+
+def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
+    """Return the means of the labels that a fit of the model here was trained on.
+
+    None if the model file is not the result of a fit beside it, of these [target] columns.
+    """
+    facts = FitFolder.beside(loaded.config.model.path).result_facts()
+    means: dict[str, float] = {} if facts is None else facts["label_means"]
+    columns = loaded.config.target.column
+    return [means[name] for name in columns] if means.keys() >= set(columns) else None
+
+
+def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
+    """Return the quantiles of [train] loss, if the model has an output for each, of one target."""
+    found, targets = loaded.config.train.quantiles, loaded.config.target.column
+    return found if len(found) == len(loaded.names) and len(targets) == 1 else ()
+
+
+def _output_of(loaded: LoadedPipeline) -> str:
+    """Return the path of the output. Raises ConfigError if the pipeline cannot be evaluated."""
+    config = loaded.config
+    if not config.target.column:
+        raise ConfigError(
+            "evaluate: [target] column is missing: the column to compare the scores with. Add a "
+            'table such as\n  [target]\n  column = "temp"\n  horizon = "3h"'
+        )
+    if config.source.time is None:
+        raise ConfigError(
+            "evaluate: [source] time is missing: scores are joined with labels by key and time"
+        )
+    if config.sink.folder is None or config.source.path is None or config.source.piped:
+        raise ConfigError(
+            "evaluate: needs [source] path and [sink] path, both of files; stdin and stdout "
+            "cannot be read again"
+        )
+    return config.sink.folder
+
+
+def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOfFiles:
+    """Return the source with its used files in the order in which they were read, then new ones.
+
+    New files may have labels for the last rows: those that a run would read next are included.
+    """
+    source = file_source(loaded, RunOptions())
+    listed = {file.name: file for file in source.files}
+    names = current_names(manifest, listed, canonical_name(output))
+    used = [names.get(file.path, file.path) for file in manifest.sources]
+    if not any(name in listed for name in used):
+        raise MissingFileError(
+            f"[source] path: {loaded.config.source.path}: none of the files that {output} was "
+            "scored from is there. Restore them, or fix the path."
+        )
+    source.earlier = manifest.config.get("source.schema", {})
+    new = [file for file in source.files if file.name not in set(used)]
+    new = list(after_rule(loaded, source)(new, used))
+    if loaded.config.source.order == "time":
+        new = list(source.in_time_order(new))
+    source.files = [listed[name] for name in used if name in listed] + new
+    return source
+
+
+def _begin(source: SourceOfFiles) -> int | None:
+    """Return the earliest time of the source; None if not all files record it."""
+    times = source.times(source.files)
+    rows = [file for file in source.files if source.footer(file).rows]
+    return min(item.first for item in times) if times and len(times) == len(rows) else None
+
+
+def _is_class(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))

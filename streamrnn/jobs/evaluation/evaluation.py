@@ -1,0 +1,309 @@
+"""Compare the committed scores of an output with what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from streamrnn.base.arrays import Doubles, Ints
+from streamrnn.base.display import location, without_options
+from streamrnn.base.storage import replace_file
+from streamrnn.errors import ConfigError, SinkError
+from streamrnn.jobs.evaluation.compared import (
+    ComparedCounts,
+    EvaluationPlan,
+    LabelledStreams,
+    LabelsBefore,
+    compared_rows,
+)
+from streamrnn.jobs.evaluation.matching import LabelledRows, ScoreRows
+from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` has found.
+
+    `table` has one row per group and output: over all rows first (null keys, or null month), then
+    by stream or month, in UTC if times have a zone. Its figures are null where there is nothing to
+    measure. `rows` are those that were compared; the other counts are output rows that were not:
+    without a score (warm-up), without a row in the source, without a label, with weight 0.
+
+    A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
+    forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
+    `better_persistence` by what share that is smaller. All other figures are over all rows. `zone`
+    is that of months: UTC, "" for times without one. `better` is the least of these shares, so that
+    of the `best_baseline`. `baselines` describes the baselines by name; `notes` say what else a
+    reader of the figures has to know.
+    """
+
+    output: str
+    table: pa.Table
+    rows: int
+    no_score: int
+    no_source: int
+    no_label: int
+    no_weight: int
+    baselines: dict[str, str]
+    zone: str = ""
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of rows by name."""
+        names = ("rows", "no_score", "no_source", "no_label", "no_weight")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    path: str, labels: LabelledStreams, plan: EvaluationPlan, file: str | None = None
+) -> Evaluation:
+    """Compare the scores of an output folder with labels, in bounded memory.
+
+    Also write the table to a Parquet `file`, a path or a URI, atomically. Raises MissingFileError
+    or CheckpointError without a readable output, ConfigError if the output lacks a column, targets
+    do not fit the outputs or the file has another suffix, SinkError, and what reading `labels`
+    raises.
+    """
+    if file is not None and not without_options(file).endswith(".parquet"):
+        raise ConfigError(f"{location(file)}: expected a file name ending in .parquet")
+    found = _Run(path, labels, plan).result()
+    if file is not None:
+        _write(found.table, file)
+    return found
+
+
+class MeasuredOutput(NamedTuple):
+    """One measure, the outputs that it reads, their name, and the target."""
+
+    measure: Measure
+    units: Sequence[int]
+    name: str
+    target: int
+    quantile: float | None = None
+
+
+@dataclass
+class _Run:
+    """One evaluation: reads both sides, and sums up the pairs."""
+
+    path: str
+    labels: LabelledStreams
+    plan: EvaluationPlan
+    counts: ComparedCounts = field(default_factory=ComparedCounts)
+
+    def __post_init__(self) -> None:
+        self._outputs = measures_of(self.plan)
+        self._months: dict[int, int] = {}
+        self._group_rows = np.zeros(1, np.int64)
+
+    def result(self) -> Evaluation:
+        plan, streams, before = self.plan, self.labels, None
+        if plan.trained_means is None and plan.since is not None:
+            streams = before = LabelsBefore(self.labels, plan.since)
+        for scores, labels in compared_rows(self.path, streams, plan, self.counts):
+            self._add(scores, labels)
+        earlier = None if before is None else before.means()
+        table = self._table(earlier if plan.trained_means is None else plan.trained_means)
+        return Evaluation(
+            location(self.path),
+            table,
+            **vars(self.counts),
+            baselines=_described(table.column_names, plan, earlier is not None),
+            zone="UTC" if getattr(plan.time.type, "tz", None) else "",
+        )
+
+    def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
+        self.counts.rows += len(scores.slot)
+        group = self._groups(scores)
+        for groups in (np.zeros(len(scores.slot), np.int64), *([] if group is None else [group])):
+            self._sum(groups, scores, labels)
+
+    def _sum(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
+        added = np.bincount(group, minlength=len(self._group_rows))
+        added[: len(self._group_rows)] += self._group_rows
+        self._group_rows = added
+        for item in self._outputs:
+            item.measure.add(
+                Pairs(
+                    group,
+                    scores.score[:, item.units],
+                    labels.label[:, item.target],
+                    labels.forecasts(item.target),
+                    labels.weight,
+                )
+            )
+
+    def _groups(self, rows: ScoreRows) -> Ints | None:
+        """Return the group (N,) of each row, from 1; None if there are none."""
+        if self.plan.by is None:
+            return None
+        if self.plan.by == "stream":
+            return rows.slot + 1
+        months, index = np.unique(_months(rows.time, self.plan.time.type), return_inverse=True)
+        numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
+        found: Ints = np.array(numbers, np.int64)[index]
+        return found
+
+    def _table(self, means: Sequence[float] | None) -> pa.Table:
+        groups = len(self._group_rows)
+        shown = np.flatnonzero(self._group_rows > 0)
+        shown = np.unique(np.append(shown, 0))
+        names = self._group_columns(shown)
+        if self.plan.by == "month":
+            order = np.argsort([m or "" for m in names["month"].to_pylist()], kind="stable")
+            shown = shown[order]
+            names = {name: column.take(pa.array(order)) for name, column in names.items()}
+        tables = []
+        for item in self._outputs:
+            figures = item.measure.result(groups, None if means is None else means[item.target])
+            columns = {
+                **names,
+                "output": pa.array([item.name] * len(shown)),
+                "target": pa.array([self.plan.targets[item.target]] * len(shown)),
+                "rows": pa.array(self._group_rows[shown]),
+            }
+            if item.quantile is not None:
+                columns["quantile"] = pa.array([item.quantile] * len(shown))
+            columns |= {
+                name: pa.array(values[shown].astype(np.int64))
+                if name.startswith("rows_")
+                else _nullable(values[shown])
+                for name, values in figures.items()
+            }
+            columns |= _against_the_best({name: of[shown] for name, of in figures.items()})
+            tables.append(pa.table(columns))
+        whole = pa.concat_tables(tables, promote_options="default")
+        rank = np.tile(np.arange(len(shown)), len(tables))
+        return whole.take(pa.array(np.argsort(rank, kind="stable"))).combine_chunks()
+
+    def _group_columns(self, shown: Ints) -> dict[str, pa.Array]:
+        """Return the columns that name groups, null for all rows."""
+        if self.plan.by is None:
+            return {}
+        if self.plan.by == "month":
+            months = {number: month for month, number in self._months.items()}
+            texts = [_month_text(months[g]) if g else None for g in shown.tolist()]
+            return {"month": pa.array(texts, pa.string())}
+        index = pa.array(shown - 1, mask=shown == 0)
+        columns = {}
+        for name, key in zip(self.plan.keys, self.labels.key_arrays(), strict=True):
+            columns[_free(name)] = key.take(index)
+        return columns
+
+
+def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
+    """Return the columns that compare with the best baseline of each row, null without any."""
+    shares = {
+        name.removeprefix("better_"): values
+        for name, values in figures.items()
+        if name.startswith("better_")
+    }
+    if not shares:
+        return {}
+    table = np.stack(list(shares.values()))
+    table[np.isnan(table)] = np.inf
+    best, least = table.argmin(axis=0), table.min(axis=0)
+    names = pa.array(list(shares)).take(pa.array(best, mask=least == np.inf))
+    return {"best_baseline": names, "better": _nullable(least)}
+
+
+def _described(columns: Sequence[str], plan: EvaluationPlan, since: bool) -> dict[str, str]:
+    """Return the baselines by name, in words."""
+    if plan.trained_means is not None:
+        mean = "the mean of the labels that the fit of this model was trained on"
+    else:
+        mean = "the mean of the labels before the first row compared"
+        mean = mean if since else "the mean of the labels compared, known only afterwards"
+    texts = {
+        "persistence": "the value at the row itself",
+        "seasonal": f"the value {plan.season} before the label, or a multiple of it",
+        "mean": mean,
+        "base_rate": "the share of each class in the rows compared, known only afterwards",
+    }
+    return {
+        name: text
+        for name, text in texts.items()
+        if any(column.endswith(f"_{name}") for column in columns)
+    }
+
+
+def _free(name: str) -> str:
+    """Return a key's name, with `_` if it is that of a column of the result."""
+    taken = {"output", "target", "rows", "quantile", "best_baseline", "better"}
+    return f"{name}_" if name in taken else name
+
+
+def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
+    """Choose how each output is compared. Raises ConfigError if outputs and targets do not fit."""
+    scores, targets, forecasts = plan.scores, plan.targets, plan.forecasts
+    if plan.spreads and len(scores) == 2 * len(targets):
+        half = len(targets)
+        return [
+            MeasuredOutput(Band(forecasts), [i, half + i], name, i)
+            for i, name in enumerate(scores[:half])
+        ]
+    if not all(0 < value < 1 for value in plan.quantiles):
+        raise ConfigError(
+            "quantiles: expected numbers between 0 and 1, such as 0.1,0.5,0.9, received "
+            f"{','.join(f'{value:g}' for value in plan.quantiles)}"
+        )
+    if plan.quantiles:
+        if len(targets) != 1 or len(plan.quantiles) != len(scores):
+            raise ConfigError(
+                f"quantiles: expected one target and one quantile per output ({', '.join(scores)}),"
+                f" received {len(targets)} and {len(plan.quantiles)}"
+            )
+        return [
+            MeasuredOutput(Distance(forecasts, q), [i], name, 0, q)
+            for i, (q, name) in enumerate(zip(plan.quantiles, scores, strict=True))
+        ]
+    if len(scores) == len(targets):
+        return [
+            MeasuredOutput(
+                Number(forecasts) if target in plan.integers else Distance(forecasts), [i], name, i
+            )
+            for i, (name, target) in enumerate(zip(scores, targets, strict=True))
+        ]
+    if plan.integers.issuperset(targets) and len(targets) == 1:
+        measure = Classes(forecasts, targets[0], len(scores))
+        return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
+    raise ConfigError(
+        f"[target] column: expected one column per output of the model ({', '.join(scores)}), or "
+        "one of integers, the classes that the outputs are probabilities of, received "
+        f"{', '.join(targets)}. If the outputs are quantiles of one column, give them: "
+        "--quantiles 0.1,0.5,0.9"
+    )
+
+
+def _write(table: pa.Table, path: str) -> None:
+    try:
+        with replace_file(path) as output:
+            pq.write_table(table, output)
+    except (pa.ArrowException, OSError) as error:
+        cause = error.__cause__ if isinstance(error, SinkError) else error
+        raise SinkError(f"{location(path)}: cannot write the evaluation: {cause}") from error
+
+
+def _months(ticks: Ints, kind: pa.DataType) -> Ints:
+    """Return the month (N,) of each time, counted from year 0, in UTC as `since` and `until`."""
+    integers = pa.array(ticks, pa.int64())
+    width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+    plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+    time = integers.cast(width).cast(plain)
+    months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
+    found: Ints = months.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _month_text(month: int) -> str:
+    return f"{month // 12:04}-{month % 12 + 1:02}"
+
+
+def _nullable(values: Any) -> pa.Array:
+    return pa.array(values, mask=~np.isfinite(values))

@@ -1,0 +1,366 @@
+"""Errors of scores, summed by group, in memory that does not depend on the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Doubles, Floats, Ints
+from streamrnn.errors import ConfigError
+from streamrnn.jobs.evaluation.ranks import Ranks
+
+_LEAST = 1e-7
+"""Probabilities are limited to [_LEAST, 1 - _LEAST] before their logarithm is taken."""
+
+_NORMAL_90 = 1.6448536
+"""Standard deviations on both sides of the mean that hold 90 % of a normal distribution."""
+
+
+class Pairs(NamedTuple):
+    """N rows with finite scores (N, M), labels and weights.
+
+    `forecasts`: of baselines (N,) by name, NaN where a baseline has none.
+    """
+
+    group: Ints
+    score: Floats
+    label: Doubles
+    forecasts: Mapping[str, Doubles]
+    weight: Doubles
+
+
+class Sums:
+    """Weighted sums by group: one column per name."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._sums = np.zeros((0, len(names)))
+
+    def add(self, group: Ints, weight: Doubles, **values: Array) -> None:
+        """Add values (N,), multiplied by their weights."""
+        groups = max(len(self._sums), int(group.max(initial=-1)) + 1)
+        added = [
+            np.bincount(group, weight * values[name], minlength=groups) for name in self._names
+        ]
+        self._sums = np.stack(added, axis=1) + _rows(self._sums, groups)
+
+    def of(self, groups: int) -> dict[str, Doubles]:
+        """Return the sums (groups,) by name."""
+        return dict(zip(self._names, _rows(self._sums, groups).T, strict=True))
+
+
+def _rows(sums: Doubles, groups: int) -> Doubles:
+    return np.concatenate([sums, np.zeros((groups - len(sums), sums.shape[1]))])
+
+
+class Measure(Protocol):
+    """Measures the errors of one output, or of all of them, and of baselines beside it.
+
+    A baseline `b` is compared over the `rows_b` for which it has a forecast: `rmse_b` is its error,
+    `rmse_where_b` the model's over the same rows, and `better_b` by what share of the baseline's
+    error the model's is smaller (below 0: worse). Other figures are over all rows.
+    """
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name; NaN where there is none.
+
+        `mean`: a constant forecast; by default the mean of the labels of each group. As that is
+        known only afterwards, it has a `better_mean` only where there is no other baseline.
+        """
+
+
+class _Beside:
+    """Sums of the errors of a baseline and of the model, over the rows that the baseline has."""
+
+    def __init__(self, *names: str) -> None:
+        self._rows = Sums("rows")
+        self._sums = Sums("total", *names, *(f"{name}_where" for name in names))
+
+    def add(
+        self, pairs: Pairs, name: str, baseline: dict[str, Array], model: dict[str, Array]
+    ) -> None:
+        """Add errors (N,) by name; rows without a forecast of the baseline are left out."""
+        has = ~np.isnan(pairs.forecasts[name])
+        ones = np.ones(int(has.sum()))
+        values = baseline | {f"{key}_where": array for key, array in model.items()}
+        chosen = {key: array[has] for key, array in values.items()}
+        self._rows.add(pairs.group[has], ones, rows=ones)
+        self._sums.add(pairs.group[has], pairs.weight[has], total=ones, **chosen)
+
+    def result(self, groups: int) -> tuple[Doubles, dict[str, Doubles]]:
+        """Return the number of rows and the mean errors (groups,) by name."""
+        return self._rows.of(groups)["rows"], _means(self._sums.of(groups))
+
+
+def better(model: Doubles, baseline: Doubles) -> Doubles:
+    """Return by what share errors are smaller: 0 if equal, -inf beside a baseline without error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(model == baseline, 0, 1 - model / baseline)
+
+
+def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
+    """Compare the log-loss with the base rate's; NaN where all labels are of one class."""
+    base = np.where(figures["accuracy_base_rate"] < 1, figures["log_loss_base_rate"], np.nan)
+    return better(figures["log_loss"], base)
+
+
+class Distance:
+    """MAE and RMSE; of a quantile also its pinball loss, and the share of labels up to it.
+
+    Compared with the mean, and the baselines named by `forecasts`, by RMSE or pinball loss.
+    """
+
+    def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
+        self._quantile = quantile
+        self._shift: float | None = None
+        self._sums = Sums("total", "mae", "square", "label", "label_square", "pinball", "coverage")
+        self._beside = {name: _Beside("mae", "square", "pinball") for name in forecasts}
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+        if self._shift is None and len(pairs.label):
+            self._shift = float(pairs.label[0])
+        error = pairs.score[:, 0].astype(np.float64) - pairs.label
+        errors = self._errors(error)
+        label = pairs.label - (self._shift or 0.0)
+        self._sums.add(
+            pairs.group,
+            pairs.weight,
+            total=np.ones(len(error)),
+            label=label,
+            label_square=label**2,
+            coverage=error >= 0,
+            **errors,
+        )
+        for name, beside in self._beside.items():
+            beside.add(pairs, name, self._errors(pairs.forecasts[name] - pairs.label), errors)
+
+    def _errors(self, error: Doubles) -> dict[str, Array]:
+        return {"mae": abs(error), "square": error**2, "pinball": self._pinball(error)}
+
+    def _pinball(self, error: Doubles) -> Doubles:
+        """Return the pinball loss of forecasts that are too high by `error`."""
+        q = self._quantile or 0.0
+        return np.maximum((1 - q) * error, -q * error)
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        sums = _means(self._sums.of(groups))
+        found = {"mae": sums["mae"], "rmse": np.sqrt(sums["square"])}
+        if self._quantile is not None:
+            found["pinball"], found["coverage"] = sums["pinball"], sums["coverage"]
+        for name, beside in self._beside.items():
+            rows, errors = beside.result(groups)
+            square, where = np.sqrt(errors["square"]), np.sqrt(errors["square_where"])
+            found |= {
+                f"rows_{name}": rows,
+                f"mae_{name}": errors["mae"],
+                f"mae_where_{name}": errors["mae_where"],
+                f"rmse_{name}": square,
+                f"rmse_where_{name}": where,
+            }
+            if self._quantile is not None:
+                square, where = errors["pinball"], errors["pinball_where"]
+                found |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
+            found[f"better_{name}"] = better(where, square)
+        variance = sums["label_square"] - sums["label"] ** 2
+        away = 0.0 if mean is None else sums["label"] + (self._shift or 0.0) - mean
+        found["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
+        if self._quantile is None and (mean is not None or not self._beside):
+            found["better_mean"] = better(found["rmse"], found["rmse_mean"])
+        return found
+
+
+class Band:
+    """MAE and RMSE of a mean (N, 2: mean, standard deviation), and how its band holds.
+
+    `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645 of them,
+    which is 0.9 of labels from a normal distribution.
+    """
+
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._distance = Distance(forecasts)
+        self._sums = Sums("total", "spread", "coverage_90")
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+        self._distance.add(pairs)
+        mean, spread = pairs.score.T.astype(np.float64)
+        within = abs(pairs.label - mean) <= _NORMAL_90 * spread
+        total = np.ones(len(mean))
+        self._sums.add(pairs.group, pairs.weight, total=total, spread=spread, coverage_90=within)
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        sums = _means(self._sums.of(groups))
+        own = {name: sums[name] for name in ("spread", "coverage_90")}
+        return {**self._distance.result(groups, mean), **own}
+
+
+class _Answers:
+    """How often baselines are right, and the model over the same rows."""
+
+    def __init__(self, forecasts: Sequence[str]) -> None:
+        self._beside = {name: _Beside("right") for name in forecasts}
+
+    def add(self, pairs: Pairs, right: Array) -> None:
+        """Add rows; `right` (N,): where the model is."""
+        for name, beside in self._beside.items():
+            baseline = pairs.forecasts[name] == pairs.label
+            beside.add(pairs, name, {"right": baseline}, {"right": right})
+
+    def result(self, groups: int) -> dict[str, Doubles]:
+        """Return figures (groups,) by name; `better_b` compares the shares of wrong answers."""
+        found: dict[str, Doubles] = {}
+        for name, beside in self._beside.items():
+            rows, shares = beside.result(groups)
+            right, where = shares["right"], shares["right_where"]
+            found |= {
+                f"rows_{name}": rows,
+                f"accuracy_{name}": right,
+                f"accuracy_where_{name}": where,
+                f"better_{name}": better(1 - where, 1 - right),
+            }
+        return found
+
+
+class Binary:
+    """Log-loss, accuracy and AUC of a probability.
+
+    The base rate is of the group: no constant forecast does better. Compared by log-loss.
+    """
+
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._sums = Sums("total", "positive", "loss", "right")
+        self._answers = _Answers(forecasts)
+        self._ranks = Ranks()
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+        score, positive = pairs.score[:, 0].astype(np.float64), pairs.label == 1
+        right = (score >= 0.5) == positive
+        self._sums.add(
+            pairs.group,
+            pairs.weight,
+            total=np.ones(len(score)),
+            positive=positive,
+            loss=-_log(np.where(positive, score, 1 - score)),
+            right=right,
+        )
+        self._answers.add(pairs, right)
+        self._ranks.add(pairs.group, pairs.score[:, 0], positive, pairs.weight)
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        sums = _means(self._sums.of(groups))
+        rate = sums["positive"]
+        area, bound = self._ranks.auc(groups)
+        found = {
+            "base_rate": rate,
+            "log_loss": sums["loss"],
+            "log_loss_base_rate": -_weighted_log(rate) - _weighted_log(1 - rate),
+            "accuracy": sums["right"],
+            "accuracy_base_rate": np.maximum(rate, 1 - rate),
+            **self._answers.result(groups),
+        }
+        found["better_base_rate"] = _better_than_rate(found)
+        return {**found, "auc": area, "auc_error": bound}
+
+
+class Classes:
+    """Log-loss and accuracy of one probability per class; the rest as in `Binary`."""
+
+    def __init__(self, forecasts: Sequence[str], target: str, count: int) -> None:
+        self._target = target
+        self._count = count
+        self._labels = [f"class_{i}" for i in range(count)]
+        self._sums = Sums("total", "loss", "right", *self._labels)
+        self._answers = _Answers(forecasts)
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows. Raises ConfigError for a label that is no class."""
+        wrong = (pairs.label < 0) | (pairs.label >= self._count) | (pairs.label % 1 != 0)
+        if wrong.any():
+            raise ConfigError(
+                f"[target] column: {self._target!r} has the label {pairs.label[wrong][0]:g}, but "
+                f"the {self._count} outputs are classes 0 to {self._count - 1}. If they are "
+                "quantiles, give them: --quantiles 0.1,0.5,0.9"
+            )
+        label = pairs.label.astype(np.int64)
+        chosen = pairs.score[np.arange(len(label)), label].astype(np.float64)
+        right = pairs.score.argmax(axis=1) == label
+        classes = {name: label == i for i, name in enumerate(self._labels)}
+        self._sums.add(
+            pairs.group,
+            pairs.weight,
+            total=np.ones(len(label)),
+            loss=-_log(chosen),
+            right=right,
+            **classes,
+        )
+        self._answers.add(pairs, right)
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        sums = _means(self._sums.of(groups))
+        rates = np.stack([sums[name] for name in self._labels])
+        found = {
+            "log_loss": sums["loss"],
+            "log_loss_base_rate": -sum(map(_weighted_log, rates)),
+            "accuracy": sums["right"],
+            "accuracy_base_rate": rates.max(axis=0),
+            **self._answers.result(groups),
+        }
+        found["better_base_rate"] = _better_than_rate(found)
+        return found
+
+
+class Number:
+    """The measure of an output for a target of integers or booleans: `Binary` or `Distance`.
+
+    The output is a probability if all labels are 0 or 1 and all scores from 0 to 1.
+    """
+
+    def __init__(self, forecasts: Sequence[str] = ()) -> None:
+        self._distance = Distance(forecasts)
+        self._binary: Binary | None = Binary(forecasts)
+        self._empty = True
+
+    def add(self, pairs: Pairs) -> None:
+        """Add rows."""
+        self._distance.add(pairs)
+        if self._binary is None:
+            return
+        score, label = pairs.score, pairs.label
+        self._empty = self._empty and not len(label)
+        if ((score < 0) | (score > 1)).any() or ((label != 0) & (label != 1)).any():
+            self._binary = None
+        else:
+            self._binary.add(pairs)
+
+    def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
+        """Return figures (groups,) by name."""
+        if self._binary is None or self._empty:
+            return self._distance.result(groups, mean)
+        return self._binary.result(groups)
+
+
+def _means(sums: dict[str, Any]) -> dict[str, Doubles]:
+    weight = np.where(sums["total"] > 0, sums["total"], np.nan)
+    return {name: values / weight for name, values in sums.items()}
+
+
+def _log(values: Doubles) -> Doubles:
+    limited = values.clip(_LEAST, 1 - _LEAST)
+    found: Doubles = np.log(limited)  # noqa: TID251 - of a report, not of an output or a state
+    return found
+
+
+def _weighted_log(rate: Doubles) -> Doubles:
+    """Return rate * log(rate), 0 for 0."""
+    return np.where(rate > 0, rate * _log(rate), rate)

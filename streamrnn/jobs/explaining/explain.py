@@ -1,0 +1,271 @@
+"""Check a pipeline, and explain what a run would do, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from streamrnn.base.display import location, short_model
+from streamrnn.errors import CheckpointError
+from streamrnn.jobs.engines import epoch_rows
+from streamrnn.jobs.explaining.memory import memory_of, row_bytes, stream_bytes
+from streamrnn.jobs.explaining.rounding import rounding_errors
+from streamrnn.jobs.preflight import (
+    after_rule,
+    check_sink,
+    features_of,
+    open_source,
+    plan_first_run,
+    refuse_own_output,
+    run_config,
+    seen_before,
+    warnings_of,
+    with_target,
+)
+from streamrnn.jobs.running import RunTables, note_on_order
+from streamrnn.stream.checkpoints import (
+    Manifest,
+    check_same_pipeline,
+    check_schema,
+    has_manifest,
+    load_state,
+    partitioning_in,
+    plan_sources,
+    read_manifest,
+    row_filter,
+)
+from streamrnn.stream.scoring import Summary, starting_table
+from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name
+
+_LARGE_GROUP = 4_000_000
+_SHOWN = 3
+
+
+def validate(loaded: LoadedPipeline) -> list[str]:
+    """Check everything that can be checked without computing; return notes.
+
+    Raises what a run would raise: CheckpointError, ConfigError, DataError, StateError,
+    MissingFileError.
+    """
+    last = _last_commit(loaded)
+    source = _files_of(loaded, last)
+    if source is None:
+        return ["the source has no files to check: its columns are checked when it is read"]
+    bound = _bind(loaded, source)
+    RunTables(loaded.config, Summary()).check(bound.emitter.schema)
+    used = set() if last is None else {file.path for file in last.sources}
+    wide, _ = with_target(bound, source)
+    wide.check_schemas([file for file in source.files if file.name not in used])
+    notes: list[str] = []
+    if last is None:
+        starting_table(bound, None, "", notes, carry=loaded.config.model.carries)
+    else:
+        _check_last(loaded, bound, last, notes)
+    refuse_own_output(loaded, source)
+    return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
+
+
+def _check_last(
+    loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, notes: list[str]
+) -> None:
+    """Raise CheckpointError if the output is another pipeline's, StateError if the state is."""
+    path = str(loaded.config.sink.folder)
+    _check_same(loaded, bound, last, path)
+    changed = last.model != loaded.fingerprint
+    if changed or loaded.config.state.map:
+        starting_table(
+            bound,
+            load_state(path),
+            f"the state of {path}",
+            notes,
+            new_model=changed,
+            earlier_map=last.config.get("state.map", {}),
+        )
+
+
+def _check_same(loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, path: str) -> None:
+    carries = loaded.config.model.carries
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
+    check_schema(last, bound.emitter.schema, path)
+
+
+def explain(loaded: LoadedPipeline) -> dict[str, Any]:
+    """Return the plan of a run as values that JSON can hold; raises what `validate` raises."""
+    config = loaded.config
+    committed = _last_commit(loaded)
+    source = _files_of(loaded, committed)
+    bound = None if source is None else _bind(loaded, source)
+    features = features_of(loaded, source)
+    plan: dict[str, Any] = {
+        "model": location(config.model.path),
+        "model_fingerprint": short_model(loaded.fingerprint),
+        "precision": loaded.model.precision,
+        "inputs": _inputs(loaded),
+        "features": [item.as_dict() for item in features],
+        "kind": config.window.kind,
+        "lanes": config.window.lanes,
+        "steps": config.window.steps,
+        "output": None if config.sink.path is None else location(config.sink.path),
+        "alerts": loaded.config.alerts.where or None,
+        "partition_by": list(config.sink.partition_by),
+        **_tables(loaded),
+        "output_columns": list(loaded.names),
+        "emit": config.output.emit,
+    }
+    if source is None or bound is None:
+        return plan
+    streams = committed.state_rows if committed else 0
+    resume, files = _next_run(loaded, bound, source, committed)
+    errors, warnings = rounding_errors(loaded)
+    notes = _notes(loaded, source) + warnings_of(loaded, features) + warnings
+    return {
+        **plan,
+        "precision_errors": [error.as_dict() for error in errors],
+        "output_columns": bound.emitter.schema.names,
+        **_files(source, config.source.order),
+        "state_bytes_per_stream": stream_bytes(bound),
+        "memory": memory_of(bound, source, files, streams),
+        **resume,
+        **_shared(loaded, bound, source, files, committed),
+        "notes": notes,
+    }
+
+
+def _tables(loaded: LoadedPipeline) -> dict[str, Any]:
+    """Return the tables that a run would keep up to date; nothing without [publish]."""
+    titles = RunTables(loaded.config, Summary()).titles
+    return {"publishes": titles} if titles else {}
+
+
+def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
+    """Return what footers and model say of each feature; raises what `validate` raises."""
+    source = _files_of(loaded, _last_commit(loaded))
+    if source is not None:
+        _bind(loaded, source)
+    return [item.as_dict() for item in features_of(loaded, source)]
+
+
+def _inputs(loaded: LoadedPipeline) -> list[dict[str, Any]]:
+    """Return the inputs of the model, each with its columns."""
+    return [
+        {"name": name, "type": kind, "shape": list(shape), "columns": loaded.input_columns[name]}
+        for name, shape, kind in loaded.model.input_specs
+    ]
+
+
+def _files(source: SourceOfFiles, order: str) -> dict[str, Any]:
+    paths = [file.path for file in source.files]
+    return {
+        "files": len(paths),
+        "order": order,
+        "first_files": paths[:_SHOWN],
+        "last_file": paths[-1],
+        "rows": source.total_rows(),
+    }
+
+
+def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
+    """Return the last commit of the output; None before the first."""
+    check_sink(loaded.config)
+    path = loaded.config.sink.folder
+    return None if path is None or not has_manifest(path) else read_manifest(path)
+
+
+def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> SourceOfFiles | None:
+    """Return the source if the pipeline file names one that has files, else None."""
+    if loaded.config.source.path is None:
+        return None
+    source = open_source(loaded, RunOptions())
+    source.earlier = {} if last is None else last.config.get("source.schema", {})
+    return source.of_files
+
+
+def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
+    bound = loaded.bind(source.schema, source.name)
+    if loaded.config.source.order == "time":
+        source.files = source.in_time_order(source.files)
+    partitioning_in(loaded.config.canonical(), bound.emitter.schema)  # raises what a run would
+    if loaded.config.alerts.where:
+        row_filter(loaded.config.alerts.where, bound.emitter.schema)
+    return bound
+
+
+def _next_run(
+    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
+) -> tuple[dict[str, Any], Sequence[SourceFile]]:
+    """Return where a run would resume, with how many new files; and all files it would read."""
+    files = source.files
+    if last is None:
+        _, plan = plan_first_run(loaded, source)
+        return {"resume": None, "new_files": len(plan.files), "vanished_files": 0}, plan.files
+    path = str(loaded.config.sink.folder)
+    resume: dict[str, Any] = {
+        "commit": last.commit,
+        "time": last.time,
+        "rows": last.rows,
+        "streams": last.state_rows,
+    }
+    try:
+        _check_same(loaded, bound, last, path)
+        plan = plan_sources(
+            last,
+            source.files,
+            source,
+            home=canonical_name(path),
+            seen=partial(seen_before, loaded, source),
+            select=after_rule(loaded, source),
+        )
+    except CheckpointError as error:
+        return {"resume": resume, "would_refuse": str(error)}, files
+    position = plan.position
+    if position is not None:
+        resume |= {"file": plan.files[0].path, "row": position.file_row}
+    new = len(plan.files) - (position is not None)
+    return (
+        {"resume": resume, "new_files": new, "vanished_files": len(plan.vanished)},
+        plan.files,
+    )
+
+
+def _shared(
+    loaded: LoadedPipeline,
+    bound: BoundPipeline,
+    source: SourceOfFiles,
+    files: Sequence[SourceFile],
+    last: Manifest | None,
+) -> dict[str, Any]:
+    """Return how workers would share the run; nothing for a run in this process."""
+    engine = loaded.config.engine
+    if engine.type == "local":
+        return {}
+    epochs = epoch_rows(source.subset(files), loaded)
+    last_shards = len(last.shards) if last is not None else 0
+    shards = engine.shards or (last_shards if last_shards > 1 else None)
+    return {
+        "engine": {
+            "type": engine.type,
+            "address": location(engine.address),
+            "shards": shards,  # None: 2 per CPU of the cluster
+            "epochs": len(epochs),
+            "epoch_rows": max(epochs, default=0),
+            "epoch_bytes": int(max(epochs, default=0) * row_bytes(bound)),
+        }
+    }
+
+
+def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
+    notes = []
+    largest = source.largest_group()
+    if largest > _LARGE_GROUP:
+        notes.append(
+            f"a row group has {largest:,} rows. A row group is read as a whole, so memory grows "
+            "with its size; write smaller ones (row_group_size)"
+        )
+    if loaded.kind.needs_end:
+        notes.append(f"kind {loaded.kind.name} keeps all rows in memory until the input ends")
+    if note := note_on_order(source, source.files, loaded.config.source.order):
+        notes.append(note)
+    return notes

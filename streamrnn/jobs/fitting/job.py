@@ -1,0 +1,454 @@
+"""One fit of a pipeline: see `Pipeline.fit`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.base.display import count, location
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+)
+from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
+from streamrnn.jobs.fitting.course import Course, FitProgress
+from streamrnn.jobs.fitting.division import Division, divide
+from streamrnn.jobs.fitting.folder import HISTORY_FILE, STATE_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.plan import FitModel, division_rule, fit_plan
+from streamrnn.jobs.fitting.request import (
+    check_request,
+    differences,
+    fit_identity,
+    for_training,
+    initial_model,
+    refuse_another_fit,
+    refuse_foreign_model,
+    without_layers,
+)
+from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
+from streamrnn.jobs.fitting.source import FitSource, trained_state
+from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
+from streamrnn.jobs.fitting.standing import HistoryRow
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
+from streamrnn.nn.formats.native import encoded
+from streamrnn.nn.kernels.threads import limited
+from streamrnn.stream.config import Config, value_of
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table, ticks_of
+from streamrnn.stream.sources import SourceBatch
+from streamrnn.stream.states import write_state_file
+
+ReadState = Callable[[str], pa.Table]
+_CHANGING = {"the initial model", "the initial state", "continues"}
+"""Keys of an identity in which a fit differs from the one that continues it."""
+_SEASONS = {"24h": timedelta(days=1), "7d": timedelta(days=7)}
+"""The seasons that a fit tries, by how [target] names them."""
+_FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers")
+"""Beginnings of keys that may change between a fit and the one that continues it."""
+
+
+class FitJob:
+    """One fit of a pipeline file with its options."""
+
+    def __init__(self, config: Config, read_init: ReadState, options: FitOptions) -> None:
+        check_request(config)
+        self.config, self.options = config, options
+        season = format_duration(config.target.season)
+        self.summary = FitSummary(model=location(config.model.path), season=season)
+        self._read_init, self._units = read_init, 0
+        self._folder = FitFolder.beside(config.model.path)
+
+    def run(self) -> FitSummary:
+        """Train the model, or resume an interrupted fit."""
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            stack.enter_context(limited(self.config.model.threads))
+            if self.options.limit is not None:
+                scratch = stack.enter_context(tempfile.TemporaryDirectory())
+                self._folder = FitFolder(Path(scratch) / "model.safetensors")
+                self._folder.path.mkdir()
+                steps = self._begin_or_resume(None, ())
+            else:
+                stack.enter_context(self._folder.locked())
+                self.summary.folder = location(str(self._folder.path))
+                steps = self._after_last()
+            steps()
+        self.summary.seconds = time.perf_counter() - began
+        return self.summary
+
+    def check(self) -> int:
+        """Check everything but the rows of a first fit; return the number of outputs.
+
+        Raises what `run` does, writes nothing.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            self._folder = FitFolder(Path(scratch) / "model.safetensors")
+            self._folder.path.mkdir()
+            self._begin_or_resume(None, ())
+        return self._units
+
+    # ---- what is to be done
+
+    def _after_last(self) -> Callable[[], None]:
+        """Return what is to be done after the last fit here."""
+        folder, options = self._folder, self.options
+        known = self._last() if not options.full_refresh else self._last_readable()
+        refuse_foreign_model(folder, known, options.overwrite)
+        own = () if known is None else tuple(known.facts["own"])
+        last = None if options.full_refresh else known
+        if last is not None:  # its folder has no model to start from, if it is of several
+            seeds = value_of("train.seeds", last.facts["identity"])
+            refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
+        if options.extend and last is None:
+            raise ConfigError(
+                f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
+            )
+        if last is not None and last.facts["done"]:
+            folder.restore_model(last)
+        return self._begin_or_resume(last, own)
+
+    def _last(self) -> FitCommit | None:
+        """Return the last commit, after putting the results of a finished fit into place."""
+        last = self._folder.read()
+        if last is not None and last.facts["done"]:
+            self._folder.publish(last)
+        else:
+            self._folder.discard_pending()
+        return last
+
+    def _last_readable(self) -> FitCommit | None:
+        try:
+            return self._last()
+        except CheckpointError:
+            return None
+
+    def _begin_or_resume(self, last: FitCommit | None, own: tuple[str, ...]) -> Callable[[], None]:
+        """Check everything but the rows; return the call that reads and trains, or reports."""
+        folder = self._folder
+        initial = initial_model(self.config, folder, self.options, last)
+        config = self._with_state(last)
+        loaded = self._loaded(initial, config)
+        model = FitModel.of(loaded, config)
+        self._units = model.units
+        resumed = last is not None and not last.facts["done"]
+        wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
+        if last is not None:
+            self._refuse_another(last, wanted)
+        fit = FitSource.of(loaded, last.facts["files"] if last is not None and resumed else None)
+        rule = division_rule(loaded, config, fit.bound.schema)
+        files = fit.files
+        if fit.later:
+            self.summary.notes.append(
+                f"{count(fit.later, 'new file')} not read: the fit began before; train on the rest "
+                "with --continue"
+            )
+        if last is not None and not resumed and self._same(last, wanted, files):
+            return lambda: self._nothing(last)
+        facts = {"identity": wanted, "files": files, "own": list(own), "done": False}
+
+        def steps() -> None:
+            staged, reader = self._stage(fit)
+            if self.summary.interrupted:
+                return None
+            facts["digest"] = staged.digest()
+            if last is not None and not resumed:
+                if self._has_nothing_new(last, staged, facts):
+                    return self._nothing(last)
+            elif last is not None and facts["digest"] != last.facts["digest"]:
+                raise CheckpointError(
+                    f"{location(str(folder.path))}: the rows of the source have changed since this "
+                    "fit began. Restore them, or start over with --full-refresh."
+                )
+            if self.options.limit is None:
+                folder.begin(initial)
+            parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
+            baselines = self._baselines(fit, staged, parts, facts)
+            course = self._course(model, staged, parts, baselines, reader, facts)
+            if last is not None and resumed:
+                course.resume(last)
+                self._report_resumed(course)
+            elif last is not None:  # of the last validation, if the new rows have none
+                course.standing.best_errors = last.facts["standing"].get("best_errors", [])
+            if self._run(course, fit, reader):
+                self._finish(course, model, fit, config, reader, facts)
+            return None
+
+        return steps
+
+    def _with_state(self, last: FitCommit | None) -> Config:
+        """Return the config, with the state to start from."""
+        if not self.options.extend or last is None:
+            return self.config
+        path = self._folder.show(STATE_FILE)
+        if last.facts["done"] and not last.facts["state"]:
+            raise ConfigError(
+                "--continue: the last fit saved no state, without which new rows are unknown. Set "
+                "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
+                "has no state"
+            )
+        if not Path(path).exists():
+            refuse_another_fit(last.facts["identity"], {"continues": True}, self._folder)
+            raise CheckpointError(
+                f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
+                "--full-refresh."
+            )
+        state = self.config.state.model_copy(update={"init": path})
+        return self.config.model_copy(update={"state": state})
+
+    def _loaded(self, initial: bytes, config: Config) -> LoadedPipeline:
+        """Load the pipeline with the model that the fit starts from."""
+        with self._folder.on_disk(initial) as path:
+            return LoadedPipeline(for_training(config), self._read_init, path)
+
+    def _refuse_another(self, last: FitCommit, wanted: dict[str, Any]) -> None:
+        then = last.facts["identity"]
+        free = set() if not last.facts["done"] else set(_CHANGING)
+        if last.facts["done"] and self.options.extend:
+            free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
+        elif last.facts["done"] and not then["continues"]:
+            free = set()
+        refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
+
+    def _same(self, last: FitCommit, wanted: dict[str, Any], files: list[list[Any]]) -> bool:
+        """Return whether a finished fit was this one, of the same files."""
+        then = _without(last.facts["identity"], _CHANGING)
+        changed = differences(then, _without(wanted, _CHANGING))
+        return not changed and bool(files == last.facts["files"])
+
+    def _has_nothing_new(self, last: FitCommit, staged: Staged, facts: dict[str, Any]) -> bool:
+        if self.options.extend:
+            return not staged.steps
+        if facts["digest"] != last.facts["digest"] or last.facts["identity"]["continues"]:
+            raise CheckpointError(
+                f"{location(str(self._folder.path))}: the source has changed since this model was "
+                "fitted. Train it on the new rows alone with --continue, or fit anew with "
+                "--full-refresh."
+            )
+        return True
+
+    def _nothing(self, last: FitCommit) -> None:
+        summary = self.summary
+        summary.nothing_new = True
+        summary.history = last.facts["standing"]["history"]
+        summary.best_epoch = max(0, last.facts["standing"]["best_epoch"])
+        summary.epochs = len(summary.history)
+
+    # ---- training
+
+    def _stage(self, fit: FitSource) -> tuple[Staged, Reader]:
+        source = self.config.source
+        # The state after the last fit is of the same model, but in the precision of the runs.
+        extend = self.options.extend
+        notes: list[str] = [] if extend else self.summary.notes
+        reader = Reader(
+            Scorer(fit.bound, starting_table(fit.bound, None, "", notes, carry=extend)),
+            fit.target,
+            Limit(source.time, self.config.train.until, self.options.limit),
+        )
+        staged = stage(reader, self._until_stopped(fit.batches()), self._folder.empty_rows())
+        self.summary.rows, self.summary.streams = staged.rows, len(staged.slot_S)
+        self.summary.counts = {name: int(n) for name, n in staged.counts.items() if n}
+        return staged, reader
+
+    def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        for batch in batches:
+            if self.options.stop.is_set():
+                self.summary.interrupted = True
+                return
+            yield batch
+
+    def _divide(
+        self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
+    ) -> Division:
+        """Check that the rows can be trained on, and judged."""
+        summary, train = self.summary, self.config.train
+        if not len(parts.rows.begin):
+            raise ConfigError(
+                f"fit: all of the {staged.rows:,} rows that were read are for validation, none is "
+                "left to train on. Set a later [train] validation.since, or another share of the "
+                "streams"
+                if staged.steps
+                else "fit: no row to train on. Check [source] path and [train] until"
+            )
+        summary.scaled = model.scales
+        summary.labels = parts.training.counts(staged)
+        summary.validation_rows = parts.validation.judged
+        advice = "Check [target] column and weight, [train] burn_in, and [output] warmup"
+        if not len(parts.training.begin):
+            raise ConfigError(
+                f"fit: no stream has [window] steps = {self.config.window.steps} rows to train on. "
+                "Set fewer steps"
+            )
+        if not summary.labels:
+            raise ConfigError(f"fit: no training row has a label that counts. {advice}")
+        if parts.validation.judged and not parts.validation.counts(staged):
+            raise ConfigError(f"fit: no row of the validation has a label that counts. {advice}")
+        if train.validation is not None and not parts.validation.judged:
+            if train.patience:
+                raise ConfigError(
+                    "fit: no row is in [train] validation, which patience needs. Set an earlier "
+                    "since, or a larger share of the streams"
+                )
+            summary.notes.append(
+                "no row is in [train] validation; the model has the weights of the last epoch"
+            )
+        self._check_labels(staged, model, fit, reader)
+        return parts
+
+    def _course(
+        self,
+        model: FitModel,
+        staged: Staged,
+        parts: Division,
+        baselines: Baselines | None,
+        reader: Reader,
+        facts: dict[str, Any],
+    ) -> Course:
+        adapt_normalization(model.learner.model, staged, parts.rows)
+        model.scale(staged, parts.rows)
+        plan, table = fit_plan(self.config), reader.scorer.table
+
+        def commit(made: FitCommit) -> None:
+            if self.options.limit is None:
+                made.facts |= facts
+                self._folder.commit(made)
+
+        return Course(model.learner, staged, parts, plan, baselines, table, commit)
+
+    def _baselines(
+        self, fit: FitSource, staged: Staged, parts: Division, facts: dict[str, Any]
+    ) -> Baselines | None:
+        """Return what errors are compared with; None for outputs that do not forecast the labels.
+
+        Notes a season of which the training rows show that it should be compared, too.
+        """
+        means = label_means(staged, parts.rows)
+        facts["label_means"] = dict(zip(self.config.target.column, means.tolist(), strict=True))
+        if not self.config.train.measures:
+            return None
+        persists, season = self.config.target.ahead, fit.target.season
+        if season:
+            path = self._folder.rows / "seasonal"
+            return Baselines(persists, means, seasonal_forecasts(staged, season, path))
+        baselines = Baselines(persists, means, None)
+        if self._has_times(fit):
+            seasons = {name: ticks_of(of, fit.bound, "season") for name, of in _SEASONS.items()}
+            if proposed := best_season(staged, parts.rows, baselines, seasons):
+                self.summary.notes.append(
+                    f"in the training rows the value {proposed} before a label forecasts it better "
+                    f"than {'persistence' if persists else 'their mean'}: compare with it by "
+                    f'[target] season = "{proposed}"'
+                )
+        return baselines
+
+    def _has_times(self, fit: FitSource) -> bool:
+        time = self.config.source.time
+        return time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type)
+
+    def _report_resumed(self, course: Course) -> None:
+        self.summary.resumed = (
+            f"Resumed in epoch {course.standing.epoch + 1} of {self.config.train.epochs}, after "
+            f"{course.learner.optimizer.iterations:,} updates."
+        )
+        self._report(FitProgress(course.standing.epoch, 0, 0, 0, 0.0, self.summary.resumed))
+
+    def _report(self, progress: FitProgress) -> None:
+        if self.options.progress is not None:
+            self.options.progress(progress)
+
+    def _run(self, course: Course, fit: FitSource, reader: Reader) -> bool:
+        summary = self.summary
+        try:
+            finished = course.run(self._report, self.options.stop.is_set)
+        except DivergedError as error:
+            raise DivergedError(
+                f"{self._place(course.staged, fit, reader, *error.step)}: {error} in epoch "
+                f"{course.standing.epoch + 1}, after {course.learner.optimizer.iterations:,} "
+                "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
+                "1.0; and check the ranges of features, labels and weights (streamrnn explain)."
+            ) from None
+        standing = course.standing
+        summary.history = standing.history
+        summary.epochs = len(standing.history)
+        summary.updates = course.learner.optimizer.iterations
+        summary.best_epoch = max(0, standing.best_epoch)
+        summary.interrupted = not finished
+        summary.committed = self.options.limit is None
+        return finished
+
+    def _check_labels(
+        self, staged: Staged, model: FitModel, fit: FitSource, reader: Reader
+    ) -> None:
+        wrong = model.wrong_label(staged)
+        if wrong is not None:
+            column = fit.target.columns.values[wrong.target]
+            raise DataError(
+                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
+                f"[target] column {column!r}, is {wrong.value:g}; the loss "
+                f"{model.learner.loss.name} expects {wrong.expected}"
+            )
+
+    def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
+        key = ", ".join(str(column[stream].as_py()) for column in staged.keys)
+        return f"{reader.place(fit.batches(), row)}: stream {key}"
+
+    # ---- results
+
+    def _finish(
+        self,
+        course: Course,
+        model: FitModel,
+        fit: FitSource,
+        config: Config,
+        reader: Reader,
+        facts: dict[str, Any],
+    ) -> None:
+        """Write the results, commit them, and put them into place."""
+        if self.options.limit is not None:
+            return
+        folder = self._folder
+        data = encoded(model.finished())
+        folder.put_pending(folder.model.name, data)
+        folder.put_pending(HISTORY_FILE, _as_parquet(course.standing.history))
+        saved = self.config.train.state and not fit.loaded.kind.needs_end
+        if saved:
+            path = folder.pending(folder.model.name)
+            loaded = LoadedPipeline(without_layers(config), self._read_init, path)
+            again = Reader(reader.scorer, reader.target, reader.limit)
+            table = trained_state(
+                loaded, fit, again, self._until_stopped, str(folder.path), self.summary.notes
+            )
+            if self.summary.interrupted:  # the last commit has all but the state
+                return
+            write_state_file(table, folder.pending(STATE_FILE))
+            self.summary.state = location(folder.show(STATE_FILE))
+        fit.refuse_changes()
+        commit = course.as_commit()
+        commit.arrays["model"] = np.frombuffer(data, np.uint8)
+        digest = hashlib.sha256(data).hexdigest()
+        commit.facts |= {**facts, "own": [digest], "done": True, "state": saved}
+        folder.commit(commit)
+        folder.publish(commit)
+
+
+def _without(keys: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if key not in left_out}
+
+
+def _as_parquet(history: list[HistoryRow]) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(history), stream)
+    return stream.getvalue()

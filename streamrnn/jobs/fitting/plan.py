@@ -1,0 +1,172 @@
+"""The model, loss and optimizer of a fit, checked before any row is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.jobs.fitting.class_weights import ClassWeights
+from streamrnn.jobs.fitting.course import FitPlan
+from streamrnn.jobs.fitting.division import DivisionRule, StepRuns
+from streamrnn.jobs.fitting.labels import WrongLabel, check_units, find_wrong_label
+from streamrnn.jobs.fitting.learner import Learner
+from streamrnn.jobs.fitting.request import loss_from, optimizer_from
+from streamrnn.jobs.fitting.samples import SampleRule
+from streamrnn.jobs.fitting.scaling import (
+    check_finite_scale,
+    scale_of,
+    split_off_scale,
+    target_scale,
+    with_scale,
+)
+from streamrnn.jobs.fitting.schedules import RateSchedule
+from streamrnn.jobs.fitting.staging import Staged
+from streamrnn.jobs.fitting.window import Scale
+from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.nn.training import Loss, MeanMetric
+from streamrnn.nn.training.metrics import metric_of
+from streamrnn.stream.config import Config, whole_schedule
+from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.sources import parse_time
+
+
+@dataclass
+class FitModel:
+    """A model to train: `learner` trains all of it but a Rescaling at its end.
+
+    `own` is the scale of that Rescaling, None if it has none or it is trained like other layers.
+    `scales`: whether labels are standardized.
+    """
+
+    model: Model
+    learner: Learner
+    own: Scale | None
+    scales: bool
+    units: int
+
+    @classmethod
+    def of(cls, loaded: LoadedPipeline, config: Config) -> Self:
+        """Build what [train] asks for. Raises ConfigError, UnsupportedError."""
+        train, model = config.train, loaded.model
+        core, layer = split_off_scale(model)
+        scales = train.scale_target
+        if scales is None:  # outputs of a model without a scale may be in the target's own unit
+            scales = train.may_scale and (train.init is None or layer is not None)
+        own = None if layer is None or not scales else scale_of(layer)
+        if own is None:
+            core = model
+        else:
+            check_finite_scale(own)
+        loss, targets = loss_from(config), len(config.target.column)
+        units = int(core.graph.outputs[0].shape[-1] or 0)
+        metrics = [_metric(name, loss, units, targets) for name in train.metrics]
+        runner = loaded.kind.runner(core)
+        learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed, runner)
+        check_units(loss, units, targets)
+        if train.class_weight is not None:
+            learner.class_weights = ClassWeights(train.class_weight, loss, units, targets)
+        return cls(model, learner, own, scales, units)
+
+    def scale(self, staged: Staged, training: StepRuns) -> None:
+        """Set the scale of the labels, from the training rows unless the model has one."""
+        if self.scales and self.own is None:
+            self.learner.scale = target_scale(staged, training)
+
+    def wrong_label(self, staged: Staged) -> WrongLabel | None:
+        """Return the first label that the loss cannot use."""
+        weights = self.learner.class_weights
+        binary = weights is not None and weights.binary
+        return find_wrong_label(staged, self.learner.loss, self.units, only_classes=binary)
+
+    def finished(self) -> Model:
+        """Return the model with its final weights, and its outputs in the unit of the target."""
+        scale = self.learner.scale
+        return (
+            self.model if scale is None or self.own is not None else with_scale(self.model, scale)
+        )
+
+
+def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
+    """Make a metric that fits outputs and labels. Raises ConfigError."""
+    try:
+        metric = metric_of(name, loss, units)
+        assert isinstance(metric, MeanMetric)  # as are all that have a name
+        metric.update_state(
+            np.zeros((1, 1, targets), np.float32), np.zeros((1, 1, units), np.float32)
+        )
+    except ShapeError:
+        raise ConfigError(
+            f"[train] metrics: {name!r} does not fit {units} outputs and the loss {loss.name}"
+        ) from None
+    except StreamRNNError as error:
+        raise ConfigError(f"[train] metrics: {error}") from None
+    if not isinstance(metric.result(), float):
+        raise ConfigError(f"[train] metrics: {name!r} has a value for each output, not one")
+    metric.reset_state()
+    return metric
+
+
+def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> DivisionRule:
+    """Return how steps are divided. Raises ConfigError for a time that is none."""
+    train, window = config.train, config.window
+    validation = train.validation
+    since = None
+    if train.until is not None:
+        parse_time(train.until, schema.field(str(config.source.time)).type, "[train] until")
+    if validation is not None and validation.since is not None:
+        kind = schema.field(str(config.source.time)).type
+        since = parse_time(validation.since, kind, "[train] validation.since")
+    return DivisionRule(
+        since,
+        None if validation is None else validation.streams,
+        config.output.warmup if train.burn_in is None else train.burn_in,
+        0 if isinstance(train.pieces, str) else train.pieces,
+        window.lanes,
+        window.steps,
+        _sample_rule(loaded, config),
+    )
+
+
+def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
+    """Return how windows are cut, None where they carry a state. Raises ConfigError."""
+    kind, window = loaded.kind, config.window
+    if kind.carries_state:
+        return None
+    if config.train.pieces != "auto":
+        raise ConfigError(
+            f'[train] pieces: windows of [window] kind "{kind.name}" carry no state, so streams '
+            "are not cut into pieces; remove pieces"
+        )
+    at_end = len(loaded.model.graph.outputs[0].shape) == 2
+    steps = window.steps if kind.waits else None
+    if steps is None and not SequenceRunner(loaded.model).ragged:
+        raise UnsupportedError(
+            f"fit: a layer of {loaded.model} changes the number of steps, and streams have "
+            "different lengths. Cut them into windows of one length, by another [window] kind"
+        )
+    if steps is None and at_end and config.target.ahead:
+        raise ConfigError(
+            "fit: the model has one output for each stream, at its last row, and no later row has "
+            "its label. Remove [target] horizon and rows, or give the last recurrent layer "
+            "return_sequences = true"
+        )
+    return SampleRule(steps, window.stride, at_end)
+
+
+def fit_plan(config: Config) -> FitPlan:
+    """Return the loop that [train] and [window] ask for."""
+    train, window = config.train, config.window
+    return FitPlan(
+        window.lanes,
+        window.steps,
+        train.epochs,
+        train.patience,
+        train.seed,
+        RateSchedule(**whole_schedule(train.schedule)),
+        train.clip_norm,
+        config.checkpoint.every * config.source.batch_rows,
+    )

@@ -1,0 +1,243 @@
+"""What a fit is asked for: the model it starts from, and the keys that make it another fit."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.base.display import location
+from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
+from streamrnn.jobs.fitting.folder import FitCommit, FitFolder
+from streamrnn.jobs.fitting.summary import FitOptions
+from streamrnn.jobs.preflight import ModelFile, reader
+from streamrnn.nn.formats import check_layers, load_model, untrained
+from streamrnn.nn.formats.native import encoded
+from streamrnn.nn.models.mixture import members_of
+from streamrnn.nn.training import Loss, Optimizer
+from streamrnn.nn.training.losses import Quantile, loss_of
+from streamrnn.nn.training.optimizers import optimizer_of
+from streamrnn.stream.config import Config, value_of, whole_schedule
+from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.states import state_digest
+
+_TABLES = (
+    "source.",
+    "window.",
+    "target.",
+    "train.",
+    "model.inputs",
+    "model.layers",
+    "output.warmup",
+    "state.map",
+)
+_FREE = {
+    "source.path",
+    "source.format",
+    "source.batch_rows",
+    "source.max_rejects",
+    "target.season",
+    "train.state",
+}
+
+
+def check_request(config: Config) -> None:
+    """Raise ConfigError unless the pipeline can be fitted."""
+    if not config.target.column:
+        raise ConfigError(
+            "fit: [target] column is missing: name the column that the model learns to forecast"
+        )
+    if config.source.path is None or config.source.piped:
+        raise ConfigError("fit: [source] path must name files, which are read again; not stdin")
+    if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
+        raise ConfigError(
+            f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
+            "disk; expected a path that ends in .safetensors. To train a model of another "
+            "format, name it in [train] init"
+        )
+    train = config.train
+    if train.keep == "all" and train.seeds == 1:
+        raise ConfigError('[train] keep = "all" is of several seeds: set [train] seeds, or --seeds')
+    if train.scale_target and not train.may_scale:
+        why = "in a unit of their own" if train.is_regression else "classes, not numbers"
+        raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")
+    if train.validation is None and whole_schedule(train.schedule)["name"] == "plateau":
+        raise ConfigError("[train] schedule: plateau needs validation, which judges each epoch")
+    if train.until is not None and config.source.time is None:
+        raise ConfigError("[train] until: needs source.time, the column of the times")
+    if train.validation is not None:
+        if train.validation.since is not None and config.source.time is None:
+            raise ConfigError(
+                "[train] validation.since: needs source.time, the column of the times"
+            )
+        if train.validation.since is None and train.validation.streams is None:
+            raise ConfigError("[train] validation: set since, streams, or both")
+    if train.patience and train.validation is None:
+        raise ConfigError("[train] patience: needs validation, which judges each epoch")
+
+
+def initial_model(
+    config: Config, folder: FitFolder, options: FitOptions, last: FitCommit | None
+) -> bytes:
+    """Return the native file of the model to start from.
+
+    That is the one that an interrupted fit started from, the model of the last fit, [train] init,
+    or the layers in [model] with the weights of the seed.
+    """
+    if last is not None and not last.facts["done"]:
+        return folder.initial()
+    if options.extend and last is not None:
+        return folder.model.read_bytes()
+    return _first_model(config)
+
+
+def load_untrained(config: Config, given: pa.Table | None) -> LoadedPipeline | None:
+    """Load a pipeline with the model that a first fit starts from; None if the file names none.
+
+    `given`: the state in memory that it starts from.
+    """
+    layers = config.model.layers
+    if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
+        return None
+    with ModelFile("model.safetensors", _first_model(config)).on_disk() as path:
+        return LoadedPipeline(for_training(config), reader(given), path)
+
+
+def _first_model(config: Config) -> bytes:
+    layers = [dict(layer) for layer in config.model.layers]
+    if config.train.init is not None:
+        model = load_model(config.train.init)
+        if members_of(model):
+            raise ConfigError(
+                f"[train] init: {location(config.train.init)} is a model of several seeds; start "
+                "from one of them, as in MODEL.fit/seeds/0"
+            )
+        if layers:
+            check_layers(model, layers)
+        return encoded(model)
+    if not layers:
+        raise ConfigError(
+            "fit: expected the layers of the model in [model] layers, or a model to start from in "
+            "[train] init; neither is set"
+        )
+    return encoded(untrained(layers, len(config.source.feature_names), config.train.seed))
+
+
+def without_layers(config: Config) -> Config:
+    """Return the config for a native file, which has its own layers."""
+    model = config.model.model_copy(update={"layers": ()})
+    return config.model_copy(update={"model": model})
+
+
+def for_training(config: Config) -> Config:
+    """Return the same for a model to be trained: [model] precision is of the runs after it."""
+    config = without_layers(config)
+    model = config.model.model_copy(update={"precision": "auto"})
+    return config.model_copy(update={"model": model})
+
+
+def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict[str, Any]:
+    """Return what two fits must have in common for one to resume the other, by dotted keys."""
+    canonical = loaded.config_with_vocabularies().canonical()
+    canonical["model.layers"] = [dict(layer) for layer in config.model.layers]
+    kept = {
+        key: value
+        for key, value in canonical.items()
+        if key.startswith(_TABLES) and key not in _FREE
+    }
+    state = config.state.init
+    return {
+        **kept,
+        "the initial model": hashlib.sha256(initial).hexdigest(),
+        "the initial state": None if state is None else state_digest(loaded.read_init(state)),
+    }
+
+
+def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFolder) -> None:
+    """Raise CheckpointError that lists the differences, if there are any."""
+    changed = [
+        f"{key}: {_short(before)} then, {_short(after)} now"
+        for key, before, after in differences(then, now)
+    ]
+    if then.get("continues") and now.get("continues") is False:
+        raise CheckpointError(
+            f"{location(str(folder.path))}: an interrupted fit with --continue is there. Resume it "
+            "with --continue, or fit anew with --full-refresh."
+        )
+    if now.get("continues") and then.get("continues") is False:
+        raise CheckpointError(
+            f"{location(str(folder.path))}: the first fit is not finished. Resume it without "
+            "--continue."
+        )
+    if changed:
+        raise CheckpointError(
+            f"{location(str(folder.path))} is of another fit:\n  " + "\n  ".join(changed) + "\n"
+            "Restore these keys, or fit anew with --full-refresh."
+        )
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the keys in which two fits differ, with both values.
+
+    A key of the pipeline file that a fit is older than has its default there.
+    """
+    values = [(key, _value(key, then), _value(key, now)) for key in sorted({*then, *now})]
+    return [item for item in values if item[1] != item[2]]
+
+
+def _value(key: str, identity: dict[str, Any]) -> Any:
+    return value_of(key, identity) if "." in key else identity.get(key)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def loss_from(config: Config) -> Loss:
+    """Return the loss of [train]."""
+    quantiles = config.train.quantiles
+    return Quantile(quantiles) if quantiles else loss_of(config.train.loss)
+
+
+def optimizer_from(config: Config) -> Optimizer:
+    """Return the optimizer of [train] with its clips. Raises ConfigError."""
+    train = config.train
+    options = {key: value for key, value in train.optimizer.items() if key != "name"}
+    if train.clip_norm is not None:
+        options["global_clipnorm"] = train.clip_norm
+    if train.clip_value is not None:
+        options["clipvalue"] = train.clip_value
+    try:
+        kind = type(optimizer_of(train.optimizer["name"]))
+        known = inspect.signature(kind).parameters
+        wrong = [
+            f"{key} = {value!r}"
+            for key, value in options.items()
+            if isinstance(value, int | float)
+            and (not math.isfinite(value) or (key in known and value < 0))
+        ]
+        if wrong:
+            raise ConfigError(f"[train] optimizer: expected numbers from 0, received {wrong[0]}")
+        return kind(**options)
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"[train] optimizer: {error}") from None
+
+
+def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
+    """Raise ConfigError if the model file exists and no fit here wrote it."""
+    digest = folder.model_digest()
+    own = [] if last is None else last.facts["own"][-1:]
+    if digest is None or overwrite or digest in own:
+        return
+    raise ConfigError(
+        f"fit: [model] path: {location(os.fspath(folder.model))} exists, and is not what the last "
+        "fit here wrote. Set another path, or replace it with --overwrite."
+    )

@@ -1,0 +1,323 @@
+"""A fit of several seeds: each is a fit of its own, then the best is kept, or all as one model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrnn.base.display import location
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.jobs.fitting.course import FitProgress
+from streamrnn.jobs.fitting.folder import HISTORY_FILE, MEMBERS, STATE_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.job import FitJob
+from streamrnn.jobs.fitting.request import refuse_another_fit, refuse_foreign_model, without_layers
+from streamrnn.jobs.fitting.source import FitSource, trained_state
+from streamrnn.jobs.fitting.staging import Limit, Reader
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
+from streamrnn.jobs.fitting.worker import FitRequest
+from streamrnn.jobs.fitting.workers import fit_all
+from streamrnn.jobs.preflight import reader
+from streamrnn.nn.formats import has_custom_layers, load_model
+from streamrnn.nn.formats.native import encoded
+from streamrnn.nn.kernels.threads import get_threads
+from streamrnn.nn.models.mixture import mixture_of
+from streamrnn.stream.config import Config, value_of
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.stream.sources import SourceBatch
+from streamrnn.stream.states import write_state_file
+
+_PATIENCE = 10.0
+"""Seconds; a process ends within milliseconds after the one that started it."""
+_OWN = ("train.seed", "train.seeds", "train.keep")
+
+
+class SeedsJob:
+    """One fit of a pipeline file whose [train] seeds is 2 or more.
+
+    Its members are fits in `<model path>.fit/seeds/<seed>/`, each as if it were alone.
+    """
+
+    def __init__(self, config: Config, given: pa.Table | None, options: FitOptions) -> None:
+        train = config.train
+        self.config, self.options, self._given = config, options, given
+        self.seeds = range(train.seed, train.seed + train.seeds)
+        self._folder = FitFolder.beside(config.model.path)
+        season = format_duration(config.target.season)
+        self.summary = FitSummary(model=location(config.model.path), season=season)
+        self._standing: dict[int, FitProgress] = {}
+
+    def check(self) -> None:
+        """Check everything but the rows of a first fit. Raises what `run` does, writes nothing."""
+        train = self.config.train
+        if train.keep == "best" and train.validation is None:
+            raise ConfigError(
+                '[train] keep = "best" needs validation, which judges the seeds. Set [train] '
+                'validation, or keep = "all"'
+            )
+        if train.keep == "all" and train.validation is None and train.measures:
+            raise ConfigError(
+                '[train] keep = "all" needs validation: the spread includes the errors there'
+            )
+        job = FitJob(self._member(self.seeds[0], 1), reader(self._given), FitOptions())
+        units = job.check()
+        names = self.config.output.names
+        if train.keep == "all" and names is not None and len(names) != 2 * units:
+            raise ConfigError(
+                f"[output] names: the model of all seeds returns {2 * units} values per row, the "
+                f"mean ({units}) and the spread ({units}), received {len(names)}: "
+                f"{', '.join(names)}"
+            )
+
+    def run(self) -> FitSummary:
+        """Train all members, or resume them, and keep the best, or all as one model."""
+        began = time.perf_counter()
+        self.check()
+        if self.options.limit is not None:
+            self._describe(self._fit_members())
+        else:
+            with self._folder.locked():
+                self.summary.folder = location(str(self._folder.path))
+                self._fit_and_keep()
+        self.summary.seconds = time.perf_counter() - began
+        return self.summary
+
+    # ---- members
+
+    def _member(self, seed: int, threads: int) -> Config:
+        """Return the config of the fit of one seed."""
+        config, own = self.config, self._folder.path / MEMBERS / str(seed)
+        train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
+        path = str(own / self._folder.model.name)
+        model = config.model.model_copy(update={"path": path, "threads": threads})
+        output = config.output.model_copy(update={"names": None})
+        return config.model_copy(update={"train": train, "model": model, "output": output})
+
+    def _fit_members(self) -> list[FitSummary]:
+        options = self.options
+        cores = self.config.model.threads or get_threads()
+        # A custom class is known in this process only.
+        workers = 1 if has_custom_layers() else min(cores, len(self.seeds))
+        requests = [
+            FitRequest(
+                self._member(seed, max(1, cores // workers)),
+                self._given,
+                options.extend,
+                options.full_refresh,
+                options.limit,
+            )
+            for seed in self.seeds
+        ]
+        began = time.perf_counter()
+        return fit_all(
+            requests, workers, lambda number, now: self._report(number, now, began), options.stop
+        )
+
+    def _report(self, number: int, now: FitProgress, began: float) -> None:
+        """Report the progress of all members as one."""
+        if self.options.progress is None or not now.total_steps:
+            return
+        self._standing[number] = now
+        done = sum((p.epoch - 1) * p.total_steps + p.steps for p in self._standing.values())
+        an_epoch = len(self.seeds) * now.total_steps
+        total, epoch = an_epoch * now.epochs, min(now.epochs, done // an_epoch + 1)
+        seconds = time.perf_counter() - began
+        self.options.progress(FitProgress(epoch, now.epochs, done, total, seconds))
+
+    # ---- what is kept
+
+    def _fit_and_keep(self) -> None:
+        folder, options = self._folder, self.options
+        last = self._last()
+        refuse_foreign_model(folder, last, options.overwrite)
+        identity = {key: value_of(key, self.config.canonical()) for key in _OWN}
+        if last is not None and not options.full_refresh:
+            then = last.facts["identity"]
+            refuse_another_fit({key: value_of(key, then) for key in _OWN}, identity, folder)
+        own = [] if last is None else list(last.facts["own"])
+        facts = {"identity": identity, "files": [], "digest": "", "standing": {}, "own": own}
+        if options.extend and last is None:
+            raise ConfigError(
+                f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
+            )
+        if last is None or options.full_refresh or not last.facts["done"]:
+            folder.commit(FitCommit({**facts, "done": False, "state": False}))
+        self._wait_for_orphans()
+        try:
+            self._describe(self._fit_members())
+        finally:
+            self.summary.committed = any(self._of(seed).read() for seed in self.seeds)
+            if not self.summary.committed and last is None:
+                folder.withdraw()
+                shutil.rmtree(folder.path / MEMBERS, ignore_errors=True)
+        if self.summary.interrupted:
+            return
+        members = [self._digest(seed) for seed in self.seeds]
+        if last is not None and last.facts["done"] and last.facts.get("members") == members:
+            folder.restore_model(last)
+            self.summary.nothing_new = True
+            return
+        self._keep({**facts, "members": members})
+
+    def _wait_for_orphans(self) -> None:
+        """Wait until processes of a fit that was killed have noticed it, and ended."""
+        deadline = time.monotonic() + _PATIENCE
+        for folder in map(self._of, self.seeds):
+            while folder.path.exists():
+                try:
+                    with folder.locked():
+                        break
+                except CheckpointError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+
+    def _last(self) -> FitCommit | None:
+        """Return the last commit, after putting the results of a finished fit into place."""
+        last = self._folder.read()
+        if last is not None and last.facts["done"]:
+            self._folder.publish(last)
+        else:
+            self._folder.discard_pending()
+        return last
+
+    def _of(self, seed: int) -> FitFolder:
+        return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
+
+    def _digest(self, seed: int) -> str | None:
+        return self._of(seed).model_digest()
+
+    def _describe(self, found: list[FitSummary]) -> None:
+        """Sum up the members; the rest is that of the best one."""
+        summary = self.summary
+        summary.seeds = [
+            SeedResult(seed, of.best) for seed, of in zip(self.seeds, found, strict=False)
+        ]
+        summary.interrupted = len(found) < len(self.seeds) or any(of.interrupted for of in found)
+        if not found:
+            return
+        first = found[0]
+        summary.rows, summary.streams, summary.labels = first.rows, first.streams, first.labels
+        summary.validation_rows, summary.scaled = first.validation_rows, first.scaled
+        summary.counts, summary.notes = first.counts, list(first.notes)
+        summary.updates = sum(of.updates for of in found)
+        summary.epochs = sum(of.epochs for of in found)
+        losses = [of.best.get("val_loss") for of in found]
+        if self.config.train.keep == "best" and None in losses and not summary.interrupted:
+            raise ConfigError(
+                "fit: no row is in [train] validation, which judges the seeds. Set an earlier "
+                "since, or a larger share of the streams"
+            )
+        best = min(range(len(found)), key=lambda n: (losses[n] is None, losses[n] or 0.0))
+        summary.seed, summary.best_epoch = self.seeds[best], found[best].best_epoch
+        summary.history = found[best].history
+        if self.config.train.keep == "all":
+            summary.seed = None
+
+    def _keep(self, facts: dict[str, Any]) -> None:
+        """Write the results, commit them, and put them into place."""
+        folder, seed = self._folder, self.summary.seed
+        # From here on the results of the last fit may be replaced: it is no longer the one here.
+        folder.discard_pending()
+        folder.commit(FitCommit({**facts, "done": False, "state": False}))
+        data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
+        folder.put_pending(folder.model.name, data)
+        pq.write_table(self._history(), folder.pending(HISTORY_FILE))
+        saved = self._save_state(data)
+        if self.summary.interrupted:
+            return
+        if saved:
+            self.summary.state = location(folder.show(STATE_FILE))
+        digest = hashlib.sha256(data).hexdigest()
+        arrays = {"model": np.frombuffer(data, np.uint8)}
+        means = self._commit(self.seeds[0]).facts["label_means"]
+        kept = {**facts, "own": [digest], "done": True, "state": saved, "label_means": means}
+        commit = FitCommit(kept, arrays)
+        folder.commit(commit)
+        folder.publish(commit)
+        self.summary.committed = True
+
+    def _mixture(self) -> bytes:
+        """Return the native file of all members as one model."""
+        models = [load_model(str(self._of(seed).model)) for seed in self.seeds]
+        commits = [self._commit(seed) for seed in self.seeds]
+        errors = [commit.facts["standing"]["best_errors"] for commit in commits]
+        variance = np.zeros(1)
+        if self.config.train.measures:
+            if not all(errors):
+                raise ConfigError(
+                    "fit: no row is in [train] validation, whose errors are part of the spread. "
+                    "Set an earlier since, or a larger share of the streams"
+                )
+            variance = np.array(errors).mean(axis=0)
+        return encoded(mixture_of(models, self.seeds, variance.tolist()))
+
+    def _commit(self, seed: int) -> FitCommit:
+        found = self._of(seed).read()
+        if found is None:
+            raise CheckpointError(f"{self._of(seed).path}: the fit of this seed is gone; rerun fit")
+        return found
+
+    def _history(self) -> pa.Table:
+        """Return the epochs of all members, with a column `seed`."""
+        tables = []
+        for seed in self.seeds:
+            table = pq.read_table(self._of(seed).show(HISTORY_FILE))
+            column = pa.array([seed] * table.num_rows, pa.int64())
+            tables.append(table.add_column(0, "seed", column))
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    # ---- the state after the last row
+
+    def _save_state(self, data: bytes) -> bool:
+        """Write the state of what is kept; return False if there is none."""
+        target, seed = self._folder.pending(STATE_FILE), self.summary.seed
+        if seed is not None:
+            path = Path(self._of(seed).show(STATE_FILE))
+            if path.exists():
+                Path(target).write_bytes(path.read_bytes())
+            return path.exists()
+        with self._folder.on_disk(data) as path_of_model:
+            config = without_layers(self._with_state())
+            loaded = LoadedPipeline(config, reader(self._given), path_of_model)
+        if not self.config.train.state or loaded.kind.needs_end:
+            return False
+        fit = FitSource.of(loaded, self._commit(self.seeds[0]).facts["files"])
+        table = starting_table(fit.bound, None, "", self.summary.notes, carry=True)
+        limit = Limit(config.source.time, config.train.until)
+        rows = Reader(Scorer(fit.bound, table), fit.target, limit)
+        home = str(self._folder.path)
+        state = trained_state(loaded, fit, rows, self._until_stopped, home, self.summary.notes)
+        fit.refuse_changes()
+        if not self.summary.interrupted:
+            write_state_file(state, target)
+        return True
+
+    def _with_state(self) -> Config:
+        """Return the config, with the state to start from."""
+        if not self.options.extend:
+            return self.config
+        state = self.config.state.model_copy(update={"init": self._folder.show(STATE_FILE)})
+        return self.config.model_copy(update={"state": state})
+
+    def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        for batch in batches:
+            if self.options.stop.is_set():
+                self.summary.interrupted = True
+                return
+            yield batch
+
+
+def fit_job(config: Config, given: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:
+    """Return the fit of a pipeline; `given`: the state in memory that it starts from."""
+    if config.train.seeds > 1:
+        return SeedsJob(config, given, options)
+    return FitJob(config, reader(given), options)

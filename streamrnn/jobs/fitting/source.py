@@ -1,0 +1,155 @@
+"""The source of a fit, with the columns of [target]; and the state after its last row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError
+from streamrnn.jobs.fitting.staging import Reader
+from streamrnn.jobs.preflight import (
+    file_source,
+    open_source,
+    plan_first_run,
+    seen_by_init,
+    with_target,
+)
+from streamrnn.stream.checkpoints import SeenFiles, SourcePlan, UsedFile, with_seen
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    BoundTarget,
+    LoadedPipeline,
+    RunOptions,
+    Scorer,
+    starting_table,
+)
+from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile, SourceOfFiles
+
+
+@dataclass
+class FitSource:
+    """The rows that a fit reads: those of files that its initial state has not seen.
+
+    `files` are the name, size and time of all files, in order; `later` the number of those that
+    came after the fit began, which are not read. `plain` reads those to use as a run does, `wide`
+    with the columns of [target] too; `seen` came with the initial state.
+    """
+
+    bound: BoundPipeline
+    loaded: LoadedPipeline
+    files: list[list[Any]]
+    later: int
+    plan: SourcePlan
+    plain: SourceOfFiles
+    seen: SeenFiles | None
+    wide: SourceOfFiles
+    target: BoundTarget
+
+    @classmethod
+    def of(cls, loaded: LoadedPipeline, began_with: list[list[Any]] | None = None) -> Self:
+        """Open the source of a loaded pipeline. Raises what a first run raises.
+
+        `began_with`: the files of a fit that is resumed; others are not read.
+        """
+        source = open_source(loaded, RunOptions())
+        files = source.of_files
+        assert files is not None  # checked before
+        listed = list(files.files)
+        if began_with is not None:
+            names = {name for name, _, _ in began_with}
+            files.files = [file for file in listed if file.name in names]
+        later, kept = len(listed) - len(files.files), _facts(files.files)
+        seen = seen_by_init(loaded, files)
+        readable = list(files.files)
+        bound, plan = plan_first_run(loaded, files)
+        new = files.files
+        files.files = new or readable  # types of columns are those of a file
+        wide, target = with_target(bound, files)
+        assert target is not None  # checked before
+        wide.files, files.files = list(new), new
+        return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Read all record batches, with the columns of [target]."""
+        return self.wide.batches(self.plan.position, self.plan.before)
+
+    def refuse_changes(self) -> None:
+        """Raise CheckpointError if one of the files that were read is another by now."""
+        now = {row[0]: row for row in _facts(file_source(self.loaded, RunOptions()).files)}
+        for row in self.files:
+            if now.get(row[0]) != row:
+                raise CheckpointError(
+                    f"{row[0]} changed while the fit read it. Rerun the same command if its rows "
+                    "are the same, else start over with --full-refresh."
+                )
+
+
+def _facts(files: Sequence[SourceFile]) -> list[list[Any]]:
+    return [[file.name, file.size, file.mtime_ns] for file in files]
+
+
+def trained_state(
+    loaded: LoadedPipeline,
+    source: FitSource,
+    reader: Reader,
+    until_stopped: Callable[[Iterator[SourceBatch]], Iterator[SourceBatch]],
+    home: str,
+    notes: list[str],
+) -> pa.Table:
+    """Score the rows of a fit with the trained model, and return the state after them.
+
+    The table has the files that it has seen, so that a run starts on the next row. If the rows
+    that were left out come before others that were read, it has not; that is added to `notes`.
+    """
+    bound = loaded.bind(source.plain.schema, source.plain.name)
+    scorer = Scorer(bound, starting_table(bound, None, "", carry=True))
+    readings: dict[str, Reading] = {}
+    batches = source.plain.batches(source.plan.position, source.plan.before)
+    for batch in reader.batches(until_stopped(batches)):
+        scorer.score(loaded.contract.read(batch.batch, batch.origin))
+        readings |= batch.readings
+    table = scorer.table.to_arrow()
+    if reader.mixed:
+        notes.append(
+            "rows before and after [train] until alternate in the files, so the saved state does "
+            "not record what it has seen: start a run from it with [source] after"
+        )
+        return table
+    used, position = _used(source, readings, reader.left)
+    schema = {field.name: str(field.type) for field in source.bound.schema}
+    earlier = () if source.seen is None else source.seen.sources
+    names = {file.path for file in used}
+    sources = (*(file for file in earlier if file.path not in names), *used)
+    return with_seen(table, SeenFiles(sources, position, home, schema))
+
+
+def _used(
+    source: FitSource, readings: dict[str, Reading], left: tuple[str, int] | None
+) -> tuple[list[UsedFile], Position | None]:
+    """Return the files that were read, the last one maybe up to a position."""
+    used = []
+    for file in source.plain.files:
+        if left is None or file.path != left[0]:
+            used.append(UsedFile.of(file, readings.get(file.name)))
+            continue
+        row = left[1]
+        if not row:
+            return used, None
+        content = source.plain.content(file, row)
+        opened = time.time_ns()
+        used.append(UsedFile.of(file, Reading(content, opened_ns=opened)))
+        return used, _position(source, file, row)
+    return used, None
+
+
+def _position(source: FitSource, file: SourceFile, row: int) -> Position:
+    group = first = 0
+    for rows in source.plain.footer(file).groups:
+        if row < first + rows:
+            break
+        group, first = group + 1, first + rows
+    return Position(file.name, group, row - first, row, False)

@@ -1,0 +1,102 @@
+"""What a fit found, and its options."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from streamrnn.jobs.fitting.baseline import share_better
+from streamrnn.jobs.fitting.course import FitProgress
+from streamrnn.jobs.fitting.standing import HistoryRow
+
+__all__ = ["FitOptions", "FitProgress", "FitSummary"]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of one fit.
+
+    `extend` trains the model of the last fit on new rows; `full_refresh` starts over; `overwrite`
+    replaces a model file that no fit wrote; `limit`: read so many rows only, and write nothing.
+    """
+
+    extend: bool = False
+    full_refresh: bool = False
+    overwrite: bool = False
+    limit: int | None = None
+    progress: Callable[[FitProgress], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """The fit of one seed of several; `best` as in `FitSummary`."""
+
+    seed: int
+    best: HistoryRow
+
+
+@dataclass
+class FitSummary:
+    """The result of `Pipeline.fit`.
+
+    `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
+    one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
+    loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
+    saved state, None if it was not saved. Of a fit of several `seeds` the model is that of `seed`,
+    the best one, or of all (None); `epochs` and `updates` are those of all together. `season` is
+    that of [target], "" for none.
+    """
+
+    model: str = ""
+    folder: str = ""
+    state: str | None = None
+    rows: int = 0
+    streams: int = 0
+    labels: int = 0
+    validation_rows: int = 0
+    scaled: bool = False
+    season: str = ""
+    epochs: int = 0
+    updates: int = 0
+    best_epoch: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    resumed: str = ""
+    nothing_new: bool = False
+    interrupted: bool = False
+    committed: bool = False
+    seeds: list[SeedResult] = field(default_factory=list)
+    seed: int | None = None
+
+    @property
+    def best(self) -> HistoryRow:
+        """The row of the epoch whose weights the model has; {} before the first one."""
+        if not self.history:
+            return {}
+        return self.history[(self.best_epoch or len(self.history)) - 1]
+
+    @property
+    def better(self) -> dict[str, float]:
+        """By what share the RMSE is smaller than each baseline's, over the rows that this judges.
+
+        Below 0: larger; -inf beside a baseline without error.
+        """
+        best, shares = self.best, {}
+        for name in ("persistence", "mean", "seasonal"):
+            if f"val_rmse_where_{name}" in best:
+                baseline, model = best[f"{name}_rmse"], best[f"val_rmse_where_{name}"]
+                shares[name] = share_better(model, baseline)
+        return shares
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
+        shares = {name: of if math.isfinite(of) else None for name, of in self.better.items()}
+        found |= {"better": shares}
+        return found | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}

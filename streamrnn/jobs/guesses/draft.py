@@ -1,0 +1,262 @@
+"""Drafts of pipeline files: keys are guessed from the data and the model, and the file says how."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import DataError
+from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, named_columns
+from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
+from streamrnn.nn.formats import load_model
+from streamrnn.nn.models import Model
+from streamrnn.nn.models.scaling import input_scaling
+from streamrnn.stream.config import TODO, Filled, sample, value_of
+from streamrnn.stream.sources import FileSource, SourceFile, list_of_format, open_table, suffixes_of
+
+_SINK = "scores"
+SAMPLE_ROWS = 100_000
+MAX_FILES = 8
+"""Files, evenly spread, from which rows are read; key and time are guessed from the first."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The text of a pipeline file, what was guessed, and what is left to fill in."""
+
+    text: str
+    guesses: list[str]
+    todos: list[str]
+
+
+def draft_pipeline(
+    data: str | os.PathLike[str], model: str | os.PathLike[str], sink: str | None = None
+) -> Draft:
+    """Draft a pipeline file that scores `data` with `model`, and writes to `sink`.
+
+    By default that is scores, or scores-2 and so on, as another output may have the name.
+
+    Key, time, features and the policy for nulls are guessed from schema, footers and some rows.
+    What was guessed is in the file's comments, and in the result; a column that cannot be guessed
+    is "TODO", which `validate` reports. Raises DataError, MissingFileError, ModelFileError.
+
+    >>> from streamrnn.pipeline import draft_pipeline
+    >>> draft = draft_pipeline("data/weather.parquet", "pipelines/weather/model.safetensors")
+    >>> draft.todos
+    []
+    >>> [line for line in draft.text.splitlines() if line.startswith(("key", "time ="))]
+    ['key = "origin"', 'time = "time_hour"']
+    """
+    data, model = os.fspath(data), os.fspath(model)
+    loaded = load_model(model)
+    table = open_table(data, "auto", None)
+    files = list_of_format(data, "auto") if table is None else table.files
+    if not files:
+        if table is not None:
+            raise DataError(f"{data}: the table has no rows, from which columns are guessed")
+        raise DataError(
+            f"{data}: no file to read (expected names ending in "
+            f"{' or '.join(suffixes_of('auto'))}, or all in those of another format)"
+        )
+    source = FileSource(files, None, SAMPLE_ROWS, table=table)
+    first = _rows(source, files[:1], SAMPLE_ROWS)
+    if not first.num_rows:
+        first = _rows(source, files, SAMPLE_ROWS)
+    spread = first
+    if len(files) > 1:
+        step = -(-len(files) // MAX_FILES)
+        spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
+    output = _free_sink() if sink is None else Filled(sink)
+    return _draft(data, model, output, loaded, source, first, spread, _partitions(files))
+
+
+def _free_sink() -> Filled:
+    """Return the first of the default names that no folder has, with a note on those before it."""
+    if not os.path.lexists(_SINK):
+        return Filled(_SINK)
+    names = (f"{_SINK}-{number}" for number in itertools.count(2))
+    free = next(name for name in names if not os.path.lexists(name))
+    return Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
+
+
+def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
+    """Read the first rows of each file, until there are SAMPLE_ROWS of them."""
+    batches, left = [], SAMPLE_ROWS
+    for file in files:
+        part = source.subset([file])
+        part.rows = rows
+        batch = next(part.batches()).batch.slice(0, left)
+        batches.append(batch)
+        left -= batch.num_rows
+        if left <= 0:
+            break
+    return pa.Table.from_batches(batches, source.schema)
+
+
+def _partitions(files: Sequence[SourceFile]) -> list[str]:
+    return list(dict(files[0].partitions))
+
+
+def _draft(
+    data: str,
+    path: str,
+    sink: Filled,
+    model: Model,
+    source: FileSource,
+    first: pa.Table,
+    spread: pa.Table,
+    partitions: list[str],
+) -> Draft:
+    specs = model.input_specs
+    dates = [name for name in partitions if not like_a_key(name)]
+    streams = guess_streams(first.drop_columns(dates), list(named_columns(specs, first).values()))
+    taken = [name for name in (streams.key, streams.time, *partitions) if name is not None]
+    times = streams.time is not None and pa.types.is_timestamp(
+        first.schema.field(streams.time).type
+    )
+    features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
+    rejects = _count_rejects(source, streams, first)
+    notes = {
+        "source.key": _of_key(streams),
+        "source.time": _of_time(streams),
+        "source.features": features.notes,
+        "source.nulls": _of_nulls(features, spread),
+        "source.nan": _of_nan(features, spread),
+        "source.bad": _of_bad(rejects),
+        "source.max_rejects": _of_max_rejects(rejects),
+        "sink.path": list(sink.notes),
+    }
+    values: dict[str, object] = {
+        "source.path": data,
+        "source.key": streams.key or TODO,
+        "source.time": streams.time,
+        "source.features": [
+            {"name": name, "vocabulary": TODO} if name in features.vocabularies else name
+            for name in features.columns
+        ],
+        "source.time_features": list(features.time_features) or None,
+        "source.nulls": "previous" if notes["source.nulls"] or notes["source.nan"] else None,
+        "source.nan": "null" if notes["source.nan"] else None,
+        "source.bad": "reject" if notes["source.bad"] else None,
+        "source.max_rejects": 2 * rejects.rows if notes["source.max_rejects"] else None,
+        "model.path": path,
+        "sink.path": sink.value,
+    }
+    if len(specs) > 1:
+        values["model.inputs"] = {
+            name: columns[0] if len(columns) == 1 else columns
+            for name, columns in features.inputs.items()
+        }
+    filled = {
+        key: Filled(values.get(key), tuple(_comment(notes.get(key, []))))
+        for key in {**values, **notes}
+    }
+    said = [(key, note) for key, reasons in notes.items() for note in reasons]
+    return Draft(
+        sample(filled),
+        [f"{key}{_shown(values[key])}: {note}" for key, note in said if TODO not in note],
+        [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note],
+    )
+
+
+def _has_times(rows: pa.Table, streams: Streams) -> bool:
+    """Return whether the time is one that has hours."""
+    return streams.time is not None and pa.types.is_timestamp(rows.schema.field(streams.time).type)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f" = {', '.join(v['name'] if isinstance(v, dict) else v for v in value)}"
+    return "" if value is None else f" = {value}"
+
+
+def _comment(notes: Sequence[str]) -> list[str]:
+    lines = []
+    for note in notes:
+        text = note if note.startswith(TODO) else f"Guessed: {note}"
+        lines += textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+    return lines
+
+
+def _of_key(streams: Streams) -> list[str]:
+    others = f" (also possible: {', '.join(streams.others)})" if streams.others else ""
+    if streams.key is None:
+        return [f"{TODO}: name the column or columns that identify a stream{others}"]
+    count = f"{streams.streams:,} streams in the first rows"
+    if streams.time is None:
+        return [f"by its name, {count}{others}"]
+    order = "in the order of their times"
+    if streams.disorder:
+        order = f"with {streams.disorder:.1%} of times that repeat or go back"
+    return [f"{count}, {order}{others}"]
+
+
+def _of_time(streams: Streams) -> list[str]:
+    if streams.time is None:
+        return ["no column of times without nulls; the order of the rows counts"]
+    return ["by type, name and order"]
+
+
+def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:
+    counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
+    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"nulls in the rows read of {', '.join(found)}"] if found else []
+
+
+def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
+    floats = [
+        name
+        for name in features.columns
+        if name in rows.schema.names and pa.types.is_floating(rows.schema.field(name).type)
+    ]
+    counts = {name: pc.sum(pc.is_nan(rows[name])).as_py() or 0 for name in floats}
+    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"NaN in the rows read of {', '.join(found)}"] if found else []
+
+
+class _Rejects(NamedTuple):
+    """Rows without a key, `of` so many; `whole`: these are all rows of the data."""
+
+    rows: int
+    of: int
+    whole: bool
+
+
+def _count_rejects(source: FileSource, streams: Streams, first: pa.Table) -> _Rejects:
+    """Count the rows without a key by the footers, or where these do not tell in the first rows."""
+    if streams.key is None:
+        return _Rejects(0, 0, whole=False)
+    recorded = source.statistics([streams.key]).get(streams.key)
+    if recorded is not None and not recorded.unrecorded:
+        return _Rejects(recorded.nulls, recorded.rows, whole=True)
+    return _Rejects(first[streams.key].null_count, first.num_rows, whole=False)
+
+
+def _of_bad(rejects: _Rejects) -> list[str]:
+    if not rejects.rows:
+        return []
+    among = f"{rejects.of:,} rows" if rejects.whole else f"the first {rejects.of:,} rows"
+    note = f"the key is null in {rejects.rows:,} of {among}"
+    if rejects.whole or _of_max_rejects(rejects):
+        return [note]
+    return [f"{note}; a run stops when it rejects more than {_most_rejects():,}: see max_rejects"]
+
+
+def _of_max_rejects(rejects: _Rejects) -> list[str]:
+    if rejects.rows <= _most_rejects():
+        return []
+    more = "" if rejects.whole else "; more rows may follow"
+    return [f"twice the rows whose key is null, as these alone would stop a run{more}"]
+
+
+def _most_rejects() -> int:
+    """Return the default of [source] max_rejects."""
+    most: int = value_of("source.max_rejects", {})
+    return most

@@ -1,0 +1,50 @@
+"""What a job opens and checks before it reads a row: source, output paths, initial state."""
+
+from streamrnn.jobs.preflight.checks import (
+    after_rule,
+    check_sink,
+    file_source,
+    lenient,
+    open_source,
+    plan_first_run,
+    refuse_own_output,
+    run_config,
+    seen_before,
+    seen_by_init,
+)
+from streamrnn.jobs.preflight.initial import (
+    GivenState,
+    InitialState,
+    initial_table,
+    logged_table,
+    reader,
+)
+from streamrnn.jobs.preflight.model_file import ModelFile, included_model
+from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
+from streamrnn.jobs.preflight.targets import bound_target, with_target
+
+__all__ = [
+    "GivenState",
+    "InitialState",
+    "ModelFile",
+    "after_rule",
+    "bound_target",
+    "check_sink",
+    "features_of",
+    "file_source",
+    "included_model",
+    "initial_table",
+    "lenient",
+    "logged_table",
+    "open_source",
+    "plan_first_run",
+    "reader",
+    "refusals_of",
+    "refuse_own_output",
+    "run_config",
+    "scaling_of",
+    "seen_before",
+    "seen_by_init",
+    "warnings_of",
+    "with_target",
+]

@@ -1,0 +1,276 @@
+"""Checks before a run: the files of the source, and paths that lie inside one another."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from copy import copy
+from typing import Any
+
+from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
+from streamrnn.stream.checkpoints import (
+    SeenFiles,
+    Select,
+    SourcePlan,
+    plan_sources,
+    refuse_inside_output,
+    refuse_nested_output,
+    refuse_no_directory,
+    seen_files,
+)
+from streamrnn.stream.config import Config, side_folder
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions
+from streamrnn.stream.sources import (
+    Source,
+    SourceFile,
+    SourceOfFiles,
+    StreamSource,
+    after_partition,
+    after_path,
+    after_time,
+    canonical_name,
+    list_of_format,
+    open_table,
+    suffixes_of,
+)
+
+
+def run_config(bound: BoundPipeline) -> dict[str, Any]:
+    """Return what a commit stores of the config: its keys, and the types of the columns in use."""
+    schema = {f.name: str(f.type) for f in bound.schema}
+    contents = {
+        f"source.features.{name}.vocabulary": vocabulary.fingerprint
+        for name, vocabulary in bound.loaded.contract.vocabularies.items()
+    }
+    return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
+
+
+def open_source(
+    loaded: LoadedPipeline,
+    options: RunOptions,
+    rows: int | None = None,
+    also: Sequence[str] = (),
+) -> Source:
+    """Open the source that the pipeline file names, with `rows` per record batch.
+
+    By default `rows` is as in the pipeline file. `also`: more columns to read from a stream, which
+    is opened once (for files, see `FileSource.with_columns`). Files are listed, nothing is read
+    yet. Raises MissingFileError if there are none.
+    """
+    if loaded.config.source.piped:
+        features = loaded.contract.features_alone(loaded.config.columns)
+        size = rows or loaded.config.source.batch_rows
+        renames = loaded.config.source.renames
+        columns = loaded.columns and list(dict.fromkeys([*loaded.columns, *also]))
+        return StreamSource(columns, size, features=features, renames=renames)
+    return file_source(loaded, options, rows)
+
+
+def file_source(
+    loaded: LoadedPipeline, options: RunOptions, rows: int | None = None
+) -> SourceOfFiles:
+    """List the files of the source, or of the table that it is, and return a source of them.
+
+    Raises MissingFileError if there are none.
+    """
+    config = loaded.config.source
+    assert config.path is not None
+    table = open_table(config.path, config.format, config.version)
+    if table is None and config.version is not None:
+        raise ConfigError(
+            f"[source] version is for Delta and Iceberg tables; {config.path} is none. Remove it."
+        )
+    if table is None:
+        return loaded.source(_source_files(loaded, options), rows)
+    if not table.files and not options.follow and loaded.config.sink.folder is None:
+        raise MissingFileError(f"[source] path: {config.path}: {table.version} has no rows")
+    return loaded.source(table.files, rows, table)
+
+
+def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
+    """List the files that the path matches. Raises MissingFileError if there are none."""
+    path = loaded.config.source.path
+    assert path is not None
+    format = loaded.config.source.format
+    try:
+        files = list_of_format(path, format)
+    except MissingFileError:
+        if not options.follow:
+            raise
+        return []
+    if not files and not options.follow:
+        endings = " or ".join(suffixes_of(format))
+        others = ", or all in those of another format" if format == "auto" else ""
+        raise MissingFileError(
+            f"[source] path: {path}: no file to read (expected names ending in {endings}{others}, "
+            "as set by [source] format). Fix the path, or wait for files with --follow."
+        )
+    return files
+
+
+def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
+    """Return the files that the initial state has seen, if it is a table that has them."""
+    init = loaded.config.state.init
+    if init is None or source.of_files is None:
+        return None
+    seen = seen_files(loaded.read_init(init), f"[state] init: {init}")
+    if seen is None:
+        return None
+    return seen.within({file.name for file in source.files}, loaded.columns)
+
+
+def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
+    """Return what `seen_by_init` does, for a message; None if the table cannot be read."""
+    with suppress(StreamRNNError):
+        return seen_by_init(loaded, source)
+    return None
+
+
+def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipeline, SourcePlan]:
+    """Plan what a run into a new output would read, and let the source read that.
+
+    That is no file that the initial state has seen, or that does not come after `[source] after`.
+    Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
+    """
+    files, seen = source.of_files, seen_by_init(loaded, source)
+    plan, home = SourcePlan(tuple(source.files)), ""
+    if seen is not None:
+        home, source.earlier = seen.home, seen.schema
+    bound = loaded.bind(source.schema, source.name)
+    if files is not None:
+        select = after_rule(loaded, files)
+        plan = plan_sources(seen, files.files, files, home=home, select=select)
+    started = 0 if plan.position is None else 1
+    source.files = list(plan.files)
+    if loaded.config.source.order == "time":
+        source.files[started:] = source.in_time_order(plan.files[started:])
+    return bound, plan
+
+
+def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
+    """Return what leaves out new files without rows so far, and those not after `[source] after`.
+
+    If the output has used files, the file that it names may be gone. The call raises ConfigError
+    and DataError.
+    """
+    config, after = loaded.config.source, loaded.config.source.after
+
+    def select(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
+        new = [file for file in new if not source.awaits_rows(file)]
+        if after is None:
+            return new
+        if after.path is not None:
+            chosen = {file.name for file in after_path(source.files, after.path, used)}
+            return [file for file in new if file.name in chosen]
+        if after.partition is not None:
+            return after_partition(new, after.partition, source.files)
+        return after_time(new, source, str(config.time), str(after.time))
+
+    return select
+
+
+_UNLIMITED = 2**31 - 1
+
+
+def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
+    """Return a copy for which no row is an error.
+
+    Rows that were scored are valid; others may be in files that were not scored yet.
+    """
+    source, found = loaded.config.source, copy(loaded)
+    late = "drop" if source.late == "error" else source.late
+    update = {"late": late, "bad": "reject", "max_rejects": _UNLIMITED}
+    source = source.model_copy(update=update)
+    found.config = loaded.config.model_copy(update={"source": source})
+    return found
+
+
+def check_sink(config: Config) -> None:
+    """Raise ConfigError unless output and rejects are directories, or do not exist."""
+    paths = {"[sink] path": config.sink.folder, "[sink] rejects": config.sink.rejects}
+    for name, path in {**paths, "[alerts] path": _alerts(config)}.items():
+        if path is not None:
+            refuse_no_directory(path, name)
+
+
+def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
+    """Refuse paths that overlap.
+
+    Raises ConfigError if source, sink, rejects or saved state lie inside one another, or in another
+    output.
+    """
+    config = loaded.config
+    outputs = {
+        "[sink] path": config.sink.folder,
+        "[sink] rejects": config.sink.rejects,
+        "[alerts] path": _alerts(config),
+        "[state] save": config.state.save,
+    }
+    locations = {name: _real(path) for name, path in outputs.items() if path is not None}
+    path = config.source.path
+    files = [file.name if file.store.local else _real(file.path) for file in source.files]
+    above_files = _places(map(os.path.dirname, files))
+    for name, location in locations.items():
+        if (
+            any(_overlap_by_name(location, file) for file in files)
+            or _place(location) in above_files
+            or (source.replayable and _overlap(location, _real(path)))
+        ):
+            raise ConfigError(
+                f"{name}: {outputs[name]} and the source {path} lie inside one another: the "
+                "next run would read its own output. Choose a path outside the source."
+            )
+    for name, other in itertools.combinations(locations, 2):
+        if _overlap(locations[name], locations[other]):
+            raise ConfigError(
+                f"{other}: {outputs[other]} and {name} {outputs[name]} lie inside one another: "
+                "readers of the output would find files that do not belong to it. Choose a path "
+                "beside it."
+            )
+    for name in locations:
+        refuse = refuse_inside_output if name == "[state] save" else refuse_nested_output
+        refuse(str(outputs[name]), name)
+
+
+def _alerts(config: Config) -> str | None:
+    """Return the folder of alerts; None if there are none."""
+    folder = config.sink.folder
+    if folder is None or not config.alerts.where:
+        return None
+    return config.alerts.path or side_folder(folder, "alerts")
+
+
+def _real(path: str | None) -> str:
+    return canonical_name(str(path)).rstrip("/")
+
+
+def _overlap(a: str, b: str) -> bool:
+    return _overlap_by_name(a, b) or _place(a) in _places([b]) or _place(b) in _places([a])
+
+
+def _overlap_by_name(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + "/") or b.startswith(a + "/")
+
+
+def _places(folders: Iterable[str]) -> set[tuple[int, int]]:
+    """Return device and inode of folders and of those above them.
+
+    They are the same under all names that bind mounts give to a folder.
+    """
+    names: set[str] = set()
+    for name in folders:
+        while name not in names:
+            names.add(name)
+            name = os.path.dirname(name)
+    places = (_place(name) for name in names)
+    return {place for place in places if place is not None}
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

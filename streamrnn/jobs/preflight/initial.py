@@ -1,0 +1,135 @@
+"""The state that a pipeline starts from: of [state] init, in memory (`state=`), of its output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+
+from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.jobs.outputs import read_states
+from streamrnn.jobs.preflight.checks import open_source
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    LoadedPipeline,
+    RunOptions,
+    starting_table,
+)
+from streamrnn.stream.states import StateTable, as_table, key_names, state_digest
+
+GivenState = pa.Table | StateTable | str | os.PathLike[str]
+"""A state table, "output", or the path of an exported table or of an output folder."""
+
+_IN_MEMORY = "memory:"
+_LOGGER = logging.getLogger("streamrnn.pipeline")
+
+
+class InitialState(NamedTuple):
+    """A state by the name that [state] init has for it; `table` is None where that is a path."""
+
+    name: str
+    table: pa.Table | None
+
+    @classmethod
+    def of(cls, state: Any) -> Self:
+        """Name a path or a table. Raises DTypeError, and DataError for a damaged table.
+
+        A table in memory is named by its content, so that an output folder refuses a rerun with
+        another table, as it refuses one with another path.
+        """
+        if isinstance(state, str | os.PathLike):
+            return cls(os.fspath(state), None)
+        table = as_table(state, "state")
+        return cls(f"{_IN_MEMORY}{state_digest(table)[:16]}", table)
+
+    @property
+    def override(self) -> str:
+        """The override of a pipeline file that names it."""
+        return f"state.init={json.dumps(self.name, ensure_ascii=False)}"
+
+    def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tables of a pipeline file with this state in place of theirs."""
+        state = data.get("state", {})
+        return {**data, "state": {**state, "init": self.name}} if _is_table(state) else dict(data)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def reader(given: pa.Table | None) -> Callable[[str], pa.Table]:
+    """Make a reader of the table that [state] init names; `given` is one in memory."""
+
+    def read(name: str) -> pa.Table:
+        if not name.startswith(_IN_MEMORY):
+            return read_states(name, seen=True)
+        if given is None:
+            raise ConfigError(
+                f"[state] init: {name} is a state that was given in memory. A checkpoint does not "
+                "keep it; pass it again as state= of Pipeline.from_toml or from_dict"
+            )
+        return given
+
+    return read
+
+
+def initial_table(loaded: LoadedPipeline) -> StateTable:
+    """Return the state that `process`, or a first run, starts from.
+
+    Raises ConfigError if neither [state] init nor a source of files has the types of its keys.
+    """
+    bound = loaded.bind(*_schema(loaded))
+    return starting_table(bound, None, "", carry=loaded.config.model.carries)
+
+
+def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
+    """Find a schema with the types that a state table depends on, and the name of its origin."""
+    config = loaded.config
+    init = config.state.init
+    if config.source.path is not None and not config.source.piped:
+        try:
+            source = open_source(loaded, RunOptions())
+        except (DataError, MissingFileError):
+            if init is None:
+                raise
+        else:
+            return source.schema, source.name
+    if init is None:
+        raise ConfigError(
+            "no state before the first call of process(), which has the types of the key columns. "
+            "Call it with a batch without rows (batch.slice(0, 0)), or name a source or an initial "
+            "state"
+        )
+    return _assumed_schema(loaded, loaded.read_init(init), init), init
+
+
+def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Schema:
+    """Return the columns in use, with the types in a state table, else any valid ones."""
+    contract = loaded.contract
+    features = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
+    types = {feature.name: features[feature.kind] for feature in contract.features}
+    types |= {contract.reset: pa.bool_()} if contract.reset else {}
+    carried = list(loaded.columns or ())
+    if "pending" in table.column_names:  # an output row, whose columns are carried or the model's
+        made = {*loaded.names, loaded.config.output.model_column}
+        fields = [f for f in table.schema.field("pending").type if f.name not in made][:-2]
+        carried = carried or [field.name for field in fields]
+        types |= {field.name: field.type for field in fields}
+    types |= {key: table.schema.field(key).type for key in key_names(table, name)}
+    if contract.time is not None and "last_time" in table.column_names:
+        types[contract.time] = table.schema.field("last_time").type
+    columns = contract.columns(carried)
+    return pa.schema([(column, types.get(column, pa.timestamp("us"))) for column in columns])
+
+
+def logged_table(bound: BoundPipeline) -> StateTable:
+    """Return the state to start from; log which parts of `[state] init` are ignored."""
+    notes: list[str] = []
+    table = starting_table(bound, None, "", notes, carry=bound.loaded.config.model.carries)
+    for note in notes:
+        _LOGGER.warning("[state] init: %s", note)
+    return table

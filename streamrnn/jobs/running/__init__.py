@@ -1,0 +1,27 @@
+"""Runs: what is new in a source is scored, committed to an output, published and measured.
+
+- `run`               one run, from the options to the summary
+- `destination`       an output folder or a stream; what earlier runs committed there
+- `follow`            files that arrive while a run goes on
+- `reloading`, `rechecking`   back to the commit before files that changed, once they are checked
+- `lateness`          which files cause late rows and gaps
+- `publishing`        the tables of [publish], after each commit
+- `metrics`, `metrics_file`   what Prometheus reads of a run, and of `process`
+"""
+
+from streamrnn.jobs.running.lateness import note_on_order
+from streamrnn.jobs.running.metrics import ProcessMetrics, record_failure, recorded
+from streamrnn.jobs.running.metrics_file import MetricsFile, Series
+from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.run import Job
+
+__all__ = [
+    "Job",
+    "MetricsFile",
+    "ProcessMetrics",
+    "RunTables",
+    "Series",
+    "note_on_order",
+    "record_failure",
+    "recorded",
+]

@@ -1,0 +1,239 @@
+"""Where the rows of a run go, and what earlier runs committed there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from streamrnn.errors import CheckpointError
+from streamrnn.jobs.engines import FolderTarget, StreamTarget
+from streamrnn.jobs.outputs import TABLE_KEYS, merge_small_parts
+from streamrnn.jobs.preflight import after_rule, run_config, seen_before
+from streamrnn.stream.checkpoints import (
+    Manifest,
+    OutputFolder,
+    SeenFiles,
+    SourcePlan,
+    has_manifest,
+    plan_sources,
+    read_manifest,
+)
+from streamrnn.stream.config import value_of
+from streamrnn.stream.config.load import Config
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
+from streamrnn.stream.sources import Source, SourceFile
+
+_SMALL_PARTS = 100  # of one output, before --follow merges them
+
+
+class Destination(Protocol):
+    """What a run writes to: a folder with commits, or a stream.
+
+    `place` is where the state is stored, None if nowhere; `last` is the last commit, None if there
+    is none. `resumable`: a run can commit before its end, and another run can resume from that
+    commit. `recovered` lists what was repaired when the destination was opened.
+    """
+
+    resumable: bool
+    recovered: Sequence[str]
+
+    @property
+    def folder(self) -> OutputFolder | None:
+        """The output folder; None for a stream."""
+
+    @property
+    def place(self) -> str | None:
+        """Where the state is stored, None if nowhere."""
+
+    @property
+    def last(self) -> Manifest | None:
+        """The last commit, None if there is none."""
+
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
+        """Find the new files of the source to read, and the position to start from.
+
+        `seen` are the files that the initial state has seen, before the first commit. Raises what
+        `OutputFolder.check_sources` raises.
+        """
+
+    def begin(self, bound: BoundPipeline) -> None:
+        """Prepare for the rows of this pipeline.
+
+        Raises CheckpointError if another pipeline wrote here.
+        """
+
+    def load_state(self) -> pa.Table | None:
+        """Return the state table of the last commit, None if there is none."""
+
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Commit what `plan` found of used files when none is new; `last`: the run ends."""
+
+    def target(self, files: Sequence[SourceFile]) -> Target:
+        """Return the target that the loop writes to while it reads these files."""
+
+    def merge_parts(self) -> bool:
+        """Merge small parts if there are many; return whether it did."""
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Commit which tables index the output, for commands that have no pipeline file."""
+
+
+class FolderDestination:
+    """An output folder, locked by this run."""
+
+    resumable = True
+
+    def __init__(self, folder: OutputFolder, loaded: LoadedPipeline, new_model: bool) -> None:
+        self.folder = folder
+        self._loaded = loaded
+        self._new_model = new_model
+        self.recovered: Sequence[str] = folder.recovered
+        self.load_state = folder.load_state
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def last(self) -> Manifest | None:
+        """The last commit."""
+        return self.folder.manifest
+
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
+        """Find the files to read that are not in the output yet; a stream has none."""
+        earlier = {} if seen is None else seen.schema
+        source.earlier = earlier if self.last is None else self.last.config.get("source.schema", {})
+        files = source.of_files
+        if files is None:
+            return SourcePlan(())
+        return self.folder.check_sources(
+            files.files,
+            files,
+            force=force,
+            seen=seen,
+            seen_by_init=partial(seen_before, self._loaded, source),
+            select=after_rule(self._loaded, files),
+        )
+
+    def begin(self, bound: BoundPipeline) -> None:
+        """Record the schema, model and config of the rows to come."""
+        self.folder.begin(
+            bound.emitter.schema,
+            model=bound.loaded.fingerprint,
+            config=run_config(bound),
+            new_model=self._new_model,
+        )
+
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Commit the current facts about the used files."""
+        if plan.changed or plan.rewritten:
+            self.folder.commit(complete=True)
+        elif plan.refreshed and last and self.last is not None:
+            self.folder.refresh_sources()
+
+    def target(self, files: Sequence[SourceFile]) -> FolderTarget:
+        """Return a target that writes parts of the folder."""
+        return FolderTarget(self.folder, files)
+
+    def merge_parts(self) -> bool:
+        """Merge small parts if there are many; return whether it did."""
+        return merge_small_parts(self.folder, least=_SMALL_PARTS) is not None
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Commit the keys of [publish] if the last commit has others, and nothing else."""
+        last = self.last
+        now = {key: config[key] for key in TABLE_KEYS}
+        if last is None or now == {key: value_of(key, last.config) for key in TABLE_KEYS}:
+            return
+        self.folder.replace(
+            time=last.time,
+            kept=last.kept,
+            end_of_run=last.end_of_run,
+            config={**last.config, **now},
+        )
+
+
+class StreamDestination:
+    """Stdout: every row is new, and nothing is kept after the run."""
+
+    resumable = False
+    recovered: Sequence[str] = ()
+    place = None
+    last = None
+    folder = None
+
+    def __init__(self, target: StreamTarget, loaded: LoadedPipeline) -> None:
+        self._target = target
+        self._loaded = loaded
+
+    def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
+        """Plan to read all files that the initial state has not seen, or those `after`."""
+        files = source.of_files
+        if files is None:
+            return SourcePlan(())
+        home, select = "", after_rule(self._loaded, files)
+        if seen is not None:
+            home, source.earlier = seen.home, seen.schema
+        return plan_sources(seen, files.files, files, home=home, force=force, select=select)
+
+    def begin(self, bound: BoundPipeline) -> None:
+        """Do nothing: the schema was written when the stream was opened."""
+
+    def load_state(self) -> None:
+        """Return None: a stream has no state."""
+
+    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
+        """Do nothing: a stream has no used files."""
+
+    def target(self, files: Sequence[SourceFile]) -> StreamTarget:
+        """Return the stream."""
+        return self._target
+
+    def merge_parts(self) -> bool:
+        """Do nothing: a stream has no parts."""
+        return False
+
+    def record_tables(self, config: Mapping[str, Any]) -> None:
+        """Do nothing: no table indexes a stream."""
+
+
+def _alerts(config: Config) -> str | None:
+    """Return the folder of alerts; without a filter that of the last commit, for its alerts."""
+    output = str(config.sink.folder)
+    if not config.alerts.where:
+        with suppress(CheckpointError):  # raised when the output is opened
+            if has_manifest(output):
+                return read_manifest(output).place_of("alerts", output)
+    return config.alerts.path
+
+
+@contextmanager
+def open_destination(
+    loaded: LoadedPipeline, options: RunOptions, source: Source
+) -> Iterator[Destination]:
+    """Open the destination that the pipeline file names.
+
+    Raises CheckpointError, SinkError and, for a stream (which starts with its schema), what
+    `LoadedPipeline.bind` raises.
+    """
+    config = loaded.config
+    if config.sink.folder is None:
+        schema = loaded.bind(source.schema, source.name).emitter.schema
+        target = StreamTarget(schema, config.sink.rejects, loaded.fingerprint)
+        try:
+            yield StreamDestination(target, loaded)
+        finally:
+            target.close()
+        return
+    with OutputFolder.open(
+        config.sink.folder,
+        side={"rejects": config.sink.rejects, "alerts": _alerts(config)},
+        keep=config.checkpoint.keep,
+        full_refresh=options.full_refresh,
+    ) as folder:
+        yield FolderDestination(folder, loaded, new_model=options.new_model or config.model.carries)

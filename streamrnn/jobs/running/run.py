@@ -1,0 +1,439 @@
+"""One run of a pipeline: what to read, where to write, and which state to start from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, location
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    LateRowError,
+    MissingFileError,
+    StreamRNNError,
+)
+from streamrnn.jobs.engines import Engine, LocalEngine, open_engine
+from streamrnn.jobs.preflight import (
+    after_rule,
+    check_sink,
+    file_source,
+    open_source,
+    refuse_own_output,
+    seen_by_init,
+)
+from streamrnn.jobs.running.destination import Destination, open_destination
+from streamrnn.jobs.running.follow import Watcher
+from streamrnn.jobs.running.lateness import (
+    name_the_files,
+    name_the_position,
+    note_on_gap,
+    note_on_order,
+)
+from streamrnn.jobs.running.metrics import RunMetrics
+from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.reloading import rewind_before_changes
+from streamrnn.stream.checkpoints import (
+    Manifest,
+    SourcePlan,
+    read_manifest,
+    refuse_lost_files,
+    refuse_lost_pipe,
+    with_seen_files,
+)
+from streamrnn.stream.config import side_folder
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    LoadedPipeline,
+    Progress,
+    RunOptions,
+    Scorer,
+    Summary,
+    starting_table,
+)
+from streamrnn.stream.sources import Source, SourceFile
+from streamrnn.stream.states import StateTable, write_state_file
+from streamrnn.stream.states.positions import CallPosition, from_json, last_position
+
+
+class Job:
+    """One run of a loaded pipeline with its options.
+
+    `unsaved` is the state at its end, unless an output folder has it.
+    """
+
+    def __init__(
+        self, loaded: LoadedPipeline, options: RunOptions, metrics: RunMetrics | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.options = options
+        self.summary = Summary(output=location(str(loaded.config.sink.path)))
+        self._metrics = metrics
+        self._tables = RunTables(loaded.config, self.summary)
+        self._committed: Callable[[], None] = self._update_metrics
+        self.unsaved: StateTable | None = None
+        self._began = 0.0
+        self._closing = ExitStack()
+
+    def run(self) -> Summary:
+        """Read what is new, score it and commit it."""
+        self._began = time.perf_counter()
+        self.config.require_run()
+        check_sink(self.config)
+        source = open_source(self.loaded, self.options)
+        self._refuse_options(source)
+        refuse_own_output(self.loaded, source)
+        replaced = self._replaced(source)
+        with (
+            self._reloaded(source),
+            open_destination(self.loaded, self.options, source) as output,
+            self._closing,
+        ):
+            self.summary.state = output.place
+            self.summary.recovered = list(output.recovered)
+            before = output.last.commit if output.last else 0
+            if self._metrics is not None:
+                self._metrics.watch(self.summary, output)
+            self._committed = partial(self._after_commit, output)
+            self._tables.warn_of_left(output.last or replaced)
+            self._tables.publish(output.last)
+            if self.options.follow:
+                self._follow(output)
+            else:
+                self._read_once(source, output)
+            output.record_tables(self.config.canonical())
+            self._report_commits(output, before)
+            self._tables.finish(output.last)
+        return self.summary
+
+    def _replaced(self, source: Source) -> Manifest | None:
+        """Return the last commit of an output that starts over, if it can be read.
+
+        Raises CheckpointError if the source lacks rows of it, unless `force` says that they may go.
+        """
+        path, files = self.config.sink.folder, source.of_files
+        if not self.options.full_refresh or path is None:
+            return None
+        try:
+            last = read_manifest(path)
+        except (CheckpointError, MissingFileError):
+            return None
+        if self.options.force:
+            return last
+        if files is not None:
+            select = after_rule(self.loaded, files)
+            refuse_lost_files(last, select(files.files, ()), files, path=path)
+        refuse_lost_pipe(last, files, path=path)
+        return last
+
+    def _report_commits(self, output: Destination, before: int) -> None:
+        """Set the last commit, and the parts added by commits after number `before`."""
+        if output.last is not None:
+            self.summary.commit = output.last.commit
+            added = (part.name for part in output.last.parts if part.commit > before)
+            self.summary.parts = list(added)
+            alerts = output.last.named("alerts").parts
+            self.summary.alerts = sum(part.rows for part in alerts if part.commit > before)
+            folder = self.config.sink.folder
+            if folder is not None and self.summary.alerts:
+                self.summary.alerts_path = location(
+                    self.config.alerts.path or side_folder(folder, "alerts")
+                )
+
+    def _refuse_options(self, source: Source) -> None:
+        on_files = source.replayable and self.config.sink.folder is not None
+        if self._on_workers and not on_files:
+            raise ConfigError(
+                '[engine] type = "ray" reads files and commits to a folder; it cannot be used with '
+                'stdin or stdout. Use type = "local".'
+            )
+        if not self.options.follow:
+            return
+        if self.loaded.kind.needs_end:
+            raise ConfigError(
+                f'--follow: kind "{self.loaded.kind.name}" needs the end of the input, which never '
+                "comes; run without --follow"
+            )
+        if not on_files:
+            raise ConfigError(
+                "--follow watches files and commits to a folder; it cannot be used with stdin or "
+                "stdout"
+            )
+
+    @contextmanager
+    def _reloaded(self, source: Source) -> Iterator[None]:
+        """Rewind past the files to read again, if any; the error of a run after it names that."""
+        if self.options.reload is False or self.options.full_refresh:
+            yield
+            return
+        named = () if self.options.reload is True else self.options.reload
+        done = rewind_before_changes(self.loaded, source, named, self.options)
+        self.summary.reloaded = done.note if done else "no used file changed; nothing to reload"
+        try:
+            yield
+        except StreamRNNError as error:
+            if done:
+                error.add_note(done.if_it_fails)
+            raise
+
+    def _read_once(self, source: Source, output: Destination) -> None:
+        used = len(output.last.sources) if output.last else 0
+        engine = self._read(source, output, None, last=True)
+        if engine is not None:
+            self._end(engine, output)
+            if output.last is not None and source.time is not None:
+                kind = source.schema.field(source.time).type
+                self.summary.unusual_gap = note_on_gap(output.last.sources, used, kind)
+            return
+        self.summary.nothing_new = True
+        self.summary.streams = output.last.state_rows if output.last else 0
+        self._save(output, output.load_state)
+
+    def _follow(self, output: Destination) -> None:
+        watcher = Watcher(
+            lambda: file_source(self.loaded, self.options),
+            self.options,
+            partial(self._looked, output),
+        )
+        self._committed = lambda: self._report(watcher, output)
+        engine: Engine | None = None
+        for source in watcher:
+            engine = self._read(source, output, engine, last=False) or engine
+            self._tables.publish(output.last)
+            self._tables.publish(output.last, merged=output.merge_parts())
+        if engine is not None and not self.summary.interrupted:
+            engine.end(output.target([]))
+            self._end(engine, output)
+
+    def _report(self, watcher: Watcher, output: Destination) -> None:
+        """Report a commit of a run that follows."""
+        watcher.report(output.last, self.summary)
+        self._after_commit(output)
+
+    def _after_commit(self, output: Destination) -> None:
+        """Publish a commit, and write the metrics."""
+        self._tables.after_commit(output.last)
+        self._update_metrics()
+
+    def _update_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.update()
+
+    def _looked(self, output: Destination) -> None:
+        """Note in the metrics that a look at the source is done, unless it was interrupted."""
+        self._tables.retry(output.last)
+        if self._metrics is not None and not self.summary.interrupted:
+            self._metrics.succeed()
+
+    def _read(
+        self, source: Source, output: Destination, engine: Engine | None, last: bool
+    ) -> Engine | None:
+        """Score the new rows of the source; return None if there are none.
+
+        `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
+        the run ends after this round.
+        """
+        first = output.last is None and engine is None
+        seen = seen_by_init(self.loaded, source) if first else None
+        plan = output.plan(source, self.options.force, seen)
+        self._count_used(plan)
+        if seen is not None:
+            self._note_seen(source, plan)
+        committed = output.last
+        start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
+        if source.replayable and not plan.files:
+            if seen is not None:
+                start()  # an initial state that does not fit is an error even so
+            output.commit_sources(plan, last)
+            unfinished = engine is None and committed is not None and not committed.complete
+            if not (unfinished and last):
+                return None
+        engine = start()
+        source.files = self._in_order(source, plan)
+        total = self._total(source, plan)
+        self.summary.files += len(plan.files)
+        target = output.target(source.files)
+        try:
+            engine.run(source, plan.position, plan.before, target, total, last=last)
+        except LateRowError as error:
+            named = name_the_files(error, source, plan.known, self._order, output)
+            if named is error and (live := self._live_state(output, committed)) is not None:
+                named = name_the_position(error, *live, str(source.time))
+            raise named from None
+        return engine
+
+    def _live_state(
+        self, output: Destination, committed: Manifest | None
+    ) -> tuple[CallPosition, pa.Table] | None:
+        """Return position and state of `process` that the run started from, if it did."""
+        init = self.config.state.init
+        if committed is not None and committed.positions:
+            position, table = from_json(committed.positions), output.load_state()
+        elif init is not None:
+            table = self.loaded.read_init(init)
+            position = last_position(table, init)
+        else:
+            return None
+        return None if position is None or table is None else (position, table)
+
+    def _note_seen(self, source: Source, plan: SourcePlan) -> None:
+        """Note how many files are not read, as the initial state has seen them."""
+        self.summary.vanished_files = 0  # it may have seen files of any source
+        used = {file.path for file in plan.known}
+        used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
+        used -= {file.name for file in plan.files}
+        if number := sum(file.name in used for file in source.files):
+            self.summary.state_notes.append(
+                f"{count(number, 'file')} not read: the initial state has seen "
+                f"{'it' if number == 1 else 'them'}"
+            )
+
+    def _begin(self, source: Source, output: Destination, plan: SourcePlan) -> Callable[[], Engine]:
+        """Prepare the output; return a call that loads the state and starts the engine."""
+        bound = self.loaded.bind(source.schema, source.name)
+        self._tables.check(bound.emitter.schema)
+        output.begin(bound)
+        return partial(self._start, bound, source, output, plan, output.last)
+
+    def _start(
+        self,
+        bound: BoundPipeline,
+        source: Source,
+        output: Destination,
+        plan: SourcePlan,
+        committed: Manifest | None,
+    ) -> Engine:
+        load = partial(self._table, bound, output, committed)
+        if self._on_workers:
+            engine = self._on_cluster(bound, source, output, load)
+        else:
+            engine = self._in_this_process(bound, source, output, load())
+        self._closing.callback(engine.close)
+        self.summary.rejects = location(self.config.sink.rejects or "") or None
+        self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
+        if source.replayable:
+            self._report_resumed(committed, plan)
+        return engine
+
+    @property
+    def _on_workers(self) -> bool:
+        return (self.options.engine or self.config.engine.type) != "local"
+
+    def _on_cluster(
+        self,
+        bound: BoundPipeline,
+        source: Source,
+        output: Destination,
+        load: Callable[[], StateTable],
+    ) -> Engine:
+        files, folder = source.of_files, output.folder
+        assert files is not None  # refused before
+        assert folder is not None
+        return open_engine(
+            bound,
+            files,
+            folder,
+            self.summary,
+            self.options,
+            self._committed,
+            lambda: load().to_arrow(),
+        )
+
+    def _in_this_process(
+        self, bound: BoundPipeline, source: Source, output: Destination, table: StateTable
+    ) -> LocalEngine:
+        scorer = Scorer(bound, table)
+        if output.last is not None and not output.last.complete:
+            scorer.resume_counts(output.last.counters)
+        resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
+        every = self.config.checkpoint.every if resumable else 0
+        return LocalEngine(scorer, self.summary, self.options, every, self._committed)
+
+    def _table(
+        self, bound: BoundPipeline, output: Destination, committed: Manifest | None
+    ) -> StateTable:
+        """Return the state table to start from."""
+        return starting_table(
+            bound,
+            output.load_state(),
+            f"the state of {output.place}",
+            self.summary.state_notes,
+            new_model=committed is not None and committed.model != self.loaded.fingerprint,
+            carry=self.options.new_model or self.config.model.carries,
+            earlier_map=None if committed is None else committed.config.get("state.map", {}),
+        )
+
+    def _count_used(self, plan: SourcePlan) -> None:
+        """Count the used files that have changed or vanished."""
+        self.summary.vanished_files = len(plan.vanished)
+        self.summary.changed_files = len(plan.changed)
+        self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
+        self.summary.files_by_footer = plan.by_footer
+        self.summary.rewrites_unsettled = plan.unresolved
+
+    @property
+    def _order(self) -> str:
+        return self.config.source.order
+
+    def _in_order(self, source: Source, plan: SourcePlan) -> list[SourceFile]:
+        """Return the files to read: a partly read one first, then the others by [source] order."""
+        started = 0 if plan.position is None else 1
+        files = list(plan.files)
+        if self._order == "time":
+            files[started:] = source.in_time_order(files[started:])
+        elif self.config.source.late != "error":  # otherwise late rows stop the run
+            self.summary.times_go_back = note_on_order(source, files, self._order)
+        return files
+
+    def _total(self, source: Source, plan: SourcePlan) -> int | None:
+        """Return how many rows the run will have read after these files, None if not known."""
+        rows = source.total_rows()
+        if rows is None:
+            return None
+        return self.summary.rows + rows - (plan.position.file_row if plan.position else 0)
+
+    def _report_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
+        if last is None or last.complete:
+            return
+        location = "at the end of the files used so far"
+        if plan.position is not None:
+            location = f"at row {plan.position.file_row:,} of {plan.files[0].path}"
+        self.summary.resumed = (
+            f"Resumed {location}, after commit {last.commit} ({last.rows:,} rows written)."
+        )
+        if self.options.progress is not None:
+            streams = last.state_rows
+            self.options.progress(Progress(0, None, streams, 0.0, self.summary.resumed))
+
+    def _end(self, engine: Engine, output: Destination) -> None:
+        self.summary.streams = engine.streams
+        self.summary.new_streams = engine.streams - engine.streams_before
+        if self.config.sink.folder is None:
+            self.unsaved = engine.table
+        if self.config.state.init is not None:
+            self.summary.fresh_init_streams = self.summary.new_streams
+        if not self.summary.interrupted:
+            table = engine.table
+            self._save(output, output.load_state if table is None else table.to_arrow)
+        elif not self.summary.commits:
+            self.summary.state = None
+            if output.resumable:
+                self.summary.rows_out = 0
+
+    def _save(self, output: Destination, state: Callable[[], pa.Table | None]) -> None:
+        if self.config.state.save is None:
+            return
+        table = state()
+        if table is not None:
+            write_state_file(with_seen_files(table, output.last), self.config.state.save)
+            self.summary.state = location(self.config.state.save)
+
+
+def _running(engine: Engine) -> Engine:
+    """Return an engine that has started already."""
+    return engine

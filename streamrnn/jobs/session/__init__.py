@@ -1,0 +1,40 @@
+"""`process`: rows of a caller, and the checkpoint that carries their state to another process."""
+
+from streamrnn.jobs.session.arrow_data import (
+    BATCH,
+    CheckedSchema,
+    apply_renames,
+    batches_of,
+    rejects_of,
+)
+from streamrnn.jobs.session.checkpoint import LastCheckpoint, Readable, Session, Writable
+from streamrnn.jobs.session.resuming import check_arguments, resume_scorer, resumed_config
+from streamrnn.jobs.session.row_dicts import table_of_dicts
+from streamrnn.jobs.session.starting import (
+    Start,
+    first_scorer,
+    require_output,
+    start_of,
+    warn_of_output,
+)
+
+__all__ = [
+    "BATCH",
+    "CheckedSchema",
+    "LastCheckpoint",
+    "Readable",
+    "Session",
+    "Start",
+    "Writable",
+    "apply_renames",
+    "batches_of",
+    "check_arguments",
+    "first_scorer",
+    "rejects_of",
+    "require_output",
+    "resume_scorer",
+    "resumed_config",
+    "start_of",
+    "table_of_dicts",
+    "warn_of_output",
+]

@@ -1,0 +1,208 @@
+"""A checkpoint of `process`: a state table whose metadata has the rest of the session."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from streamrnn.base.display import location
+from streamrnn.base.storage import real_path
+from streamrnn.errors import (
+    CheckpointError,
+    DataError,
+    MissingFileError,
+    StateError,
+)
+from streamrnn.jobs.preflight import ModelFile
+from streamrnn.stream.config import Config, absolute_paths
+from streamrnn.stream.states import (
+    checked,
+    checksum,
+    identity_of,
+    read_with_identity,
+    with_checksum,
+    write_state_file,
+)
+from streamrnn.stream.states.positions import CallPosition, from_json, to_json
+
+_SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
+_LAYOUT = 1
+_RESTORE = "Restore it from a backup, or write it again."
+
+
+class Readable(Protocol):
+    """A binary file to read from."""
+
+    def read(self) -> bytes:
+        """Return all bytes that are left."""
+        ...
+
+
+class Writable(Protocol):
+    """A binary file to write to."""
+
+    def write(self, data: memoryview, /) -> object:
+        """Write all bytes."""
+        ...
+
+
+class LastCheckpoint:
+    """The checkpoint file that a pipeline resumed from or wrote last.
+
+    `contents` maps its real path to what it may have: an identity, or _NO_FILE. A write that failed
+    adds what it wrote, but an overwrite never what another job wrote. It is replaced, never
+    changed: a copy keeps its own.
+    """
+
+    def __init__(self) -> None:
+        self.contents: dict[str, set[str]] = {}
+
+    def read(self, path: str) -> pa.Table:
+        """Read a checkpoint file. Raises MissingFileError, and DataError if damaged."""
+        table, identity = read_with_identity(path)
+        self.contents = {real_path(path): {identity}}
+        return checked(table, path)
+
+    def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
+        """Replace the file, unless it is another one: then CheckpointError. Raises SinkError."""
+        table = with_checksum(table)
+        place, new = real_path(path), checksum(table.schema)
+
+        def check() -> None:
+            there, resumable = _content(path)
+            expected = self.contents.get(place, {_NO_FILE})
+            if there in expected:
+                expected = {there}
+            elif not overwrite:
+                raise CheckpointError(_refusal(location(path), there, expected, resumable))
+            self.contents = {**self.contents, place: {*expected, new}}
+
+        write_state_file(table, path, check)
+        self.contents = {place: {new}}
+
+
+_NO_FILE = "no file"
+
+
+def _content(path: str) -> tuple[str, bool]:
+    """Return the identity of a file, and whether it is a checkpoint; _NO_FILE if there is none."""
+    try:
+        identity, schema = identity_of(path)
+    except MissingFileError:
+        return _NO_FILE, False
+    except DataError:
+        return "unreadable", False
+    return identity, _SESSION in (schema.metadata or {})
+
+
+def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
+    resume = "resume from it with Pipeline.resume, " if resumable else ""
+    if there == _NO_FILE:
+        return (
+            f"{path}: the checkpoint that this pipeline resumed from or wrote last is gone; "
+            "nothing was written. If it was removed to start again, start this job again, too; "
+            "else write it with overwrite=True."
+        )
+    if _NO_FILE in expected:
+        return (
+            f"{path}: there is a file that this pipeline neither resumed from nor wrote last; "
+            f"nothing was written. To go on, {resume}write to another path, or replace it with "
+            "overwrite=True."
+        )
+    return (
+        f"{path}: the file is not the checkpoint that this pipeline resumed from or wrote last: it "
+        f"was replaced in between; nothing was written. To go on, {resume}write to another path, "
+        "or replace it with overwrite=True. What this pipeline scored since is in no checkpoint."
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    """What `process` needs beside the state table to resume.
+
+    `schema` is that of the rows, `counters` those of the scorer, `position` that of the last batch,
+    `model` the model file if the checkpoint includes it, `name` that of the pipeline file, if any.
+    """
+
+    config: Config
+    schema: pa.Schema
+    counters: Mapping[str, int]
+    position: CallPosition | None = None
+    model: ModelFile | None = None
+    name: str | None = None
+
+    def attach(self, table: pa.Table, folder: str) -> pa.Table:
+        """Add the session to a state table; relative paths are resolved from `folder`."""
+        session = {
+            "layout": _LAYOUT,
+            "config": json.dumps(absolute_paths(self.config, folder)),
+            "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "rows": self.counters["rows_read"],
+            "rejected": self.counters["rejected"],
+            "positions": to_json(self.position),
+            "name": self.name,
+        }
+        metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
+        if self.model is not None:
+            content = base64.b64encode(self.model.content).decode()
+            metadata[_MODEL] = json.dumps({"name": self.model.name, "content": content}).encode()
+        return table.replace_schema_metadata(metadata)
+
+    @classmethod
+    def of(cls, table: pa.Table, owner: str) -> Session:
+        """Read the session of a checkpoint; `owner` names it. Raises StateError."""
+        metadata = table.schema.metadata or {}
+        if _SESSION not in metadata:
+            raise StateError(
+                f"{owner}: not a checkpoint of a pipeline. To start from a state table, name it in "
+                "[state] init."
+            )
+        try:
+            session = dict(json.loads(metadata[_SESSION]))
+            _check_layout(session.get("layout"), owner)
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
+            counters = {"rows_read": session["rows"], "rejected": session["rejected"]}
+            config = Config.parse(dict(json.loads(session["config"])))
+            position = from_json(session["positions"])
+            model = _model(metadata.get(_MODEL))
+        except StateError:
+            raise
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            OSError,
+            RecursionError,
+            pa.ArrowException,
+        ) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise StateError(f"{owner}: the checkpoint is damaged: {found}. {_RESTORE}") from error
+        if not all(type(n) is int and n >= 0 for n in counters.values()):
+            raise StateError(
+                f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
+            )
+        return cls(config, schema, counters, position, model, session.get("name"))
+
+
+def _check_layout(layout: object, owner: str) -> None:
+    if layout == _LAYOUT:
+        return
+    written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
+    raise StateError(
+        f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
+        "Its state table is read: to go on from it, name the file in [state] init of the pipeline "
+        "file, and give `process` the rows after the last one that the checkpoint has."
+    )
+
+
+def _model(found: bytes | None) -> ModelFile | None:
+    if found is None:
+        return None
+    model = json.loads(found)
+    return ModelFile(os.path.basename(model["name"]), base64.b64decode(model["content"]))

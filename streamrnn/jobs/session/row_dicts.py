@@ -1,0 +1,182 @@
+"""Rows as dicts, by the columns of a pipeline's contract: to an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.errors import DataError, DTypeError
+from streamrnn.jobs.session.arrow_data import BATCH
+from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.sources import missing_column, new_names
+
+_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((bool, np.bool_), "a boolean"),
+    ((int, np.integer), "an integer"),
+    ((float, np.floating), "a float"),
+    ((str,), "text"),
+    ((bytes,), "bytes"),
+    ((Decimal,), "a decimal"),
+    ((date,), "a date"),
+)
+_NUMBERS = {"a boolean", "an integer", "a float"}
+_MIXED = ({"an integer", "a float"}, {"an integer", "a decimal"})
+"""Kinds that Arrow reads as one type, the second."""
+_DECIMALS = pa.decimal128(38, 18)
+"""The type of decimals where later rows may have other digits: Spark's, too."""
+
+
+def table_of_dicts(
+    rows: Sequence[Any], loaded: LoadedPipeline, types: pa.Schema | None, first_row: int
+) -> pa.Table:
+    """Return a table of N rows with the columns that a pipeline uses, under their new names.
+
+    `types` are those of earlier rows, None before there are any; `first_row` is the number of the
+    first row in messages. A key that a row lacks is null, one that the pipeline does not use is
+    ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
+    floats; decimals have room for more digits than the first ones; integers beyond int64 are
+    uint64. Times in several zones are in the first one. Raises DTypeError if a row is no dict, or a
+    key no text; DataError, with row and column, for values that Arrow cannot hold in one column,
+    floats where earlier rows had integers, and for a key column or a time that no row has.
+    """
+    for row, values in enumerate(rows):
+        if not isinstance(values, Mapping):
+            raise DTypeError(
+                f"{BATCH}: row {first_row + row} (from 0): expected a dict, received "
+                f"{type(values).__name__}. process takes a RecordBatch, a Table, an object with "
+                "the Arrow PyCapsule interface, or a list of dicts"
+            )
+        for name in values:
+            if not isinstance(name, str):
+                raise DTypeError(
+                    f"{BATCH}: row {first_row + row} (from 0): expected text as the name of each "
+                    f"column, received the key {name!r:.80} ({type(name).__name__}). Rename it, or "
+                    "remove it"
+                )
+    present = list(dict.fromkeys(name for values in rows for name in values))
+    renamed = new_names(present, loaded.renames, BATCH)
+    columns = {renamed.get(name, name): name for name in present}
+    contract, names = loaded.contract, loaded.columns
+    if names is None:
+        before = [] if types is None else types.names
+        names = list(dict.fromkeys([*contract.columns(), *before, *columns]))
+    for name in (*contract.key, contract.time) if rows else ():
+        if name is not None and name not in columns:
+            raise DataError(missing_column(BATCH, name, list(columns)))
+    numbers = {f.name for f in contract.floats if f.vocabulary is None}
+    if types is not None:
+        numbers |= {field.name for field in types if pa.types.is_floating(field.type)}
+    uncast = contract.features_alone(loaded.config.columns)
+    kinds = {} if types is None else {f.name: f.type for f in types if f.name not in uncast}
+    arrays = []
+    for name in names:
+        values = [row.get(columns.get(name, name)) for row in rows]
+        column = _Column(name, values, first_row, kinds.get(name))
+        array = column.array(numbers=name in numbers)
+        if name == contract.reset and pa.types.is_null(array.type):
+            array = array.cast(pa.bool_())
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, names)
+
+
+class _Column(NamedTuple):
+    """The values of a column, the number of the first row in messages, the type to cast to."""
+
+    name: str
+    values: list[Any]
+    first_row: int
+    expected: pa.DataType | None
+
+    def array(self, *, numbers: bool) -> pa.Array:
+        """Return the values in one type; with `numbers`, all numbers are float64."""
+        first: dict[str, int] = {}
+        for row, value in enumerate(self.values):
+            if value is not None:
+                first.setdefault(_kind(value), row)
+        kinds = set(first)
+        if numbers and kinds <= _NUMBERS:
+            return self._floats()
+        if len(kinds) > 1 and kinds not in _MIXED:
+            (kind, before), (other, row) = list(first.items())[:2]
+            as_before = f"expected {kind} as in row {self.first_row + before}"
+            raise self._refused(row, as_before, f"{other}: {self._shown(row)}")
+        expected = self.expected
+        if "a float" in kinds and expected is not None and pa.types.is_integer(expected):
+            row = first["a float"]
+            raise self._refused(
+                row,
+                f"expected {expected} as in earlier rows",
+                f"a float: {self._shown(row)}. The first rows gave the column its type: start with "
+                "floats (1.0, not 1), or with Arrow data that has float64 there",
+            )
+        try:
+            return self._converted(self.values, kinds)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            row = self._first_unfit(kinds)
+            raise self._refused(
+                row, "expected a value that Arrow can hold", f"{self._shown(row)}: {error}"
+            ) from error
+
+    def _converted(self, values: list[Any], kinds: set[str]) -> pa.Array:
+        """Return values in the type of earlier rows if it holds them, else in Arrow's choice."""
+        expected = self.expected
+        if (expected is None or pa.types.is_null(expected)) and "a decimal" in kinds:
+            expected = _DECIMALS
+        choices: list[pa.DataType | None] = [None]
+        if expected is not None and (
+            (pa.types.is_decimal(expected) and kinds <= {"an integer", "a decimal"})
+            or (pa.types.is_integer(expected) and kinds == {"an integer"})
+        ):
+            choices.insert(0, expected)
+        if kinds == {"an integer"}:
+            choices.append(pa.uint64())
+        for choice in choices[:-1]:
+            with suppress(pa.ArrowException, OverflowError):
+                return pa.array(values, choice)
+        return pa.array(values, choices[-1])
+
+    def _floats(self) -> pa.Array:
+        floats: list[float | None] = []
+        for row, value in enumerate(self.values):
+            try:
+                floats.append(None if value is None else float(value))
+                exact = value is None or value != value or float(value) == value
+            except OverflowError:
+                exact = False
+            if not exact:
+                expected = "expected a number that float64 can hold"
+                raise self._refused(row, expected, self._shown(row))
+        return pa.array(floats, pa.float64())
+
+    def _first_unfit(self, kinds: set[str]) -> int:
+        low, high = 0, len(self.values)  # the first unfit value is in [low, high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                self._converted(self.values[:middle], kinds)
+                low = middle
+            except (pa.ArrowException, ValueError, TypeError, OverflowError):
+                high = middle
+        return low
+
+    def _shown(self, row: int) -> str:
+        return f"{self.values[row]!r:.80}"
+
+    def _refused(self, row: int, expected: str, received: str) -> DataError:
+        return DataError(
+            f"{BATCH}: row {self.first_row + row} (from 0): column {self.name!r}: {expected}, "
+            f"received {received}"
+        )
+
+
+def _kind(value: object) -> str:
+    """Return what a value is, in the words of messages."""
+    if isinstance(value, datetime):  # Arrow would read one without a zone as UTC beside others
+        return "a time without a zone" if value.tzinfo is None else "a time with a zone"
+    return next((name for types, name in _KINDS if isinstance(value, types)), type(value).__name__)

@@ -1,0 +1,102 @@
+"""Where the first call of `process` starts: from the initial state, or from its own output."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import suppress
+from typing import Literal
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, location
+from streamrnn.errors import ConfigError, StreamRNNError
+from streamrnn.jobs.preflight import logged_table, run_config
+from streamrnn.jobs.session.arrow_data import BATCH
+from streamrnn.stream.checkpoints import (
+    check_same_pipeline,
+    has_manifest,
+    load_state,
+    read_manifest,
+)
+from streamrnn.stream.config import Config
+from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.stream.sources import canonical_name, in_earlier_types
+from streamrnn.stream.states.positions import from_json
+
+Start = Literal["init", "given", "output"]
+"""Where `process` starts: as the pipeline file says, from `state=`, from its own output."""
+
+_LOGGER = logging.getLogger("streamrnn.pipeline")
+
+
+def start_of(state: object) -> Start:
+    """Return where a pipeline with this `state=` starts."""
+    if state is None:
+        return "init"
+    return "output" if isinstance(state, str) and state == "output" else "given"
+
+
+def require_output(config: Config) -> None:
+    """Raise ConfigError if there can be no output to start from."""
+    if config.sink.folder is None:
+        path = "none" if config.sink.path is None else repr(config.sink.path)
+        raise ConfigError(
+            f'state="output": expected [sink] path to name the folder of an output, received {path}'
+            '. A state in a folder with the name output is state="./output"'
+        )
+
+
+def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Scorer:
+    """Return the scorer of the first call of `process`, whose data has this schema.
+
+    Raises what a run raises that cannot start, or resume, from that state.
+    """
+    folder = loaded.config.sink.folder
+    if start == "output" and folder is not None:
+        if has_manifest(folder):
+            return _output_scorer(loaded, schema, folder)
+        _LOGGER.warning(
+            "%s has no commit yet: streams start from the initial state", location(folder)
+        )
+    bound = loaded.bind(schema, BATCH)
+    return Scorer(bound, logged_table(bound))
+
+
+def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Scorer:
+    """Return a scorer with the state, and the types of columns, of the last commit of an output."""
+    last, notes = read_manifest(folder), list[str]()
+    bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
+    carries = loaded.config.model.carries
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=carries)
+    table = starting_table(
+        bound,
+        load_state(folder),
+        f"the state of {location(folder)}",
+        notes,
+        new_model=last.model != loaded.fingerprint,
+        earlier_map=last.config.get("state.map", {}),
+    )
+    for note in notes:
+        _LOGGER.warning("%s: %s", location(folder), note)
+    scorer = Scorer(bound, table)
+    scorer.position = from_json(last.positions)
+    return scorer
+
+
+def warn_of_output(config: Config) -> None:
+    """Warn the caller of `process` that it does not start from the state of the output."""
+    folder, init = config.sink.folder, config.state.init
+    if folder is None or (init is not None and canonical_name(init) == canonical_name(folder)):
+        return
+    with suppress(StreamRNNError, OSError, pa.ArrowException):
+        last = read_manifest(folder)
+        if last.state_rows:
+            warnings.warn(
+                f"process starts from {'the initial state' if init is None else '[state] init'}: "
+                f"{location(folder)}, the output of this pipeline, has the state of "
+                f"{count(last.state_rows, 'stream')} after commit {last.commit}. To start from "
+                'it, load the pipeline with state="output".',
+                UserWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,240 @@
+"""Pipeline.evaluate: figures of committed scores, against the oracles."""
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import naive_labels
+import pyarrow as pa
+import pytest
+from jobs.evaluation.evaluated import (
+    ROWS,
+    RULES,
+    TARGETS,
+    check,
+    config,
+    log,
+    model,
+    pairs_of,
+    write,
+)
+from naive_scores import Pair, classes, distances, pinball, probabilities
+
+from streamrnn import Pipeline, load_model
+from streamrnn.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model("linear", 1)
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", RULES)
+def test_figures_are_those_of_the_oracles(name: str, target: str) -> None:
+    """Over all rows, by stream, by month; late, rejected and skipped rows, and warm-up."""
+    table = log(name)
+    write(table)
+    pipeline = Pipeline.from_dict(config(name, TARGETS[target], output={"warmup": 3}))
+    summary = pipeline.run()
+    found = pipeline.evaluate("stream")
+    compared = pairs_of(table, name, TARGETS[target])
+    everything = [pair for pairs in compared.values() for _, pair in pairs]
+    whole, *lines = found.table.to_pylist()
+    assert whole["id"] is None
+    assert (whole["output"], whole["target"]) == ("score", "x")
+    expected = distances(everything)
+    check(whole, everything, expected)
+    assert ("rmse_persistence" in whole) == (target in ("ahead", "rows", "seasonal"))
+    assert ("rmse_seasonal" in whole) == ("season" in TARGETS[target])
+    if "season" in TARGETS[target]:
+        assert 0 < whole["rows_seasonal"] < whole["rows"]
+    shares = {name: value for name, value in whole.items() if name.startswith("better_")}
+    assert whole["better"] == min(shares.values())
+    assert shares[f"better_{whole['best_baseline']}"] == whole["better"]
+    assert [line["id"] for line in lines] == [s for s, pairs in compared.items() if pairs]
+    for line in lines:
+        pairs = [pair for _, pair in compared[line["id"]]]
+        check(line, pairs, distances(pairs))
+    assert found.rows == len(everything)
+    assert sum(found.counts().values()) == summary.rows_out
+    assert found.no_score >= 3
+    assert found.no_source == 0
+    assert pipeline.evaluate().table.to_pylist() == [
+        {key: value for key, value in whole.items() if key != "id"}
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_record_batches_parts_and_order_of_streams_do_not_matter(size: int) -> None:
+    table = log("applied")
+    write(table)
+    one = Pipeline.from_dict(config("applied", TARGETS["ahead"]))
+    one.run()
+    expected = one.evaluate("stream").table.to_pylist()
+    data = config("applied", TARGETS["ahead"], source={"batch_rows": size})
+    for line, right in zip(
+        Pipeline.from_dict(data).evaluate("stream").table.to_pylist(), expected, strict=True
+    ):
+        assert line == pytest.approx(right)
+
+
+def test_by_month_since_and_until() -> None:
+    """In UTC, whatever the zone of the column; months are in order, whenever they come."""
+    table = log()
+    start = datetime(2024, 1, 30, 20, tzinfo=UTC)
+    times = [start + timedelta(hours=3 * i) for i in range(ROWS)]
+    zone = pa.timestamp("us", "Asia/Tokyo")
+    table = table.set_column(1, "t", pa.array(times, pa.timestamp("us", "UTC")).cast(zone))
+    write(table)
+    target = {"column": "x", "rows": 1}
+    pipeline = Pipeline.from_dict(config("plain", target))
+    pipeline.run()
+    compared = pairs_of(table, "plain", target)
+    months: dict[str, list[Pair]] = defaultdict(list)
+    inside = []
+    since, until = (sorted(t for pairs in compared.values() for t, _ in pairs)[i] for i in (50, 99))
+    for time, pair in (item for pairs in compared.values() for item in pairs):
+        months[f"{time.astimezone(UTC):%Y-%m}"].append(pair)
+        if since <= time < until:
+            inside.append(pair)
+    lines = pipeline.evaluate("month").table.to_pylist()
+    assert [line["month"] for line in lines] == [None, *sorted(months)]
+    assert len(months) == 4
+    for line in lines[1:]:
+        check(line, months[line["month"]], distances(months[line["month"]]))
+    limited = pipeline.evaluate(since=since.isoformat(), until=until)
+    assert limited.rows == 49
+    rows = table.to_pylist()
+    streams = naive_labels.kept_streams(rows, "id", "t").values()
+    earlier = [
+        rows[n]["x"]
+        for numbers in streams
+        for n in numbers[1:]
+        if rows[n]["t"] < since and rows[n]["x"] is not None
+    ]
+    figures = distances(inside, constant=sum(earlier) / len(earlier))
+    (line,) = limited.table.to_pylist()
+    check(line, inside, figures)
+    assert figures.keys() <= line.keys()
+    assert limited.baselines["mean"] == "the mean of the labels before the first row compared"
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_probabilities(ahead: bool) -> None:
+    """Of a boolean, or of integers 0 and 1: log-loss, accuracy, AUC, and the base rate."""
+    model("sigmoid", 1)
+    write(log())
+    target = {"column": "flag", "weight": "w", **({"rows": 1} if ahead else {})}
+    pipeline = Pipeline.from_dict(config("plain", target))
+    pipeline.run()
+    compared = pairs_of(log(), "plain", target)
+    whole, *lines = pipeline.evaluate("stream").table.to_pylist()
+    everything = [pair for pairs in compared.values() for _, pair in pairs]
+    figures = probabilities(everything)
+    check(whole, everything, figures)
+    assert figures.keys() <= whole.keys()
+    assert whole["auc_error"] == 0
+    assert "rmse" not in whole
+    for line in lines:
+        pairs = [pair for _, pair in compared[line["id"]]]
+        check(line, pairs, probabilities(pairs))
+
+
+def test_classes() -> None:
+    model("softmax", 3)
+    write(log())
+    target = {"column": "c"}
+    pipeline = Pipeline.from_dict(config("plain", target))
+    pipeline.run()
+    compared = pairs_of(log(), "plain", target)
+    everything = [pair for pairs in compared.values() for _, pair in pairs]
+    (whole,) = pipeline.evaluate().table.to_pylist()
+    check(whole, everything, classes(everything))
+    assert whole["output"] == "score_0, score_1, score_2"
+    assert classes(everything).keys() <= whole.keys()
+
+
+def test_quantiles() -> None:
+    model("linear", 3)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"]))
+    pipeline.run()
+    compared = pairs_of(log(), "plain", TARGETS["ahead"])
+    everything = [pair for pairs in compared.values() for _, pair in pairs]
+    quantiles = [0.1, 0.5, 0.9]
+    lines = pipeline.evaluate(quantiles=quantiles).table.to_pylist()
+    assert [line["quantile"] for line in lines] == quantiles
+    for unit, (line, q) in enumerate(zip(lines, quantiles, strict=True)):
+        expected = distances(everything, unit)
+        expected = {name: value for name, value in expected.items() if "better" not in name}
+        check(line, everything, {**expected, "pinball": pinball(everything, unit, q)})
+        still = [Pair([pair.now], pair.label) for pair in everything if pair.now is not None]
+        assert line["pinball_persistence"] == pytest.approx(pinball(still, 0, q))
+        covered = sum(pair.label <= pair.scores[unit] for pair in everything) / len(everything)
+        assert line["coverage"] == pytest.approx(covered)
+    with pytest.raises(ConfigError, match=r"one quantile per output .*received 1 and 2"):
+        pipeline.evaluate(quantiles=[0.1, 0.9])
+
+
+def test_several_targets_have_a_line_each() -> None:
+    model("sigmoid", 2)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", {"column": ["flag", "x"]}))
+    pipeline.run()
+    lines = pipeline.evaluate("stream").table.to_pylist()
+    assert [(line["id"], line["output"], line["target"]) for line in lines[:2]] == [
+        (None, "score_0", "flag"),
+        (None, "score_1", "x"),
+    ]
+    assert lines[0]["auc"] is not None
+    assert lines[0]["rmse"] is None
+    assert lines[1]["auc"] is None
+    assert lines[1]["rmse"] is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "units", "message"),
+    [
+        ("x", 3, r"\[target\] column: expected one column per output of the model \(score_0, "
+                 r"score_1, score_2\), or one of integers.*received x\. .*--quantiles"),
+        ("days", 3, r"'days' has the label \d+, but the 3 outputs are classes 0 to 2\..*quantiles"),
+    ],
+)  # fmt: skip
+def test_targets_that_do_not_fit_the_outputs(column: str, units: int, message: str) -> None:
+    model("linear", units)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", {"column": column}))
+    pipeline.run()
+    with pytest.raises(ConfigError, match=message):
+        pipeline.evaluate()
+
+
+@pytest.mark.parametrize("column", ["c", "x"])
+def test_labels_0_and_1_of_other_columns(column: str) -> None:
+    """Integers are compared as such with scores beyond 0 to 1, floats always."""
+    model("sigmoid" if column == "x" else "linear", 1)
+    table = log().to_pydict()
+    table[column] = [(int if column == "c" else float)(n % 2) for n in range(ROWS)]
+    write(pa.table(table))
+    pipeline = Pipeline.from_dict(config("plain", {"column": column}))
+    pipeline.run()
+    (line,) = pipeline.evaluate().table.to_pylist()
+    assert line["rmse"] > 0
+    assert "auc" not in line
+
+
+def test_scores_of_another_model_than_the_one_that_is_there_now_are_named() -> None:
+    """A fit replaces the file; what the output has is not what the new model is worth."""
+    model("linear", 1)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"]))
+    pipeline.run()
+    assert pipeline.evaluate().notes == ()
+    other = load_model("m.safetensors")
+    other.set_weights([weight * 2 for weight in other.get_weights()])
+    other.save("m.safetensors")
+    (note,) = Pipeline.from_dict(config("plain", TARGETS["ahead"])).evaluate().notes
+    assert "scored by another model than the one that [model] path has now" in note
