@@ -103,7 +103,8 @@ ANNOTATED = {
 }
 # What imports by name, unseen by ruff and mypy; and the files that may: the package's door, the
 # loader of plug-ins, and the door that loads numba's kernels one by one: its own files only.
-BY_NAME = {"__import__", "eval", "exec", "importlib", "import_module", "pkgutil", "runpy"}
+BY_NAME = {"__import__", "eval", "exec", "importlib", "import_module", "modules", "pkgutil"}
+BY_NAME |= {"pydoc", "runpy"}
 IMPORT_BY_NAME = {"__init__.py", "base/plugin.py", "nn/simd/__init__.py"}
 
 
@@ -131,7 +132,7 @@ MODULES = {_module(path) for path in FILES}
 
 
 def _no_code(node: ast.AST) -> list[ast.AST]:
-    """The strings below a node that name nothing to load: documentation, the name of a logger."""
+    """What is below a node and loads nothing: documentation, the name of a logger, `in modules`."""
     match node:
         case ast.Expr(value=ast.Constant() as text):
             return [text]
@@ -139,6 +140,8 @@ def _no_code(node: ast.AST) -> list[ast.AST]:
             return list(ast.walk(text))
         case ast.Call(func=ast.Attribute(attr="getLogger"), args=[name]):
             return [name]
+        case ast.Compare(left=ast.Constant() as name, ops=[ast.In()], comparators=[modules]):
+            return [name, modules]
     return []
 
 
@@ -172,10 +175,11 @@ def _imports(source: str, *, annotations: bool = True) -> set[str]:
                 whole = {f"{module}.{alias.name}" for alias in names}
                 found |= whole if module in {"streamrnn", "importlib"} else whole & MODULES
                 found |= set() if whole <= found else {module}
+                found |= {alias.name for alias in names} & BY_NAME
             case ast.Constant(value=str(text)) if id(node) not in no_code:
                 found |= _named_by(text)
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name in BY_NAME:
-                found.add(name)
+            case ast.Name(id=name) | ast.Attribute(attr=name) if id(node) not in no_code:
+                found |= {name} & BY_NAME
         waiting += ast.iter_child_nodes(node)
     # They read the files and the version of an installed package.
     return found - {"importlib.resources", "importlib.metadata"}
@@ -242,6 +246,10 @@ def test_imports_point_one_way() -> None:
         ("def later():\n    from streamrnn import Pipeline", {"public"}),
         ("import streamrnn\ndef later(): return streamrnn.Pipeline", {"public"}),
         ("exec('from streamrnn.jobs.pipeline import Pipeline')", {"exec"}),
+        ("import sys\ndef later(name): return sys.modules[f'streamrnn.{name}']", {"modules"}),
+        ("from sys import modules as m\nJOBS = m['.'.join(['streamrnn', 'jobs'])]", {"modules"}),
+        ("import pydoc\nP = pydoc.locate('.'.join(['streamrnn', 'pipeline']))", {"pydoc"}),
+        ("from pydoc import locate", {"pydoc"}),
         ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"public"}),
         ("def later():\n    import streamrnn.jobs.engines.local, torch", {"engines", "torch"}),
     ],
@@ -264,6 +272,7 @@ def test_an_import_is_seen_however_it_is_written(source: str, refused: set[str])
         "KEY = b'streamrnn.pipeline'",
         "from importlib.resources import files",
         "from streamrnn import __version__",
+        "import sys\nLOADED = 'streamrnn.pipeline' in sys.modules",
         "from streamrnn.base.storage import Files",
     ],
 )
