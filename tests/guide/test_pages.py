@@ -30,6 +30,12 @@ def test_a_block_that_is_not_run_says_why(page: str) -> None:
     assert {block.language for block in blocks(page)} <= {"console", "python", "text", "toml"}
 
 
+@pytest.mark.parametrize("page", [*GUIDE, "README.md", "pipelines/README.md"])
+def test_a_page_imports_public_modules_alone(page: str) -> None:
+    private = r"\bstreamrnn\.(?:base|nn|stream|jobs|plugins)\b.*"
+    assert re.findall(private, located(page).read_text()) == []
+
+
 @pytest.mark.parametrize("page", GUIDE, ids=_name)
 def test_a_page_is_short(page: str) -> None:
     if _name(page) not in PAGES:
