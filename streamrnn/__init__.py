@@ -19,7 +19,7 @@ _HOME = {
     "StateTable": "streamrnn.states",
     "clear_session": "streamrnn.layers",
     "get_threads": "streamrnn.nn.kernels",
-    "load_model": "streamrnn.nn.formats",
+    "load_model": "streamrnn.models",
     "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.nn.kernels",
 }
@@ -65,7 +65,9 @@ for _name, _module in _FOR_MODELS.items():
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return _load(name, _HOME[name])
+        loaded = {name: _load(name, _HOME[name])}
+        import_module("streamrnn.base.display").show_in(__name__, loaded)
+        return loaded[name]
     if name in _ROOMS:
         return import_module(f"streamrnn.{name}")
     why = _WHY_MISSING.get(name) or _did_you_mean(name)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from streamrnn.base.display import show_in as _show_in
 from streamrnn.base.plugin import load_plugin
 
 if TYPE_CHECKING:
@@ -26,3 +27,6 @@ if not TYPE_CHECKING:  # a type checker reports a misspelled name
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_show_in(__name__, globals())

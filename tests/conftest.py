@@ -4,9 +4,13 @@
 command line, runs all.
 """
 
+import doctest
 import logging
 from collections.abc import Iterator
+from inspect import isclass, isfunction, unwrap
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import example_output
 import pytest
@@ -17,14 +21,30 @@ collect_ignore = [
 ]
 
 
+_from_module = doctest.DocTestFinder._from_module  # type: ignore[attr-defined]
+
+
+def _is_written_in(finder: doctest.DocTestFinder, module: ModuleType | None, value: Any) -> bool:
+    """Whether a module has the source of an object, be it shown in another file as its own.
+
+    A function names its file whatever its `__module__` is (`show_in`), a class has its methods.
+    """
+    candidates = vars(value).values() if isclass(value) else [value]
+    functions = [unwrap(each) for each in candidates if isfunction(each)]
+    if module is None or not functions:
+        return bool(_from_module(finder, module, value))
+    return any(function.__globals__ is vars(module) for function in functions)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--all` run all tests."""
     parser.addoption("--all", action="store_true", help="run the tests marked slow as well")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let doctests of the package have the output of their examples."""
+    """Let doctests of the package be found, and have the output of their examples."""
     config.pluginmanager.register(example_output)
+    doctest.DocTestFinder._from_module = _is_written_in  # type: ignore[attr-defined]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -5,10 +5,11 @@ Text in, text out. No file is read, and no credentials are shown.
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from html import escape
 from types import FunctionType
+from typing import Any
 from urllib.parse import unquote
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 _SHOWN = 6
-_RINGS = tuple(f"{__package__.partition('.')[0]}.{ring}." for ring in ("nn", "stream", "jobs"))
+_PRIVATE = re.compile(rf"{__package__.partition('.')[0]}\.(nn|stream|jobs|plugins)\.")
 # The options of pyarrow's URIs that hold no secret.
 _OPTIONS = {
     *("region", "scheme", "endpoint_override", "anonymous", "role_arn", "session_name"),
@@ -254,11 +255,19 @@ def _cells(row: Sequence[object]) -> str:
     return f"<th>{first}</th>" + "".join(f"<td>{text}</td>" for text in others)
 
 
-def show_in(module: str, names: Mapping[str, object]) -> None:
+def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
-    Called by that module: what is pickled by a name is looked up there.
+    Called by that module with its namespace; what its `__getattr__` loads is shown there, too. What
+    is pickled by a name is looked up there. `inspect.getsource` of a class looks there in vain.
     """
-    for value in names.values():
-        if isinstance(value, type | FunctionType) and value.__module__.startswith(_RINGS):
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, type | FunctionType) and _PRIVATE.match(value.__module__):
             value.__module__ = module
+        return value
+
+    for value in names.values():
+        shown(value)
+    if load := names.get("__getattr__"):
+        names["__getattr__"] = lambda name: shown(load(name))

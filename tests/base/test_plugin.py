@@ -74,9 +74,10 @@ def test_a_plugin_that_does_not_load_says_why(installed: Path, name: str, why: s
 
 
 def test_a_public_file_loads_what_a_plugin_has() -> None:
-    assert callbacks.TensorBoard.__module__ == "streamrnn.plugins.tensorboard"
+    assert callbacks.TensorBoard.__init__.__globals__["__name__"] == "streamrnn.plugins.tensorboard"
+    assert repr(callbacks.TensorBoard) == "<class 'streamrnn.callbacks.TensorBoard'>"
     with pytest.raises(AttributeError, match=r"'streamrnn\.callbacks' has no attribute 'Nothing'"):
-        _ = callbacks.Nothing
+        _ = callbacks.Nothing  # type: ignore[attr-defined]
 
 
 def _add_distribution(folder: Path, name: str, target: str) -> None:

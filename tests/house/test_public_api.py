@@ -1,9 +1,11 @@
 """Public names exist, say what they are, and live in files that can be read in one sitting."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import pkgutil
+import typing
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +45,46 @@ def test_the_public_names_of_a_room_exist_and_are_documented(room: str) -> None:
     assert [
         name for name, value in public.items() if callable(value) and not inspect.getdoc(value)
     ] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_public_name_is_shown_in_a_public_file(room: str) -> None:
+    """By `help` and `repr`, also what is loaded on first use; types of fields are found there."""
+    if (PACKAGE / room).is_dir() and room != "optimizers":
+        return
+    module = importlib.import_module(f"streamrnn.{room}")
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__module__.removeprefix("streamrnn.") in {*ROOMS, "optimizers.schedules"}
+        if inspect.isclass(value):
+            typing.get_type_hints(value)
+
+
+def test_a_name_of_the_package_is_shown_in_a_public_file() -> None:
+    for name in streamrnn.__all__:
+        value = getattr(streamrnn, name)
+        if callable(value):
+            assert value.__module__.removeprefix("streamrnn.") in {*ROOMS, "streamrnn"}, name
+
+
+def _examples(docstring: str | None) -> list[str]:
+    return [example.source for example in doctest.DocTestParser().get_examples(docstring or "")]
+
+
+def test_every_example_is_run() -> None:
+    """Also those of methods of a class that is shown in a public file."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    written, collected = [], []
+    for module in pkgutil.walk_packages(streamrnn.__path__, "streamrnn."):
+        loaded = importlib.import_module(module.name)
+        for node in ast.walk(ast.parse(inspect.getsource(loaded))):
+            if isinstance(node, kinds):
+                written += _examples(ast.get_docstring(node))
+        for test in doctest.DocTestFinder().find(loaded):
+            collected += [example.source for example in test.examples]
+    assert len(written) > 100
+    assert sorted(collected) == sorted(written)
 
 
 def _undocumented(kind: type) -> list[str]:

@@ -1,7 +1,5 @@
 """The loop of a fit: epochs of windows, validation, and commits in between."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

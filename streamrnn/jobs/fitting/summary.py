@@ -1,7 +1,5 @@
 """What a fit found, and its options."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The rows of a source in windows of a fixed size, for models of any framework."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,7 +122,7 @@ class _Staged:
                 self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
 
-    def steps(self, labels: _StagedLabels | None) -> _Steps:
+    def steps(self, labels: "_StagedLabels | None") -> "_Steps":
         """Return all steps, in the order of their sequences, with their labels if there are any."""
         slots, steps, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])

@@ -1,7 +1,5 @@
 """What a run reports: its progress, and a summary at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -201,7 +199,7 @@ class Summary(RowCounts):
             "rows_per_second": round(self.rows_per_second, 1),
         }
 
-    def add_shard(self, other: Summary) -> None:
+    def add_shard(self, other: "Summary") -> None:
         """Add the rows, counts and busy seconds of one shard."""
         self.rows += other.rows
         self.rows_out += other.rows_out

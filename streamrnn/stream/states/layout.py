@@ -1,7 +1,5 @@
 """The columns of a state table."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -54,7 +52,7 @@ class Layout:
             )
 
     @classmethod
-    def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> Layout:
+    def of(cls, schema: pa.Schema, waiting_rows: int, stride: int) -> "Layout":
         """Return the layout with this `schema`."""
         metadata = schema.metadata
         keys = json.loads(metadata[b"streamrnn.keys"])
