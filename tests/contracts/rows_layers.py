@@ -167,28 +167,25 @@ MAKES_TIME = "It makes a new sequence of a single value."
 
 RECURRENT = {
     "SimpleRNN": LayerRow(
-        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False, dropout=0.3, seed=4),
-        lambda w, x: last(naive.simple_rnn(*w, activation="relu"), x),
-        training=dropping(partial(naive.simple_rnn, bias=None, activation="relu"), last),
+        lambda: layers.SimpleRNN(3, use_bias=False, dropout=0.3, seed=4),
+        lambda w, x: last(naive.simple_rnn(*w), x),
+        training=dropping(partial(naive.simple_rnn, bias=None), last),
     ),
     "SimpleRNN/backwards": LayerRow(
-        lambda: layers.SimpleRNN(3, activation="relu", use_bias=False, go_backwards=True),
-        lambda w, x: last(naive.simple_rnn(*w, activation="relu"), x, go_backwards=True),
+        lambda: layers.SimpleRNN(3, use_bias=False, go_backwards=True),
+        lambda w, x: last(naive.simple_rnn(*w), x, go_backwards=True),
         cut="It runs from the last step of a sequence to the first.",
     ),
     "GRU": LayerRow(
         lambda: layers.GRU(
             3,
             reset_after=False,
-            recurrent_activation="hard_sigmoid",
             dropout=0.1,
             recurrent_dropout=0.4,
             seed=4,
         ),
-        lambda w, x: last(naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x),
-        training=dropping(
-            partial(naive.gru, reset_after=False, recurrent_activation="hard_sigmoid"), last
-        ),
+        lambda w, x: last(naive.gru(*w, reset_after=False), x),
+        training=dropping(partial(naive.gru, reset_after=False), last),
     ),
     "LSTM": LayerRow(
         lambda: layers.LSTM(
@@ -220,44 +217,30 @@ RECURRENT = {
         lambda w, x: last(naive.stacked(naive.lstm(*w[:3]), naive.gru(*w[3:])), x),
     ),
     "SimpleRNNCell": LayerRow(
-        lambda: layers.SimpleRNNCell(
-            3, activation="relu", use_bias=False, recurrent_dropout=0.5, seed=2
-        ),
-        lambda w, x: every(naive.simple_rnn(*w, activation="relu"), x),
+        lambda: layers.SimpleRNNCell(3, use_bias=False, recurrent_dropout=0.5, seed=2),
+        lambda w, x: every(naive.simple_rnn(*w), x),
         model=inside_rnn,
-        training=dropping(partial(naive.simple_rnn, bias=None, activation="relu")),
+        training=dropping(partial(naive.simple_rnn, bias=None)),
     ),
     "GRUCell": LayerRow(
-        lambda: layers.GRUCell(
-            3, reset_after=False, recurrent_activation="hard_sigmoid", dropout=0.5, seed=2
-        ),
-        lambda w, x: every(
-            naive.gru(*w, reset_after=False, recurrent_activation="hard_sigmoid"), x
-        ),
+        lambda: layers.GRUCell(3, reset_after=False, dropout=0.5, seed=2),
+        lambda w, x: every(naive.gru(*w, reset_after=False), x),
         model=inside_rnn,
-        training=dropping(
-            partial(naive.gru, reset_after=False, recurrent_activation="hard_sigmoid")
-        ),
+        training=dropping(partial(naive.gru, reset_after=False)),
     ),
     "PeepholeLSTMCell": LayerRow(
-        lambda: layers.PeepholeLSTMCell(
-            3, recurrent_activation="hard_sigmoid", recurrent_dropout=0.3, seed=2
-        ),
-        lambda w, x: every(
-            naive.peephole_lstm(*w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid"), x
-        ),
+        lambda: layers.PeepholeLSTMCell(3, recurrent_dropout=0.3, seed=2),
+        lambda w, x: every(naive.peephole_lstm(*w[:3], peephole=w[3:]), x),
         model=inside_rnn,
         training=dropping(
-            lambda *w, masks: naive.peephole_lstm(
-                *w[:3], peephole=w[3:], recurrent_activation="hard_sigmoid", masks=masks
-            )
+            lambda *w, masks: naive.peephole_lstm(*w[:3], peephole=w[3:], masks=masks)
         ),
     ),
     "LayerNormLSTMCell": LayerRow(
-        lambda: layers.LayerNormLSTMCell(3, norm_epsilon=0.1, recurrent_dropout=0.3, seed=2),
-        lambda w, x: every(naive.layer_norm_lstm(*w, epsilon=0.1), x),
+        lambda: layers.LayerNormLSTMCell(3, recurrent_dropout=0.3, seed=2),
+        lambda w, x: every(naive.layer_norm_lstm(*w), x),
         model=inside_rnn,
-        training=dropping(partial(naive.layer_norm_lstm, epsilon=0.1)),
+        training=dropping(naive.layer_norm_lstm),
     ),
     "LSTMCell": LayerRow(
         lambda: layers.LSTMCell(3, unit_forget_bias=False, dropout=0.5, seed=1),

@@ -23,12 +23,16 @@ from streamrnn.models import StepRunner
 from streamrnn.nn.layers import registry, serialization
 
 FILE = "tests/contracts/rows_layers.py or rows_graphs.py"
+HOMES = (
+    *("streamrnn.nn.layers", "streamrnn.nn.models", "streamrnn.nn.formats"),
+    "streamrnn.plugins.onnx.model",
+)
 
 
 def registered() -> list[str]:
     """The layers of this package, wherever in it, without those that tests have registered."""
     for module in pkgutil.walk_packages(streamrnn.__path__, "streamrnn."):
-        if module.name.split(".")[1] in ("layers", "models", "formats"):
+        if module.name.startswith(HOMES):
             importlib.import_module(module.name)
     return [name for name in registry.names() if registry.is_own(serialization.get(name))]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from selection import first_quick
 
 import streamrnn
 
@@ -503,9 +504,12 @@ def test_a_public_file_is_a_list_of_names() -> None:
                     pytest.fail(f"{path}: {ast.unparse(node)}")
 
 
-@pytest.mark.parametrize("name", sorted(KERAS_NAMES))
+@pytest.mark.parametrize("name", first_quick(sorted(KERAS_NAMES)))
 def test_a_module_of_keras_is_imported_in_each_way(name: str) -> None:
-    """As an attribute, as a module, and names from it; of the package alone nothing is loaded."""
+    """As an attribute, as a module, and names from it; of the package alone nothing is loaded.
+
+    Slow: other modules, a process each.
+    """
     of_layers = ("activations", "initializers", "ops", "regularizers")
     home = "layers" if name in of_layers else "training"
     script = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from readme import GUIDE, PAGES, ROOT, blocks, installed, located, make_clone, run_blocks, shell
-from selection import first_quick
+from selection import first_quick, slow
 
 README = (ROOT / "README.md").read_text()
 PERFORMANCE, PRECISION, TORCH, KERAS = (
@@ -43,8 +43,12 @@ def test_the_two_commands_are_those_of_continuous_integration() -> None:
         assert command in script
 
 
+@slow
 def test_the_commands_of_the_image_run(tmp_path: Path) -> None:
-    """In the folder that it copies; Docker itself is not tested."""
+    """In the folder that it copies; Docker itself is not tested.
+
+    Slow: an installation by the commands of the image.
+    """
     clone = make_clone(tmp_path)
     (image,) = [
         block.text

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -55,13 +55,14 @@ def assert_is_one_run(pipeline: Path, out: Path) -> None:
     verify(str(out))
 
 
-@pytest.mark.parametrize("second", first_quick([0, 1]))
+@pytest.mark.parametrize("second", [0, 1])
+@slow
 def test_two_at_once_end_in_the_right_state_or_one_message(
     job: ModuleType, pipeline: Path, second: int
 ) -> None:
     """Retries of what was refused end in the right state, unless a later day came first.
 
-    Slow: two days at once.
+    Slow: two processes; the quick tests have two jobs on one checkpoint.
     """
     asked = [(pipeline, days.DAYS[0]), (pipeline, days.DAYS[second])]
     done = days.at_once(Path(str(job.__file__)), *asked)
@@ -89,8 +90,9 @@ def test_days_are_scored_one_by_one_and_once(job: ModuleType, pipeline: Path) ->
     assert job.score_day(str(pipeline), days.DAYS[0])["nothing_new"]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", first_quick(["before", "after"]))
 def test_a_killed_task_is_resumed_by_its_retry(job: ModuleType, pipeline: Path, when: str) -> None:
+    """Slow: killed after a commit."""
     job.score_day(str(pipeline), days.DAYS[0])
     step = ("streamrnn.stream.checkpoints:OutputFolder.commit", when, 3)
     assert days.killed(step, job, pipeline, days.DAYS[1]) == -signal.SIGKILL

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -70,7 +70,7 @@ def test_one_run_scores_each_row_once(expected: Path) -> None:
     assert _run(expected) == 0  # nothing is left to do
 
 
-@pytest.mark.parametrize("most", first_quick([4, KILLS]))
+@pytest.mark.parametrize("most", first_quick([2, KILLS]))
 def test_killed_between_its_steps_it_scores_each_row_once(
     expected: Path, tmp_path: Path, most: int
 ) -> None:
@@ -96,7 +96,9 @@ def _compare(out: Path, expected: Path, when: str) -> None:
     assert pa.ipc.open_file(ours).read_all().equals(pa.ipc.open_file(theirs).read_all()), when
 
 
+@slow
 def test_two_at_once_end_in_the_right_state_or_one_message(expected: Path, tmp_path: Path) -> None:
+    """Slow: two processes; the jobs of other recipes do so with days."""
     arguments = ("data/weather.parquet", tmp_path / "out", tmp_path / "out.arrow")
     for status, error in days.at_once(JOB, arguments, arguments):
         assert status == 0 or (status, error.count("\n")) == (1, 1), error
@@ -104,8 +106,12 @@ def test_two_at_once_end_in_the_right_state_or_one_message(expected: Path, tmp_p
     _compare(tmp_path / "out", expected, "two at once")
 
 
+@slow
 def test_of_two_that_cannot_see_their_locks_one_is_refused(expected: Path, tmp_path: Path) -> None:
-    """Each with a folder of its own, and one checkpoint: the other one loses nothing."""
+    """Each with a folder of its own, and one checkpoint: the other one loses nothing.
+
+    Slow: two processes; `test_checkpoint_owner.py` has two in short form.
+    """
     done = days.at_once(
         JOB, *(("data/weather.parquet", tmp_path / name, tmp_path / "c.arrow") for name in "ab")
     )
@@ -119,8 +125,12 @@ def test_of_two_that_cannot_see_their_locks_one_is_refused(expected: Path, tmp_p
     assert (tmp_path / "c.arrow").read_bytes() == theirs
 
 
+@slow
 def test_partitions_have_offsets_of_their_own(expected: Path, tmp_path: Path) -> None:
-    """Killed in the second one; a partition that comes later is read from its start."""
+    """Killed in the second one; a partition that comes later is read from its start.
+
+    Slow: a queue with partitions.
+    """
     log, queue, out = pq.read_table(ROOT / "data/weather.parquet"), tmp_path / "q", tmp_path / "out"
     queue.mkdir()
 
@@ -144,10 +154,14 @@ def test_partitions_have_offsets_of_their_own(expected: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("killed", [(), ("checkpoint", "before", "2")], ids=["ended", "killed"])
+@slow
 def test_a_queue_that_grows_is_scored_once(
     expected: Path, tmp_path: Path, killed: tuple[str, ...]
 ) -> None:
-    """Its last batch was part of one; killed after that was written, the job writes it again."""
+    """Its last batch was part of one; killed after that was written, the job writes it again.
+
+    Slow: a queue whose file grows.
+    """
     log, queue, out = pq.read_table(ROOT / "data/weather.parquet"), tmp_path / "q", tmp_path / "out"
     queue.mkdir()
     for rows, kill in ((3000, killed), (5000, ()), (5000, ()), (len(log), ())):

@@ -9,7 +9,7 @@ from types import ModuleType
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from selection import slow
+from selection import first_quick, slow
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -126,11 +126,14 @@ def test_files_are_read_in_the_order_of_their_numbers(
     assert (scored["rows"], scored["position"]) == (72, [day, "part-10.parquet", 36])
 
 
-@pytest.mark.parametrize("first", [0, 1], ids=["one day", "two days"])
+@pytest.mark.parametrize("first", first_quick([0, 1]), ids=["one day", "two days"])
 def test_two_at_once_end_in_the_right_state_or_one_message(
     job: ModuleType, arguments: tuple[str, str, str], once: tuple[pa.Table, pa.Table], first: int
 ) -> None:
-    """One is refused while the other scores; a day that the next one overtook says so."""
+    """One is refused while the other scores; a day that the next one overtook says so.
+
+    Slow: two days at once.
+    """
     started = {days.DAYS[0], days.DAYS[first]}
     both = [(*arguments, days.DAYS[0]), (*arguments, days.DAYS[first])]
     done = days.at_once(Path(str(job.__file__)), *both)

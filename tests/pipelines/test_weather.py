@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.pipeline import Summary
@@ -42,8 +43,12 @@ def written(out: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("*.parquet"))])
 
 
+@slow
 def test_the_model_is_what_fit_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, on any CPU."""
+    """Byte for byte, on any CPU.
+
+    Slow: a fit of the weather pipeline; the README's blocks fit it, too.
+    """
     monkeypatch.chdir(ROOT)
     path = tmp_path / "model.safetensors"
     Pipeline.from_toml("pipelines/weather.toml", [f"model.path={path}"]).fit()

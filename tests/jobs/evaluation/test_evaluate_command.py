@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
 from jobs.evaluation.evaluated import log, model, write
+from selection import slow
 
 from streamrnn import Pipeline
 
@@ -114,7 +115,9 @@ def test_errors_of_the_command(
     assert "Traceback" not in err
 
 
+@slow
 def test_a_closed_pipe_ends_quietly() -> None:
+    """Slow: three processes; `test_cli_real.py` closes the pipe of a run."""
     write(log())
     Path("p.toml").write_text(PIPELINE)
     Pipeline.from_toml("p.toml").run()

@@ -13,6 +13,7 @@ import pytest
 from jobs.engines.in_process import TasksHere
 from jobs.evaluation.evaluated import ROWS, TARGETS, check, config, log, model, pairs_of, write
 from naive_scores import Pair, distances
+from selection import first_quick
 
 from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
@@ -34,9 +35,12 @@ def figures(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["skip", "rejects", "applied"])
-@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("shards", first_quick([4, 1]))
 def test_an_output_of_shards(name: str, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its rows are in order of the shards of each epoch; the figures are those of a local run."""
+    """Its rows are in order of the shards of each epoch; the figures are those of a local run.
+
+    Slow: one shard.
+    """
     write(log(name))
     local = Pipeline.from_dict(config(name, TARGETS["ahead"]))
     local.run()
@@ -383,11 +387,16 @@ def watch_waiting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return waiting
 
 
-@pytest.mark.parametrize("output", [{}, {"emit": "last", "last_of": 7}, {"emit": "final"}], ids=str)
+@pytest.mark.parametrize(
+    "output", first_quick([{"emit": "last", "last_of": 7}, {}, {"emit": "final"}]), ids=str
+)
 def test_memory_does_not_grow_with_the_rows(
     output: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waits to be matched is a few record batches."""
+    """What waits to be matched is a few record batches.
+
+    Slow: outputs of every row and of the last one.
+    """
     waiting = watch_waiting(monkeypatch)
     write(log(rows=6000))
     pipeline = Pipeline.from_dict(config("plain", TARGETS["now"], output=output))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
 from jobs.fitting import fits
-from selection import first_quick
+from selection import first_quick, slow
 
 PIPELINE = """
 [source]
@@ -134,8 +134,12 @@ def test_errors_are_one_message(
     assert "Traceback" not in err
 
 
+@slow
 def test_two_fits_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """The second one names the process of the first."""
+    """The second one names the process of the first.
+
+    Slow: two processes; the lock is the one of two runs at once.
+    """
     code = "import time; from streamrnn.jobs.fitting import FitFolder; from pathlib import Path\n"
     code += "with FitFolder(Path('made/model.safetensors')).locked():\n"
     code += "    print('locked', flush=True); time.sleep(60)"

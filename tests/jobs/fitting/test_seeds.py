@@ -312,7 +312,9 @@ def test_a_fit_without_a_commit_leaves_nothing_in_the_way(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
+@slow
 def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
+    """Slow: three fits in processes."""
     found = tables(validation={"streams": 0.3})
     summary = fits.fit(tmp_path, found, limit=300)
     assert [of.seed for of in summary.seeds] == [0, 1, 2]

@@ -82,7 +82,7 @@ def whole(
     return request.param, base, output, state
 
 
-@pytest.mark.parametrize("cut", first_quick(range(len(CUTS)), 2))
+@pytest.mark.parametrize("cut", first_quick(range(len(CUTS))))
 def test_how_work_is_cut_changes_no_bit(
     whole: tuple[str, Path, pa.Table, pa.Table], cut: int
 ) -> None:

@@ -1,4 +1,7 @@
-"""A bad day, taken back: `--reload`, `rewind --before`."""
+"""A bad day, taken back: `--reload`, `rewind --before`.
+
+Slow: windows of kind independent; the quick tests reload those of kind carry.
+"""
 
 import shutil
 import threading
@@ -9,6 +12,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from selection import first_quick
 
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.cli.run import in_words
@@ -33,7 +37,7 @@ TABLES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["carry", "independent"])
+@pytest.fixture(params=first_quick(["carry", "independent"]))
 def base(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model; `right` with five days, `wrong` with another third day; no day in `in` yet."""
     monkeypatch.chdir(tmp_path)

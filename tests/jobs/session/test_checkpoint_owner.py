@@ -423,7 +423,7 @@ def _jobs(what: str, count: int) -> Any:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("pairs", first_quick([10, 25]))
+@pytest.mark.parametrize("pairs", first_quick([4, 25]))
 def test_of_two_processes_at_once_exactly_one_wins(pairs: int) -> None:
     """And the state is the winner's: one row more each time, and no row twice. Slow: more pairs."""
     assert _jobs("two", pairs) == [[0, 3]] * pairs
@@ -431,7 +431,7 @@ def test_of_two_processes_at_once_exactly_one_wins(pairs: int) -> None:
     assert _files() == ["c.arrow"]
 
 
-@pytest.mark.parametrize("jobs", first_quick([15, 60]))
+@pytest.mark.parametrize("jobs", first_quick([6, 60]))
 def test_kills_in_a_checkpoint_leave_nothing_after_the_next_write(jobs: int) -> None:
     """Slow: fifty kills."""
     killed = 0

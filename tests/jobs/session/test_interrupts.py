@@ -24,6 +24,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from selection import first_quick
 
 import streamrnn
 from streamrnn import Pipeline
@@ -176,9 +177,12 @@ def _is_within(frame: FrameType | None, pipeline: Pipeline) -> bool:
     return frame is not None and frame.f_locals["self"] is pipeline
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_quick(KINDS, 2))
 def test_interrupts_at_random_moments_tear_nothing(model: str, kind: str) -> None:
-    """One, or several that come while the first one is dealt with."""
+    """One, or several that come while the first one is dealt with.
+
+    Slow: other kinds of windows; the quick tests interrupt them at lines.
+    """
     rng, left, undone = random.Random(kind), -(-INTERRUPTS // len(KINDS)), 0
     while left > 0:
         pair = Pair(model, kind)  # its state grows, and with it what a comparison takes

@@ -114,8 +114,12 @@ def seq2seq_inputs():
     return [np.array([[1, 2, 6], [3, 0, 4]]), x(2, 4, 3)]
 
 
+@slow
 def test_keras_2_functional(tmp_path):
-    """Old nodes: an RNN's further inputs are its initial state. Layers by order, not by name."""
+    """Old nodes: an RNN's further inputs are its initial state. Layers by order, not by name.
+
+    Slow: the hard sigmoid of Keras 2, compiled for itself.
+    """
     model = seq2seq(recurrent_activation="hard_sigmoid_02")
     arrays = {layer.name: layer.get_weights() for layer in model.layers}
     renamed = {f"{name}_7": arrays[name] for name in ("embed", "encoder", "decoder", "out")}

@@ -255,7 +255,7 @@ def test_a_graph_keeps_shared_and_nested_layers(tmp_path: Path) -> None:
     inner = Sequential([Input((None, 4)), layers.GRU(4, return_sequences=True)], name="inner")
     x = Input((None, 4))
     y = inner(x)
-    shared = layers.SimpleRNN(4, return_sequences=True, name="shared")
+    shared = layers.GRU(4, return_sequences=True, name="shared")
     whole = Model(x, shared(shared(y)))
     whole.save(tmp_path / "m.safetensors")
     rounded = load_model(tmp_path / "m.safetensors", precision="int16")

@@ -232,13 +232,14 @@ def open_folder(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-@pytest.mark.parametrize("place", first_quick(["temporary", "temporary, and no cache", "cache"]))
+@pytest.mark.parametrize("place", ["temporary", "temporary, and no cache", "cache"])
+@slow
 def test_another_user_cannot_have_one_kernel_run_as_another(
     shared: Path, place: str, link: Callable[[Path, Path], None]
 ) -> None:
     """By links to the victim's own files where its kernels might be: `linear` as `relu`.
 
-    Slow: the other folders.
+    Slow: two users, each of whom compiles; the quick tests have folders that others can write to.
     """
     caches = [open_folder(shared / name) for name in ("cache", "empty")]
     temporary = open_folder(shared / "temporary")
@@ -289,8 +290,12 @@ def test_kernels_that_root_compiled_are_loaded_by_other_users(shared: Path) -> N
     assert run_as(VICTIM_ID, cache, temporary, "tanh", "relu") == (both, "")
 
 
+@slow
 def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
-    """Also of one that is only compiled into others, which Numba's own cache does not notice."""
+    """Also of one that is only compiled into others, which Numba's own cache does not notice.
+
+    Slow: a copy of the package; the name of the folder has the sources in it.
+    """
     copy = tmp_path / "copy"
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PACKAGE, copy / "streamrnn", ignore=ignore)
@@ -303,14 +308,15 @@ def test_an_edit_of_any_kernel_source_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/sys").is_dir(), reason="needs a folder nobody can write to")
-@pytest.mark.parametrize("broken", first_quick(["read-only", "file", "missing"]))
+@pytest.mark.parametrize("broken", ["read-only", "file", "missing"])
+@slow
 def test_a_cache_folder_that_cannot_be_made_is_replaced_with_a_warning(
     tmp_path: Path, broken: str
 ) -> None:
     """As with a read-only or missing home: work goes on, from a temporary folder, which the next
     start finds.
 
-    Slow: other ways in which it cannot.
+    Slow: no home, a home that is a file or can only be read.
     """
     home = tmp_path / "home"
     if broken == "file":
@@ -330,8 +336,12 @@ def test_a_cache_folder_that_cannot_be_made_is_replaced_with_a_warning(
     assert (again.stdout, again.stderr) == (done.stdout, "")
 
 
+@slow
 def test_kernels_in_a_folder_that_can_only_be_read_are_used(tmp_path: Path) -> None:
-    """As in the image of a container whose file system is read-only."""
+    """As in the image of a container whose file system is read-only.
+
+    Slow: the file system of a container.
+    """
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
     code = "from streamrnn.nn.simd import jit; jit._keep = None\n" + CODE
@@ -413,10 +423,14 @@ except MemoryError as error:
 """
 
 
+@slow
 def test_a_loaded_kernel_imports_no_code_of_the_compiler_and_raises_as_before(
     tmp_path: Path,
 ) -> None:
-    """The code of Numba's array functions takes a tenth of a second to import."""
+    """The code of Numba's array functions takes a tenth of a second to import.
+
+    Slow: a kernel that raises; `test_start.py` has what a start imports.
+    """
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     compiled, loaded = (
         subprocess.run(

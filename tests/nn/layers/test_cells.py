@@ -6,6 +6,7 @@ import naive
 import numpy as np
 import pytest
 from nn.layers.kinds import MinimalGatedUnit, PlainGatedUnit, assert_same
+from selection import slow
 
 import streamrnn
 from streamrnn import layers
@@ -101,8 +102,12 @@ def test_a_peephole_lstm() -> None:
     np.testing.assert_allclose([h, c], states, rtol=1e-5, atol=1e-6)
 
 
+@slow
 def test_a_step_that_numba_refuses_runs_in_python_and_says_so() -> None:
-    """The numbers are right, the warning names the cell and comes once."""
+    """The numbers are right, the warning names the cell and comes once.
+
+    Slow: what Numba tries before it refuses; `test_step_backward.py` has a step in Python.
+    """
 
     class Odd(layers.Cell):
         units = state_size = 2

@@ -1,6 +1,6 @@
 """Every recurrent layer against the oracle, and the properties that no cut may break.
 
-Slow: GRU with reset_after=False, whose kernels no other quick test has.
+Slow: GRU with reset_after=False; the contracts of layers have it.
 """
 
 from typing import Any

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nn.layers.kinds import assert_same
 from nn.training import named, trained
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Input, Sequential, layers, optimizers, set_threads
 from streamrnn.nn.kernels import team, threads
@@ -75,8 +75,12 @@ def test_bits_do_not_depend_on_the_kernels_of_blas(cpu: str) -> None:
     assert digest_with(OPENBLAS_CORETYPE=cpu) == trained.digest()
 
 
+@slow
 def test_another_seed_gives_other_bits() -> None:
-    """The hash covers dropout and the order of rows."""
+    """The hash covers dropout and the order of rows.
+
+    Slow: a stack of all cells, compiled for itself.
+    """
     model, (x, y, _) = trained.stack(), trained.data()
     found = []
     for seed in (0, 1):
@@ -86,9 +90,12 @@ def test_another_seed_gives_other_bits() -> None:
     assert found[0] != found[1]
 
 
-@pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+@pytest.mark.parametrize("layer", first_quick([layers.LSTM, layers.GRU, layers.SimpleRNN]))
 def test_poison_in_a_lane_moves_no_gradient_of_another(layer: type[layers.Layer]) -> None:
-    """Of an Embedding, the rows that only the other lanes read."""
+    """Of an Embedding, the rows that only the other lanes read.
+
+    Slow: other layers, each compiled for itself.
+    """
     ids = np.arange(40).reshape(5, 8)
     model = trained.weighted(
         Sequential(
@@ -111,9 +118,12 @@ def _table(model: Sequential) -> str:
     return next(name for name in model.named_weights() if name.endswith("embeddings"))
 
 
-@pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+@pytest.mark.parametrize("layer", first_quick([layers.LSTM, layers.GRU, layers.SimpleRNN]))
 def test_poison_in_a_lane_moves_no_state_of_another(layer: type[layers.Layer]) -> None:
-    """As an input, and as the truth, of the batches before."""
+    """As an input, and as the truth, of the batches before.
+
+    Slow: other layers, each compiled for itself.
+    """
     x, y = np.random.default_rng(2).normal(size=(2, 5, 8, 3)).astype(np.float32)
     found = []
     for value in (0.0, np.nan):

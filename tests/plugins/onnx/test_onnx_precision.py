@@ -1,4 +1,7 @@
-"""Graphs in lower precision: their recurrent nodes. They need onnx, no runtime."""
+"""Graphs in lower precision: their recurrent nodes. They need onnx, no runtime.
+
+Slow: other nodes and int8, each compiled for itself.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.nn.formats.convert import convert
 from streamrnn.nn.layers.precision import packed_weights
 
-PRECISIONS = ["int16", "int8"]
+PRECISIONS = first_quick(["int16", "int8"])
+OPS = first_quick(["LSTM", "GRU"])
 
 
 def saved(made: Any, tmp_path: Path) -> Path:
@@ -42,7 +46,6 @@ def x(*shape: int) -> np.ndarray:
 def test_a_node_has_the_bits_of_its_layer(
     op: str, options: dict[str, Any], precision: str, tmp_path: Path
 ) -> None:
-    """Slow: other nodes, each compiled for itself."""
     path = saved(onnx_graphs.recurrent(op, **options), tmp_path)
     layer = load_model(path, node="rnn", precision=precision)
     graph = load_model(path, precision=precision)
@@ -81,7 +84,7 @@ def test_every_bit_of_both_directions_is_that_of_exact_integers(
         np.testing.assert_array_equal(y[:, direction, 0], np.array(wanted, np.float32))
 
 
-@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("op", OPS)
 def test_it_is_saved_converted_and_rounded_again(op: str, tmp_path: Path) -> None:
     path = saved(onnx_graphs.as_tf2onnx_writes_it(op), tmp_path)
     rounded = load_model(path, precision="int16")
@@ -95,14 +98,14 @@ def test_it_is_saved_converted_and_rounded_again(op: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(rounded(x(3, 5, 3))["out"], again(x(3, 5, 3))["out"])
 
 
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_on_streams_it_is_cut_free(precision: str, tmp_path: Path) -> None:
-    for made in (onnx_graphs.as_tf2onnx_writes_it(), onnx_graphs.as_tf2onnx_writes_it("GRU")):
-        graph = load_model(saved(made, tmp_path), precision=precision)
-        inputs = [x(models.ROWS, models.STEPS, 3)]
-        models.assert_cut_free(graph, inputs)
-        models.assert_streams_apart(graph, inputs)
-        models.assert_rows_apart(graph, inputs)
+def test_on_streams_it_is_cut_free(precision: str, op: str, tmp_path: Path) -> None:
+    graph = load_model(saved(onnx_graphs.as_tf2onnx_writes_it(op), tmp_path), precision=precision)
+    inputs = [x(models.ROWS, models.STEPS, 3)]
+    models.assert_cut_free(graph, inputs)
+    models.assert_streams_apart(graph, inputs)
+    models.assert_rows_apart(graph, inputs)
 
 
 def test_a_pipeline_rounds_it(tmp_path: Path) -> None:

@@ -143,11 +143,11 @@ def assert_nothing_else(path, point):
     assert files_of(path).keys() == named, point
 
 
-def copies(tmp_path, before, points, when):
-    """A folder as it was `before`, for every point of that time: (number, point, path)."""
+def copies(tmp_path, before, points, when, every=1):
+    """A folder as it was `before`, for each n-th point of that time: (number, point, path)."""
     before(tmp_path / "start" / "out")
     for number, point in enumerate(points):
-        if point.startswith(when):
+        if point.startswith(when) and number % every == 0:
             path = tmp_path / str(number) / "out"
             shutil.copytree(tmp_path / "start", path.parent)
             yield number, point, path
@@ -163,8 +163,9 @@ def stop(act, path, disk, patch):
 
 
 # What is true after a system call is true before the next one: each way to stop takes one of them.
-@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES, 4), ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
+    """Slow: another digit in the names of parts."""
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
     assert any("_rows-" in point for point in points)
@@ -174,12 +175,15 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
         assert_recovers(path, point, steps)
 
 
-@pytest.mark.parametrize("but_renames", [False, True])
+@pytest.mark.parametrize("but_renames", first_quick([False, True]))
 @pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
-    """Slow: loss of power in later runs; the quick tests stop those by an exception."""
+    """Slow: loss of power in later runs, and with renames that last.
+
+    The quick tests stop those runs by an exception.
+    """
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
@@ -217,11 +221,12 @@ def killed(act, path, number):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
-def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps):
-    """Slow: SIGKILL in later runs; the quick tests stop those by an exception."""
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES[::2], ids=IDS[::2])
+@pytest.mark.parametrize("every", first_quick([5, 1]))
+def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps, every):
+    """Slow: SIGKILL at each point; the quick tests stop by an exception there."""
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "after"):
+    for number, point, path in copies(tmp_path, before, points, "after", every):
         assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
         assert_recovers(path, point, steps)
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from selection import first_quick, slow
 from stream.checkpoints import small_run
 from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.test_crash import (
@@ -66,8 +67,9 @@ SCENES = [(fresh, go_on), (finished, refresh), (finished, merge)]
 IDS = ["fresh", "refresh", "merge"]
 
 
-@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
+@pytest.mark.parametrize(("before", "act"), first_quick(SCENES), ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act):
+    """Slow: a refresh and a merge."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
@@ -76,7 +78,9 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
 
 
 @pytest.mark.parametrize(("before", "act"), SCENES[:1], ids=IDS[:1])
+@slow
 def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act):
+    """Slow: loss of power; the quick tests stop the same run by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(False)
@@ -123,15 +127,17 @@ def with_alerts_and_no_manifest(path):
 
 @pytest.mark.parametrize(
     ("before", "act"),
-    [
-        (with_alerts, to_first),
-        (with_alerts, refresh_without_alerts),
-        (with_alerts, refresh_without_filter),
-        (with_alerts_and_no_manifest, refresh_without_alerts),
-    ],
+    first_quick(
+        [
+            (with_alerts, to_first),
+            (with_alerts, refresh_without_alerts),
+            (with_alerts, refresh_without_filter),
+            (with_alerts_and_no_manifest, refresh_without_alerts),
+        ]
+    ),
 )
 def test_alerts_go_if_a_commit_without_any_is_stopped(tmp_path, monkeypatch, before, act):
-    """Those that a rewind or refresh withdraws, by the next run at the latest."""
+    """Those that a rewind or refresh withdraws, by the next run at the latest. Slow: refreshes."""
     points = points_of(tmp_path, monkeypatch, before, act)
     counts = set()
     for number, point, path in copies(tmp_path, before, points, "after"):

@@ -18,6 +18,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from selection import slow
 from stream.checkpoints.disks import HastyDisk
 
 from streamrnn import Pipeline
@@ -141,7 +142,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
 
 
+@slow
 def test_no_damage_ends_the_process_or_leaks() -> None:
+    """Slow: every byte of the files, in a process of its own."""
     found = damage.survive(__file__, damage.CASES)
     assert found["refused"] > damage.CASES / 10
     assert found["taken"] > 0
