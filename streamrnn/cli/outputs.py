@@ -142,6 +142,7 @@ def compact(
 ) -> None:
     """Merge small parts into larger ones. Rows, their order and the state do not change."""
     from streamrnn.jobs import outputs
+    from streamrnn.stream.config import SIDE_OUTPUTS
 
     last = outputs.read_manifest(out)
     manifest = outputs.compact(out, rejects=rejects)
@@ -152,7 +153,7 @@ def compact(
         print(f"{location(out)}: no small parts to merge")
     else:
         beside = ""
-        for key in ("rejects", "alerts"):
+        for key in SIDE_OUTPUTS:
             then, now = (len(found.named(key).parts) for found in (last, manifest))
             beside += f", {then} of {key} into {now}" if now < then else ""
         print(f"{location(out)}: merged {count(before, 'part')} into {after}{beside}")

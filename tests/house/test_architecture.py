@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "sources states storage training windows preflight",
     "evaluation": "arrays display errors config models sources states storage windows checkpoints "
     "scoring outputs preflight fitting",
-    "explaining": "arrays display errors kernels models sources checkpoints scoring engines "
+    "explaining": "arrays display errors config kernels models sources checkpoints scoring engines "
     "preflight running",
     "guesses": "arrays errors config formats models sources",
     "pipeline": "display errors plugin config kernels sources states checkpoints scoring preflight "

@@ -22,7 +22,7 @@ from streamrnn.stream.checkpoints import (
     load_shard,
     partitioning_in,
 )
-from streamrnn.stream.config import side_folder
+from streamrnn.stream.config import side_filters
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.scoring import (
     BoundPipeline,
@@ -43,23 +43,22 @@ _NOWHERE = Position("", 0, 0, 0, False)
 class OutputPlace:
     """Where a shard's files go: the folders by name of output, format and partitions of parts.
 
-    `where`: the filter of alerts.
+    `filters` are by names of side outputs.
     """
 
     folders: Mapping[str, str]
     format: str
     partition_by: tuple[str, ...] = ()
-    where: str = ""
+    filters: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> OutputPlace:
         """Return the place that a pipeline file names, for any working directory."""
-        sink, where = config.sink, config.alerts.where or ""
-        folders = {"rows": str(sink.folder), "rejects": str(sink.rejects)}
-        if where:
-            folders["alerts"] = config.alerts.path or side_folder(folders["rows"], "alerts")
+        sink = config.sink
+        folders = {"rows": str(sink.folder), **config.side_folders}
         folders = {name: anywhere(folder) for name, folder in folders.items()}
-        return cls(folders, sink.format, sink.partition_by, where)
+        filters = side_filters(config.canonical())
+        return cls(folders, sink.format, sink.partition_by, filters)
 
     @property
     def path(self) -> str:
@@ -170,7 +169,7 @@ def _scored(
         commit=task.commit,
         shard=task.shard,
         last=_files(task, before),
-        where=task.place.where,
+        filters=task.place.filters,
         partitioning=partitioning_in(
             {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
         ),

@@ -157,8 +157,8 @@ class ShardedEngine:
         policy = self._config.source
         if "reject" in (policy.bad, policy.late):
             self._folder.prepare("rejects")
-        if self._config.alerts.where:
-            self._folder.prepare("alerts")
+        for name in OutputPlace.of(self._config).filters:
+            self._folder.prepare(name)
         self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
         try:

@@ -33,8 +33,9 @@ from streamrnn.stream.checkpoints import (
     partitioning_in,
     plan_sources,
     read_manifest,
-    row_filter,
+    row_filters,
 )
+from streamrnn.stream.config import side_filters
 from streamrnn.stream.scoring import Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
@@ -187,9 +188,9 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
     bound = loaded.bind(source.schema, source.name)
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
-    partitioning_in(loaded.config.canonical(), bound.emitter.schema)  # raises what a run would
-    if loaded.config.alerts.where:
-        row_filter(loaded.config.alerts.where, bound.emitter.schema)
+    config = loaded.config.canonical()
+    partitioning_in(config, bound.emitter.schema)  # raises what a run would
+    row_filters(side_filters(config), bound.emitter.schema)
     return bound
 
 

@@ -70,15 +70,14 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
     def read(manifest: Manifest, files: Files) -> Verified:
         directories = {"rows": row_directory(manifest, files)}
-        for name in SIDE_OUTPUTS:
-            place = manifest.place_of(name, path)
-            place = rejects or place if name == "rejects" else place
+        for name, place in manifest.side_folders(path, rejects=rejects).items():
             directories[name] = PartDirectory(open_files(place))
         wrong = []
         for name, directory in directories.items():
             parts = manifest.named(name).parts
             wrong += _wrong_parts(directory, parts)
-            if name == "alerts" and (parts or directory.owner() == manifest.output):
+            copies = name in SIDE_OUTPUTS and SIDE_OUTPUTS[name].where
+            if copies and (parts or directory.owner() == manifest.output):
                 wrong += _foreign(directory, parts)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:

@@ -20,7 +20,7 @@ from streamrnn.stream.checkpoints import (
     refuse_no_directory,
     seen_files,
 )
-from streamrnn.stream.config import Config, side_folder
+from streamrnn.stream.config import SIDE_OUTPUTS, Config, title
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions
 from streamrnn.stream.sources import (
     Source,
@@ -189,10 +189,8 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
 
 def check_sink(config: Config) -> None:
     """Raise ConfigError unless output and rejects are directories, or do not exist."""
-    paths = {"[sink] path": config.sink.folder, "[sink] rejects": config.sink.rejects}
-    for name, path in {**paths, "[alerts] path": _alerts(config)}.items():
-        if path is not None:
-            refuse_no_directory(path, name)
+    for name, path in _outputs(config).items():
+        refuse_no_directory(path, name)
 
 
 def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
@@ -202,13 +200,10 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     output.
     """
     config = loaded.config
-    outputs = {
-        "[sink] path": config.sink.folder,
-        "[sink] rejects": config.sink.rejects,
-        "[alerts] path": _alerts(config),
-        "[state] save": config.state.save,
-    }
-    locations = {name: _real(path) for name, path in outputs.items() if path is not None}
+    outputs = _outputs(config)
+    if config.state.save is not None:
+        outputs["[state] save"] = config.state.save
+    locations = {name: _real(path) for name, path in outputs.items()}
     path = config.source.path
     files = [file.name if file.store.local else _real(file.path) for file in source.files]
     above_files = _places(map(os.path.dirname, files))
@@ -234,12 +229,11 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
         refuse(str(outputs[name]), name)
 
 
-def _alerts(config: Config) -> str | None:
-    """Return the folder of alerts; None if there are none."""
+def _outputs(config: Config) -> dict[str, str]:
+    """Return the folders that a run writes rows to, by the titles of their keys."""
+    paths = {title(SIDE_OUTPUTS[name].path): path for name, path in config.side_folders.items()}
     folder = config.sink.folder
-    if folder is None or not config.alerts.where:
-        return None
-    return config.alerts.path or side_folder(folder, "alerts")
+    return paths if folder is None else {"[sink] path": folder, **paths}
 
 
 def _real(path: str | None) -> str:

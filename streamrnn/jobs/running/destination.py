@@ -22,7 +22,7 @@ from streamrnn.stream.checkpoints import (
     plan_sources,
     read_manifest,
 )
-from streamrnn.stream.config import value_of
+from streamrnn.stream.config import SIDE_OUTPUTS, value_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.stream.sources import Source, SourceFile
@@ -202,14 +202,14 @@ class StreamDestination:
         """Do nothing: no table indexes a stream."""
 
 
-def _alerts(config: Config) -> str | None:
-    """Return the folder of alerts; without a filter that of the last commit, for its alerts."""
-    output = str(config.sink.folder)
-    if not config.alerts.where:
+def _side_folders(config: Config) -> dict[str, str]:
+    """Return the folders of side outputs; without a filter the one that earlier rows are in."""
+    output, folders = str(config.sink.folder), config.side_folders
+    if folders.keys() != SIDE_OUTPUTS.keys():
         with suppress(CheckpointError):  # raised when the output is opened
             if has_manifest(output):
-                return read_manifest(output).place_of("alerts", output)
-    return config.alerts.path
+                return {**read_manifest(output).side_folders(output), **folders}
+    return folders
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def open_destination(
         return
     with OutputFolder.open(
         config.sink.folder,
-        side={"rejects": config.sink.rejects, "alerts": _alerts(config)},
+        side=_side_folders(config),
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:

@@ -45,7 +45,6 @@ from streamrnn.stream.checkpoints import (
     refuse_lost_pipe,
     with_seen_files,
 )
-from streamrnn.stream.config import side_folder
 from streamrnn.stream.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -137,13 +136,11 @@ class Job:
             self.summary.commit = output.last.commit
             added = (part.name for part in output.last.parts if part.commit > before)
             self.summary.parts = list(added)
-            alerts = output.last.named("alerts").parts
-            self.summary.alerts = sum(part.rows for part in alerts if part.commit > before)
-            folder = self.config.sink.folder
-            if folder is not None and self.summary.alerts:
-                self.summary.alerts_path = location(
-                    self.config.alerts.path or side_folder(folder, "alerts")
-                )
+            folder = self.config.side_folders.get("alerts")
+            if folder is not None:
+                alerts = output.last.named("alerts").parts
+                self.summary.alerts = sum(part.rows for part in alerts if part.commit > before)
+                self.summary.alerts_path = location(folder) if self.summary.alerts else None
 
     def _refuse_options(self, source: Source) -> None:
         on_files = source.replayable and self.config.sink.folder is not None

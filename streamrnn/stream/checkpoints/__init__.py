@@ -70,7 +70,7 @@ does not name. On object stores a rename is a copy and a delete on the server, t
 """
 
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts
-from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.filters import row_filters
 from streamrnn.stream.checkpoints.folder import OutputFolder
 from streamrnn.stream.checkpoints.lock import Lock
 from streamrnn.stream.checkpoints.manifest import (
@@ -144,7 +144,7 @@ __all__ = [
     "refuse_nested_output",
     "refuse_no_directory",
     "row_directory",
-    "row_filter",
+    "row_filters",
     "seen_files",
     "select_all",
     "with_seen",

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from streamrnn.base.storage.opening import open_files
 from streamrnn.errors import SinkError
 from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
-from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.filters import row_filters
 from streamrnn.stream.checkpoints.manifest import Shard, StateFile
 from streamrnn.stream.checkpoints.versions import (
     Snapshot,
@@ -59,8 +60,9 @@ class Attempt:
 
     It needs no lock, and changes only its own files. If its facts are never committed, the next
     start removes these files. `directories` are by the names of outputs. `last`: the files of the
-    shard's state so far. `where`: which rows are alerts; None: no row is. Not thread-safe. Every
-    method raises SinkError, `write` also DataError for a value that no partition can stand for.
+    shard's state so far. `filters`: name of a side output -> which rows it has too. Not
+    thread-safe. Every method raises SinkError, `write` also DataError for a value that no
+    partition can stand for.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Attempt:
         shard: int = 0,
         last: Sequence[StateFile] = (),
         partitioning: Partitioning | None = None,
-        where: pc.Expression | None = None,
+        filters: Mapping[str, pc.Expression] = MappingProxyType({}),
     ) -> None:
         self.commit = commit
         self.shard = shard
@@ -84,7 +86,7 @@ class Attempt:
         self._last = last
         self._name = draw_name(commit, shard)
         self._partitioning = partitioning
-        self._where = where
+        self._filters = filters
         self._writers: dict[str, PartWriter | PartitionedWriter] = {}
 
     @classmethod
@@ -98,12 +100,12 @@ class Attempt:
         shard: int,
         last: Sequence[StateFile],
         partitioning: Partitioning | None = None,
-        where: str = "",
+        filters: Mapping[str, str] = MappingProxyType({}),
     ) -> "Attempt":
         """Make an attempt in a worker process, for a folder that its driver has opened.
 
         `paths` are the folders of the outputs, which the driver has created (`OutputFolder.open`,
-        `prepare`). `where` is the filter of alerts.
+        `prepare`). `filters` are by names of side outputs.
         """
         return cls(
             {name: PartDirectory(open_files(path)) for name, path in paths.items()},
@@ -113,17 +115,17 @@ class Attempt:
             shard=shard,
             last=last,
             partitioning=partitioning,
-            where=row_filter(where, schema) if where else None,
+            filters=row_filters(filters, schema),
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows, in the order of the output, and those that are alerts to the alerts."""
+        """Add rows, in the order of the output; side outputs get those that their filters pass."""
         if "rows" not in self._writers:
             self._writers["rows"] = self._rows_writer()
         self._writers["rows"].write(batch)
-        if self._where is not None:
-            for alerts in pa.Table.from_batches([batch]).filter(self._where).to_batches():
-                self._write_beside("alerts", self._schema, alerts)
+        for name, passes in self._filters.items():
+            for copies in pa.Table.from_batches([batch]).filter(passes).to_batches():
+                self._write_beside(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
         """Add rows to the rejects."""

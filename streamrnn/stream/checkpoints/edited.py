@@ -22,7 +22,7 @@ from streamrnn.stream.checkpoints.directory import is_part
 from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
 from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.checkpoints.shape import mistyped
-from streamrnn.stream.config import check_recorded
+from streamrnn.stream.config import SIDE_OUTPUTS, check_recorded
 from streamrnn.stream.sinks import Part, layout_of
 from streamrnn.stream.states.positions import PositionPairs, from_json
 
@@ -66,8 +66,10 @@ def check_types(manifest: Manifest) -> None:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
     for kept in manifest.kept:
         _check_integers("outputs", kept.outputs)
-    if unknown := manifest.outputs.keys() - {"rows", "rejects", "alerts"}:
-        raise ValueError(f"outputs: expected rows, rejects and alerts, received {unknown.pop()!r}")
+    *names, last = ["rows", *SIDE_OUTPUTS]
+    if unknown := manifest.outputs.keys() - {*names, last}:
+        expected = f"{', '.join(names)} and {last}"
+        raise ValueError(f"outputs: expected {expected}, received {unknown.pop()!r}")
     for name, output in manifest.outputs.items():
         _check_parts(name, output.parts)
         _check_names(name, output.parts, layout_in(manifest.config) if name == "rows" else ())

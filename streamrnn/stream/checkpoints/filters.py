@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.types as types
 
 from streamrnn.errors import ConfigError
-from streamrnn.stream.config import did_you_mean
+from streamrnn.stream.config import SIDE_OUTPUTS, did_you_mean, title
 from streamrnn.stream.config.filters import FilterToken, mistake, parse_filter
 
 _Operator = Callable[[Any, Any], pc.Expression]
@@ -43,8 +43,16 @@ _NUMBER, _TEXT, _BOOL, _TIME = "a number", "'text'", "true or false", "a 'time'"
 _BEYOND = 1 << 65
 
 
-def row_filter(text: str, schema: pa.Schema) -> pc.Expression:
-    """Return the expression of a filter on rows of this schema.
+def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Expression]:
+    """Return the filters of side outputs (name -> text); raises what `row_filter` raises."""
+    return {
+        name: row_filter(text, schema, title(SIDE_OUTPUTS[name].where))
+        for name, text in texts.items()
+    }
+
+
+def row_filter(text: str, schema: pa.Schema, key: str = "[alerts] where") -> pc.Expression:
+    """Return the expression of a filter on rows of this schema; `key` names it in messages.
 
     Raises ConfigError that points to a mistake, a column that is missing, or a literal of another
     type than its column.
@@ -54,9 +62,9 @@ def row_filter(text: str, schema: pa.Schema) -> pc.Expression:
         bound = _Binder(text, schema, operands).of(tree)
         schema.empty_table().filter(bound)
     except pa.ArrowException as error:
-        raise ConfigError(f"[alerts] where: {text}: pyarrow cannot compare this: {error}") from None
+        raise ConfigError(f"{key}: {text}: pyarrow cannot compare this: {error}") from None
     except ValueError as error:
-        raise ConfigError(f"[alerts] where: {error}") from None
+        raise ConfigError(f"{key}: {error}") from None
     return bound
 
 

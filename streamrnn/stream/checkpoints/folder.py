@@ -17,7 +17,7 @@ from streamrnn.base.storage.opening import open_files
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
-from streamrnn.stream.checkpoints.filters import row_filter
+from streamrnn.stream.checkpoints.filters import row_filters
 from streamrnn.stream.checkpoints.holding import Holding, empty
 from streamrnn.stream.checkpoints.ledger import Ledger
 from streamrnn.stream.checkpoints.manifest import (
@@ -50,7 +50,7 @@ from streamrnn.stream.checkpoints.versions import (
     read_shards,
     write_version,
 )
-from streamrnn.stream.config import SIDE_OUTPUTS, side_folder, to_record, value_of
+from streamrnn.stream.config import SIDE_OUTPUTS, side_filters, side_folder, to_record, value_of
 from streamrnn.stream.sinks import PART_FORMATS, Partitioning, StagedPart
 from streamrnn.stream.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
 
@@ -90,7 +90,7 @@ class OutputFolder:
         self._known = Known()
         self._output = ""
         self._prepared = set[str]()
-        self._where: pc.Expression | None = None
+        self._filters: Mapping[str, pc.Expression] = {}
         self._broken = False
 
     @classmethod
@@ -105,8 +105,8 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `side`: "rejects", "alerts" -> the folder of rejected rows, of alerts, which are used if
-        there are any (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of
+        `side`: name of a side output -> its folder, which is used if there are any rows (default:
+        `path` + ".rejects", `path` + ".alerts"). `keep` is the number of
         ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
         as empty; the first commit removes what it holds.
 
@@ -132,10 +132,8 @@ class OutputFolder:
         `rejects`: where the rejects are, if they were moved. Raises what `open` raises.
         """
         last = read_manifest(path)
-        side = {name: last.place_of(name, path) for name in SIDE_OUTPUTS}
-        side["rejects"] = rejects or side["rejects"]
         keep = int(value_of("checkpoint.keep", last.config))
-        return cls.open(path, side=side, keep=keep, check=check)
+        return cls.open(path, side=last.side_folders(path, rejects=rejects), keep=keep, check=check)
 
     @property
     def manifest(self) -> Manifest | None:
@@ -208,8 +206,7 @@ class OutputFolder:
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
         self.partitioning = partitioning_in(self._config, schema)
-        where = str(value_of("alerts.where", self._config) or "")
-        self._where = row_filter(where, schema) if where else None
+        self._filters = row_filters(side_filters(self._config), schema)
         layouts = frozenset([layout_in(self._config)])
         if self._ledger.reconciled:
             self.rows.layouts = layouts
@@ -284,7 +281,7 @@ class OutputFolder:
         self._writing().reject(batch)
 
     def prepare(self, name: str) -> None:
-        """Create and lock the folder of rejects or alerts (also before attempts of workers).
+        """Create and lock the folder of a side output (also before attempts of workers).
 
         Raises CheckpointError if it is in use or belongs to another output; SinkError.
         """
@@ -310,8 +307,8 @@ class OutputFolder:
         if self._schema is None:
             raise ValueError("call begin() before write()")
         if self._attempt is None:
-            if self._where is not None:
-                self.prepare("alerts")
+            for name in self._filters:
+                self.prepare(name)
             self._attempt = Attempt(
                 self.directories,
                 schema=self._schema,
@@ -319,7 +316,7 @@ class OutputFolder:
                 commit=self.next_commit,
                 last=self._last_state(),
                 partitioning=self.partitioning,
-                where=self._where,
+                filters=self._filters,
             )
         return self._attempt
 

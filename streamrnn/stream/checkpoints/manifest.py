@@ -19,7 +19,7 @@ import pyarrow as pa
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints.segments import Segment
 from streamrnn.stream.checkpoints.shape import check_shape
-from streamrnn.stream.config import recorded_place
+from streamrnn.stream.config import SIDE_OUTPUTS, recorded_place
 from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import Content, Position, Reading, SourceFile
 from streamrnn.stream.states.positions import PositionPairs
@@ -108,7 +108,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """The parts of the rows, the rejects or the alerts.
+    """The parts of the rows, or of a side output.
 
     `path` is their folder, "" for the default beside the rows, which moves with them.
     """
@@ -212,8 +212,12 @@ class Manifest:
         return sum(shard.rows for shard in self.shards)
 
     def place_of(self, name: str, path: str) -> str:
-        """Return the folder of rejects or alerts, where `path` is the folder of the rows."""
+        """Return the folder of a side output, where `path` is the folder of the rows."""
         return recorded_place(self.named(name).path, path, name)
+
+    def side_folders(self, path: str, **moved: str | None) -> dict[str, str]:
+        """Return the folders of all side outputs by name; `moved`: where some are instead."""
+        return {name: moved.get(name) or self.place_of(name, path) for name in SIDE_OUTPUTS}
 
     def as_kept(self) -> RetainedCommit:
         """Return what `rewind` needs to go back to this commit."""

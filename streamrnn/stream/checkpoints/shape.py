@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamrnn.stream.config import SIDE_OUTPUTS
+
 _Nested = list[Any] | dict[str, Any]
 """`[of each item]` for a list ([]: any items), {key: of its value} for an object; other keys may
 have any value."""
@@ -17,20 +19,20 @@ _COMMIT: dict[str, _Nested] = {
     "counters": {},
     "outputs": {},
 }
-_OUTPUTS = ("rows", "rejects", "alerts")
-_SHAPE: dict[str, _Nested] = {
-    **_COMMIT,
-    "config": {},
-    "sources": [{"content": {}}],
-    "outputs": {name: {"parts": [{}]} for name in _OUTPUTS},
-    "kept": [_COMMIT],
-    "segments": {name: [{}] for name in ("sources", *_OUTPUTS)},
-}
 
 
 def check_shape(manifest: Mapping[str, Any]) -> None:
     """Raise TypeError, naming the key, for a value that is not a list or an object."""
-    _check(manifest, _SHAPE, "")
+    outputs = ("rows", *SIDE_OUTPUTS)
+    shape: dict[str, _Nested] = {
+        **_COMMIT,
+        "config": {},
+        "sources": [{"content": {}}],
+        "outputs": {name: {"parts": [{}]} for name in outputs},
+        "kept": [_COMMIT],
+        "segments": {name: [{}] for name in ("sources", *outputs)},
+    }
+    _check(manifest, shape, "")
 
 
 def mistyped(key: str, expected: str, value: object) -> str:

@@ -14,7 +14,7 @@ from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirector
 from streamrnn.stream.checkpoints.manifest import Manifest
 from streamrnn.stream.checkpoints.reading import find_commit, find_manifest, lists_manifest
 from streamrnn.stream.checkpoints.versions import check_shards
-from streamrnn.stream.config import SIDE_OUTPUTS, same_place
+from streamrnn.stream.config import SIDE_OUTPUTS, same_place, title
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
 NOT_OURS = "its files are not of this output"
@@ -80,10 +80,10 @@ def are_ours(
     last: Manifest | None,
     full_refresh: bool,
 ) -> bool:
-    """Whether to lock the folder of rejects or alerts: it exists, and is not of another output.
+    """Whether to lock the folder of a side output: it exists, and is not of another output.
 
     A commit without any may have replaced one that had some, and its run died before it removed
-    them. Raises CheckpointError if rejects are among foreign files (alerts are refused when there
+    them. Raises CheckpointError if rejects are among foreign files (copies are refused when there
     is a filter), or if earlier ones are elsewhere.
     """
     if last is not None and full_refresh:
@@ -92,7 +92,7 @@ def are_ours(
     if last is not None and last.named(name).parts and not full_refresh:
         _check_place(name, rows, beside, last)
     elif not lost and (last is None or beside.owner() != last.output):
-        may_wait = name == "alerts" or (last is not None and not full_refresh)
+        may_wait = SIDE_OUTPUTS[name].where or (last is not None and not full_refresh)
         if may_wait and beside.foreign_entries():
             return False  # refused when the first row comes
         refuse_foreign_entries(beside, NOT_OURS)
@@ -112,17 +112,17 @@ def _warn_of_earlier(name: str, rows: PartDirectory, beside: PartDirectory, last
 
 def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
     then, held = last.place_of(name, rows.path), last.named(name).rows
-    table, _, key = SIDE_OUTPUTS[name].partition(".")
+    key = title(SIDE_OUTPUTS[name].path)
     if not same_place(then, beside.path) and beside.owner() != last.output:
         raise CheckpointError(
-            f"the {name} of {rows.path} are in {then} ({held} rows); [{table}] {key} is now "
+            f"the {name} of {rows.path} are in {then} ({held} rows); {key} is now "
             f"{beside.path}. "
             "Change it back, or start over with --full-refresh."
         )
     if INSIDE not in beside.files.entries(""):
         raise CheckpointError(
             f"the {name} of {rows.path} ({held} rows) are not in {beside.path}. Was the output "
-            f"moved, copied or linked without them? Move them there, or set [{table}] {key} to "
+            f"moved, copied or linked without them? Move them there, or set {key} to "
             "where they are; or start over with --full-refresh."
         )
 

@@ -3,14 +3,16 @@
 from streamrnn.errors import ConfigFileMissingError
 from streamrnn.stream.config.absolute import absolute_paths
 from streamrnn.stream.config.durations import parse_duration
-from streamrnn.stream.config.keys import FIXED, FREE, may_change, value_of
+from streamrnn.stream.config.keys import FIXED, FREE, may_change, side_filters, value_of
 from streamrnn.stream.config.load import Config, json_schema
 from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
 from streamrnn.stream.config.paths import (
     SIDE_OUTPUTS,
+    SideOutput,
     recorded_place,
     same_place,
     side_folder,
+    title,
     to_record,
     without_secrets,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "ConfigFileMissingError",
     "Filled",
     "PartitionLevel",
+    "SideOutput",
     "absolute_paths",
     "check_recorded",
     "check_schema_types",
@@ -42,7 +45,9 @@ __all__ = [
     "recorded_place",
     "same_place",
     "sample",
+    "side_filters",
     "side_folder",
+    "title",
     "to_record",
     "value_of",
     "whole_schedule",

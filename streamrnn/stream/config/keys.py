@@ -8,6 +8,7 @@ the output is older than the key, has its default.
 from collections.abc import Mapping
 from typing import Any
 
+from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.schema import FeatureSection, Sections
 
 FREE = frozenset(
@@ -142,6 +143,12 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
         return None
     beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
     return _default(found.annotation, name, beside)
+
+
+def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the filters that are set, by the name of the side output that has the copies."""
+    keys = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.where}
+    return {name: text for name, key in keys.items() if (text := value_of(key, config))}
 
 
 def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from streamrnn.base.display import location, uri_fault
 from streamrnn.errors import ConfigError, ConfigFileMissingError
 from streamrnn.stream.config.environment import interpolate
 from streamrnn.stream.config.overrides import apply_overrides, listed_overrides
+from streamrnn.stream.config.paths import SIDE_OUTPUTS, side_folder
 from streamrnn.stream.config.problems import (
     Path,
     Problem,
@@ -129,6 +131,19 @@ class Config(Sections):
         if columns is None:
             return (*source.key, *filter(None, [source.time]))
         return None if columns == ("*",) else columns
+
+    @property
+    def side_folders(self) -> dict[str, str]:
+        """The folders of the side outputs that a run writes, by name."""
+        folders = {}
+        for name, side in SIDE_OUTPUTS.items():
+            if not side.where or attrgetter(side.where)(self):
+                path = attrgetter(side.path)(self)
+                if path is None and self.sink.folder is not None:
+                    path = side_folder(self.sink.folder, name)
+                if path is not None:
+                    folders[name] = path
+        return folders
 
     def require_run(self) -> None:
         """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from streamrnn.base.display import location
@@ -19,8 +19,31 @@ PATHS = (
 """The keys whose values are paths or URIs."""
 
 
-SIDE_OUTPUTS = {"rejects": "sink.rejects", "alerts": "alerts.path"}
-"""The outputs beside the rows: name -> key of their directory."""
+class SideOutput(NamedTuple):
+    """An output beside the rows: the keys of its directory, and of the filter that copies rows.
+
+    Without a filter ("") its rows are others than those of the output.
+    """
+
+    path: str
+    where: str = ""
+
+
+SIDE_OUTPUTS = {
+    "rejects": SideOutput("sink.rejects"),
+    "alerts": SideOutput("alerts.path", where="alerts.where"),
+}
+"""The outputs beside the rows, by name."""
+
+
+def title(key: str) -> str:
+    """Return a dotted key as messages name it.
+
+    >>> title("sink.rejects")
+    '[sink] rejects'
+    """
+    table, _, name = key.partition(".")
+    return f"[{table}] {name}"
 
 
 def side_folder(output: str, name: str) -> str:

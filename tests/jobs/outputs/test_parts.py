@@ -1,5 +1,7 @@
 """Going back, merging parts, replacing the state."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +13,7 @@ from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.stream.checkpoints import OutputFolder, load_state, read_manifest
+from streamrnn.stream.config import SIDE_OUTPUTS, SideOutput
 
 
 @pytest.fixture
@@ -198,3 +201,24 @@ def test_another_state_in_place_of_the_last(out):
 def test_no_state_to_replace_before_a_commit(out):
     with OutputFolder.open(out) as folder, pytest.raises(CheckpointError, match="no commit yet"):
         folder.replace_state(pa.table({"a": [1]}))
+
+
+# -- side outputs --------------------------------------------------------------------------------
+
+
+def test_a_fourth_output_is_one_entry(out, monkeypatch):
+    """It is committed, merged, undone and verified with the others, by an entry in the table."""
+    monkeypatch.setitem(SIDE_OUTPUTS, "samples", SideOutput("samples.path", "samples.where"))
+    run(out, keep=5, where="seen >= 2", more={"samples.where": "seen >= 2"})
+    alerts, samples = f"{out}.alerts", f"{out}.samples"
+    assert len(files_of(samples)) > 2
+    assert visible(samples) == visible(alerts) != []
+    compact(out)
+    rewind(out, to=3)
+    assert visible(samples) == visible(alerts)
+    assert read_manifest(out).named("samples").rows == read_manifest(out).named("alerts").rows > 0
+    verify(out)
+    damaged = Path(samples, "part-00000.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"out\.samples.*is damaged"):
+        verify(out)

@@ -3,6 +3,7 @@
 import glob
 import os
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -35,14 +36,15 @@ def run(
     one_run=False,
     partition_by=(),
     where="",
+    more=MappingProxyType({}),
     say=lambda commit: None,
 ):
     """Run to the end, from wherever the folder stands; the odd steps reject a row.
 
-    Each commit counts as the end of a run, unless it is `one_run`.
+    Each commit counts as the end of a run, unless it is `one_run`. `more` are keys of the config.
     """
     config = {"source.key": ["stream"], "sink.partition_by": partition_by}
-    config["alerts.where"] = where
+    config |= {"alerts.where": where, **more}
     with OutputFolder.open(str(path), keep=keep, full_refresh=full_refresh) as folder:
         folder.begin(SCHEMA, model="model", config=config)
         start = folder.manifest.counters["steps"] if folder.manifest else 0
