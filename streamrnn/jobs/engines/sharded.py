@@ -294,13 +294,11 @@ class ShardedEngine:
     def _refuse_rejects(self, outcomes: Sequence[Outcome]) -> None:
         """Raise DataError if all shards together rejected too many rows."""
         self._rejected += sum(outcome.rejected for outcome in outcomes)
-        limit = self._config.source.max_rejects
-        if self._rejected > limit:
-            raise DataError(
-                f"{self._rejected} rows are rejected in all shards together, more than [source] "
-                f"max_rejects = {limit}. Nothing of this epoch was committed. Fix the data, or set "
-                "a larger max_rejects."
-            )
+        self._bound.policy.limit_rejects(
+            self._rejected,
+            f"{self._rejected} rows are rejected in all shards together",
+            "Nothing of this epoch was committed.",
+        )
 
     def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
         """Raise DataError if all shards together know no value of a feature."""

@@ -14,6 +14,7 @@ from streamrnn.plugins.spark.ordering import Order, Places, repeated, tie_error
 from streamrnn.stream.scoring import BoundPipeline, Scorer, starting_table
 from streamrnn.stream.sources import Rows, select
 from streamrnn.stream.states import StateTable, flat_schema, from_flat, to_flat
+from streamrnn.stream.windows import reject_names
 
 KIND, DATA = "streamrnn_kind", "streamrnn_data"
 SCORED_ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
@@ -48,15 +49,9 @@ class Task:
 
     def rejects_schema(self) -> pa.Schema:
         """Return the columns of rejected rows."""
-        names = ["reason", "file", "row"]
-        fields = [pa.field("reason", pa.string()), pa.field("file", pa.string())]
-        fields.append(pa.field("row", pa.int64()))
-        for field in self.bound.schema:
-            name = field.name
-            while name in names:
-                name += "_"
-            names.append(name)
-            fields.append(field.with_name(name))
+        place, names = (pa.string(), pa.string(), pa.int64()), reject_names(self.bound.schema)
+        fields = [pa.field(name, kind) for name, kind in zip(names, place, strict=False)]
+        fields += [f.with_name(n) for f, n in zip(self.bound.schema, names[3:], strict=True)]
         if not self.order_of.is_file_and_row:
             pairs = zip(self.order_of.names, self.order_of.types, strict=True)
             fields += [pa.field(f"order/{name}", kind) for name, kind in pairs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from streamrnn.errors import DataError
 from streamrnn.plugins.spark.deferred import pyspark
 from streamrnn.plugins.spark.failures import worker_errors
 from streamrnn.plugins.spark.ordering import quoted
@@ -62,13 +61,11 @@ class ScoredFrames:
             summary.add(counts)
             for name in ("rows", "rows_out", "streams", "new_streams"):
                 setattr(summary, name, getattr(summary, name) + counts.get(name, 0))
-        limit = self._task.bound.loaded.config.source.max_rejects
-        if summary.rejected > limit:
-            raise DataError(
-                f"{summary.rejected} rows are rejected, more than [source] max_rejects = {limit}. "
-                "The `rejects` of the result have their reasons. Fix the data, or set a larger "
-                "max_rejects."
-            )
+        self._task.bound.policy.limit_rejects(
+            summary.rejected,
+            f"{summary.rejected} rows are rejected",
+            "The `rejects` of the result have their reasons.",
+        )
         return summary
 
     def unpersist(self) -> None:

@@ -175,6 +175,7 @@ class BoundPipeline:
             max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
             previous=frozenset(f.name for f in contract.features if f.nulls == "previous"),
             float_names=tuple(f.name for f in contract.floats),
+            max_rejects=source.max_rejects,
         )
 
     @cached_property

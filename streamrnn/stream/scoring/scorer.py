@@ -15,10 +15,17 @@ from streamrnn.base.display import count
 from streamrnn.errors import DataError
 from streamrnn.stream.operators import ModelOutput, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
-from streamrnn.stream.sources import Rows, fitted, shown
+from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable, from_arrow
 from streamrnn.stream.states.positions import CallPosition
-from streamrnn.stream.windows import StreamBatch, Update, sort_by_stream, why_late
+from streamrnn.stream.windows import (
+    StreamBatch,
+    Update,
+    first_late,
+    rejected_rows,
+    sort_by_stream,
+    why_rejected,
+)
 
 
 @dataclass
@@ -179,7 +186,14 @@ class Scorer:
     def _sort(self, rows: Rows, room: bool) -> StreamBatch:
         slots = self._slots(rows, room)
         by_stream = sort_by_stream(rows, slots, self.table, self.bound.policy)
-        self._limit_rejects(rows, by_stream)
+        if len(by_stream.rejected):
+            rejected, row = self.rejected + len(by_stream.rejected), int(by_stream.rejected[-1])
+            self.bound.policy.limit_rejects(
+                rejected,
+                f"{rows.place(row)}: {count(rejected, 'rejected row')}",
+                f"The last one: {why_rejected(rows, row)}.",
+                rows.number(row),
+            )
         return by_stream
 
     def _advance(self, by_stream: StreamBatch, update: Update) -> None:
@@ -197,9 +211,10 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        rejects = self._rejects(rows, by_stream)
+        rejects = rejected_rows(rows, by_stream.rejected, self.bound.schema)
         output = self._emit(rows.batch, by_stream, computed)
-        return Scored(output, rejects, by_stream.counts, _first_late(rows, by_stream))
+        late = first_late(rows, by_stream.slot_N, by_stream.late, by_stream.late_after)
+        return Scored(output, rejects, by_stream.counts, late)
 
     def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
         if computed is not None:
@@ -243,65 +258,3 @@ class Scorer:
                 f"run, but kind {kind} needs all of its rows at once. Start over with "
                 "--full-refresh."
             ).at(rows.number(row))
-
-    def _limit_rejects(self, rows: Rows, by_stream: StreamBatch) -> None:
-        rejected = self.rejected + by_stream.counts["rejected"]
-        limit = self.bound.loaded.config.source.max_rejects
-        if rejected > limit:
-            row = int(by_stream.rejected[-1])
-            raise DataError(
-                f"{rows.place(row)}: {count(rejected, 'rejected row')}, more than [source] "
-                f"max_rejects = {limit}. The last one: {_reason(rows, row)}. Fix the data, or set "
-                "a larger max_rejects."
-            ).at(rows.number(row))
-
-    def _rejects(self, rows: Rows, by_stream: StreamBatch) -> pa.RecordBatch | None:
-        if not len(by_stream.rejected):
-            return None
-        index = by_stream.rejected
-        rejected = rows.batch.take(pa.array(index))
-        reasons = [_reason(rows, row) for row in index.tolist()]
-        columns = {
-            "reason": pa.nulls(len(index), pa.string()),  # set below
-            "file": pa.array([rows.origin.file(row) for row in index.tolist()], pa.string()),
-            "row": pa.array(rows.origin.row_N[index]),
-        }
-        for field, column in zip(self.bound.schema, rejected.columns, strict=True):
-            name = field.name
-            while name in columns:
-                name += "_"
-            columns[name] = _in_type_of(field, column, reasons)
-        columns["reason"] = pa.array(reasons, pa.string())
-        return pa.RecordBatch.from_pydict(columns)
-
-
-def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
-    """Return rejected values of a file in the type that all rejects have.
-
-    A feature may have any type of number in a file. A value that does not fit becomes null; it is
-    added to its reason, in place.
-    """
-    if column.type == field.type:
-        return column
-    values, unfit = fitted(column, field.type)
-    for row in unfit:
-        reasons[row] += (
-            f"; column {field.name!r} holds {shown(column, row)}, which is null here: "
-            f"{field.type} cannot hold it"
-        )
-    return values
-
-
-def _reason(rows: Rows, row: int) -> str:
-    return rows.faults.reason(row) if rows.faults.codes[row] else "late: time goes backwards"
-
-
-def _first_late(rows: Rows, by_stream: StreamBatch) -> str | None:
-    if not len(by_stream.late):
-        return None
-    first = by_stream.late.argmin()
-    row, last = int(by_stream.late[first]), int(by_stream.late_after[first])
-    assert rows.time is not None
-    before = (by_stream.slot_N[:row] == by_stream.slot_N[row]) & (rows.time[:row] == last)
-    by = rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
-    return f"{rows.place(row)}: {why_late(rows, row, last)}, set by {by}"

@@ -1,8 +1,15 @@
 """Sort rows by stream, and pack streams into windows of fixed size."""
 
-from streamrnn.stream.windows.by_stream import RowPolicy, StreamBatch, sort_by_stream, why_late
+from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
 from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
 from streamrnn.stream.windows.past import Past, Update
+from streamrnn.stream.windows.row_policy import (
+    RowPolicy,
+    first_late,
+    reject_names,
+    rejected_rows,
+    why_rejected,
+)
 from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
 from streamrnn.stream.windows.sequences import Placement, Sequences, place, sequences_of
 from streamrnn.stream.windows.windower import Inputs, Lanes, Window, pack_lanes
@@ -22,10 +29,13 @@ __all__ = [
     "TargetRows",
     "Update",
     "Window",
+    "first_late",
     "pack_lanes",
     "place",
+    "reject_names",
+    "rejected_rows",
     "sequences_of",
     "sort_by_stream",
-    "why_late",
+    "why_rejected",
     "with_seasons",
 ]

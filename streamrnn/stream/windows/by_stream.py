@@ -5,26 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
-from streamrnn.base.display import without_options
-from streamrnn.errors import DataError, LateRowError
-from streamrnn.stream.sources import Rows, shown, shown_time
+from streamrnn.stream.sources import Rows
 from streamrnn.stream.windows.past import Past, Previous, Update
+from streamrnn.stream.windows.row_policy import (
+    RowPolicy,
+    kept_and_rejected,
+    latest_times,
+    raise_first,
+    resets,
+    stream_begins,
+)
 
 _NONE = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True)
-class RowPolicy:
-    """The policy for rows that are late, invalid, or follow a gap (`max_gap`, in ticks)."""
-
-    late: str = "error"
-    bad: str = "error"
-    max_gap: int | None = None
-    previous: frozenset[str] = frozenset()
-    float_names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -85,8 +79,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     order = _stream_order(rows, slots)
     stream = slots[order]
     begin = stream_begins(stream)
-    time, behind = _clock(rows, order, stream, begin, past)
-    _raise_first(rows, order, behind, time, policy)
+    time, behind = latest_times(rows, order, stream, begin, past)
+    raise_first(rows, order, behind, time, policy)
     late = late_after = _NONE
     if behind is not None and policy.late != "apply":
         assert time is not None
@@ -94,7 +88,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         order, stream = order[~behind], stream[~behind]
         begin = stream_begins(stream)
         time = time[~behind]
-    reset = _resets(rows, order, stream, begin, time, past, policy)
+    reset = resets(rows, order, stream, begin, time, past, policy)
     counts["fresh_starts"] = 0
     if len(starts := reset.nonzero()[0]):
         _, seen = past.last_times(stream[starts])
@@ -104,7 +98,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     reset = reset[group]
     values, missing, previous = _fill(rows, order, stream, group, ends, reset, past, policy, counts)
     stepped, start, end = _steps(missing, group, ends)
-    kept, rejected = _kept_and_rejected(rows, late, policy)
+    kept, rejected = kept_and_rejected(rows, late, policy)
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["rejected"] = len(rejected)
     counts["skipped"] = len(missing) - len(stepped)
@@ -145,18 +139,6 @@ def _stream_order(rows: Rows, slots: Ints) -> Ints:
     return valid[_stable_order(slots[valid])]
 
 
-def _kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
-    """Return the rows that give an output row, and the rejected ones, in file order."""
-    if not rows.faults.reasons and not len(late):
-        return np.arange(len(rows)), _NONE
-    rejected = rows.faults.codes != 0
-    if policy.late == "reject":
-        rejected[late] = True
-    dropped = rejected.copy()
-    dropped[late] = True
-    return np.flatnonzero(~dropped), np.flatnonzero(rejected)
-
-
 def _steps(missing: Bools, group: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the rows that are steps, and the start and end of each segment among them."""
     if not missing.any():
@@ -193,131 +175,6 @@ def _stable_order(slots: Ints) -> Ints:
         order = order[np.argsort(high[order], kind="stable")]
         shift += 16
     return order
-
-
-def stream_begins(stream: Ints) -> Bools:
-    """Return which rows (N,), sorted by stream, are the first of theirs."""
-    begin = np.empty(len(stream), bool)
-    begin[:1] = True
-    np.not_equal(stream[1:], stream[:-1], out=begin[1:])
-    return begin
-
-
-def _clock(
-    rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past
-) -> tuple[Ints | None, Bools | None]:
-    """Return the latest time of each row's stream including the row, and which rows are late."""
-    if rows.time is None:
-        return None, None
-    time = rows.time[order]
-    first = begin.nonzero()[0]
-    carried, seen = past.last_times(stream[first])
-    before = np.empty(len(time), np.int64)
-    before[1:] = time[:-1]
-    carried = np.where(seen, carried, time[first])
-    before[first] = carried
-    if not (time < before).any():
-        return time, None
-    clock = time.copy()
-    clock[first] = np.maximum(clock[first], carried)
-    clock = running_maximum(clock, begin)
-    before[1:] = clock[:-1]
-    before[first] = carried
-    return clock, time < before
-
-
-def running_maximum(values: Ints, begin: Bools) -> Ints:
-    """Return the largest value so far, in each run that begins where `begin` is true."""
-    ordered, rank = np.unique(values, return_inverse=True)
-    base = np.cumsum(begin) * len(ordered)
-    best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
-    return best
-
-
-def _raise_first(
-    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
-) -> None:
-    if not rows.faults.reasons and behind is None:
-        return
-    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else _NONE
-    late = _NONE
-    if behind is not None and policy.late == "error":
-        late = np.flatnonzero(behind)
-        late = late[np.argsort(order[late])]
-    if len(invalid) and (not len(late) or invalid[0] < order[late[0]]):
-        row = int(invalid[0])
-        raise DataError(
-            f"{rows.place(row)}: {rows.faults.reason(row)}. "
-            f"Invalid rows in this record batch: {len(invalid)}. {rows.faults.how_to_fix(row)} "
-            'or set [source] bad = "reject".'
-        ).at(rows.number(row))
-    if len(late):
-        assert clock is not None
-        # The clock of a late row is that of the row before it.
-        raise _late_error(rows, int(order[late[0]]), int(clock[late[0]]), len(late))
-
-
-def why_late(rows: Rows, row: int, last: int) -> str:
-    """Return why a row is late: its time, and the last one of its stream, in ticks."""
-    times = rows.batch.column(rows.time_name)
-    return (
-        f"{rows.time_name} {shown(times, row)} is before {shown_time(last, times.type)}, the last "
-        "time of this stream"
-    )
-
-
-def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
-    keys = ", ".join(field.name for field in rows.key_fields)
-    times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
-    what = (
-        f"{rows.place(row)}: time goes backwards: {why_late(rows, row, last)}. Late rows in this "
-        f"record batch: {count}."
-    )
-    how = _in_duckdb(file, str(rows.time_name), times.type, keys)
-    advice = (
-        f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
-        'late rows are expected, set [source] late to "drop", "reject" or "apply".'
-    )
-    return LateRowError(what, advice, file, last).at(rows.number(row))
-
-
-def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
-    """Return how to sort a file of a format that DuckDB reads and writes; "" for others."""
-    name = without_options(file).lower().removesuffix(".gz").removesuffix(".zst")
-    if name.endswith(".csv"):
-        # Rows stay text, as "007" would become 7; times are compared as what they are.
-        zone = "TZ" if getattr(kind, "tz", None) else ""
-        type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
-        time = f"{time}::{'DATE' if pa.types.is_date(kind) else type_}"
-        rows, target = f"read_csv('{file}', all_varchar = true)", "sorted.csv"
-    elif name.endswith(".parquet"):
-        rows, target = f"'{file}'", "sorted.parquet"
-    else:
-        return f" by {time}"
-    return f", in DuckDB: COPY (SELECT * FROM {rows} ORDER BY {time}, {keys}) TO '{target}'"
-
-
-def _resets(
-    rows: Rows,
-    order: Ints,
-    stream: Ints,
-    begin: Bools,
-    time: Ints | None,
-    past: Past,
-    policy: RowPolicy,
-) -> Bools:
-    reset = np.zeros(len(order), bool)
-    if rows.reset is not None:
-        reset |= rows.reset[order]
-    if policy.max_gap is not None and time is not None and len(time):
-        before = np.empty_like(time)
-        before[1:] = time[:-1]
-        first = np.flatnonzero(begin)
-        carried, seen = past.last_times(stream[first])
-        before[first] = np.where(seen, carried, time[first])
-        # Never negative, and as unsigned it cannot overflow.
-        reset |= (time - before).view(np.uint64) > policy.max_gap
-    return reset
 
 
 def _fill(

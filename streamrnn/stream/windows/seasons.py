@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Doubles, Ints
-from streamrnn.stream.windows.by_stream import running_maximum, stream_begins
 from streamrnn.stream.windows.labels import Labels, TargetRows
+from streamrnn.stream.windows.row_policy import running_maximum, stream_begins
 
 
 class SeasonalLabels(NamedTuple):

@@ -14,6 +14,9 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError, DataError, DTypeError, StateError
+from streamrnn.stream.scoring import Scorer
+from streamrnn.stream.sources import Origin
+from streamrnn.stream.states import StateTable
 
 
 @pytest.fixture
@@ -153,6 +156,21 @@ def test_rejected_rows_are_counted_on_after_a_checkpoint(
         with pytest.raises(DataError, match="5 rejected rows, more than"):
             again.process(table.slice(50))
     pipeline.process(table.slice(50, 35))
+
+
+def test_a_smaller_limit_of_a_resumed_run_stops_at_its_next_rejected_row(
+    config: dict[str, Any],
+) -> None:
+    config["source"] |= {"bad": "reject", "nulls": "error", "max_rejects": 2}
+    batch = logs.random_log(20).combine_chunks().to_batches()[0]
+    bound = Pipeline.from_dict(config).loaded.bind(batch.schema, "log")
+    scorer = Scorer(bound, StateTable(bound.layout, bound.initial()))
+    scorer.resume_counts({"rows_read": 50, "rejected": 3})
+    origin = Origin.consecutive("log", 0, 20)
+    scorer.score(bound.loaded.contract.read(batch, origin))
+    bad = batch.set_column(2, "a", pa.nulls(20, pa.float32()))
+    with pytest.raises(DataError, match="23 rejected rows, more than"):
+        scorer.score(bound.loaded.contract.read(bad, origin))
 
 
 def test_names_of_rejected_columns_stay_apart(config: dict[str, Any]) -> None:
