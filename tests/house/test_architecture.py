@@ -206,9 +206,8 @@ def _rooms(imported: set[str]) -> set[str]:
 
 def _refused_imports(path: Path, source: str | None = None) -> set[str]:
     """Libraries and rooms that a file imports and must not, and ways to import unseen."""
-    source = path.read_text() if source is None else source
     room, file = _room(path), path.relative_to(PACKAGE).as_posix()
-    imported = _imports(source)
+    imported = _imported(path) if source is None else _imports(source)
     libraries = {name.split(".")[0] for name in imported}
     refused = libraries & NEVER
     refused |= {name for name in libraries & set(ONLY_IN) if room not in ONLY_IN[name].split()}
@@ -218,7 +217,9 @@ def _refused_imports(path: Path, source: str | None = None) -> set[str]:
     if room == "__init__":  # of a ring, which has no door of its own
         return refused | _rooms(imported)
     annotated = {above for annotating, above in ANNOTATED if file == annotating}
-    annotated -= _rooms(_imports(source, annotations=False))
+    if annotated:
+        source = path.read_text() if source is None else source
+        annotated -= _rooms(_imports(source, annotations=False))
     return refused | _rooms(imported) - {room} - annotated - set(MAY_IMPORT[room].split())
 
 

@@ -50,18 +50,20 @@ def said(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", first_quick([2, 0]))
+@pytest.mark.parametrize("workers", first_quick([0, 2]))
 def test_without_arguments_the_quick_set_runs(suite: Path, workers: int) -> None:
-    """The processes of pytest-xdist select as the first one does. Slow: in one process."""
+    """The processes of pytest-xdist select as the first one does. Slow: in two processes."""
     output = said(suite, f"--numprocesses={workers}")
     assert "2 passed" in output
     assert "rare" not in output
 
 
-@pytest.mark.parametrize("arguments", first_quick(["--all", "tests"]))
-def test_all_runs_with_the_option_or_a_path(suite: Path, arguments: str) -> None:
-    """With the processes of pytest-xdist. Slow: a path."""
-    assert "4 passed" in said(suite, arguments, "--numprocesses=2")
+@pytest.mark.parametrize(
+    ("arguments", "workers"), first_quick([("--all", 0), ("--all", 2), ("tests", 2)])
+)
+def test_all_runs_with_the_option_or_a_path(suite: Path, arguments: str, workers: int) -> None:
+    """Slow: a path, and the processes of pytest-xdist."""
+    assert "4 passed" in said(suite, arguments, f"--numprocesses={workers}")
 
 
 def test_one_slow_test_runs_if_it_is_named(suite: Path) -> None:

@@ -94,9 +94,13 @@ def _cycles(work: Callable[[], object]) -> int:
         gc.enable()
 
 
+@slow
 def test_record_batches_leave_no_cycles(tmp_path: Path) -> None:
     """So memory does not grow while the command collects rarely. Twice, the less counts: threads
-    of earlier tests may end meanwhile."""
+    of earlier tests may end meanwhile.
+
+    Slow: the garbage of runs.
+    """
     logs.write(logs.random_log(), tmp_path / "in" / "a.parquet", row_group=10)
     model = str(tmp_path / "m.safetensors")
     logs.small_model().save(model)

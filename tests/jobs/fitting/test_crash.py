@@ -75,7 +75,7 @@ def points_of(folder: Path, act: Callable[[Path], None], patch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("scene", first_quick(SCENES))
-@pytest.mark.parametrize("power", [False, True], ids=["stopped", "power"])
+@pytest.mark.parametrize("power", first_quick([False, True]), ids=["stopped", "power"])
 def test_stopped_at_every_point(
     scene: str, power: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Model, Pipeline, layers, load_model, optimizers, set_threads
 from streamrnn.errors import (
@@ -74,10 +74,11 @@ def test_the_model_gives_the_target_in_its_own_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_rows", [1, 37, 100_000])
-@pytest.mark.parametrize("row_group", [50, 1000])
+@pytest.mark.parametrize("row_group", first_quick([50, 1000]))
 def test_bits_do_not_depend_on_record_batches(
     batch_rows: int, row_group: int, tmp_path: Path
 ) -> None:
+    """Slow: another size of row groups."""
     fits.fit(tmp_path / "one", fits.validated())
     logs.write(fits.log(), tmp_path / "two" / "in" / "a.parquet", row_group=row_group)
     source = {**fits.config(tmp_path)["source"], "batch_rows": batch_rows}

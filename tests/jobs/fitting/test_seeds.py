@@ -329,7 +329,9 @@ def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
         ({"keep": "all"}, ["score"], r"the mean \(1\) and the spread \(1\), received 1"),
         ({"keep": "most"}, None, "keep"),
         ({"keep": "all", "seeds": 1}, None, "is of several seeds"),
-        ({"validation": {"since": "2030-01-01"}}, None, "which judges the seeds"),
+        pytest.param(
+            {"validation": {"since": "2030-01-01"}}, None, "which judges the seeds", marks=slow
+        ),
         ({"seeds": 0}, None, "seeds"),
         ({"loss": "mze"}, None, "mse"),
     ],
@@ -337,6 +339,7 @@ def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
 def test_what_cannot_be_fitted(
     keys: dict[str, Any], names: list[str] | None, text: str, tmp_path: Path
 ) -> None:
+    """Slow: a fit that reads its source first."""
     found = {**tables(**keys), "output": {} if names is None else {"names": names}}
     with pytest.raises(ConfigError, match=text):
         fits.fit(tmp_path, found)

@@ -8,6 +8,7 @@ from typing import Any
 import logs
 import pytest
 from fresh import printed
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.outputs import export_state
@@ -79,7 +80,9 @@ with tempfile.TemporaryDirectory() as base:
 """
 
 
+@slow
 def test_a_run_in_another_process_writes_the_same_files() -> None:
+    """Slow: two processes that compile in another order."""
     names = ["carry-every-arrow", "carry-final-parquet"]
     names += ["independent-every-parquet", "whole-every-arrow"]
     first, *others = printed(CODE, *names)

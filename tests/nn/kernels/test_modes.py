@@ -66,7 +66,9 @@ def test_any_shape_with_every_access_checked() -> None:
     assert "2 passed" in done.stdout
 
 
+@slow
 def test_a_checked_kernel_raises_where_another_would_corrupt() -> None:
+    """Slow: a kernel compiled with checks."""
     code = """
 import numpy as np
 from kernelcases import Case

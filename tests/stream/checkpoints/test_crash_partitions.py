@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 from stream.checkpoints import small_run, test_crash
 from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.test_crash import (
@@ -122,11 +122,12 @@ def is_partitioned(path):
 
 
 @pytest.mark.parametrize("but_renames", [False, True])
-@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES[::2]), ids=IDS[::2])
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES[::2], ids=IDS[::2])
+@slow
 def test_stopped_by_the_power_at_every_point(
     tmp_path, monkeypatch, before, act, steps, but_renames
 ):
-    """Slow: loss of power in later runs."""
+    """Slow: loss of power; the quick tests stop those runs by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "before"):
         stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
