@@ -4,8 +4,6 @@ Ray schedules the tasks, moves rows and states between them, and repeats a task 
 died. Tasks change no file of another attempt, so it does not matter how often one runs.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

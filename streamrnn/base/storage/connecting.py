@@ -1,7 +1,5 @@
 """Connect to an object store: bounded waits, and no credentials in messages."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 

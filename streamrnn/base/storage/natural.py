@@ -1,7 +1,5 @@
 """Natural order of names: numbers in them are compared as numbers."""
 
-from __future__ import annotations
-
 import re
 
 _DIGITS = re.compile("([0-9]+)")

@@ -1,7 +1,5 @@
 """Disks and object stores, read by full paths."""
 
-from __future__ import annotations
-
 import errno
 import os
 import posixpath

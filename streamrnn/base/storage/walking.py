@@ -1,7 +1,5 @@
 """Files of a local disk: real names, and trees with links."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -18,7 +16,7 @@ _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 class Wanted(Protocol):
     """A filter of the entries of a folder. Hashable; equal filters accept the same entries."""
 
-    def below(self, folder: str) -> Wanted | None:
+    def below(self, folder: str) -> "Wanted | None":
         """Return the filter for a subfolder of this name; None to skip it."""
 
     def takes(self, file: str) -> bool:

@@ -1,7 +1,5 @@
 """Several trained models as one, which returns their mean and its spread."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tell an output that was copied from one that was moved."""
 
-from __future__ import annotations
-
 import os
 
 from streamrnn.base.storage import Files

@@ -1,7 +1,5 @@
 """Statistics of a part from its Parquet footer, in the form of Delta tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime

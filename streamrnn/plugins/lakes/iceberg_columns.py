@@ -1,7 +1,5 @@
 """The columns and partitions of an Iceberg table, made those of an output that started over."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

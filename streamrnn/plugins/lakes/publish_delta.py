@@ -1,7 +1,5 @@
 """A Delta table whose root is the output folder."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """A table of an Iceberg catalog that names the parts of the output."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import cached_property

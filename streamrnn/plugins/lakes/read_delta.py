@@ -4,8 +4,6 @@ The log is read here, not by the library `deltalake`, as that does not tell whic
 removed and added without a change of rows; and as it would need credentials of its own.
 """
 
-from __future__ import annotations
-
 import json
 import posixpath
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Iceberg tables, whose metadata the library `pyiceberg` reads."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Iterator, Mapping

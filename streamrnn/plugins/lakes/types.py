@@ -4,8 +4,6 @@ Parts are registered as they are, so the type of a table must be one that reader
 without loss.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """The picture of a fit: its learning curves, from the history beside the model file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pictures of forecasts beside what happened: errors by time, stream and hour; reliability."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The picture of a pipeline's features over time, beside the model's Normalization."""
 
-from __future__ import annotations
-
 from streamrnn.base.display import count
 from streamrnn.jobs.preflight import scaling_of
 from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues

@@ -1,7 +1,5 @@
 """Make a report: read an output once or twice, its state, its source once, and its fit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Pictures of the outputs over time: of all streams, and of some streams one by one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

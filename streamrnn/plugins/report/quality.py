@@ -1,7 +1,5 @@
 """Pictures of rows by time: with a score, without, rejected; values that a run changed."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from streamrnn.base.display import count

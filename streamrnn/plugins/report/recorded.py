@@ -1,7 +1,5 @@
 """The pipeline of an output, from the config that its last commit records."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`Pipeline.report`, and a report on an output without its pipeline file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Pictures of the states of layers: their norms, and how many units are saturated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Pictures of streams: active and new ones, how long each is silent, and how long each is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

@@ -1,7 +1,5 @@
 """What a report is on: an output, its columns, and one pass over its rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Rows and words that pictures share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

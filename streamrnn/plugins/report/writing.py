@@ -1,7 +1,5 @@
 """Write the page of a report to a disk or an object store; what it may not replace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """PySpark, which is imported when it is first used."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from streamrnn.errors import UnsupportedError

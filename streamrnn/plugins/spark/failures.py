@@ -1,7 +1,5 @@
 """Errors of workers, which Spark hides in the text of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The order of rows, which a DataFrame does not have, and the place of each row in it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +29,7 @@ class Order:
     types: tuple[pa.DataType, ...]
 
     @classmethod
-    def of(cls, frame: Any, order: Sequence[str]) -> Order:
+    def of(cls, frame: Any, order: Sequence[str]) -> "Order":
         """Check the order of a DataFrame; a name may be that of a hidden column.
 
         Raises ConfigError for none, DataError for a missing column, DTypeError for values that may
@@ -89,7 +87,7 @@ class Places(Origin):
     values: tuple[pa.Array, ...]
 
     @classmethod
-    def in_order(cls, order: Order, values: Sequence[pa.Array]) -> Places:
+    def in_order(cls, order: Order, values: Sequence[pa.Array]) -> "Places":
         """Return the places of N rows with these values (N,) of the columns of the order."""
         rows = len(values[0])
         files = np.zeros(rows, np.int64)

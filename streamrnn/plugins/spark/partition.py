@@ -1,7 +1,5 @@
 """Score one partition: the state of its streams, then their rows in order."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

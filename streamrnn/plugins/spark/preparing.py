@@ -1,7 +1,5 @@
 """Bind a pipeline to a DataFrame, and check what can be known before a job."""
 
-from __future__ import annotations
-
 import copy
 import os
 from dataclasses import replace

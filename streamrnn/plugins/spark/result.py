@@ -1,7 +1,5 @@
 """The result of scoring a DataFrame: rows, state and rejects, computed once."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Score the rows of a DataFrame."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

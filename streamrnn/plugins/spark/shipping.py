@@ -3,8 +3,6 @@
 They are sent as code, not by name, so that a worker without this package can report it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 Mapped = Callable[[Iterator["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
 
 
-def scoring(task: Task) -> Mapped:
+def scoring(task: "Task") -> Mapped:
     """Return the function of a worker that scores a partition."""
     content: bytes = pyspark().cloudpickle.dumps(task)
     version = __version__

@@ -4,8 +4,6 @@ The schema of the state table is in the metadata of the column `steps`, which Sp
 files and tables.
 """
 
-from __future__ import annotations
-
 import base64
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Types of Spark as types of Arrow, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

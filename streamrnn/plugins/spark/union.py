@@ -1,7 +1,5 @@
 """State and rows in one DataFrame, each partition with the state of its streams first."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

@@ -6,8 +6,6 @@ compared with any number by order, and by = with one that they can be. Two colum
 compared as float64, unless both are integers.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import operator

@@ -1,7 +1,5 @@
 """The files that a state has seen, in the metadata of its exported table."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +35,7 @@ class SeenFiles:
     schema: Mapping[str, str]
     label: str = "the initial state"
 
-    def within(self, names: Container[str], columns: Sequence[str] | None) -> SeenFiles:
+    def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
         """Return what holds for a source of these files, of which these columns are read.
 
         That is no position in another file, and no schema of other columns.

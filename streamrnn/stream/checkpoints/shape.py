@@ -1,7 +1,5 @@
 """Where the JSON of a manifest has lists and objects."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Output rows: every one, the last of each n steps, or the final one of each stream."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

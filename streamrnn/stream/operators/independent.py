@@ -1,7 +1,5 @@
 """Kind independent: windows of T rows, each from zero, every `stride` rows of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,7 +36,7 @@ class IndependentOperator:
     @classmethod
     def of(
         cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> IndependentOperator:
+    ) -> "IndependentOperator":
         """Create the operator of a model, by [window] lanes, steps and stride."""
         return cls(runner, plan, size.lanes, size.steps, size.stride, workers)
 

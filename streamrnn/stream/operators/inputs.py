@@ -1,7 +1,5 @@
 """The mapping from columns of a record batch to inputs of the model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The protocol of the kinds of window, and their names in the pipeline file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Protocol, Self
 

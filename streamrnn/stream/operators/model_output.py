@@ -1,7 +1,5 @@
 """The result of an operator for a record batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

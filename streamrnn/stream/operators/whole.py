@@ -1,7 +1,5 @@
 """Kind whole: a stream is one sequence, scored when the input has ended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -36,7 +34,7 @@ class WholeOperator:
     @classmethod
     def of(
         cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> WholeOperator:
+    ) -> "WholeOperator":
         """Create the operator of a model, by [window] lanes."""
         return cls(runner, plan, size.lanes, workers)
 

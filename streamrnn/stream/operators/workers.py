@@ -1,7 +1,5 @@
 """Threads for the independent pieces of one record batch."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import queue
@@ -59,7 +57,7 @@ class Workers:
         if share.errors:
             raise share.errors[min(share.errors)]
 
-    def __reduce__(self) -> tuple[type[Workers], tuple[int]]:
+    def __reduce__(self) -> "tuple[type[Workers], tuple[int]]":
         return Workers, (self.threads,)
 
 

@@ -1,7 +1,5 @@
 """A pipeline with its model (`LoadedPipeline`), and bound to its columns (`BoundPipeline`)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -124,7 +122,7 @@ class LoadedPipeline:
             roles=self.contract.columns(()),
         )
 
-    def for_worker(self) -> LoadedPipeline:
+    def for_worker(self) -> "LoadedPipeline":
         """Return a copy that can be pickled, and scores on one thread. [state] init is not read."""
         worker = copy(self)
         model = self.config.model.model_copy(update={"threads": 1})
@@ -144,7 +142,7 @@ class LoadedPipeline:
         source = source.model_copy(update={"features": features})
         return self.config.model_copy(update={"source": source})
 
-    def bind(self, schema: pa.Schema, path: str) -> BoundPipeline:
+    def bind(self, schema: pa.Schema, path: str) -> "BoundPipeline":
         """Bind the pipeline to a source whose columns in use have this schema.
 
         Raises DataError, DTypeError or ConfigError, naming `path` and the column.
@@ -231,7 +229,7 @@ class BoundPipeline:
         """Return the initial state of one stream: name -> (size,) float32."""
         return self.loaded.initial()
 
-    def for_worker(self) -> BoundPipeline:
+    def for_worker(self) -> "BoundPipeline":
         """Return a copy for another process, to score some of the streams on one thread.
 
         It can be pickled, and needs no file.

@@ -1,7 +1,5 @@
 """Compile the kernels of a pipeline before its first run."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from streamrnn.nn.kernels import Compiled, fill

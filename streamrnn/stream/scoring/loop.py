@@ -1,7 +1,5 @@
 """The run loop: read, score and write record batches, and commit at intervals."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Options of a run that are not in the pipeline file."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

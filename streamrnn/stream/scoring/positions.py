@@ -1,7 +1,5 @@
 """Positions that callers give with their batches, so that none is scored twice."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Score record batches, and carry the state from one to the next."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -160,7 +158,7 @@ class Scorer:
             return None
         return self.bound.emitter.final(self.table)
 
-    def copy(self, bound: BoundPipeline | None = None) -> Scorer:
+    def copy(self, bound: BoundPipeline | None = None) -> "Scorer":
         """Return an independent scorer with a copy of the state.
 
         `bound`: the same pipeline, with types for columns that had no values so far.

@@ -1,7 +1,5 @@
 """The labels of a source that was scored, for a comparison with its scores."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Find the state table that a run starts from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """How long the phases of a run take, measured where they happen."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

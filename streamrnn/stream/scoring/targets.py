@@ -1,7 +1,5 @@
 """The labels of a pipeline's rows, as `[target]` sets them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -41,7 +39,7 @@ class BoundTarget:
     season: int = 0
 
     @classmethod
-    def of(cls, bound: BoundPipeline, schema: pa.Schema) -> BoundTarget:
+    def of(cls, bound: BoundPipeline, schema: pa.Schema) -> "BoundTarget":
         """Bind `[target]`, which is set, to the columns of a source.
 
         Raises DataError for a missing column, DTypeError for one without numbers, or a time column

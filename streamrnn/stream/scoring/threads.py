@@ -1,7 +1,5 @@
 """Read ahead and write in the background, each on a thread, so that computing need not wait."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -80,7 +78,7 @@ class BackgroundWriter:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="streamrnn-writer", daemon=True)
 
-    def __enter__(self) -> BackgroundWriter:
+    def __enter__(self) -> "BackgroundWriter":
         self._thread.start()
         return self
 

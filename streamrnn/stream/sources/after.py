@@ -1,7 +1,5 @@
 """The files of a source that come after a file, a partition or a time."""
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Sequence
 from contextlib import suppress

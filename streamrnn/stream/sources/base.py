@@ -1,7 +1,5 @@
 """The interface of a source of record batches."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -60,7 +58,7 @@ class Source(Protocol):
         """A value that changes when the contents do, as far as is known without reading them."""
 
     @property
-    def of_files(self) -> SourceOfFiles | None:
+    def of_files(self) -> "SourceOfFiles | None":
         """The source itself if it consists of files that can be read again; None for a pipe."""
 
     def total_rows(self) -> int | None:
@@ -98,10 +96,10 @@ class SourceOfFiles(Source, Protocol):
     ) -> Iterator[SourceBatch]:
         """Read record batches as any source, to `stop`, a position in the last file."""
 
-    def subset(self, files: Sequence[SourceFile]) -> SourceOfFiles:
+    def subset(self, files: Sequence[SourceFile]) -> "SourceOfFiles":
         """Return a source of some of the files, in the schema of all of them."""
 
-    def with_columns(self, names: Sequence[str]) -> SourceOfFiles:
+    def with_columns(self, names: Sequence[str]) -> "SourceOfFiles":
         """Return a source of the same files that reads these columns too."""
 
     def footer(self, file: SourceFile) -> Footer:

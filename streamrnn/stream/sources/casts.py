@@ -1,7 +1,5 @@
 """Lossless casts of a column to the type that it has in other files."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

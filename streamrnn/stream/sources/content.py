@@ -5,8 +5,6 @@ of the rows nor on how a file is written, and the digests of several files add u
 was recompressed, split or merged with others is recognized.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -90,7 +88,7 @@ class Content:
             for rows, start, ends in zip(sizes, starts.tolist(), times, strict=True)
         ]
 
-    def __add__(self, other: Content) -> Content:
+    def __add__(self, other: "Content") -> "Content":
         """Return the content of both, in either order."""
         firsts = [t for t in (self.first, other.first) if t is not None]
         lasts = [t for t in (self.last, other.last) if t is not None]
@@ -101,7 +99,7 @@ class Content:
             max(lasts, default=None),
         )
 
-    def holds_the_rows_of(self, other: Content) -> bool:
+    def holds_the_rows_of(self, other: "Content") -> bool:
         """Return whether the rows are the same, in any order."""
         return (self.rows, self.digest) == (other.rows, other.digest)
 

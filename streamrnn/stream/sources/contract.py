@@ -1,7 +1,5 @@
 """The contract of rows (key, time, features, reset), and the rows that violate it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial

@@ -1,7 +1,5 @@
 """Decimals: the integers that they store, and the floats that are nearest to them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

@@ -1,7 +1,5 @@
 """Rows that violate the contract."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +18,7 @@ class Faults:
     advice: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_rows(cls, rows: int) -> Faults:
+    def of_rows(cls, rows: int) -> "Faults":
         """Return no faults, of `rows` rows."""
         return cls(np.zeros(rows, np.int32))
 

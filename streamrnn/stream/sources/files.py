@@ -1,7 +1,5 @@
 """The files that a source path matches, in the order in which they are read."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import posixpath
@@ -72,7 +70,7 @@ class SourceFile:
             length = min(int.from_bytes(tail[:4], "little") + 8, size)
             return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
 
-    def anywhere(self) -> SourceFile:
+    def anywhere(self) -> "SourceFile":
         """Return the file as it is found from any working directory."""
         return replace(self, location=self.name) if self.store.local else self
 

@@ -1,7 +1,5 @@
 """Pieces of files, one after another, gathered into record batches that may span files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The order in which files are read: by folders, with typed partition values, then by names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The origin of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -65,7 +63,7 @@ class Origin:
             np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
         )
 
-    def take(self, index: Ints) -> Origin:
+    def take(self, index: Ints) -> "Origin":
         """Return the origin of some of the rows."""
         number_N = None if self.number_N is None else self.number_N[index]
         return Origin(self.files, self.file_N[index], self.row_N[index], number_N)

@@ -1,7 +1,5 @@
 """The names below a folder that a source path matches: a pattern, or all files of a format."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ class AllFiles:
 
     suffixes: tuple[str, ...]
 
-    def below(self, folder: str) -> AllFiles | None:
+    def below(self, folder: str) -> "AllFiles | None":
         """Return the pattern of the names in a folder, None if none can match."""
         return None if folder[0] in "._" else self
 
@@ -36,7 +34,7 @@ class Pattern:
     rests: frozenset[tuple[str, ...]]
 
     @classmethod
-    def of(cls, text: str) -> Pattern:
+    def of(cls, text: str) -> "Pattern":
         """Parse a pattern: empty parts are ignored, a final `**` matches all files.
 
         Raises ConfigError for `..`: with links, its meaning would depend on the matches.
@@ -48,7 +46,7 @@ class Pattern:
             )
         return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
 
-    def below(self, folder: str) -> Pattern | None:
+    def below(self, folder: str) -> "Pattern | None":
         """Return the pattern of the names in a folder, None if none can match."""
         rests = set()
         for rest in self._open():

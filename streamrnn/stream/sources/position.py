@@ -1,7 +1,5 @@
 """A position in a source."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 
@@ -35,7 +33,7 @@ class Cursor:
     row: int
     file_row: int
 
-    def after(self, rows: int) -> Cursor:
+    def after(self, rows: int) -> "Cursor":
         """Return the position so many rows later."""
         group, row = self.row_group, self.row + rows
         while group < len(self.sizes) and row >= self.sizes[group]:

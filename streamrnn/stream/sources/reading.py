@@ -1,7 +1,5 @@
 """Record batches of files, one after another, from any position."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -187,7 +185,7 @@ class FileSource:
             for field in used
         )
 
-    def subset(self, files: Sequence[SourceFile]) -> FileSource:
+    def subset(self, files: Sequence[SourceFile]) -> "FileSource":
         """Return a source of some of the files, in the schema of all of them."""
         assert self.schema is not None  # found by now, from the first file
         subset = copy(self)
@@ -195,7 +193,7 @@ class FileSource:
         subset.table = None  # its history is of use to whoever plans a run, not to a worker
         return subset
 
-    def with_columns(self, names: Sequence[str]) -> FileSource:
+    def with_columns(self, names: Sequence[str]) -> "FileSource":
         """Return a source of the same files that reads these columns too."""
         wide = copy(self)
         wide.files = list(self.files)
@@ -207,7 +205,7 @@ class FileSource:
         return wide
 
     @property
-    def of_files(self) -> FileSource:
+    def of_files(self) -> "FileSource":
         """The source itself."""
         return self
 

@@ -1,7 +1,5 @@
 """Columns that some files have under an old name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The columns that a pipeline uses, and the types in which files may have them."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 from collections import Counter

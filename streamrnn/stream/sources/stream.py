@@ -1,7 +1,5 @@
 """Record batches of an Arrow IPC stream, as on stdin."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -58,7 +56,7 @@ class StreamSource:
         self._stream = stream
 
     @cached_property
-    def _input(self) -> _Input:
+    def _input(self) -> "_Input":
         return _Input(self._stream or sys.stdin.buffer)
 
     @cached_property

@@ -1,7 +1,5 @@
 """The columns of labels and their weights, as numbers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The times of files, from their footers: the order to read them in, and where times go back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Vocabularies as the pipeline file gives them: a list, a table, or a file of either."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """Arrow values as byte strings: equal values of one type are equal strings."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Which states of a new model continue which states of the old one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 

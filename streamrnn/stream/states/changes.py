@@ -1,7 +1,5 @@
 """Atomic changes of a state, one at a time."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable
@@ -24,7 +22,7 @@ class OwnLock:
         lock = self._locks.get(process)
         return self._locks.setdefault(process, threading.RLock()) if lock is None else lock
 
-    def __reduce__(self) -> tuple[type[OwnLock], tuple[()]]:
+    def __reduce__(self) -> "tuple[type[OwnLock], tuple[()]]":
         return OwnLock, ()
 
 
@@ -77,5 +75,5 @@ class Changes:
                 raise
             return result
 
-    def __reduce__(self) -> tuple[type[Changes], tuple[_Call]]:
+    def __reduce__(self) -> "tuple[type[Changes], tuple[_Call]]":
         return Changes, (self._renew,)

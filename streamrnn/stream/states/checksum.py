@@ -5,8 +5,6 @@ only, so that any version of pyarrow computes the same, and so do types that Par
 units, widths and lists.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 
@@ -76,7 +74,7 @@ def _of_values(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, array: pa.Array) -> None:
+def _add(digest: "hashlib._Hash", array: pa.Array) -> None:
     """Add which values are present, then those that are; of lists their lengths and values."""
     kind, types = array.type, pa.types
     if isinstance(kind, pa.BaseExtensionType):
@@ -93,7 +91,7 @@ def _add(digest: hashlib._Hash, array: pa.Array) -> None:
         _add_present(digest, array.drop_null())
 
 
-def _add_present(digest: hashlib._Hash, array: pa.Array) -> None:
+def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
     """Add values without nulls, of a type that is neither nested nor an extension."""
     array = _in_one_type(array)
     kind, start, end = array.type, array.offset, array.offset + len(array)

@@ -1,7 +1,5 @@
 """The difference between two state tables."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

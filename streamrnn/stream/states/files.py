@@ -3,8 +3,6 @@
 Equal tables give equal bytes, however they were made.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,7 +118,7 @@ class _Hashing:
 
     closed = False
 
-    def __init__(self, digest: hashlib._Hash) -> None:
+    def __init__(self, digest: "hashlib._Hash") -> None:
         self._digest = digest
 
     def write(self, data: bytes) -> int:

@@ -4,8 +4,6 @@ Numbers of a stream become one binary value, in little-endian order; the row tha
 end of a run becomes columns. Nothing is lost: `from_flat(to_flat(table), table.schema)` is `table`.
 """
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

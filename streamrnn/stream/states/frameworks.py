@@ -4,8 +4,6 @@ The states of a layer are groups, one per cell (one for a layer without stacked 
 an ordered mapping from the name of a state ("h", "c", "s0") to an array (B, size).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Rows that are held until the end of a run."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pyarrow as pa

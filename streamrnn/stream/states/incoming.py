@@ -1,7 +1,5 @@
 """A state table from outside, read column by column with checks."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The layout of a state table that stands alone, from its columns and metadata."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.compute as pc
 

@@ -1,7 +1,5 @@
 """Keys of streams as callers give them: values, tuples, arrays, or columns of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From keys to slots: the row of each stream in the state table, in order of appearance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Exchange the state of a layer, by key, with the initial state of a layer of any framework."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ A table that passed through pandas, Polars, DuckDB or Parquet may have large str
 strings, lists for fixed-size lists, other names for their items, and other units and widths.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

@@ -1,7 +1,5 @@
 """A state table with a known layout, from an Arrow table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pyarrow as pa

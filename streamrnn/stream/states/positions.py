@@ -1,7 +1,5 @@
 """The position of the last batch that a state has, in JSON: in checkpoints and manifests."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Streams to shards: a hash of the key, the same in every process and on every machine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The state table: one row per stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar

@@ -1,7 +1,5 @@
 """The state table as an Arrow table."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from streamrnn.stream.states.table import StateTable
 
 
-def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
+def to_arrow(table: "StateTable", slots: Ints | None = None, copy: bool = True) -> pa.Table:
     """Return all streams in order of first appearance, or those of `slots`.
 
     The result is a copy. Without `copy` it may share memory with the table, and change with it.
@@ -74,7 +72,7 @@ def _waiting(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))
 
 
-def _pending(table: StateTable, rows: Ints) -> pa.Array:
+def _pending(table: "StateTable", rows: Ints) -> pa.Array:
     kind = pa.struct(table.layout.pending)
     slots, held = table.held
     if held is None:

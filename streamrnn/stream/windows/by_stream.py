@@ -1,7 +1,5 @@
 """Rows in file order to steps in stream order: late rows, resets, nulls, step numbers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labels: the values of later rows of the same stream, joined across record batches."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +25,7 @@ class TargetRows(NamedTuple):
     value: Doubles
     weight: Doubles
 
-    def take(self, index: Array) -> TargetRows:
+    def take(self, index: Array) -> "TargetRows":
         """Return the rows of an index, or where it is true."""
         return TargetRows._make(array[index] for array in self)
 
@@ -49,7 +47,7 @@ class _Waiting(NamedTuple):
     rows: TargetRows
     clock: Ints
 
-    def take(self, index: Array) -> _Waiting:
+    def take(self, index: Array) -> "_Waiting":
         return _Waiting(self.rows.take(index), self.clock[index])
 
 

@@ -1,7 +1,5 @@
 """What sorting by stream needs of earlier rows, and what later rows need of it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 from streamrnn.base.arrays import Array, Bools, Ints

@@ -1,7 +1,5 @@
 """The seasonal naive forecast: the value of the stream a whole number of seasons before."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,7 +24,7 @@ class _PastRows(NamedTuple):
     time: Ints
     value: Doubles
 
-    def take(self, index: Array) -> _PastRows:
+    def take(self, index: Array) -> "_PastRows":
         return _PastRows._make(array[index] for array in self)
 
 

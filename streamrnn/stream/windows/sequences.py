@@ -1,7 +1,5 @@
 """Steps of many record batches by sequence, and sequences placed on lanes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Segments of streams packed into windows of B lanes x T steps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

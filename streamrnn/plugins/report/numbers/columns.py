@@ -1,7 +1,5 @@
 """The columns of an output, from what its last commit records."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +35,7 @@ class OutputColumns:
     @classmethod
     def of(
         cls, manifest: Manifest, since: str | None = None, until: str | None = None
-    ) -> OutputColumns:
+    ) -> "OutputColumns":
         """Find them in a manifest. Raises ConfigError for limits without times, or in no order."""
         schema, config = decode_schema(manifest.schema), manifest.config
         present = set(schema.names)

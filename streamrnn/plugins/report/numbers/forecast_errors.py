@@ -1,7 +1,5 @@
 """Errors of forecasts over time, by stream and by hour of day, and their reliability."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,7 +35,7 @@ class Figure(NamedTuple):
     baseline: str
 
     @classmethod
-    def of(cls, figures: Mapping[str, Doubles]) -> Figure:
+    def of(cls, figures: Mapping[str, Doubles]) -> "Figure":
         """Choose what to draw of the figures (1,) of all rows: beside the best baseline."""
         if "log_loss" in figures:
             return cls("log_loss", "log_loss_base_rate")

@@ -1,7 +1,5 @@
 """Counts of values in classes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 

@@ -1,7 +1,5 @@
 """Rejected rows by bucket of time."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from streamrnn.base.arrays import Ints

@@ -1,7 +1,5 @@
 """Quantiles of values by bucket, in bounded memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One pass over an output: what is drawn of its rows and streams."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator, Sequence

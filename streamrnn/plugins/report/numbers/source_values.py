@@ -1,7 +1,5 @@
 """The numbers of a source by bucket of time: quantiles, nulls, and values that were limited."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

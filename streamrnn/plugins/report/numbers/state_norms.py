@@ -1,7 +1,5 @@
 """Norms of the states h of streams, and the share of their units that are saturated."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The horizontal axis of a report: the times of rows in buckets of one width."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -59,7 +57,7 @@ class Timeline:
     unit: str
 
     @classmethod
-    def of(cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS) -> Timeline:
+    def of(cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS) -> "Timeline":
         """Return the finest timeline from the place `first` to `last` of at most `most` buckets.
 
         >>> Timeline.of(0, 3 * 86400, clock=True, most=100)
@@ -80,7 +78,7 @@ class Timeline:
             unit or f"{width:,}",
         )
 
-    def coarser(self, most: int) -> Timeline:
+    def coarser(self, most: int) -> "Timeline":
         """Return a timeline over the same places of at most `most` buckets."""
         last = self.first + self.width * self.buckets - 1
         return Timeline.of(self.first, last, clock=self.clock, most=most)

@@ -4,8 +4,6 @@ Each row is one mark that the pointer finds: a rule over the whole height at its
 Colours are variables of the page's style sheet, so that light and dark need no second chart.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

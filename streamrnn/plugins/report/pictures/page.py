@@ -8,8 +8,6 @@ in 1 s. It draws SVG whose colours are those of the style sheet, so that one pag
 The page may run these two scripts and nothing else, and may load nothing: its policy says so.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What a report consists of: pictures, each with its numbers and words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple

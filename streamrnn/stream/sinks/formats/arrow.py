@@ -1,7 +1,5 @@
 """Parts as Arrow IPC files: one record batch per group of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -14,7 +12,7 @@ class ArrowFormat:
 
     suffix = ".arrow"
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> ArrowGroups:
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "ArrowGroups":
         """Create a writer of one record batch per group."""
         return ArrowGroups(output, schema)
 

@@ -1,7 +1,5 @@
 """The interface of a format of parts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -15,7 +13,7 @@ class PartFormat(Protocol):
 
     suffix: str
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "GroupWriter":
         """Create a writer to a new file; `first` are the rows that will be written first.
 
         Equal rows in equal groups give equal bytes.

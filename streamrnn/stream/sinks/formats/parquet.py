@@ -1,7 +1,5 @@
 """Parts as Parquet files: one row group per group of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,7 +21,7 @@ class ParquetFormat:
 
     suffix = ".parquet"
 
-    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> ParquetGroups:
+    def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "ParquetGroups":
         """Create a writer with dictionaries for the columns whose values repeat in `first`."""
         return ParquetGroups(output, schema, [n for n in first.column_names if _repeats(first[n])])
 

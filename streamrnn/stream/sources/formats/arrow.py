@@ -1,7 +1,5 @@
 """Arrow IPC: files (Feather version 2), and streams in files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -21,7 +19,7 @@ class ArrowFiles:
     suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc", ".arrows")
     typed = True
 
-    def open(self, stream: pa.NativeFile, hints: Hints) -> ArrowReader | ArrowStreamReader:
+    def open(self, stream: pa.NativeFile, hints: Hints) -> "ArrowReader | ArrowStreamReader":
         """Read a footer, or a schema. Raises pa.ArrowException or OSError if it is invalid."""
         start = stream.read(len(_MAGIC))
         stream.seek(0)

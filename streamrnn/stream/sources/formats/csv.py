@@ -1,7 +1,5 @@
 """CSV and TSV files, also compressed."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -43,7 +41,7 @@ class CsvFiles:
     suffixes: tuple[str, ...] = (*(f".csv{end}" for end in _ENDINGS), *_TABS)
     typed = False
 
-    def open(self, stream: pa.NativeFile, hints: Hints) -> CsvReader:
+    def open(self, stream: pa.NativeFile, hints: Hints) -> "CsvReader":
         """Read header and first block. Raises pa.ArrowException, OSError or ValueError."""
         return CsvReader(stream, hints)
 

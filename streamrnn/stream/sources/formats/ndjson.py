@@ -1,7 +1,5 @@
 """Files of newline-delimited JSON, also compressed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -32,7 +30,7 @@ class NdjsonFiles:
     )
     typed = False
 
-    def open(self, stream: pa.NativeFile, hints: Hints) -> NdjsonReader:
+    def open(self, stream: pa.NativeFile, hints: Hints) -> "NdjsonReader":
         """Read the first block. Raises pa.ArrowException, OSError or ValueError."""
         return NdjsonReader(stream, hints)
 

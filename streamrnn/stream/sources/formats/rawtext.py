@@ -1,7 +1,5 @@
 """The bytes of a file of text, which may be compressed with gzip or zstd."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}

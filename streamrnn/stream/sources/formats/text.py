@@ -1,7 +1,5 @@
 """Values of text: the type that a column of them has, and the values of that type."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.compute as pc
 

@@ -1,7 +1,5 @@
 """What the versions of a table did to its data files, and so which files hold unread rows."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
