@@ -14,7 +14,7 @@ from streamrnn.nn.layers.axes import as_rows, axes_from_end, from_rows, has_time
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 
@@ -26,6 +26,7 @@ class Activation(Layer):
     """Any activation by name: Activation("tanh")."""
 
     stepwise = True
+    config_fields = ("activation",)
 
     def __init__(self, activation: ActivationLike, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -34,15 +35,13 @@ class Activation(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute(self.activation, inputs)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "activation": self.activation}
-
 
 @builtin_layer
 class ReLU(Layer):
     """x up to max_value; negative_slope (x - threshold) at the threshold and below."""
 
     stepwise = True
+    config_fields = ("max_value", "negative_slope", "threshold")
 
     def __init__(
         self,
@@ -62,20 +61,13 @@ class ReLU(Layer):
         y = np.where(low, slope * (inputs - threshold), inputs)
         return y if self.max_value is None else np.minimum(y, np.float32(self.max_value))
 
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "max_value": self.max_value,
-            "negative_slope": self.negative_slope,
-            "threshold": self.threshold,
-        }
-
 
 @builtin_layer
 class LeakyReLU(Layer):
     """x where x >= 0, else negative_slope x. `alpha` is its name in Keras 2."""
 
     stepwise = True
+    config_fields = ("negative_slope",)
 
     def __init__(
         self,
@@ -90,15 +82,13 @@ class LeakyReLU(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "negative_slope": self.negative_slope}
-
 
 @builtin_layer
 class ELU(Layer):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
     stepwise = True
+    config_fields = ("alpha",)
 
     def __init__(self, alpha: float = 1.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -107,9 +97,6 @@ class ELU(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         y = activations.compute("elu", inputs)
         return np.where(inputs > 0, y, np.float32(self.alpha) * y)
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "alpha": self.alpha}
 
 
 @builtin_layer
@@ -121,6 +108,7 @@ class PReLU(Layer):
     """
 
     stepwise = True
+    config_fields = ("alpha_initializer", "shared_axes")
 
     def __init__(
         self,
@@ -157,13 +145,6 @@ class PReLU(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, self._weights["alpha"] * inputs, inputs)
 
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "alpha_initializer": initializers.serialize(self.alpha_initializer),
-            "shared_axes": None if self.shared_axes is None else list(self.shared_axes),
-        }
-
 
 @builtin_layer
 class Softmax(Layer):
@@ -174,6 +155,7 @@ class Softmax(Layer):
     """
 
     stepwise = True
+    config_fields = ("axis",)
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -207,7 +189,3 @@ class Softmax(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         rows, shape = as_rows(inputs, self.axes)
         return from_rows(activations.compute("softmax", rows), self.axes, shape)
-
-    def get_config(self) -> ConfigDict:
-        axis = list(self.axis) if isinstance(self.axis, list | tuple) else self.axis
-        return {**super().get_config(), "axis": axis}

@@ -11,7 +11,7 @@ from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.encodings import ENCODINGS, SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 from streamrnn.nn.layers.symbol import symbols_in
 
@@ -28,6 +28,7 @@ class CategoryEncoding(Layer):
 
     input_dtype = "int64"
     supports_masking = False
+    config_fields = ("num_tokens", "output_mode")
 
     def __init__(
         self,
@@ -114,10 +115,3 @@ class CategoryEncoding(Layer):
 
     def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "num_tokens": self.num_tokens,
-            "output_mode": self.output_mode,
-        }

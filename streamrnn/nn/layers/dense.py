@@ -14,7 +14,7 @@ from streamrnn.nn.layers.arguments import LayerOptions, positive_integer
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.packable import Packable
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
@@ -23,6 +23,7 @@ class Dense(Packable):
     """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
 
     stepwise = True
+    config_fields = ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer")
 
     def __init__(
         self,
@@ -74,13 +75,3 @@ class Dense(Packable):
             activation=self.activation,
         )
         return y
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": self.activation,
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-        }

@@ -4,7 +4,7 @@ Neither has causal padding in Keras, so neither runs on streams. They pass no ma
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from streamrnn.nn.layers.arguments import LayerOptions, strictly_positive
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
     TimeWindow,
@@ -35,19 +35,30 @@ class _Depthwise(Layer):
     ragged = False
     sequence_input = True
     features: int
+    config_fields: ClassVar[tuple[str, ...]] = (
+        "kernel_size",
+        "strides",
+        "padding",
+        "depth_multiplier",
+        "dilation_rate",
+        "activation",
+        "use_bias",
+        "depthwise_initializer",
+        "bias_initializer",
+    )
 
     def __init__(
         self,
         kernel_size: int | Sequence[int],
-        strides: int | Sequence[int],
-        padding: str,
-        depth_multiplier: int,
-        data_format: str | None,
-        dilation_rate: int | Sequence[int],
-        activation: ActivationLike,
-        use_bias: bool,
-        depthwise_initializer: InitializerLike,
-        bias_initializer: InitializerLike,
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        activation: ActivationLike = None,
+        use_bias: bool = True,
+        depthwise_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**kwargs)
@@ -86,20 +97,6 @@ class _Depthwise(Layer):
                 y = y + view[..., None] * tap
         return y.reshape(len(x), count, -1)
 
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "depth_multiplier": self.depth_multiplier,
-            "dilation_rate": self.dilation_rate,
-            "activation": self.activation,
-            "use_bias": self.use_bias,
-            "depthwise_initializer": initializers.serialize(self.depthwise_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-        }
-
 
 @builtin_layer
 class DepthwiseConv1D(_Depthwise):
@@ -107,34 +104,6 @@ class DepthwiseConv1D(_Depthwise):
 
     Weights: kernel (kernel_size, F, depth_multiplier), bias (F depth_multiplier,).
     """
-
-    def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = 1,
-        padding: str = "valid",
-        depth_multiplier: int = 1,
-        data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = 1,
-        activation: ActivationLike = None,
-        use_bias: bool = True,
-        depthwise_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            depth_multiplier,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            depthwise_initializer,
-            bias_initializer,
-            **kwargs,
-        )
 
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
@@ -166,6 +135,7 @@ class SeparableConv1D(_Depthwise):
 
     depthwise_kernel = WeightAttribute()
     pointwise_kernel = WeightAttribute()
+    config_fields = (*_Depthwise.config_fields, "filters", "pointwise_initializer")
 
     def __init__(
         self,
@@ -219,10 +189,3 @@ class SeparableConv1D(_Depthwise):
         rows = np.ascontiguousarray(z).reshape(-1, z.shape[2])
         dense.run(packed, rows, y.reshape(-1, self.filters), activation=self.activation)
         return y
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "pointwise_initializer": initializers.serialize(self.pointwise_initializer),
-        }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex, Unpack
+from typing import ClassVar, SupportsIndex, Unpack
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 
 
 @builtin_layer
@@ -23,6 +23,7 @@ class Dropout(Layer):
     """
 
     stepwise = True
+    config_fields: ClassVar[tuple[str, ...]] = ("rate", "noise_shape", "seed")
 
     def __init__(
         self,
@@ -49,14 +50,6 @@ class Dropout(Layer):
         if self._random is None:
             self._random = np.random.default_rng(self.seed)
         return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "rate": self.rate,
-            "noise_shape": None if self.noise_shape is None else list(self.noise_shape),
-            "seed": self.seed,
-        }
 
 
 def _checked_noise_shape(owner: str, given: object) -> tuple[int | None, ...] | None:
@@ -88,6 +81,8 @@ def _checked_noise_shape(owner: str, given: object) -> tuple[int | None, ...] | 
 class SpatialDropout1D(Dropout):
     """Dropout of whole features: one mask for all steps of a row."""
 
+    config_fields = ("rate", "seed")
+
     def __init__(
         self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
     ) -> None:
@@ -96,17 +91,13 @@ class SpatialDropout1D(Dropout):
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], 1, shape[2])
 
-    def get_config(self) -> ConfigDict:
-        config = super().get_config()
-        del config["noise_shape"]
-        return config
-
 
 @builtin_layer
 class ActivityRegularization(Layer):
     """Returns its input: it only affects training."""
 
     stepwise = True
+    config_fields = ("l1", "l2")
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -115,6 +106,3 @@ class ActivityRegularization(Layer):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "l1": self.l1, "l2": self.l2}

@@ -13,7 +13,7 @@ from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
@@ -27,6 +27,7 @@ class Embedding(Layer):
 
     stepwise = True
     input_dtype = "int64"
+    config_fields = ("input_dim", "output_dim", "embeddings_initializer", "mask_zero")
 
     def __init__(
         self,
@@ -88,12 +89,3 @@ class Embedding(Layer):
 
     def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
-            "mask_zero": self.mask_zero,
-        }

@@ -7,13 +7,13 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError
-from streamrnn.nn.layers import naming, registry, regularizers
+from streamrnn.nn.layers import initializers, naming, registry, regularizers
 from streamrnn.nn.layers.arguments import (
     FOR_TRAINING,
     check_dtype,
@@ -73,6 +73,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
     """
 
+    config_fields: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the constructor that `get_config` takes from attributes of the same name."""
     input_dtype: str = "float32"
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
@@ -375,7 +377,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         By default, those that an object of a custom class was made with.
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
-        generic = type(self).get_config is Layer.get_config
+        generic = type(self).get_config is Layer.get_config and not self.config_fields
         if generic and not registry.is_own(type(self)):
             config = given_arguments(self, *self._made_with) | config
         for argument, value in self.regularization().items():
@@ -383,7 +385,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
                 config.setdefault(argument, kept)
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
-        return config
+        return config | {field: _plain(getattr(self, field)) for field in self.config_fields}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -438,6 +440,15 @@ def _several(inputs: object) -> bool:
         and len(inputs) > 0
         and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
     )
+
+
+def _plain(value: object) -> object:
+    """Return an argument of a constructor as a config holds it."""
+    if isinstance(value, initializers.Initializer):
+        return initializers.serialize(value)
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _as_config(value: object) -> object:

@@ -31,6 +31,8 @@ class _MaskOperation(Layer):
 class NotEqual(_MaskOperation):
     """x != value, element by element: from ids, or from features."""
 
+    config_fields = ("value",)
+
     def __init__(self, value: float = 0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -40,9 +42,6 @@ class NotEqual(_MaskOperation):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         mask: Bools = inputs != np.float32(self.value)
         return mask
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "value": self.value}
 
 
 @builtin_layer

@@ -8,7 +8,7 @@ from streamrnn.base.arrays import Array, Bools
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 
 
 @builtin_layer
@@ -17,6 +17,7 @@ class Masking(Layer):
 
     stepwise = True
     makes_mask = True
+    config_fields = ("mask_value",)
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -29,6 +30,3 @@ class Masking(Layer):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
         return np.where(present, inputs, np.float32(0))
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "mask_value": self.mask_value}

@@ -15,7 +15,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 
 
@@ -139,6 +139,8 @@ class Spread(Merge):
     each unit, is that of the members' own errors (Lakshminarayanan et al. 2017, arXiv 1612.01474).
     """
 
+    config_fields = ("variance",)
+
     def __init__(
         self, variance: float | Sequence[float] = 0.0, **kwargs: Unpack[LayerOptions]
     ) -> None:
@@ -162,9 +164,6 @@ class Spread(Merge):
         squares = reduce(np.add, [(x - mean) * (x - mean) for x in inputs])
         spread: Floats = np.sqrt(squares / number + self.variance)
         return spread
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "variance": self.variance.tolist()}
 
 
 @builtin_layer
@@ -214,6 +213,8 @@ class Minimum(_Extreme):
 @builtin_layer
 class Concatenate(Merge):
     """Its inputs one after the other along `axis` (by default the features)."""
+
+    config_fields = ("axis",)
 
     def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -267,6 +268,3 @@ class Concatenate(Merge):
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         return np.concatenate(inputs, axis=self.from_end)
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "axis": self.axis}

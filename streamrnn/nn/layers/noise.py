@@ -1,7 +1,6 @@
 """Layers that add noise with training=True, and return their input otherwise."""
 
 import math
-from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
@@ -14,7 +13,7 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.dropout import Dropout
 from streamrnn.nn.layers.gated import checked_rate, checked_seed, dropout_mask
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 
 
 @builtin_layer
@@ -64,6 +63,8 @@ class GaussianNoise(GaussianLayer):
     seed: layers with one seed draw the same noise.
     """
 
+    config_fields = ("stddev", "seed")
+
     def __init__(
         self, stddev: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
     ) -> None:
@@ -76,9 +77,6 @@ class GaussianNoise(GaussianLayer):
     def combined(self, inputs: Floats, noise: Floats) -> Floats:
         return inputs + noise
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "stddev": self.stddev, "seed": self.seed}
-
 
 @builtin_layer
 class GaussianDropout(GaussianLayer):
@@ -86,6 +84,8 @@ class GaussianDropout(GaussianLayer):
 
     Srivastava et al. 2014. seed: layers with one seed draw the same noise.
     """
+
+    config_fields = ("rate", "seed")
 
     def __init__(
         self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
@@ -101,9 +101,6 @@ class GaussianDropout(GaussianLayer):
     def combined(self, inputs: Floats, noise: Floats) -> Floats:
         return inputs * (np.float32(1) + noise)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
 
 @builtin_layer
 class AlphaDropout(Dropout):
@@ -112,15 +109,6 @@ class AlphaDropout(Dropout):
     a and b keep mean 0 and variance 1 (Klambauer et al. 2017, for selu). noise_shape, seed: as in
     Dropout.
     """
-
-    def __init__(
-        self,
-        rate: float,
-        noise_shape: Sequence[int | None] | None = None,
-        seed: int | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(rate, noise_shape, seed, **kwargs)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if not context.training or self.rate == 0:

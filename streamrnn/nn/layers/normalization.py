@@ -25,7 +25,7 @@ from streamrnn.nn.layers.axes import (
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
@@ -36,6 +36,14 @@ class _OnAxes(Layer):
 
     stepwise = True
     why: ClassVar[str]
+    config_fields: ClassVar[tuple[str, ...]] = (
+        "axis",
+        "epsilon",
+        "center",
+        "scale",
+        "beta_initializer",
+        "gamma_initializer",
+    )
 
     def __init__(
         self,
@@ -80,17 +88,6 @@ class _OnAxes(Layer):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return self.why if self.on_time else None
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "beta_initializer": initializers.serialize(self.beta_initializer),
-            "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }
 
 
 @builtin_layer
@@ -149,6 +146,12 @@ class BatchNormalization(_OnAxes):
     moves_in_training = True
 
     why = "it has statistics for each step of a sequence; use axis=-1"
+    config_fields = (
+        *_OnAxes.config_fields,
+        "momentum",
+        "moving_mean_initializer",
+        "moving_variance_initializer",
+    )
 
     def __init__(
         self,
@@ -220,11 +223,3 @@ class BatchNormalization(_OnAxes):
         """Return what inputs are multiplied by, one number for each place on the axis."""
         factor: Floats = np.float32(1) / np.sqrt(variance + np.float32(self.epsilon))
         return factor * self._weights["gamma"] if self.scale else factor
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "momentum": self.momentum,
-            "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
-            "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
-        }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from streamrnn.nn.layers.axes import (
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import InitializerLike
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.variable import WeightAttribute
 
@@ -32,6 +32,7 @@ class RootNormalization(Layer):
     """Divides by a root of the sum of squares over axes; `root` and `factors` say how."""
 
     stepwise = True
+    config_fields: ClassVar[tuple[str, ...]] = ("axis",)
 
     def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -65,9 +66,6 @@ class RootNormalization(Layer):
         normalization.root_norm(x, self.factors(size), self.root(size), y)
         return from_rows(y, self.axes, shape)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "axis": self.axis}
-
 
 @builtin_layer
 class UnitNormalization(RootNormalization):
@@ -90,6 +88,7 @@ class RMSNormalization(RootNormalization):
 
     supports_masking = False
     scale = WeightAttribute()
+    config_fields = (*RootNormalization.config_fields, "epsilon")
 
     def __init__(
         self,
@@ -122,9 +121,6 @@ class RMSNormalization(RootNormalization):
     def factors(self, size: int) -> Floats:
         return self._weights["scale"].reshape(-1)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "epsilon": self.epsilon}
-
 
 @builtin_layer
 class GroupNormalization(Layer):
@@ -135,6 +131,15 @@ class GroupNormalization(Layer):
     """
 
     stepwise = True
+    config_fields = (
+        "groups",
+        "axis",
+        "epsilon",
+        "center",
+        "scale",
+        "beta_initializer",
+        "gamma_initializer",
+    )
 
     def __init__(
         self,
@@ -211,15 +216,3 @@ class GroupNormalization(Layer):
         if self.center:
             made = made + self._weights["beta"][beside]
         return np.ascontiguousarray(np.moveaxis(made, len(lead), axis))
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "beta_initializer": initializers.serialize(self.beta_initializer),
-            "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }

@@ -10,7 +10,7 @@ from streamrnn.errors import ShapeError
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
     TimeWindow,
@@ -35,6 +35,8 @@ class _OverTime(Layer):
 
 
 class _Pool(_OverTime):
+    config_fields = ("pool_size", "strides", "padding")
+
     def __init__(
         self,
         pool_size: int | Sequence[int],
@@ -55,14 +57,6 @@ class _Pool(_OverTime):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it makes one step of several; windows without carried state take it"
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "strides": self.strides,
-            "padding": self.padding,
-        }
 
     def windows(self, x: Floats, value: float) -> list[Floats]:
         """Return the inputs 0, 1, … of all windows, (B, windows, F) each, padded with a value."""
@@ -112,6 +106,8 @@ class AveragePooling1D(_Pool):
 
 
 class _Global(_OverTime):
+    config_fields = ("keepdims",)
+
     def __init__(
         self,
         data_format: str | None = None,
@@ -128,9 +124,6 @@ class _Global(_OverTime):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it needs the whole time axis; windows without carried state take it"
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "keepdims": self.keepdims}
 
 
 @builtin_layer

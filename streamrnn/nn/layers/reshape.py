@@ -12,7 +12,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
@@ -69,6 +69,8 @@ class Flatten(_ChangesShape):
 class Permute(_ChangesShape):
     """The axes in another order: dims, from 1, are their numbers in the input."""
 
+    config_fields = ("dims",)
+
     def __init__(self, dims: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
         self.dims = tuple(dims)
@@ -98,13 +100,12 @@ class Permute(_ChangesShape):
             return None  # steps stay steps
         return "it moves the time axis; windows without carried state take it"
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "dims": list(self.dims)}
-
 
 @builtin_layer
 class Reshape(_ChangesShape):
     """(B, …) -> (B, *target_shape); one entry may be -1."""
+
+    config_fields = ("target_shape",)
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -133,13 +134,12 @@ class Reshape(_ChangesShape):
             return "it makes a sequence of each value"
         return super().why_not_stepwise(input_shape)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "target_shape": list(self.target_shape)}
-
 
 @builtin_layer
 class RepeatVector(_ChangesShape):
     """(B, F) -> (B, n, F): the same vector at each of n steps."""
+
+    config_fields = ("n",)
 
     def __init__(self, n: int, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -163,6 +163,3 @@ class RepeatVector(_ChangesShape):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it makes a new sequence of each value"
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "n": self.n}

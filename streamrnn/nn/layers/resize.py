@@ -13,7 +13,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import check_data_format, padded, two_sizes
 
@@ -48,6 +48,7 @@ class ZeroPadding1D(_Resizes):
     """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
 
     why = 'it adds steps; in place of it and a convolution use Conv1D(padding="causal")'
+    config_fields = ("padding",)
 
     def __init__(
         self,
@@ -65,15 +66,13 @@ class ZeroPadding1D(_Resizes):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return padded(inputs, self.padding, 0)
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "padding": list(self.padding)}
-
 
 @builtin_layer
 class Cropping1D(_Resizes):
     """(B, T, F) -> without the first and the last steps. cropping: (first, last), or both."""
 
     why = "it leaves out steps; leave them out of the output rows"
+    config_fields = ("cropping",)
 
     def __init__(
         self, cropping: int | Sequence[int] = (1, 1), **kwargs: Unpack[LayerOptions]
@@ -95,15 +94,13 @@ class Cropping1D(_Resizes):
         first, steps = self.cropping[0], self.steps(inputs.shape[1]) or 0
         return np.ascontiguousarray(inputs[:, first : first + steps])
 
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "cropping": list(self.cropping)}
-
 
 @builtin_layer
 class UpSampling1D(_Resizes):
     """(B, T, F) -> (B, T size, F): each step `size` times."""
 
     why = "it repeats steps; windows without carried state take it"
+    config_fields = ("size",)
 
     def __init__(self, size: int = 2, **kwargs: Unpack[LayerOptions]) -> None:
         super().__init__(**kwargs)
@@ -116,6 +113,3 @@ class UpSampling1D(_Resizes):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.repeat(inputs, self.size, axis=1)
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "size": self.size}

@@ -15,7 +15,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 _EPSILON = np.float32(1e-7)
@@ -30,6 +30,7 @@ class Normalization(Layer):
     """
 
     stepwise = True
+    config_fields = ("axis", "mean", "variance", "invert")
 
     def __init__(
         self,
@@ -125,21 +126,13 @@ class Normalization(Layer):
         scale = self.deviation()
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis,
-            "mean": None if self.mean is None else self.mean.tolist(),
-            "variance": None if self.variance is None else self.variance.tolist(),
-            "invert": self.invert,
-        }
-
 
 @builtin_layer
 class Rescaling(Layer):
     """x * scale + offset; each a number or one value per feature."""
 
     stepwise = True
+    config_fields = ("scale", "offset")
 
     def __init__(
         self,
@@ -160,10 +153,6 @@ class Rescaling(Layer):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs * self.scale + self.offset
-
-    def get_config(self) -> ConfigDict:
-        config = {"scale": self.scale.tolist(), "offset": self.offset.tolist()}
-        return {**super().get_config(), **config}
 
 
 def _batches(layer: Layer, data: Any) -> Iterator[Array]:
