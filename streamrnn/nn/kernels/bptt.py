@@ -35,64 +35,108 @@ _NONE_BTU = np.empty((0, 0, 0), np.float32)
 _NONE_BU = np.empty((0, 0), np.float32)
 
 
-class _Kind(NamedTuple):
-    """Where a cell keeps its gates (see `simd.bptt_cells`), as numbers of Keras's gates."""
+class _Ahead(NamedTuple):
+    """A sweep forward: the gates of its weights, and of the two biases that each sum begins with.
 
-    gates: int
+    "-" is no bias.
+    """
+
+    x_gates: str
+    h_gates: str
+    x_biases: str
+    h_biases: str
+
+
+class _Back(NamedTuple):
+    """A sweep back, by the gradients of the kept vectors from `first` on.
+
+    `gates`: theirs in the state's weights, which multiplied the kept vector `operand`, or h.
+    """
+
+    first: int
+    gates: str
+    operand: int | None = None
+
+
+class _Peephole(NamedTuple):
+    """Weights of c that are added to a kept vector; `after`: they read the c of this step."""
+
+    kept: int
+    after: bool
+
+
+class _Kind(NamedTuple):
+    """Where a cell keeps its gates: see `simd.bptt_cells`.
+
+    `gates` are in Keras's order, `x_gates` those of the first kept vectors, as the input's weights
+    have them; `biases`: rows of the bias, of the input and of the state.
+    """
+
+    gates: str
     states: int
     kept: int
-    sweeps: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-    """Of each forward sweep: gates of the input, gates of the state."""
-    starts: tuple[tuple[tuple[int, int], ...], ...]
-    """Of each forward sweep, per sum: gate of the input's bias and of the state's, -1 for none."""
-    of_x: tuple[int, ...]
-    """The gates of the first kept vectors, as the input's weights have them."""
-    of_h: tuple[tuple[int, tuple[int, ...], int], ...]
-    """Of each sweep back: the first kept vector, its and the next ones' gates as the state's
-    weights have them, and the kept vector that these weights multiplied, -1 for h."""
+    ahead: tuple[_Ahead, ...]
+    x_gates: str
+    back: tuple[_Back, ...]
     keeps_fed: bool = False
     biases: int = 1
-    """Rows of the bias: of the input, and of the state."""
-    peepholes: tuple[tuple[int, int], ...] = ()
-    """Of each peephole: the kept vector that it is added to, and whether it reads the c after."""
+    peepholes: tuple[_Peephole, ...] = ()
+
+    def columns(self, gates: str) -> list[int]:
+        """Return the places of gates in Keras's order, -1 for "-".
+
+        >>> _KINDS["lstm"].columns("fo-")
+        [1, 3, -1]
+        """
+        return [self.gates.find(gate) for gate in gates]
 
 
-_LSTM, _TWO = (0, 1, 2, 3), (0, 1)
+_LSTM = _Kind(
+    gates="ifco",
+    states=2,
+    kept=4,
+    ahead=(_Ahead("ifco", "ifco", x_biases="ifco", h_biases="----"),),
+    x_gates="ifco",
+    back=(_Back(first=0, gates="ifco"),),
+)
 _KINDS = {
-    "lstm": _Kind(
-        4, 2, 4, ((_LSTM, _LSTM),), (tuple((g, -1) for g in _LSTM),), _LSTM, ((0, _LSTM, -1),)
+    "lstm": _LSTM,
+    "peephole_lstm": _LSTM._replace(
+        peepholes=(
+            _Peephole(kept=0, after=False),
+            _Peephole(kept=1, after=False),
+            _Peephole(kept=3, after=True),
+        )
     ),
     "gru": _Kind(
-        3,
-        1,
-        4,
-        (((0, 1, 2), (0, 1, 2)),),
-        (((0, 0), (1, 1), (2, -1), (-1, 2)),),
-        (2, 0, 1),
-        ((1, (0, 1, 2), -1),),
+        gates="zrh",
+        states=1,
+        kept=4,
+        ahead=(_Ahead("zrh", "zrh", x_biases="zrh-", h_biases="zr-h"),),
+        x_gates="hzr",
+        back=(_Back(first=1, gates="zrh"),),
         biases=2,
     ),
     "gru_before": _Kind(
-        3,
-        1,
-        4,
-        ((_TWO, _TWO), ((2,), (2,))),
-        (((0, -1), (1, -1)), ((2, -1),)),
-        (0, 1, 2),
-        ((0, _TWO, -1), (2, (2,), 3)),
+        gates="zrh",
+        states=1,
+        kept=4,
+        ahead=(
+            _Ahead("zr", "zr", x_biases="zr", h_biases="--"),
+            _Ahead("h", "h", x_biases="h", h_biases="-"),
+        ),
+        x_gates="zrh",
+        back=(_Back(first=0, gates="zr"), _Back(first=2, gates="h", operand=3)),
         keeps_fed=True,
     ),
-    "peephole_lstm": _Kind(
-        4,
-        2,
-        4,
-        ((_LSTM, _LSTM),),
-        (tuple((g, -1) for g in _LSTM),),
-        _LSTM,
-        ((0, _LSTM, -1),),
-        peepholes=((0, 0), (1, 0), (3, 1)),
+    "simple_rnn": _Kind(
+        gates="h",
+        states=1,
+        kept=1,
+        ahead=(_Ahead("h", "h", x_biases="h", h_biases="-"),),
+        x_gates="h",
+        back=(_Back(first=0, gates="h"),),
     ),
-    "simple_rnn": _Kind(1, 1, 1, (((0,), (0,)),), (((0, -1),),), (0,), ((0, (0,), -1),)),
 }
 
 
@@ -141,17 +185,18 @@ class Tape:
         fed = kind.states * padded if self.per_state > kind.states else 0
         h = StridedRows(self.flat, places.states + fed, self.per_state * padded)
         x = StridedRows(self.inputs, 0, network.features)
-        of_x = np.zeros((network.features, len(kind.of_x) * padded), np.float32)
+        of_x = np.zeros((network.features, len(kind.x_gates) * padded), np.float32)
         products = [Outer(x, kept(0), of_x)]
         c = places.states + padded
         step = self.per_state * padded
         self.peepholes = [
-            (StridedRows(self.flat, c + after * self.shape[0] * step, step), kept(vector))
-            for vector, after in kind.peepholes
+            (StridedRows(self.flat, c + of.after * self.shape[0] * step, step), kept(of.kept))
+            for of in kind.peepholes
         ]
-        for first, of, source in kind.of_h:
-            of_h = np.zeros((network.units, len(of) * padded), np.float32)
-            products.append(Outer(h if source < 0 else kept(source), kept(first), of_h))
+        for sweep in kind.back:
+            of_h = np.zeros((network.units, len(sweep.gates) * padded), np.float32)
+            operand = h if sweep.operand is None else kept(sweep.operand)
+            products.append(Outer(operand, kept(sweep.first), of_h))
         if network.bias:
             one = StridedRows(np.ones(1, np.float32), 0, 0)
             products.append(Outer(one, kept(0), np.zeros((1, row), np.float32)))
@@ -183,10 +228,10 @@ class Network:
         n = simd.jit.width()
         full = self.padded // n
         self._vectors = next(v for v in (4, 3, 2, 1) if full % v == 0)
-        sums = max(len(sums) for sums in self.kind.starts)  # a tile has at most four vectors
-        self._ahead = next(v for v in (4, 3, 2, 1) if full % v == 0 and v * sums <= 4)
+        sums = [len(sweep.x_biases) for sweep in self.kind.ahead]  # a tile has at most four vectors
+        self._ahead = next(v for v in (4, 3, 2, 1) if full % v == 0 and v * max(sums) <= 4)
         self._kernels = simd.bptt_cells.entries(kind, n, self._ahead, self._vectors, activations)
-        self.sums = sum(len(sums) for sums in self.kind.starts)
+        self.sums = sum(sums)
         self.widest = 4 * n
         self._order(n)
         self._source: Floats | None = None
@@ -204,49 +249,50 @@ class Network:
 
     def _order(self, n: int) -> None:
         """Index the weights in the orders in which the sweeps read them."""
-        gates, units, kind = self.kind.gates, self.units, self.kind
-        columns = gates * units
+        kind, units = self.kind, self.units
+        columns = len(kind.gates) * units
         shapes = (self.features, columns), (units, columns), (kind.biases, columns)
         x, h, b = flat_indices(*shapes)
         x_gates, h_gates = (self._padded(a) for a in (x, h))
         flat = []
-        for of_x, of_h in kind.sweeps:
+        for sweep in kind.ahead:
             groups = [
-                packing.by_group([a[..., g, :] for g in of], n, self._ahead)
-                for a, of in ((x_gates, of_x), (h_gates, of_h))
+                packing.by_group([index[..., g, :] for g in kind.columns(gates)], n, self._ahead)
+                for index, gates in ((x_gates, sweep.x_gates), (h_gates, sweep.h_gates))
             ]
             flat.append(np.concatenate([g.reshape(len(g), -1) for g in groups], axis=1).ravel())
         self._ahead_order = WeightOrder(np.concatenate(flat))
         b_gates = self._padded(b)
         none = np.zeros(self.padded, b.dtype)
+        starts = [s.x_biases for s in kind.ahead], [s.h_biases for s in kind.ahead]
         self._starts = [
             np.concatenate([
                 packing.by_group(
-                    [none if one[side] < 0 else b_gates[side, one[side]] for one in sums],
+                    [none if g < 0 else b_gates[row, g] for g in kind.columns(gates)],
                     n,
                     self._ahead,
                 ).ravel()
-                for sums in kind.starts
+                for gates in sweeps
             ])
-            for side in (0, 1)
+            for row, sweeps in enumerate(starts)
         ]  # fmt: skip
         self._back_order = WeightOrder(
             np.concatenate([
-                packing.by_group([self._transposed(h_gates, of)], n, self._vectors).ravel()
-                for _, of, _ in kind.of_h
+                packing.by_group([self._transposed(h_gates, sweep.gates)], n, self._vectors).ravel()
+                for sweep in kind.back
             ])
         )  # fmt: skip
-        self._to_inputs = Projection(self._transposed(x_gates, kind.of_x))
-        self._to_states = Projection(self._transposed(h_gates, kind.of_h[0][1]))
+        self._to_inputs = Projection(self._transposed(x_gates, kind.x_gates))
+        self._to_states = Projection(self._transposed(h_gates, kind.back[0].gates))
 
     def _padded(self, index: Array) -> Array:
         """Split columns into gates and pad their units with the index of zero."""
-        split = index.reshape(len(index), self.kind.gates, self.units)
+        split = index.reshape(len(index), len(self.kind.gates), self.units)
         return np.pad(split, ((0, 0), (0, 0), (0, self.padded - self.units)))
 
-    def _transposed(self, gates: Array, of: Sequence[int]) -> Array:
+    def _transposed(self, gates: Array, of: str) -> Array:
         """Return (len(of) * padded, rows): gates one after the other, as the tape keeps them."""
-        return np.concatenate([gates[:, g].T for g in of])
+        return np.concatenate([gates[:, g].T for g in self.kind.columns(of)])
 
     def forward(
         self,
@@ -264,7 +310,7 @@ class Network:
         """Advance `states`, write each h to `y_BTU`, and fill the tape."""
         kernel, recurrent, bias = weights
         if bias is None:
-            bias = np.zeros((self.kind.biases, self.kind.gates * self.units), np.float32)
+            bias = np.zeros((self.kind.biases, len(self.kind.gates) * self.units), np.float32)
         self._source = source = flattened(kernel, recurrent, bias)
         packed, places = self._ahead_order.take(source), tape.places
         tape.flat[: self._starts[0].size] = source[self._starts[0]] + source[self._starts[1]]
@@ -349,7 +395,7 @@ class Network:
         carry = tape.flat[places.carry :][: lanes * (self.kind.states + 1) * padded]
         carried = carry.reshape(lanes, self.kind.states + 1, padded)[:, :-1, :units]
         # Of h, also what the gates of the first step had of it.
-        ((first, of, _), *_) = self.kind.of_h
+        (first, of, _), *_ = self.kind.back
         gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
         rows = StridedRows(tape.flat[gates].reshape(-1), 0, len(of) * padded)
         through = np.empty((1, lanes, units), np.float32)
@@ -361,33 +407,33 @@ class Network:
     def _weight_gradients(self, tape: Tape) -> Gradients:
         kind = self.kind
         of_x, *others = [product.out for product in tape.products]
-        kernel = self._in_order([(of_x, kind.of_x)], self.features)
-        of_h = [of for _, of, _ in kind.of_h]
+        kernel = self._in_order([(of_x, kind.x_gates)], self.features)
+        of_h = [sweep.gates for sweep in kind.back]
         recurrent = self._in_order(list(zip(others, of_h, strict=False)), self.units)
         bias = self._bias_gradient(others[-1]) if self.bias else None
         rows = tape.shape[0] * tape.shape[1]
         peepholes = [elementwise_products(c, d, rows, self.units) for c, d in tape.peepholes]
         return Gradients(kernel, recurrent, bias, peepholes)
 
-    def _in_order(self, parts: Sequence[tuple[Floats, Sequence[int]]], rows: int) -> Floats:
+    def _in_order(self, parts: Sequence[tuple[Floats, str]], rows: int) -> Floats:
         """Return gradients of gates, padded and in the order of the tape, in Keras's layout."""
         (only, of), *others = parts
-        if not others and tuple(of) == tuple(range(len(of))) and self.padded == self.units:
+        if not others and of == self.kind.gates and self.padded == self.units:
             return only
-        made = np.empty((rows, self.kind.gates, self.units), np.float32)
+        made = np.empty((rows, len(self.kind.gates), self.units), np.float32)
         for part, gates in parts:
             split = part.reshape(rows, len(gates), self.padded)
-            for i, gate in enumerate(gates):
+            for i, gate in enumerate(self.kind.columns(gates)):
                 made[:, gate] = split[:, i, : self.units]
         flat: Floats = made.reshape(rows, -1)
         return flat
 
     def _bias_gradient(self, of_kept: Floats) -> Floats:
         padded, kind = self.padded, self.kind
-        of_x = self._in_order([(of_kept[:, : len(kind.of_x) * padded], kind.of_x)], 1)
+        of_x = self._in_order([(of_kept[:, : len(kind.x_gates) * padded], kind.x_gates)], 1)
         if kind.biases == 1:
             return of_x.reshape(of_x.size)
-        ((first, of, _),) = kind.of_h
+        ((first, of, _),) = kind.back
         part = of_kept[:, first * padded : (first + len(of)) * padded]
         return np.concatenate([of_x, self._in_order([(part, of)], 1)])
 
