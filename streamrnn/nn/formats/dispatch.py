@@ -1,5 +1,6 @@
 """The choice of a reader: by the file's suffix, and for .safetensors by its contents."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,16 @@ _HDF5 = (".h5", ".hdf5")
 _SUFFIXES = (".safetensors", ".keras", *_HDF5)
 """Of the formats in this room; others are plug-ins, whose names are their suffixes."""
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
+_CONVERT = """a pickle can run code and is never opened. Convert it once in PyTorch:
+    import torch
+    from safetensors.torch import save_file
+    weights = torch.load({source}, map_location="cpu", weights_only=True)
+    weights = {{name: tensor.float().contiguous().clone() for name, tensor in weights.items()}}
+    save_file(weights, {target})
+That is for a state_dict. One in a checkpoint is weights["model_state_dict"], or under another key.
+A whole module needs weights_only=False, which runs code of the file: only if you trust it; then
+weights.state_dict(). TorchScript: torch.jit.load({source}).state_dict(). Load the result: the
+message lists the layers that its names and shapes suggest."""
 
 
 def read(
@@ -99,9 +110,9 @@ def _suffix(path: Path) -> str:
     """Return the suffix of a model file that exists, in lower case."""
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
-        from streamrnn.nn.formats.torch_advice import conversion_advice
-
-        raise UnsupportedError(f"{path}: {conversion_advice(require_file(path))}")
+        require_file(path)
+        names = {"source": json.dumps(path.name), "target": json.dumps(f"{path.stem}.safetensors")}
+        raise UnsupportedError(f"{path}: {_CONVERT.format(**names)}")
     plugins = plugin_names("format")
     if suffix not in _SUFFIXES and suffix[1:] not in plugins:
         known = (*_SUFFIXES, *(f".{name}" for name in plugins))

@@ -54,9 +54,9 @@ def tables_of(arrays: Mapping[str, TensorShape]) -> str:
 
 
 def shapes_by_prefix(arrays: Mapping[str, TensorShape]) -> dict[str, _Shapes]:
-    """Return the shapes of arrays by prefix, in order, and the rest of their names."""
+    """Return the shapes of arrays by prefix, in natural order, and the rest of their names."""
     groups: dict[str, _Shapes] = {}
-    for name in naturally_sorted(arrays) if _from_safetensors(arrays) else arrays:
+    for name in naturally_sorted(arrays):
         prefix, _, short = name.rpartition(".")
         groups.setdefault(prefix, {})[short] = arrays[name]
     return groups
@@ -69,11 +69,6 @@ def naturally_sorted(names: Collection[str]) -> list[str]:
 
 def _part(text: str) -> tuple[int, str]:
     return (int(text), "") if text.isdecimal() and len(text) < 19 else (-1, text)
-
-
-def _from_safetensors(arrays: Collection[str]) -> bool:
-    """Return whether the names are sorted as text, which a state_dict in order rarely is."""
-    return list(arrays) == sorted(arrays)
 
 
 def kinds_of(shapes: Mapping[str, TensorShape]) -> list[str]:

@@ -1,12 +1,16 @@
 """Files that Keras, PyTorch and ONNX exporters wrote, beyond the contracts of all of them."""
 
+import json
+import pickle
+import sys
+
 import numpy as np
 import pytest
 from contracts.rows_models import FILES, RECORDED, STACKED, TORCH
 
 import streamrnn
 from streamrnn import Input, Sequential, layers
-from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, UnsupportedError
 from streamrnn.models import StepRunner
 from streamrnn.nn.formats import dispatch
 from streamrnn.nn.formats.convert import convert
@@ -215,14 +219,34 @@ def test_convert_checks(tmp_path):
     assert not target.exists()
 
 
+class Opened:
+    """Fails once a pickle of it is read."""
+
+    def __reduce__(self):
+        return sys.exit, ("opened",)
+
+
+def test_the_name_of_a_pickle_cannot_add_lines_to_the_recipe(tmp_path):
+    name = 'm"\nimport os\n.pt'
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UnsupportedError) as caught:
+        streamrnn.load_model(tmp_path / name)
+    recipe = str(caught.value).removeprefix(f"{tmp_path / name}: ")
+    assert f"torch.load({json.dumps(name)}, map" in recipe
+    assert "\nimport os" not in recipe
+
+
 def test_pickles_and_unknown_endings(tmp_path):
     """A pickle is never opened: the message has the lines that make it a safetensors file."""
-    (tmp_path / "model.pt").write_bytes(b"")
+    (tmp_path / "model.pt").write_bytes(pickle.dumps(Opened()))
     with pytest.raises(UnsupportedError) as caught:
         streamrnn.load_model(tmp_path / "model.pt")
-    assert 'save_file(torch.load("model.pt", weights_only=True), "model.safetensors")' in str(
-        caught.value
-    )
+    message = str(caught.value)
+    assert 'torch.load("model.pt", map_location="cpu", weights_only=True)\n' in message
+    assert 'save_file(weights, "model.safetensors")\n' in message
+    assert "weights_only=False, which runs code of the file: only if you trust it" in message
+    with pytest.raises(MissingFileError, match="no such model file"):
+        streamrnn.load_model(tmp_path / "none.pt")
     with pytest.raises(UnsupportedError, match=r"unknown suffix '\.tflite'; .*\.onnx$"):
         streamrnn.load_model("model.tflite")
 

@@ -7,6 +7,7 @@ import pytest
 from streamrnn import load_model
 from streamrnn.errors import ConfigError
 from streamrnn.nn.formats import untrained
+from streamrnn.nn.formats.torch_tables import MAX_TABLES, tables_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,11 @@ def test_layers_beside_a_native_file_are_compared(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=text):
             load_model(tmp_path / "m.safetensors", layers=layers)
+
+
+def test_a_large_state_dict_suggests_its_first_tables() -> None:
+    arrays = {f"l{i}.{name}": shape for i in range(60) for name, shape in
+              (("weight", (2, 2)), ("bias", (2,)))}  # fmt: skip
+    tables = tables_of(arrays)
+    assert tables.count("[[model.layers]]") == MAX_TABLES
+    assert tables.endswith("# … and 20 more")

@@ -1,6 +1,6 @@
-"""The message for a file of torch.save holds lines that convert it, and tables that load it."""
+"""The lines in the message for a file of torch.save convert it; the next message has its layers."""
 
-import sys
+import pickle
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,6 @@ def save_checkpoint(module, path):
     torch.save({**made, "model_state_dict": module.state_dict()}, path)
 
 
-def save_nested(module, path):
-    torch.save({"args": {"lr": 0.1}, "best": {"net": module.state_dict(), "score": 1.0}}, path)
-
-
 def save_module_in_checkpoint(module, path):
     torch.save({**checkpoint(module), "model": module, "where": Path("x")}, path)
 
@@ -81,30 +77,37 @@ def save_tied(module, path):
     torch.save(state, path)
 
 
+IN_A_CHECKPOINT = '["model_state_dict"]'
 SAVED = {
-    save_state_dict: ("a state_dict", ""),
-    save_module: ("a whole module of class", "weights_only=False runs code of the file"),
-    save_checkpoint: ("a checkpoint with a state_dict under ['model_state_dict']", ""),
-    save_nested: ("a checkpoint with a state_dict under ['best']['net']", ""),
-    save_module_in_checkpoint: ("a checkpoint with a whole module of class", "only if you trust"),
-    save_as_before_1_6: ("a state_dict", ""),
-    save_protocol_4: ("a state_dict", "only if you trust"),
-    save_tied: ("a state_dict", ""),
+    save_state_dict: "",
+    save_checkpoint: IN_A_CHECKPOINT,
+    save_as_before_1_6: "",
+    save_tied: "",
 }
+NEEDS_TRUST = {
+    save_module: ".state_dict()",
+    save_module_in_checkpoint: '["model"].state_dict()',
+    save_protocol_4: "",
+}
+"""Of each: what the message adds to the weights that were loaded."""
 
 
-def advice(path):
-    with pytest.raises(UnsupportedError) as caught:
+def message_of(path):
+    with pytest.raises((UnsupportedError, ModelFileError)) as caught:
         streamrnn.load_model(path)
     return str(caught.value)
 
 
-def convert(message):
-    """Run the lines of the message, and return its tables."""
-    lines = message.splitlines()
-    exec("\n".join(line[4:] for line in lines if line.startswith("    ")), {})
-    tables = lines[next(i for i, line in enumerate(lines) if line.startswith("[[")) :]
-    return tomllib.loads("\n".join(tables))["model"]["layers"]
+def convert(message, taken):
+    """Run the lines of the message, taking the weights from what is loaded."""
+    lines = [line[4:] for line in message.splitlines() if line.startswith("    ")]
+    exec("\n".join(f"{n}{taken}" if n.startswith("weights = torch.") else n for n in lines), {})
+
+
+def suggested(path):
+    """Return the tables that the message for a file without layers suggests."""
+    message = message_of(path)
+    return tomllib.loads(message[message.index("[[model.layers]]\n") :])["model"]["layers"]
 
 
 def scorer():
@@ -112,24 +115,12 @@ def scorer():
     return Scorer().eval()
 
 
-@pytest.mark.parametrize("save", SAVED, ids=lambda save: save.__name__)
-@pytest.mark.parametrize("main", [False, True], ids=["importable", "in-main"])
-def test_the_recipe_converts_and_the_tables_load(save, main, tmp_path, monkeypatch):
-    """Whatever was saved: outputs equal those of the module."""
-    monkeypatch.chdir(tmp_path)
-    if main:
-        monkeypatch.setattr(Scorer, "__module__", "__main__")
-        monkeypatch.setattr(sys.modules["__main__"], "Scorer", Scorer, raising=False)
-    module = scorer()
-    save(module, "m.pt")
-    message = advice("m.pt")
-    what, note = SAVED[save]
-    assert f"It holds {what}" in message
-    assert (note in message) if note else ("weights_only=True" in message)
-    if "whole module" in what:
-        assert f"class {Scorer.__module__}.Scorer" in message
-        assert ("The class must be defined in the script." in message) == main
-    layers = convert(message)
+CALLS = ["emb", "enc.lstm", "norm", "gru", "rnn", "out"]
+
+
+def check_outputs(module):
+    """What the recipe wrote, with the suggested tables in the order of calls, equals the module."""
+    layers = sorted(suggested("m.safetensors"), key=lambda layer: CALLS.index(layer["weights"]))
     model = streamrnn.load_model("m.safetensors", layers=layers, strict=True)
     ids = np.random.default_rng(0).integers(0, 9, (2, 5))
     with torch.no_grad():
@@ -137,14 +128,40 @@ def test_the_recipe_converts_and_the_tables_load(save, main, tmp_path, monkeypat
     np.testing.assert_allclose(model(ids), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("save", SAVED, ids=lambda save: save.__name__)
+def test_the_recipe_converts_and_the_tables_load(save, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = scorer()
+    save(module, "m.pt")
+    convert(message_of("m.pt"), SAVED[save])
+    check_outputs(module)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@pytest.mark.parametrize("save", NEEDS_TRUST, ids=lambda save: save.__name__)
+def test_what_needs_trust_is_refused_first(save, tmp_path, monkeypatch):
+    """The lines as they are run no code of the file; with weights_only=False they convert it."""
+    monkeypatch.chdir(tmp_path)
+    module = scorer()
+    save(module, "m.pt")
+    message = message_of("m.pt")
+    with pytest.raises(pickle.UnpicklingError, match="weights_only"):
+        convert(message, NEEDS_TRUST[save])
+    convert(message.replace("weights_only=True", "weights_only=False", 1), NEEDS_TRUST[save])
+    check_outputs(module)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     torch.jit.save(torch.jit.script(module), "m.pt")
-    message = advice("m.pt")
-    assert "It holds a TorchScript module" in message
-    layers = convert(message)
+    message = message_of("m.pt")
+    expression = 'torch.jit.load("m.pt").state_dict()'
+    assert f"TorchScript: {expression}" in message
+    loaded = 'torch.load("m.pt", map_location="cpu", weights_only=True)'
+    convert(message.replace(loaded, expression), "")
+    layers = suggested("m.safetensors")
     layers.insert(1, {"type": "Activation", "activation": "relu"})
     model = streamrnn.load_model("m.safetensors", layers=layers, strict=True)
     x = np.ones((2, 3, 3), np.float32)
@@ -157,9 +174,9 @@ def test_half_precision_is_converted_to_float32(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = scorer().to(torch.bfloat16)
     save_state_dict(module, "m.pt")
-    message = advice("m.pt")
-    assert "tensor.float()" in message
-    model = streamrnn.load_model("m.safetensors", layers=convert(message), strict=True)
+    convert(message_of("m.pt"), "")
+    layers = sorted(suggested("m.safetensors"), key=lambda layer: CALLS.index(layer["weights"]))
+    model = streamrnn.load_model("m.safetensors", layers=layers, strict=True)
     expected = module.out.bias.detach().float().numpy()
     np.testing.assert_array_equal(model.layers[-1].get_weights()[1], expected)
 
@@ -168,7 +185,7 @@ def test_half_precision_is_converted_to_float32(tmp_path, monkeypatch):
     ("module", "expected"),
     [
         (nn.LSTM(3, 4, proj_size=2), 'type = "LSTM"'),
-        (nn.Conv1d(3, 4, 2), 'no layer can take "weight" (4, 3, 2), "bias" (4,)'),
+        (nn.Conv1d(3, 4, 2), 'no layer can take "bias" (4,), "weight" (4, 3, 2)'),
         (nn.Linear(3, 4, bias=False), 'type = "Embedding"  # or "Linear" without a bias'),
         (nn.RNN(3, 4), 'type = "RNN"  # add nonlinearity = "relu" if it has that'),
         (nn.LSTMCell(3, 4), 'type = "LSTMCell"'),
@@ -178,32 +195,7 @@ def test_half_precision_is_converted_to_float32(tmp_path, monkeypatch):
     ids=lambda v: type(v).__name__,
 )
 def test_the_type_of_a_layer_is_seen_from_its_arrays(module, expected, tmp_path):
-    torch.save(nn.ModuleDict({"x": module}), tmp_path / "m.pt")
-    message = advice(tmp_path / "m.pt")
+    save_file(nn.ModuleDict({"x": module}).state_dict(), tmp_path / "m.safetensors")
+    message = message_of(tmp_path / "m.safetensors")
     assert expected in message
     assert '= "x"' in message
-
-
-@pytest.mark.parametrize("value", [torch.ones(3), [torch.ones(3)], {"epoch": 3}, {}])
-def test_a_file_without_a_model(value, tmp_path):
-    torch.save(value, tmp_path / "m.pt")
-    expected = "It holds no model: no tensor in it has a name. Save model.state_dict()"
-    assert expected in advice(tmp_path / "m.pt")
-
-
-def test_a_state_dict_as_safetensors_without_tables_gets_them(tmp_path):
-    """The file that the recipe writes, given to a pipeline as it is."""
-    module = scorer()
-    path = tmp_path / "m.safetensors"
-    save_file(module.state_dict(), path)
-    with pytest.raises(ModelFileError, match="is not a streamrnn model") as caught:
-        streamrnn.load_model(path)
-    message = str(caught.value)
-    layers = tomllib.loads(message[message.index("[[model.layers]]\n") :])["model"]["layers"]
-    calls = ["emb", "enc.lstm", "norm", "gru", "rnn", "out"]  # the file has them by name
-    layers.sort(key=lambda layer: calls.index(layer["weights"]))
-    model = streamrnn.load_model(path, layers=layers, strict=True)
-    ids = np.random.default_rng(0).integers(0, 9, (2, 5))
-    with torch.no_grad():
-        expected = module(torch.tensor(ids)).numpy()
-    np.testing.assert_allclose(model(ids), expected, atol=1e-5)
