@@ -1,6 +1,5 @@
 """`streamrnn summary` and `streamrnn convert`: model files."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,24 +13,20 @@ ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help=FILE)]
 
 def summary(
     model: ModelFile,
-    svg: Annotated[
-        str | None,
-        typer.Option("--svg", metavar="FILE", help="Also draw the model's graph to this file."),
-    ] = None,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the graph as a flowchart of Mermaid.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Print a model's layers, shapes and parameters."""
     from streamrnn.nn.formats import load_model
-    from streamrnn.nn.formats.guard import refuse_uri
-    from streamrnn.nn.models import model_svg
+    from streamrnn.nn.models import model_mermaid
 
     loaded = load_model(model)
-    if svg is not None:
-        refuse_uri(svg, "a drawing is written to a disk, not to a URI")
-    loaded.summary()
-    if svg is not None:
-        Path(svg).write_text(model_svg(loaded), encoding="utf-8")
-        print(f"wrote {svg}")
+    if mermaid:
+        print(model_mermaid(loaded))
+    else:
+        loaded.summary()
 
 
 def convert(

@@ -78,7 +78,7 @@ PLACES: list[tuple[str, ...]] = [
     ("report", "{}x"),
     ("report", "out", "-v", "-o", "{}r.html"),
     ("summary", "{}m.safetensors", "-v"),
-    ("summary", "m.safetensors", "--svg", "{}m.svg"),
+    ("summary", "{}m.safetensors", "--mermaid"),
     ("convert", "{}m.safetensors", "two.safetensors"),
     ("convert", "m.safetensors", "{}m.safetensors"),
     ("convert", "m.safetensors", "two.safetensors", "--check", "{}check.npz"),

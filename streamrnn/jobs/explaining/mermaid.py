@@ -1,7 +1,4 @@
-"""A pipeline as a flowchart in the language of Mermaid, which GitHub and many wikis draw.
-
-Syntax: https://mermaid.js.org/syntax/flowchart.html
-"""
+"""A pipeline as a flowchart in the language of Mermaid."""
 
 from __future__ import annotations
 
@@ -10,11 +7,9 @@ from typing import Any
 
 from streamrnn.base.display import count, listed, location
 from streamrnn.jobs.explaining.explain import explain
-from streamrnn.nn.models import Model, calls_of
+from streamrnn.nn.models.graph import Graph
+from streamrnn.nn.models.mermaid import box, box_text, graph_lines
 from streamrnn.stream.scoring import LoadedPipeline
-
-_SPECIAL = set('"#&<>`\\%;')
-"""Characters with a meaning in a quoted label, or before the labels are read."""
 
 
 def mermaid(loaded: LoadedPipeline) -> str:
@@ -24,21 +19,21 @@ def mermaid(loaded: LoadedPipeline) -> str:
     """
     plan, config = explain(loaded), loaded.config
     source, sink = config.source, config.sink
-    graph, first, last = _model(loaded.model)
+    first, last = _ends(loaded.model.graph)
     features = [feature.name for feature in source.features] + list(source.time_features)
     lines = [
         "flowchart TB",
         _store("source", "source", location(source.path or "process()"), *_files(plan)),
-        _box("features", "features", listed(features), *_keys(loaded)),
-        _box(
+        box("features", "features", listed(features), *_keys(loaded)),
+        box(
             "window",
             f"window: {config.window.kind}",
             f"{config.window.lanes:,} lanes × {config.window.steps:,} steps",
         ),
-        f'subgraph model["{_label("model", location(config.model.path))}"]',
-        *(f"    {line}" for line in graph),
+        f'subgraph model["{box_text("model", location(config.model.path))}"]',
+        *(f"    {line}" for line in graph_lines(loaded.model)),
         "end",
-        _box("outputs", "outputs", listed(loaded.names), f"emit: {config.output.emit}"),
+        box("outputs", "outputs", listed(loaded.names), f"emit: {config.output.emit}"),
         _store("sink", "sink", location(sink.path or "process()"), *_commit(plan)),
         "source --> features --> window",
         *(f"window --> {name}" for name in first),
@@ -52,28 +47,14 @@ def mermaid(loaded: LoadedPipeline) -> str:
     return "\n".join([lines[0], *(f"    {line}" for line in lines[1:])])
 
 
-def _model(model: Model) -> tuple[list[str], list[str], list[str]]:
-    """Return lines with a box for each call of a layer; the boxes of inputs and of outputs."""
-    calls, graph = calls_of(model.graph), model.graph
-    lines = [
-        _box(
-            f"layer{index}",
-            call.name,
-            type(call.layer).__name__,
-            call.shape,
-            count(call.layer.count_params(), "parameter"),
-        )
-        for index, call in enumerate(calls)
-    ]
-    lines += [
-        f"layer{read} --> layer{index}" for index, call in enumerate(calls) for read in call.inputs
-    ]
+def _ends(graph: Graph) -> tuple[list[str], list[str]]:
+    """Return the boxes of a model's inputs and of its outputs."""
     names = {id(node): f"layer{index}" for index, node in enumerate(graph.nodes)}
     first, last = (
         list(dict.fromkeys(names[id(symbol.node)] for symbol in symbols))
         for symbols in (graph.inputs, graph.outputs)
     )
-    return lines, first, last
+    return first, last
 
 
 def _files(plan: Mapping[str, Any]) -> Sequence[str]:
@@ -104,19 +85,5 @@ def _state(plan: Mapping[str, Any]) -> Sequence[str]:
     return (_store("state", "state", *facts), "state <--> model", "state -.- sink")
 
 
-def _box(name: str, *facts: str) -> str:
-    return f'{name}["{_label(*facts)}"]'
-
-
 def _store(name: str, *facts: str) -> str:
-    return f'{name}[("{_label(*facts)}")]'
-
-
-def _label(*facts: str) -> str:
-    return "<br/>".join(map(_escaped, facts))
-
-
-def _escaped(text: str) -> str:
-    """Write each character with a meaning as Mermaid's entity, and no character is a line break."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return "".join(f"#{ord(letter)};" if letter in _SPECIAL else letter for letter in shown)
+    return f'{name}[("{box_text(*facts)}")]'

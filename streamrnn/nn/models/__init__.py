@@ -28,8 +28,8 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 
 from streamrnn.base.provider import provided
 from streamrnn.nn.models.calls import Call, calls_of
-from streamrnn.nn.models.drawing import model_svg
 from streamrnn.nn.models.example import example_inputs
+from streamrnn.nn.models.mermaid import model_mermaid
 from streamrnn.nn.models.model import Model
 from streamrnn.nn.models.sequential import Sequential
 from streamrnn.nn.models.stream import StepRunner
@@ -64,5 +64,5 @@ __all__ = [
     "StepRunner",
     "calls_of",
     "example_inputs",
-    "model_svg",
+    "model_mermaid",
 ]
