@@ -105,87 +105,9 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
     """
     sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
     n, vectors, word = sweeps[0].shape.n, sweeps[0].shape.vectors, sweeps[0].shape.word
-    step, prepare = _step(phases), _prepare(sweeps)
     width = vectors * sum(phase.shape.sums for phase in sweeps)
-    copy, barriers, lane_vectors = make_copy(n), len(phases), states + 1 + kept
-    enter, leave, hold = make_enter(n), make_leave(n), make_hold(n)
-    packed_floats, pack_inputs = make_packed_floats(word), make_pack_inputs(n, word)
-
-    @uncounted
-    def pass_steps(x_BTF, absent, states_BU, y, weights, zero_masked, lanes, share, s, at, sizes):
-        """Pass lanes.first..lanes.last through their steps."""
-        number, shares, barrier = share.number, share.shares, share.barrier
-        first, last, offsets, current, listed, place = lanes
-        T, features, units = x_BTF.shape[1], sizes.features, sizes.units
-        x, w, cap = x_BTF.reshape(-1), weights.flat, sizes.cap
-        sums = sizes.groups * width * n
-        alone = last - first == 1 and T > 1
-        fed = 0 if alone else features
-        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
-        span = Span(sizes.groups * number // shares, sizes.groups * (number + 1) // shares)
-        arrived = 0
-
-        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
-        while first < last:
-            count = min(LANES, last - first)
-            steps = most_steps(absent, T, first, count)
-            for lane in range(count):
-                current[lane] = at.states + lane * at.per_lane
-            if number == 0:
-                enter(states_BU, s, at, sizes, first, count)
-            if shares > 1:
-                arrived += shares
-                barrier_wait(barrier, arrived)
-                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
-                    barrier[1] = 0
-            rows = until = end = 0
-            for t in range(steps):
-                if alone and t % BLOCK == 0:
-                    end = min(t + BLOCK, steps)
-                    rows = list_block(absent, first, t, end, T, sizes, offsets, at.inputs, sums)
-                    if word == 1:
-                        prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
-                    else:
-                        for row in range(rows):
-                            pack_inputs(x, offsets[X * cap + row], s, sizes, offsets, row)
-                        prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
-                if t < until:
-                    advance(rows, offsets, cap, place)
-                else:
-                    rows, until = list_rows(absent, lanes, first, count, t, T, at, sizes)
-                if absent.mask_BT.size and y.size and number == 0:
-                    hold(absent, first, count, t, T, s, current, y, units, zero_masked)
-                if alone:
-                    until = min(until, end)  # the list of the next block takes the place of the row
-                    offsets[START * cap] = at.inputs + t % BLOCK * sums
-                else:
-                    for row in range(rows):
-                        i, j = place[row] * features, at.inputs + row * features
-                        if word > 1:
-                            pack_inputs(x, i, s, sizes, offsets, row)
-                        else:
-                            offsets[X * cap + row] = j
-                            copy(x, i, s, j, features)
-                step(rows, span, sizes, s, at.z, offsets, 0, fed, w, 0, share, shares, arrived)
-                if shares > 1:
-                    arrived += shares * barriers
-                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
-                        barrier[ALONE] = arrived
-                    barrier_wait(barrier, arrived)
-                    # Equal, not at least: the first thread may have set it for the next step.
-                    if barrier[ALONE] == arrived:
-                        if number:
-                            return
-                        shares, span = 1, Span(0, sizes.groups)
-                if y.size and number == 0:
-                    for row in range(rows):
-                        copy(s, offsets[NEW * cap + row], y, place[row] * units, units)
-                if t + 1 >= until:
-                    for row in range(rows):
-                        current[listed[row]] = offsets[NEW * cap + row]
-            if number == 0:
-                leave(states_BU, s, at, sizes, first, count, current)
-            first += count
+    lane_vectors, packed_floats = states + 1 + kept, make_packed_floats(word)
+    pass_steps = _pass_steps(phases, sweeps)
 
     @kernel
     def run(x_BTF, absent, states_BU, y_BTU, weights, zero_masked, first, last, share):
@@ -244,6 +166,115 @@ def scratch(
     if word == 1:
         return floats
     return floats + shares * (features + max(lanes, BLOCK) * (features + 2) + lanes * (unit + 2))
+
+
+def _pass_steps(phases: tuple[Phase | RowPhase, ...], sweeps: tuple[Phase, ...]) -> Inlined:
+    """Make the function that passes lanes.first..lanes.last through their steps."""
+    n, word = sweeps[0].shape.n, sweeps[0].shape.word
+    step, barriers = _step(phases), len(phases)
+    read_inputs, add_block = _read_inputs(n, word), _add_block(sweeps)
+    copy, enter, leave, hold = make_copy(n), make_enter(n), make_leave(n), make_hold(n)
+
+    @uncounted
+    def pass_steps(x_BTF, absent, states_BU, y, weights, zero_masked, lanes, share, s, at, sizes):
+        number, shares, barrier = share.number, share.shares, share.barrier
+        first, last, offsets, current, listed, place = lanes
+        T, units, cap = x_BTF.shape[1], sizes.units, sizes.cap
+        x, w = x_BTF.reshape(-1), weights.flat
+        alone = last - first == 1 and T > 1
+        fed = 0 if alone else sizes.features
+        sums = sizes.unit  # as many as the initial ones, which end there
+        uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
+        span = Span(sizes.groups * number // shares, sizes.groups * (number + 1) // shares)
+        arrived = 0
+
+        copy(weights.unit, 0, s, 0, weights.unit.size)  # by every thread: all write the same
+        while first < last:
+            count = min(LANES, last - first)
+            steps = most_steps(absent, T, first, count)
+            for lane in range(count):
+                current[lane] = at.states + lane * at.per_lane
+            if number == 0:
+                enter(states_BU, s, at, sizes, first, count)
+            if shares > 1:
+                arrived += shares
+                barrier_wait(barrier, arrived)
+                if number == 0 and barrier[1] < START_PATIENCE * (shares - 1):
+                    barrier[1] = 0
+            rows = until = end = 0
+            for t in range(steps):
+                if alone and t % BLOCK == 0:
+                    end = min(t + BLOCK, steps)
+                    rows = list_block(absent, first, t, end, T, sizes, offsets, at.inputs, sums)
+                    add_block(rows, span, sizes, s, offsets, x, w)
+                if t < until:
+                    advance(rows, offsets, cap, place)
+                else:
+                    rows, until = list_rows(absent, lanes, first, count, t, T, at, sizes)
+                if absent.mask_BT.size and y.size and number == 0:
+                    hold(absent, first, count, t, T, s, current, y, units, zero_masked)
+                if alone:
+                    until = min(until, end)  # the list of the next block takes the place of the row
+                    offsets[START * cap] = at.inputs + t % BLOCK * sums
+                else:
+                    read_inputs(x, rows, s, sizes, offsets, place, at)
+                step(rows, span, sizes, s, at.z, offsets, 0, fed, w, 0, share, shares, arrived)
+                if shares > 1:
+                    arrived += shares * barriers
+                    if number == 0 and barrier[1] > (PATIENCE + (t + 1) * uneven) * (shares - 1):
+                        barrier[ALONE] = arrived
+                    barrier_wait(barrier, arrived)
+                    # Equal, not at least: the first thread may have set it for the next step.
+                    if barrier[ALONE] == arrived:
+                        if number:
+                            return
+                        shares, span = 1, Span(0, sizes.groups)
+                if y.size and number == 0:
+                    for row in range(rows):
+                        copy(s, offsets[NEW * cap + row], y, place[row] * units, units)
+                if t + 1 >= until:
+                    for row in range(rows):
+                        current[listed[row]] = offsets[NEW * cap + row]
+            if number == 0:
+                leave(states_BU, s, at, sizes, first, count, current)
+            first += count
+
+    return pass_steps
+
+
+def _read_inputs(n: int, word: int) -> Inlined:
+    """Make the function that reads the inputs of the rows of a step."""
+    copy, pack_inputs = make_copy(n), make_pack_inputs(n, word)
+
+    @inline_always
+    def read_inputs(x, rows, s, sizes, offsets, place, at):
+        features, cap = sizes.features, sizes.cap
+        for row in range(rows):
+            i, j = place[row] * features, at.inputs + row * features
+            if word > 1:
+                pack_inputs(x, i, s, sizes, offsets, row)
+            else:
+                offsets[X * cap + row] = j
+                copy(x, i, s, j, features)
+
+    return read_inputs
+
+
+def _add_block(sweeps: tuple[Phase, ...]) -> Inlined:
+    """Make the function that adds the inputs of a block of steps of a lone lane."""
+    word, prepare = sweeps[0].shape.word, _prepare(sweeps)
+    pack_inputs = make_pack_inputs(sweeps[0].shape.n, word)
+
+    @inline_always
+    def add_block(rows, span, sizes, s, offsets, x, w):
+        if word == 1:
+            prepare(rows, span, sizes, s, offsets, 0, x, w, 0)
+        else:
+            for row in range(rows):
+                pack_inputs(x, offsets[X * sizes.cap + row], s, sizes, offsets, row)
+            prepare(rows, span, sizes, s, offsets, 0, s, w, 0)
+
+    return add_block
 
 
 def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
