@@ -1,9 +1,10 @@
 """The map of rooms in streamrnn/README.md, made from the table of the architecture test.
 
-    PYTHONPATH=tests python -m house.room_map
+    PYTHONPATH=tests:tests/support python -m house.room_map
 
-An arrow leads from a room to one that it may import. It is left out where a longer way leads to
-the same room, or to one in `base`, so that the map can be read; the table has them all.
+An arrow leads from a room to one that it may import; `a & b` are two rooms. It is left out where
+a longer way leads to the same room, or to one in `base`, so that the map can be read; the table
+has them all.
 """
 
 from collections.abc import Mapping
@@ -24,16 +25,17 @@ def room_map(may_import: Mapping[str, str]) -> str:
     def reached(room: str) -> frozenset[str]:
         return frozenset(below[room]).union(*map(reached, below[room]))
 
-    arrows = {
-        room: [
+    alike: dict[str, list[str]] = {}
+    for room in reversed(below):
+        arrows = [
             other
             for other in below[room]
             if other not in RINGS["base"].split()
             if not any(other in reached(between) for between in below[room])
         ]
-        for room in reversed(below)
-    }
-    lines = [f"    {room} --> {' & '.join(others)}" for room, others in arrows.items() if others]
+        if arrows:
+            alike.setdefault(" & ".join(arrows), []).append(room)
+    lines = [f"    {' & '.join(rooms)} --> {others}" for others, rooms in alike.items()]
     rings = [f"    subgraph {r}; {'; '.join(rooms.split())}; end" for r, rooms in RINGS.items()]
     return "\n".join(["```mermaid", "flowchart TD", *lines, *rings, "```", ""])
 

@@ -14,7 +14,7 @@ ROOMS = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", PAGE, re.MULTILINE)
 
 
 def test_the_map_is_the_one_that_the_command_makes() -> None:
-    """After a change to the table: `PYTHONPATH=tests python -m house.room_map`."""
+    """After a change to the table: `PYTHONPATH=tests:tests/support python -m house.room_map`."""
     assert with_map(PAGE) == PAGE
 
 
@@ -51,6 +51,56 @@ def test_every_path_on_the_page_exists() -> None:
     assert len(paths) > 20
     root = {path: PACKAGE.parent if path.startswith("streamrnn/") else ROOT for path in paths}
     assert [path for path in paths if not (root[path] / path).exists()] == []
+
+
+DECISIONS = re.findall(r"^\| .+ \| (.+) \|$", PAGE.partition("## Where is it decided")[2], re.M)
+PLACES = re.compile(r"((?:`\w+`(?:, )?)+) in `(streamrnn/[\w/]+\.py)`")
+
+
+def test_what_is_decided_stands_where_the_page_says() -> None:
+    for decision in DECISIONS[1:]:
+        assert re.search(r"`streamrnn/[\w/]+\.(py|md)`", decision), decision
+        for names, path in PLACES.findall(decision):
+            for name in re.findall(r"\w+", names):
+                defined = rf"^(class |def )?{name}\b( =|\(|:)"
+                assert re.search(defined, (PACKAGE.parent / path).read_text(), re.M), (name, path)
+    assert len(DECISIONS) > 8
+
+
+THREADS = r"threading\.Thread\(|ThreadPoolExecutor\(|subprocess\.Popen\(|ProcessPoolExecutor\("
+
+
+def test_every_pool_stands_on_the_page_of_threads() -> None:
+    page = (PACKAGE / "nn" / "kernels" / "README.md").read_text()
+    pools = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if "plugins" not in path.parts
+        if re.search(THREADS, path.read_text())
+    }
+    assert {path for path in pools if f"`{path}`" not in page} <= {"jobs/fitting/worker.py"}
+    # Threads within one process: other pools are of processes, and of the command line.
+    assert pools - {"cli/signals.py"} == {
+        "base/storage/threads.py",
+        "jobs/fitting/worker.py",
+        "jobs/fitting/workers.py",
+        "nn/kernels/team.py",
+        "stream/operators/workers.py",
+        "stream/scoring/threads.py",
+    }
+
+
+@pytest.mark.parametrize("page", ["nn/kernels", "stream/checkpoints"])
+def test_what_the_page_of_a_room_names_exists(page: str) -> None:
+    """Files by their paths in the package, in a ring, or in the room."""
+    text = (PACKAGE / page / "README.md").read_text()
+    roots = [PACKAGE, PACKAGE / "stream", PACKAGE / page]
+    paths = re.findall(r"`([\w/]+\.py)`", text)
+    assert len(paths) > 5
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+    for name, path in re.findall(r"`(\w+)` (?:in |\()`([\w/]+\.py)`", text):
+        files = [root / path for root in roots if (root / path).exists()]
+        assert any(re.search(rf"\b{name}\b", file.read_text()) for file in files), (name, path)
 
 
 def test_the_page_is_read_in_one_sitting() -> None:

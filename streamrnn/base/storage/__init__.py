@@ -8,6 +8,7 @@ from streamrnn.base.storage.local import LocalFiles
 from streamrnn.base.storage.opening import open_files
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.base.storage.store import Store, open_store, real_path, replace_file
+from streamrnn.base.storage.threads import side_by_side
 from streamrnn.base.storage.walking import Entry
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "open_store",
     "real_path",
     "replace_file",
+    "side_by_side",
     "sink_errors",
 ]

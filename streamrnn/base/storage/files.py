@@ -9,16 +9,13 @@ import contextlib
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
 from streamrnn.base.display import location, uri_fault
 from streamrnn.base.storage.advice import advice_on
+from streamrnn.base.storage.threads import Sha256
 from streamrnn.errors import ConfigError, SinkError
-
-LARGE = 1 << 20
-"""Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
 
 
 def check_path(path: str) -> None:
@@ -58,15 +55,11 @@ class Output(ABC):
         self.path = path
         self.bytes = 0
         self.closed = False
-        self._hash = hashlib.sha256()
-        self._hasher: ThreadPoolExecutor | None = None
+        self._hash = Sha256()
 
     @property
     def sha256(self) -> str:
         """The SHA-256 of the bytes written so far, in hexadecimal."""
-        if self._hasher is not None:
-            self._hasher.shutdown()
-            self._hasher = None
         return self._hash.hexdigest()
 
     def write(self, data: bytes | memoryview | pa.Buffer) -> int:
@@ -78,11 +71,7 @@ class Output(ABC):
         view = memoryview(data).cast("B")
         if self.closed:
             return len(view)
-        if self._hasher is None and len(view) < LARGE:
-            self._hash.update(view)
-        else:
-            self._hasher = self._hasher or ThreadPoolExecutor(1, "streamrnn-sha256")
-            self._hasher.submit(self._hash.update, view)
+        self._hash.update(view)
         with sink_errors("write", self.path):
             self._write(view)
         self.bytes += len(view)

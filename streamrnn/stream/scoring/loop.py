@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -15,7 +14,7 @@ from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.stream.scoring.stopwatch import Stopwatch
 from streamrnn.stream.scoring.summary import Progress, Summary
-from streamrnn.stream.scoring.threads import BackgroundWriter, Prefetcher
+from streamrnn.stream.scoring.threads import BackgroundWriter, Prefetcher, preparer
 from streamrnn.stream.sources import (
     Contract,
     LookedUp,
@@ -108,7 +107,7 @@ class Loop:
         with (
             BackgroundWriter() as writer,
             Prefetcher(_read(batches, contract, self._watch)) as ahead,
-            ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare") as preparer,
+            preparer() as prepare,
         ):
             work = self._prepared(next(ahead, None))
             while work is not None:
@@ -116,7 +115,7 @@ class Loop:
                 due = bool(self.every) and since >= self.every
                 # A commit stores the state right after this batch: do not prepare the next.
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
-                upcoming = None if wait else preparer.submit(self._prepare_next, ahead)
+                upcoming = None if wait else prepare.submit(self._prepare_next, ahead)
                 scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
                 self._count(work, scored)
                 self._write(writer, target, scored)

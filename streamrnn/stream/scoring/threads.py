@@ -1,8 +1,9 @@
-"""Read ahead and write in the background, each on a thread, so that computing need not wait."""
+"""Read and prepare ahead, and write behind, each on a thread, so that computing need not wait."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -63,6 +64,11 @@ class Prefetcher(Generic[T]):
             self._queue.get_nowait()
         except queue.Empty:
             return
+
+
+def preparer() -> ThreadPoolExecutor:
+    """Return a thread on which the next record batch is sorted while this one is computed."""
+    return ThreadPoolExecutor(1, thread_name_prefix="streamrnn-prepare")
 
 
 class BackgroundWriter:

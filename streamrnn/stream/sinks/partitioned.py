@@ -8,13 +8,12 @@ their partition is finished: so each has one file per commit, however many take 
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from operator import methodcaller
 
 import pyarrow as pa
 
-from streamrnn.base.storage import Files, sink_errors
+from streamrnn.base.storage import Files, side_by_side, sink_errors
 from streamrnn.errors import DataError
 from streamrnn.stream.sinks import part
 from streamrnn.stream.sinks.part import PartWriter, StagedPart
@@ -195,8 +194,7 @@ class PartitionedWriter:
             self._sync()
 
     def _sync(self) -> None:
-        with ThreadPoolExecutor(SYNCING, "streamrnn-sync") as pool:
-            self._finished += pool.map(methodcaller("finish"), self._ending)
+        self._finished += side_by_side(methodcaller("finish"), self._ending)
         self._ending = []
 
     def finish(self) -> tuple[StagedPart, ...]:
