@@ -34,6 +34,11 @@ def tables(**keys: Any) -> dict[str, Any]:
     return {"train": {**found["train"], "seeds": 3, "epochs": 3, **keys}}
 
 
+def here(folder: Path, **keys: Any) -> dict[str, Any]:
+    """As `tables`; with one core, members are fitted in this process."""
+    return {**tables(**keys), "model": {**fits.config(folder)["model"], "threads": 1}}
+
+
 def train_from(path: Path) -> dict[str, Any]:
     """A fit that starts from a model file."""
     model = {**fits.config(Path())["model"], "path": str(path.with_name("other.safetensors"))}
@@ -82,9 +87,8 @@ def test_members_have_the_bits_of_single_fits_and_the_best_is_kept(
 
 
 def test_processes_change_no_bit(three: tuple[Path, FitSummary], tmp_path: Path) -> None:
-    """With one core, members are fitted in this process, one after another."""
-    model = {**fits.config(tmp_path)["model"], "threads": 1}
-    summary = fits.fit(tmp_path, {**tables(), "model": model})
+    """Those of members that are fitted in this process, one after another."""
+    summary = fits.fit(tmp_path, here(tmp_path))
     assert model_of(tmp_path) == model_of(three[0])
     assert summary.seeds == [
         type(one)(one.seed, {**one.best, "seconds": two.best["seconds"]})
@@ -155,7 +159,7 @@ def test_done_is_done_and_continue_trains_all_on_new_rows(keep: str, tmp_path: P
     """Slow: three rounds of fits; other tests have a round each."""
     table = fits.log()
     logs.write(table.slice(0, 600), tmp_path / "in" / "a.parquet")
-    found = tables(validation={"streams": 0.3}, keep=keep)
+    found = here(tmp_path, validation={"streams": 0.3}, keep=keep)
     fits.fit(tmp_path, found)
     before = model_of(tmp_path)
     assert fits.fit(tmp_path, found).nothing_new
@@ -183,11 +187,11 @@ def test_a_stopped_fit_resumes_with_the_same_bits(
             if calls >= 2:
                 stop.set()
 
-        interrupted = fits.fit(tmp_path, tables(), progress=count, stop=stop).interrupted
+        interrupted = fits.fit(tmp_path, here(tmp_path), progress=count, stop=stop).interrupted
         times += 1
         if times > 5:
             stop = threading.Event()
-            interrupted = fits.fit(tmp_path, tables()).interrupted
+            interrupted = fits.fit(tmp_path, here(tmp_path)).interrupted
     assert times > 1
     assert model_of(tmp_path) == model_of(three[0])
 
@@ -366,21 +370,21 @@ def members(folder: Path) -> list[str]:
 @slow
 def test_a_full_refresh_removes_the_members_of_the_fit_before(tmp_path: Path) -> None:
     """Slow: members that a full refresh removes."""
-    fits.fit(tmp_path, tables(seeds=4, epochs=1))
+    fits.fit(tmp_path, here(tmp_path, seeds=4, epochs=1))
     (tmp_path / "model.safetensors.fit" / "seeds" / "notes").mkdir()
-    fits.fit(tmp_path, tables(seeds=2, seed=1, epochs=1), full_refresh=True)
+    fits.fit(tmp_path, here(tmp_path, seeds=2, seed=1, epochs=1), full_refresh=True)
     assert members(tmp_path) == ["1", "2", "notes"]
     with pytest.raises(CheckpointError, match=r"train\.seeds: 2 then, 3 now"):
-        fits.fit(tmp_path, tables(seeds=3, epochs=1))
+        fits.fit(tmp_path, here(tmp_path, seeds=3, epochs=1))
     assert members(tmp_path) == ["1", "2", "notes"]
-    fits.fit(tmp_path, tables(seeds=1, epochs=1), full_refresh=True)
+    fits.fit(tmp_path, here(tmp_path, seeds=1, epochs=1), full_refresh=True)
     assert members(tmp_path) == ["notes"]
 
 
 @slow
 def test_the_next_fit_removes_members_that_a_crash_left(tmp_path: Path) -> None:
     """After the commit, before their folders were removed. Slow: members that a crash left."""
-    two = tables(seeds=2, epochs=1)
+    two = here(tmp_path, seeds=2, epochs=1)
     fits.fit(tmp_path, two)
     (tmp_path / "model.safetensors.fit" / "seeds" / "7").mkdir()
     assert fits.fit(tmp_path, two).nothing_new
