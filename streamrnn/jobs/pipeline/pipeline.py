@@ -76,7 +76,7 @@ from streamrnn.stream.states.positions import CallPosition, from_json
 if TYPE_CHECKING:
     from streamrnn.jobs.evaluation import Evaluation
     from streamrnn.jobs.fitting import FitProgress, FitSummary
-    from streamrnn.plugins.report.pictures.picture import ReportPage
+    from streamrnn.plugins.report.picture import ReportPage
 
 
 class Pipeline:

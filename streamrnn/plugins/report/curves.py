@@ -7,8 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.jobs.fitting import HISTORY_FILE
-from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
-from streamrnn.plugins.report.words import Row, rows_of_columns, short, span
+from streamrnn.plugins.report.picture import (
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
+    Row,
+    rows_of_columns,
+    short,
+    span,
+)
 
 _TITLE = "Learning curves"
 _MOST_PANELS = 4

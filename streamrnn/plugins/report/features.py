@@ -1,11 +1,18 @@
-"""The picture of a pipeline's features over time, beside the model's Normalization."""
+"""The features of a pipeline over time, beside the model's Normalization; values that changed."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.base.display import count
 from streamrnn.jobs.preflight import scaling_of
-from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
-from streamrnn.plugins.report.pictures.picture import Drawn, Panel, Picture
-from streamrnn.plugins.report.subject import Subject
-from streamrnn.plugins.report.words import (
+from streamrnn.plugins.report.picture import (
+    Drawn,
+    Panel,
+    Picture,
     axis,
     between,
     buckets_of,
@@ -14,7 +21,66 @@ from streamrnn.plugins.report.words import (
     short,
     span,
 )
+from streamrnn.plugins.report.scan import Subject, floats_of
+from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.scoring import LoadedPipeline
+
+
+class SourceColumn(NamedTuple):
+    """A feature of numbers, with its limits: values outside `valid` are null, `clip` limits."""
+
+    name: str
+    valid: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+
+
+class SourceValues:
+    """Adds up the rows of a source within a timeline, as they are in its files.
+
+    `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN; outside `valid`; limited
+    by `clip`. Quantiles are those of the values that are left.
+    """
+
+    def __init__(self, columns: Sequence[SourceColumn], time: str, timeline: Timeline) -> None:
+        self.columns = tuple(columns)
+        self.sample = BucketSample(timeline.buckets, len(self.columns))
+        self.nulls, self.invalid, self.clipped = np.zeros((3, timeline.buckets), np.int64)
+        self._time = time
+        self._timeline = timeline
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a record batch."""
+        time = batch.column(self._time)
+        place, line = positions(time), self._timeline
+        inside = (place >= line.first) & (place < line.first + line.width * line.buckets)
+        inside &= time.is_valid().to_numpy(zero_copy_only=False)
+        if not inside.all():
+            batch, place = batch.filter(pa.array(inside)), place[inside]
+        bucket = line.bucket(place)
+        value = floats_of(batch, tuple(column.name for column in self.columns))
+        for index, column in enumerate(self.columns):
+            self._limit(value[:, index], column, bucket)
+        self.sample.add(bucket, value)
+
+    def _limit(self, value_N: Floats, column: SourceColumn, bucket_N: Ints) -> None:
+        """Count what a run would change, and change it in place."""
+        missing = np.isnan(value_N)
+        self._count(self.nulls, bucket_N[missing])
+        if column.valid is not None:
+            low, high = column.valid
+            outside = ~missing & ((value_N < np.float32(low)) | (value_N > np.float32(high)))
+            self._count(self.invalid, bucket_N[outside])
+            value_N[outside] = np.nan
+        if column.clip is not None:
+            low, high = column.clip
+            with np.errstate(invalid="ignore"):
+                over = (value_N < np.float32(low)) | (value_N > np.float32(high))
+            self._count(self.clipped, bucket_N[over])
+            np.clip(value_N, np.float32(low), np.float32(high), out=value_N)
+
+    def _count(self, total: Ints, bucket: Ints) -> None:
+        total += np.bincount(bucket, minlength=len(total))
+
 
 MOST_FEATURES = 12
 _SHARES = (0.1, 0.5, 0.9)
@@ -88,3 +154,36 @@ def _sentence(panels: list[Panel], scaled: bool) -> str:
     if ends is None:
         return f"{panels[0].label} has no finite value."
     return f"Median {panels[0].label} {between(ends)}."
+
+
+def source_values(subject: Subject, values: SourceValues) -> Picture:
+    """Return values of the source that a run changes, by time."""
+    at = axis(subject.timeline, subject.timed)
+    columns = {
+        **buckets_of(subject.timeline, subject.timed),
+        "missing": values.nulls,
+        "invalid": values.invalid,
+        "clipped": values.clipped,
+    }
+    totals = [int(column.sum()) for column in (values.nulls, values.invalid, values.clipped)]
+    names = ", ".join(column.name for column in values.columns)
+    return Picture(
+        "values",
+        f"Values that a run changes, {per(subject.timeline, subject.timed)}",
+        f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
+        "stack",
+        [Panel("", rows_of_columns(columns))],
+        [
+            Drawn("missing", "null or NaN"),
+            Drawn("invalid", "outside valid"),
+            Drawn("clipped", "clipped"),
+        ],
+        y_title="Values",
+        notes=[
+            f"Counted in the source as it is now, of {names}.",
+            "[source] nulls says whether nulls and values outside valid are filled, skipped or "
+            "rejected.",
+        ],
+        from_zero=True,
+        **at,
+    )

@@ -10,19 +10,27 @@ from streamrnn.base.display import location, short_model
 from streamrnn.errors import StreamRNNError
 from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.plugins.report.curves import learning_curves
-from streamrnn.plugins.report.errors import TITLES, error_pictures
-from streamrnn.plugins.report.features import feature_columns, features_over_time
-from streamrnn.plugins.report.numbers.columns import OutputColumns
-from streamrnn.plugins.report.numbers.forecast_errors import ForecastErrors
-from streamrnn.plugins.report.numbers.scan import Extent, StreamMeans, extent_of, scan
-from streamrnn.plugins.report.numbers.source_values import SourceValues
-from streamrnn.plugins.report.numbers.timeline import Timeline, text_of
+from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
+from streamrnn.plugins.report.features import (
+    SourceValues,
+    feature_columns,
+    features_over_time,
+    source_values,
+)
 from streamrnn.plugins.report.over_time import MOST_POINTS, outputs_over_time, streams_one_by_one
-from streamrnn.plugins.report.pictures.picture import Missing, Picture, ReportPage
-from streamrnn.plugins.report.quality import rows_by_commit, rows_over_time, source_values
+from streamrnn.plugins.report.picture import Missing, Picture, ReportPage
+from streamrnn.plugins.report.rows import rows_by_commit, rows_over_time
+from streamrnn.plugins.report.scan import (
+    Extent,
+    OutputColumns,
+    StreamMeans,
+    Subject,
+    extent_of,
+    scan,
+)
 from streamrnn.plugins.report.state import norms
 from streamrnn.plugins.report.streams import silence, steps, streams_over_time
-from streamrnn.plugins.report.subject import Subject
+from streamrnn.plugins.report.timeline import Timeline, text_of
 from streamrnn.stream.checkpoints import Manifest, load_state, read_manifest
 from streamrnn.stream.config import value_of
 from streamrnn.stream.config.durations import format_duration

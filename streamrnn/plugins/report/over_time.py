@@ -6,11 +6,13 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.base.display import count
-from streamrnn.plugins.report.numbers.scan import StreamMeans, stream_means
-from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture, VerticalRule
-from streamrnn.plugins.report.subject import Subject
-from streamrnn.plugins.report.words import (
+from streamrnn.plugins.report.picture import (
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
     Row,
+    VerticalRule,
     axis,
     between,
     brief,
@@ -19,6 +21,7 @@ from streamrnn.plugins.report.words import (
     rows_of_columns,
     span,
 )
+from streamrnn.plugins.report.scan import StreamMeans, Subject, stream_means
 
 MOST_POINTS = 100
 """Buckets of a stream by itself: more cannot be told apart in a small panel."""

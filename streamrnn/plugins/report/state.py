@@ -1,24 +1,72 @@
-"""Pictures of the states of layers: their norms, and how many units are saturated."""
+"""The states of layers: their norms, and how many units are saturated."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from streamrnn.base.arrays import Doubles
 from streamrnn.base.display import count
 from streamrnn.errors import CheckpointError
-from streamrnn.plugins.report.numbers.histogram import even_histogram
-from streamrnn.plugins.report.numbers.state_norms import (
-    SATURATED,
-    LayerNorms,
-    layer_norms,
-    norm_quantiles,
+from streamrnn.plugins.report.picture import (
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
+    Row,
+    rows_of_columns,
+    short,
 )
-from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
-from streamrnn.plugins.report.streams import histogram_rows
-from streamrnn.plugins.report.subject import Subject
-from streamrnn.plugins.report.words import Row, rows_of_columns, short
+from streamrnn.plugins.report.scan import Subject
+from streamrnn.plugins.report.streams import even_histogram, histogram_rows
+from streamrnn.plugins.report.timeline import BucketSample
 from streamrnn.stream.checkpoints import load_state
+
+SATURATED = 0.99
+"""The size of a unit's state from which it is called saturated, of at most 1."""
+
+
+class LayerNorms(NamedTuple):
+    """The state h of one layer in one commit: norms (S,), `units`, and the share that is saturated.
+
+    The share is null if the units are not bounded by 1, as those of another activation than tanh.
+    """
+
+    layer: str
+    units: int
+    norm: Doubles
+    saturated: float | None
+
+
+def layer_norms(table: pa.Table) -> list[LayerNorms]:
+    """Return the Euclidean norm of each h of each stream of a state table."""
+    found = []
+    for field in table.schema:
+        layer, _, name = field.name.rpartition("/")
+        if name != "h" or not pa.types.is_fixed_size_list(field.type):
+            continue
+        units = field.type.list_size
+        squares, counted, bounded = [], 0, True
+        for chunk in table.column(field.name).chunks:
+            state = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, units)
+            state = state.astype(np.float64)
+            squares.append((state * state).sum(axis=1))
+            counted += int((abs(state) > SATURATED).sum())
+            bounded &= not bool((abs(state) > 1).any())
+        norm = np.sqrt(np.concatenate([*squares, np.zeros(0)]))
+        share = counted / (len(norm) * units) if bounded and len(norm) else None
+        found.append(LayerNorms(layer, units, norm, share))
+    return found
+
+
+def norm_quantiles(found: LayerNorms) -> tuple[float, float, float] | None:
+    """Return the quantiles 0.1, 0.5 and 0.9 over streams; None without a stream."""
+    sample = BucketSample(1, 1, most=max(1, len(found.norm)))
+    sample.add(np.zeros(len(found.norm), np.int64), found.norm[:, None].astype(np.float32))
+    low, middle, high = sample.quantiles((0.1, 0.5, 0.9))[0, 0].tolist()
+    return (low, middle, high) if len(found.norm) else None
+
 
 _TITLE = "Norm of the state h"
 _SHARE_TITLE = f"Saturated units of the state h (beyond {SATURATED})"

@@ -16,10 +16,9 @@ from naive_scores import distances, probabilities
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, MissingFileError
 from streamrnn.pipeline import report_output
-from streamrnn.plugins.report.numbers.histogram import even_histogram
-from streamrnn.plugins.report.pictures.charts import spec_of
-from streamrnn.plugins.report.pictures.picture import MOST_MARKS, Drawn, Panel, Picture
-from streamrnn.plugins.report.streams import histogram_rows
+from streamrnn.plugins.report.charts import spec_of
+from streamrnn.plugins.report.picture import MOST_MARKS, Drawn, Panel, Picture
+from streamrnn.plugins.report.streams import even_histogram, histogram_rows
 
 IDS = {
     *("outputs", "each-stream", "error-time", "error-stream", "error-hour", "reliability"),

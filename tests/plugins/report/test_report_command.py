@@ -13,10 +13,10 @@ from command_line import run_command
 from jobs.evaluation.evaluated import log, model, write
 
 from streamrnn import Pipeline
-from streamrnn.plugins.report.pictures import page
-from streamrnn.plugins.report.pictures.charts import spec_of
-from streamrnn.plugins.report.pictures.page import page as page_of
-from streamrnn.plugins.report.pictures.picture import (
+from streamrnn.plugins.report import page
+from streamrnn.plugins.report.charts import spec_of
+from streamrnn.plugins.report.page import page as page_of
+from streamrnn.plugins.report.picture import (
     LONGEST_HEAD,
     Drawn,
     Missing,

@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.plugins.report.numbers.histogram import even_histogram, log_histogram
-from streamrnn.plugins.report.numbers.sample import BucketSample
-from streamrnn.plugins.report.numbers.scan import OutputStreams, StreamMeans
-from streamrnn.plugins.report.numbers.source_values import SourceColumn, SourceValues
-from streamrnn.plugins.report.numbers.state_norms import layer_norms, norm_quantiles
-from streamrnn.plugins.report.numbers.timeline import Timeline, positions, text_of
+from streamrnn.plugins.report.features import SourceColumn, SourceValues
+from streamrnn.plugins.report.scan import OutputStreams, StreamMeans
+from streamrnn.plugins.report.state import layer_norms, norm_quantiles
+from streamrnn.plugins.report.streams import even_histogram, log_histogram
+from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions, text_of
 
 DAY = 86400
 DAYS = Timeline.of(0, 10 * DAY - 1, clock=True, most=20)

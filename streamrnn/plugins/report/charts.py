@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamrnn.plugins.report.pictures.picture import Panel, Picture
+from streamrnn.plugins.report.picture import Panel, Picture
 
 ChartSpec = dict[str, Any]
 _TALL, _LOW = 260, 150

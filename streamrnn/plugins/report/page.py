@@ -18,8 +18,8 @@ from importlib.resources import files
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.plugins.report.pictures.charts import hue, spec_of, tips
-from streamrnn.plugins.report.pictures.picture import GENERATOR, Missing, Picture, ReportPage
+from streamrnn.plugins.report.charts import hue, spec_of, tips
+from streamrnn.plugins.report.picture import GENERATOR, Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
 # Not the joiners of emoji and scripts, U+200C and U+200D, nor white space.

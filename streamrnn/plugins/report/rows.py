@@ -1,13 +1,52 @@
-"""Pictures of rows by time: with a score, without, rejected; values that a run changed."""
+"""Rows by time and by commit: with a score, without, rejected."""
 
 from collections import Counter
 
+import numpy as np
+
+from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
-from streamrnn.plugins.report.numbers.rejected import rejected_by_time
-from streamrnn.plugins.report.numbers.source_values import SourceValues
-from streamrnn.plugins.report.pictures.picture import Drawn, Missing, Panel, Picture
-from streamrnn.plugins.report.subject import Subject
-from streamrnn.plugins.report.words import Row, axis, buckets_of, per, rows_of_columns
+from streamrnn.jobs.outputs import part_batches
+from streamrnn.plugins.report.picture import (
+    Drawn,
+    Missing,
+    Panel,
+    Picture,
+    Row,
+    axis,
+    buckets_of,
+    per,
+    rows_of_columns,
+)
+from streamrnn.plugins.report.scan import OutputColumns, Subject
+from streamrnn.plugins.report.timeline import Timeline
+from streamrnn.stream.checkpoints import Manifest
+
+
+def rejected_by_time(
+    path: str, manifest: Manifest, columns: OutputColumns, timeline: Timeline
+) -> Ints | None:
+    """Return the number of rejected rows in each bucket; None if they have no times.
+
+    Those without a time, or with one beyond the ends, are left out. Raises CheckpointError.
+    """
+    found = np.zeros(timeline.buckets, np.int64)
+    parts = manifest.named("rejects").parts
+    if not parts:
+        return found
+    if columns.time is None:
+        return None
+    where = manifest.place_of("rejects", path)
+    end = timeline.first + timeline.width * timeline.buckets
+    for _, batch in part_batches(where, manifest, [columns.time.name], parts):
+        if not batch.num_columns:
+            return None
+        batch = columns.limited(batch.filter(batch.column(0).is_valid()))
+        place = columns.places(batch, 0)
+        place = place[(place >= timeline.first) & (place < end)]
+        found += np.bincount(timeline.bucket(place), minlength=timeline.buckets)
+    return found
+
 
 _MOST_COMMITS = 400
 
@@ -82,37 +121,4 @@ def rows_by_commit(subject: Subject) -> Picture | Missing:
         y_title="Rows",
         notes=notes,
         from_zero=True,
-    )
-
-
-def source_values(subject: Subject, values: SourceValues) -> Picture:
-    """Return values of the source that a run changes, by time."""
-    at = axis(subject.timeline, subject.timed)
-    columns = {
-        **buckets_of(subject.timeline, subject.timed),
-        "missing": values.nulls,
-        "invalid": values.invalid,
-        "clipped": values.clipped,
-    }
-    totals = [int(column.sum()) for column in (values.nulls, values.invalid, values.clipped)]
-    names = ", ".join(column.name for column in values.columns)
-    return Picture(
-        "values",
-        f"Values that a run changes, {per(subject.timeline, subject.timed)}",
-        f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
-        "stack",
-        [Panel("", rows_of_columns(columns))],
-        [
-            Drawn("missing", "null or NaN"),
-            Drawn("invalid", "outside valid"),
-            Drawn("clipped", "clipped"),
-        ],
-        y_title="Values",
-        notes=[
-            f"Counted in the source as it is now, of {names}.",
-            "[source] nulls says whether nulls and values outside valid are filled, skipped or "
-            "rejected.",
-        ],
-        from_zero=True,
-        **at,
     )

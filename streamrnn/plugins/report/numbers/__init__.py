@@ -1,1 +1,0 @@
-"""The numbers of `streamrnn report`: aggregates of committed parts, states and sources."""

@@ -1,1 +1,0 @@
-"""Pictures of a report: their numbers and words in, one HTML file out."""
