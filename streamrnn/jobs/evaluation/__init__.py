@@ -1,7 +1,7 @@
 """Committed scores against what happened: labels matched by stream and time, and measured.
 
 - `evaluating`         source and output of a pipeline, and how they are compared
-- `scores`, `matching`, `compared`   rows of parts, and their labels, in the order of the source
+- `matching`, `compared`   rows of parts, and their labels, in the order of the source
 - `measures`, `ranks`  figures of pairs
 - `evaluation`         the table of figures
 """

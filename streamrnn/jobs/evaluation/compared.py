@@ -10,8 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Doubles, Ints
-from streamrnn.jobs.evaluation.matching import LabelledRows, Matcher, ScoreRows
-from streamrnn.jobs.evaluation.scores import ScoreColumns, score_rows
+from streamrnn.jobs.evaluation.matching import (
+    LabelledRows,
+    Matcher,
+    ScoreColumns,
+    ScoreRows,
+    score_rows,
+)
 from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.windows import SeasonalLabels

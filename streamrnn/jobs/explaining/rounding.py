@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Floats, Ints
 from streamrnn.errors import ConfigError
-from streamrnn.jobs.explaining.previewing import preview_rows
+from streamrnn.jobs.explaining.rows import preview_rows
 from streamrnn.jobs.preflight import lenient
 from streamrnn.nn.kernels.integers import FLOAT32
 from streamrnn.nn.models.rounding import RoundingError

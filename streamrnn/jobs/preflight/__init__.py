@@ -2,6 +2,7 @@
 
 from streamrnn.jobs.preflight.checks import (
     after_rule,
+    bound_target,
     check_sink,
     file_source,
     lenient,
@@ -11,6 +12,7 @@ from streamrnn.jobs.preflight.checks import (
     run_config,
     seen_before,
     seen_by_init,
+    with_target,
 )
 from streamrnn.jobs.preflight.initial import (
     GivenState,
@@ -21,7 +23,6 @@ from streamrnn.jobs.preflight.initial import (
 )
 from streamrnn.jobs.preflight.model_file import ModelFile, included_model
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
-from streamrnn.jobs.preflight.targets import bound_target, with_target
 
 __all__ = [
     "GivenState",

@@ -1,15 +1,22 @@
 """`process`: rows of a caller, and the checkpoint that carries their state to another process."""
 
-from streamrnn.jobs.session.arrow_data import (
+from streamrnn.jobs.session.checkpoint import (
+    LastCheckpoint,
+    Readable,
+    Session,
+    Writable,
+    check_arguments,
+    resume_scorer,
+    resumed_config,
+)
+from streamrnn.jobs.session.data import (
     BATCH,
     CheckedSchema,
     apply_renames,
     batches_of,
     rejects_of,
+    table_of_dicts,
 )
-from streamrnn.jobs.session.checkpoint import LastCheckpoint, Readable, Session, Writable
-from streamrnn.jobs.session.resuming import check_arguments, resume_scorer, resumed_config
-from streamrnn.jobs.session.row_dicts import table_of_dicts
 from streamrnn.jobs.session.starting import (
     Start,
     first_scorer,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamrnn.base.display import count, location
 from streamrnn.errors import ConfigError, StreamRNNError
 from streamrnn.jobs.preflight import logged_table, run_config
-from streamrnn.jobs.session.arrow_data import BATCH
+from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
     check_same_pipeline,
     has_manifest,
