@@ -82,12 +82,13 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
         layer = make(group, implied, suffix)
         return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
     back, _ = _direction(group, f"{ending}_reverse")
+    unnamed = {key: value for key, value in group.table.arguments.items() if key != "name"}
     layer = group.table.make(
         {
             "class_name": "Bidirectional",
             "config": {
                 **layer_name(group, suffix),
-                "layer": {"class_name": kind, "config": {**implied, **_unnamed(group)}},
+                "layer": {"class_name": kind, "config": {**implied, **unnamed}},
             },
         }
     )
@@ -124,10 +125,6 @@ def _with(group: Group, **arguments: object) -> Group:
     )
     new.used = group.used
     return new
-
-
-def _unnamed(group: Group) -> dict[str, object]:
-    return {k: v for k, v in group.table.arguments.items() if k != "name"}
 
 
 def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]]:

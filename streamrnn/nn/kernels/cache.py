@@ -27,7 +27,9 @@ def fill(work: Callable[[], object]) -> Compiled:
     be saved.
     """
     before = {
-        file: file.stat().st_mtime_ns for folder in simd.jit.folders() for file in _in(folder)
+        file: file.stat().st_mtime_ns
+        for folder in simd.jit.folders()
+        for file in folder.glob("*.bin")
     }
     _every_run()
     work()
@@ -46,10 +48,6 @@ def fill(work: Callable[[], object]) -> Compiled:
 def seconds_compiling() -> float:
     """Return the seconds that this process has spent compiling, or waiting for others' results."""
     return simd.jit.seconds()
-
-
-def _in(folder: Path) -> list[Path]:
-    return list(folder.glob("*.bin")) if folder.is_dir() else []
 
 
 def _every_run() -> None:

@@ -18,6 +18,7 @@ from streamrnn.nn.layers.activations import ActivationLike
 from streamrnn.nn.layers.arguments import CommonOptions, positive_integer
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.packable import Packable
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 from streamrnn.nn.layers.rnn import RNN
@@ -256,7 +257,7 @@ class GatedRNN(RNN):
     seed = of_cell("seed")
 
     def get_config(self) -> ConfigDict:
-        return {**self.cell.get_config(), **self._own_config()}
+        return {**self.cell.get_config(), **Layer.get_config(self)}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:

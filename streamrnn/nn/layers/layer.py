@@ -108,7 +108,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     ) -> None:
         super().__init__(trainable=trainable)
         _check_name(type(self).__name__, name)
-        self.name = name or self._automatic_name()
+        self.name = name or naming.unique(naming.snake_case(type(self).__name__))
         self.nodes: list[Node] = []
         self.batch_input_shape: Shape | None = None
         if batch_input_shape is not None:
@@ -117,9 +117,6 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             self.batch_input_shape = (None, *input_shape)
         check_dtype(self, dtype)
         check_unknown(self, unknown)
-
-    def _automatic_name(self) -> str:
-        return naming.unique(naming.snake_case(type(self).__name__))
 
     def __str__(self) -> str:
         return f"layer {self.name!r} ({type(self).__name__})"

@@ -38,6 +38,10 @@ class RNN(Layer):
     sequence_input = True
     stepwise = True
     takes_state = True
+    config_fields = (
+        *("return_sequences", "return_state", "go_backwards", "stateful", "unroll"),
+        "zero_output_for_mask",
+    )
 
     def __init__(
         self,
@@ -278,18 +282,7 @@ class RNN(Layer):
     # ---- config
 
     def get_config(self) -> ConfigDict:
-        return {**self._own_config(), "cell": serialization.serialize(self.cell)}
-
-    def _own_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
-            "go_backwards": self.go_backwards,
-            "stateful": self.stateful,
-            "unroll": self.unroll,
-            "zero_output_for_mask": self.zero_output_for_mask,
-        }
+        return {**super().get_config(), "cell": serialization.serialize(self.cell)}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:

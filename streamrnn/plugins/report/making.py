@@ -36,8 +36,6 @@ from streamrnn.stream.config import value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline
 
-_HOW = "Pass the pipeline file in place of the output: streamrnn report pipeline.toml"
-
 
 @dataclass(frozen=True)
 class ReportRequest:

@@ -28,7 +28,7 @@ from streamrnn.stream.checkpoints.manifest import (
     encode_schema,
 )
 from streamrnn.stream.checkpoints.partitioning import layout_in, partitioning_in
-from streamrnn.stream.checkpoints.reading import read_manifest
+from streamrnn.stream.checkpoints.reading import lists_manifest, read_manifest
 from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema, plain
 from streamrnn.stream.checkpoints.seen import SeenFiles
 from streamrnn.stream.checkpoints.starting import (
@@ -36,7 +36,6 @@ from streamrnn.stream.checkpoints.starting import (
     are_ours,
     check_files,
     free_number,
-    has_manifest,
     last_manifest,
     refuse_foreign_entries,
 )
@@ -173,7 +172,7 @@ class OutputFolder:
                 self._recover(last)
 
     def _refuse_foreign_entries(self, full_refresh: bool) -> None:
-        if not has_manifest(self._files):
+        if not lists_manifest(self._files):
             refuse_foreign_entries(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
 
     def _recover(self, manifest: Manifest) -> None:
@@ -483,7 +482,7 @@ class OutputFolder:
     def _has_commit(self) -> bool:
         """Whether anything was committed; True if the store does not answer."""
         try:
-            return self.manifest is not None or has_manifest(self._files)
+            return self.manifest is not None or lists_manifest(self._files)
         except SinkError:
             return True
 

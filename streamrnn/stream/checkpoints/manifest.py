@@ -381,9 +381,8 @@ def _with_state(found: dict[str, Any]) -> dict[str, Any]:
         **found,
         "position": decode_position(found.get("position")),
         "positions": tuple(map(tuple, found.get("positions", ()))),
-        "shards": tuple(map(_shard, found.get("shards", ()))),
+        "shards": tuple(
+            Shard(shard["rows"], tuple(StateFile(**item) for item in shard["files"]))
+            for shard in found.get("shards", ())
+        ),
     }
-
-
-def _shard(found: dict[str, Any]) -> Shard:
-    return Shard(found["rows"], tuple(StateFile(**item) for item in found["files"]))

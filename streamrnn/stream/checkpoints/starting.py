@@ -12,18 +12,13 @@ from streamrnn.base.storage.files import Files
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.stream.checkpoints.manifest import Manifest
-from streamrnn.stream.checkpoints.reading import find_commit, find_manifest, lists_manifest
+from streamrnn.stream.checkpoints.reading import find_commit, find_manifest
 from streamrnn.stream.checkpoints.versions import check_shards
 from streamrnn.stream.config import SIDE_OUTPUTS, same_place, title
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
 NOT_OURS = "its files are not of this output"
 _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
-
-
-def has_manifest(files: Files) -> bool:
-    """Whether a run committed here (the manifest may be damaged)."""
-    return lists_manifest(files)
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:

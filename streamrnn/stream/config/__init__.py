@@ -3,7 +3,7 @@
 from streamrnn.errors import ConfigFileMissingError
 from streamrnn.stream.config.absolute import absolute_paths
 from streamrnn.stream.config.durations import parse_duration
-from streamrnn.stream.config.keys import FIXED, FREE, may_change, side_filters, value_of
+from streamrnn.stream.config.keys import FREE, may_change, side_filters, value_of
 from streamrnn.stream.config.load import Config, json_schema
 from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
 from streamrnn.stream.config.paths import (
@@ -24,7 +24,6 @@ from streamrnn.stream.config.schedules import whole_schedule
 from streamrnn.stream.config.schema import is_pipe
 
 __all__ = [
-    "FIXED",
     "FREE",
     "SIDE_OUTPUTS",
     "TODO",

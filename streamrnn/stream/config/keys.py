@@ -1,8 +1,8 @@
 """Which keys may change between two runs of one output, and the values of missing keys.
 
-Every key of the pipeline file is declared here once: free if changing it changes no bit of the
-output, else fixed. An output records the keys it was written with; a key that is missing, because
-the output is older than the key, has its default.
+A key is free if changing it changes no bit of the output; all others are fixed. An output records
+the keys it was written with; a key that is missing, because the output is older than the key, has
+its default.
 """
 
 from collections.abc import Mapping
@@ -72,38 +72,6 @@ FREE = frozenset(
         "engine.epoch_rows",
     }
 )
-FIXED = frozenset(
-    {
-        "source.key",
-        "source.time",
-        "source.features",
-        "source.features.*.valid",
-        "source.features.*.clip",
-        "source.features.*.nulls",
-        "source.features.*.nan",
-        "source.features.*.vocabulary",  # its content
-        "source.features.*.oov",
-        "source.time_features",
-        "source.types",
-        "source.nulls",
-        "source.nan",
-        "source.reset",
-        "source.max_gap",
-        "window.kind",
-        "window.steps",  # free in kind carry
-        "window.stride",  # free except in kind independent
-        "model.inputs",
-        "model.state",
-        "output.emit",
-        "output.last_of",
-        "output.columns",
-        "output.warmup",
-        "output.model_column",
-        "sink.format",
-        "sink.partition_by",
-        "state.init",
-    }
-)
 
 
 def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -117,7 +85,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def _declared(key: str) -> str:
-    """Return the name that FREE and FIXED have for a key: that of a feature's has no feature.
+    """Return the name that FREE has for a key: that of a feature's has no feature.
 
     >>> _declared("source.features.wind.speed.clip")
     'source.features.*.clip'

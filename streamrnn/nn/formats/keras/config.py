@@ -242,7 +242,10 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
         layer["config"] = {**layer["config"], "name": name}
         layer["name"] = name
         layer["inbound_nodes"] = nodes.translated(
-            entry.get("inbound_nodes", []), name, layer, takes_state=_takes_state(layer)
+            entry.get("inbound_nodes", []),
+            name,
+            layer,
+            takes_state=serialization.get(layer["class_name"]).takes_state,
         )
         layers.append(layer)
     return {
@@ -252,10 +255,6 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
         "input_layers": config["input_layers"],
         "output_layers": _outputs(config["output_layers"], origin),
     }
-
-
-def _takes_state(layer: LayerConfig) -> bool:
-    return serialization.get(layer["class_name"]).takes_state
 
 
 def _outputs(tensors: object, origin: WrittenBy) -> object:
