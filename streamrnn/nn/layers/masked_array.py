@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from streamrnn.base.arrays import Array
+from streamrnn.nn.layers.variable import attribute_of_plain
 
 
 class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
@@ -91,11 +92,6 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
     return method
 
 
-def _attribute_of_plain(name: str) -> property:
-    doc = f"ndarray.{name}, of the plain array."
-    return property(lambda self: getattr(np.asarray(self), name), doc=doc)
-
-
 _METHODS = """
 __getitem__ argmax argmin argpartition argsort astype byteswap choose compress conj conjugate
 diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpose view
@@ -105,4 +101,4 @@ diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpo
 for _name in _METHODS.split():
     setattr(MaskedArray, _name, _method_of_plain(_name))
 for _name in ("T", "imag", "mT", "real"):
-    setattr(MaskedArray, _name, _attribute_of_plain(_name))
+    setattr(MaskedArray, _name, attribute_of_plain(_name))

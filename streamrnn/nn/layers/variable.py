@@ -156,26 +156,18 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
     return method
 
 
-def _attribute_of_plain(name: str) -> property:
+def attribute_of_plain(name: str) -> property:
+    """Return an attribute of an array of a class that is the one of the plain array."""
     doc = f"ndarray.{name}, of the plain array."
     return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
 
-for _name in [
-    "__getitem__",
-    "astype",
-    "copy",
-    "flatten",
-    "ravel",
-    "repeat",
-    "reshape",
-    "squeeze",
-    "transpose",
-    "view",
-]:
+_METHODS = "__getitem__ astype copy flatten ravel repeat reshape squeeze transpose view"
+
+for _name in _METHODS.split():
     setattr(Variable, _name, _method_of_plain(_name))
 for _name in ("T", "mT"):
-    setattr(Variable, _name, _attribute_of_plain(_name))
+    setattr(Variable, _name, attribute_of_plain(_name))
 
 
 class WeightAttribute:

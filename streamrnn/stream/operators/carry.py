@@ -1,7 +1,5 @@
 """Kind carry: every row is a step, and the state is carried from row to row."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate
@@ -42,20 +40,12 @@ class CarryOperator:
         except ModelMismatchError as error:
             raise ModelMismatchError(f"{error}. {_OTHER_KINDS}") from None
 
-    @classmethod
-    def of(
-        cls, runner: StepRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> CarryOperator:
-        """Create the operator of a model, by [window] lanes and steps."""
-        return cls(runner, plan, size.lanes, size.steps, workers)
-
     def __init__(
-        self, stream: StepRunner, plan: InputPlan, lanes: int, steps: int, workers: Workers
+        self, stream: StepRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> None:
         self.stream = stream
         self.plan = plan
-        self.lanes = lanes
-        self.steps = steps
+        self.lanes, self.steps = size.lanes, size.steps
         self.workers = workers
         self.units = sum(units for _, units in stream.outputs)
         self._weights = stream.model.count_params()
@@ -99,12 +89,12 @@ class CarryOperator:
         """Return nothing: every row has its output already."""
         return iter(())
 
-    def _move(self, batch: _Batch, lanes: Lanes) -> None:
+    def _move(self, batch: "_Batch", lanes: Lanes) -> None:
         """Run some lanes and advance their states in the table."""
         slots, reset = batch.by_stream.slot[lanes.segment], batch.by_stream.reset[lanes.segment]
         batch.table.move(slots, reset, partial(self._run, batch, lanes))
 
-    def _hold(self, batch: _Batch, packed: list[Lanes]) -> Callable[[], None]:
+    def _hold(self, batch: "_Batch", packed: list[Lanes]) -> Callable[[], None]:
         """Run all lanes on copies of their states; return the commit of these to the table."""
         ends = list(accumulate([len(lanes.segment) for lanes in packed]))
         # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
@@ -131,7 +121,7 @@ class CarryOperator:
         self.workers.map(work, pieces)
         return commit_states
 
-    def _run(self, batch: _Batch, lanes: Lanes, states: _States) -> None:
+    def _run(self, batch: "_Batch", lanes: Lanes, states: _States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
         # Few lanes get longer windows of as many cells: any call of a model costs some 50 µs.
         steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))

@@ -33,28 +33,14 @@ class IndependentOperator:
         """Return the model as a `SequenceRunner`, for complete windows."""
         return SequenceRunner(model)
 
-    @classmethod
-    def of(
-        cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> "IndependentOperator":
-        """Create the operator of a model, by [window] lanes, steps and stride."""
-        return cls(runner, plan, size.lanes, size.steps, size.stride, workers)
-
     def __init__(
-        self,
-        whole: SequenceRunner,
-        plan: InputPlan,
-        lanes: int,
-        steps: int,
-        stride: int,
-        workers: Workers,
+        self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> None:
         self.whole = whole
         self.plan = plan
         # A call has an overhead of some 50 µs: the shorter the windows, the more per call.
-        self.lanes = lanes * max(1, _STEPS // steps)
-        self.steps = steps
-        self.stride = stride
+        self.lanes = size.lanes * max(1, _STEPS // size.steps)
+        self.steps, self.stride = size.steps, size.stride
         self.workers = workers
         self.units = sum(units for _, units in whole.outputs)
 

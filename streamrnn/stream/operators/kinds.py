@@ -1,7 +1,7 @@
 """The protocol of the kinds of window, and their names in the pipeline file."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from streamrnn.nn.models import Model
 from streamrnn.stream.operators.carry import CarryOperator
@@ -35,8 +35,7 @@ class WindowKind(Protocol):
     def runner(model: Model) -> Any:
         """Return the model as this kind runs it: `models.StepRunner` or `models.SequenceRunner`."""
 
-    @classmethod
-    def of(cls, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> Self:
+    def __init__(self, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         """Create the operator of a model, which `runner` has returned."""
 
     def process(

@@ -31,19 +31,12 @@ class WholeOperator:
         """Return the model as a `SequenceRunner`, for whole sequences."""
         return SequenceRunner(model)
 
-    @classmethod
-    def of(
-        cls, runner: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
-    ) -> "WholeOperator":
-        """Create the operator of a model, by [window] lanes."""
-        return cls(runner, plan, size.lanes, workers)
-
     def __init__(
-        self, whole: SequenceRunner, plan: InputPlan, lanes: int, workers: Workers
+        self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
     ) -> None:
         self.whole = whole
         self.plan = plan
-        self.lanes = lanes
+        self.lanes = size.lanes
         self.workers = workers
         self._batches: list[tuple[Rows, StreamBatch]] = []
 

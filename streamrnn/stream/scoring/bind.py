@@ -240,9 +240,7 @@ class BoundPipeline:
         """Make an operator for the config's kind of window."""
         window, loaded = self.loaded.config.window, self.loaded
         size = WindowSize(window.lanes, window.steps, window.stride)
-        return loaded.kind.of(
-            loaded.runner, loaded.inputs, size, Workers(loaded.config.model.threads)
-        )
+        return loaded.kind(loaded.runner, loaded.inputs, size, Workers(loaded.config.model.threads))
 
 
 def _load(config: Config, path: str) -> Model:

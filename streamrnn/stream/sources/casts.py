@@ -55,7 +55,7 @@ def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
         return (found.tz is None) == (kind.tz is None)  # a zone does not change the instant
     if types.is_decimal(found):
         return kind in _DIGITS
-    return any(test(found) and test(kind) for test in (_is_text, _is_bytes, *_NUMBERS))
+    return any(test(found) and test(kind) for test in (is_text, _is_bytes, *_NUMBERS))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -71,7 +71,7 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return array
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), kind)
-    if _is_text(kind) or _is_bytes(kind):
+    if is_text(kind) or _is_bytes(kind):
         return array.cast(kind)
     result = _exact(array, kind)
     if result is None:
@@ -186,7 +186,8 @@ def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:
     return low
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import ConfigError, DataError, DTypeError
-from streamrnn.stream.sources.casts import shown
+from streamrnn.stream.sources.casts import is_text, shown
 from streamrnn.stream.sources.faults import Faults
 
 _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
@@ -166,7 +166,7 @@ class Vocabulary:
         """Raise DTypeError if a column of this type cannot be looked up."""
         if pa.types.is_null(kind):
             return
-        integers, text = pa.types.is_integer(kind), _is_text(kind)
+        integers, text = pa.types.is_integer(kind), is_text(kind)
         if not (integers or text):
             raise DTypeError(
                 f"{path}: [source] features: column {column!r}: expected string or integer, as it "
@@ -231,7 +231,7 @@ class Vocabulary:
 
     def _table(self, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
         """Return the values that a column of this type can have, and their ids."""
-        if _is_text(kind):
+        if is_text(kind):
             return pa.array(self.values, kind), pa.array(self.ids, pa.int64())
         limits = np.iinfo(kind.to_pandas_dtype())
         pairs = zip(self._integers() or (), self.ids, strict=True)
@@ -250,7 +250,7 @@ class Vocabulary:
 
 def _values(array: pa.Array) -> list[str | int]:
     """Return values of a column; bytes that are not UTF-8 are replaced."""
-    if not _is_text(array.type):
+    if not is_text(array.type):
         return list(array.to_pylist())
     return [value.decode(errors="replace") for value in array.cast(pa.large_binary()).to_pylist()]
 
@@ -273,7 +273,3 @@ def _difference(received: Iterable[str], listed: Iterable[str]) -> str:
             if form(value) in same:
                 return f"Received {value!r} differs from {same[form(value)]!r} only in {what}. "
     return ""
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from streamrnn.errors import StateError
 from streamrnn.stream.states.incoming import json_object, key_names, meta
 from streamrnn.stream.states.layout import MATRIX, Layout
+from streamrnn.stream.states.lossless import is_list
 
 
 def inferred_layout(table: pa.Table, label: str) -> Layout:
@@ -29,13 +30,13 @@ def inferred_layout(table: pa.Table, label: str) -> Layout:
             time = kind
         elif name == "pending" and pa.types.is_struct(kind):
             pending = tuple(kind)
-        elif name.startswith("previous/") and not _is_list(kind):
+        elif name.startswith("previous/") and not is_list(kind):
             previous[name.removeprefix("previous/")] = _value_type(kind)
         elif name.startswith("waiting/") and not pa.types.is_fixed_size_list(kind):
             feature = name.removeprefix("waiting/")
             waiting[feature] = _waiting_type(table, name, feature, label)
             most = max(most, _longest(table, name))
-        elif _is_list(kind):
+        elif is_list(kind):
             states[name] = _list_size(table.column(name), name, label)
         else:
             raise StateError(
@@ -71,11 +72,11 @@ def _list_size(column: pa.ChunkedArray, name: str, label: str) -> int:
 def _waiting_type(table: pa.Table, name: str, feature: str, label: str) -> pa.DataType:
     """Return the type of one waiting value."""
     kind = table.schema.field(name).type
-    if not _is_list(kind):
+    if not is_list(kind):
         raise StateError(f"{label}: column {name!r}: expected lists, received {kind}")
     if feature != MATRIX:
         return _value_type(kind.value_type)
-    if not _is_list(kind.value_type):
+    if not is_list(kind.value_type):
         raise StateError(f"{label}: column {name!r}: expected lists of lists, received {kind}")
     return pa.list_(pa.float32(), _list_size(pc.list_flatten(table.column(name)), name, label))
 
@@ -89,8 +90,3 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_floating(kind):
         return pa.float32()
     return pa.int64() if pa.types.is_integer(kind) else pa.string()
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))

@@ -31,9 +31,9 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(array), kind)
     if types.is_dictionary(found):
         return converted(array.dictionary_decode(), kind)
-    if _is_list(found) and types.is_fixed_size_list(kind):
+    if is_list(found) and types.is_fixed_size_list(kind):
         return _to_fixed_lists(array, kind)
-    if _is_list(found) and types.is_list(kind):
+    if is_list(found) and types.is_list(kind):
         return _to_lists(array, kind)
     if types.is_struct(found) and types.is_struct(kind):
         return _to_structs(array, kind)
@@ -81,7 +81,8 @@ def _to_structs(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values are lists, of any or of one size."""
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 

@@ -3,8 +3,6 @@
 One place for all engines: `RowPolicy` has what the pipeline file says, `by_stream` asks it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

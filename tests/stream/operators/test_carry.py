@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.models import StepRunner
 from streamrnn.states import Layout, StateTable
-from streamrnn.stream.operators import CarryOperator, Workers, plan_inputs
+from streamrnn.stream.operators import CarryOperator, WindowSize, Workers, plan_inputs
 from streamrnn.stream.sources import Contract, Feature, Origin
 from streamrnn.stream.windows import RowPolicy, sort_by_stream
 
@@ -19,7 +19,7 @@ STREAM = StepRunner(logs.small_model("LSTM"))
 
 def _operator(lanes: int = 4, steps: int = 3, threads: int = 1) -> CarryOperator:
     plan = plan_inputs([("x", (None, 2), "float32")], {"x": ["a", "b"]}, ["a", "b"])
-    return CarryOperator(STREAM, plan, lanes, steps, Workers(threads))
+    return CarryOperator(STREAM, plan, WindowSize(lanes, steps, steps), Workers(threads))
 
 
 def _table() -> StateTable:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamrnn.errors import StateError
 from streamrnn.states import Layout, StateTable
-from streamrnn.stream.operators import IndependentOperator, Workers, plan_inputs
+from streamrnn.stream.operators import IndependentOperator, WindowSize, Workers, plan_inputs
 from streamrnn.stream.sources import Contract, Feature, Origin
 from streamrnn.stream.states import MATRIX
 from streamrnn.stream.windows import RowPolicy, sort_by_stream
@@ -31,7 +31,7 @@ class Echo:
 def _operator(steps: int, stride: int, lanes: int = 3) -> IndependentOperator:
     plan = plan_inputs([("x", (None, 1), "float32")], {"x": ["x"]}, ["x"])
     echo: Any = Echo(steps)
-    return IndependentOperator(echo, plan, lanes, steps, stride, Workers(1))
+    return IndependentOperator(echo, plan, WindowSize(lanes, steps, stride), Workers(1))
 
 
 def _table(steps: int) -> StateTable:

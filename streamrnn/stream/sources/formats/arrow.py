@@ -1,10 +1,10 @@
 """Arrow IPC: files (Feather version 2), and streams in files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 
-from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints
+from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints
 
 _MAGIC = b"ARROW1"
 
@@ -26,7 +26,7 @@ class ArrowFiles:
         return ArrowReader(stream) if start == _MAGIC else ArrowStreamReader(stream)
 
 
-class ArrowReader:
+class ArrowReader(FileReader):
     """One open Arrow IPC file. Values are validated before use."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
@@ -41,17 +41,13 @@ class ArrowReader:
         sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         return Footer(sizes, None, "record batches")
 
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return nothing: the format has no statistics."""
-        return {}
-
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows from a record batch on."""
         for i in range(group, self._file.num_record_batches):
             yield from _validated(self._file.get_batch(i), rows, columns)
 
 
-class ArrowStreamReader:
+class ArrowStreamReader(FileReader):
     """One open file with an Arrow IPC stream. Values are validated before use.
 
     It has no footer: its record batches are counted by reading one column of each.
@@ -68,10 +64,6 @@ class ArrowStreamReader:
         """Return the rows of each record batch."""
         one = pa.ipc.IpcReadOptions(included_fields=[0])
         return Footer([batch.num_rows for batch in self._restarted(one)], None, "record batches")
-
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return nothing: the format has no statistics."""
-        return {}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows from a record batch on."""

@@ -129,6 +129,7 @@ class FileReader(Protocol):
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footer records of these columns; {} for a format without statistics."""
+        return {}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of all rows from a group on, in order, at most `rows` at a time.

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import islice
@@ -10,7 +10,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
 from streamrnn.stream.sources.formats.rawtext import (
     CUT_OFF,
     NEWLINES,
@@ -46,7 +46,7 @@ class CsvFiles:
         return CsvReader(stream, hints)
 
 
-class CsvReader:
+class CsvReader(FileReader):
     """One open CSV file."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
@@ -63,10 +63,6 @@ class CsvReader:
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the number of rows, which are counted once."""
         return Footer([self._rows] if self._rows else [], None, "text")
-
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return nothing: the format has no statistics."""
-        return {}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows."""

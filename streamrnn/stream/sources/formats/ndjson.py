@@ -1,14 +1,14 @@
 """Files of newline-delimited JSON, also compressed."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
 from streamrnn.stream.sources.formats.rawtext import CUT_OFF, check_text, decompressed
 from streamrnn.stream.sources.formats.text import UnfitTextError, infer_time, parse_texts
 
@@ -35,7 +35,7 @@ class NdjsonFiles:
         return NdjsonReader(stream, hints)
 
 
-class NdjsonReader:
+class NdjsonReader(FileReader):
     """One open NDJSON file. A key that a row lacks is null in it."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
@@ -47,10 +47,6 @@ class NdjsonReader:
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the number of rows, which are counted once."""
         return Footer([self._rows] if self._rows else [], None, "text")
-
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return nothing: the format has no statistics."""
-        return {}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows."""
