@@ -85,8 +85,8 @@ class _Kind(NamedTuple):
     def columns(self, gates: str) -> list[int]:
         """Return the places of gates in Keras's order, -1 for "-".
 
-        >>> _KINDS["lstm"].columns("fo-")
-        [1, 3, -1]
+        >>> _KINDS["lstm"].columns("of-")
+        [3, 1, -1]
         """
         return [self.gates.find(gate) for gate in gates]
 
