@@ -43,7 +43,8 @@ def open_engine(
             tasks.check_nodes(
                 OutputPlace.of(config), FolderToken(*token), next(iter(source.files), None)
             )
-        shards = config.engine.shards or _shards(folder.manifest) or 2 * tasks.workers
+        last = 0 if folder.manifest is None else len(folder.manifest.shards)
+        shards = config.engine.shards or (last if last > 1 else 2 * tasks.workers)
         own = _has_own_states(folder.manifest, bound, shards)
         table = None if own else state()
         return ShardedEngine(
@@ -57,11 +58,6 @@ def open_engine(
 def _tasks(engine: str, address: str, workers: int) -> Tasks:
     tasks: Tasks = load_plugin("engine", engine)(address, workers)
     return tasks
-
-
-def _shards(last: Manifest | None) -> int:
-    """Return the number of shards of the last run on workers, 0 if the last was none."""
-    return len(last.shards) if last is not None and len(last.shards) > 1 else 0
 
 
 def _has_own_states(last: Manifest | None, bound: BoundPipeline, shards: int) -> bool:

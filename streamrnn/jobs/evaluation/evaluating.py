@@ -71,12 +71,14 @@ def comparison(
     labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
     time = bound.schema.field(str(loaded.config.source.time))
     names = loaded.config.target.column
+    kinds = {name: wide.schema.field(name).type for name in names}
+    classes = (n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t))
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
         time=time,
         scores=loaded.names,
         targets=names,
-        integers=frozenset(n for n in names if _is_class(wide.schema.field(n).type)),
+        integers=frozenset(classes),
         ahead=loaded.config.target.ahead,
         since=None if since is None else parse_time(str(since), time.type, "since"),
         until=None if until is None else parse_time(str(until), time.type, "until"),
@@ -170,7 +172,3 @@ def _begin(source: SourceOfFiles) -> int | None:
     times = source.times(source.files)
     rows = [file for file in source.files if source.footer(file).rows]
     return min(item.first for item in times) if times and len(times) == len(rows) else None
-
-
-def _is_class(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))

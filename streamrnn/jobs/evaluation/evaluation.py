@@ -188,7 +188,8 @@ class _Run:
             return {}
         if self.plan.by == "month":
             months = {number: month for month, number in self._months.items()}
-            texts = [_month_text(months[g]) if g else None for g in shown.tolist()]
+            parts = [divmod(months[g], 12) if g else None for g in shown.tolist()]
+            texts = [part and f"{part[0]:04}-{part[1] + 1:02}" for part in parts]
             return {"month": pa.array(texts, pa.string())}
         index = pa.array(shown - 1, mask=shown == 0)
         columns = {}
@@ -299,10 +300,6 @@ def _months(ticks: Ints, kind: pa.DataType) -> Ints:
     months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
     found: Ints = months.to_numpy(zero_copy_only=False)
     return found
-
-
-def _month_text(month: int) -> str:
-    return f"{month // 12:04}-{month % 12 + 1:02}"
 
 
 def _nullable(values: Any) -> pa.Array:

@@ -54,11 +54,11 @@ class InitialState(NamedTuple):
     def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tables of a pipeline file with this state in place of theirs."""
         state = data.get("state", {})
-        return {**data, "state": {**state, "init": self.name}} if _is_table(state) else dict(data)
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping)
+        return (
+            {**data, "state": {**state, "init": self.name}}
+            if isinstance(state, Mapping)
+            else dict(data)
+        )
 
 
 def reader(given: pa.Table | None) -> Callable[[str], pa.Table]:

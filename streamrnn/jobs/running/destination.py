@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -30,28 +30,27 @@ from streamrnn.stream.sources import Source, SourceFile
 _SMALL_PARTS = 100  # of one output, before --follow merges them
 
 
-class Destination(Protocol):
-    """What a run writes to: a folder with commits, or a stream.
+class Destination:
+    """What a run writes to: a folder with commits, or, where nothing is overridden, none.
 
-    `place` is where the state is stored, None if nowhere; `last` is the last commit, None if there
-    is none. `resumable`: a run can commit before its end, and another run can resume from that
-    commit. `recovered` lists what was repaired when the destination was opened.
+    `folder` is the output folder, `place` where the state is stored, `last` the last commit; None
+    if there is none. `resumable`: a run can commit before its end, and another run can resume from
+    that commit. `recovered` lists what was repaired when the destination was opened.
     """
 
-    resumable: bool
-    recovered: Sequence[str]
-
-    @property
-    def folder(self) -> OutputFolder | None:
-        """The output folder; None for a stream."""
+    resumable = False
+    recovered: Sequence[str] = ()
+    folder: OutputFolder | None = None
 
     @property
     def place(self) -> str | None:
         """Where the state is stored, None if nowhere."""
+        return None if self.folder is None else self.folder.path
 
     @property
     def last(self) -> Manifest | None:
         """The last commit, None if there is none."""
+        return None if self.folder is None else self.folder.manifest
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
         """Find the new files of the source to read, and the position to start from.
@@ -59,6 +58,7 @@ class Destination(Protocol):
         `seen` are the files that the initial state has seen, before the first commit. Raises what
         `OutputFolder.check_sources` raises.
         """
+        raise NotImplementedError
 
     def begin(self, bound: BoundPipeline) -> None:
         """Prepare for the rows of this pipeline.
@@ -68,50 +68,41 @@ class Destination(Protocol):
 
     def load_state(self) -> pa.Table | None:
         """Return the state table of the last commit, None if there is none."""
+        return None if self.folder is None else self.folder.load_state()
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
         """Commit what `plan` found of used files when none is new; `last`: the run ends."""
 
     def target(self, files: Sequence[SourceFile]) -> Target:
         """Return the target that the loop writes to while it reads these files."""
+        raise NotImplementedError
 
     def merge_parts(self) -> bool:
         """Merge small parts if there are many; return whether it did."""
+        return False
 
     def record_tables(self, config: Mapping[str, Any]) -> None:
         """Commit which tables index the output, for commands that have no pipeline file."""
 
 
-class FolderDestination:
+class FolderDestination(Destination):
     """An output folder, locked by this run."""
 
     resumable = True
 
     def __init__(self, folder: OutputFolder, loaded: LoadedPipeline, new_model: bool) -> None:
-        self.folder = folder
+        self._folder = self.folder = folder
         self._loaded = loaded
         self._new_model = new_model
-        self.recovered: Sequence[str] = folder.recovered
-        self.load_state = folder.load_state
-
-    @property
-    def place(self) -> str:
-        """The folder."""
-        return self.folder.path
-
-    @property
-    def last(self) -> Manifest | None:
-        """The last commit."""
-        return self.folder.manifest
+        self.recovered = folder.recovered
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
-        """Find the files to read that are not in the output yet; a stream has none."""
         earlier = {} if seen is None else seen.schema
         source.earlier = earlier if self.last is None else self.last.config.get("source.schema", {})
         files = source.of_files
         if files is None:
             return SourcePlan(())
-        return self.folder.check_sources(
+        return self._folder.check_sources(
             files.files,
             files,
             force=force,
@@ -121,8 +112,7 @@ class FolderDestination:
         )
 
     def begin(self, bound: BoundPipeline) -> None:
-        """Record the schema, model and config of the rows to come."""
-        self.folder.begin(
+        self._folder.begin(
             bound.emitter.schema,
             model=bound.loaded.fingerprint,
             config=run_config(bound),
@@ -130,19 +120,16 @@ class FolderDestination:
         )
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
-        """Commit the current facts about the used files."""
         if plan.changed or plan.rewritten:
-            self.folder.commit(complete=True)
+            self._folder.commit(complete=True)
         elif plan.refreshed and last and self.last is not None:
-            self.folder.refresh_sources()
+            self._folder.refresh_sources()
 
     def target(self, files: Sequence[SourceFile]) -> FolderTarget:
-        """Return a target that writes parts of the folder."""
-        return FolderTarget(self.folder, files)
+        return FolderTarget(self._folder, files)
 
     def merge_parts(self) -> bool:
-        """Merge small parts if there are many; return whether it did."""
-        return merge_small_parts(self.folder, least=_SMALL_PARTS) is not None
+        return merge_small_parts(self._folder, least=_SMALL_PARTS) is not None
 
     def record_tables(self, config: Mapping[str, Any]) -> None:
         """Commit the keys of [publish] if the last commit has others, and nothing else."""
@@ -150,7 +137,7 @@ class FolderDestination:
         now = {key: config[key] for key in TABLE_KEYS}
         if last is None or now == {key: value_of(key, last.config) for key in TABLE_KEYS}:
             return
-        self.folder.replace(
+        self._folder.replace(
             time=last.time,
             kept=last.kept,
             end_of_run=last.end_of_run,
@@ -158,14 +145,8 @@ class FolderDestination:
         )
 
 
-class StreamDestination:
+class StreamDestination(Destination):
     """Stdout: every row is new, and nothing is kept after the run."""
-
-    resumable = False
-    recovered: Sequence[str] = ()
-    place = None
-    last = None
-    folder = None
 
     def __init__(self, target: StreamTarget, loaded: LoadedPipeline) -> None:
         self._target = target
@@ -181,25 +162,8 @@ class StreamDestination:
             home, source.earlier = seen.home, seen.schema
         return plan_sources(seen, files.files, files, home=home, force=force, select=select)
 
-    def begin(self, bound: BoundPipeline) -> None:
-        """Do nothing: the schema was written when the stream was opened."""
-
-    def load_state(self) -> None:
-        """Return None: a stream has no state."""
-
-    def commit_sources(self, plan: SourcePlan, last: bool) -> None:
-        """Do nothing: a stream has no used files."""
-
     def target(self, files: Sequence[SourceFile]) -> StreamTarget:
-        """Return the stream."""
         return self._target
-
-    def merge_parts(self) -> bool:
-        """Do nothing: a stream has no parts."""
-        return False
-
-    def record_tables(self, config: Mapping[str, Any]) -> None:
-        """Do nothing: no table indexes a stream."""
 
 
 def _side_folders(config: Config) -> dict[str, str]:

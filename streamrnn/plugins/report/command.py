@@ -59,7 +59,7 @@ def report(
     file = output if as_json or output is not None else _DEFAULT
     written = None if piped else file
     wanted: dict[str, Any] = {"keys": key or (), "since": since, "until": until}
-    if _is_pipeline(subject):
+    if "://" not in subject and (subject.endswith(".toml") or Path(subject).is_file()):
         job = Pipeline.from_toml(subject, overrides or [])
         found = job.report(written, **wanted)
     elif overrides:
@@ -72,7 +72,3 @@ def report(
         sys.stdout.write(found.html())
     elif not quiet:
         print(f"wrote {location(str(written))}: {count(len(found.pictures), 'picture')}")
-
-
-def _is_pipeline(subject: str) -> bool:
-    return "://" not in subject and (subject.endswith(".toml") or Path(subject).is_file())

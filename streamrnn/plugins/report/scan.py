@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 
@@ -17,7 +17,6 @@ from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.checkpoints import Manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of
-from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import parse_time
 from streamrnn.stream.states import KeyIndex
 
@@ -116,11 +115,8 @@ def _outputs(schema: pa.Schema, config: object) -> list[str]:
     if carried == "*" or carried is None:
         carried = list(config.get("source.schema", {}))
     other = {*carried, value_of("output.model_column", config)}
-    return [field.name for field in schema if field.name not in other and _is_number(field.type)]
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    numbers = (f for f in schema if pa.types.is_floating(f.type) or pa.types.is_integer(f.type))
+    return [field.name for field in numbers if field.name not in other]
 
 
 def _is_axis(kind: pa.DataType) -> bool:
@@ -152,7 +148,7 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
     rows, ends = 0, []
     commits: dict[int, int] = {}
     models: dict[int, str] = {}
-    read = part_batches(path, manifest, names) if names else _counted(manifest)
+    read = part_batches(path, manifest, names) if names else ((p, p.rows) for p in manifest.parts)
     for part, found in read:
         batch = columns.limited(found) if isinstance(found, pa.RecordBatch) else found
         count = batch.num_rows if isinstance(batch, pa.RecordBatch) else batch
@@ -168,10 +164,6 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
         commits[part.commit] = min(low, commits.get(part.commit, low))
         models[part.commit] = part.model
     return Extent(rows, min(ends), max(ends), commits, models) if ends else None
-
-
-def _counted(manifest: Manifest) -> Iterator[tuple[Part, int]]:
-    return ((part, part.rows) for part in manifest.parts)
 
 
 class OutputStreams:

@@ -95,7 +95,8 @@ def plan_sources(
     names = current_names(manifest, listed, home)
     known = _renamed(manifest.sources, names)
     position = manifest.position
-    table = _in_table(reader.table, known, position, _table_of(manifest))
+    id = manifest.table if isinstance(manifest, Manifest) else ""
+    table = _in_table(reader.table, known, position, id)
     if table is not None:
         present = reader.files = table.files
         listed = {file.name: file for file in present}
@@ -149,10 +150,6 @@ def plan_sources(
         refreshed=bool(again)
         or any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
     )
-
-
-def _table_of(manifest: Manifest | SeenFiles) -> str:
-    return manifest.table if isinstance(manifest, Manifest) else ""
 
 
 def _in_table(
