@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,16 @@ ROOT = typer.main.get_command(app)
 
 
 def _commands(command, words=()):
-    """Each command without subcommands: the words that call it, and the command."""
+    """Each command without subcommands: the words that call it, and the command.
+
+    Without those of plug-ins that are not installed.
+    """
     if not hasattr(command, "list_commands"):
         yield words, command
         return
     for name in command.list_commands(None):
-        yield from _commands(command.resolve_command(None, [name])[1], (*words, name))
+        with suppress(errors.UnsupportedError):
+            yield from _commands(command.resolve_command(None, [name])[1], (*words, name))
 
 
 COMMANDS = dict(_commands(ROOT))
@@ -34,7 +39,7 @@ COMMANDS = dict(_commands(ROOT))
 def test_all_commands_are_found():
     assert ("run",) in COMMANDS
     assert ("state", "diff") in COMMANDS
-    assert ("report",) in COMMANDS, "the commands of plug-ins are listed"
+    assert "report" in ROOT.list_commands(None), "the commands of plug-ins are listed"
     assert len(COMMANDS) > 15
 
 
