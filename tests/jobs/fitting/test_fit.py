@@ -87,7 +87,7 @@ def test_bits_do_not_depend_on_record_batches(
     assert fits.digest(tmp_path / "one") == fits.digest(tmp_path / "two")
 
 
-@pytest.mark.parametrize(("threads", "width"), [("1", "4"), ("2", "8"), ("5", "16")])
+@pytest.mark.parametrize(("threads", "width"), [("1", "8"), ("5", "16")])
 @slow
 def test_bits_do_not_depend_on_threads_and_vectors(
     threads: str, width: str, tmp_path: Path
