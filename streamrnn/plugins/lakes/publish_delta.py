@@ -10,8 +10,14 @@ import pyarrow as pa
 from streamrnn.base.display import location, safe_text, without_options
 from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.publishing.partitions import columns_of, partitions_of
-from streamrnn.jobs.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.jobs.outputs.publishing.table import (
+    BY,
+    TableChanges,
+    TableContents,
+    TableFile,
+    columns_of,
+    partitions_of,
+)
 from streamrnn.plugins.lakes.footers import delta_statistics, part_footer
 from streamrnn.plugins.lakes.types import delta_type, lake_schema
 from streamrnn.stream.checkpoints import Manifest

@@ -9,8 +9,14 @@ import pyarrow as pa
 
 from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.publishing.partitions import columns_of, partitions_of
-from streamrnn.jobs.outputs.publishing.table import BY, TableChanges, TableContents, TableFile
+from streamrnn.jobs.outputs.publishing.table import (
+    BY,
+    TableChanges,
+    TableContents,
+    TableFile,
+    columns_of,
+    partitions_of,
+)
 from streamrnn.plugins.lakes.copies import is_another_folder
 from streamrnn.plugins.lakes.footers import part_footer
 from streamrnn.plugins.lakes.iceberg_columns import (

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 import pyarrow as pa
 
@@ -175,11 +174,6 @@ class PartWriter:
     def __enter__(self) -> "PartWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.abandon()

@@ -14,10 +14,9 @@ from streamrnn.base.display import count, first_of, location
 from streamrnn.base.plugin import load_plugin
 from streamrnn.base.storage.opening import open_files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.publishing.partitions import columns_of, with_partitions
 from streamrnn.jobs.outputs.publishing.reconcile import changes
-from streamrnn.jobs.outputs.publishing.table import PublishedTable
-from streamrnn.stream.checkpoints import Manifest
+from streamrnn.jobs.outputs.publishing.table import PublishedTable, columns_of, with_partitions
+from streamrnn.stream.checkpoints import Manifest, OutputFolder, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of
 
@@ -210,3 +209,22 @@ def _reason(error: Exception, text: str) -> str:
         half = _LONGEST // 2
         shown = f"{shown[:half]} … {shown[-half:]}"  # the last cause is the first one
     return f"{type(error).__name__}: {shown}".rstrip(": ") + "."
+
+
+def publish(path: str, *, rejects: str | None = None) -> list[Published]:
+    """Make the tables of [publish] equal to the parts of an output, and return what was changed.
+
+    The tables are those of the last commit. A table that does not exist is made; what others have
+    done to one is undone, as far as it names parts of the output. `rejects` is the folder of
+    rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
+    missing; CheckpointError if the folder is in use or damaged; PublishError.
+    """
+    with OutputFolder.reopen(path, rejects=rejects) as folder:
+        manifest = folder.manifest or read_manifest(path)
+        publisher = Publisher.of(manifest.config, path)
+        if not publisher.tables:
+            raise ConfigError(
+                f"{path}: the last commit names no table. Set [publish] delta or iceberg in the "
+                "pipeline file and run it: it publishes, even if it has nothing new to score."
+            )
+        return publisher.publish(manifest)
