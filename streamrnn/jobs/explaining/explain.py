@@ -100,6 +100,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     source = _files_of(loaded, committed)
     bound = None if source is None else _bind(loaded, source)
     features = features_of(loaded, source)
+    titles = RunTables(loaded.config, Summary()).titles
     plan: dict[str, Any] = {
         "model": location(config.model.path),
         "model_fingerprint": short_model(loaded.fingerprint),
@@ -112,7 +113,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "output": None if config.sink.path is None else location(config.sink.path),
         "alerts": loaded.config.alerts.where or None,
         "partition_by": list(config.sink.partition_by),
-        **_tables(loaded),
+        **({"publishes": titles} if titles else {}),
         "output_columns": list(loaded.names),
         "emit": config.output.emit,
     }
@@ -133,12 +134,6 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         **_shared(loaded, bound, source, files, committed),
         "notes": notes,
     }
-
-
-def _tables(loaded: LoadedPipeline) -> dict[str, Any]:
-    """Return the tables that a run would keep up to date; nothing without [publish]."""
-    titles = RunTables(loaded.config, Summary()).titles
-    return {"publishes": titles} if titles else {}
 
 
 def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:

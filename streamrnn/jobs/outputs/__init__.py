@@ -1,14 +1,4 @@
-"""Work on committed outputs: verify, compact, rewind and publish them, change their states.
-
-The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
-and `streamrnn state` do:
-
->>> import streamrnn
->>> streamrnn.outputs.verify("out/weather").rows
-80
->>> [commit.commit for commit in streamrnn.outputs.history("out/weather")]
-[1, 2]
-"""
+"""Work on committed outputs: verify, compact, rewind and publish them, change their states."""
 
 from streamrnn.jobs.outputs.naming import files_named, used_files
 from streamrnn.jobs.outputs.parts import compact, merge_small_parts, verify
