@@ -1,4 +1,4 @@
-"""Rows in file order to steps in stream order: late rows, resets, nulls, step numbers."""
+"""Rows in file order to steps in stream order; `row_policy` says what becomes of each."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from streamrnn.stream.sources import Rows
 from streamrnn.stream.windows.past import Past, Previous, Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
+    fill_nulls,
     kept_and_rejected,
     latest_times,
     raise_first,
@@ -94,7 +95,9 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     group = (begin | reset).nonzero()[0]
     ends = _ends(group, len(order))
     reset = reset[group]
-    values, missing, previous = _fill(rows, order, stream, group, ends, reset, past, policy, counts)
+    values, missing, previous = fill_nulls(
+        rows, order, stream, group, ends, reset, past, policy, counts
+    )
     stepped, start, end = _steps(missing, group, ends)
     kept, rejected = kept_and_rejected(rows, late, policy)
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
@@ -173,79 +176,3 @@ def _stable_order(slots: Ints) -> Ints:
         order = order[np.argsort(high[order], kind="stable")]
         shift += 16
     return order
-
-
-def _fill(
-    rows: Rows,
-    order: Ints,
-    stream: Ints,
-    group: Ints,
-    ends: Ints,
-    reset: Bools,
-    past: Past,
-    policy: RowPolicy,
-    counts: dict[str, int],
-) -> tuple[dict[str, Array], Bools, Previous]:
-    """Return values in stream order with nulls filled, rows to skip, and segments' last values.
-
-    The name of the float32 features is "".
-    """
-    matrix = rows.features.take(order, axis=0)
-    missing = np.zeros(len(order), bool)
-    previous: Previous = {}
-    filler = _NullFiller(stream[group], group, ends, reset, past)
-    absent = np.isnan(matrix)
-    any_absent = absent.any()
-    latest, present = matrix[ends - 1], np.ones(len(ends), bool)
-    for i, name in enumerate(policy.float_names):
-        if not any_absent or not absent[:, i].any():
-            if name in policy.previous:
-                previous[name] = latest[:, i], present
-        elif name in policy.previous:
-            column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
-            matrix[:, i] = column
-            missing |= ~valid
-        else:
-            missing |= absent[:, i]
-    values: dict[str, Array] = {"": matrix}
-    for name, (column, present) in rows.identifiers.items():
-        column, valid = column[order], present[order]
-        if name in policy.previous:
-            column, valid = filler.fill(name, column, valid, previous, counts)
-        missing |= ~valid
-        values[name] = column
-    return values, missing, previous
-
-
-@dataclass
-class _NullFiller:
-    """Replaces a null by the last value of its segment, or of the stream before it."""
-
-    slot: Ints
-    group: Ints
-    ends: Ints
-    reset: Bools
-    past: Past
-
-    def fill(
-        self,
-        name: str,
-        column: Array,
-        valid: Bools,
-        previous: Previous,
-        counts: dict[str, int],
-    ) -> tuple[Array, Bools]:
-        start, known = self.past.previous(name, self.slot)
-        known &= ~self.reset
-        ends = self.ends
-        if valid.all():
-            previous[name] = (column[ends - 1], np.ones(len(ends), bool))
-            return column, valid
-        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
-        segment = np.repeat(np.arange(len(self.group)), ends - self.group)
-        inside = source >= self.group[segment]
-        filled = np.where(inside, column[source], start[segment])
-        present = inside | known[segment]
-        counts["filled"] += int((present & ~valid).sum())
-        previous[name] = (filled[ends - 1], present[ends - 1])
-        return filled, present

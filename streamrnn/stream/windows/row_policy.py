@@ -1,4 +1,4 @@
-"""What becomes of a row: late, rejected, an error, or a step that may start its stream again.
+"""What becomes of a row: late, rejected, an error, skipped, or a step, with its nulls filled.
 
 One place for all engines: `RowPolicy` has what the pipeline file says, `by_stream` asks it.
 """
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Bools, Ints
+from streamrnn.base.arrays import Array, Bools, Ints
 from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
-from streamrnn.stream.windows.past import Past
+from streamrnn.stream.windows.past import Past, Previous
 
 _NONE = np.zeros(0, np.int64)
 
@@ -169,6 +169,82 @@ def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
     else:
         return f" by {time}"
     return f", in DuckDB: COPY (SELECT * FROM {rows} ORDER BY {time}, {keys}) TO '{target}'"
+
+
+def fill_nulls(
+    rows: Rows,
+    order: Ints,
+    stream: Ints,
+    group: Ints,
+    ends: Ints,
+    reset: Bools,
+    past: Past,
+    policy: RowPolicy,
+    counts: dict[str, int],
+) -> tuple[dict[str, Array], Bools, Previous]:
+    """Return values in stream order with nulls filled, rows to skip, and segments' last values.
+
+    The name of the float32 features is "".
+    """
+    matrix = rows.features.take(order, axis=0)
+    missing = np.zeros(len(order), bool)
+    previous: Previous = {}
+    filler = _NullFiller(stream[group], group, ends, reset, past)
+    absent = np.isnan(matrix)
+    any_absent = absent.any()
+    latest, present = matrix[ends - 1], np.ones(len(ends), bool)
+    for i, name in enumerate(policy.float_names):
+        if not any_absent or not absent[:, i].any():
+            if name in policy.previous:
+                previous[name] = latest[:, i], present
+        elif name in policy.previous:
+            column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
+            matrix[:, i] = column
+            missing |= ~valid
+        else:
+            missing |= absent[:, i]
+    values: dict[str, Array] = {"": matrix}
+    for name, (column, present) in rows.identifiers.items():
+        column, valid = column[order], present[order]
+        if name in policy.previous:
+            column, valid = filler.fill(name, column, valid, previous, counts)
+        missing |= ~valid
+        values[name] = column
+    return values, missing, previous
+
+
+@dataclass
+class _NullFiller:
+    """Replaces a null by the last value of its segment, or of the stream before it."""
+
+    slot: Ints
+    group: Ints
+    ends: Ints
+    reset: Bools
+    past: Past
+
+    def fill(
+        self,
+        name: str,
+        column: Array,
+        valid: Bools,
+        previous: Previous,
+        counts: dict[str, int],
+    ) -> tuple[Array, Bools]:
+        start, known = self.past.previous(name, self.slot)
+        known &= ~self.reset
+        ends = self.ends
+        if valid.all():
+            previous[name] = (column[ends - 1], np.ones(len(ends), bool))
+            return column, valid
+        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+        segment = np.repeat(np.arange(len(self.group)), ends - self.group)
+        inside = source >= self.group[segment]
+        filled = np.where(inside, column[source], start[segment])
+        present = inside | known[segment]
+        counts["filled"] += int((present & ~valid).sum())
+        previous[name] = (filled[ends - 1], present[ends - 1])
+        return filled, present
 
 
 def kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
