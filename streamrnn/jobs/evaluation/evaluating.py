@@ -112,8 +112,8 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
     None if the model file is not the result of a fit beside it, of these [target] columns.
     """
-    facts = FitFolder.beside(loaded.config.model.path).result_facts()
-    means: dict[str, float] = {} if facts is None else facts["label_means"]
+    fit = FitFolder.beside(loaded.config.model.path).result()
+    means = {} if fit is None else fit.label_means
     columns = loaded.config.target.column
     return [means[name] for name in columns] if means.keys() >= set(columns) else None
 

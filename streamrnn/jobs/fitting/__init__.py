@@ -7,19 +7,20 @@
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
 - `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
-- `schedules`, `class_weights`   the learning rate over the training; weights of classes
-- `course`           the loop of epochs; `standing`, `baseline`: what it counts
-- `folder`           commits
+- `class_weights`    weights of classes
+- `fit_loop`         the epochs, for the loop in `training`; `baseline`: what it compares
+- `commit`           what is committed; `folder`: where
 - `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row
-- `job`, `seeds`       one fit, or several; `worker`, `workers`: in processes of their own
+- `job`, `seeds`       one fit, or several; `workers`: in processes of their own
 - `summary`            options and result
 
 A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
 record batches, the CPU, or where it was stopped and resumed.
 """
 
+from streamrnn.jobs.fitting.commit import FitCommit, FitRecord
 from streamrnn.jobs.fitting.division import Division, DivisionRule, divide
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.folder import HISTORY_FILE, FitFolder
 from streamrnn.jobs.fitting.learner import Learner
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job
@@ -34,6 +35,7 @@ __all__ = [
     "FitFolder",
     "FitOptions",
     "FitProgress",
+    "FitRecord",
     "FitSummary",
     "Learner",
     "Limit",

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Doubles, Floats
+from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.division import StepRuns
 from streamrnn.jobs.fitting.raw import mapped
 from streamrnn.jobs.fitting.staging import Staged
-from streamrnn.jobs.fitting.standing import HistoryRow
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.stream.windows import Labels, SeasonJoin, TargetRows

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.base.storage import LocalFiles, sink_errors
 from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.jobs.fitting.commit import FitCommit, FitIdentity, FitRecord
 from streamrnn.stream.checkpoints import Lock
 
 _COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
@@ -26,63 +20,6 @@ MEMBERS = "seeds"
 """Folder of the fits of several seeds, one folder each."""
 HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 """Names of results in the folder."""
-_LAYOUT = 1
-
-
-@dataclass
-class FitCommit:
-    """All that a fit needs to resume: plain `facts`, and arrays by name."""
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    arrays: dict[str, Array] = field(default_factory=dict)
-
-    def to_bytes(self) -> bytes:
-        """Return a checksum, a line break, and an .npz file."""
-        text = json.dumps({"layout": _LAYOUT, **self.facts})
-        stream = io.BytesIO()
-        # Names of arrays have slashes, which are not those of files in an archive.
-        names = sorted(self.arrays)
-        entries = {f"a{number}": self.arrays[name] for number, name in enumerate(names)}
-        np.savez(
-            stream,
-            facts=np.frombuffer(text.encode(), np.uint8),
-            names=np.frombuffer(json.dumps(names).encode(), np.uint8),
-            **entries,  # type: ignore[arg-type]
-        )
-        data = stream.getvalue()
-        return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
-
-    @classmethod
-    def of_bytes(cls, data: bytes, owner: str) -> FitCommit:
-        """Read what `to_bytes` returned. Raises CheckpointError that names the `owner`."""
-        checksum, _, content = data.partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
-            raise CheckpointError(
-                f"{owner}: damaged, its checksum is wrong. Start over with --full-refresh and "
-                "--overwrite: it is unknown which model file this fit wrote."
-            )
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as found:
-                facts = json.loads(found["facts"].tobytes())
-                names = json.loads(found["names"].tobytes())
-                arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
-            layout = facts.pop("layout", None)
-            needed = ("done", "own", "identity", "files", "digest", "standing")
-            for key in needed if layout == _LAYOUT else ():
-                facts[key]
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-            raise CheckpointError(
-                f"{owner}: edited, and no longer a commit of a fit ({error}). Start over with "
-                "--full-refresh."
-            ) from None
-        if layout != _LAYOUT:
-            written = f"has layout {layout}" if layout else "was written before version 0.1.0"
-            raise CheckpointError(
-                f"{owner} {written}; this version of streamrnn reads layout {_LAYOUT}. To start "
-                "over and keep the model of this fit, copy its file elsewhere, then fit with "
-                "--full-refresh and --overwrite."
-            )
-        return cls(facts, arrays)
 
 
 class FitFolder:
@@ -103,15 +40,15 @@ class FitFolder:
         model = Path(path)
         return cls(model.resolve() if model.is_symlink() else model)
 
-    def result_facts(self) -> dict[str, Any] | None:
-        """Return the facts of the fit that wrote the model file as it is; None if none did."""
+    def result(self) -> FitRecord | None:
+        """Return the record of the fit that wrote the model file as it is; None if none did."""
         try:
             last, digest = self.read(), self.model_digest()
         except (CheckpointError, ConfigError):
             return None
-        if last is None or not last.facts["done"] or last.facts["own"][-1:] != [digest]:
+        if last is None or not last.record.done or last.record.own[-1:] != [digest]:
             return None
-        return last.facts
+        return last.record
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,6 +87,15 @@ class FitFolder:
         except OSError as error:
             raise CheckpointError(f"{self.show(_COMMIT)}: {error}") from None
         return FitCommit.of_bytes(data, self.show(_COMMIT))
+
+    def last(self) -> FitCommit | None:
+        """Return the last commit, after putting the results of a finished fit into place."""
+        last = self.read()
+        if last is not None and last.record.done:
+            self.publish(last)
+        else:
+            self.discard_pending()
+        return last
 
     def commit(self, commit: FitCommit) -> None:
         """Replace the last commit."""
@@ -198,14 +144,16 @@ class FitFolder:
             result = name.removeprefix(_NEXT)
             target = f"../{result}" if result == self.model.name else result
             self._files.move(name, target)
-        if not commit.facts["state"]:
+        if not commit.record.state:
             self._files.delete(STATE_FILE)  # of an earlier fit
         self._files.sync("..")  # before the folder that the model left
         self._files.sync("")
-        self._remove_other_members(commit.facts["identity"])
+        self._remove_other_members(commit.record.identity)
 
-    def _remove_other_members(self, identity: Mapping[str, Any]) -> None:
+    def _remove_other_members(self, identity: FitIdentity) -> None:
         first, seeds = identity.get("train.seed", 0), identity.get("train.seeds", 1)
+        assert isinstance(first, int)
+        assert isinstance(seeds, int)
         kept = {str(seed) for seed in range(first, first + seeds)} if seeds > 1 else set()
         folder = self.path / MEMBERS
         for member in list(folder.iterdir()) if folder.is_dir() else ():
@@ -217,7 +165,7 @@ class FitFolder:
 
     def restore_model(self, commit: FitCommit) -> None:
         """Write the model of a finished fit again, unless the file is there."""
-        if self.model_digest() != commit.facts["own"][-1]:
+        if self.model_digest() != commit.record.own[-1]:
             LocalFiles(os.fspath(self.model.parent)).put(
                 self.model.name, commit.arrays["model"].tobytes()
             )

@@ -6,11 +6,11 @@ import hashlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,17 @@ from streamrnn.errors import (
     DivergedError,
 )
 from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
-from streamrnn.jobs.fitting.course import Course, FitProgress
+from streamrnn.jobs.fitting.commit import (
+    FitCommit,
+    FitFile,
+    FitIdentity,
+    FitRecord,
+    FitStatus,
+    HistoryRow,
+)
 from streamrnn.jobs.fitting.division import Division, divide
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, STATE_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
+from streamrnn.jobs.fitting.folder import HISTORY_FILE, STATE_FILE, FitFolder
 from streamrnn.jobs.fitting.plan import FitModel, division_rule, fit_plan
 from streamrnn.jobs.fitting.request import (
     check_request,
@@ -39,16 +47,14 @@ from streamrnn.jobs.fitting.request import (
     without_layers,
 )
 from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
-from streamrnn.jobs.fitting.source import FitSource, trained_state
+from streamrnn.jobs.fitting.source import FitSource, trained_state, until_stopped
 from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
-from streamrnn.jobs.fitting.standing import HistoryRow
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table, ticks_of
-from streamrnn.stream.sources import SourceBatch
 from streamrnn.stream.states import write_state_file
 
 ReadState = Callable[[str], pa.Table]
@@ -80,7 +86,7 @@ class FitJob:
                 scratch = stack.enter_context(tempfile.TemporaryDirectory())
                 self._folder = FitFolder(Path(scratch) / "model.safetensors")
                 self._folder.path.mkdir()
-                steps = self._begin_or_resume(None, ())
+                steps = self._begin_or_resume(None, [])
             else:
                 stack.enter_context(self._folder.locked())
                 self.summary.folder = location(str(self._folder.path))
@@ -97,7 +103,7 @@ class FitJob:
         with tempfile.TemporaryDirectory() as scratch:
             self._folder = FitFolder(Path(scratch) / "model.safetensors")
             self._folder.path.mkdir()
-            self._begin_or_resume(None, ())
+            self._begin_or_resume(None, [])
         return self._units
 
     # ---- what is to be done
@@ -105,37 +111,27 @@ class FitJob:
     def _after_last(self) -> Callable[[], None]:
         """Return what is to be done after the last fit here."""
         folder, options = self._folder, self.options
-        known = self._last() if not options.full_refresh else self._last_readable()
+        try:
+            known = folder.last()
+        except CheckpointError:
+            if not options.full_refresh:
+                raise
+            known = None
         refuse_foreign_model(folder, known, options.overwrite)
-        own = () if known is None else tuple(known.facts["own"])
+        own = [] if known is None else known.record.own
         last = None if options.full_refresh else known
         if last is not None:  # its folder has no model to start from, if it is of several
-            seeds = value_of("train.seeds", last.facts["identity"])
+            seeds = value_of("train.seeds", last.record.identity)
             refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
         if options.extend and last is None:
             raise ConfigError(
                 f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
             )
-        if last is not None and last.facts["done"]:
+        if last is not None and last.record.done:
             folder.restore_model(last)
         return self._begin_or_resume(last, own)
 
-    def _last(self) -> FitCommit | None:
-        """Return the last commit, after putting the results of a finished fit into place."""
-        last = self._folder.read()
-        if last is not None and last.facts["done"]:
-            self._folder.publish(last)
-        else:
-            self._folder.discard_pending()
-        return last
-
-    def _last_readable(self) -> FitCommit | None:
-        try:
-            return self._last()
-        except CheckpointError:
-            return None
-
-    def _begin_or_resume(self, last: FitCommit | None, own: tuple[str, ...]) -> Callable[[], None]:
+    def _begin_or_resume(self, last: FitCommit | None, own: list[str]) -> Callable[[], None]:
         """Check everything but the rows; return the call that reads and trains, or reports."""
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
@@ -143,31 +139,32 @@ class FitJob:
         loaded = self._loaded(initial, config)
         model = FitModel.of(loaded, config)
         self._units = model.units
-        resumed = last is not None and not last.facts["done"]
+        resumed = last is not None and not last.record.done
         wanted = fit_identity(loaded, self.config, initial) | {"continues": self.options.extend}
         if last is not None:
             self._refuse_another(last, wanted)
-        fit = FitSource.of(loaded, last.facts["files"] if last is not None and resumed else None)
+        fit = FitSource.of(loaded, last.record.files if last is not None and resumed else None)
         rule = division_rule(loaded, config, fit.bound.schema)
-        files = fit.files
         if fit.later:
             self.summary.notes.append(
                 f"{count(fit.later, 'new file')} not read: the fit began before; train on the rest "
                 "with --continue"
             )
-        if last is not None and not resumed and self._same(last, wanted, files):
+        if last is not None and not resumed and self._same(last, wanted, fit.files):
             return lambda: self._nothing(last)
-        facts = {"identity": wanted, "files": files, "own": list(own), "done": False}
+        record = FitRecord(wanted, own, fit.files)
 
         def steps() -> None:
             staged, reader = self._stage(fit)
             if self.summary.interrupted:
                 return None
-            facts["digest"] = staged.digest()
+            record.digest = staged.digest()
             if last is not None and not resumed:
-                if self._has_nothing_new(last, staged, facts):
+                if self._has_nothing_new(last, staged, record):
                     return self._nothing(last)
-            elif last is not None and facts["digest"] != last.facts["digest"]:
+                # Of the last validation, if the new rows have none.
+                record.status.best_errors = last.record.status.best_errors
+            elif last is not None and record.digest != last.record.digest:
                 raise CheckpointError(
                     f"{location(str(folder.path))}: the rows of the source have changed since this "
                     "fit began. Restore them, or start over with --full-refresh."
@@ -175,15 +172,13 @@ class FitJob:
             if self.options.limit is None:
                 folder.begin(initial)
             parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
-            baselines = self._baselines(fit, staged, parts, facts)
-            course = self._course(model, staged, parts, baselines, reader, facts)
+            baselines = self._baselines(fit, staged, parts, record)
+            loop = self._loop(model, staged, parts, baselines, reader, record)
             if last is not None and resumed:
-                course.resume(last)
-                self._report_resumed(course)
-            elif last is not None:  # of the last validation, if the new rows have none
-                course.standing.best_errors = last.facts["standing"].get("best_errors", [])
-            if self._run(course, fit, reader):
-                self._finish(course, model, fit, config, reader, facts)
+                loop.resume(last)
+                self._report_resumed(loop.status)
+            if self._run(loop, fit, reader):
+                self._finish(loop, model, fit, config, reader)
             return None
 
         return steps
@@ -193,14 +188,14 @@ class FitJob:
         if not self.options.extend or last is None:
             return self.config
         path = self._folder.show(STATE_FILE)
-        if last.facts["done"] and not last.facts["state"]:
+        if last.record.done and not last.record.state:
             raise ConfigError(
                 "--continue: the last fit saved no state, without which new rows are unknown. Set "
                 "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
                 "has no state"
             )
         if not Path(path).exists():
-            refuse_another_fit(last.facts["identity"], {"continues": True}, self._folder)
+            refuse_another_fit(last.record.identity, {"continues": True}, self._folder)
             raise CheckpointError(
                 f"--continue: {path}, the state after the last fit, is gone. Fit anew with "
                 "--full-refresh."
@@ -213,25 +208,25 @@ class FitJob:
         with self._folder.on_disk(initial) as path:
             return LoadedPipeline(for_training(config), self._read_init, path)
 
-    def _refuse_another(self, last: FitCommit, wanted: dict[str, Any]) -> None:
-        then = last.facts["identity"]
-        free = set() if not last.facts["done"] else set(_CHANGING)
-        if last.facts["done"] and self.options.extend:
+    def _refuse_another(self, last: FitCommit, wanted: FitIdentity) -> None:
+        then, done = last.record.identity, last.record.done
+        free = set() if not done else set(_CHANGING)
+        if done and self.options.extend:
             free |= {key for key in {*then, *wanted} if key.startswith(_FREE_LATER)}
-        elif last.facts["done"] and not then["continues"]:
+        elif done and not then["continues"]:
             free = set()
         refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
 
-    def _same(self, last: FitCommit, wanted: dict[str, Any], files: list[list[Any]]) -> bool:
+    def _same(self, last: FitCommit, wanted: FitIdentity, files: list[FitFile]) -> bool:
         """Return whether a finished fit was this one, of the same files."""
-        then = _without(last.facts["identity"], _CHANGING)
+        then = _without(last.record.identity, _CHANGING)
         changed = differences(then, _without(wanted, _CHANGING))
-        return not changed and bool(files == last.facts["files"])
+        return not changed and files == last.record.files
 
-    def _has_nothing_new(self, last: FitCommit, staged: Staged, facts: dict[str, Any]) -> bool:
+    def _has_nothing_new(self, last: FitCommit, staged: Staged, record: FitRecord) -> bool:
         if self.options.extend:
             return not staged.steps
-        if facts["digest"] != last.facts["digest"] or last.facts["identity"]["continues"]:
+        if record.digest != last.record.digest or last.record.identity["continues"]:
             raise CheckpointError(
                 f"{location(str(self._folder.path))}: the source has changed since this model was "
                 "fitted. Train it on the new rows alone with --continue, or fit anew with "
@@ -242,8 +237,8 @@ class FitJob:
     def _nothing(self, last: FitCommit) -> None:
         summary = self.summary
         summary.nothing_new = True
-        summary.history = last.facts["standing"]["history"]
-        summary.best_epoch = max(0, last.facts["standing"]["best_epoch"])
+        summary.history = last.record.status.history
+        summary.best_epoch = last.record.status.best_of
         summary.epochs = len(summary.history)
 
     # ---- training
@@ -258,17 +253,11 @@ class FitJob:
             fit.target,
             Limit(source.time, self.config.train.until, self.options.limit),
         )
-        staged = stage(reader, self._until_stopped(fit.batches()), self._folder.empty_rows())
+        batches = until_stopped(fit.batches(), self.options.stop, self.summary)
+        staged = stage(reader, batches, self._folder.empty_rows())
         self.summary.rows, self.summary.streams = staged.rows, len(staged.slot_S)
         self.summary.counts = {name: int(n) for name, n in staged.counts.items() if n}
         return staged, reader
-
-    def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
-        for batch in batches:
-            if self.options.stop.is_set():
-                self.summary.interrupted = True
-                return
-            yield batch
 
     def _divide(
         self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
@@ -308,35 +297,30 @@ class FitJob:
         self._check_labels(staged, model, fit, reader)
         return parts
 
-    def _course(
+    def _loop(
         self,
         model: FitModel,
         staged: Staged,
         parts: Division,
         baselines: Baselines | None,
         reader: Reader,
-        facts: dict[str, Any],
-    ) -> Course:
+        record: FitRecord,
+    ) -> FitLoop:
         adapt_normalization(model.learner.model, staged, parts.rows)
         model.scale(staged, parts.rows)
         plan, table = fit_plan(self.config), reader.scorer.table
-
-        def commit(made: FitCommit) -> None:
-            if self.options.limit is None:
-                made.facts |= facts
-                self._folder.commit(made)
-
-        return Course(model.learner, staged, parts, plan, baselines, table, commit)
+        commit = self._folder.commit if self.options.limit is None else _discard
+        return FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
 
     def _baselines(
-        self, fit: FitSource, staged: Staged, parts: Division, facts: dict[str, Any]
+        self, fit: FitSource, staged: Staged, parts: Division, record: FitRecord
     ) -> Baselines | None:
         """Return what errors are compared with; None for outputs that do not forecast the labels.
 
         Notes a season of which the training rows show that it should be compared, too.
         """
         means = label_means(staged, parts.rows)
-        facts["label_means"] = dict(zip(self.config.target.column, means.tolist(), strict=True))
+        record.label_means = dict(zip(self.config.target.column, means.tolist(), strict=True))
         if not self.config.train.measures:
             return None
         persists, season = self.config.target.ahead, fit.target.season
@@ -358,33 +342,33 @@ class FitJob:
         time = self.config.source.time
         return time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type)
 
-    def _report_resumed(self, course: Course) -> None:
+    def _report_resumed(self, status: FitStatus) -> None:
         self.summary.resumed = (
-            f"Resumed in epoch {course.standing.epoch + 1} of {self.config.train.epochs}, after "
-            f"{course.learner.optimizer.iterations:,} updates."
+            f"Resumed in epoch {status.epoch + 1} of {self.config.train.epochs}, after "
+            f"{status.iterations:,} updates."
         )
-        self._report(FitProgress(course.standing.epoch, 0, 0, 0, 0.0, self.summary.resumed))
+        self._report(FitProgress(status.epoch, 0, 0, 0, 0.0, self.summary.resumed))
 
     def _report(self, progress: FitProgress) -> None:
         if self.options.progress is not None:
             self.options.progress(progress)
 
-    def _run(self, course: Course, fit: FitSource, reader: Reader) -> bool:
+    def _run(self, loop: FitLoop, fit: FitSource, reader: Reader) -> bool:
         summary = self.summary
         try:
-            finished = course.run(self._report, self.options.stop.is_set)
+            finished = loop.run(self._report, self.options.stop.is_set)
         except DivergedError as error:
             raise DivergedError(
-                f"{self._place(course.staged, fit, reader, *error.step)}: {error} in epoch "
-                f"{course.standing.epoch + 1}, after {course.learner.optimizer.iterations:,} "
+                f"{self._place(loop.staged, fit, reader, *error.step)}: {error} in epoch "
+                f"{loop.status.epoch + 1}, after {loop.learner.optimizer.iterations:,} "
                 "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
                 "1.0; and check the ranges of features, labels and weights (streamrnn explain)."
             ) from None
-        standing = course.standing
-        summary.history = standing.history
-        summary.epochs = len(standing.history)
-        summary.updates = course.learner.optimizer.iterations
-        summary.best_epoch = max(0, standing.best_epoch)
+        status = loop.as_status()
+        summary.history = status.history
+        summary.epochs = len(status.history)
+        summary.updates = status.iterations
+        summary.best_epoch = status.best_of
         summary.interrupted = not finished
         summary.committed = self.options.limit is None
         return finished
@@ -409,12 +393,11 @@ class FitJob:
 
     def _finish(
         self,
-        course: Course,
+        loop: FitLoop,
         model: FitModel,
         fit: FitSource,
         config: Config,
         reader: Reader,
-        facts: dict[str, Any],
     ) -> None:
         """Write the results, commit them, and put them into place."""
         if self.options.limit is not None:
@@ -422,29 +405,33 @@ class FitJob:
         folder = self._folder
         data = encoded(model.finished())
         folder.put_pending(folder.model.name, data)
-        folder.put_pending(HISTORY_FILE, _as_parquet(course.standing.history))
+        folder.put_pending(HISTORY_FILE, _as_parquet(loop.status.history))
         saved = self.config.train.state and not fit.loaded.kind.needs_end
         if saved:
             path = folder.pending(folder.model.name)
             loaded = LoadedPipeline(without_layers(config), self._read_init, path)
             again = Reader(reader.scorer, reader.target, reader.limit)
             table = trained_state(
-                loaded, fit, again, self._until_stopped, str(folder.path), self.summary.notes
+                loaded, fit, again, self.options.stop, str(folder.path), self.summary
             )
             if self.summary.interrupted:  # the last commit has all but the state
                 return
             write_state_file(table, folder.pending(STATE_FILE))
             self.summary.state = location(folder.show(STATE_FILE))
         fit.refuse_changes()
-        commit = course.as_commit()
+        commit = loop.as_commit()
         commit.arrays["model"] = np.frombuffer(data, np.uint8)
-        digest = hashlib.sha256(data).hexdigest()
-        commit.facts |= {**facts, "own": [digest], "done": True, "state": saved}
+        own = [hashlib.sha256(data).hexdigest()]
+        commit.record = replace(commit.record, own=own, done=True, state=saved)
         folder.commit(commit)
         folder.publish(commit)
 
 
-def _without(keys: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
+def _discard(commit: FitCommit) -> None:
+    """Commit nothing: of a fit with a limit."""
+
+
+def _without(keys: FitIdentity, left_out: set[str]) -> FitIdentity:
     return {key: value for key, value in keys.items() if key not in left_out}
 
 

@@ -7,13 +7,13 @@ import inspect
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
-from streamrnn.jobs.fitting.folder import FitCommit, FitFolder
+from streamrnn.jobs.fitting.commit import FitCommit, FitIdentity
+from streamrnn.jobs.fitting.folder import FitFolder
 from streamrnn.jobs.fitting.summary import FitOptions
 from streamrnn.jobs.preflight import ModelFile, reader
 from streamrnn.nn.formats import check_layers, load_model, untrained
@@ -89,7 +89,7 @@ def initial_model(
     That is the one that an interrupted fit started from, the model of the last fit, [train] init,
     or the layers in [model] with the weights of the seed.
     """
-    if last is not None and not last.facts["done"]:
+    if last is not None and not last.record.done:
         return folder.initial()
     if options.extend and last is not None:
         return folder.model.read_bytes()
@@ -141,7 +141,7 @@ def for_training(config: Config) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict[str, Any]:
+def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> FitIdentity:
     """Return what two fits must have in common for one to resume the other, by dotted keys."""
     canonical = loaded.config_with_vocabularies().canonical()
     canonical["model.layers"] = [dict(layer) for layer in config.model.layers]
@@ -158,7 +158,7 @@ def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> dict
     }
 
 
-def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFolder) -> None:
+def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -> None:
     """Raise CheckpointError that lists the differences, if there are any."""
     changed = [
         f"{key}: {_short(before)} then, {_short(after)} now"
@@ -181,7 +181,7 @@ def refuse_another_fit(then: dict[str, Any], now: dict[str, Any], folder: FitFol
         )
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(then: FitIdentity, now: FitIdentity) -> list[tuple[str, object, object]]:
     """Return the keys in which two fits differ, with both values.
 
     A key of the pipeline file that a fit is older than has its default there.
@@ -190,11 +190,11 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, An
     return [item for item in values if item[1] != item[2]]
 
 
-def _value(key: str, identity: dict[str, Any]) -> Any:
+def _value(key: str, identity: FitIdentity) -> object:
     return value_of(key, identity) if "." in key else identity.get(key)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -234,7 +234,7 @@ def optimizer_from(config: Config) -> Optimizer:
 def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
     """Raise ConfigError if the model file exists and no fit here wrote it."""
     digest = folder.model_digest()
-    own = [] if last is None else last.facts["own"][-1:]
+    own = [] if last is None else last.record.own[-1:]
     if digest is None or overwrite or digest in own:
         return
     raise ConfigError(

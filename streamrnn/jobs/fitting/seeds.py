@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +14,9 @@ import pyarrow.parquet as pq
 
 from streamrnn.base.display import location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.jobs.fitting.course import FitProgress
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, MEMBERS, STATE_FILE, FitCommit, FitFolder
+from streamrnn.jobs.fitting.commit import FitCommit, FitIdentity, FitRecord
+from streamrnn.jobs.fitting.fit_loop import FitProgress
+from streamrnn.jobs.fitting.folder import HISTORY_FILE, MEMBERS, STATE_FILE, FitFolder
 from streamrnn.jobs.fitting.job import FitJob
 from streamrnn.jobs.fitting.request import refuse_another_fit, refuse_foreign_model, without_layers
 from streamrnn.jobs.fitting.source import FitSource, trained_state
@@ -32,7 +32,6 @@ from streamrnn.nn.models.mixture import mixture_of
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
-from streamrnn.stream.sources import SourceBatch
 from streamrnn.stream.states import write_state_file
 
 _PATIENCE = 10.0
@@ -53,7 +52,7 @@ class SeedsJob:
         self._folder = FitFolder.beside(config.model.path)
         season = format_duration(config.target.season)
         self.summary = FitSummary(model=location(config.model.path), season=season)
-        self._standing: dict[int, FitProgress] = {}
+        self._progress: dict[int, FitProgress] = {}
 
     def check(self) -> None:
         """Check everything but the rows of a first fit. Raises what `run` does, writes nothing."""
@@ -125,8 +124,8 @@ class SeedsJob:
         """Report the progress of all members as one."""
         if self.options.progress is None or not now.total_steps:
             return
-        self._standing[number] = now
-        done = sum((p.epoch - 1) * p.total_steps + p.steps for p in self._standing.values())
+        self._progress[number] = now
+        done = sum((p.epoch - 1) * p.total_steps + p.steps for p in self._progress.values())
         an_epoch = len(self.seeds) * now.total_steps
         total, epoch = an_epoch * now.epochs, min(now.epochs, done // an_epoch + 1)
         seconds = time.perf_counter() - began
@@ -136,20 +135,19 @@ class SeedsJob:
 
     def _fit_and_keep(self) -> None:
         folder, options = self._folder, self.options
-        last = self._last()
+        last = folder.last()
         refuse_foreign_model(folder, last, options.overwrite)
-        identity = {key: value_of(key, self.config.canonical()) for key in _OWN}
+        identity: FitIdentity = {key: value_of(key, self.config.canonical()) for key in _OWN}
         if last is not None and not options.full_refresh:
-            then = last.facts["identity"]
+            then = last.record.identity
             refuse_another_fit({key: value_of(key, then) for key in _OWN}, identity, folder)
-        own = [] if last is None else list(last.facts["own"])
-        facts = {"identity": identity, "files": [], "digest": "", "standing": {}, "own": own}
+        record = FitRecord(identity, [] if last is None else last.record.own)
         if options.extend and last is None:
             raise ConfigError(
                 f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
             )
-        if last is None or options.full_refresh or not last.facts["done"]:
-            folder.commit(FitCommit({**facts, "done": False, "state": False}))
+        if last is None or options.full_refresh or not last.record.done:
+            folder.commit(FitCommit(record))
         self._wait_for_orphans()
         try:
             self._describe(self._fit_members())
@@ -161,11 +159,11 @@ class SeedsJob:
         if self.summary.interrupted:
             return
         members = [self._digest(seed) for seed in self.seeds]
-        if last is not None and last.facts["done"] and last.facts.get("members") == members:
+        if last is not None and last.record.done and last.record.members == members:
             folder.restore_model(last)
             self.summary.nothing_new = True
             return
-        self._keep({**facts, "members": members})
+        self._keep(replace(record, members=members))
 
     def _wait_for_orphans(self) -> None:
         """Wait until processes of a fit that was killed have noticed it, and ended."""
@@ -179,15 +177,6 @@ class SeedsJob:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.02)
-
-    def _last(self) -> FitCommit | None:
-        """Return the last commit, after putting the results of a finished fit into place."""
-        last = self._folder.read()
-        if last is not None and last.facts["done"]:
-            self._folder.publish(last)
-        else:
-            self._folder.discard_pending()
-        return last
 
     def _of(self, seed: int) -> FitFolder:
         return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
@@ -222,12 +211,12 @@ class SeedsJob:
         if self.config.train.keep == "all":
             summary.seed = None
 
-    def _keep(self, facts: dict[str, Any]) -> None:
+    def _keep(self, record: FitRecord) -> None:
         """Write the results, commit them, and put them into place."""
         folder, seed = self._folder, self.summary.seed
         # From here on the results of the last fit may be replaced: it is no longer the one here.
         folder.discard_pending()
-        folder.commit(FitCommit({**facts, "done": False, "state": False}))
+        folder.commit(FitCommit(record))
         data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
         folder.put_pending(folder.model.name, data)
         pq.write_table(self._history(), folder.pending(HISTORY_FILE))
@@ -236,11 +225,14 @@ class SeedsJob:
             return
         if saved:
             self.summary.state = location(folder.show(STATE_FILE))
-        digest = hashlib.sha256(data).hexdigest()
-        arrays = {"model": np.frombuffer(data, np.uint8)}
-        means = self._commit(self.seeds[0]).facts["label_means"]
-        kept = {**facts, "own": [digest], "done": True, "state": saved, "label_means": means}
-        commit = FitCommit(kept, arrays)
+        record = replace(
+            record,
+            own=[hashlib.sha256(data).hexdigest()],
+            done=True,
+            state=saved,
+            label_means=self._commit(self.seeds[0]).record.label_means,
+        )
+        commit = FitCommit(record, {"model": np.frombuffer(data, np.uint8)})
         folder.commit(commit)
         folder.publish(commit)
         self.summary.committed = True
@@ -249,7 +241,7 @@ class SeedsJob:
         """Return the native file of all members as one model."""
         models = [load_model(str(self._of(seed).model)) for seed in self.seeds]
         commits = [self._commit(seed) for seed in self.seeds]
-        errors = [commit.facts["standing"]["best_errors"] for commit in commits]
+        errors = [commit.record.status.best_errors for commit in commits]
         variance = np.zeros(1)
         if self.config.train.measures:
             if not all(errors):
@@ -290,12 +282,12 @@ class SeedsJob:
             loaded = LoadedPipeline(config, reader(self._given), path_of_model)
         if not self.config.train.state or loaded.kind.needs_end:
             return False
-        fit = FitSource.of(loaded, self._commit(self.seeds[0]).facts["files"])
+        fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
         table = starting_table(fit.bound, None, "", self.summary.notes, carry=True)
         limit = Limit(config.source.time, config.train.until)
         rows = Reader(Scorer(fit.bound, table), fit.target, limit)
         home = str(self._folder.path)
-        state = trained_state(loaded, fit, rows, self._until_stopped, home, self.summary.notes)
+        state = trained_state(loaded, fit, rows, self.options.stop, home, self.summary)
         fit.refuse_changes()
         if not self.summary.interrupted:
             write_state_file(state, target)
@@ -307,13 +299,6 @@ class SeedsJob:
             return self.config
         state = self.config.state.model_copy(update={"init": self._folder.show(STATE_FILE)})
         return self.config.model_copy(update={"state": state})
-
-    def _until_stopped(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
-        for batch in batches:
-            if self.options.stop.is_set():
-                self.summary.interrupted = True
-                return
-            yield batch
 
 
 def fit_job(config: Config, given: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:

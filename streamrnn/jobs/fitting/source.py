@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
+from streamrnn.jobs.fitting.commit import FitFile
 from streamrnn.jobs.fitting.staging import Reader
+from streamrnn.jobs.fitting.summary import FitSummary
 from streamrnn.jobs.preflight import (
     file_source,
     open_source,
@@ -41,7 +44,7 @@ class FitSource:
 
     bound: BoundPipeline
     loaded: LoadedPipeline
-    files: list[list[Any]]
+    files: list[FitFile]
     later: int
     plan: SourcePlan
     plain: SourceOfFiles
@@ -50,7 +53,7 @@ class FitSource:
     target: BoundTarget
 
     @classmethod
-    def of(cls, loaded: LoadedPipeline, began_with: list[list[Any]] | None = None) -> Self:
+    def of(cls, loaded: LoadedPipeline, began_with: list[FitFile] | None = None) -> Self:
         """Open the source of a loaded pipeline. Raises what a first run raises.
 
         `began_with`: the files of a fit that is resumed; others are not read.
@@ -60,9 +63,9 @@ class FitSource:
         assert files is not None  # checked before
         listed = list(files.files)
         if began_with is not None:
-            names = {name for name, _, _ in began_with}
+            names = {file.name for file in began_with}
             files.files = [file for file in listed if file.name in names]
-        later, kept = len(listed) - len(files.files), _facts(files.files)
+        later, kept = len(listed) - len(files.files), _fit_files(files.files)
         seen = seen_by_init(loaded, files)
         readable = list(files.files)
         bound, plan = plan_first_run(loaded, files)
@@ -79,42 +82,53 @@ class FitSource:
 
     def refuse_changes(self) -> None:
         """Raise CheckpointError if one of the files that were read is another by now."""
-        now = {row[0]: row for row in _facts(file_source(self.loaded, RunOptions()).files)}
-        for row in self.files:
-            if now.get(row[0]) != row:
+        now = {file.name: file for file in _fit_files(file_source(self.loaded, RunOptions()).files)}
+        for file in self.files:
+            if now.get(file.name) != file:
                 raise CheckpointError(
-                    f"{row[0]} changed while the fit read it. Rerun the same command if its rows "
-                    "are the same, else start over with --full-refresh."
+                    f"{file.name} changed while the fit read it. Rerun the same command if its "
+                    "rows are the same, else start over with --full-refresh."
                 )
 
 
-def _facts(files: Sequence[SourceFile]) -> list[list[Any]]:
-    return [[file.name, file.size, file.mtime_ns] for file in files]
+def _fit_files(files: Sequence[SourceFile]) -> list[FitFile]:
+    return [FitFile(file.name, file.size, file.mtime_ns) for file in files]
+
+
+def until_stopped(
+    batches: Iterator[SourceBatch], stop: threading.Event, summary: FitSummary
+) -> Iterator[SourceBatch]:
+    """Yield batches until `stop` is set, which `summary` then says."""
+    for batch in batches:
+        if stop.is_set():
+            summary.interrupted = True
+            return
+        yield batch
 
 
 def trained_state(
     loaded: LoadedPipeline,
     source: FitSource,
     reader: Reader,
-    until_stopped: Callable[[Iterator[SourceBatch]], Iterator[SourceBatch]],
+    stop: threading.Event,
     home: str,
-    notes: list[str],
+    summary: FitSummary,
 ) -> pa.Table:
     """Score the rows of a fit with the trained model, and return the state after them.
 
     The table has the files that it has seen, so that a run starts on the next row. If the rows
-    that were left out come before others that were read, it has not; that is added to `notes`.
+    that were left out come before others that were read, it has not; a note in `summary` says so.
     """
     bound = loaded.bind(source.plain.schema, source.plain.name)
     scorer = Scorer(bound, starting_table(bound, None, "", carry=True))
     readings: dict[str, Reading] = {}
     batches = source.plain.batches(source.plan.position, source.plan.before)
-    for batch in reader.batches(until_stopped(batches)):
+    for batch in reader.batches(until_stopped(batches, stop, summary)):
         scorer.score(loaded.contract.read(batch.batch, batch.origin))
         readings |= batch.readings
     table = scorer.table.to_arrow()
     if reader.mixed:
-        notes.append(
+        summary.notes.append(
             "rows before and after [train] until alternate in the files, so the saved state does "
             "not record what it has seen: start a run from it with [source] after"
         )

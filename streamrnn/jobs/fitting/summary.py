@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streamrnn.jobs.fitting.baseline import share_better
-from streamrnn.jobs.fitting.course import FitProgress
-from streamrnn.jobs.fitting.standing import HistoryRow
+from streamrnn.jobs.fitting.commit import HistoryRow
+from streamrnn.jobs.fitting.fit_loop import FitProgress
 
 __all__ = ["FitOptions", "FitProgress", "FitSummary"]
 

@@ -10,7 +10,8 @@
 - `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output
 - `data`, `tables`, `windows`, `lanes`, `classes`   what `fit` accepts, as batches
-- `trainer`     a compiled model and one batch; `loop`: epochs
+- `trainer`     a compiled model and one batch; `loop`: `fit` and `evaluate` of arrays
+- `epochs`      the loop over epochs, which callbacks steer
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: products and

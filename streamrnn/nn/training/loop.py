@@ -1,4 +1,4 @@
-"""The loops over batches and epochs: of `Model.fit` and `Model.evaluate`."""
+"""`Model.fit` and `Model.evaluate`: the batches of an epoch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from streamrnn.nn.training.data import (
     source_of,
     split_rows,
 )
+from streamrnn.nn.training.epochs import run_epochs
 from streamrnn.nn.training.trainer import Trainer
 
 
@@ -100,22 +101,61 @@ def fit_arrays(
             f"fit: BackupAndRestore with steps_per_epoch={steps_per_epoch} is not supported: an "
             "epoch that is restored would begin at the first batch; leave one of them out"
         )
-    trainer.stop_training, logs = False, dict[str, float]()
-    calls.on_train_begin()
-    for epoch in range(max(initial_epoch, calls.initial_epoch), epochs):
-        trainer.model.reset_state()
-        calls.on_epoch_begin(epoch)
-        key = random.key_of(trainer.seed, epoch) if shuffle else None
-        logs = _train(trainer, feed.epoch(key), calls)
-        if held is not None and epoch in judged:
-            found = _validate(trainer, held.epoch(None, anew=True), calls)
-            logs |= {f"val_{name}": value for name, value in found.items()}
-        calls.on_epoch_end(epoch, logs)
-        if trainer.stop_training:
-            break
-    calls.on_train_end(logs)
+    trainer.stop_training = False
+    fit = _ArrayEpochs(trainer, calls, feed, held, judged, shuffle=shuffle)
+    run_epochs(fit, calls, initial_epoch, epochs)
     assert trainer.history is not None
     return trainer.history
+
+
+class _ArrayEpochs:
+    """Epochs of batches: those of `feed`, then, after those in `judged`, those of `held`."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        calls: CallbackList,
+        feed: Feed,
+        held: Feed | None,
+        judged: set[int],
+        *,
+        shuffle: bool,
+    ) -> None:
+        self._trainer, self._calls, self._shuffle = trainer, calls, shuffle
+        self._feed, self._held, self._judged = feed, held, judged
+
+    @property
+    def stop_training(self) -> bool:
+        return self._trainer.stop_training
+
+    def begin(self, epoch: int) -> None:
+        self._trainer.model.reset_state()
+
+    def train(self, epoch: int) -> dict[str, float]:
+        trainer, calls = self._trainer, self._calls
+        key = random.key_of(trainer.seed, epoch) if self._shuffle else None
+        trainer.reset_metrics()
+        losses, means = [math.nan], _Means()
+        for number, batch in enumerate(self._feed.epoch(key)):
+            calls.on_train_batch_begin(number)
+            losses = means.add(trainer.train(batch), batch.rows)
+            calls.on_train_batch_end(number, trainer.logs(losses) if calls.hears_train else None)
+            if trainer.stop_training:
+                break
+        return trainer.logs(losses)
+
+    def judge(self, epoch: int) -> dict[str, float]:
+        """Return losses and metrics of other rows, from fresh states; leave those of training."""
+        if self._held is None or epoch not in self._judged:
+            return {}
+        model = self._trainer.model
+        states = model.get_state()
+        try:
+            model.reset_state()
+            logs = _test(self._trainer, self._held.epoch(None, anew=True), self._calls)
+        finally:
+            model.set_state(states)
+        return {f"val_{name}": value for name, value in logs.items()}
 
 
 def evaluate_arrays(
@@ -201,19 +241,6 @@ class _Means:
         return [total / self._rows for total in self._totals]
 
 
-def _train(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Update the weights by each batch; return losses and metrics."""
-    trainer.reset_metrics()
-    losses, means = [math.nan], _Means()
-    for number, batch in enumerate(batches):
-        calls.on_train_batch_begin(number)
-        losses = means.add(trainer.train(batch), batch.rows)
-        calls.on_train_batch_end(number, trainer.logs(losses) if calls.hears_train else None)
-        if trainer.stop_training:
-            break
-    return trainer.logs(losses)
-
-
 def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
     """Return losses and metrics of batches."""
     calls.on_test_begin()
@@ -226,14 +253,3 @@ def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> di
     logs = trainer.logs(losses)
     calls.on_test_end(logs)
     return logs
-
-
-def _validate(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
-    """Return losses and metrics of other rows, from fresh states; leave those of training."""
-    model = trainer.model
-    states = model.get_state()
-    try:
-        model.reset_state()
-        return _test(trainer, batches, calls)
-    finally:
-        model.set_state(states)

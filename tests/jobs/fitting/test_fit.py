@@ -25,8 +25,7 @@ from streamrnn.errors import (
     StreamRNNError,
     UnsupportedError,
 )
-from streamrnn.jobs.fitting import FitCommit, course
-from streamrnn.jobs.fitting import folder as fit_folder
+from streamrnn.jobs.fitting import FitCommit, commit, fit_loop
 from streamrnn.nn.kernels import threads as kernel_threads
 from streamrnn.pipeline import FitProgress
 
@@ -139,9 +138,9 @@ def test_a_fit_of_short_epochs_that_dies_resumes_after_the_last_one(
 ) -> None:
     """Where commits are cheap: the clock moves on by a second at each look. Commits by steps would
     come after millions."""
-    monkeypatch.setattr(course, "_COMMIT_SHARE", 1.0)
+    monkeypatch.setattr(fit_loop, "_COMMIT_SHARE", 1.0)
     seconds = itertools.count()
-    monkeypatch.setattr(course.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(fit_loop.time, "perf_counter", lambda: float(next(seconds)))
     assert _done_before(tmp_path, 4) == 3
 
 
@@ -487,9 +486,9 @@ def test_a_fit_in_another_layout_is_refused_with_what_to_do(
     fits.fit(tmp_path)
     before = fits.digest(tmp_path)
     path = tmp_path / "model.safetensors.fit" / "commit"
-    facts = FitCommit.of_bytes(path.read_bytes(), "commit").facts
-    monkeypatch.setattr(fit_folder, "_LAYOUT", layout)
-    path.write_bytes(FitCommit(facts).to_bytes())
+    record = FitCommit.of_bytes(path.read_bytes(), "commit").record
+    monkeypatch.setattr(commit, "_LAYOUT", layout)
+    path.write_bytes(FitCommit(record).to_bytes())
     monkeypatch.undo()
     with pytest.raises(
         CheckpointError,

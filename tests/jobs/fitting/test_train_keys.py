@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import logs
@@ -18,8 +19,10 @@ from jobs.fitting import fits
 from streamrnn import load_model
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.jobs.fitting import FitProgress
-from streamrnn.jobs.fitting.schedules import RatePlateau, RateSchedule
-from streamrnn.jobs.fitting.standing import Standing
+from streamrnn.jobs.fitting.commit import FitCommit, FitFile, FitRecord, FitStatus
+from streamrnn.jobs.fitting.fit_loop import BaseRate
+from streamrnn.nn.training.callbacks import ReduceLROnPlateau
+from streamrnn.nn.training.schedules import RateSchedule
 
 LAST = {"type": "Dense", "units": 1, "activation": "sigmoid"}
 STACK = [{"type": "Normalization"}, {"type": "GRU", "units": 4}, LAST]
@@ -74,18 +77,21 @@ def test_a_schedule_is_its_formula(table: dict[str, Any], formula: Any) -> None:
 
 
 def test_a_plateau_lowers_the_rate_as_reduce_lr_on_plateau() -> None:
-    schedule = RateSchedule("plateau", factor=0.5, patience=2, min_rate=0.03)
-    plateau, rates = RatePlateau(), []
+    plateau = ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0, min_lr=0.03)
+    base, rates, loss = BaseRate(0.1), [], 9.0
+    plateau.set_model(SimpleNamespace(optimizer=base))
     for better in (True, False, False, False, True, False, False, False, False, False, False):
-        plateau.judge(schedule, 0.1, better=better)
-        rates.append(0.1 * plateau.scale)
+        loss -= better
+        plateau.on_epoch_end(0, {"val_loss": loss})
+        rates.append(0.1 * base.scale)
     wanted = [0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.03, 0.03, 0.03, 0.03, 0.03]
     assert rates == pytest.approx(wanted)
-    RatePlateau().judge(RateSchedule("cosine"), 0.1, better=False)
 
 
-def test_a_standing_reads_back_as_it_was() -> None:
-    assert Standing.of_facts(Standing(epoch=3).as_facts()) == Standing(epoch=3)
+def test_a_commit_reads_back_as_it_was() -> None:
+    status = FitStatus(epoch=3, best_loss=0.1, metrics=[(1.0, 3.0)], history=[{"epoch": 1}])
+    record = FitRecord({"train.seed": 0}, ["a"], [FitFile("b", 1, 2)], status=status)
+    assert FitCommit.of_bytes(FitCommit(record).to_bytes(), "commit").record == record
 
 
 def test_a_plateau_resumes_with_the_same_bits(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""The loop of a fit: epochs of windows, validation, and commits in between."""
+"""The epochs of a fit: windows, validation, and commits in between."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -12,14 +11,22 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import DivergedError
 from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, TargetErrors
 from streamrnn.jobs.fitting.carried import LaneStates, WindowCall, lane_states
+from streamrnn.jobs.fitting.commit import EpochSums, FitCommit, FitRecord, FitStatus, HistoryRow
 from streamrnn.jobs.fitting.division import Division, epoch_order
-from streamrnn.jobs.fitting.folder import FitCommit, prefixed, without_prefix
+from streamrnn.jobs.fitting.folder import prefixed, without_prefix
 from streamrnn.jobs.fitting.learner import Judged, Learner
-from streamrnn.jobs.fitting.schedules import RateSchedule
 from streamrnn.jobs.fitting.staging import Staged
-from streamrnn.jobs.fitting.standing import EpochSums, HistoryRow, Standing
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels.random import key_of
+from streamrnn.nn.training import EarlyStopping, History
+from streamrnn.nn.training.callbacks import (
+    Callback,
+    CallbackList,
+    LambdaCallback,
+    ReduceLROnPlateau,
+)
+from streamrnn.nn.training.epochs import run_epochs
+from streamrnn.nn.training.schedules import RateSchedule
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
 
@@ -61,12 +68,29 @@ class FitProgress:
 Report = Callable[[FitProgress], None]
 
 
-class Course:
-    """Trains a model on staged rows, epoch by epoch.
+@dataclass
+class BaseRate:
+    """The learning rate before the factor of the schedule; ReduceLROnPlateau sets `scale`."""
+
+    rate: float
+    scale: float = 1.0
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate, as low as it was set."""
+        return self.rate * self.scale
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.scale = rate / self.rate
+
+
+class FitLoop:
+    """Trains a model on staged rows: the epochs of `run_epochs`, and what its callbacks see.
 
     `baselines` are compared with outputs that forecast the labels themselves; None for others.
     `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
-    all that `resume` needs to continue here with the same bits.
+    all that `resume` needs to continue here with the same bits, and the rest of `record`.
     """
 
     def __init__(
@@ -77,13 +101,21 @@ class Course:
         plan: FitPlan,
         baselines: Baselines | None,
         table: StateTable,
+        record: FitRecord,
         commit: Callable[[FitCommit], None],
     ) -> None:
         self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
-        self.standing = Standing()
+        self.status = record.status
+        self.stop_training, self.history = False, History()
+        self.optimizer = BaseRate(learner.optimizer.learning_rate)
+        schedule, patience = plan.schedule, plan.patience or plan.epochs
+        self._stopping = EarlyStopping(patience=patience, restore_best_weights=True)
+        self._plateau = ReduceLROnPlateau(
+            patience=schedule.patience, min_delta=0, min_lr=schedule.min_rate
+        )
+        self._plateau.factor = schedule.factor  # that of [train] may be 1, which changes nothing
         self._baselines = baselines
-        self._commit = commit
-        self._rate = learner.optimizer.learning_rate
+        self._record, self._commit = record, commit
         self._lanes = min(plan.lanes, len(division.training.begin))
         self._states = lane_states(learner.runner, staged, division, table, self._lanes)
         self._best: list[Floats] | None = None
@@ -92,40 +124,64 @@ class Course:
         self._committed_at = time.perf_counter()
         self._commit_seconds = 0.0
 
+    def get_weights(self) -> list[Floats]:
+        """Return the weights of the model."""
+        return self.learner.model.get_weights()
+
+    def set_weights(self, weights: list[Floats]) -> None:
+        """Set the weights of the model."""
+        self.learner.model.set_weights(weights)
+
     # ---- commits
 
     def resume(self, commit: FitCommit) -> None:
         """Continue where a commit was made."""
         learner, arrays = self.learner, commit.arrays
-        self.standing = Standing.of_facts(commit.facts["standing"])
-        learner.model.set_weights(_listed(without_prefix("weights", arrays)))
-        learner.optimizer.iterations = commit.facts["iterations"]
+        self.status = status = commit.record.status
+        self.set_weights(_listed(without_prefix("weights", arrays)))
+        learner.optimizer.iterations = status.iterations
         learner.optimizer.kept = {
-            name: _listed(without_prefix(f"optimizer/{name}", arrays))
-            for name in commit.facts["optimized"]
+            name: _listed(without_prefix(f"optimizer/{name}", arrays)) for name in status.optimized
         }
-        for metric, sums in zip(learner.metrics, commit.facts["metrics"], strict=True):
-            metric.sums = tuple(sums)
+        for metric, sums in zip(learner.metrics, status.metrics, strict=True):
+            metric.sums = sums
         self._states.values = without_prefix("lanes", arrays)
         self._states.at_cut = without_prefix("cut", arrays)
         self._best = _listed(without_prefix("best", arrays)) or None
 
+    def _resume_callbacks(self) -> None:
+        """Give the callbacks back what they knew, after they forgot an earlier fit."""
+        status, stopping = self.status, self._stopping
+        self.history.rows = status.history
+        self.optimizer.scale = status.rate_scale
+        self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
+        stopping.best, stopping.wait = status.best_loss, status.waited
+        stopping.best_epoch, stopping.best_weights = status.best_epoch or 0, self._best
+
     def as_commit(self) -> FitCommit:
         """Return all that `resume` needs."""
-        learner, optimizer = self.learner, self.learner.optimizer
-        arrays: dict[str, Array] = _numbered("weights", learner.model.get_weights())
-        for name, slots in optimizer.kept.items():
+        arrays: dict[str, Array] = _numbered("weights", self.get_weights())
+        for name, slots in self.learner.optimizer.kept.items():
             arrays |= _numbered(f"optimizer/{name}", slots)
         arrays |= prefixed("lanes", self._states.values)
         arrays |= prefixed("cut", self._states.at_cut)
-        arrays |= _numbered("best", self._best or [])
-        facts: dict[str, Any] = {
-            "standing": self.standing.as_facts(),
-            "iterations": optimizer.iterations,
-            "optimized": list(optimizer.kept),
-            "metrics": [metric.sums for metric in learner.metrics],
-        }
-        return FitCommit(facts, arrays)
+        arrays |= _numbered("best", self._stopping.best_weights or [])
+        return FitCommit(replace(self._record, status=self.as_status()), arrays)
+
+    def as_status(self) -> FitStatus:
+        """Return how far the fit is, with what callbacks, optimizer and metrics know."""
+        optimizer, stopping = self.learner.optimizer, self._stopping
+        return replace(
+            self.status,
+            best_epoch=None if stopping.best is None else stopping.best_epoch,
+            best_loss=stopping.best,
+            waited=stopping.wait,
+            rate_scale=self.optimizer.scale,
+            rate_waited=self._plateau.wait,
+            iterations=optimizer.iterations,
+            optimized=list(optimizer.kept),
+            metrics=[metric.sums for metric in self.learner.metrics],
+        )
 
     def save(self) -> None:
         """Commit."""
@@ -154,55 +210,74 @@ class Course:
         Then the model has the weights of the best epoch, if there is validation. Raises
         DivergedError with a `step` that is (row as read, number of the stream).
         """
-        standing = self.standing
-        while standing.epoch < self.plan.epochs and not standing.stopped:
-            began = time.perf_counter()
-            earlier = standing.sums.seconds
-            for window in self._rest_of_epoch():
-                self._train(window)
-                standing.sums.seconds = earlier + time.perf_counter() - began
-                report(self._progress())
-                if stopped():
-                    self.save()
-                    return False
-                if self._since_commit >= self.plan.commit_steps:
-                    self.save()
-            self._end_epoch(report)
-            if standing.epoch < self.plan.epochs and self._is_commit_due():
-                self.save()
-        self.save()
-        if self._best is not None:
-            self.learner.model.set_weights(self._best)
-        return True
+        self._report, self._stopped = report, stopped
+        calls: list[Callback] = [self.history]
+        if len(self.division.validation.begin):
+            if self.plan.schedule.name == "plateau":
+                calls.append(self._plateau)
+            calls.append(self._stopping)
+        calls.append(
+            LambdaCallback(
+                on_train_begin=lambda _: self._resume_callbacks(),
+                on_epoch_end=lambda epoch, _: self._end_epoch(epoch),
+            )
+        )
+        epochs, status = self.plan.epochs, self.status
+        first = epochs if status.stopped else status.epoch
+        return run_epochs(self, CallbackList(calls, model=self), first, epochs)
 
-    def _rest_of_epoch(self) -> Iterator[Placement]:
-        training, standing = self.division.training, self.standing
-        if not standing.window:
+    def begin(self, epoch: int) -> None:
+        """Reset the metrics, unless the epoch is resumed."""
+        if not self.status.window:
             for metric in self.learner.metrics:
                 metric.reset_state()
-        order = epoch_order(training, key_of(self.plan.seed, standing.epoch))
+
+    def train(self, epoch: int) -> HistoryRow | None:
+        """Train on the windows of an epoch; None, after a commit, if the fit is stopped."""
+        sums = self.status.sums
+        began, earlier = time.perf_counter(), sums.seconds
+        for window in self._rest_of_epoch():
+            self._train(window)
+            sums.seconds = earlier + time.perf_counter() - began
+            self._report(self._progress())
+            if self._stopped():
+                self.save()
+                return None
+            if self._since_commit >= self.plan.commit_steps:
+                self.save()
+        return {
+            "epoch": epoch + 1,
+            "updates": self.learner.optimizer.iterations,
+            "rows": sums.steps,
+            "loss": sums.mean_loss,
+            **{metric.name: metric.result() for metric in self.learner.metrics},
+        }
+
+    def _rest_of_epoch(self) -> Iterator[Placement]:
+        training, status = self.division.training, self.status
+        order = epoch_order(training, key_of(self.plan.seed, status.epoch))
         for placement in islice(
-            training.windows(order, self._lanes, self.plan.steps), standing.window, None
+            training.windows(order, self._lanes, self.plan.steps), status.window, None
         ):
             yield _of_pieces(placement, order)
 
     def _train(self, placement: Placement) -> None:
-        standing, plan = self.standing, self.plan
-        share = standing.trained / (plan.epochs * self.division.training.steps)
-        rate = self._rate * plan.schedule(share) * standing.plateau.scale
-        self.learner.optimizer.learning_rate = standing.sums.rate = rate
+        status, plan = self.status, self.plan
+        share = status.trained / (plan.epochs * self.division.training.steps)
+        rate = self.optimizer.rate * plan.schedule(share) * self.optimizer.scale
+        self.learner.optimizer.learning_rate = status.sums.rate = rate
         window = self.division.training.window(self.staged, placement)
         self._states.begin(placement)
         judged = self._run(self.learner.train, window, self._states)
         self._states.keep_ends(placement)
-        sums = standing.sums
+        sums = status.sums
         _add(sums, judged)
         sums.steps += window.steps
         sums.updates += judged.norm > 0
         sums.norm += judged.norm
         sums.clipped += plan.clip_norm is not None and judged.norm > plan.clip_norm
-        standing.window += 1
-        standing.trained += window.steps
+        status.window += 1
+        status.trained += window.steps
         self._since_commit += window.steps
 
     def _run(self, call: WindowCall, window: TrainingWindow, lanes: LaneStates) -> Judged:
@@ -216,44 +291,28 @@ class Course:
             error.step = int(self.staged.row[row]), int(self.staged.stream_Q[sequence])
             raise
 
-    def _end_epoch(self, report: Report) -> None:
-        standing, learner = self.standing, self.learner
-        sums = standing.sums
-        row: HistoryRow = {
-            "epoch": standing.epoch + 1,
-            "updates": learner.optimizer.iterations,
-            "rows": sums.steps,
-            "loss": sums.mean_loss,
-            **{metric.name: metric.result() for metric in learner.metrics},
-        }
-        row |= self._validate()
-        row |= {
+    def judge(self, epoch: int) -> HistoryRow:
+        """Return the results of the validation, if there is one, and what the updates were like."""
+        sums = self.status.sums
+        return self._validate() | {
             "learning_rate": sums.rate,
             "gradient_norm": sums.norm / max(1, sums.updates),
             "clipped": sums.clipped,
             "seconds": round(sums.seconds, 3),
         }
-        standing.history.append(row)
-        self._judge_epoch(row)
-        names = [metric.name for metric in learner.metrics]
-        message = _in_words(row, self.plan.epochs, names)
-        report(replace(self._progress(), message=message, values=row))
-        standing.epoch += 1
-        standing.window, standing.sums = 0, EpochSums()
 
-    def _judge_epoch(self, row: HistoryRow) -> None:
-        standing = self.standing
-        if "val_loss" not in row:
-            return
-        standing.waited += 1
-        better = row["val_loss"] < standing.best_loss
-        standing.plateau.judge(self.plan.schedule, self._rate, better=better)
-        if better:
-            standing.best_loss, standing.best_epoch = float(row["val_loss"]), int(row["epoch"])
-            standing.best_errors = self._errors.mse
-            standing.waited = 0
-            self._best = self.learner.model.get_weights()
-        standing.stopped = 0 < self.plan.patience <= standing.waited
+    def _end_epoch(self, epoch: int) -> None:
+        status, row, stopping = self.status, self.history.rows[-1], self._stopping
+        if stopping.best is not None and stopping.best_epoch == epoch:
+            status.best_errors = self._errors.mse
+        names = [metric.name for metric in self.learner.metrics]
+        message = _in_words(row, self.plan.epochs, names)
+        self._report(replace(self._progress(), message=message, values=row))
+        status.epoch += 1
+        status.window, status.sums = 0, EpochSums()
+        status.stopped = self.stop_training
+        if status.stopped or status.epoch == self.plan.epochs or self._is_commit_due():
+            self.save()
 
     def _validate(self) -> HistoryRow:
         """Return the loss, the metrics and the errors of the validation; nothing without any."""
@@ -280,13 +339,13 @@ class Course:
         return found | against.as_row()
 
     def _progress(self) -> FitProgress:
-        standing = self.standing
+        status = self.status
         return FitProgress(
-            standing.epoch + 1,
+            status.epoch + 1,
             self.plan.epochs,
-            standing.sums.steps,
+            status.sums.steps,
             self.division.training.steps,
-            standing.sums.seconds,
+            status.sums.seconds,
         )
 
 
