@@ -91,9 +91,8 @@ ONLY_IN = {
     "onnx": "plugins",
     "ray": "plugins",
     "vl_convert": "plugins",
-    # Compiled kernels in our own cache, and pipes to our own processes; never a file that someone
-    # hands over.
-    "pickle": "simd fitting",
+    # Compiled kernels in our own cache; never a file that someone hands over.
+    "pickle": "simd",
 }
 NEVER = {"tensorflow", "torch", "keras", "jax", "onnxruntime", "pandas", "polars", "duckdb"}
 NEVER |= {"marshal", "shelve"}

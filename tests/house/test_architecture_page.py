@@ -78,11 +78,10 @@ def test_every_pool_stands_on_the_page_of_threads() -> None:
         if "plugins" not in path.parts
         if re.search(THREADS, path.read_text())
     }
-    assert {path for path in pools if f"`{path}`" not in page} <= {"jobs/fitting/worker.py"}
+    assert {path for path in pools if f"`{path}`" not in page} == set()
     # Threads within one process: other pools are of processes, and of the command line.
     assert pools - {"cli/signals.py"} == {
         "base/storage/threads.py",
-        "jobs/fitting/worker.py",
         "jobs/fitting/workers.py",
         "nn/kernels/team.py",
         "stream/operators/workers.py",

@@ -22,8 +22,7 @@ from streamrnn.jobs.fitting.request import refuse_another_fit, refuse_foreign_mo
 from streamrnn.jobs.fitting.source import FitSource, trained_state
 from streamrnn.jobs.fitting.staging import Limit, Reader
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
-from streamrnn.jobs.fitting.worker import FitRequest
-from streamrnn.jobs.fitting.workers import fit_all
+from streamrnn.jobs.fitting.workers import FitRequest, fit_all
 from streamrnn.jobs.preflight import reader
 from streamrnn.nn.formats import has_custom_layers, load_model
 from streamrnn.nn.formats.native import encoded

@@ -5,24 +5,62 @@ Threads would take turns: half of the time of a small model is Python's.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import pickle
-import subprocess
-import sys
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import connection
+from multiprocessing.queues import SimpleQueue
+from typing import Any
 
-from streamrnn import errors
-from streamrnn.errors import StreamRNNError
-from streamrnn.jobs.fitting import worker as fit_worker
-from streamrnn.jobs.fitting.summary import FitProgress, FitSummary
-from streamrnn.jobs.fitting.worker import FitEvent, FitRequest, run_request
+import pyarrow as pa
+
+import __main__
+from streamrnn.errors import EngineError, StreamRNNError
+from streamrnn.jobs.fitting.job import FitJob
+from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
+from streamrnn.jobs.preflight import reader
+from streamrnn.stream.config import Config
 
 ReportFit = Callable[[int, FitProgress], None]
 """Called with the number of a request, and its progress."""
-_Numbered = tuple[int, FitEvent]
+_PAUSE = 0.05
+"""Seconds between two reports of progress."""
+_OF_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP}
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """One fit: `given` is the state table that [state] init names, if it is in memory."""
+
+    config: Config
+    given: pa.Table | None
+    extend: bool
+    full_refresh: bool
+    limit: int | None
+
+    def run(
+        self, stop: threading.Event, report: Callable[[FitProgress], None]
+    ) -> FitSummary | None:
+        """Fit, unless `stop` is set; a model file at [model] path is replaced."""
+        if stop.is_set():
+            return None
+        options = FitOptions(
+            extend=self.extend,
+            full_refresh=self.full_refresh,
+            overwrite=True,
+            limit=self.limit,
+            progress=report,
+            stop=stop,
+        )
+        return FitJob(self.config, reader(self.given), options).run()
 
 
 def fit_all(
@@ -31,132 +69,101 @@ def fit_all(
     """Run fits in so many processes, or with one in this process; return their summaries.
 
     Once `stop` is set all of them commit and end; those that did not begin have no summary. If one
-    fails the others commit, and its error is raised.
+    fails the others commit, and its error is raised. If a process dies, all end at once.
     """
-    if workers < 2:
-        return list(_here(requests, report, stop))
-    return _Side(requests, report, stop).run(workers)
-
-
-def _here(
-    requests: Sequence[FitRequest], report: ReportFit, stop: threading.Event
-) -> Iterator[FitSummary]:
-    for number, request in enumerate(requests):
-        if not stop.is_set():
-            yield run_request(request, stop, lambda now, n=number: report(n, now))
-
-
-class _Side:
-    """Fits side by side: a thread for each process hands out requests, and passes on events."""
-
-    def __init__(
-        self, requests: Sequence[FitRequest], report: ReportFit, stop: threading.Event
-    ) -> None:
-        self._report, self._stop = report, stop
-        self._waiting = list(enumerate(requests))[::-1]
-        self._events: SimpleQueue[_Numbered] = SimpleQueue()
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._stopped = False
-
-    def run(self, workers: int) -> list[FitSummary]:
-        self._processes = [_process() for _ in range(workers)]
-        threads = [threading.Thread(target=self._drive, args=(p,)) for p in self._processes]
-        for thread in threads:
-            thread.start()
-        found: dict[int, FitSummary] = {}
-        failed: _Numbered | None = None
+    if workers < 2 or multiprocessing.current_process().daemon:  # which may have no children
+        here = [
+            request.run(stop, partial(report, number)) for number, request in enumerate(requests)
+        ]
+        return [summary for summary in here if summary is not None]
+    context = multiprocessing.get_context("spawn")
+    events: SimpleQueue[tuple[int, FitProgress]] = context.SimpleQueue()
+    asked, ask = context.Pipe(duplex=False)
+    with asked, ask, ProcessPoolExecutor(workers, context, _begin, (asked, events)) as pool:
+        with _detached():
+            fits = [pool.submit(_fit, *numbered) for numbered in enumerate(requests)]
         try:
-            while any(thread.is_alive() for thread in threads) or not self._events.empty():
-                try:
-                    number, event = self._events.get(timeout=0.1)
-                except Empty:
-                    event = FitEvent()
-                if event.progress is not None:
-                    self._report(number, event.progress)
-                if event.summary is not None:
-                    found[number] = event.summary
-                if event.error is not None:
-                    failed = failed or (number, event)
-                if self._stop.is_set() or failed is not None:
-                    self._stop_all()
+            while wait(fits, _PAUSE).not_done:
+                if stop.is_set() or _errors(fits):
+                    ask.close()
+                _report_all(events, report)
         finally:
-            for process in self._processes:
-                process.kill()
-            for thread in threads:
-                thread.join()
-            for process in self._processes:
-                _close(process)
-        if failed is not None:
-            raise _error(failed[1])
-        return [found[number] for number in sorted(found)]
-
-    def _drive(self, process: subprocess.Popen[bytes]) -> None:
-        """Hand requests to a process, one after another."""
-        while self._waiting and not self._stopped:
-            number, request = self._waiting.pop()
-            try:
-                _write(process, request)
-                for event in _events(process):
-                    self._events.put((number, event))
-            except (EOFError, OSError, pickle.UnpicklingError):
-                text = (
-                    f"the process of a fit ended with code {process.wait()}; rerun the same "
-                    "command to resume"
-                )
-                self._events.put((number, FitEvent(error=("EngineError", text))))
-                return
-
-    def _stop_all(self) -> None:
-        if self._stopped:
-            return
-        self._stopped = True
-        for process in self._processes:
-            with suppress(OSError):  # it has ended
-                _write(process, fit_worker.STOP)
+            ask.close()
+            while wait(fits, _PAUSE).not_done:  # no process may wait for room in the queue
+                _report_all(events, lambda *_: None)
+        _report_all(events, report)
+    if errors := _errors(fits):
+        raise errors[0]
+    return [summary for fit in fits if (summary := fit.result()) is not None]
 
 
-def _process() -> subprocess.Popen[bytes]:
-    """Start a process that imports what this one does, and that no signal of the terminal ends."""
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from {fit_worker.__name__} import main; main()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": paths},
-        start_new_session=True,
-    )
+def _errors(fits: Sequence[Future[FitSummary | None]]) -> list[BaseException]:
+    """Return the errors of fits that have ended, those that say what failed first."""
+    errors = [error for fit in fits if fit.done() and (error := fit.exception()) is not None]
+    said = [error for error in errors if not isinstance(error, BrokenProcessPool)]
+    ended = EngineError("a process of the fits was ended; rerun the same command to resume")
+    return said or [ended for _ in errors]
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Close the pipes of a process that was killed, and wait for its end."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(BrokenPipeError):
-                pipe.close()
-    process.wait()
+def _report_all(events: SimpleQueue[tuple[int, FitProgress]], report: ReportFit) -> None:
+    while not events.empty():
+        report(*events.get())
 
 
-def _events(process: subprocess.Popen[bytes]) -> Iterator[FitEvent]:
-    """Read what a process reports of a fit, up to its end."""
-    assert process.stdout is not None
-    ended = False
-    while not ended:
-        event: FitEvent = pickle.load(process.stdout)
-        ended = event.progress is None
-        yield event
+@contextmanager
+def _detached() -> Iterator[None]:
+    """Start processes that do not run the script of this one again, nor end with its terminal.
+
+    `multiprocessing` imports the script, which may have no `if __name__ == "__main__"`.
+    """
+    script: dict[str, Any] = vars(__main__)
+    kept: dict[str, Any] = {
+        name: script.pop(name) for name in ("__file__", "__spec__") if name in script
+    }
+    script["__spec__"] = None
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        script.update(kept)
 
 
-def _write(process: subprocess.Popen[bytes], message: object) -> None:
-    assert process.stdin is not None
-    pickle.dump(message, process.stdin)
-    process.stdin.flush()
+# ---- in a process of the pool
+
+_stop = threading.Event()
+_events: SimpleQueue[tuple[int, FitProgress]]
 
 
-def _error(event: FitEvent) -> Exception:
-    """Return the error of a fit in another process."""
-    assert event.error is not None
-    name, text = event.error
-    if name is None:
-        return RuntimeError(text)
-    kind: type[StreamRNNError] = getattr(errors, name)
-    return kind(text)
+def _begin(asked: connection.Connection, events: SimpleQueue[tuple[int, FitProgress]]) -> None:
+    global _events
+    _events = events
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+
+
+def _listen(asked: connection.Connection) -> None:
+    """Stop the fit once `asked` is closed; end with the process that started this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if parent.sentinel not in connection.wait([asked, parent.sentinel]):
+        _stop.set()
+        parent.join()
+    os._exit(1)
+
+
+def _fit(number: int, request: FitRequest) -> FitSummary | None:
+    last = 0.0
+
+    def report(progress: FitProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PAUSE:
+            last = time.monotonic()
+            _events.put((number, progress))
+
+    try:
+        return request.run(_stop, report)
+    except StreamRNNError as error:
+        # Of an error that is made of more than a text, only its nearest plain class travels.
+        plain = StreamRNNError.__init__
+        kind = next(k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain)
+        raise kind(str(error)) from None

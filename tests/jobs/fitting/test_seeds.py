@@ -259,6 +259,32 @@ def test_workers_end_with_their_process_and_the_next_fit_resumes(tmp_path: Path)
     assert model_of(tmp_path) == model_of(tmp_path / "whole")
 
 
+WITHOUT_A_GUARD = """
+from pathlib import Path
+from jobs.fitting import fits, test_seeds
+
+folder = Path({folder!r})
+print("began", flush=True)
+fits.fit(folder, test_seeds.tables())
+print(__file__ == {path!r})
+"""
+
+
+@slow
+def test_processes_do_not_run_the_script_again(
+    three: tuple[Path, FitSummary], tmp_path: Path
+) -> None:
+    """It needs no `if __name__ == "__main__"`. Slow: a script of its own."""
+    path = tmp_path / "train.py"
+    path.write_text(WITHOUT_A_GUARD.format(folder=str(tmp_path), path=str(path)))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, path], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "began\nTrue\n", "")
+    assert model_of(tmp_path) == model_of(three[0])
+
+
 def _children(parent: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -277,10 +303,10 @@ def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
 
     def kill(_: Any) -> None:
         for pid in _children(os.getpid()):
-            if b"fitting.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(EngineError, match="ended with code -9; rerun the same command"):
+    with pytest.raises(EngineError, match="process of the fits was ended; rerun the same command"):
         fits.fit(tmp_path, tables(epochs=5000), progress=kill)
 
 
