@@ -4,14 +4,12 @@ from streamrnn.jobs.engines.base import Engine
 from streamrnn.jobs.engines.local import LocalEngine
 from streamrnn.jobs.engines.opening import open_engine
 from streamrnn.jobs.engines.pieces import epoch_rows
-from streamrnn.jobs.engines.sharded import ShardedEngine
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 
 __all__ = [
     "Engine",
     "FolderTarget",
     "LocalEngine",
-    "ShardedEngine",
     "StreamTarget",
     "epoch_rows",
     "open_engine",

@@ -107,9 +107,8 @@ from streamrnn.stream.checkpoints.used import (
     plan_sources,
     refuse_lost_files,
     refuse_lost_pipe,
-    select_all,
 )
-from streamrnn.stream.checkpoints.versions import Snapshot, StateDelta
+from streamrnn.stream.checkpoints.versions import Snapshot
 
 __all__ = [
     "Attempt",
@@ -123,7 +122,6 @@ __all__ = [
     "Shard",
     "Snapshot",
     "SourcePlan",
-    "StateDelta",
     "StateFile",
     "UsedFile",
     "changed_files",
@@ -146,7 +144,6 @@ __all__ = [
     "row_directory",
     "row_filters",
     "seen_files",
-    "select_all",
     "with_seen",
     "with_seen_files",
 ]

@@ -1,6 +1,5 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
-from streamrnn.errors import ConfigFileMissingError
 from streamrnn.stream.config.absolute import absolute_paths
 from streamrnn.stream.config.durations import parse_duration
 from streamrnn.stream.config.keys import FREE, may_change, side_filters, value_of
@@ -28,7 +27,6 @@ __all__ = [
     "SIDE_OUTPUTS",
     "TODO",
     "Config",
-    "ConfigFileMissingError",
     "Filled",
     "PartitionLevel",
     "SideOutput",

@@ -6,7 +6,6 @@ from streamrnn.stream.operators.independent import IndependentOperator
 from streamrnn.stream.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
 from streamrnn.stream.operators.kinds import KINDS, WindowKind
 from streamrnn.stream.operators.model_output import ModelOutput
-from streamrnn.stream.operators.whole import WholeOperator
 from streamrnn.stream.operators.window_size import WindowSize
 from streamrnn.stream.operators.workers import Workers
 
@@ -17,7 +16,6 @@ __all__ = [
     "IndependentOperator",
     "InputPlan",
     "ModelOutput",
-    "WholeOperator",
     "WindowKind",
     "WindowSize",
     "Workers",

@@ -16,7 +16,6 @@ from streamrnn.stream.sources.files import (
 from streamrnn.stream.sources.formats import (
     SOURCE_FORMATS,
     ColumnStatistics,
-    FileFormat,
     suffixes_of,
 )
 from streamrnn.stream.sources.origin import Origin
@@ -29,7 +28,6 @@ from streamrnn.stream.sources.schema import (
     missing_column,
     select,
     used_schema,
-    value_type,
     with_values,
 )
 from streamrnn.stream.sources.stream import DAMAGE, StreamSource
@@ -62,7 +60,6 @@ __all__ = [
     "Contract",
     "Faults",
     "Feature",
-    "FileFormat",
     "FileSource",
     "FileTimes",
     "Listing",
@@ -109,7 +106,6 @@ __all__ = [
     "time_of",
     "unix_seconds",
     "used_schema",
-    "value_type",
     "with_new_names",
     "with_values",
 ]

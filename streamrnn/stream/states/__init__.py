@@ -9,7 +9,7 @@ from streamrnn.stream.states.carrying import (
 )
 from streamrnn.stream.states.changes import OwnLock
 from streamrnn.stream.states.checksum import checked, checksum, with_checksum
-from streamrnn.stream.states.diff import StateDiff, diff, key_text
+from streamrnn.stream.states.diff import StateDiff, diff
 from streamrnn.stream.states.files import (
     as_table,
     check_suffix,
@@ -60,7 +60,6 @@ __all__ = [
     "identity_of",
     "key_hashes",
     "key_names",
-    "key_text",
     "meta",
     "read_state_bytes",
     "read_state_file",

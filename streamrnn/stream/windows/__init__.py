@@ -2,7 +2,7 @@
 
 from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
 from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
-from streamrnn.stream.windows.past import Past, Update
+from streamrnn.stream.windows.past import Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     first_late,
@@ -12,14 +12,13 @@ from streamrnn.stream.windows.row_policy import (
 )
 from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
 from streamrnn.stream.windows.sequences import Placement, Sequences, place, sequences_of
-from streamrnn.stream.windows.windower import Inputs, Lanes, Window, pack_lanes
+from streamrnn.stream.windows.windower import Inputs, Lanes, pack_lanes
 
 __all__ = [
     "Inputs",
     "LabelJoin",
     "Labels",
     "Lanes",
-    "Past",
     "Placement",
     "RowPolicy",
     "SeasonJoin",
@@ -28,7 +27,6 @@ __all__ = [
     "StreamBatch",
     "TargetRows",
     "Update",
-    "Window",
     "first_late",
     "pack_lanes",
     "place",
