@@ -53,7 +53,7 @@ class EpochSums:
 class FitStatus:
     """The next window to train, and what callbacks, optimizer and metrics know.
 
-    `best_epoch` counts from 0, None before any validation; `best_errors`: the mean squared error of
+    `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
     each target of a regression, in that epoch's validation; `waited`: epochs since then, and
     `rate_waited` since the rate was lowered, to `rate_scale` times that of the optimizer;
     `stopped`: no epoch follows, as enough did not improve. `optimized`: names of the weights for
@@ -65,7 +65,7 @@ class FitStatus:
     trained: int = 0
     sums: EpochSums = field(default_factory=EpochSums)
     history: list[HistoryRow] = field(default_factory=list)
-    best_epoch: int | None = None
+    best_epoch: int = 0
     best_loss: float | None = None
     best_errors: list[float] = field(default_factory=list)
     waited: int = 0
@@ -75,11 +75,6 @@ class FitStatus:
     iterations: int = 0
     optimized: list[str] = field(default_factory=list)
     metrics: list[tuple[float, ...]] = field(default_factory=list)
-
-    @property
-    def best_of(self) -> int:
-        """The number of the best epoch, from 1; 0 before any."""
-        return 0 if self.best_epoch is None else self.best_epoch + 1
 
 
 @dataclass

@@ -156,7 +156,7 @@ class FitLoop:
         self.optimizer.scale = status.rate_scale
         self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
         stopping.best, stopping.wait = status.best_loss, status.waited
-        stopping.best_epoch, stopping.best_weights = status.best_epoch or 0, self._best
+        stopping.best_epoch, stopping.best_weights = status.best_epoch - 1, self._best
 
     def as_commit(self) -> FitCommit:
         """Return all that `resume` needs."""
@@ -173,7 +173,7 @@ class FitLoop:
         optimizer, stopping = self.learner.optimizer, self._stopping
         return replace(
             self.status,
-            best_epoch=None if stopping.best is None else stopping.best_epoch,
+            best_epoch=0 if stopping.best is None else stopping.best_epoch + 1,
             best_loss=stopping.best,
             waited=stopping.wait,
             rate_scale=self.optimizer.scale,

@@ -238,7 +238,7 @@ class FitJob:
         summary = self.summary
         summary.nothing_new = True
         summary.history = last.record.status.history
-        summary.best_epoch = last.record.status.best_of
+        summary.best_epoch = last.record.status.best_epoch
         summary.epochs = len(summary.history)
 
     # ---- training
@@ -309,7 +309,7 @@ class FitJob:
         adapt_normalization(model.learner.model, staged, parts.rows)
         model.scale(staged, parts.rows)
         plan, table = fit_plan(self.config), reader.scorer.table
-        commit = self._folder.commit if self.options.limit is None else _discard
+        commit = self._folder.commit if self.options.limit is None else lambda _: None
         return FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
 
     def _baselines(
@@ -368,7 +368,7 @@ class FitJob:
         summary.history = status.history
         summary.epochs = len(status.history)
         summary.updates = status.iterations
-        summary.best_epoch = status.best_of
+        summary.best_epoch = status.best_epoch
         summary.interrupted = not finished
         summary.committed = self.options.limit is None
         return finished
@@ -425,10 +425,6 @@ class FitJob:
         commit.record = replace(commit.record, own=own, done=True, state=saved)
         folder.commit(commit)
         folder.publish(commit)
-
-
-def _discard(commit: FitCommit) -> None:
-    """Commit nothing: of a fit with a limit."""
 
 
 def _without(keys: FitIdentity, left_out: set[str]) -> FitIdentity:
