@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,7 +18,7 @@ from streamrnn.cli.app import app
 from streamrnn.cli.epilogs import EXIT_CODES
 
 PAGE = Path(errors.__file__).parent / "guide" / "troubleshooting.md"
-ROOT = typer.main.get_command(app)
+ROOT: Any = typer.main.get_command(app)
 
 
 def _commands(command, words=()):
