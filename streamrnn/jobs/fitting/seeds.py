@@ -99,7 +99,7 @@ class SeedsJob:
         output = config.output.model_copy(update={"names": None})
         return config.model_copy(update={"train": train, "model": model, "output": output})
 
-    def _fit_members(self) -> list[FitSummary]:
+    def _fit_members(self) -> list[FitSummary | None]:
         options = self.options
         cores = self.config.model.threads or get_threads()
         # A custom class is known in this process only.
@@ -183,30 +183,29 @@ class SeedsJob:
     def _digest(self, seed: int) -> str | None:
         return self._of(seed).model_digest()
 
-    def _describe(self, found: list[FitSummary]) -> None:
-        """Sum up the members; the rest is that of the best one."""
-        summary = self.summary
-        summary.seeds = [
-            SeedResult(seed, of.best) for seed, of in zip(self.seeds, found, strict=False)
-        ]
-        summary.interrupted = len(found) < len(self.seeds) or any(of.interrupted for of in found)
-        if not found:
+    def _describe(self, results: list[FitSummary | None]) -> None:
+        """Sum up the members that began; the rest is that of the best one."""
+        fits = {seed: of for seed, of in zip(self.seeds, results, strict=True) if of is not None}
+        summary, members = self.summary, fits.values()
+        summary.seeds = [SeedResult(seed, of.best) for seed, of in fits.items()]
+        summary.interrupted = None in results or any(of.interrupted for of in members)
+        if not fits:
             return
-        first = found[0]
+        first = next(iter(members))
         summary.rows, summary.streams, summary.labels = first.rows, first.streams, first.labels
         summary.validation_rows, summary.scaled = first.validation_rows, first.scaled
         summary.counts, summary.notes = first.counts, list(first.notes)
-        summary.updates = sum(of.updates for of in found)
-        summary.epochs = sum(of.epochs for of in found)
-        losses = [of.best.get("val_loss") for of in found]
-        if self.config.train.keep == "best" and None in losses and not summary.interrupted:
+        summary.updates = sum(of.updates for of in members)
+        summary.epochs = sum(of.epochs for of in members)
+        losses = {seed: of.best.get("val_loss") for seed, of in fits.items()}
+        if self.config.train.keep == "best" and None in losses.values() and not summary.interrupted:
             raise ConfigError(
                 "fit: no row is in [train] validation, which judges the seeds. Set an earlier "
                 "since, or a larger share of the streams"
             )
-        best = min(range(len(found)), key=lambda n: (losses[n] is None, losses[n] or 0.0))
-        summary.seed, summary.best_epoch = self.seeds[best], found[best].best_epoch
-        summary.history = found[best].history
+        best = min(fits, key=lambda seed: (losses[seed] is None, losses[seed] or 0.0))
+        summary.seed, summary.best_epoch = best, fits[best].best_epoch
+        summary.history = fits[best].history
         if self.config.train.keep == "all":
             summary.seed = None
 

@@ -65,17 +65,16 @@ class FitRequest:
 
 def fit_all(
     requests: Sequence[FitRequest], workers: int, report: ReportFit, stop: threading.Event
-) -> list[FitSummary]:
+) -> list[FitSummary | None]:
     """Run fits in so many processes, or with one in this process; return their summaries.
 
-    Once `stop` is set all of them commit and end; those that did not begin have no summary. If one
-    fails the others commit, and its error is raised. If a process dies, all end at once.
+    Once `stop` is set all of them commit and end; None for those that did not begin. If one fails
+    the others commit, and its error is raised. If a process dies, all end at once.
     """
     if workers < 2 or multiprocessing.current_process().daemon:  # which may have no children
-        here = [
+        return [
             request.run(stop, partial(report, number)) for number, request in enumerate(requests)
         ]
-        return [summary for summary in here if summary is not None]
     context = multiprocessing.get_context("spawn")
     events: SimpleQueue[tuple[int, FitProgress]] = context.SimpleQueue()
     asked, ask = context.Pipe(duplex=False)
@@ -94,7 +93,7 @@ def fit_all(
         _report_all(events, report)
     if errors := _errors(fits):
         raise errors[0]
-    return [summary for fit in fits if (summary := fit.result()) is not None]
+    return [fit.result() for fit in fits]
 
 
 def _errors(fits: Sequence[Future[FitSummary | None]]) -> list[BaseException]:

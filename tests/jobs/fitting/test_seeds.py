@@ -21,6 +21,8 @@ from selection import slow
 
 from streamrnn import Pipeline, load_model, register_layer
 from streamrnn.errors import CheckpointError, ConfigError, DataError, EngineError
+from streamrnn.jobs.fitting import FitOptions
+from streamrnn.jobs.fitting.seeds import SeedsJob
 from streamrnn.layers import Dense
 from streamrnn.nn.layers import registry, serialization
 from streamrnn.pipeline import FitSummary
@@ -194,6 +196,15 @@ def test_a_stopped_fit_resumes_with_the_same_bits(
             interrupted = fits.fit(tmp_path, here(tmp_path)).interrupted
     assert times > 1
     assert model_of(tmp_path) == model_of(three[0])
+
+
+def test_members_that_did_not_begin_are_left_out(tmp_path: Path) -> None:
+    """Also one before others that did: processes hear of a stop one after another."""
+    job = SeedsJob(Pipeline.from_dict(fits.config(tmp_path, **tables())).config, None, FitOptions())
+    one, two = (FitSummary(history=[{"val_loss": loss}]) for loss in (2.0, 1.0))
+    job._describe([one, None, two])
+    assert [of.seed for of in job.summary.seeds] == [0, 2]
+    assert (job.summary.seed, job.summary.interrupted) == (2, True)
 
 
 @slow
