@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from readme import make_clone
+from selection import with_plugins
 
 from streamrnn import Input, Model, Pipeline, Sequential, StateTable, layers, load_model
 from streamrnn.base.display import location, uri_fault, without_credentials
@@ -135,6 +136,7 @@ def test_of_many_layers_the_first_and_the_last_are_named() -> None:
     assert "d4 (Dense), …, d19 (Dense);" in repr(model)
 
 
+@with_plugins
 def test_an_onnx_model_is_shown_before_its_states_are_known() -> None:
     """To find out which input carries which output may fail, and then says so: not here."""
     pytest.importorskip("onnx", reason="needs the onnx extra")

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from selection import with_plugins
 
 from streamrnn import callbacks, layers
 from streamrnn.base import plugin
@@ -73,6 +74,7 @@ def test_a_plugin_that_does_not_load_says_why(installed: Path, name: str, why: s
         plugin.load_plugin("engine", name)
 
 
+@with_plugins
 def test_a_public_file_loads_what_a_plugin_has() -> None:
     assert callbacks.TensorBoard.__init__.__globals__["__name__"] == "streamrnn.plugins.tensorboard"
     assert repr(callbacks.TensorBoard) == "<class 'streamrnn.callbacks.TensorBoard'>"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selection import with_plugins
 
 import streamrnn
 
@@ -35,6 +36,7 @@ def test_layers_from_a_file(tmp_path):
     same_weights(target, streamrnn.load_model(source, layers=tables))
 
 
+@with_plugins
 def test_one_node_of_a_graph(tmp_path):
     """--node NAME: the one recurrent node to take out; an unknown one is named."""
     pytest.importorskip("onnx", reason="needs the onnx extra")

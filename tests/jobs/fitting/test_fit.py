@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
-from selection import first_quick, slow
+from selection import first_quick, slow, with_plugins
 
 from streamrnn import Model, Pipeline, layers, load_model, optimizers, set_threads
 from streamrnn.errors import (
@@ -534,7 +534,10 @@ def test_a_model_of_several_inputs_is_built_in_python(tmp_path: Path) -> None:
     assert Pipeline.from_dict(data).run().rows == fits.ROWS
 
 
-@pytest.mark.parametrize(("file", "needs"), [("weather.keras", "h5py"), ("weather.onnx", "onnx")])
+@pytest.mark.parametrize(
+    ("file", "needs"),
+    [("weather.keras", "h5py"), pytest.param("weather.onnx", "onnx", marks=with_plugins)],
+)
 def test_models_of_others(file: str, needs: str, tmp_path: Path) -> None:
     """One saved by Keras is trained further; the graph of ONNX is refused."""
     pytest.importorskip(needs, reason="needs the extra")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
+from selection import with_plugins
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.cli import main
@@ -90,6 +91,7 @@ def test_the_weather_pipeline_is_found(file, tmp_path):
     assert pipeline.run().rows_out == pq.read_metadata(WEATHER).num_rows
 
 
+@with_plugins
 def test_onnx(tmp_path):
     """The order of its features cannot be seen: all columns if they are as many, else a TODO."""
     model = ROOT / "pipelines" / "origins" / "weather.onnx"

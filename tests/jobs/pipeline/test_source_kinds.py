@@ -14,6 +14,7 @@ from contracts.rows_files import SOURCE_FORMATS
 from deltalog import DeltaLog
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import assert_same
+from selection import with_plugins
 
 from streamrnn import Pipeline
 from streamrnn.cli import main
@@ -53,6 +54,9 @@ KINDS: dict[str, tuple[Callable[[], str], dict[str, Any]]] = {
     "ndjson": (lambda: write_text("ndjson"), {"types": TYPES}),
     "delta": (write_delta, {}),
 }
+EACH_KIND = pytest.mark.parametrize(
+    "name", ["csv", "ndjson", pytest.param("delta", marks=with_plugins)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +71,7 @@ def pipeline(path: str, out: str, source: dict[str, Any], **tables: Any) -> Pipe
     return Pipeline.from_dict(logs.config(path, "m.safetensors", out, source=found, **tables))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@EACH_KIND
 def test_a_drafted_pipeline_runs(name: str) -> None:
     write, _ = KINDS[name]
     path = write()
@@ -79,7 +83,7 @@ def test_a_drafted_pipeline_runs(name: str) -> None:
     assert Pipeline.from_toml("p.toml").run().rows == (120 if name == "csv" else 300)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@EACH_KIND
 def test_figures_and_plans_are_those_of_parquet(name: str) -> None:
     write, source = KINDS[name]
     target = {"column": "a", "rows": 1}
@@ -94,7 +98,7 @@ def test_figures_and_plans_are_those_of_parquet(name: str) -> None:
     assert other.explain()["new_files"] == 0
 
 
-@pytest.mark.parametrize("name", KINDS)
+@EACH_KIND
 def test_shards_read_what_one_process_reads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write, source = KINDS[name]
     path = write()
@@ -105,7 +109,7 @@ def test_shards_read_what_one_process_reads(name: str, monkeypatch: pytest.Monke
     assert_same("out", "right")
 
 
-@pytest.mark.parametrize("name", KINDS)
+@EACH_KIND
 def test_weights_of_a_fit_are_those_of_parquet(name: str) -> None:
     write, source = KINDS[name]
     layers = [{"type": "GRU", "units": 3}, {"type": "Dense", "units": 1}]

@@ -7,6 +7,7 @@ from typing import Any
 import logs
 import pyarrow.fs as pafs
 import pytest
+from selection import with_plugins
 
 from streamrnn import Pipeline
 from streamrnn.base.storage.remote import RemoteFiles
@@ -86,6 +87,7 @@ def test_outputs_beside_one_another_are_fine(base: Path) -> None:
     _run("lake/two")
 
 
+@with_plugins
 def test_verify_reports_parquet_files_that_are_not_of_the_output(base: Path) -> None:
     """Below the folder as well, but not those that readers pass over."""
     verify("out")
