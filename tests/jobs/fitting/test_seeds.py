@@ -296,6 +296,44 @@ def test_processes_do_not_run_the_script_again(
     assert model_of(tmp_path) == model_of(three[0])
 
 
+STOPPED_BY_A_SIGNAL = """
+import signal
+import threading
+from pathlib import Path
+from jobs.fitting import fits, test_seeds
+
+folder, stop = Path({folder!r}), threading.Event()
+signal.signal(signal.SIGINT, lambda *_: stop.set())
+found = test_seeds.tables(epochs=5000)
+summary = fits.fit(folder, found, progress=lambda _: (folder / "began").touch(), stop=stop)
+print(summary.interrupted, len(summary.seeds))
+"""
+
+
+@slow
+def test_a_signal_of_the_terminal_reaches_one_process_alone(tmp_path: Path) -> None:
+    """Which has the others commit. Slow: a process group of its own."""
+    logs.write(fits.log(), tmp_path / "in" / "a.parquet")
+    script = textwrap.dedent(STOPPED_BY_A_SIGNAL.format(folder=str(tmp_path)))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        began = time.monotonic()
+        while not (tmp_path / "began").exists() and process.poll() is None:
+            assert time.monotonic() - began < 120
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert said in ("True 1\n", "True 2\n")
+
+
 def _children(parent: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
