@@ -32,7 +32,7 @@ if not PROGRAMS:
     pytest.skip("needs Debian's package postgresql", allow_module_level=True)
 JOB = days.ROOT / "pipelines" / "etl" / "postgres_queue.py"
 QUEUE = days.ROOT / "data" / "weather.parquet"
-KILLS = int(os.environ.get("STREAMRNN_KILLS", "30"))
+KILLS = int(os.environ.get("STREAMRNN_KILLS", "6"))
 STEPS = {  # and the largest number of its call that is killed
     "streamrnn.Pipeline.process": 6,
     "streamrnn.Pipeline.checkpoint": 6,

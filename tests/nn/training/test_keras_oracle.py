@@ -46,6 +46,18 @@ def regression(of: Any) -> Any:
     )
 
 
+def feedforward(of: Any) -> Any:
+    """For optimizers and losses, which see no layers: Keras compiles it in a second, not in eight."""
+    return of.Sequential(
+        [
+            of.Input((None, 4)),
+            of.layers.Masking(0.0),
+            of.layers.Dense(6, activation="tanh"),
+            of.layers.Dense(2),
+        ]
+    )
+
+
 def masked(of: Any) -> Any:
     return of.Sequential(
         [
@@ -84,7 +96,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_twenty_updates(name: str) -> None:
-    theirs, ours = pair(regression)
+    theirs, ours = pair(regression if name == "adam" else feedforward)
     for model, of in ((theirs, keras), (ours, streamrnn)):
         model.compile(OPTIMIZERS[name](of), "mse")
     for step in range(20):
@@ -100,8 +112,8 @@ def test_twenty_updates(name: str) -> None:
 
 LOSSES: dict[str, tuple[Any, Any, np.ndarray, np.ndarray]] = {
     "mse": (masked, lambda of: "mse", GAPS, Y),
-    "mae": (masked, lambda of: "mae", GAPS, Y),
-    "huber": (masked, lambda of: of.losses.Huber(0.5), GAPS, Y),
+    "mae": (feedforward, lambda of: "mae", GAPS, Y),
+    "huber": (feedforward, lambda of: of.losses.Huber(0.5), GAPS, Y),
     "sparse": (classes, lambda of: "sparse_categorical_crossentropy", IDS, IDS[:, 0] % 4),
     "categorical": (
         classes,
@@ -116,13 +128,13 @@ LOSSES: dict[str, tuple[Any, Any, np.ndarray, np.ndarray]] = {
         np.eye(4)[IDS[:, 0] % 4],
     ),
     "binary logits": (
-        regression,
+        feedforward,
         lambda of: of.losses.BinaryCrossentropy(from_logits=True),
         X,
         (Y > 0).astype(np.float32),
     ),
     "categorical logits": (
-        regression,
+        feedforward,
         lambda of: of.losses.CategoricalCrossentropy(from_logits=True),
         X,
         np.eye(2)[(Y[..., 0] > 0).astype(int)],
