@@ -47,7 +47,7 @@ def regression(of: Any) -> Any:
 
 
 def feedforward(of: Any) -> Any:
-    """For optimizers and losses, which see no layers: Keras compiles it in a second, not in eight."""
+    """For optimizers and losses, which see no layers: Keras compiles it in a second, not eight."""
     return of.Sequential(
         [
             of.Input((None, 4)),
