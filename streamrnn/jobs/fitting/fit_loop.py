@@ -18,13 +18,8 @@ from streamrnn.jobs.fitting.learner import Judged, Learner
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels.random import key_of
-from streamrnn.nn.training import EarlyStopping, History
-from streamrnn.nn.training.callbacks import (
-    Callback,
-    CallbackList,
-    LambdaCallback,
-    ReduceLROnPlateau,
-)
+from streamrnn.nn.training import EarlyStopping
+from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
 from streamrnn.nn.training.epochs import run_epochs
 from streamrnn.nn.training.schedules import RateSchedule
 from streamrnn.stream.states import StateTable
@@ -106,14 +101,14 @@ class FitLoop:
     ) -> None:
         self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
         self.status = record.status
-        self.stop_training, self.history = False, History()
+        self.stop_training = False
         self.optimizer = BaseRate(learner.optimizer.learning_rate)
         schedule, patience = plan.schedule, plan.patience or plan.epochs
         self._stopping = EarlyStopping(patience=patience, restore_best_weights=True)
         self._plateau = ReduceLROnPlateau(
             patience=schedule.patience, min_delta=0, min_lr=schedule.min_rate
         )
-        self._plateau.factor = schedule.factor  # that of [train] may be 1, which changes nothing
+        self._plateau.factor = schedule.factor  # [train] allows a factor of 1
         self._baselines = baselines
         self._record, self._commit = record, commit
         self._lanes = min(plan.lanes, len(division.training.begin))
@@ -149,14 +144,14 @@ class FitLoop:
         self._states.at_cut = without_prefix("cut", arrays)
         self._best = _listed(without_prefix("best", arrays)) or None
 
-    def _resume_callbacks(self) -> None:
-        """Give the callbacks back what they knew, after they forgot an earlier fit."""
+    def start(self) -> int:
+        """Give the callbacks back what they knew; return the first epoch."""
         status, stopping = self.status, self._stopping
-        self.history.rows = status.history
         self.optimizer.scale = status.rate_scale
         self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
         stopping.best, stopping.wait = status.best_loss, status.waited
         stopping.best_epoch, stopping.best_weights = status.best_epoch - 1, self._best
+        return self.plan.epochs if status.stopped else status.epoch
 
     def as_commit(self) -> FitCommit:
         """Return all that `resume` needs."""
@@ -211,20 +206,10 @@ class FitLoop:
         DivergedError with a `step` that is (row as read, number of the stream).
         """
         self._report, self._stopped = report, stopped
-        calls: list[Callback] = [self.history]
-        if len(self.division.validation.begin):
-            if self.plan.schedule.name == "plateau":
-                calls.append(self._plateau)
-            calls.append(self._stopping)
-        calls.append(
-            LambdaCallback(
-                on_train_begin=lambda _: self._resume_callbacks(),
-                on_epoch_end=lambda epoch, _: self._end_epoch(epoch),
-            )
-        )
-        epochs, status = self.plan.epochs, self.status
-        first = epochs if status.stopped else status.epoch
-        return run_epochs(self, CallbackList(calls, model=self), first, epochs)
+        judges = len(self.division.validation.begin)
+        plateau = [self._plateau] if self.plan.schedule.name == "plateau" else []
+        calls = CallbackList([*plateau, self._stopping] if judges else [], model=self)
+        return run_epochs(self, calls, self.plan.epochs)
 
     def begin(self, epoch: int) -> None:
         """Reset the metrics, unless the epoch is resumed."""
@@ -301,18 +286,21 @@ class FitLoop:
             "seconds": round(sums.seconds, 3),
         }
 
-    def _end_epoch(self, epoch: int) -> None:
-        status, row, stopping = self.status, self.history.rows[-1], self._stopping
+    def end(self, epoch: int, logs: HistoryRow) -> bool:
+        """Report the epoch and commit it, if it is due; return whether another one follows."""
+        status, stopping = self.status, self._stopping
+        status.history.append(logs)
         if stopping.best is not None and stopping.best_epoch == epoch:
             status.best_errors = self._errors.mse
         names = [metric.name for metric in self.learner.metrics]
-        message = _in_words(row, self.plan.epochs, names)
-        self._report(replace(self._progress(), message=message, values=row))
+        message = _in_words(logs, self.plan.epochs, names)
+        self._report(replace(self._progress(), message=message, values=logs))
         status.epoch += 1
         status.window, status.sums = 0, EpochSums()
         status.stopped = self.stop_training
         if status.stopped or status.epoch == self.plan.epochs or self._is_commit_due():
             self.save()
+        return not status.stopped
 
     def _validate(self) -> HistoryRow:
         """Return the loss, the metrics and the errors of the validation; nothing without any."""

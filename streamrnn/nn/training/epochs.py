@@ -1,7 +1,7 @@
 """The loop over epochs of every fit: of `Model.fit`, and of `Pipeline.fit`.
 
 What is decided from epoch to epoch is decided by callbacks: EarlyStopping has the best weights and
-ends a fit, ReduceLROnPlateau lowers the learning rate, History has the rows of all epochs.
+ends a fit, ReduceLROnPlateau lowers the learning rate.
 """
 
 from typing import Any, Protocol
@@ -12,9 +12,8 @@ from streamrnn.nn.training.callbacks import CallbackList
 class Epochs(Protocol):
     """What a fit does in an epoch."""
 
-    @property
-    def stop_training(self) -> bool:
-        """Whether no epoch follows, as a callback decided."""
+    def start(self) -> int:
+        """Return the first epoch, after callbacks forgot an earlier fit."""
 
     def begin(self, epoch: int) -> None:
         """Get ready, before callbacks hear of the epoch."""
@@ -23,20 +22,23 @@ class Epochs(Protocol):
         """Update the weights; return losses and metrics, or None if the fit is interrupted."""
 
     def judge(self, epoch: int) -> dict[str, Any]:
-        """Return what the epoch has besides: losses and metrics of a validation, if there is one.
+        """Return what else the epoch has.
 
-        Their names begin with "val_".
+        Losses and metrics of a validation have names with `val_`; others are figures of the epoch.
+        """
+
+    def end(self, epoch: int, logs: dict[str, Any]) -> bool:
+        """Return whether another epoch may follow, after callbacks heard of this one.
+
+        `logs` is what `train` and `judge` returned.
         """
 
 
-def run_epochs(fit: Epochs, calls: CallbackList, first: int, epochs: int) -> bool:
-    """Train from epoch `first`, or the one that a callback restored, to `epochs` or the stop.
-
-    Returns False if the fit was interrupted.
-    """
+def run_epochs(fit: Epochs, calls: CallbackList, epochs: int) -> bool:
+    """Train to `epochs`, or the end that a callback sets; return False if it was interrupted."""
     logs: dict[str, Any] = {}
     calls.on_train_begin()
-    for epoch in range(max(first, calls.initial_epoch), epochs):
+    for epoch in range(fit.start(), epochs):
         fit.begin(epoch)
         calls.on_epoch_begin(epoch)
         trained = fit.train(epoch)
@@ -44,7 +46,7 @@ def run_epochs(fit: Epochs, calls: CallbackList, first: int, epochs: int) -> boo
             return False
         logs = trained | fit.judge(epoch)
         calls.on_epoch_end(epoch, logs)
-        if fit.stop_training:
+        if not fit.end(epoch, logs):
             break
     calls.on_train_end(logs)
     return True

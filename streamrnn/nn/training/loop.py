@@ -102,8 +102,8 @@ def fit_arrays(
             "epoch that is restored would begin at the first batch; leave one of them out"
         )
     trainer.stop_training = False
-    fit = _ArrayEpochs(trainer, calls, feed, held, judged, shuffle=shuffle)
-    run_epochs(fit, calls, initial_epoch, epochs)
+    fit = _ArrayEpochs(trainer, calls, feed, held, judged, initial_epoch, shuffle=shuffle)
+    run_epochs(fit, calls, epochs)
     assert trainer.history is not None
     return trainer.history
 
@@ -118,15 +118,16 @@ class _ArrayEpochs:
         feed: Feed,
         held: Feed | None,
         judged: set[int],
+        first: int,
         *,
         shuffle: bool,
     ) -> None:
         self._trainer, self._calls, self._shuffle = trainer, calls, shuffle
         self._feed, self._held, self._judged = feed, held, judged
+        self._first = first
 
-    @property
-    def stop_training(self) -> bool:
-        return self._trainer.stop_training
+    def start(self) -> int:
+        return max(self._first, self._calls.initial_epoch)
 
     def begin(self, epoch: int) -> None:
         self._trainer.model.reset_state()
@@ -156,6 +157,9 @@ class _ArrayEpochs:
         finally:
             model.set_state(states)
         return {f"val_{name}": value for name, value in logs.items()}
+
+    def end(self, epoch: int, logs: dict[str, float]) -> bool:
+        return not self._trainer.stop_training
 
 
 def evaluate_arrays(

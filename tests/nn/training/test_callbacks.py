@@ -60,6 +60,16 @@ class Recorder(callbacks.Callback):
         self.calls.append((*call[:-1], sorted(call[-1])))
 
 
+def test_callbacks_extend_the_history() -> None:
+    def extend(epoch: int, logs: dict[str, float]) -> None:
+        model.history.history.setdefault("mine", []).append(epoch)
+
+    model = linear()
+    history = fit(model, callbacks.LambdaCallback(on_epoch_end=extend), epochs=3)
+    assert history.history["mine"] == [0, 1, 2]
+    assert len(history.history["loss"]) == 3
+
+
 def test_callbacks_are_called_in_this_order() -> None:
     seen = Recorder()
     model = linear()

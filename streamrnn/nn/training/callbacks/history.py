@@ -8,28 +8,23 @@ from streamrnn.nn.training.callbacks.callback import Callback, Logs
 
 
 class History(Callback):
-    """What `fit` returns: `history`, a list per loss and metric, and `epoch`, the numbers.
+    """What `fit` returns: `epoch`, the numbers, and `history`, a list per loss and metric.
 
-    rows: the logs of each epoch, from which `history` is put together.
+    Callbacks may add lists to `history`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[dict[str, Any]] = []
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
-
-    @property
-    def history(self) -> dict[str, list[Any]]:
-        """The losses and metrics of all epochs by name."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return {name: [row[name] for row in self.rows if name in row] for name in names}
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.epoch = []
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.epoch.append(epoch)
-        self.rows.append(dict(logs or {}))
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
 
 
 class ProgbarLogger(Callback):
