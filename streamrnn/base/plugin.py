@@ -5,16 +5,18 @@ kind, a dot, and what it is asked for: `engine.ray`. Nobody imports a plug-in: i
 when what it adds is first used.
 """
 
+import ast
 import sys
 from functools import cache
 from glob import escape, iglob
 from importlib import import_module
+from importlib.util import find_spec
 from os.path import basename, dirname, join
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
 
-__all__ = ["HOW_TO_INSTALL", "load_plugin", "plugin_names"]
+__all__ = ["HOW_TO_INSTALL", "load_plugin", "plugin_names", "plugin_summary"]
 
 HOW_TO_INSTALL = (
     "Plug-ins are found by the entry points of installed distributions. Install all of streamrnn: "
@@ -28,6 +30,22 @@ def plugin_names(kind: str) -> list[str]:
     return sorted(
         name.removeprefix(f"{kind}.") for name in _targets() if name.startswith(f"{kind}.")
     )
+
+
+def plugin_summary(kind: str, name: str) -> str | None:
+    """Return the first line of the docstring of a plug-in's file; None if it is not there.
+
+    The file is read, not imported. One that is not of Python has no summary: "".
+    """
+    target = next(iter(_targets()[f"{kind}.{name}"].values()))
+    try:
+        spec = find_spec(target.partition(":")[0])
+    except ModuleNotFoundError:  # the package that it is in
+        return None
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        return None if spec is None else ""
+    with open(str(spec.origin), encoding="utf-8") as file:
+        return (ast.get_docstring(ast.parse(file.read())) or "").partition("\n")[0]
 
 
 def load_plugin(kind: str, name: str) -> Any:

@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from streamrnn import __version__
-from streamrnn.base.plugin import load_plugin, plugin_names
+from streamrnn.base.plugin import load_plugin, plugin_names, plugin_summary
 from streamrnn.cli import (
     check,
     evaluate,
@@ -37,22 +37,29 @@ from streamrnn.errors import StreamRNNError
 class _Commands(typer.core.TyperGroup):
     """The commands, and after them those of plug-ins: each is an app with one command.
 
-    Help and completion show their names; only what runs is loaded.
+    Help and completion read what a plug-in does from its file; only what runs is loaded.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *plugin_names("command")]
+        own = super().list_commands(ctx)
+        of_plugins = [name for name in plugin_names("command") if name not in own]
+        return own + [name for name in of_plugins if plugin_summary("command", name) is not None]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in plugin_names("command"):
-            return super().get_command(ctx, cmd_name)
-        return typer.core.TyperCommand(cmd_name, help=f"A plug-in: streamrnn {cmd_name} --help.")
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in plugin_names("command"):
+            command = _OfPlugin(cmd_name, help=plugin_summary("command", cmd_name))
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in plugin_names("command"):
-            command = typer.main.get_command(load_plugin("command", name))
+        if isinstance(command, _OfPlugin):
+            command = typer.main.get_command(load_plugin("command", str(name)))
         return name, command, rest
+
+
+class _OfPlugin(typer.core.TyperCommand):
+    """What stands in the list of commands for one that is not loaded."""
 
 
 app = typer.Typer(

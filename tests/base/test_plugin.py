@@ -4,12 +4,15 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from selection import with_plugins
 
 from streamrnn import callbacks, layers
 from streamrnn.base import plugin
+from streamrnn.cli.app import app
 from streamrnn.errors import UnsupportedError
 
 
@@ -21,10 +24,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     points.write_text(
         "[console_scripts]\nother = other:main\n\n[streamrnn.plugins]\nengine.of_other = "
         "other:Tasks\nengine.gone = gone.away\nengine.broken = broken:Tasks\n"
-        "engine.empty = other:Gone\ncommand.of_other = other\n"
+        "engine.empty = other:Gone\ncommand.of_other = other\ncommand.run = other\n"
         "layer.Forgotten = other\n\n[zzz]\nengine.b = b:B\n"
     )
-    (tmp_path / "other.py").write_text("class Tasks: ...\n")
+    (tmp_path / "other.py").write_text('"""Others."""\n\nclass Tasks: ...\n')
     (tmp_path / "broken.py").write_text("import what_it_needs\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "other", raising=False)
@@ -50,6 +53,15 @@ def test_another_distribution_may_have_plugins(installed: Path) -> None:
     assert "other" not in sys.modules
     assert plugin.load_plugin("engine", "of_other").__name__ == "Tasks"
     assert plugin.load_plugin("command", "of_other") is sys.modules["other"]
+
+
+def test_a_command_of_a_plugin_replaces_none(installed: Path) -> None:
+    commands: Any = typer.main.get_command(app)
+    listed = commands.list_commands(None)
+    assert (listed.count("run"), listed.count("of_other")) == (1, 1)
+    assert commands.resolve_command(None, ["run"])[1].params
+    assert plugin.plugin_summary("engine", "gone") is None
+    assert plugin.plugin_summary("command", "of_other") == "Others."
 
 
 def test_a_plugin_that_is_not_installed_is_named(installed: Path) -> None:

@@ -46,10 +46,13 @@ def _run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_pipeline_of_the_readme_runs(tree: Path) -> None:
-    """Slow: a run in a process of its own."""
+    """Slow: a run in a process of its own. The help lists no command that is not there."""
     done = _run(tree, *MAIN, *WEATHER, "sink.path=out")
     assert (done.returncode, "rows" in done.stdout) == (0, True), done.stderr
     assert (tree / "out" / "part-00000.parquet").exists()
+    shown = _run(tree, *MAIN, "--help").stdout
+    assert "\n  evaluate " in shown
+    assert "\n  report " not in shown
 
 
 PYTEST = (

@@ -1,4 +1,4 @@
-"""`streamrnn report`: what was committed, drawn on one page."""
+"""Draw what was committed on one page."""
 
 import sys
 from pathlib import Path
