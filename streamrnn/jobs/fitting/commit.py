@@ -54,10 +54,11 @@ class FitStatus:
     """The next window to train, and what callbacks, optimizer and metrics know.
 
     `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
-    each target of a regression, in that epoch's validation; `waited`: epochs since then, and
-    `rate_waited` since the rate was lowered, to `rate_scale` times that of the optimizer;
-    `stopped`: no epoch follows, as enough did not improve. `optimized`: names of the weights for
-    which the optimizer keeps arrays. `metrics`: the sums of each.
+    each target of a regression, in that epoch's validation; `waited`: epochs since then;
+    `rate_waited`: epochs since the rate was lowered or the loss was best; `rate_scale`: by what
+    the rate of the optimizer is multiplied; `stopped`: no epoch follows, as enough did not improve.
+    `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the sums of
+    each.
     """
 
     epoch: int = 0
@@ -144,6 +145,8 @@ class FitCommit:
                 names = json.loads(found["names"].tobytes())
                 arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
             layout = values.pop("layout", None)
+            if "standing" in values:  # in place of a status, under the number of this layout
+                layout = None
             if layout == _LAYOUT:
                 return cls(FitRecord.from_json(values), arrays)
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:

@@ -26,6 +26,7 @@ from streamrnn.errors import (
     UnsupportedError,
 )
 from streamrnn.jobs.fitting import FitCommit, commit, fit_loop
+from streamrnn.jobs.fitting.commit import FitRecord
 from streamrnn.nn.kernels import threads as kernel_threads
 from streamrnn.pipeline import FitProgress
 
@@ -497,6 +498,19 @@ def test_a_fit_in_another_layout_is_refused_with_what_to_do(
         fits.fit(tmp_path)
     fits.fit(tmp_path, full_refresh=True, overwrite=True)
     assert fits.digest(tmp_path) == before
+
+
+def test_a_fit_before_commits_had_a_status_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such commits have the number of this layout."""
+    monkeypatch.setattr(commit, "asdict", lambda record: {"identity": {}, "standing": {}})
+    data = FitCommit(FitRecord({}, [])).to_bytes()
+    with pytest.raises(
+        CheckpointError,
+        match=r"^x was written before version 0\.1\.0; .* with --full-refresh and --overwrite",
+    ):
+        FitCommit.of_bytes(data, "x")
 
 
 def test_layers_are_compared_with_the_model_file(tmp_path: Path) -> None:
