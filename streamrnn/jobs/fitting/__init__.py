@@ -9,6 +9,7 @@
 - `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
 - `class_weights`    weights of classes
 - `fit_loop`         the epochs, for the loop in `training`; `baseline`: what it compares
+- `rates`            the learning rate
 - `commit`           what is committed; `folder`: where
 - `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own

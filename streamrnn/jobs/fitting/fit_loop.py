@@ -15,13 +15,13 @@ from streamrnn.jobs.fitting.commit import EpochSums, FitCommit, FitRecord, FitSt
 from streamrnn.jobs.fitting.division import Division, epoch_order
 from streamrnn.jobs.fitting.folder import prefixed, without_prefix
 from streamrnn.jobs.fitting.learner import Judged, Learner
+from streamrnn.jobs.fitting.rates import BaseRate, RateSchedule
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels.random import key_of
 from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
 from streamrnn.nn.training.epochs import run_epochs
-from streamrnn.nn.training.schedules import RateSchedule
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
 
@@ -61,23 +61,6 @@ class FitProgress:
 
 
 Report = Callable[[FitProgress], None]
-
-
-@dataclass
-class BaseRate:
-    """The learning rate before the factor of the schedule; ReduceLROnPlateau sets `scale`."""
-
-    rate: float
-    scale: float = 1.0
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate, as low as it was set."""
-        return self.rate * self.scale
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        self.scale = rate / self.rate
 
 
 class FitLoop:

@@ -14,6 +14,7 @@ from streamrnn.jobs.fitting.division import DivisionRule, StepRuns
 from streamrnn.jobs.fitting.fit_loop import FitPlan
 from streamrnn.jobs.fitting.labels import WrongLabel, check_units, find_wrong_label
 from streamrnn.jobs.fitting.learner import Learner
+from streamrnn.jobs.fitting.rates import RateSchedule
 from streamrnn.jobs.fitting.request import loss_from, optimizer_from
 from streamrnn.jobs.fitting.samples import SampleRule
 from streamrnn.jobs.fitting.scaling import (
@@ -28,7 +29,6 @@ from streamrnn.jobs.fitting.window import Scale
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.nn.training import Loss, MeanMetric
 from streamrnn.nn.training.metrics import metric_of
-from streamrnn.nn.training.schedules import RateSchedule
 from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
 from streamrnn.stream.sources import parse_time
