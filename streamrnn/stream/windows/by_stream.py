@@ -14,10 +14,8 @@ from streamrnn.stream.windows.row_policy import (
     latest_times,
     raise_first,
     resets,
-    stream_begins,
 )
-
-_NONE = np.zeros(0, np.int64)
+from streamrnn.stream.windows.sorted_rows import NO_ROWS, stream_begins
 
 
 @dataclass
@@ -80,7 +78,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     begin = stream_begins(stream)
     time, behind = latest_times(rows, order, stream, begin, past)
     raise_first(rows, order, behind, time, policy)
-    late = late_after = _NONE
+    late = late_after = NO_ROWS
     if behind is not None and policy.late != "apply":
         assert time is not None
         late, late_after = order[behind], time[behind]  # which is that of the rows before

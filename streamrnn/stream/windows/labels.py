@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Ints
-from streamrnn.stream.windows.row_policy import running_maximum, stream_begins
+from streamrnn.stream.windows.sorted_rows import running_maximum, stream_begins
 
 _LATEST = np.iinfo(np.int64).max
 

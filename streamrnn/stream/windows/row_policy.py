@@ -13,8 +13,7 @@ from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
 from streamrnn.stream.windows.past import Past, Previous
-
-_NONE = np.zeros(0, np.int64)
+from streamrnn.stream.windows.sorted_rows import NO_ROWS, running_maximum
 
 
 @dataclass(frozen=True)
@@ -91,30 +90,14 @@ def resets(
     return reset
 
 
-def stream_begins(stream: Ints) -> Bools:
-    """Return which rows (N,), sorted by stream, are the first of theirs."""
-    begin = np.empty(len(stream), bool)
-    begin[:1] = True
-    np.not_equal(stream[1:], stream[:-1], out=begin[1:])
-    return begin
-
-
-def running_maximum(values: Ints, begin: Bools) -> Ints:
-    """Return the largest value so far, in each run that begins where `begin` is true."""
-    ordered, rank = np.unique(values, return_inverse=True)
-    base = np.cumsum(begin) * len(ordered)
-    best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
-    return best
-
-
 def raise_first(
     rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
 ) -> None:
     """Raise DataError for the first row in file order that stops a run, as invalid or late."""
     if not rows.faults.reasons and behind is None:
         return
-    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else _NONE
-    late = _NONE
+    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else NO_ROWS
+    late = NO_ROWS
     if behind is not None and policy.late == "error":
         late = np.flatnonzero(behind)
         late = late[np.argsort(order[late])]
@@ -250,7 +233,7 @@ class _NullFiller:
 def kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
     """Return the rows that give an output row, and the rejected ones, in file order."""
     if not rows.faults.reasons and not len(late):
-        return np.arange(len(rows)), _NONE
+        return np.arange(len(rows)), NO_ROWS
     rejected = rows.faults.codes != 0
     if policy.late == "reject":
         rejected[late] = True

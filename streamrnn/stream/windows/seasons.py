@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Doubles, Ints
 from streamrnn.stream.windows.labels import Labels, TargetRows
-from streamrnn.stream.windows.row_policy import running_maximum, stream_begins
+from streamrnn.stream.windows.sorted_rows import running_maximum, stream_begins
 
 
 class SeasonalLabels(NamedTuple):
