@@ -19,31 +19,19 @@ A fit is a function of its rows, its config and its seed: no bit of a weight dep
 record batches, the CPU, or where it was stopped and resumed.
 """
 
-from streamrnn.jobs.fitting.commit import FitCommit, FitRecord
-from streamrnn.jobs.fitting.division import Division, DivisionRule, divide
+from streamrnn.jobs.fitting.commit import FitCommit
 from streamrnn.jobs.fitting.folder import HISTORY_FILE, FitFolder
-from streamrnn.jobs.fitting.learner import Learner
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job
-from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
 from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
 
 __all__ = [
     "HISTORY_FILE",
-    "Division",
-    "DivisionRule",
     "FitCommit",
     "FitFolder",
     "FitOptions",
     "FitProgress",
-    "FitRecord",
     "FitSummary",
-    "Learner",
-    "Limit",
-    "Reader",
-    "Staged",
-    "divide",
     "fit_job",
     "load_untrained",
-    "stage",
 ]
