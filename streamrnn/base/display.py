@@ -259,7 +259,7 @@ def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
     Called by that module with its namespace; what its `__getattr__` loads is shown there, too. What
-    is pickled by a name is looked up there. `inspect.getsource` of a class looks there in vain.
+    is pickled by a name is looked up there. `inspect.getsource` of such a class fails.
     """
 
     def shown(value: Any) -> Any:

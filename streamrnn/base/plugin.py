@@ -49,9 +49,9 @@ def plugin_summary(kind: str, name: str) -> str | None:
 
 
 def load_plugin(kind: str, name: str) -> Any:
-    """Return what a plug-in adds. Raises UnsupportedError if not one is there, or it does not load.
+    """Return what a plug-in adds. Raises UnsupportedError if there is none or it fails to load.
 
-    Of a distribution that is there twice, the first on sys.path counts, as for its modules.
+    If a distribution is installed twice, the first on sys.path wins, as for its modules.
     """
     why = f"no entry point {kind}.{name} of {_GROUP}"
     targets = _targets().get(f"{kind}.{name}", {})

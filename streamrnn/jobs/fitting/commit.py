@@ -140,10 +140,10 @@ class FitCommit:
                 "--overwrite: it is unknown which model file this fit wrote."
             )
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as found:
-                values = json.loads(found["facts"].tobytes())
-                names = json.loads(found["names"].tobytes())
-                arrays = {name: found[f"a{number}"] for number, name in enumerate(names)}
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                values = json.loads(archive["facts"].tobytes())
+                names = json.loads(archive["names"].tobytes())
+                arrays = {name: archive[f"a{number}"] for number, name in enumerate(names)}
             layout = values.pop("layout", None)
             if "standing" in values:  # in place of a status, under the number of this layout
                 layout = None

@@ -96,16 +96,16 @@ def initial_model(
     return _first_model(config)
 
 
-def load_untrained(config: Config, given: pa.Table | None) -> LoadedPipeline | None:
+def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeline | None:
     """Load a pipeline with the model that a first fit starts from; None if the file names none.
 
-    `given`: the state in memory that it starts from.
+    `state_table`: the state in memory that it starts from.
     """
     layers = config.model.layers
     if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
         return None
     with ModelFile("model.safetensors", _first_model(config)).on_disk() as path:
-        return LoadedPipeline(for_training(config), reader(given), path)
+        return LoadedPipeline(for_training(config), reader(state_table), path)
 
 
 def _first_model(config: Config) -> bytes:
