@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import shutil
 import time
 from dataclasses import replace
@@ -102,8 +103,9 @@ class SeedsJob:
     def _fit_members(self) -> list[FitSummary | None]:
         options = self.options
         cores = self.config.model.threads or get_threads()
-        # A custom class is known in this process only.
-        workers = 1 if has_custom_layers() else min(cores, len(self.seeds))
+        # A custom class is known in this process only; a daemon is to have no children.
+        alone = has_custom_layers() or multiprocessing.current_process().daemon
+        workers = 1 if alone else min(cores, len(self.seeds))
         requests = [
             FitRequest(
                 self._member(seed, max(1, cores // workers)),

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection
-from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import pyarrow as pa
 
-import __main__
 from streamrnn.errors import EngineError, StreamRNNError
 from streamrnn.jobs.fitting.job import FitJob
 from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary
@@ -33,7 +33,8 @@ ReportFit = Callable[[int, FitProgress], None]
 """Called with the number of a request, and its progress."""
 _PAUSE = 0.05
 """Seconds between two reports of progress."""
-_OF_THE_TERMINAL = {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP}
+_CODE = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; work()"
+"""What a process runs; it does not import the script of the one that starts it."""
 
 
 @dataclass(frozen=True)
@@ -68,101 +69,130 @@ def fit_all(
 ) -> list[FitSummary | None]:
     """Run fits in so many processes, or with one in this process; return their summaries.
 
-    Once `stop` is set all of them commit and end; None for those that did not begin. If one fails
-    the others commit, and its error is raised. If a process dies, all end at once.
+    Once `stop` is set all of them commit and end; None for those that did not begin. If one fails,
+    or its process dies, the others commit, and its error is raised.
     """
-    if workers < 2 or multiprocessing.current_process().daemon:  # which may have no children
+    if workers < 2:
         return [
             request.run(stop, partial(report, number)) for number, request in enumerate(requests)
         ]
-    context = multiprocessing.get_context("spawn")
-    events: SimpleQueue[tuple[int, FitProgress]] = context.SimpleQueue()
-    asked, ask = context.Pipe(duplex=False)
-    with asked, ask, ProcessPoolExecutor(workers, context, _begin, (asked, events)) as pool:
-        with _detached():
-            fits = [pool.submit(_fit, *numbered) for numbered in enumerate(requests)]
-        try:
-            while wait(fits, _PAUSE).not_done:
-                if stop.is_set() or _errors(fits):
-                    ask.close()
-                _report_all(events, report)
-        finally:
-            ask.close()
-            while wait(fits, _PAUSE).not_done:  # no process may wait for room in the queue
-                _report_all(events, lambda *_: None)
-        _report_all(events, report)
-    if errors := _errors(fits):
-        raise errors[0]
-    return [fit.result() for fit in fits]
-
-
-def _errors(fits: Sequence[Future[FitSummary | None]]) -> list[BaseException]:
-    """Return the errors of fits that have ended, those that say what failed first."""
-    errors = [error for fit in fits if fit.done() and (error := fit.exception()) is not None]
-    said = [error for error in errors if not isinstance(error, BrokenProcessPool)]
-    ended = EngineError("a process of the fits was ended; rerun the same command to resume")
-    return said or [ended for _ in errors]
-
-
-def _report_all(events: SimpleQueue[tuple[int, FitProgress]], report: ReportFit) -> None:
-    while not events.empty():
-        report(*events.get())
-
-
-@contextmanager
-def _detached() -> Iterator[None]:
-    """Start processes that do not run the script of this one again, nor end with its terminal.
-
-    `multiprocessing` imports the script, which may have no `if __name__ == "__main__"`.
-    """
-    script: dict[str, Any] = vars(__main__)
-    kept: dict[str, Any] = {
-        name: script.pop(name) for name in ("__file__", "__spec__") if name in script
-    }
-    script["__spec__"] = None
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    waiting = deque(enumerate(requests))
+    running: list[_Worker] = []
+    results: list[FitSummary | None] = [None] * len(requests)
     try:
-        yield
+        while waiting or running:
+            if stop.is_set():
+                waiting.clear()
+                for worker in running:
+                    worker.stop()
+            while waiting and len(running) < workers:
+                running.append(_Worker(*waiting.popleft()))
+            ready = connection.wait([worker.pipe for worker in running], _PAUSE)
+            for worker in [of for of in running if of.pipe in ready]:
+                message = worker.receive()
+                if isinstance(message, Exception):
+                    raise message
+                if isinstance(message, FitProgress):
+                    report(worker.number, message)
+                else:
+                    results[worker.number] = message
+                    running.remove(worker)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        script.update(kept)
+        for worker in running:
+            worker.stop()
+        for worker in running:
+            while isinstance(worker.receive(), FitProgress):
+                pass
+    return results
 
 
-# ---- in a process of the pool
+class _Worker:
+    """A process that runs one fit, and ends with the process that started it.
 
-_stop = threading.Event()
-_events: SimpleQueue[tuple[int, FitProgress]]
+    It has a session of its own: signals to the process group of its parent do not reach it.
+    """
+
+    def __init__(self, number: int, request: FitRequest) -> None:
+        self.number = number
+        self.pipe, theirs = multiprocessing.Pipe()
+        self._stopped = False
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CODE, str(theirs.fileno()), *sys.path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._send(request)
+
+    def receive(self) -> FitProgress | FitSummary | Exception | None:
+        """Return progress, or at last the outcome, when the process has ended."""
+        try:
+            message: FitProgress | FitSummary | Exception | None = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            message = EngineError(
+                f"a process of the fits ended with code {self._process.wait()}; rerun the same "
+                "command to resume"
+            )
+        if not isinstance(message, FitProgress):
+            self._process.wait()
+        return message
+
+    def stop(self) -> None:
+        """Have the fit commit and end."""
+        if not self._stopped:
+            self._stopped = True
+            self._send(None)
+
+    def _send(self, message: FitRequest | None) -> None:
+        with suppress(ConnectionError):  # `receive` says that the process has ended
+            self.pipe.send(message)
 
 
-def _begin(asked: connection.Connection, events: SimpleQueue[tuple[int, FitProgress]]) -> None:
-    global _events
-    _events = events
-    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+# ---- in a process that was started
 
 
-def _listen(asked: connection.Connection) -> None:
-    """Stop the fit once `asked` is closed; end with the process that started this one."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    if parent.sentinel not in connection.wait([asked, parent.sentinel]):
-        _stop.set()
-        parent.join()
-    os._exit(1)
-
-
-def _fit(number: int, request: FitRequest) -> FitSummary | None:
+def work() -> None:
+    """Run the fit that comes through the pipe whose descriptor is the first argument."""
+    pipe: connection.Connection[Any, Any] = connection.Connection(int(sys.argv[1]))
+    request: FitRequest = pipe.recv()
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(pipe, stop), daemon=True).start()
     last = 0.0
 
     def report(progress: FitProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= _PAUSE:
             last = time.monotonic()
-            _events.put((number, progress))
+            pipe.send(progress)
 
     try:
-        return request.run(_stop, report)
-    except StreamRNNError as error:
+        pipe.send(request.run(stop, report))
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        pipe.send(_portable(error))
+
+
+def _listen(pipe: connection.Connection[Any, Any], stop: threading.Event) -> None:
+    """Set `stop` when told; end with the process at the other end of the pipe."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.recv()
+            stop.set()
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be sent to another process."""
+    if isinstance(error, StreamRNNError):
         # Of an error that is made of more than a text, only its nearest plain class travels.
         plain = StreamRNNError.__init__
-        kind = next(k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain)
-        raise kind(str(error)) from None
+        kind: type[Exception] = next(
+            k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain
+        )
+        return kind(str(error))
+    text = "".join(traceback.format_exception(error))
+    try:
+        error.add_note(text)
+        return deepcopy(error)
+    except Exception:  # noqa: BLE001 (its class cannot be called with its `args`)
+        return EngineError(text)

@@ -303,7 +303,8 @@ from pathlib import Path
 from jobs.fitting import fits, test_seeds
 
 folder, stop = Path({folder!r}), threading.Event()
-signal.signal(signal.SIGINT, lambda *_: stop.set())
+for each in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(each, lambda *_: stop.set())
 found = test_seeds.tables(epochs=5000)
 summary = fits.fit(folder, found, progress=lambda _: (folder / "began").touch(), stop=stop)
 print(summary.interrupted, len(summary.seeds))
@@ -311,8 +312,12 @@ print(summary.interrupted, len(summary.seeds))
 
 
 @slow
-def test_a_signal_of_the_terminal_reaches_one_process_alone(tmp_path: Path) -> None:
-    """Which has the others commit. Slow: a process group of its own."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_process_group_reaches_one_process_alone(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
+    """Be it of the terminal, or of `timeout`; it has the others commit. Slow: a process group of
+    its own."""
     logs.write(fits.log(), tmp_path / "in" / "a.parquet")
     script = textwrap.dedent(STOPPED_BY_A_SIGNAL.format(folder=str(tmp_path)))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -328,7 +333,7 @@ def test_a_signal_of_the_terminal_reaches_one_process_alone(tmp_path: Path) -> N
         while not (tmp_path / "began").exists() and process.poll() is None:
             assert time.monotonic() - began < 120
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, sent)
         said, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
     assert said in ("True 1\n", "True 2\n")
@@ -352,10 +357,10 @@ def test_a_worker_that_is_killed_is_an_error(tmp_path: Path) -> None:
 
     def kill(_: Any) -> None:
         for pid in _children(os.getpid()):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"import work" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(EngineError, match="process of the fits was ended; rerun the same command"):
+    with pytest.raises(EngineError, match="ended with code -9; rerun the same command to resume"):
         fits.fit(tmp_path, tables(epochs=5000), progress=kill)
 
 
