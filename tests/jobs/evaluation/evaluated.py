@@ -30,6 +30,22 @@ TARGETS: dict[str, dict[str, Any]] = {
     "now": {"column": "x", "weight": "w"},
     "seasonal now": {"column": "x", "weight": "w", "season": "5m"},
 }
+# The target "ahead", as a pipeline file.
+PIPELINE = """
+[source]
+path = "in"
+key = "id"
+time = "t"
+features = ["a", "b"]
+nulls = 0
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+[target]
+column = "x"
+horizon = "3m"
+"""
 
 
 def model(activation: str, units: int) -> None:

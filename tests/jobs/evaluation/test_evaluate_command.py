@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
-from jobs.evaluation.evaluated import log, model, write
+from jobs.evaluation.evaluated import PIPELINE, log, model, write
 from selection import slow
 
 from streamrnn import Pipeline
@@ -22,23 +22,6 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     model("linear", 1)
     return tmp_path
-
-
-PIPELINE = """
-[source]
-path = "in"
-key = "id"
-time = "t"
-features = ["a", "b"]
-nulls = 0
-[model]
-path = "m.safetensors"
-[sink]
-path = "out"
-[target]
-column = "x"
-horizon = "3m"
-"""
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:

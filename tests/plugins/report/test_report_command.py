@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from command_line import run_command
-from jobs.evaluation.evaluated import log, model, write
+from jobs.evaluation.evaluated import PIPELINE, log, model, write
 
 from streamrnn import Pipeline
 from streamrnn.plugins.report import page
@@ -26,21 +26,6 @@ from streamrnn.plugins.report.picture import (
     is_report,
 )
 
-PIPELINE = """
-[source]
-path = "in"
-key = "id"
-time = "t"
-features = ["a", "b"]
-nulls = 0
-[model]
-path = "m.safetensors"
-[sink]
-path = "out"
-[target]
-column = "x"
-horizon = "3m"
-"""
 LIBRARY = page._library
 EVIL = [
     "<script>alert(1)</script>",
