@@ -30,13 +30,16 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
     """Format a time in ticks of its type, for a message."""
     if not pa.types.is_temporal(kind):
         return str(ticks)
-    return str(pa.array([time_of(ticks, kind)]).cast(pa.string())[0])
+    return str(_array_of(ticks, kind).cast(pa.string())[0])
 
 
 def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
     """Return the time of ticks of its type."""
-    integers = pa.array([ticks], pa.int32() if pa.types.is_date32(kind) else pa.int64())
-    return integers.cast(kind)[0]
+    return _array_of(ticks, kind)[0]
+
+
+def _array_of(ticks: int, kind: pa.DataType) -> pa.Array:
+    return pa.array([ticks], pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
 
 
 def unix_seconds(time: pa.Scalar) -> float | None:
@@ -47,7 +50,8 @@ def unix_seconds(time: pa.Scalar) -> float | None:
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
     zone = getattr(time.type, "tz", None)
-    microseconds: int = pa.array([time]).cast(pa.timestamp("us", zone), safe=False)[0].value
+    in_array = pa.array([time], time.type)  # without the type, Arrow looks for dateutil each time
+    microseconds: int = in_array.cast(pa.timestamp("us", zone), safe=False)[0].value
     return microseconds / 1e6
 
 
