@@ -18,8 +18,8 @@ from streamrnn.outputs import read_states
 ROOT = Path(__file__).parents[3]
 WEATHER = pq.read_table(ROOT / "data" / "weather.parquet").slice(0, 3000)
 CUTS: list[dict[str, dict[str, Any]]] = [
-    {"source": {"batch_rows": 1}},
     {"source": {"batch_rows": 7}, "window": {"lanes": 1, "steps": 1}},
+    {"source": {"batch_rows": 1}},
     {"source": {"batch_rows": 1000}, "window": {"lanes": 3, "steps": 5}},
     {"source": {"batch_rows": 10**6}, "window": {"lanes": 64, "steps": 128}},
     {"window": {"lanes": 2, "steps": 5}, "model": {"threads": 1}},

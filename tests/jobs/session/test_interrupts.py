@@ -268,9 +268,12 @@ class At:
         return self._line
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_quick(KINDS, 3))
 def test_an_interrupt_at_any_line_tears_nothing(model: str, kind: str) -> None:
-    """At the first line of a call, at a later one of the next call, and so on up to the last."""
+    """At the first line of a call, at a later one of the next call, and so on up to the last.
+
+    Slow: the lines of further kinds of windows and keys.
+    """
     pair, line, beyond = Pair(model, kind), 1, 0
 
     def process(batch: pa.RecordBatch) -> pa.RecordBatch:

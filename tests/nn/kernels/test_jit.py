@@ -465,12 +465,15 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("code", first_quick([ACTIVATION, RECURRENT]))
+@pytest.mark.parametrize("code", [ACTIVATION, RECURRENT])
+@slow
 def test_kernels_that_several_processes_compiled_are_not_confused(
     tmp_path: Path, code: str
 ) -> None:
-    """Numba numbers the functions in each process anew: those of two kernels share names. Slow:
-    recurrent kernels."""
+    """Numba numbers the functions in each process anew: those of two kernels share names.
+
+    Slow: what such kernels compute; a quick test refuses a kernel that could share them.
+    """
 
     def run(*names: str) -> list[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}

@@ -1,30 +1,35 @@
 """Any shape, any lengths, any mask: against the oracle, by hypothesis.
 
-test_modes.py runs this file again with every load and store checked.
+`.ci/run` runs this file again with every load and store checked.
 """
 
 import naive
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernelcases import KINDS, Case
+from kernelcases import FLOATS, INTEGERS, Case
+from selection import slow
 
 from streamrnn.nn.kernels import conv1d, dense
 from streamrnn.nn.kernels.integers import rounded
 
 
+@pytest.mark.parametrize("kinds", [FLOATS, pytest.param(INTEGERS, marks=slow)])
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    kind=st.sampled_from(sorted(KINDS)),
+    data=st.data(),
     lanes=st.integers(1, 13),
     steps=st.integers(1, 9),
     features=st.integers(1, 19),
-    units=st.sampled_from([20, 21, 23]),  # one way of packing: each is a compilation
+    units=st.sampled_from([12, 13, 15]),  # one way of packing, which the contracts compile
     seed=st.integers(0, 999),
     ragged=st.booleans(),
     masked=st.booleans(),
 )
-def test_any_shape(kind, lanes, steps, features, units, seed, ragged, masked) -> None:
+def test_any_shape(kinds, data, lanes, steps, features, units, seed, ragged, masked) -> None:
+    """Slow: cells of integers, whose sums quick tests compare with exact ones."""
+    kind = data.draw(st.sampled_from(sorted(kinds)))
     rng = np.random.default_rng(seed)
     case = Case(kind, features, units)
     x, start = case.window(lanes, steps, seed), case.start(lanes, seed)

@@ -67,9 +67,10 @@ SCENES = [(fresh, go_on), (finished, refresh), (finished, merge)]
 IDS = ["fresh", "refresh", "merge"]
 
 
-@pytest.mark.parametrize(("before", "act"), first_quick(SCENES), ids=IDS)
+@pytest.mark.parametrize(("before", "act"), SCENES, ids=IDS)
+@slow
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act):
-    """Slow: a refresh and a merge."""
+    """Slow: a run with alerts; quick tests stop the same run with rejects, a side output, too."""
     points = points_of(tmp_path, monkeypatch, before, act)
     for number, point, path in copies(tmp_path, before, points, "after"):
         disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)

@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from selection import first_quick, slow
+from selection import slow
 from stream.checkpoints import small_run, test_crash
 from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.test_crash import (
@@ -102,9 +102,11 @@ def test_a_refresh_may_make_a_plain_folder_of_partitions_and_the_reverse(tmp_pat
         assert all(("=" in name) == (kind is run) for name in folders)
 
 
-@pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES), ids=IDS)
+@pytest.mark.parametrize(("before", "act", "steps"), SCENES, ids=IDS)
+@slow
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
-    """Slow: later runs into partitions."""
+    """Slow: a run into partitions; quick tests stop the same run into a plain folder, and the
+    rewind of partitions."""
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
     for number, point, path in copies(tmp_path, before, points, "after"):
