@@ -22,23 +22,20 @@ from streamrnn.stream.config import SIDE_OUTPUTS, did_you_mean, title
 from streamrnn.stream.config.filters import FilterToken, mistake, parse_filter
 
 _Operator = Callable[[Any, Any], pc.Expression]
-_COMPARE: dict[type[ast.cmpop], _Operator] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-_TURNED = {  # comparisons by order, with the sides exchanged
-    operator.lt: operator.gt,
-    operator.le: operator.ge,
-    operator.gt: operator.lt,
-    operator.ge: operator.le,
+# The operator of each comparison, and the one that stands for it if the sides are exchanged.
+_COMPARE: dict[type[ast.cmpop], tuple[_Operator, _Operator]] = {
+    ast.Eq: (operator.eq, operator.eq),
+    ast.NotEq: (operator.ne, operator.ne),
+    ast.Lt: (operator.lt, operator.gt),
+    ast.LtE: (operator.le, operator.ge),
+    ast.Gt: (operator.gt, operator.lt),
+    ast.GtE: (operator.ge, operator.le),
 }
 _INTEGERS = pa.decimal128(20, 0)  # has all values of int64 and uint64, and some beyond
-_NUMBER, _TEXT, _BOOL, _TIME = "a number", "'text'", "true or false", "a 'time'"
 _BEYOND = 1 << 65
+_NUMBER, _TEXT, _BOOL, _TIME = "a number", "'text'", "true or false", "a 'time'"
+_INTEGER = "an integer"
+_ACCEPTED = {_NUMBER: (int, float), _INTEGER: (int,), _TEXT: (str,), _BOOL: (bool,), _TIME: (str,)}
 
 
 def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Expression]:
@@ -57,13 +54,9 @@ def row_filter(text: str, schema: pa.Schema, key: str = "[alerts] where") -> pc.
     """
     try:
         tree, operands = parse_filter(text)
-        bound = _Binder(text, schema, operands).of(tree)
-        schema.empty_table().filter(bound)
-    except pa.ArrowException as error:
-        raise ConfigError(f"{key}: {text}: pyarrow cannot compare this: {error}") from None
+        return _Binder(text, schema, operands).bind(tree)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from None
-    return bound
 
 
 class _Binder:
@@ -72,57 +65,55 @@ class _Binder:
         self._schema = schema
         self._operands = operands
 
-    def of(self, node: ast.expr) -> pc.Expression:
+    def bind(self, node: ast.AST) -> pc.Expression:
         match node:
             case ast.BoolOp(word, items):
                 join = operator.and_ if isinstance(word, ast.And) else operator.or_
-                return _joined(join, [self.of(item) for item in items])
+                return _joined(join, [self.bind(item) for item in items])
             case ast.UnaryOp(ast.Not(), inner):
-                return ~self.of(inner)
-            case ast.Compare(left, [ast.IsNot()], others):
-                return ~self.of(ast.Compare(left, [ast.Is()], others))
-            case ast.Compare(left, [ast.NotIn()], others):
-                return ~self.of(ast.Compare(left, [ast.In()], others))
-            case ast.Compare(left, [ast.Is()]):
-                column = self._operand(left)
-                self._any_type(column)
-                return pc.field(column.value).is_null()
-            case ast.Compare(left, [ast.In()], [values]):
-                names = values.elts if isinstance(values, ast.Tuple) else [values]
-                return self._member(self._operand(left), list(map(self._operand, names)))
-            case ast.Compare(left, [test], [right]):
-                compare = _COMPARE[type(test)]
-                return self._compared(self._operand(left), compare, self._operand(right))
+                return ~self.bind(inner)
+            case ast.Compare(ast.Name(left), [test], [right]):
+                names = [name.id for name in ast.walk(right) if isinstance(name, ast.Name)]
+                return self._tested(self._operands[left], test, [self._operands[n] for n in names])
         raise AssertionError(ast.dump(node))
 
-    def _operand(self, name: Any) -> FilterToken:
-        return self._operands[name.id]
+    def _tested(
+        self, left: FilterToken, test: ast.cmpop, others: Sequence[FilterToken]
+    ) -> pc.Expression:
+        match test:
+            case ast.IsNot():
+                return ~self._tested(left, ast.Is(), others)
+            case ast.NotIn():
+                return ~self._tested(left, ast.In(), others)
+            case ast.Is():
+                self._any_type(left)
+                return pc.field(left.value).is_null()
+            case ast.In():
+                return self._member(left, others)
+        return self._compared(left, *_COMPARE[type(test)], others[0])
 
-    def _compared(self, left: FilterToken, compare: _Operator, right: FilterToken) -> pc.Expression:
+    def _compared(
+        self, left: FilterToken, compare: _Operator, turned: _Operator, right: FilterToken
+    ) -> pc.Expression:
         if left.kind == "literal":
-            left, compare, right = right, _TURNED.get(compare, compare), left
-        if right.kind == "column":
-            return self._both(left, compare, right)
+            return self._compared(right, turned, compare, left)
         kind = self._type(left)
-        self._check_order(left, kind, compare)
+        common = kind if right.kind == "literal" else self._common_type(left, right)
+        by_order = compare is not turned
+        if by_order and types.is_boolean(kind):
+            message = "true and false are not in an order: compare by = or !="
+            raise self._mistake(left, message)
+        if right.kind == "column":
+            safe = not types.is_floating(common)
+            columns = (pc.field(column.value).cast(common, safe=safe) for column in (left, right))
+            return compare(*columns)
         column = _comparable(pc.field(left.value), kind)
         if types.is_integer(kind) and type(right.value) in (int, float):
-            if compare in _TURNED:
+            if by_order:
                 return compare(column, _limit(compare, right.value, kind))
-            if right.value == right.value // 1:
+            if right.value % 1 == 0:
                 right = right._replace(value=int(right.value))
         return compare(column, self._literal(right, left, kind))
-
-    def _both(self, left: FilterToken, compare: _Operator, right: FilterToken) -> pc.Expression:
-        one, other = self._type(left), self._type(right)
-        common = _common_type(one, other)
-        if common is None:
-            message = f"`{right.value}` is {other}, and `{left.value}` is {one}"
-            raise self._mistake(right, message)
-        self._check_order(left, common, compare)
-        safe = not types.is_floating(common)
-        columns = [pc.field(column.value).cast(common, safe=safe) for column in (left, right)]
-        return compare(*columns)
 
     def _member(self, column: FilterToken, literals: Sequence[FilterToken]) -> pc.Expression:
         """Return a test by one set of values; null is in none, and not outside any either."""
@@ -137,11 +128,9 @@ class _Binder:
     def _literal(self, literal: FilterToken, column: FilterToken, kind: pa.DataType) -> pa.Scalar:
         """Return a literal as it is compared with a column of this type."""
         value, expected = literal.value, _literals(kind)
-        received = {bool: _BOOL, str: _TEXT}.get(type(value), _NUMBER)
-        fits = received == expected or (received, expected) == (_TEXT, _TIME)
-        if fits and types.is_integer(kind) and isinstance(value, float):
-            fits, expected = False, "an integer"
-        if not fits:
+        if types.is_integer(kind) and isinstance(value, float):
+            expected = _INTEGER
+        if type(value) not in _ACCEPTED[expected]:
             message = f"expected {expected}, as `{column.value}` is {kind}"
             raise self._mistake(literal, message)
         try:
@@ -172,6 +161,30 @@ class _Binder:
             )
             raise self._mistake(literal, message) from None
 
+    def _common_type(self, left: FilterToken, right: FilterToken) -> pa.DataType:
+        """Return the type as which two columns are compared."""
+        one, other = self._type(left), self._type(right)
+        if one == other:
+            return pa.float32() if types.is_float16(one) else one
+        if _literals(one) == _literals(other) == _TEXT:
+            return pa.large_string()
+        if _literals(one) == _literals(other) == _NUMBER:
+            if types.is_floating(one) or types.is_floating(other):
+                return pa.float64()
+            return _INTEGERS if pa.uint64() in (one, other) else pa.int64()
+        if types.is_timestamp(one) and types.is_timestamp(other) and bool(one.tz) == bool(other.tz):
+            finest = max(one.unit, other.unit, key=["s", "ms", "us", "ns"].index)
+            if finest != "ns" or one.unit == other.unit:  # far dates do not fit into nanoseconds
+                return pa.timestamp(finest, one.tz and "UTC")
+        raise self._mistake(right, f"`{right.value}` is {other}, and `{left.value}` is {one}")
+
+    def _type(self, column: FilterToken) -> pa.DataType:
+        kind = self._any_type(column)
+        if not _literals(kind):
+            message = f"`{column.value}` is {kind}, which is not compared here (`is null` is known)"
+            raise self._mistake(column, message)
+        return kind
+
     def _any_type(self, column: FilterToken) -> pa.DataType:
         names = self._schema.names
         if column.value not in names:
@@ -182,18 +195,6 @@ class _Binder:
             )
             raise self._mistake(column, message)
         return self._schema.field(column.value).type
-
-    def _type(self, column: FilterToken) -> pa.DataType:
-        kind = self._any_type(column)
-        if not _literals(kind):
-            message = f"`{column.value}` is {kind}, which is not compared here (`is null` is known)"
-            raise self._mistake(column, message)
-        return kind
-
-    def _check_order(self, column: FilterToken, kind: pa.DataType, compare: _Operator) -> None:
-        if types.is_boolean(kind) and compare in _TURNED:
-            message = "true and false are not in an order: compare by = or !="
-            raise self._mistake(column, message)
 
     def _mistake(self, token: FilterToken, message: str) -> ValueError:
         return mistake(self._text, token.at, message)
@@ -220,26 +221,6 @@ def _limit(compare: _Operator, value: float, kind: pa.DataType) -> pa.Scalar:
         return pa.scalar(limit, kind)
     except (pa.ArrowInvalid, OverflowError):
         return pa.scalar(Decimal(limit), _INTEGERS)
-
-
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type as which two columns are compared; None if they are not."""
-    if one == other:
-        return pa.float32() if types.is_float16(one) else one
-    if _literals(one) == _literals(other) == _TEXT:
-        return pa.large_string()
-    if _literals(one) == _literals(other) == _NUMBER:
-        if types.is_floating(one) or types.is_floating(other):
-            return pa.float64()
-        if pa.uint64() not in (one, other):
-            return pa.int64()
-        signed = types.is_signed_integer(one) or types.is_signed_integer(other)
-        return _INTEGERS if signed else pa.uint64()
-    if types.is_timestamp(one) and types.is_timestamp(other) and bool(one.tz) == bool(other.tz):
-        finest = max(one.unit, other.unit, key=["s", "ms", "us", "ns"].index)
-        if finest != "ns" or one.unit == other.unit:  # dates far away do not fit into nanoseconds
-            return pa.timestamp(finest, one.tz and "UTC")
-    return None
 
 
 def _literals(kind: pa.DataType) -> str:
