@@ -161,8 +161,9 @@ def in_words(summary: "Summary") -> str:
         lines.append(f"times    {_WHOLE_SECONDS.sub('', times)}")
     if summary.rejects and summary.rejected:
         lines.append(f"rejects  {summary.rejects}")
-    if summary.alerts:
-        lines.append(f"alerts   {summary.alerts_path} ({count(summary.alerts, 'row')})")
+    for name, copies in summary.copies.items():
+        if copies.rows:
+            lines.append(f"{name:<8} {copies.path} ({count(copies.rows, 'row')})")
     lines.append(f"state    {_state(summary)}")
     if summary.workload is not None:
         lines.append(f"workers  {_workload(summary.workload, summary.rows)}")

@@ -35,7 +35,7 @@ from streamrnn.stream.checkpoints import (
     read_manifest,
     row_filters,
 )
-from streamrnn.stream.config import side_filters
+from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
 from streamrnn.stream.scoring import Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
@@ -101,6 +101,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     bound = None if source is None else _bind(loaded, source)
     features = features_of(loaded, source)
     titles = RunTables(loaded.config, Summary()).titles
+    filters = side_filters(config.canonical())
     plan: dict[str, Any] = {
         "model": location(config.model.path),
         "model_fingerprint": short_model(loaded.fingerprint),
@@ -111,7 +112,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "lanes": config.window.lanes,
         "steps": config.window.steps,
         "output": None if config.sink.path is None else location(config.sink.path),
-        "alerts": loaded.config.alerts.where or None,
+        **{name: filters.get(name) for name, side in SIDE_OUTPUTS.items() if side.where},
         "partition_by": list(config.sink.partition_by),
         **({"publishes": titles} if titles else {}),
         "output_columns": list(loaded.names),

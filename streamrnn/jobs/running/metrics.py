@@ -17,6 +17,7 @@ from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.running.destination import Destination
 from streamrnn.jobs.running.metrics_file import MetricsFile, Series
 from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.config import SIDE_OUTPUTS
 from streamrnn.stream.scoring import RowCounts, Summary
 from streamrnn.stream.sources import time_of, unix_seconds
 from streamrnn.stream.states import StateTable
@@ -161,8 +162,8 @@ class RunMetrics:
 
     def _collect_commit(self, last: Manifest) -> None:
         self._set("rows_written_total", last.rows)
-        self._set("rows_rejected_total", last.named("rejects").rows)
-        self._set("rows_alerted_total", last.named("alerts").rows)
+        for name, side in SIDE_OUTPUTS.items():
+            self._set(side.metric, last.named(name).rows)
         self._set("commit", last.commit)
         made = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
         self._set("last_commit_timestamp_seconds", made)

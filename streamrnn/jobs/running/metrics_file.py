@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamrnn.base.display import location
 from streamrnn.base.storage import advice_on, open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError
+from streamrnn.stream.config import SIDE_OUTPUTS
 
 
 class Series(NamedTuple):
@@ -26,8 +27,8 @@ class Series(NamedTuple):
 METRICS = {
     "rows_read_total": "Rows read, over all runs.",
     "rows_written_total": "Rows in the output; with stdout, rows written over all runs.",
+    **{side.metric: f"Rows in the {name} table." for name, side in SIDE_OUTPUTS.items()},
     "rows_rejected_total": "Rows in the rejects table; with stdout, rows rejected over all runs.",
-    "rows_alerted_total": "Rows in the alerts table.",
     "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
     "values_filled_total": "Nulls that were filled, over all runs.",

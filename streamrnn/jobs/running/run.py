@@ -47,6 +47,7 @@ from streamrnn.stream.checkpoints import (
 )
 from streamrnn.stream.scoring import (
     BoundPipeline,
+    Copies,
     LoadedPipeline,
     Progress,
     RunOptions,
@@ -136,11 +137,11 @@ class Job:
             self.summary.commit = output.last.commit
             added = (part.name for part in output.last.parts if part.commit > before)
             self.summary.parts = list(added)
-            folder = self.config.side_folders.get("alerts")
-            if folder is not None:
-                alerts = output.last.named("alerts").parts
-                self.summary.alerts = sum(part.rows for part in alerts if part.commit > before)
-                self.summary.alerts_path = location(folder) if self.summary.alerts else None
+            for name, folder in self.config.side_folders.items():
+                parts = output.last.named(name).parts
+                rows = sum(part.rows for part in parts if part.commit > before)
+                if rows and name in self.summary.copies:
+                    self.summary.copies[name] = Copies(rows, location(folder))
 
     def _refuse_options(self, source: Source) -> None:
         on_files = source.replayable and self.config.sink.folder is not None

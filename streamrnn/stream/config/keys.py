@@ -32,11 +32,8 @@ FREE = frozenset(
         "model.on_change",
         "model.threads",
         "sink.path",
-        "sink.rejects",
         "publish.delta",  # tables only index the parts
         "publish.iceberg",
-        "alerts.where",  # rows are copied, not changed
-        "alerts.path",
         "output.names",  # the columns of the output are compared
         "target.column",  # compared with outputs, not computed
         "target.horizon",
@@ -70,6 +67,8 @@ FREE = frozenset(
         "engine.address",
         "engine.shards",
         "engine.epoch_rows",
+        # Rows are copied, not changed.
+        *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),
     }
 )
 

@@ -7,33 +7,34 @@ from urllib.parse import urlsplit, urlunsplit
 
 from streamrnn.base.display import location
 
-PATHS = (
-    "model.path",
-    "source.path",
-    "sink.path",
-    "sink.rejects",
-    "alerts.path",
-    "state.init",
-    "state.save",
-)
-"""The keys whose values are paths or URIs."""
-
 
 class SideOutput(NamedTuple):
-    """An output beside the rows: the keys of its directory, and of the filter that copies rows.
+    """An output beside the rows: its metric, and the keys of its directory and of its filter.
 
-    Without a filter ("") its rows are others than those of the output.
+    The filter copies rows of the output; without one ("") the rows are others.
     """
 
+    metric: str
     path: str
     where: str = ""
 
 
 SIDE_OUTPUTS = {
-    "rejects": SideOutput("sink.rejects"),
-    "alerts": SideOutput("alerts.path", where="alerts.where"),
+    "rejects": SideOutput("rows_rejected_total", "sink.rejects"),
+    "alerts": SideOutput("rows_alerted_total", "alerts.path", where="alerts.where"),
 }
 """The outputs beside the rows, by name."""
+
+
+PATHS = (
+    "model.path",
+    "source.path",
+    "sink.path",
+    *(side.path for side in SIDE_OUTPUTS.values()),
+    "state.init",
+    "state.save",
+)
+"""The keys whose values are paths or URIs."""
 
 
 def title(key: str) -> str:

@@ -1,9 +1,11 @@
 """Checks between the keys of a pipeline file; checks of single keys are in `schema`."""
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 from streamrnn.base.display import without_options
 from streamrnn.stream.config.filters import parse_filter
+from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import Path, Problem, choices, did_you_mean
 from streamrnn.stream.config.schema import PIPE, Sections
 
@@ -14,6 +16,7 @@ TODO = "TODO"
 """Stands for a column that is still to be named."""
 STATE_COLUMNS = ("steps", "last_time")
 """Columns of a state table, whose names a key column must not have."""
+_FILTERS = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.where}
 
 
 def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
@@ -319,24 +322,25 @@ def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
             )
 
 
-@_needs("alerts.where")
-def _alerts_are_a_filter(tables: Sections) -> Iterator[Problem]:
-    if not tables.alerts.where:
-        return
-    try:
-        parse_filter(tables.alerts.where)
-    except ValueError as error:
-        yield Problem(("alerts", "where"), str(error))
+@_needs(*_FILTERS.values())
+def _copies_pass_a_filter(tables: Sections) -> Iterator[Problem]:
+    for key in _FILTERS.values():
+        try:
+            if text := attrgetter(key)(tables):
+                parse_filter(text)
+        except ValueError as error:
+            yield Problem(tuple(key.split(".")), str(error))
 
 
-@_needs("sink.path", "alerts.where")
-def _alerts_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
-    if tables.alerts.where and tables.sink.path == PIPE:
-        yield Problem(
-            ("alerts", "where"),
-            "alerts are committed with a directory, and the output goes to stdout; remove where, "
-            "or set sink.path to a directory",
-        )
+@_needs("sink.path", *_FILTERS.values())
+def _copies_are_beside_a_folder(tables: Sections) -> Iterator[Problem]:
+    for name, key in _FILTERS.items():
+        if attrgetter(key)(tables) and tables.sink.path == PIPE:
+            yield Problem(
+                tuple(key.split(".")),
+                f"{name} are committed with a directory, and the output goes to stdout; remove "
+                "where, or set sink.path to a directory",
+            )
 
 
 @_needs(

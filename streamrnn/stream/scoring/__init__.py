@@ -8,12 +8,13 @@ from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.scoring.source_labels import SourceLabels
 from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.stream.scoring.starting import starting_table
-from streamrnn.stream.scoring.summary import Progress, RowCounts, Summary, Workload
+from streamrnn.stream.scoring.summary import Copies, Progress, RowCounts, Summary, Workload
 from streamrnn.stream.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
 
 __all__ = [
     "BoundPipeline",
     "BoundTarget",
+    "Copies",
     "LabelReader",
     "LoadedPipeline",
     "Loop",

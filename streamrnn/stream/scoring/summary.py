@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from streamrnn.base.display import count, html_table, location
+from streamrnn.stream.config import SIDE_OUTPUTS
 from streamrnn.stream.sources import UNKNOWN_IN
 
 COUNTS = (
@@ -90,6 +91,14 @@ class RowCounts:
 
 
 @dataclass
+class Copies:
+    """Rows that a run copied to a side output, and its directory; None if there are no rows."""
+
+    rows: int = 0
+    path: str | None = None
+
+
+@dataclass
 class Summary(RowCounts):
     """Summary of a run.
 
@@ -141,11 +150,24 @@ class Summary(RowCounts):
     interrupted: bool = False
     nothing_new: bool = False
     rejects: str | None = field(default=None)
-    alerts: int = 0
-    alerts_path: str | None = None
     state_notes: list[str] = field(default_factory=list)
     recovered: list[str] = field(default_factory=list)
     workload: Workload | None = None
+    copies: dict[str, Copies] = field(
+        default_factory=lambda: {
+            name: Copies() for name, side in SIDE_OUTPUTS.items() if side.where
+        }
+    )
+
+    @property
+    def alerts(self) -> int:
+        """Rows that the run wrote to the alerts."""
+        return self.copies["alerts"].rows
+
+    @property
+    def alerts_path(self) -> str | None:
+        """The directory of the alerts, None if the run wrote none."""
+        return self.copies["alerts"].path
 
     @property
     def rows_per_second(self) -> float:
@@ -186,15 +208,20 @@ class Summary(RowCounts):
 
     def _noted(self) -> list[tuple[str, str]]:
         """List notable facts: counts that are not zero, and how the run ended."""
-        noted = [(n, f"{getattr(self, n):,}") for n in (*COUNTS, "alerts") if getattr(self, n)]
+        counts = {name: getattr(self, name) for name in COUNTS}
+        counts |= {name: copies.rows for name, copies in self.copies.items()}
+        noted = [(name, f"{number:,}") for name, number in counts.items() if number]
         noted += [(n, "yes") for n in ("nothing_new", "interrupted") if getattr(self, n)]
         return noted
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields and `rows_per_second`, for JSON."""
+        """Return all fields and `rows_per_second`, for JSON; copies as `alerts`, `alerts_path`."""
+        facts = asdict(self)
+        for name, copies in facts.pop("copies").items():
+            facts |= {name: copies["rows"], f"{name}_path": copies["path"]}
         phases = {phase: round(seconds, 4) for phase, seconds in self.seconds_by_phase.items()}
         return {
-            **asdict(self),
+            **facts,
             "seconds_by_phase": phases,
             "rows_per_second": round(self.rows_per_second, 1),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from streamrnn.cli import main
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.engines import opening
+from streamrnn.jobs.running.metrics_file import METRICS
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.stream.checkpoints import load_state, read_manifest
+from streamrnn.stream.config import SIDE_OUTPUTS
 
 LOG = logs.random_log(300, streams=6, nulls=0.05, jitter=3)
 WHERE = "score > 0.2 and id != 's1' or b is null"
@@ -183,6 +186,23 @@ def test_what_the_file_alone_shows_is_refused_by_name(place: Path) -> None:
 def test_explain_shows_the_filter(place: Path) -> None:
     assert pipeline(place).explain()["alerts"] == WHERE
     assert pipeline(place, where="").explain()["alerts"] is None
+
+
+def test_a_fourth_output_is_reported_like_the_alerts(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its entry in the table; it has the keys of the alerts here."""
+    same = SIDE_OUTPUTS["alerts"]._replace(metric="rows_sampled_total")
+    monkeypatch.setitem(SIDE_OUTPUTS, "samples", same)
+    monkeypatch.setitem(METRICS, "rows_sampled_total", "")
+    assert pipeline(place).explain()["samples"] == WHERE
+    summary = pipeline(place).run(metrics=place / "m.prom")
+    assert rows(place / "out.samples") == rows(place / "out.alerts")
+    assert 0 < summary.alerts == summary.as_dict()["samples"]
+    assert f"\nsamples  {place / 'out.samples'} ({summary.alerts} rows)\n" in in_words(summary)
+    assert f"samples {summary.alerts}" in repr(summary)
+    metrics = (place / "m.prom").read_text()
+    assert re.findall(r"rows_sampled_total\{.*\} (\d+)", metrics) == [str(summary.alerts)]
 
 
 def two_runs(place: Path, **alerts: Any) -> None:

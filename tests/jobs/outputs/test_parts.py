@@ -208,7 +208,9 @@ def test_no_state_to_replace_before_a_commit(out):
 
 def test_a_fourth_output_is_one_entry(out, monkeypatch):
     """It is committed, merged, undone and verified with the others, by an entry in the table."""
-    monkeypatch.setitem(SIDE_OUTPUTS, "samples", SideOutput("samples.path", "samples.where"))
+    monkeypatch.setitem(
+        SIDE_OUTPUTS, "samples", SideOutput("sampled", "samples.path", "samples.where")
+    )
     run(out, keep=5, where="seen >= 2", more={"samples.where": "seen >= 2"})
     alerts, samples = f"{out}.alerts", f"{out}.samples"
     assert len(files_of(samples)) > 2
