@@ -109,6 +109,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "inputs": _inputs(loaded),
         "features": [item.as_dict() for item in features],
         "kind": config.window.kind,
+        "kind_because": loaded.choice.why,
         "lanes": config.window.lanes,
         "steps": config.window.steps,
         "output": None if config.sink.path is None else location(config.sink.path),
@@ -254,7 +255,7 @@ def _shared(
 
 
 def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
-    notes = []
+    notes = [] if loaded.choice.note is None else [loaded.choice.note]
     largest = source.largest_group()
     if largest > _LARGE_GROUP:
         notes.append(

@@ -18,7 +18,7 @@ from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.scaling import input_scaling
-from streamrnn.stream.config import TODO, Filled, sample, value_of
+from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import FileSource, SourceFile, list_of_format, open_table, suffixes_of
 
 _SINK = "scores"
@@ -131,6 +131,7 @@ def _draft(
         "source.nan": _of_nan(features, spread),
         "source.bad": _of_bad(rejects),
         "source.max_rejects": _of_max_rejects(rejects),
+        "window.kind": _of_kind(model.declared_steps),
         "sink.path": list(sink.notes),
     }
     values: dict[str, object] = {
@@ -149,6 +150,9 @@ def _draft(
         "model.path": path,
         "sink.path": sink.value,
     }
+    if model.declared_steps is not None:
+        windows = windows_of_predict(model.declared_steps)
+        values |= {f"window.{key}": value for key, value in windows.items()}
     if len(specs) > 1:
         values["model.inputs"] = {
             name: columns[0] if len(columns) == 1 else columns
@@ -166,9 +170,14 @@ def _draft(
     )
 
 
-def _has_times(rows: pa.Table, streams: Streams) -> bool:
-    """Return whether the time is one that has hours."""
-    return streams.time is not None and pa.types.is_timestamp(rows.schema.field(streams.time).type)
+def _of_kind(steps: int | None) -> list[str]:
+    if steps is None:
+        return []
+    return [
+        f"the model's inputs have {steps} steps: each row is scored from zero by the {steps} rows "
+        "that end with it, as predict does; for one trained on a carried state see `streamrnn "
+        "guide keras-model`"
+    ]
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -181,8 +181,13 @@ class Pipeline:
         """Model, contract and outputs, loaded and checked on first use."""
         if self._model_file is not None:
             with self._model_file.on_disk() as path:
-                return LoadedPipeline(self.config, reader(self._given), path)
-        return LoadedPipeline(self.config, reader(self._given))
+                return self._load(path)
+        return self._load()
+
+    def _load(self, model_path: str | None = None) -> LoadedPipeline:
+        folder, read = self.config.sink.folder, reader(self._given)
+        begun = partial(has_manifest, folder) if folder is not None else lambda: False
+        return LoadedPipeline(self.config, read, model_path, begun)
 
     def _loaded_before_fit(self) -> LoadedPipeline:
         """Return `loaded`, or with the model that a first fit starts from if there is no file.

@@ -54,6 +54,7 @@ from streamrnn.stream.scoring import (
     Scorer,
     Summary,
     starting_table,
+    unsaid_kind,
 )
 from streamrnn.stream.sources import Source, SourceFile
 from streamrnn.stream.states import StateTable, write_state_file
@@ -85,6 +86,7 @@ class Job:
         self._began = time.perf_counter()
         self.config.require_run()
         check_sink(self.config)
+        self._note_kind()
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source)
@@ -130,6 +132,14 @@ class Job:
             refuse_lost_files(last, select(files.files, ()), files, path=path)
         refuse_lost_pipe(last, files, path=path)
         return last
+
+    def _note_kind(self) -> None:
+        """Note that nothing but the output says the kind of window; refuse it if that goes."""
+        choice = self.loaded.choice
+        if choice.kept:
+            if self.options.full_refresh:
+                raise unsaid_kind(self.loaded.model)
+            self.summary.state_notes.append(str(choice.note))
 
     def _report_commits(self, output: Destination, before: int) -> None:
         """Set the last commit, and the parts added by commits after number `before`."""

@@ -251,7 +251,7 @@ def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str]
     if mapping is not None:
         state = config.state.model_copy(update={"map": dict(mapping)})
         config = config.model_copy(update={"state": state})
-    return config.with_model(path=model)
+    return config.with_kind(config.window.kind).with_model(path=model)
 
 
 def resume_scorer(

@@ -65,7 +65,8 @@ def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Sco
 
 def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Scorer:
     """Return a scorer with the state, and the types of columns, of the last commit of an output."""
-    last, notes = read_manifest(folder), list[str]()
+    last = read_manifest(folder)
+    notes = [str(loaded.choice.note)] if loaded.choice.kept else []
     bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
     carries = loaded.config.model.carries
     check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=carries)

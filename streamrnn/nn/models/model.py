@@ -129,6 +129,15 @@ class Model(Trainable, Layer):
             ]
         return list(graph.specs)
 
+    @property
+    def declared_steps(self) -> int | None:
+        """The number of steps, above 1, that the inputs declare; None if they declare none.
+
+        None also if they differ, and for a stateful model: its windows continue one another.
+        """
+        shapes = [shape for _, shape, _ in self.input_specs if shape]
+        return None if self.stateful_layers() else one_fixed(shape[0] for shape in shapes)
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """Return the layer of this name or index. Raises ConfigError that lists the names."""
         layers = self.layers
@@ -473,6 +482,12 @@ def _check_names(model: Model) -> None:
         raise ConfigError(
             f"{model}: layer names must be unique, used more than once: {', '.join(repeated)}"
         )
+
+
+def one_fixed(steps: Iterable[int | None]) -> int | None:
+    """Return the one number of steps above 1 among those that inputs declare, else None."""
+    fixed = {number for number in steps if number is not None}
+    return fixed.pop() if len(fixed) == 1 and max(fixed) > 1 else None
 
 
 def position_of(symbol: Symbol, node: Node) -> int:

@@ -18,7 +18,7 @@ from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import LayerShapes
+from streamrnn.nn.models.model import LayerShapes, one_fixed
 from streamrnn.plugins.onnx import graph as graphs
 from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
@@ -275,6 +275,18 @@ class OnnxModel(Model):
         self._input_structure = symbols if len(symbols) > 1 else symbols[0]
         self._output_structure = ends if len(ends) > 1 else ends[0]
         self._graph = Graph(symbols, ends)
+
+    @property
+    def declared_steps(self) -> int | None:
+        """The number of steps, above 1, of the inputs; None if that is dynamic.
+
+        None also for a graph with inputs and outputs for its states.
+        """
+        inner = self.layer
+        places = inner.layout.inputs
+        axes = [(v.dims, places[v.name].axes) for v in inner.wiring.data]
+        steps = one_fixed(dims[axes.index("T")] for dims, axes in axes if "T" in axes)
+        return None if inner.wiring.states else steps
 
     def children(self) -> dict[str, Layer]:
         return {"graph": self.layer}

@@ -2,6 +2,7 @@
 
 from streamrnn.stream.config.absolute import absolute_paths
 from streamrnn.stream.config.durations import parse_duration
+from streamrnn.stream.config.fixed_steps import both_answers, use_of, windows_of_predict
 from streamrnn.stream.config.keys import FREE, may_change, side_filters, value_of
 from streamrnn.stream.config.load import Config, json_schema
 from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
@@ -31,6 +32,7 @@ __all__ = [
     "PartitionLevel",
     "SideOutput",
     "absolute_paths",
+    "both_answers",
     "check_recorded",
     "check_schema_types",
     "did_you_mean",
@@ -46,7 +48,9 @@ __all__ = [
     "side_folder",
     "title",
     "to_record",
+    "use_of",
     "value_of",
     "whole_schedule",
+    "windows_of_predict",
     "without_secrets",
 ]

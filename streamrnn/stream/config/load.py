@@ -34,6 +34,7 @@ from streamrnn.stream.config.schema import (
 from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.toml_lines import key_lines
 from streamrnn.stream.config.training import ValidationSection
+from streamrnn.stream.config.values import Kind
 
 __all__ = [
     "Config",
@@ -123,6 +124,11 @@ class Config(Sections):
         """Return the same config with other keys of [model]; None keeps a key."""
         update = {key: value for key, value in changes.items() if value is not None}
         return self.model_copy(update={"model": self.model.model_copy(update=update)})
+
+    def with_kind(self, kind: Kind) -> Self:
+        """Return the same config with [window] kind set."""
+        window = self.window.model_copy(update={"kind": kind})
+        return self.model_copy(update={"window": window})
 
     @property
     def columns(self) -> tuple[str, ...] | None:

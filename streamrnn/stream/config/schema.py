@@ -229,8 +229,8 @@ class WindowSection(Section):
 
     kind: Kind = Field(
         default="carry",
-        description="carry (keep the state) | independent (each window from zero) | whole (a "
-        "stream is one window)",
+        description="carry (keep the state) | independent (from zero) | whole (a stream); models "
+        "of fixed steps need it",
     )
     lanes: Count = Field(
         default=64,

@@ -10,6 +10,7 @@ from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.stream.scoring.starting import starting_table
 from streamrnn.stream.scoring.summary import Copies, Progress, RowCounts, Summary, Workload
 from streamrnn.stream.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
+from streamrnn.stream.scoring.window_kind import unsaid_kind
 
 __all__ = [
     "BoundPipeline",
@@ -34,4 +35,5 @@ __all__ = [
     "starting_table",
     "target_columns",
     "ticks_of",
+    "unsaid_kind",
 ]

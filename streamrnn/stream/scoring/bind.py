@@ -29,6 +29,7 @@ from streamrnn.stream.operators import (
     feature_kinds,
     plan_inputs,
 )
+from streamrnn.stream.scoring.window_kind import choose_kind
 from streamrnn.stream.sources import (
     Contract,
     Feature,
@@ -49,7 +50,8 @@ _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 class LoadedPipeline:
     """A config with its model, checked against each other.
 
-    `read_init` reads the state table that [state] init names. Raises ConfigError or
+    `read_init` reads the state table that [state] init names; `begun` tells whether the output has
+    commits, and is asked only if the kind of window depends on it. Raises ConfigError or
     ModelMismatchError if they do not match.
     """
 
@@ -58,10 +60,12 @@ class LoadedPipeline:
         config: Config,
         read_init: Callable[[str], pa.Table] = read_state_file,
         model_path: str | None = None,
+        begun: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.config = config
         self.read_init = read_init
         self.model = _load(config, model_path or config.model.path)
+        self.choice = choose_kind(config, self.model, begun)
+        self.config = config.with_kind(config.window.kind) if self.choice.kept else config
         names = [f.name for f in config.source.features]
         extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
         specs = self.model.input_specs

@@ -431,3 +431,20 @@ def test_the_command_names_what_is_left(tmp_path, monkeypatch, capsys):
     assert "TODO: source.key: name the column or columns that identify a stream" in err
     assert command("validate", "p.toml") == 78
     assert 'source.key: still "TODO"; see the comment above the key' in capsys.readouterr().err
+
+
+def test_a_model_of_fixed_steps_is_drafted_as_predict_reads_it(tmp_path):
+    """Its kind, steps and stride stand in the file, which runs as it is."""
+    log = logs.write(logs.random_log(200, streams=3), tmp_path / "log.parquet")
+    made = Sequential([Input((24, 2)), layers.GRU(3), layers.Dense(1)])
+    made.save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(log, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    pipeline, tables = loaded(draft, tmp_path)
+    assert tables["window"] == {"kind": "independent", "steps": 24, "stride": 1}
+    (guess,) = [text for text in draft.guesses if text.startswith("window.kind = independent")]
+    assert "24 steps" in guess
+    assert pipeline.loaded.kind.name == "independent"
+    made = Sequential([Input((None, 2)), layers.GRU(3), layers.Dense(1)])
+    made.save(tmp_path / "m.safetensors")
+    draft = draft_pipeline(log, tmp_path / "m.safetensors", str(tmp_path / "out"))
+    assert not loaded(draft, tmp_path)[1]["window"]

@@ -257,3 +257,19 @@ def test_lengths_are_no_feature(tmp_path):
     np.testing.assert_array_equal(whole["Y_h"][0], states["graph/h"])
     kept = model({**call, "lens": np.zeros(3, np.int64), "h": zeros + 1})
     np.testing.assert_array_equal(kept["Y_h"], zeros + 1)
+
+
+@pytest.mark.parametrize(("steps", "fixed"), [(24, 24), (1, None), ("time", None), (None, None)])
+def test_the_steps_that_a_graph_declares(tmp_path, steps, fixed):
+    """Time comes first; a graph that takes its state has windows that continue one another."""
+    dims = {"X": (TensorProto.FLOAT, [steps, 1, 3])}
+    node = helper.make_node("GRU", ["X", "W", "R"], ["Y", "Yh"], hidden_size=4)
+    constants = {n: w for n, w in onnx_graphs.weights("GRU", 1, 3, 4).items() if n != "B"}
+    made = streamrnn.load_model(saved(onnx_graphs.model([node], dims, ["Y"], constants), tmp_path))
+    assert made.declared_steps == fixed
+    made.save(tmp_path / "m.safetensors")
+    assert streamrnn.load_model(tmp_path / "m.safetensors").declared_steps == fixed
+    node = helper.make_node("GRU", ["X", "W", "R", "", "", "h"], ["Y", "hn"], hidden_size=4)
+    dims["h"] = (TensorProto.FLOAT, [1, 1, 4])
+    made = saved(onnx_graphs.model([node], dims, ["Y", "hn"], constants), tmp_path)
+    assert streamrnn.load_model(made).declared_steps is None

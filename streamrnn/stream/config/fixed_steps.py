@@ -1,0 +1,36 @@
+"""What [window] says for a model whose inputs have a fixed number of steps."""
+
+from streamrnn.stream.config.schema import WindowSection
+
+
+def windows_of_predict(steps: int) -> dict[str, str | int]:
+    """Return the keys of [window] that give each row what predict gives."""
+    return {"kind": "independent", "steps": steps, "stride": 1}
+
+
+def both_answers(steps: int, not_carried: str | None) -> str:
+    """Return what can be set; `not_carried`: why the model cannot carry its state, if so."""
+    carry = 'kind = "carry"'
+    if not_carried is not None:
+        carry += f" is not possible: {not_carried}"
+    else:
+        carry += (
+            ": the state goes on from row to row. For a model trained that way; after training on "
+            "windows its scores differ from those of predict"
+        )
+    return (
+        f'  kind = "independent", steps = {steps}, stride = 1: what predict gives. Each row is '
+        f"scored from zero by the {steps} rows that end with it; the first {steps - 1} rows of a "
+        f"stream have no score\n  {carry}"
+    )
+
+
+def use_of(window: WindowSection, steps: int) -> str:
+    """Return what the kind makes of a model of `steps` steps."""
+    if window.kind == "carry":
+        return "the state goes on from row to row, past windows as predict reads them"
+    if window.kind == "whole":
+        return "each stream is one sequence, of any length"
+    if window.steps != steps:
+        return f"windows have {window.steps} steps"
+    return f"each window of {steps} rows starts from zero, as in predict"
