@@ -73,6 +73,7 @@ app = typer.Typer(
 )
 app.command(
     "run",
+    cls=run.RunCommand,
     epilog=f"{example('run pipeline.toml --set window.lanes=32', 'daily-job')}\n\n{EXIT_CODES}",
 )(run.run)
 app.command(

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+import typer.core
 
 from streamrnn.cli.progress import progress
 from streamrnn.cli.report import LOGGER, Json, Quiet, Set, Verbose, count, print_json, print_table
@@ -28,6 +29,23 @@ VALUE_NOTES = {
 """Of counts of values: what is counted, and what was done with it."""
 NOT_IN_VOCABULARY = "not in its vocabulary, with id 0"
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
+
+
+class RunCommand(typer.core.TyperCommand):
+    """`run`, which explains the values of --new-model where the last one is missing, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after `run`."""
+        return super().parse_args(ctx, [*args, ""] if args[-1:] == ["--new-model"] else args)
+
+
+def _new_model(value: str | None) -> str | None:
+    from streamrnn.stream.config.values import check_new_model
+
+    try:
+        return check_new_model(value)
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from None
 
 
 def run(
@@ -56,9 +74,15 @@ def run(
         ),
     ] = False,
     new_model: Annotated[
-        bool,
-        typer.Option("--new-model", help="Resume with another model; each stream keeps its state."),
-    ] = False,
+        str | None,
+        typer.Option(
+            "--new-model",
+            metavar="MODE",
+            callback=_new_model,
+            help="Resume with another model: carry (each stream keeps its state) or reset (every "
+            "stream starts again).",
+        ),
+    ] = None,
     reload: Annotated[
         bool,
         typer.Option(

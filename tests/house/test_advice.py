@@ -203,7 +203,7 @@ def another_pipeline(job: Job) -> None:
 def rows_of_another_model(job: Job) -> None:
     """The file's rows were scored by the first model."""
     job.model(seed=2)
-    job.does(*RUN, "--new-model")
+    job.does(*RUN, "--new-model", "carry")
     changed(job)
 
 
@@ -326,7 +326,7 @@ def restore_and_reload(job: Job) -> None:
 
 def map_states(job: Job) -> None:
     job.edit("[sink]", f"[state]\n{MAP}\n[sink]")
-    job.does(*RUN, "--new-model")
+    job.does(*RUN, "--new-model", "carry")
 
 
 def refresh_with_the_key(job: Job) -> None:
@@ -417,10 +417,11 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     ("run p.toml", nan, 'set [source] bad = "reject"', add("source", 'bad = "reject"'), ALL),
     ("run p.toml", too_many_rejects, "set a larger max_rejects", edit("cts = 0", "cts = 1"), ALL),
     ("run p.toml", renamed, RENAME, add("source", RENAME.removeprefix("set [source] ")), ALL),
-    ("run p.toml", other_weights, "with the new model (--new-model)", give("--new-model"), ONCE),
+    ("run p.toml", other_weights, "--new-model carry: ", give("--new-model", "carry"), ONCE),
+    ("run p.toml", other_weights, "--new-model reset: ", give("--new-model", "reset"), ONCE),
     ("run p.toml", other_weights, ANEW, REFRESH, ALL),
-    ("run p.toml --new-model", other_sizes, ANEW, REFRESH, ALL),
-    ("run p.toml --new-model", other_names, f"set [state] {MAP}", map_states, ONCE),
+    ("run p.toml --new-model carry", other_sizes, ANEW, REFRESH, ALL),
+    ("run p.toml --new-model carry", other_names, f"set [state] {MAP}", map_states, ONCE),
     ("run p.toml", another_pipeline, ANEW, REFRESH, ALL),
     (
         "run p.toml",
@@ -432,8 +433,8 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     (
         "run p.toml --reload",
         rows_of_another_model,
-        "with --reload --new-model",
-        give("--reload", "--new-model"),
+        "with --reload --new-model carry or reset;",
+        give("--reload", "--new-model", "carry"),
         ONCE,
     ),
     ("run p.toml", lost_part, ANEW, REFRESH, ALL),

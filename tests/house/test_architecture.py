@@ -326,6 +326,7 @@ def test_no_product_is_left_to_blas() -> None:
 
 # `CallContext.kind` of a layer, or the whole of a model: another word than [window] kind.
 OTHER_KINDS = {("layers", "whole"), ("models", "whole")}
+OTHER_KINDS |= {("fitting", "carry")}  # the way in which a new model takes over a state
 NAMES_A_KIND = re.compile(r"carry|independent|fixed|whole|.*\bkind\W+(carry|independent|whole)\b")
 
 

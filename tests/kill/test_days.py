@@ -38,7 +38,7 @@ HISTORY = (
     Command((1, "wrong"), {}),
     Command((2, "right"), {}),
     Command((1, "right"), {"reload": True}),
-    Command((3, "renamed"), {"new_model": True}, "retrained"),
+    Command((3, "renamed"), {"new_model": "carry"}, "retrained"),
     Command((4, "right"), {}, "retrained"),
 )
 

@@ -62,7 +62,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     wide.check_schemas([file for file in source.files if file.name not in used])
     notes: list[str] = []
     if last is None:
-        starting_table(bound, None, "", notes, carry=loaded.config.model.carries)
+        starting_table(bound, None, "", notes, on_change=loaded.config.model.on_change)
     else:
         _check_last(loaded, bound, last, notes)
     refuse_own_output(loaded, source)
@@ -82,14 +82,14 @@ def _check_last(
             load_state(path),
             f"the state of {path}",
             notes,
-            new_model=changed,
+            on_change=loaded.config.model.on_change,
             earlier_map=last.config.get("state.map", {}),
         )
 
 
 def _check_same(loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, path: str) -> None:
-    carries = loaded.config.model.carries
-    check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=carries)
+    may_differ = loaded.config.model.on_change != "error"
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=may_differ)
     check_schema(last, bound.emitter.schema, path)
 
 

@@ -54,6 +54,7 @@ from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table, ticks_of
 from streamrnn.stream.states import write_state_file
 
@@ -248,8 +249,9 @@ class FitJob:
         # The state after the last fit is of the same model, but in the precision of the runs.
         extend = self.options.extend
         notes: list[str] = [] if extend else self.summary.notes
+        on_change: OnChange = "carry" if extend else "error"
         reader = Reader(
-            Scorer(fit.bound, starting_table(fit.bound, None, "", notes, carry=extend)),
+            Scorer(fit.bound, starting_table(fit.bound, None, "", notes, on_change=on_change)),
             fit.target,
             Limit(source.time, self.config.train.until, self.options.limit),
         )

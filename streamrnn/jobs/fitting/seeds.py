@@ -283,7 +283,7 @@ class SeedsJob:
         if not self.config.train.state or loaded.kind.needs_end:
             return False
         fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
-        table = starting_table(fit.bound, None, "", self.summary.notes, carry=True)
+        table = starting_table(fit.bound, None, "", self.summary.notes, on_change="carry")
         limit = Limit(config.source.time, config.train.until)
         rows = Reader(Scorer(fit.bound, table), fit.target, limit)
         home = str(self._folder.path)

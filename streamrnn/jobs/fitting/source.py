@@ -120,7 +120,7 @@ def trained_state(
     that were left out come before others that were read, it has not; a note in `summary` says so.
     """
     bound = loaded.bind(source.plain.schema, source.plain.name)
-    scorer = Scorer(bound, starting_table(bound, None, "", carry=True))
+    scorer = Scorer(bound, starting_table(bound, None, "", on_change="carry"))
     readings: dict[str, Reading] = {}
     batches = source.plain.batches(source.plan.position, source.plan.before)
     for batch in reader.batches(until_stopped(batches, stop, summary)):

@@ -55,7 +55,7 @@ from streamrnn.jobs.session import (
 from streamrnn.nn.kernels import Compiled
 from streamrnn.stream.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.stream.config.load import Config
-from streamrnn.stream.config.values import EngineType, OnChange
+from streamrnn.stream.config.values import EngineType, NewModel, OnChange, check_new_model
 from streamrnn.stream.scoring import RowCounts, SourceWindows, compile_kernels
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
@@ -210,7 +210,7 @@ class Pipeline:
         *,
         full_refresh: bool = False,
         force: bool = False,
-        new_model: bool = False,
+        new_model: NewModel | None = None,
         reload: bool | Sequence[str] = False,
         follow: bool = False,
         engine: EngineType | None = None,
@@ -223,16 +223,21 @@ class Pipeline:
 
         `full_refresh` discards output and state first, unless the source lacks rows that the
         output has; with `force` they are lost; it resumes past used files that
-        changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values; with
-        `new_model` another model takes over the state of each stream; `reload` first
-        rewinds to the last commit before the used files that changed, or before the named ones;
-        `follow` looks for new files every `poll` seconds until `stop` is set. Once it is
-        set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
+        changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values;
+        `new_model` says how another model than that of the last run takes over, in place of [model]
+        on_change: "carry" (each stream keeps its state) or "reset" (every stream starts again);
+        `reload` first rewinds to the last commit before the used files that changed, or before the
+        named ones; `follow` looks for new files every `poll` seconds until `stop` is set. Once it
+        is set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
         replaces [engine] type. `metrics` is a file for Prometheus, one for each pipeline, replaced
         when the run begins, after each commit and look, and at the end, even by an error; its label
         is the name of the pipeline file, else the output. Raises ConfigError, DataError,
         CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
         """
+        try:
+            check_new_model(new_model)
+        except ValueError as error:
+            raise ConfigError(f"new_model: {error}") from None
         options = RunOptions(
             full_refresh=full_refresh,
             force=force,
@@ -528,9 +533,9 @@ class Pipeline:
         `path` is that of the file, or its bytes, or a binary file to read them from. The model is
         the one included in the checkpoint, else it is read from the path in the config; `model`
         names another file. If it is another model, `on_change` says what to do: "error" raises
-        StateError, "carry" lets it take over the state of each stream, as in `[model] on_change`,
-        which is the default. `map` gives the layer of the old model for layers of the new one, as
-        in `[state] map`.
+        StateError, "carry" lets it take over the state of each stream, with "reset" each starts
+        again, as in `[model] on_change`, which is the default. `map` gives the layer of the old
+        model for layers of the new one, as in `[state] map`.
         """
         check_arguments(model, on_change, map)
         last = LastCheckpoint()

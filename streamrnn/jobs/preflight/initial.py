@@ -83,7 +83,7 @@ def initial_table(loaded: LoadedPipeline) -> StateTable:
     Raises ConfigError if neither [state] init nor a source of files has the types of its keys.
     """
     bound = loaded.bind(*_schema(loaded))
-    return starting_table(bound, None, "", carry=loaded.config.model.carries)
+    return starting_table(bound, None, "", on_change=loaded.config.model.on_change)
 
 
 def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
@@ -129,7 +129,7 @@ def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Sc
 def logged_table(bound: BoundPipeline) -> StateTable:
     """Return the state to start from; log which parts of `[state] init` are ignored."""
     notes: list[str] = []
-    table = starting_table(bound, None, "", notes, carry=bound.loaded.config.model.carries)
+    table = starting_table(bound, None, "", notes, on_change=bound.loaded.config.model.on_change)
     for note in notes:
         _LOGGER.warning("[state] init: %s", note)
     return table

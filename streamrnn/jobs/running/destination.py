@@ -200,4 +200,6 @@ def open_destination(
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
-        yield FolderDestination(folder, loaded, new_model=options.new_model or config.model.carries)
+        yield FolderDestination(
+            folder, loaded, new_model=options.on_change(config.model) != "error"
+        )

@@ -86,15 +86,16 @@ def check_models(
     loaded = bound.loaded
     then = replace(manifest, model=target.model, commit=target.commit, time=target.time)
     note = _check_rows_of_others(manifest, target, loaded.fingerprint, path, options)
-    carry = options.new_model or loaded.config.model.carries
-    check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=carry)
+    on_change = options.on_change(loaded.config.model)
+    may_differ = on_change != "error"
+    check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=may_differ)
     if target.model != loaded.fingerprint:
         state = load_state(path, of=target)
         starting_table(
             bound,
             state,
             f"the state of {location(path)}",
-            new_model=True,
+            on_change=on_change,
             earlier_map=manifest.config.get("state.map", {}),
         )
     return note
@@ -109,7 +110,7 @@ def _check_rows_of_others(
             f"{location(path)}: --reload would replace rows that other models wrote by rows of the "
             f"current model {short_model(model)}:\n"
             + "\n".join(f"  {line}" for line in others)
-            + "\nReplace them with --reload --new-model; or set [model] path to the model that "
-            "wrote them and rerun with --reload."
+            + "\nReplace them with --reload --new-model carry or reset; or set [model] path to the "
+            "model that wrote them and rerun with --reload."
         )
     return "".join(f"; {line}: replaced by rows of model {short_model(model)}" for line in others)

@@ -371,8 +371,7 @@ class Job:
             output.load_state(),
             f"the state of {output.place}",
             self.summary.state_notes,
-            new_model=committed is not None and committed.model != self.loaded.fingerprint,
-            carry=self.options.new_model or self.config.model.carries,
+            on_change=self.options.on_change(self.config.model),
             earlier_map=None if committed is None else committed.config.get("state.map", {}),
         )
 

@@ -22,6 +22,7 @@ from streamrnn.errors import (
 )
 from streamrnn.jobs.preflight import ModelFile
 from streamrnn.stream.config import Config, absolute_paths
+from streamrnn.stream.config.problems import choices
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.stream.states import (
@@ -30,7 +31,6 @@ from streamrnn.stream.states import (
     checked,
     checksum,
     identity_of,
-    meta,
     read_with_identity,
     with_checksum,
     write_state_file,
@@ -235,7 +235,7 @@ def check_arguments(model: object, on_change: object, mapping: object) -> None:
             'model first, with model.save("model.safetensors"), and pass that path'
         )
     if on_change not in (None, *get_args(OnChange)):
-        expected = " or ".join(get_args(OnChange))
+        expected = choices(get_args(OnChange))
         raise ConfigError(f"on_change: expected {expected}, received {on_change!r}")
     if mapping is None:
         return
@@ -266,17 +266,16 @@ def resume_scorer(
     `on_change` is that of `Pipeline.resume`; None for that of the pipeline file. Raises StateError.
     """
     bound = loaded.bind(session.schema, owner)
-    carry = meta(table, "fingerprint") != loaded.fingerprint
-    if not loaded.config.with_model(on_change=on_change).model.carries:
+    on_change = on_change or loaded.config.model.on_change
+    if on_change == "error":
         check_model(table, bound.layout, owner, _CARRY)
-        carry = False
     scorer = Scorer(
         bound,
         starting_table(
             bound,
             table,
             owner,
-            new_model=carry,
+            on_change=on_change,
             earlier_map=session.config.state.map,
             advice=_ADVICE,
         ),

@@ -68,14 +68,15 @@ def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Sc
     last = read_manifest(folder)
     notes = [str(loaded.choice.note)] if loaded.choice.kept else []
     bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
-    carries = loaded.config.model.carries
-    check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=carries)
+    on_change = loaded.config.model.on_change
+    may_differ = on_change != "error"
+    check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=may_differ)
     table = starting_table(
         bound,
         load_state(folder),
         f"the state of {location(folder)}",
         notes,
-        new_model=last.model != loaded.fingerprint,
+        on_change=on_change,
         earlier_map=last.config.get("state.map", {}),
     )
     for note in notes:

@@ -27,8 +27,7 @@ class Task:
 
     Columns of its record batches, by index: the first is 0 for the state of a stream, 1 for a row;
     `data` are those of `bound.schema`, `order` those of the order, `state` those of the flat state,
-    whose table has the schema `state_schema` (None: no state). `carry`: another model's state is
-    taken over.
+    whose table has the schema `state_schema` (None: no state).
     """
 
     bound: BoundPipeline
@@ -37,7 +36,6 @@ class Task:
     order: tuple[int, ...]
     state: tuple[int, ...]
     state_schema: pa.Schema | None
-    carry: bool
 
     @property
     def result_schema(self) -> pa.Schema:
@@ -107,7 +105,7 @@ class _Partition:
                 break
         flat = pa.Table.from_batches(parts, schema).combine_chunks()
         table = from_flat(flat, task.state_schema, _OWNER)
-        return starting_table(bound, table, _OWNER, new_model=task.carry)
+        return starting_table(bound, table, _OWNER, on_change=bound.loaded.config.model.on_change)
 
     def rows(self) -> Iterator[tuple[pa.RecordBatch, Places]]:
         """Read the rows in batches of the config's size; no batch ends between equal orders."""

@@ -22,7 +22,7 @@ from streamrnn.plugins.spark.state_frames import LABEL, state_from_arrow, table_
 from streamrnn.plugins.spark.types import spark_schema
 from streamrnn.plugins.spark.union import Union
 from streamrnn.stream.scoring import BoundPipeline, starting_table
-from streamrnn.stream.states import StateTable, as_table, meta
+from streamrnn.stream.states import StateTable, as_table
 
 
 def score(
@@ -57,12 +57,12 @@ def score(
     bound = bound_to(df, loaded, zone)
     checked = Order.of(df, order)
     states = _state_frame(df.sparkSession, bound, state)
-    schema, carry = None, False
+    schema = None
     if states is not None:
         schema = in_own_zone(table_schema(states), bound)
-        carry = _check_state(bound, schema)
+        _check_state(bound, schema)
     union = Union(df, for_workers(bound), checked, states)
-    task = union.task(schema, carry)
+    task = union.task(schema)
     both = union.by_key(partitions).mapInArrow(scoring(task), spark_schema(task.result_schema))
     return ScoredFrames(both, task)
 
@@ -76,15 +76,12 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
         return state
     table = state.to_arrow() if isinstance(state, StateTable) else as_table(state, "state")
     table = table.cast(in_own_zone(table.schema, bound))
-    carry = _check_state(bound, table.schema)
+    on_change = bound.loaded.config.model.on_change
     # In the types of this pipeline's columns, which are those of Spark.
-    return state_from_arrow(spark, starting_table(bound, table, "state", new_model=carry))
+    return state_from_arrow(spark, starting_table(bound, table, "state", on_change=on_change))
 
 
-def _check_state(bound: BoundPipeline, schema: pa.Schema) -> bool:
-    """Raise StateError for a state of other columns; return whether it is another model's."""
-    empty = schema.empty_table()
-    changed = meta(empty, "fingerprint") != bound.loaded.fingerprint
-    carry = bool(changed and bound.loaded.config.model.carries)
-    starting_table(bound, empty, LABEL, new_model=carry)
-    return carry
+def _check_state(bound: BoundPipeline, schema: pa.Schema) -> None:
+    """Raise StateError for a state of other columns, or one that the model cannot take over."""
+    on_change = bound.loaded.config.model.on_change
+    starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)

@@ -32,8 +32,8 @@ class Union:
         self._rows, self._state, self._bound = rows, state, bound
         self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
 
-    def task(self, schema: pa.Schema | None, carry: bool) -> Task:
-        """Return the task of a worker; `schema` and `carry` are about the state."""
+    def task(self, schema: pa.Schema | None) -> Task:
+        """Return the task of a worker; `schema` is that of the state."""
         width = 1 + len(self._names) + len(self._others)
         return Task(
             bound=self._bound,
@@ -47,7 +47,6 @@ class Union:
                 for name in flat_schema(schema).names
             ),
             state_schema=schema,
-            carry=carry,
         )
 
     def _position(self, name: str) -> int:

@@ -10,6 +10,7 @@ from streamrnn.base.display import location, short_model
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints.manifest import Manifest, decode_schema
 from streamrnn.stream.config import may_change, value_of, without_secrets
+from streamrnn.stream.config.values import WAYS
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def check_same_pipeline(
         lines.insert(0, f"  model fingerprint: was {then_model}, is now {now_model}")
     advice = "Set another [sink] path, undo the change, "
     if changed and not others:
-        advice = "Keep the state of each stream and resume with the new model (--new-model), "
+        ways = "".join(f"\n  --new-model {way}: {what}" for way, what in WAYS.items())
+        advice = f"Say how the new model takes over:{ways}\nUndo the change, "
     elif not changed and keys == ["output.model_column"]:
         advice = (
             "To go on after its last row, write to another folder: set another [sink] path, and "

@@ -258,7 +258,7 @@ class ModelSection(Section):
     on_change: OnChange = Field(
         default="error",
         description="what to do if the model is not that of the last run: error | carry (each "
-        "stream keeps its state)",
+        "stream keeps its state) | reset (every stream starts again)",
     )
     precision: Literal["auto", "float32", "int16", "int8"] = Field(
         default="auto",
@@ -282,11 +282,6 @@ class ModelSection(Section):
         "weights (name prefix)",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )
-
-    @property
-    def carries(self) -> bool:
-        """Whether another model than the last run's takes over the state."""
-        return self.on_change == "carry"
 
 
 class OutputSection(Section):

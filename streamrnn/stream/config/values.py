@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -226,7 +226,15 @@ STRING: dict[str, Any] = {"type": "string", "minLength": 1}
 _LIST = {"type": "array", "items": STRING, "uniqueItems": True}
 _ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
 
-OnChange = Literal["error", "carry"]
+NewModel = Literal["carry", "reset"]
+"""How another model takes over the output of the one before."""
+WAYS = {
+    "carry": "each stream keeps its state: for the same model in another form or precision, or "
+    "one fine-tuned from it",
+    "reset": "every stream starts again from the initial state",
+}
+"""What each `NewModel` does."""
+OnChange = Literal["error", "carry", "reset"]
 """What to do if the model is not the one that made the state."""
 EngineType = Literal["local", "ray"]
 Text = Annotated[str, Field(min_length=1)]
@@ -347,3 +355,18 @@ PartitionBy = Annotated[
     ),
 ]
 Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "enum": [0, 1]})]
+
+
+def check_new_model(value: object) -> NewModel | None:
+    """Return how another model takes over. Raises ValueError, which explains the ways, for others.
+
+    >>> check_new_model("carry")
+    'carry'
+    """
+    for way in get_args(NewModel):
+        if value == way:
+            return way  # type: ignore[no-any-return]
+    if value is None:
+        return None
+    lines = "".join(f"\n  {way}: {what}" for way, what in WAYS.items())
+    raise ValueError(f"expected {choices(tuple(WAYS))}, received {received(value)}{lines}")

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.display import short_model
+from streamrnn.base.display import count, short_model
 from streamrnn.errors import StateError
+from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.states import (
     FOR_RUNS,
@@ -25,42 +27,44 @@ def starting_table(
     owner: str,
     notes: list[str] | None = None,
     *,
-    new_model: bool = False,
-    carry: bool = False,
+    on_change: OnChange = "error",
     earlier_map: Mapping[str, str] | None = None,
     advice: CarryAdvice = FOR_RUNS,
 ) -> StateTable:
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
-    `owner` names the committed state in messages; with `new_model` it is that of another model,
-    which this one takes over by `[state] map`; `advice` ends the message if it cannot. Entries of
-    the map that `earlier_map` has too, the one that the state was committed with, may be those of
-    an earlier change (None: all may). With `carry` the table of `[state] init` may be another
-    model's, too. What is ignored of it, or of `[state] init`, is added to `notes`.
+    `owner` names the committed state in messages. If it is another model's, `on_change` says how
+    this one takes it over, and also that of `[state] init`: with "carry" by `[state] map`, where
+    `advice` ends the message if it cannot. Entries of the map that `earlier_map` has too, the one
+    that the state was committed with, may be those of an earlier change (None: all may). What is
+    ignored of the state, or of `[state] init`, is added to `notes`.
     Raises StateError, naming both sides, for a table of another model or other keys, and for a map
     that does not fit.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
-    if committed is not None and earlier_map is not None:
-        new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
-        check_origins(new, committed.schema, owner)
-        if not new_model:
-            _refuse_unused(new, bound, owner)
-    if committed is not None and new_model:
-        _check_map(config.map, bound)
-        origins = carried_states(committed, bound.layout, config.map, owner, advice)
-        notes.append(_carried(committed, bound, origins))
-        return from_arrow(
-            committed,
-            bound.layout,
-            bound.initial(),
-            owner,
-            origins,
-            same_pipeline=True,
-            notes=notes,
-        )
     if committed is not None:
+        changed = is_of_another(committed, bound) and on_change != "error"
+        if changed and on_change == "reset":
+            return _begun_again(committed, bound, owner, notes)
+        if earlier_map is not None:
+            new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
+            check_origins(new, committed.schema, owner)
+            if not changed:
+                _refuse_unused(new, bound, owner)
+        if changed:
+            _check_map(config.map, bound)
+            origins = carried_states(committed, bound.layout, config.map, owner, advice)
+            notes.append(_carried(committed, bound, origins))
+            return from_arrow(
+                committed,
+                bound.layout,
+                bound.initial(),
+                owner,
+                origins,
+                same_pipeline=True,
+                notes=notes,
+            )
         table = from_arrow(committed, bound.layout, bound.initial(), owner, same_pipeline=True)
         table.mark_clean()  # the next commit writes only later changes
         return table
@@ -69,11 +73,39 @@ def starting_table(
     _check_map(config.map, bound)
     found = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
-    if carry and not config.map and meta(found, "fingerprint") != bound.loaded.fingerprint:
+    if on_change != "error" and not config.map and is_of_another(found, bound):
+        if on_change == "reset":
+            return _begun_again(found, bound, owner, notes)
         origins = carried_states(found, bound.layout, {}, owner)
         notes.append(_carried(found, bound, origins))
         return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
     return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
+
+
+def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
+    """Return whether a state table is that of another model."""
+    return meta(table, "fingerprint") != bound.loaded.fingerprint
+
+
+def _begun_again(
+    committed: pa.Table, bound: BoundPipeline, owner: str, notes: list[str]
+) -> StateTable:
+    """Return the streams of another model's table, which start again: their last times stay."""
+    table = from_arrow(committed, bound.layout, bound.initial(), owner, {}, same_pipeline=True)
+    slots = np.arange(table.streams)
+    nothing = {
+        name: (table.previous(name, slots)[0], np.zeros(len(slots), bool))
+        for name in bound.layout.previous
+    }
+    steps, seen = np.zeros(len(slots), np.int64), table.last_times(slots)[1]
+    table.advance(slots, steps, None, nothing, seen)
+    table.wait(slots, steps, {})
+    notes.append(
+        f"{count(len(slots), 'stream')} of model {short_model(meta(committed, 'fingerprint'))} "
+        f"start{'s' if len(slots) == 1 else ''} again with model "
+        f"{short_model(bound.loaded.fingerprint)}"
+    )
+    return table
 
 
 def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> str:

@@ -172,7 +172,7 @@ def test_exchanged_names_are_refused_with_the_map_that_helps(base: Path) -> None
     logs.write(LOG.slice(200), Path("in") / "2.parquet")
     config["model"]["path"] = "new.safetensors"
     with pytest.raises(StateError) as refused:
-        Pipeline.from_dict(config).run(new_model=True)
+        Pipeline.from_dict(config).run(new_model="carry")
     assert str(refused.value) == (
         "the state of swapped: the states of the new model differ:\n"
         "  b/h: of SimpleRNNCell in the new model, of GRUCell in 'b/h' of the old one\n"
@@ -182,7 +182,7 @@ def test_exchanged_names_are_refused_with_the_map_that_helps(base: Path) -> None
     )
     assert read_manifest("swapped").commit == 1
     config["state"] = {"map": {"b": "a", "a": "b"}}
-    assert Pipeline.from_dict(config).run(new_model=True).rows == 100
+    assert Pipeline.from_dict(config).run(new_model="carry").rows == 100
 
 
 def test_the_map_of_an_initial_state_is_checked_as_well(base: Path) -> None:

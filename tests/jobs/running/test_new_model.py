@@ -83,7 +83,7 @@ def test_another_model_takes_over_the_state_of_each_stream(base: Path) -> None:
     _run("m1.safetensors")
     steps = read_states("out").select(["id", "steps", "last_time"])
     _day(1)
-    summary = _run("m2.safetensors", {"new_model": True})
+    summary = _run("m2.safetensors", {"new_model": "carry"})
     assert summary.rows == 130
     assert any("the state was carried from model" in note for note in summary.state_notes)
     _day(2)
@@ -106,7 +106,7 @@ def test_without_being_asked_another_model_is_refused_with_the_option_to_use(bas
         _run("m2.safetensors", output={"warmup": 3})
     assert "--new-model" not in str(caught.value)
     with pytest.raises(CheckpointError, match=r"output\.warmup"):
-        _run("m2.safetensors", {"new_model": True}, output={"warmup": 3})
+        _run("m2.safetensors", {"new_model": "carry"}, output={"warmup": 3})
 
 
 @pytest.mark.parametrize("window", [{}, {"kind": "independent", "steps": 6, "stride": 4}])
@@ -139,13 +139,13 @@ def test_other_names_need_a_map_and_the_message_has_it(base: Path) -> None:
     _run("m1.safetensors")
     _day(1)
     with pytest.raises(StateError, match="the states of the new model differ") as caught:
-        _run("renamed.safetensors", {"new_model": True})
+        _run("renamed.safetensors", {"new_model": "carry"})
     assert "gru_1/h: 5 values in the new model, the old model has no state 'gru_1/h'" in str(
         caught.value
     )
     assert '[state] map = { "gru_1" = "rnn" }' in str(caught.value)
     state = {"map": {"gru_1": "rnn"}}
-    assert _run("renamed.safetensors", {"new_model": True}, state=state).rows == 130
+    assert _run("renamed.safetensors", {"new_model": "carry"}, state=state).rows == 130
     _day(2)
     assert _run("renamed.safetensors", state=state).rows == 100
     assert _rows() == _by_hand([model(1), model(2), model(2)])
@@ -156,7 +156,7 @@ def test_other_sizes_are_refused_with_what_differs_alone(base: Path) -> None:
     _run("m1.safetensors")
     _day(1)
     with pytest.raises(StateError) as caught:
-        _run("wide.safetensors", {"new_model": True})
+        _run("wide.safetensors", {"new_model": "carry"})
     assert "rnn/h: 7 values in the new model, 5 in 'rnn/h' of the old one" in str(caught.value)
     assert "--full-refresh" in str(caught.value)
     assert _run("m1.safetensors").rows == 130  # nothing was changed
@@ -167,7 +167,7 @@ def test_a_model_that_may_differ_is_no_reason_to_refuse(base: Path) -> None:
     _run("m1.safetensors")
     _day(1)
     with pytest.raises(CheckpointError) as refused:
-        _run("m2.safetensors", {"new_model": True}, window={"lanes": 4, "kind": "whole"})
+        _run("m2.safetensors", {"new_model": "carry"}, window={"lanes": 4, "kind": "whole"})
     assert "was written by another pipeline" in str(refused.value)
     assert "window.kind" in str(refused.value)
     assert "model" not in str(refused.value)
@@ -194,7 +194,7 @@ def test_the_manifest_says_which_model_wrote_which_part(base: Path) -> None:
     output = {"model_column": "model"}
     _run("m1.safetensors", output=output)
     _day(1)
-    _run("m2.safetensors", {"new_model": True}, output=output)
+    _run("m2.safetensors", {"new_model": "carry"}, output=output)
     first, second = (load_model(f"m{i}.safetensors").fingerprint() for i in (1, 2))
     assert [part.model for part in read_manifest("out").parts] == [first, second]
     assert [commit.model for commit in history("out")] == [first, second]
@@ -212,7 +212,7 @@ def test_the_manifest_says_which_model_wrote_which_part(base: Path) -> None:
 
 def test_a_model_with_nothing_new_to_read_changes_nothing(base: Path) -> None:
     _run("m1.safetensors")
-    assert _run("m2.safetensors", {"new_model": True}).nothing_new
+    assert _run("m2.safetensors", {"new_model": "carry"}).nothing_new
     assert read_manifest("out").model == load_model("m1.safetensors").fingerprint()
 
 
@@ -221,7 +221,7 @@ def test_an_output_without_streams_takes_another_model(base: Path) -> None:
     logs.write(DAYS[0].slice(0, 0), Path("in") / "day-0.parquet")
     _run("m1.safetensors")
     _day(1)
-    _run("m2.safetensors", {"new_model": True})
+    _run("m2.safetensors", {"new_model": "carry"})
     _day(2)
     assert _run("m2.safetensors").rows == 100
 
@@ -252,8 +252,8 @@ def test_a_model_whose_outputs_have_other_names_takes_the_names_of_the_output(ba
     _run("m1.safetensors")
     _day(1)
     with pytest.raises(CheckpointError, match=r"Set \[output\] names to those of the output"):
-        _run("other.safetensors", {"new_model": True})
-    _run("other.safetensors", {"new_model": True}, output={"names": ["score"]})
+        _run("other.safetensors", {"new_model": "carry"})
+    _run("other.safetensors", {"new_model": "carry"}, output={"names": ["score"]})
     _day(2)
     _run("other.safetensors", output={"names": ["score"]})
     assert _rows() == _by_hand([model(1), model(2), model(2)])
@@ -265,7 +265,7 @@ def test_a_new_output_starts_from_the_state_of_another_model(base: Path) -> None
     config = logs.config("in", "m2.safetensors", "two", state={"init": "out"})
     with pytest.raises(StateError, match="another model"):
         Pipeline.from_dict(config).run()
-    assert Pipeline.from_dict(config).run(new_model=True).rows == 130
+    assert Pipeline.from_dict(config).run(new_model="carry").rows == 130
 
 
 def test_messages_have_the_digits_of_a_model_that_the_model_column_has(base: Path) -> None:

@@ -366,7 +366,7 @@ def test_rows_of_another_model_are_replaced_only_with_new_model(
     assert parts[0].name in refusal
     assert "--reload --new-model" in refusal
     assert (_outcome("out"), history("out")) == (before, commits)
-    summary = _run(tables=tables, reload=True, new_model=True)
+    summary = _run(tables=tables, reload=True, new_model="carry")
     assert f"{numbers}{parts[0].name}" in str(summary.reloaded)
     assert f": replaced by rows of model {second}" in str(summary.reloaded)
     assert {part.model[:16] for part in read_manifest("out").parts} == {first, second}
@@ -389,7 +389,7 @@ def test_a_state_that_the_new_model_cannot_take_over_leaves_the_output_as_it_is(
     before, commits = _outcome("out"), history("out")
     if TABLES["window"]["kind"] == "carry":
         with pytest.raises(StateError, match="the states of the new model differ"):
-            _run(tables={"model": {"path": "m2.safetensors"}}, reload=True, new_model=True)
+            _run(tables={"model": {"path": "m2.safetensors"}}, reload=True, new_model="carry")
         assert (_outcome("out"), history("out")) == (before, commits)
     with pytest.raises(CheckpointError, match="columns"):
         _run(tables={"output": {**TABLES["output"], "names": ["z"]}}, reload=True)

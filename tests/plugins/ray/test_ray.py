@@ -140,7 +140,7 @@ def test_another_model_takes_over_the_state(place: Path, tmp_path: Path) -> None
         other["model"]["path"] = str(place / "other.safetensors")
         with pytest.raises(CheckpointError, match="--new-model"):
             run(other)
-        run(other, new_model=True)
+        run(other, new_model="carry")
     assert_same(tmp_path / "one", tmp_path / "ray")
     assert_same(tmp_path / "one", tmp_path / "mixed")
 
