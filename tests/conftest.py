@@ -5,6 +5,7 @@ command line, runs all.
 """
 
 import doctest
+import gc
 import logging
 from collections.abc import Iterator
 from inspect import isclass, isfunction, unwrap
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not (config.option.all or paths):
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in set(slow)]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was collected: 10 % of the CPU of the quick tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
