@@ -8,7 +8,7 @@ import typer
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.fit_progress import fit_progress
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, verdict
-from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, VALUE_NOTES
+from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, REPEATED, VALUE_NOTES
 from streamrnn.cli.signals import stop_on_signal
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def _row_notes(counts: dict[str, int]) -> list[str]:
     texts = {
         "skipped": ("row", "skipped: a feature was null"),
         "dropped_late": DROPPED,
+        "repeated": REPEATED,
         "rejected": ("row", "rejected"),
         **VALUE_NOTES,
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DROPPED = ("row", "dropped: earlier than the stream's last time")
+REPEATED = ("row", "of a time that the stream already had, see [source] repeated")
 VALUE_NOTES = {
     "filled": ("null", "filled as set by `nulls`"),
     "nan": ("NaN", "treated as null, as set by `nan`"),
@@ -255,6 +256,7 @@ def _notes(summary: "Summary") -> list[str]:
     reported = [
         (s.skipped, "row", "skipped: a feature was null (output is null there)"),
         (s.dropped_late, *DROPPED),
+        (s.repeated, *REPEATED),
         (s.rejected, "row", "rejected; each has its reason in the rejects table"),
         *((getattr(s, name), *texts) for name, texts in VALUE_NOTES.items()),
         *(
@@ -279,6 +281,8 @@ def _notes(summary: "Summary") -> list[str]:
     repaired = [f"repaired what an earlier run left behind: {repair}" for repair in s.recovered]
     if s.first_late:
         notes.append(f"the first late row is {s.first_late}")
+    if s.first_repeated:
+        notes.append(f"the first repeated row is {s.first_repeated}")
     said = filter(None, [s.reloaded, s.times_go_back, s.unusual_gap])
     advice = s.workload.advice if s.workload is not None else []
     return [*repaired, *s.state_notes, *notes, *said, *advice]

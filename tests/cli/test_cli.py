@@ -161,9 +161,10 @@ def test_run_counts_what_was_not_simply_scored():
     words = in_words(summary(
         skipped=1, rejected=2, dropped_late=3, filled=4, clipped=5, out_of_range=6, fresh_starts=7,
         vanished_files=8, fresh_init_streams=9, cast=10, nan=11,
+        repeated=12,
     )).splitlines()  # fmt: skip
     notes = [line for line in words if line.startswith("note")]
-    assert len(notes) == 11
+    assert len(notes) == 12
     assert "note     11 NaNs treated as null, as set by `nan`" in notes
     assert "note     1 row skipped: a feature was null (output is null there)" in notes
     assert "note     8 used files no longer present" in notes

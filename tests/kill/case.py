@@ -44,6 +44,7 @@ def config(folder: Path, out: Path, **source):
             "nulls": "previous",
             "reset": "new",
             "late": "reject",
+            "repeated": "skip",
             "bad": "reject",
             "batch_rows": 150,
             **source,

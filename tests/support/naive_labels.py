@@ -13,9 +13,11 @@ def kept_streams(
     key: str,
     time: str | None,
     late: str = "error",
+    repeated: str = "score",
     invalid: Callable[[Row], bool] = lambda row: False,
 ) -> dict[Any, list[int]]:
-    """The rows of each stream, by number: without invalid ones, and late ones unless applied."""
+    """The rows of each stream, by number: without invalid ones, late ones unless applied, and
+    repeated ones unless scored."""
     streams: dict[Any, list[int]] = {}
     latest: dict[Any, Any] = {}
     for number, row in enumerate(rows):
@@ -24,6 +26,8 @@ def kept_streams(
         name = row[key]
         if time is not None:
             if name in latest and row[time] < latest[name] and late != "apply":
+                continue
+            if row[time] == latest.get(name) and repeated != "score":
                 continue
             latest[name] = max(latest.get(name, row[time]), row[time])
         streams.setdefault(name, []).append(number)

@@ -56,6 +56,7 @@ class Stream:
 class Settings:
     columns: list[Column]
     late: str = "apply"
+    repeated: str = "score"
     max_gap: float | None = None
     warmup: int = 0
     window: tuple[int, int] | None = None  # kind independent: steps, stride
@@ -69,6 +70,8 @@ def score(
     for index, row in enumerate(rows):
         stream = streams.setdefault(row["id"], Stream(model.start()))
         if stream.last is not None and row["t"] < stream.last and settings.late == "drop":
+            continue
+        if stream.last is not None and row["t"] == stream.last and settings.repeated == "skip":
             continue
         silent = stream.last is not None and settings.max_gap is not None
         if row.get("new") or (silent and row["t"] - stream.last > settings.max_gap):

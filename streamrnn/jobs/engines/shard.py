@@ -26,6 +26,7 @@ from streamrnn.stream.config import side_filters
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.scoring import (
     BoundPipeline,
+    FirstRow,
     Loop,
     Read,
     RunOptions,
@@ -87,7 +88,8 @@ class Outcome:
 
     `facts` is None after an `error`, or if a piece could not be read. `rejected` is the number of
     rejected rows, `times` the first and last time in ticks, `looked_up` what became of values that
-    have a vocabulary, `seconds` the time of the whole task.
+    have a vocabulary, `first` where the first rows are that a summary names, `seconds` the time of
+    the whole task.
     """
 
     shard: int
@@ -96,6 +98,7 @@ class Outcome:
     summary: Summary = field(default_factory=Summary)
     times: tuple[int, int] | None = None
     looked_up: dict[str, LookedUp] = field(default_factory=dict)
+    first: dict[str, FirstRow] = field(default_factory=dict)
     rejected: int = 0
     streams: int = 0
     seconds: float = 0.0
@@ -183,7 +186,7 @@ def _scored(
             attempt.abandon()
     outcome.facts = None if any(chunk.failed for chunk in read) else target.facts
     outcome.times = loop.times
-    outcome.looked_up = loop.looked_up
+    outcome.looked_up, outcome.first = loop.looked_up, loop.first
     outcome.rejected = loop.scorer.rejected
     outcome.streams = len(table)
     return table.to_arrow()

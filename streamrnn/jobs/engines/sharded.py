@@ -18,7 +18,14 @@ from streamrnn.jobs.engines.splitting import Split
 from streamrnn.jobs.engines.targets import FolderTarget
 from streamrnn.jobs.engines.workload import WorkloadCounts
 from streamrnn.stream.checkpoints import OutputFolder, Shard
-from streamrnn.stream.scoring import BoundPipeline, Progress, RunOptions, Summary, show_times
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    FirstRow,
+    Progress,
+    RunOptions,
+    Summary,
+    show_times,
+)
 from streamrnn.stream.sources import (
     NOTHING,
     Content,
@@ -155,7 +162,7 @@ class ShardedEngine:
         assert files is not None  # checked before
         self._tasks.begin(self._bound, files)
         policy = self._config.source
-        if "reject" in (policy.bad, policy.late):
+        if "reject" in (policy.bad, policy.late, policy.repeated):
             self._folder.prepare("rejects")
         for name in OutputPlace.of(self._config).filters:
             self._folder.prepare(name)
@@ -230,6 +237,7 @@ class ShardedEngine:
         running.popleft()
         splits = [self._tasks.get(split) for split in epoch.splits]
         _raise_first(splits, outcomes)
+        self._summary.name_first(_first(outcomes))
         self._refuse_rejects(outcomes)
         if not (self._summary.commits or self._options.force):
             self._refuse_unknown(outcomes)
@@ -332,6 +340,12 @@ def divided(table: pa.Table, bound: BoundPipeline, shards: int) -> list[pa.Table
     keys = [table[name].combine_chunks() for name in names]
     rows = by_shard(shard_of(key_hashes(keys), shards), shards)
     return [table.take(pa.array(index)).combine_chunks() for index in rows]
+
+
+def _first(outcomes: Sequence[Outcome]) -> dict[str, FirstRow]:
+    """Return the first rows of their kinds in the input, of all shards."""
+    rows = [(name, row) for outcome in outcomes for name, row in outcome.first.items()]
+    return dict(sorted(rows, key=lambda item: item[1].number or 0, reverse=True))
 
 
 def _raise_first(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> None:

@@ -187,7 +187,13 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     """
     source, found = loaded.config.source, copy(loaded)
     late = "drop" if source.late == "error" else source.late
-    update = {"late": late, "bad": "reject", "max_rejects": _UNLIMITED}
+    repeated = "score" if source.repeated == "error" else source.repeated
+    update = {
+        "late": late,
+        "repeated": repeated,
+        "bad": "reject",
+        "max_rejects": _UNLIMITED,
+    }
     source = source.model_copy(update=update)
     found.config = loaded.config.model_copy(update={"source": source})
     return found

@@ -30,6 +30,7 @@ _COUNTERS = {
     "rows_written_total": "rows_out",
     "rows_rejected_total": "rejected",
     "rows_late_total": "dropped_late",
+    "rows_repeated_total": "repeated",
     "rows_skipped_total": "skipped",
     "values_filled_total": "filled",
     "values_unknown_total": "unknown",

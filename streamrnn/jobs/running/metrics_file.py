@@ -30,6 +30,7 @@ METRICS = {
     **{side.metric: f"Rows in the {name} table." for name, side in SIDE_OUTPUTS.items()},
     "rows_rejected_total": "Rows in the rejects table; with stdout, rows rejected over all runs.",
     "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
+    "rows_repeated_total": "Rows of the last time of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
     "values_filled_total": "Nulls that were filled, over all runs.",
     "values_unknown_total": "Values outside the vocabulary of their feature, over all runs.",

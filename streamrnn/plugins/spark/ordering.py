@@ -12,7 +12,7 @@ from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.plugins.spark.deferred import pyspark
 from streamrnn.plugins.spark.types import arrow_type
-from streamrnn.stream.sources import Origin, shown
+from streamrnn.stream.sources import Origin, shown, ticks
 
 _ADVICE = (
     'For files, name the order of a local run: order=["_metadata.file_path", '
@@ -105,6 +105,16 @@ class Places(Origin):
             return f"{self.file(row)}: row {self.values[1][row].as_py()} (from 0)"
         named = zip(self.order.names, self.values, strict=True)
         return "the DataFrame: row " + ", ".join(f"{n}={shown(array, row)}" for n, array in named)
+
+    def key(self, row: int) -> list[tuple[bool, str | int]]:
+        """Return values that sort rows as their order does, null first, for JSON."""
+        found: list[tuple[bool, str | int]] = []
+        for array in self.values:
+            one = array.slice(row, 1)
+            text = pa.types.is_string(array.type)
+            value = (one[0].as_py() or "") if text else int(ticks(one)[0])
+            found.append((one[0].is_valid, value))
+        return found
 
     def first_of_last_tie(self) -> int:
         """Return the first of the rows at the end that have the same order."""

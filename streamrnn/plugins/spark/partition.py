@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,9 +60,10 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
     partition = _Partition(task, batches)
     scorer = Scorer(task.bound, partition.table())
     counts = {"new_streams": -scorer.table.streams}
+    first: dict[str, tuple[list[Any], str]] = {}
     for rows, places in partition.rows():
         try:
-            output, rejects = _score(task, scorer, rows, places, counts)
+            output, rejects = _score(task, scorer, rows, places, counts, first)
         except LateRowError as error:
             raise error.because(
                 'Correct the order of the rows, or set [source] late to "drop", "reject" or "apply"'
@@ -74,7 +76,7 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
         yield _output(task, output)
     _count(counts, {"streams": scorer.table.streams, "new_streams": scorer.table.streams})
     yield from _state(task, scorer.table)
-    yield _result(task, SUMMARY, [json.dumps(counts).encode()])
+    yield _result(task, SUMMARY, [json.dumps({"counts": counts, "first": first}).encode()])
 
 
 class _Partition:
@@ -147,12 +149,18 @@ def _score(
     batch: pa.RecordBatch,
     places: Places,
     counts: dict[str, int],
+    first: dict[str, tuple[list[Any], str]],
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
-    """Score a record batch; return its output rows and its rejects."""
+    """Score a record batch; return its output rows and its rejects.
+
+    `first`: the order of the first rows that a summary names, and what it says, by its fields.
+    """
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))
     _refuse_ties(rows, places, scorer.table)
     _count(counts, {"rows": len(rows), "rows_out": scored.output.num_rows, **scored.counts})
+    for name, row in scored.first.items():
+        first.setdefault(name, (places.key(row.row), row.text))
     return scored.output, _placed(task, scored.rejects, places)
 
 

@@ -54,8 +54,11 @@ class ScoredFrames:
         with worker_errors():
             found = self._of(SUMMARY).select(DATA).collect()
         summary = Summary()
-        for (content,) in found:
-            counts = json.loads(bytes(content))
+        results = [json.loads(bytes(content)) for (content,) in found]
+        for name in {name for result in results for name in result["first"]}:
+            rows = [result["first"][name] for result in results if name in result["first"]]
+            setattr(summary, name, min(rows)[1])
+        for counts in (result["counts"] for result in results):
             summary.add(counts)
             for name in ("rows", "rows_out", "streams", "new_streams"):
                 setattr(summary, name, getattr(summary, name) + counts.get(name, 0))

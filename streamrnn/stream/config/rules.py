@@ -135,6 +135,12 @@ def _late_needs_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "late"), "needs source.time: without it no row is late")
 
 
+@_needs("source.time", "source.repeated")
+def _repeated_needs_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.repeated != "score" and tables.source.time is None:
+        yield Problem(("source", "repeated"), "needs source.time: without it no row is repeated")
+
+
 @_needs("source.time", "source.order")
 def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.order == "time" and tables.source.time is None:
@@ -285,9 +291,10 @@ def _model_column_is_free(tables: Sections) -> Iterator[Problem]:
         )
 
 
-@_needs("source.late", "source.bad", "sink.path", "sink.rejects")
+@_needs("source.late", "source.repeated", "source.bad", "sink.path", "sink.rejects")
 def _rejects_have_a_place(tables: Sections) -> Iterator[Problem]:
-    rejecting = [key for key in ("late", "bad") if getattr(tables.source, key) == "reject"]
+    keys = ("late", "repeated", "bad")
+    rejecting = [key for key in keys if getattr(tables.source, key) == "reject"]
     if rejecting and tables.sink.path == PIPE and tables.sink.rejects is None:
         yield Problem(
             ("source", rejecting[0]),

@@ -185,6 +185,11 @@ class SourceSection(Section):
         default="error",
         description="a row earlier than its stream's last time: error | drop | reject | apply",
     )
+    repeated: Literal["score", "skip", "reject", "error"] = Field(
+        default="score",
+        description="a row of its stream's last time, always counted: score | skip (in no output) "
+        "| reject | error",
+    )
     bad: Literal["error", "reject"] = Field(
         default="error", description="a row with NaN, a null key or an overflow: error | reject"
     )

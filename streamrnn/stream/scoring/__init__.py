@@ -8,7 +8,14 @@ from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.scoring.source_labels import SourceLabels
 from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.stream.scoring.starting import starting_table
-from streamrnn.stream.scoring.summary import Copies, Progress, RowCounts, Summary, Workload
+from streamrnn.stream.scoring.summary import (
+    Copies,
+    FirstRow,
+    Progress,
+    RowCounts,
+    Summary,
+    Workload,
+)
 from streamrnn.stream.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
 from streamrnn.stream.scoring.window_kind import unsaid_kind
 
@@ -16,6 +23,7 @@ __all__ = [
     "BoundPipeline",
     "BoundTarget",
     "Copies",
+    "FirstRow",
     "LabelReader",
     "LoadedPipeline",
     "Loop",

@@ -168,12 +168,13 @@ class BoundPipeline:
 
     @cached_property
     def policy(self) -> RowPolicy:
-        """What happens to late and invalid rows, and after gaps."""
+        """What happens to late, repeated and invalid rows, and after gaps."""
         source = self.loaded.config.source
         contract = self.loaded.contract
         return RowPolicy(
             late=source.late,
             bad=source.bad,
+            repeated=source.repeated,
             max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
             previous=frozenset(f.name for f in contract.features if f.nulls == "previous"),
             float_names=tuple(f.name for f in contract.floats),

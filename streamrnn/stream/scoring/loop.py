@@ -13,7 +13,7 @@ from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.stream.scoring.stopwatch import Stopwatch
-from streamrnn.stream.scoring.summary import Progress, Summary
+from streamrnn.stream.scoring.summary import FirstRow, Progress, Summary
 from streamrnn.stream.scoring.threads import BackgroundWriter, Prefetcher, preparer
 from streamrnn.stream.sources import (
     Contract,
@@ -73,8 +73,9 @@ class Loop:
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
     each. `readings` is what was read of each file, by name, since the last commit. `times` are the
     first and last time of the valid rows, in ticks; `looked_up` what became of values that have a
-    vocabulary. With `judges`, a feature all of whose values are unknown is an error at the first
-    commit. `summary` is updated in place.
+    vocabulary; `first` where the first rows are that a summary names, by its fields. With `judges`,
+    a feature all of whose values are unknown is an error at the first commit. `summary` is updated
+    in place.
     """
 
     scorer: Scorer
@@ -95,6 +96,7 @@ class Loop:
         self._file: str | None = None
         self.times: tuple[int, int] | None = None
         self.looked_up: dict[str, LookedUp] = {}
+        self.first: dict[str, FirstRow] = {}
 
     def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
@@ -196,7 +198,8 @@ class Loop:
         self.summary.cast += work.source.cast
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
-        self.summary.first_late = self.summary.first_late or scored.first_late
+        self.first = scored.first | self.first
+        self.summary.name_first(self.first)
         add_looked_up(self.looked_up, rows.looked_up)
         if rows.time is not None:
             valid = rows.time if not rows.faults.reasons else rows.time[rows.faults.codes == 0]

@@ -1,7 +1,7 @@
 """Score record batches, and carry the state from one to the next."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from streamrnn.base.display import count
 from streamrnn.errors import DataError
 from streamrnn.stream.operators import ModelOutput, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
+from streamrnn.stream.scoring.summary import FirstRow
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable, from_arrow
 from streamrnn.stream.states.positions import CallPosition
@@ -20,6 +21,7 @@ from streamrnn.stream.windows import (
     StreamBatch,
     Update,
     first_late,
+    first_repeated,
     rejected_rows,
     sort_by_stream,
     why_rejected,
@@ -30,13 +32,14 @@ from streamrnn.stream.windows import (
 class Scored:
     """The result of one record batch: `output` rows, `rejects` (None: no row), and counts.
 
-    `first_late` says where the first late row is, if there is one, and why it is late.
+    `first` says where the first late and the first repeated row is, if there is one, and why, by
+    the name that a Summary has for it.
     """
 
     output: pa.RecordBatch
     rejects: pa.RecordBatch | None
     counts: dict[str, int]
-    first_late: str | None = None
+    first: dict[str, FirstRow] = field(default_factory=dict)
 
 
 class Prepared(NamedTuple):
@@ -189,7 +192,7 @@ class Scorer:
             self.bound.policy.limit_rejects(
                 rejected,
                 f"{rows.place(row)}: {count(rejected, 'rejected row')}",
-                f"The last one: {why_rejected(rows, row)}.",
+                f"The last one: {why_rejected(rows, row, by_stream.repeated)}.",
                 rows.number(row),
             )
         return by_stream
@@ -209,10 +212,16 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        rejects = rejected_rows(rows, by_stream.rejected, self.bound.schema)
+        repeated = by_stream.repeated
+        rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
         output = self._emit(rows.batch, by_stream, computed)
-        late = first_late(rows, by_stream.slot_N, by_stream.late, by_stream.late_after)
-        return Scored(output, rejects, by_stream.counts, late)
+        slots = by_stream.slot_N
+        first = {
+            "first_late": first_late(rows, slots, by_stream.late, by_stream.late_after),
+            "first_repeated": first_repeated(rows, slots, repeated),
+        }
+        named = {name: FirstRow.of(rows, *found) for name, found in first.items() if found}
+        return Scored(output, rejects, by_stream.counts, named)
 
     def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
         if computed is not None:

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamrnn.base.display import count, html_table, location
 from streamrnn.stream.config import SIDE_OUTPUTS
-from streamrnn.stream.sources import UNKNOWN_IN
+from streamrnn.stream.sources import UNKNOWN_IN, Rows
 
 COUNTS = (
     "skipped",
     "rejected",
     "dropped_late",
+    "repeated",
     "filled",
     "nan",
     "clipped",
@@ -32,6 +33,22 @@ class Progress:
     seconds: float
     message: str | None = None
     note: str = ""
+
+
+class FirstRow(NamedTuple):
+    """The first row of its kind in a record batch, which a summary names.
+
+    Its index in the batch, its number in the input (None if not known), and where it is and why.
+    """
+
+    row: int
+    number: int | None
+    text: str
+
+    @classmethod
+    def of(cls, rows: Rows, row: int, why: str) -> "FirstRow":
+        """Return what a summary says of a row."""
+        return cls(row, rows.number(row), f"{rows.place(row)}: {why}")
 
 
 @dataclass
@@ -59,11 +76,13 @@ class RowCounts:
     """What became of rows and of their values.
 
     `rows` were read, `rows_out` are in the output. Of the rows, `skipped` had a null and no score,
-    `rejected` are invalid or late, and `dropped_late` are in neither table. Of the values, `filled`
-    were null, `nan` counts NaN that was read as null, `out_of_range` those outside `valid`, which
-    were read as null, `clipped` those outside `clip`, `unknown` those that are not in the
-    vocabulary of their feature and have id 0, in all and by feature, and `cast` those of a column
-    with another type than before. At `fresh_starts` a stream began again from the initial state.
+    `rejected` are invalid, late or repeated, and `dropped_late` are in neither table. `repeated`
+    have the last time of their stream, whatever [source] repeated makes of them: skipped ones are
+    in neither table. Of the values, `filled` were null, `nan` counts NaN that was read as null,
+    `out_of_range` those outside `valid`, which were read as null, `clipped` those outside `clip`,
+    `unknown` those that are not in the vocabulary of their feature and have id 0, in all and by
+    feature, and `cast` those of a column with another type than before. At `fresh_starts` a stream
+    began again from the initial state.
     """
 
     rows: int = 0
@@ -71,6 +90,7 @@ class RowCounts:
     skipped: int = 0
     rejected: int = 0
     dropped_late: int = 0
+    repeated: int = 0
     filled: int = 0
     nan: int = 0
     clipped: int = 0
@@ -115,7 +135,8 @@ class Summary(RowCounts):
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
-    `first_late` says where the first late row that was dropped or rejected is, and why it is late.
+    `first_late` says where the first late row that was dropped or rejected is, and why it is late;
+    `first_repeated` where the first repeated row is.
     `workload` is None if this process scored all streams.
     """
 
@@ -134,6 +155,7 @@ class Summary(RowCounts):
     times_go_back: str | None = None
     unusual_gap: str | None = None
     first_late: str | None = None
+    first_repeated: str | None = None
     commits: int = 0
     commit: int | None = None
     parts: list[str] = field(default_factory=list)
@@ -226,12 +248,16 @@ class Summary(RowCounts):
             "rows_per_second": round(self.rows_per_second, 1),
         }
 
+    def name_first(self, first: Mapping[str, FirstRow]) -> None:
+        """Name the first rows of their kinds, by the fields that say where; earlier ones stay."""
+        for name, row in first.items():
+            setattr(self, name, getattr(self, name) or row.text)
+
     def add_shard(self, other: "Summary") -> None:
         """Add the rows, counts and busy seconds of one shard."""
         self.rows += other.rows
         self.rows_out += other.rows_out
         self.add({name: getattr(other, name) for name in COUNTS})
         self.add({UNKNOWN_IN + name: n for name, n in other.unknown_by_feature.items()})
-        self.first_late = self.first_late or other.first_late
         for phase, seconds in other.seconds_by_phase.items():
             self.seconds_by_phase[phase] = self.seconds_by_phase.get(phase, 0.0) + seconds

@@ -6,6 +6,7 @@ from streamrnn.stream.windows.past import Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     first_late,
+    first_repeated,
     reject_names,
     rejected_rows,
     why_rejected,
@@ -28,6 +29,7 @@ __all__ = [
     "TargetRows",
     "Update",
     "first_late",
+    "first_repeated",
     "pack_lanes",
     "place",
     "reject_names",

@@ -10,8 +10,8 @@ from streamrnn.stream.windows.past import Past, Previous, Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     fill_nulls,
+    judge_times,
     kept_and_rejected,
-    latest_times,
     raise_first,
     resets,
 )
@@ -24,9 +24,10 @@ class StreamBatch:
 
     Of N rows, `slot_N` is the stream (-1: invalid), `kept` are the indices of those with an output
     row, `rejected` of those that go to the rejects, both in file order. `late` are those that are
-    dropped or rejected as late, and `late_after` the last time of the stream of each. The M steps
-    (kept rows that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its
-    step number since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
+    dropped or rejected as late, and `late_after` the last time of the stream of each; `repeated`
+    are those of the last time of their stream, whatever becomes of them. The M steps (kept rows
+    that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number
+    since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
     Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
     `base`, the steps of the stream before it; those marked `reset` begin with one, and a stream's
     `last` one has the state that is carried. `length` may be 0. `last_time` and `previous` hold the
@@ -38,6 +39,7 @@ class StreamBatch:
     rejected: Ints
     late: Ints
     late_after: Ints
+    repeated: Ints
     row_M: Ints
     step_M: Ints
     features_MF: Floats
@@ -70,21 +72,23 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
-    first row (in file order) that is invalid or late, where the policy is "error".
+    first row (in file order) that is invalid, late or repeated, where the policy is "error".
     """
     counts = dict(rows.counts)
     order = _stream_order(rows, slots)
     stream = slots[order]
     begin = stream_begins(stream)
-    time, behind = latest_times(rows, order, stream, begin, past)
-    raise_first(rows, order, behind, time, policy)
-    late = late_after = NO_ROWS
-    if behind is not None and policy.late != "apply":
+    judged = judge_times(rows, order, stream, begin, past)
+    raise_first(rows, slots, order, judged, policy)
+    time, late, late_after = judged.clock, NO_ROWS, NO_ROWS
+    repeated = NO_ROWS if judged.repeated is None else order[judged.repeated]
+    if (out := judged.left_out(policy)) is not None:
         assert time is not None
-        late, late_after = order[behind], time[behind]  # which is that of the rows before
-        order, stream = order[~behind], stream[~behind]
+        if judged.late is not None and policy.late != "apply":
+            # The clock of a late row is that of the rows before it.
+            late, late_after = order[judged.late], time[judged.late]
+        order, stream, time = order[~out], stream[~out], time[~out]
         begin = stream_begins(stream)
-        time = time[~behind]
     reset = resets(rows, order, stream, begin, time, past, policy)
     counts["fresh_starts"] = 0
     if len(starts := reset.nonzero()[0]):
@@ -97,8 +101,10 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         rows, order, stream, group, ends, reset, past, policy, counts
     )
     stepped, start, end = _steps(missing, group, ends)
-    kept, rejected = kept_and_rejected(rows, late, policy)
+    again = repeated if policy.repeated != "score" else NO_ROWS
+    kept, rejected = kept_and_rejected(rows, late, again, policy)
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
+    counts["repeated"] = len(repeated)
     counts["rejected"] = len(rejected)
     counts["skipped"] = len(missing) - len(stepped)
     length = end - start
@@ -114,6 +120,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         rejected=rejected,
         late=late,
         late_after=late_after,
+        repeated=repeated,
         row_M=_rows_of(order, stepped),
         step_M=np.arange(1, len(stepped) + 1) + (base - start).repeat(length),
         features_MF=_rows_of(values.pop(""), stepped),

@@ -1,9 +1,11 @@
-"""What becomes of a row: late, rejected, an error, skipped, or a step, with its nulls filled.
+"""What becomes of a row: late, repeated, rejected, an error, skipped, or a step, without nulls.
 
 One place for all engines: `RowPolicy` has what the pipeline file says, `by_stream` asks it.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +17,12 @@ from streamrnn.stream.sources import Rows, fitted, shown, shown_time
 from streamrnn.stream.windows.past import Past, Previous
 from streamrnn.stream.windows.sorted_rows import NO_ROWS, running_maximum
 
+_EARLIEST = np.iinfo(np.int64).min
+
 
 @dataclass(frozen=True)
 class RowPolicy:
-    """What becomes of rows that are late, invalid, or follow a gap (`max_gap`, in ticks).
+    """What becomes of rows that are late, repeated, invalid, or follow a gap (`max_gap`, in ticks).
 
     `previous` are the features whose nulls repeat the last value of their stream. A run stops when
     it rejects more than `max_rejects` rows.
@@ -26,6 +30,7 @@ class RowPolicy:
 
     late: str = "error"
     bad: str = "error"
+    repeated: str = "score"
     max_gap: int | None = None
     previous: frozenset[str] = frozenset()
     float_names: tuple[str, ...] = ()
@@ -43,27 +48,54 @@ class RowPolicy:
             ).at(number)
 
 
-def latest_times(
-    rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past
-) -> tuple[Ints | None, Bools | None]:
-    """Return the latest time of each row's stream including the row, and which rows are late."""
+class JudgedTimes(NamedTuple):
+    """The times of N rows, in stream order, beside those of the rows of their streams before them.
+
+    `clock` is the latest time of each row's stream including the row (None without times). A row is
+    `late` if its time is before the latest one, `repeated` if it is equal (None: no row is).
+    """
+
+    clock: Ints | None
+    late: Bools | None = None
+    repeated: Bools | None = None
+
+    def left_out(self, policy: RowPolicy) -> Bools | None:
+        """Return which rows are no steps; None if all are."""
+        late = self.late if policy.late != "apply" else None
+        repeated = self.repeated if policy.repeated != "score" else None
+        if late is None or repeated is None:
+            return late if repeated is None else repeated
+        return late | repeated
+
+
+def judge_times(rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past) -> JudgedTimes:
+    """Compare the time of each row with the latest one of its stream."""
     if rows.time is None:
-        return None, None
+        return JudgedTimes(None)
     time = rows.time[order]
     first = begin.nonzero()[0]
     carried, seen = past.last_times(stream[first])
+    carried = np.where(seen, carried, _EARLIEST)
     before = np.empty(len(time), np.int64)
     before[1:] = time[:-1]
-    carried = np.where(seen, carried, time[first])
     before[first] = carried
-    if not (time < before).any():
-        return time, None
-    clock = time.copy()
-    clock[first] = np.maximum(clock[first], carried)
-    clock = running_maximum(clock, begin)
-    before[1:] = clock[:-1]
-    before[first] = carried
-    return clock, time < before
+    if (time > before).all():
+        return JudgedTimes(time)
+    clock, late = time, time < before
+    if late.any():
+        clock = time.copy()
+        clock[first] = np.maximum(clock[first], carried)
+        clock = running_maximum(clock, begin)
+        before[1:] = clock[:-1]
+        before[first] = carried
+        late = time < before
+    repeated = time == before
+    repeated[first[~seen]] = False  # nothing was before it, not even the earliest time
+    return JudgedTimes(clock, _if_any(late), _if_any(repeated))
+
+
+def _if_any(mask: Bools) -> Bools | None:
+    return mask if mask.any() else None
 
 
 def resets(
@@ -91,44 +123,71 @@ def resets(
 
 
 def raise_first(
-    rows: Rows, order: Ints, behind: Bools | None, clock: Ints | None, policy: RowPolicy
+    rows: Rows, slots: Ints, order: Ints, judged: JudgedTimes, policy: RowPolicy
 ) -> None:
-    """Raise DataError for the first row in file order that stops a run, as invalid or late."""
-    if not rows.faults.reasons and behind is None:
+    """Raise DataError for the first row in file order that stops a run: invalid, late, repeated."""
+    stopping = {
+        "bad": np.flatnonzero(rows.faults.codes) if rows.faults.reasons else NO_ROWS,
+        "late": NO_ROWS if judged.late is None else order[judged.late],
+        "repeated": NO_ROWS if judged.repeated is None else order[judged.repeated],
+    }
+    stopping = {
+        name: index
+        for name, index in stopping.items()
+        if len(index) and getattr(policy, name) == "error"
+    }
+    if not stopping:
         return
-    invalid = np.flatnonzero(rows.faults.codes) if policy.bad == "error" else NO_ROWS
-    late = NO_ROWS
-    if behind is not None and policy.late == "error":
-        late = np.flatnonzero(behind)
-        late = late[np.argsort(order[late])]
-    if len(invalid) and (not len(late) or invalid[0] < order[late[0]]):
-        row = int(invalid[0])
+    name = min(stopping, key=lambda name: int(stopping[name].min()))
+    row, count = int(stopping[name].min()), len(stopping[name])
+    if name == "bad":
         raise DataError(
             f"{rows.place(row)}: {rows.faults.reason(row)}. "
-            f"Invalid rows in this record batch: {len(invalid)}. {rows.faults.how_to_fix(row)} "
+            f"Invalid rows in this record batch: {count}. {rows.faults.how_to_fix(row)} "
             'or set [source] bad = "reject".'
         ).at(rows.number(row))
-    if len(late):
-        assert clock is not None
+    assert judged.clock is not None
+    if name == "late":
         # The clock of a late row is that of the row before it.
-        raise _late_error(rows, int(order[late[0]]), int(clock[late[0]]), len(late))
+        last = int(judged.clock[np.flatnonzero(order == row)[0]])
+        raise _late_error(rows, slots, row, last, count)
+    raise DataError(
+        f"{rows.place(row)}: {_why_repeated(rows, slots, row)}. Repeated rows in this record "
+        f"batch: {count}. Remove what was written twice, or set [source] repeated to "
+        '"score", "skip" or "reject" (an output that has rows keeps the setting that it has).'
+    ).at(rows.number(row))
 
 
-def why_late(rows: Rows, row: int, last: int) -> str:
+def why_late(rows: Rows, slots: Ints, row: int, last: int) -> str:
     """Return why a row is late: its time, and the last one of its stream, in ticks."""
     times = rows.batch.column(rows.time_name)
     return (
         f"{rows.time_name} {shown(times, row)} is before {shown_time(last, times.type)}, the last "
-        "time of this stream"
+        f"time of this stream, set by {_row_at(rows, slots, row, last)}"
     )
 
 
-def _late_error(rows: Rows, row: int, last: int, count: int) -> LateRowError:
+def _why_repeated(rows: Rows, slots: Ints, row: int) -> str:
+    """Return why a row is repeated: its time, and the first row that has it."""
+    assert rows.time is not None
+    time = shown(rows.batch.column(rows.time_name), row)
+    by = _row_at(rows, slots, row, int(rows.time[row]))
+    return f"{rows.time_name} {time} repeats the last time of this stream, set by {by}"
+
+
+def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
+    """Return where the stream of a row first had a time, in ticks, before the row."""
+    assert rows.time is not None
+    before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
+    return rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
+
+
+def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> LateRowError:
     keys = ", ".join(field.name for field in rows.key_fields)
     times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
-        f"{rows.place(row)}: time goes backwards: {why_late(rows, row, last)}. Late rows in this "
-        f"record batch: {count}."
+        f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
+        f"this record batch: {count}."
     )
     how = _in_duckdb(file, str(rows.time_name), times.type, keys)
     advice = (
@@ -230,15 +289,20 @@ class _NullFiller:
         return filled, present
 
 
-def kept_and_rejected(rows: Rows, late: Ints, policy: RowPolicy) -> tuple[Ints, Ints]:
-    """Return the rows that give an output row, and the rejected ones, in file order."""
-    if not rows.faults.reasons and not len(late):
+def kept_and_rejected(
+    rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy
+) -> tuple[Ints, Ints]:
+    """Return the rows that give an output row, and the rejected ones, in file order.
+
+    `late` and `repeated` are the rows that are no steps for that reason.
+    """
+    if not (rows.faults.reasons or len(late) or len(repeated)):
         return np.arange(len(rows)), NO_ROWS
     rejected = rows.faults.codes != 0
-    if policy.late == "reject":
-        rejected[late] = True
     dropped = rejected.copy()
-    dropped[late] = True
+    for index, becomes in ((late, policy.late), (repeated, policy.repeated)):
+        dropped[index] = True
+        rejected[index] = becomes == "reject"
     return np.flatnonzero(~dropped), np.flatnonzero(rejected)
 
 
@@ -255,12 +319,14 @@ def reject_names(schema: pa.Schema) -> list[str]:
     return names
 
 
-def rejected_rows(rows: Rows, rejected: Ints, schema: pa.Schema) -> pa.RecordBatch | None:
+def rejected_rows(
+    rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema
+) -> pa.RecordBatch | None:
     """Return the rejects of N rows, with reason and place; `schema` has the types of all rows."""
     if not len(rejected):
         return None
-    index = rejected.tolist()
-    reasons = [why_rejected(rows, row) for row in index]
+    index, again = rejected.tolist(), set(repeated.tolist())
+    reasons = [why_rejected(rows, row, again) for row in index]
     values = [
         _in_type_of(field, column, reasons)
         for field, column in zip(schema, rows.batch.take(pa.array(rejected)).columns, strict=True)
@@ -287,13 +353,19 @@ def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Arr
     return values
 
 
-def why_rejected(rows: Rows, row: int) -> str:
-    """Return why a row is rejected: its fault, or that it is late."""
-    return rows.faults.reason(row) if rows.faults.codes[row] else "late: time goes backwards"
+def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
+    """Return why a row is rejected: its fault, or that it is one of the `repeated`, or late."""
+    if rows.faults.codes[row]:
+        return rows.faults.reason(row)
+    return (
+        "repeated: the stream had a row of this time"
+        if row in repeated
+        else "late: time goes backwards"
+    )
 
 
-def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> str | None:
-    """Say where the first of the `late` rows is, and why; `after` as in `StreamBatch.late_after`.
+def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str] | None:
+    """Return the first of the `late` rows, and why it is; `after` as in `StreamBatch.late_after`.
 
     None if no row is late.
     """
@@ -301,7 +373,12 @@ def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> str | None:
         return None
     first = late.argmin()
     row, last = int(late[first]), int(after[first])
-    assert rows.time is not None
-    before = (slots[:row] == slots[row]) & (rows.time[:row] == last)
-    by = rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
-    return f"{rows.place(row)}: {why_late(rows, row, last)}, set by {by}"
+    return row, why_late(rows, slots, row, last)
+
+
+def first_repeated(rows: Rows, slots: Ints, repeated: Ints) -> tuple[int, str] | None:
+    """Return the first of the `repeated` rows, and why it is; None if no row is repeated."""
+    if not len(repeated):
+        return None
+    row = int(repeated.min())
+    return row, _why_repeated(rows, slots, row)

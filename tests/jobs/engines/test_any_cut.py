@@ -35,6 +35,7 @@ POLICY = {
     "reset": "new",
     "max_gap": "2h",
     "late": "reject",
+    "repeated": "reject",
     "bad": "reject",
     "max_rejects": 1200,
 }

@@ -20,7 +20,13 @@ ROWS = 500
 RULES: dict[str, dict[str, Any]] = {
     "plain": {"nulls": 0.0},
     "skip": {"nulls": "skip", "max_gap": "6m"},
-    "rejects": {"nulls": "error", "bad": "reject", "late": "reject", "reset": "new"},
+    "rejects": {
+        "nulls": "error",
+        "bad": "reject",
+        "late": "reject",
+        "repeated": "reject",
+        "reset": "new",
+    },
     "applied": {"nulls": 0.0, "late": "apply", "reset": "new", "max_gap": "9m"},
 }
 TARGETS: dict[str, dict[str, Any]] = {
@@ -94,7 +100,8 @@ def pairs_of(table: pa.Table, name: str, target: dict[str, Any]) -> dict[str, li
     def invalid(row: dict[str, Any]) -> bool:
         return rules["nulls"] == "error" and None in (row["a"], row["b"])
 
-    streams = naive_labels.kept_streams(rows, "id", "t", rules.get("late", "error"), invalid)
+    late, repeated = rules.get("late", "error"), rules.get("repeated", "score")
+    streams = naive_labels.kept_streams(rows, "id", "t", late, repeated, invalid)
     rule: dict[str, Any] = {
         "time": "t",
         "horizon": _minutes(target.get("horizon")),

@@ -25,7 +25,7 @@ RULES: dict[str, dict[str, Any]] = {
     "skip": {"nulls": "skip", "max_gap": "6m"},
     "resets": {"nulls": "previous", "reset": "new", "max_gap": "9m"},
     "rejects": {"nulls": "error", "bad": "reject", "late": "reject", "reset": "new"},
-    "dropped": {"nulls": 0.0, "late": "drop"},
+    "dropped": {"nulls": 0.0, "late": "drop", "repeated": "skip"},
     "applied": {"nulls": 0.0, "late": "apply", "reset": "new", "max_gap": "9m"},
 }
 TARGETS: list[dict[str, Any]] = [
@@ -71,7 +71,8 @@ def expected(
     def invalid(row: dict[str, Any]) -> bool:
         return rules["nulls"] == "error" and None in (row["a"], row["b"])
 
-    streams = naive_labels.kept_streams(rows, "id", "t", rules.get("late", "error"), invalid)
+    late, repeated = rules.get("late", "error"), rules.get("repeated", "score")
+    streams = naive_labels.kept_streams(rows, "id", "t", late, repeated, invalid)
     names = [target["column"]] if isinstance(target["column"], str) else target["column"]
     found = naive_labels.labels(
         rows,

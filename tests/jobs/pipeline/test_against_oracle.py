@@ -25,6 +25,15 @@ SETTINGS = {
         rowwise.Settings([rowwise.Column("a", "previous"), rowwise.Column("b", "previous")]),
         {},
     ),
+    "repeated": (
+        {"nulls": "previous", "reset": "new", "late": "drop", "repeated": "skip"},
+        rowwise.Settings(
+            [rowwise.Column("a", "previous"), rowwise.Column("b", "previous")],
+            late="drop",
+            repeated="skip",
+        ),
+        {},
+    ),
     "mixed": (
         {
             "features": [

@@ -37,6 +37,7 @@ def _config(name: str, base: Path, path: str, **more: dict[str, Any]) -> dict[st
         data["sink"] = {"path": str(base)}
     else:
         policy = {"nulls": "previous", "reset": "new", "max_gap": "2h", "late": "drop"}
+        policy["repeated"] = "skip"
         data = logs.config(path, str(base.parent / "m.safetensors"), str(base), source=policy)
     for table, keys in more.items():
         data[table] = {**data.get(table, {}), **keys}

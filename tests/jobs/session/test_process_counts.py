@@ -99,7 +99,7 @@ def test_counts_are_those_of_a_run(late: str, emit: str) -> None:
     late_ones = {"dropped_late"} if late == "drop" else set()
     assert counted | {"rejected"} == {
         *("rows", "rows_out", "skipped", "rejected", "filled", "nan", "clipped", "out_of_range"),
-        *("cast", "fresh_starts"),
+        *("cast", "fresh_starts", "repeated"),
         *late_ones,
     }
 

@@ -35,6 +35,7 @@ FIXED = frozenset(
         "source.nan",
         "source.reset",
         "source.max_gap",
+        "source.repeated",
         "window.kind",
         "window.steps",  # free in kind carry
         "window.stride",  # free except in kind independent

@@ -74,6 +74,7 @@ def test_defaults_are_those_of_the_design(load):
         "reset": None,
         "max_gap": None,
         "late": "error",
+        "repeated": "score",
         "bad": "error",
         "max_rejects": 1000,
         "batch_rows": 131072,
@@ -247,7 +248,7 @@ typ = "LSTM"
         'p.toml:11: source.max_gap: expected a duration such as "6h", "90s", "1d" or '
         '"1h30m" (units w, d, h, m, s, ms, us), received "6x"',
         f"p.toml:12: source.lanes: unknown key; it belongs to [window] ({known}"
-        "reset, max_gap, late, bad, max_rejects, batch_rows)",
+        "reset, max_gap, late, repeated, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, publish, alerts, target, train, state, "
         "checkpoint, engine)",

@@ -1,6 +1,6 @@
 """Rows to steps, judged row by row: late rows, fresh starts, nulls, step numbers, last values."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from streamrnn.stream.sources import Contract, Feature, Origin, Rows
 from streamrnn.stream.windows import RowPolicy, StreamBatch, Update, sort_by_stream
 
 STREAMS = 4
-COUNTS = ("fresh_starts", "dropped_late", "rejected", "skipped", "filled")
+COUNTS = ("fresh_starts", "dropped_late", "repeated", "rejected", "skipped", "filled")
 
 
 @dataclass
@@ -61,6 +61,13 @@ def _oracle(rows: list[Row], streams: dict[int, Seen], policy: RowPolicy) -> Exp
             else:
                 out.counts["dropped_late"] += 1
             continue
+        if row.time == seen.last:
+            out.counts["repeated"] += 1
+            if policy.repeated == "reject":
+                out.rejected.append(i)
+                out.counts["rejected"] += 1
+            if policy.repeated != "score":
+                continue
         gap = policy.max_gap is not None and known and row.time - seen.last > policy.max_gap
         if row.reset or gap:
             out.counts["fresh_starts"] += known
@@ -153,6 +160,7 @@ RULES = st.builds(
     RowPolicy,
     late=st.sampled_from(["drop", "reject", "apply"]),
     bad=st.just("reject"),
+    repeated=st.sampled_from(["score", "skip", "reject"]),
     max_gap=st.none() | st.integers(0, 10),
     previous=st.just(frozenset({"a"})),
     float_names=st.just(("a", "b")),
@@ -222,6 +230,11 @@ def test_the_first_offending_row_in_file_order_is_told() -> None:
     late = [Row(0, 5, 1.0, 1.0, False), Row(0, 5, 1.0, 1.0, False), Row(0, 4, 1.0, 1.0, False)]
     broken = Row(1, None, 1.0, 1.0, False)
     policy = RowPolicy(previous=frozenset({"a"}), float_names=("a", "b"))
+    again = replace(policy, repeated="error")
+    with pytest.raises(DataError, match=r"row 1 .*stream k=0: t 1970-01-01 00:00:05 repeats"):
+        sort_by_stream(_rows([*late, broken]), np.array([0, 0, 0, -1]), _memory(), again)
+    with pytest.raises(DataError, match=r"row 0 .*column 't': time is null"):
+        sort_by_stream(_rows([broken, *late]), np.array([-1, 0, 0, 0]), _memory(), again)
     with pytest.raises(DataError, match=r"row 2 .*stream k=0: time goes backwards: t 1970-01-01"):
         sort_by_stream(_rows([*late, broken]), np.array([0, 0, 0, -1]), _memory(), policy)
     with pytest.raises(DataError, match=r"row 0 .*column 't': time is null"):
@@ -250,10 +263,13 @@ def test_a_late_row_is_named_by_its_own_file() -> None:
 
 def test_a_silence_of_all_time_is_a_gap() -> None:
     """From the first to the last tick of int64, which no int64 holds."""
-    policy = RowPolicy(max_gap=10, previous=frozenset({"a"}), float_names=("a", "b"))
+    policy = RowPolicy(
+        max_gap=10, repeated="skip", previous=frozenset({"a"}), float_names=("a", "b")
+    )
     rows = [Row(0, t, 1.0, 1.0, False) for t in (-(2**63), 2**63 - 1)]
     got = sort_by_stream(_rows(rows), np.zeros(2, np.int64), _memory(), policy)
     assert got.reset.tolist() == [False, True]
+    assert got.counts["repeated"] == 0
 
 
 def test_streams_beyond_16_bits_keep_the_order_of_their_rows() -> None:
