@@ -91,8 +91,6 @@ def test_every_pool_stands_on_the_page_of_threads() -> None:
         "cli/signals.py",
         "jobs/fitting/workers.py",
         "nn/kernels/team.py",
-        "stream/operators/workers.py",
-        "stream/scoring/threads.py",
     }
 
 

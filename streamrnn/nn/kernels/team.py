@@ -1,4 +1,4 @@
-"""Helper threads that work in parallel with the caller's thread.
+"""Helper threads that work in parallel with the caller's thread: a team, and a crew.
 
 A pool of the standard library takes 60 µs for a call and its return: as long as a chunk of a few
 lanes takes. So both sides spin for a moment before they sleep. Two threads that the system has put
@@ -20,7 +20,9 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -268,3 +270,36 @@ def backing_off() -> bool:
 def report_latency(slow: bool) -> None:
     """Record whether jobs run together waited too long for each other."""
     _current().report_latency(slow)
+
+
+class Crew:
+    """Helpers that make calls of any length; they are started on first use, and end with the crew.
+
+    The caller does not wait for one that has not come.
+    """
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._calls: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._started = 0
+        weakref.finalize(self, self._calls.put, None).atexit = False
+
+    def call(self, job: _Job, helpers: int) -> None:
+        """Have `job` called by so many helpers, or by as many as the system allows."""
+        with contextlib.suppress(RuntimeError):  # the system refuses another thread
+            while self._started < helpers:
+                serve = partial(_serve, self._calls)
+                threading.Thread(target=serve, name="streamrnn-lanes", daemon=True).start()
+                self._started += 1
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()  # of a finished call, never picked up
+        for _ in range(min(helpers, self._started)):
+            self._calls.put(job)
+
+
+def _serve(calls: queue.SimpleQueue[_Job | None]) -> None:
+    while (job := calls.get()) is not None:
+        job()
+        del job  # it refers to objects of the caller
+    calls.put(None)  # for the next helper

@@ -1,15 +1,13 @@
 """Threads for the independent pieces of one record batch."""
 
-import contextlib
 import os
-import queue
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from streamrnn.nn.kernels import MIN_PRODUCTS, get_threads, one_thread
+from streamrnn.nn.kernels.team import Crew
 
 T = TypeVar("T")
 
@@ -24,7 +22,7 @@ class Workers:
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads or get_threads()
-        self._crew = _Crew()
+        self._crew = Crew()
         self._share: _Share | None = None
 
     def shares(self, products: int) -> int:
@@ -38,7 +36,7 @@ class Workers:
         concurrent calls.
         """
         if self._crew.process != os.getpid():  # threads do not survive a fork
-            self._crew, self._share = _Crew(), None
+            self._crew, self._share = Crew(), None
         if self._share is not None:  # of a call that was interrupted while it waited in `end`
             self._share.end()
         if self.threads == 1 or len(pieces) < 2:
@@ -48,7 +46,7 @@ class Workers:
             return
         self._share = share = _Share(work, pieces)
         try:
-            self._crew.call(share, min(self.threads, len(pieces)) - 1)
+            self._crew.call(share.help, min(self.threads, len(pieces)) - 1)
             with one_thread():
                 share.take()
         finally:
@@ -87,7 +85,8 @@ class _Share:
         turn = _Turn()
         self._turns.append(turn)  # before a piece is taken
         try:
-            self.take()
+            with one_thread():
+                self.take()
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self.errors[-1] = error
         finally:
@@ -129,37 +128,3 @@ class _Turn:
     def end(self) -> None:
         self.ended = True
         self._lock.release()
-
-
-class _Crew:
-    """Helpers, started on first use; they end with the crew."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self._shares: queue.SimpleQueue[_Share | None] = queue.SimpleQueue()
-        self._started = 0
-        weakref.finalize(self, self._shares.put, None).atexit = False
-
-    def call(self, share: _Share, helpers: int) -> None:
-        """Pass `share` to `helpers` helpers, or to as many as the system allows."""
-        with contextlib.suppress(RuntimeError):  # the system refuses another thread
-            while self._started < helpers:
-                _start(self._shares)
-                self._started += 1
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._shares.get_nowait()  # of a finished call, never picked up
-        for _ in range(min(helpers, self._started)):
-            self._shares.put(share)
-
-
-def _start(shares: queue.SimpleQueue[_Share | None]) -> None:
-    threading.Thread(target=_serve, args=(shares,), name="streamrnn-lanes", daemon=True).start()
-
-
-def _serve(shares: queue.SimpleQueue[_Share | None]) -> None:
-    with one_thread():
-        while (share := shares.get()) is not None:
-            share.help()
-            del share  # it refers to objects of the caller
-    shares.put(None)  # for the next helper

@@ -8,13 +8,13 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from streamrnn.base.storage.threads import BackgroundWriter, Prefetcher, preparer
 from streamrnn.nn.kernels import seconds_compiling
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.scoring.scorer import Prepared, Scored, Scorer
 from streamrnn.stream.scoring.stopwatch import Stopwatch
 from streamrnn.stream.scoring.summary import FirstRow, Progress, Summary
-from streamrnn.stream.scoring.threads import BackgroundWriter, Prefetcher, preparer
 from streamrnn.stream.sources import (
     Contract,
     LookedUp,

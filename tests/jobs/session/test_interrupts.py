@@ -247,7 +247,7 @@ class At:
     """
 
     OURS = str(Path(pipeline_module.__file__).parents[2])
-    NOT = ("team.py", "jit.py", "kernels/threads.py")
+    NOT = ("jit.py", "kernels/threads.py")
 
     def __init__(self, line: int, strike: Callable[[], None] = _raise) -> None:
         self.left = line
@@ -256,6 +256,8 @@ class At:
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
         name = frame.f_code.co_filename
         if not name.startswith(self.OURS) or name.endswith(self.NOT):
+            return None
+        if name.endswith("team.py") and not frame.f_code.co_qualname.startswith("Crew."):
             return None
         return self._line
 

@@ -88,13 +88,10 @@ def test_nobody_waits_for_a_helper_that_has_not_come() -> None:
     def hold(piece: int) -> None:
         meeting.wait()
         if threading.current_thread() is not threading.main_thread():
-            workers._crew.call(Busy(), 1)
+            workers._crew.call(keep_busy, 1)
 
-    class Busy:
-        """What keeps the helper after its piece."""
-
-        def help(self) -> None:
-            assert leave.wait(PATIENCE)
+    def keep_busy() -> None:
+        assert leave.wait(PATIENCE)
 
     workers.map(hold, range(2))
     done: list[int] = []
