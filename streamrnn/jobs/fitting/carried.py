@@ -92,9 +92,9 @@ class CarriedStates(LaneStates):
         lanes, states = window.lanes, self.values
         if len(lanes) == len(next(iter(states.values()), lanes)):
             return call(window, states)
-        own = {name: np.ascontiguousarray(values[lanes]) for name, values in states.items()}
-        judged = call(window, own)
-        for name, values in own.items():
+        of_lanes = {name: np.ascontiguousarray(values[lanes]) for name, values in states.items()}
+        judged = call(window, of_lanes)
+        for name, values in of_lanes.items():
             states[name][lanes] = values
         return judged
 

@@ -82,13 +82,13 @@ class FitStatus:
 class FitRecord:
     """What a commit says of a fit.
 
-    `own`: hashes of the model file that the last fit here wrote. `digest`: of the staged rows.
-    `done`: results follow; `state`: also the state after the last row. `label_means`: by column of
-    [target]. `members`: hashes of the models of several seeds.
+    `model_digests`: hashes of the model file that the last fit here wrote. `digest`: of the staged
+    rows. `done`: results follow; `state`: also the state after the last row. `label_means`: by
+    column of [target]. `members`: hashes of the models of several seeds.
     """
 
     identity: FitIdentity
-    own: list[str]
+    model_digests: list[str]
     files: list[FitFile] = field(default_factory=list)
     digest: str = ""
     done: bool = False
@@ -100,6 +100,8 @@ class FitRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the record whose `asdict` was written. Raises TypeError for other keys."""
+        if "own" in values:  # its first name
+            values["model_digests"] = values.pop("own")
         files = [FitFile(*file) for file in values["files"]]
         status = FitStatus(**values["status"])
         status.sums = EpochSums(**values["status"]["sums"])

@@ -60,8 +60,8 @@ class Pieces(NamedTuple):
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
         """Place the pieces on lanes in an order; in a placement, `sequence` is a place in it."""
         number = np.arange(len(order))
-        own = Sequences(number, self.begin[order], self.length[order], number)
-        return place(own, lanes, steps)
+        sequences = Sequences(number, self.begin[order], self.length[order], number)
+        return place(sequences, lanes, steps)
 
 
 class StepRuns(NamedTuple):

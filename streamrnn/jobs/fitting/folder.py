@@ -46,7 +46,7 @@ class FitFolder:
             last, digest = self.read(), self.model_digest()
         except (CheckpointError, ConfigError):
             return None
-        if last is None or not last.record.done or last.record.own[-1:] != [digest]:
+        if last is None or not last.record.done or last.record.model_digests[-1:] != [digest]:
             return None
         return last.record
 
@@ -165,7 +165,7 @@ class FitFolder:
 
     def restore_model(self, commit: FitCommit) -> None:
         """Write the model of a finished fit again, unless the file is there."""
-        if self.model_digest() != commit.record.own[-1]:
+        if self.model_digest() != commit.record.model_digests[-1]:
             LocalFiles(os.fspath(self.model.parent)).put(
                 self.model.name, commit.arrays["model"].tobytes()
             )

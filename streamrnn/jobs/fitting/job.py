@@ -119,7 +119,7 @@ class FitJob:
                 raise
             known = None
         refuse_foreign_model(folder, known, options.overwrite)
-        own = [] if known is None else known.record.own
+        digests = [] if known is None else known.record.model_digests
         last = None if options.full_refresh else known
         if last is not None:  # its folder has no model to start from, if it is of several
             seeds = value_of("train.seeds", last.record.identity)
@@ -130,9 +130,9 @@ class FitJob:
             )
         if last is not None and last.record.done:
             folder.restore_model(last)
-        return self._begin_or_resume(last, own)
+        return self._begin_or_resume(last, digests)
 
-    def _begin_or_resume(self, last: FitCommit | None, own: list[str]) -> Callable[[], None]:
+    def _begin_or_resume(self, last: FitCommit | None, digests: list[str]) -> Callable[[], None]:
         """Check everything but the rows; return the call that reads and trains, or reports."""
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
@@ -153,7 +153,7 @@ class FitJob:
             )
         if last is not None and not resumed and self._same(last, wanted, fit.files):
             return lambda: self._nothing(last)
-        record = FitRecord(wanted, own, fit.files)
+        record = FitRecord(wanted, digests, fit.files)
 
         def steps() -> None:
             staged, reader = self._stage(fit)
@@ -423,8 +423,8 @@ class FitJob:
         fit.refuse_changes()
         commit = loop.as_commit()
         commit.arrays["model"] = np.frombuffer(data, np.uint8)
-        own = [hashlib.sha256(data).hexdigest()]
-        commit.record = replace(commit.record, own=own, done=True, state=saved)
+        digests = [hashlib.sha256(data).hexdigest()]
+        commit.record = replace(commit.record, model_digests=digests, done=True, state=saved)
         folder.commit(commit)
         folder.publish(commit)
 

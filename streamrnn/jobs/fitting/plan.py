@@ -38,13 +38,13 @@ from streamrnn.stream.sources import parse_time
 class FitModel:
     """A model to train: `learner` trains all of it but a Rescaling at its end.
 
-    `own` is the scale of that Rescaling, None if it has none or it is trained like other layers.
-    `scales`: whether labels are standardized.
+    `model_scale` is the scale of that Rescaling, None if it has none or it is trained like other
+    layers. `scales`: whether labels are standardized.
     """
 
     model: Model
     learner: Learner
-    own: Scale | None
+    model_scale: Scale | None
     scales: bool
     units: int
 
@@ -56,24 +56,26 @@ class FitModel:
         scales = train.scale_target
         if scales is None:  # outputs of a model without a scale may be in the target's own unit
             scales = train.may_scale and (train.init is None or layer is not None)
-        own = None if layer is None or not scales else scale_of(layer)
-        if own is None:
+        model_scale = None if layer is None or not scales else scale_of(layer)
+        if model_scale is None:
             core = model
         else:
-            check_finite_scale(own)
+            check_finite_scale(model_scale)
         loss, targets = loss_from(config), len(config.target.column)
         units = int(core.graph.outputs[0].shape[-1] or 0)
         metrics = [_metric(name, loss, units, targets) for name in train.metrics]
         runner = loaded.kind.runner(core)
-        learner = Learner(core, loss, optimizer_from(config), metrics, own, train.seed, runner)
+        learner = Learner(
+            core, loss, optimizer_from(config), metrics, model_scale, train.seed, runner
+        )
         check_units(loss, units, targets)
         if train.class_weight is not None:
             learner.class_weights = ClassWeights(train.class_weight, loss, units, targets)
-        return cls(model, learner, own, scales, units)
+        return cls(model, learner, model_scale, scales, units)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Set the scale of the labels, from the training rows unless the model has one."""
-        if self.scales and self.own is None:
+        if self.scales and self.model_scale is None:
             self.learner.scale = target_scale(staged, training)
 
     def wrong_label(self, staged: Staged) -> WrongLabel | None:
@@ -86,7 +88,9 @@ class FitModel:
         """Return the model with its final weights, and its outputs in the unit of the target."""
         scale = self.learner.scale
         return (
-            self.model if scale is None or self.own is not None else with_scale(self.model, scale)
+            self.model
+            if scale is None or self.model_scale is not None
+            else with_scale(self.model, scale)
         )
 
 

@@ -234,8 +234,8 @@ def optimizer_from(config: Config) -> Optimizer:
 def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
     """Raise ConfigError if the model file exists and no fit here wrote it."""
     digest = folder.model_digest()
-    own = [] if last is None else last.record.own[-1:]
-    if digest is None or overwrite or digest in own:
+    digests = [] if last is None else last.record.model_digests[-1:]
+    if digest is None or overwrite or digest in digests:
         return
     raise ConfigError(
         f"fit: [model] path: {location(os.fspath(folder.model))} exists, and is not what the last "

@@ -45,9 +45,9 @@ class SeedsJob:
     Its members are fits in `<model path>.fit/seeds/<seed>/`, each as if it were alone.
     """
 
-    def __init__(self, config: Config, given: pa.Table | None, options: FitOptions) -> None:
+    def __init__(self, config: Config, state_table: pa.Table | None, options: FitOptions) -> None:
         train = config.train
-        self.config, self.options, self._given = config, options, given
+        self.config, self.options, self._state_table = config, options, state_table
         self.seeds = range(train.seed, train.seed + train.seeds)
         self._folder = FitFolder.beside(config.model.path)
         season = format_duration(config.target.season)
@@ -66,7 +66,7 @@ class SeedsJob:
             raise ConfigError(
                 '[train] keep = "all" needs validation: the spread includes the errors there'
             )
-        job = FitJob(self._member(self.seeds[0], 1), reader(self._given), FitOptions())
+        job = FitJob(self._member(self.seeds[0], 1), reader(self._state_table), FitOptions())
         units = job.check()
         names = self.config.output.names
         if train.keep == "all" and names is not None and len(names) != 2 * units:
@@ -93,9 +93,9 @@ class SeedsJob:
 
     def _member(self, seed: int, threads: int) -> Config:
         """Return the config of the fit of one seed."""
-        config, own = self.config, self._folder.path / MEMBERS / str(seed)
+        config, directory = self.config, self._folder.path / MEMBERS / str(seed)
         train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
-        path = str(own / self._folder.model.name)
+        path = str(directory / self._folder.model.name)
         model = config.model.model_copy(update={"path": path, "threads": threads})
         output = config.output.model_copy(update={"names": None})
         return config.model_copy(update={"train": train, "model": model, "output": output})
@@ -109,7 +109,7 @@ class SeedsJob:
         requests = [
             FitRequest(
                 self._member(seed, max(1, cores // workers)),
-                self._given,
+                self._state_table,
                 options.extend,
                 options.full_refresh,
                 options.limit,
@@ -142,7 +142,7 @@ class SeedsJob:
         if last is not None and not options.full_refresh:
             then = last.record.identity
             refuse_another_fit({key: value_of(key, then) for key in _OWN}, identity, folder)
-        record = FitRecord(identity, [] if last is None else last.record.own)
+        record = FitRecord(identity, [] if last is None else last.record.model_digests)
         if options.extend and last is None:
             raise ConfigError(
                 f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
@@ -227,7 +227,7 @@ class SeedsJob:
             self.summary.state = location(folder.show(STATE_FILE))
         record = replace(
             record,
-            own=[hashlib.sha256(data).hexdigest()],
+            model_digests=[hashlib.sha256(data).hexdigest()],
             done=True,
             state=saved,
             label_means=self._commit(self.seeds[0]).record.label_means,
@@ -279,7 +279,7 @@ class SeedsJob:
             return path.exists()
         with self._folder.on_disk(data) as path_of_model:
             config = without_layers(self._with_state())
-            loaded = LoadedPipeline(config, reader(self._given), path_of_model)
+            loaded = LoadedPipeline(config, reader(self._state_table), path_of_model)
         if not self.config.train.state or loaded.kind.needs_end:
             return False
         fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
@@ -301,8 +301,8 @@ class SeedsJob:
         return self.config.model_copy(update={"state": state})
 
 
-def fit_job(config: Config, given: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:
-    """Return the fit of a pipeline; `given`: the state in memory that it starts from."""
+def fit_job(config: Config, state_table: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:
+    """Return the fit of a pipeline; `state_table`: the state in memory that it starts from."""
     if config.train.seeds > 1:
-        return SeedsJob(config, given, options)
-    return FitJob(config, reader(given), options)
+        return SeedsJob(config, state_table, options)
+    return FitJob(config, reader(state_table), options)

@@ -39,10 +39,10 @@ _CODE = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; w
 
 @dataclass(frozen=True)
 class FitRequest:
-    """One fit: `given` is the state table that [state] init names, if it is in memory."""
+    """One fit: `state_table` is the one that [state] init names, if it is in memory."""
 
     config: Config
-    given: pa.Table | None
+    state_table: pa.Table | None
     extend: bool
     full_refresh: bool
     limit: int | None
@@ -61,7 +61,7 @@ class FitRequest:
             progress=report,
             stop=stop,
         )
-        return FitJob(self.config, reader(self.given), options).run()
+        return FitJob(self.config, reader(self.state_table), options).run()
 
 
 def fit_all(

@@ -100,7 +100,7 @@ class Pipeline:
         self.config = config
         self._start = start
         self._name = name  # of the pipeline file
-        self._given = state_table  # the one that [state] init names, if it is in memory
+        self._state_table = state_table  # the one that [state] init names, if it is in memory
         self._folder = os.getcwd()  # relative paths are resolved from it
         self._model_file: ModelFile | None = None  # of a checkpoint that includes it
         self._last_run: Job | None = None
@@ -185,7 +185,7 @@ class Pipeline:
         return self._load()
 
     def _load(self, model_path: str | None = None) -> LoadedPipeline:
-        folder, read = self.config.sink.folder, reader(self._given)
+        folder, read = self.config.sink.folder, reader(self._state_table)
         begun = partial(has_manifest, folder) if folder is not None else lambda: False
         return LoadedPipeline(self.config, read, model_path, begun)
 
@@ -200,7 +200,7 @@ class Pipeline:
         except MissingFileError:
             from streamrnn.jobs.fitting import load_untrained
 
-            untrained = load_untrained(self.config, self._given)
+            untrained = load_untrained(self.config, self._state_table)
             if untrained is None or (folder is not None and has_manifest(folder)):
                 raise
             return untrained
@@ -278,7 +278,7 @@ class Pipeline:
         options = FitOptions(
             extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
         )
-        found = fit_job(self.config, self._given, options).run()
+        found = fit_job(self.config, self._state_table, options).run()
         vars(self).pop("loaded", None)  # of the model file before
         return found
 
@@ -562,20 +562,20 @@ class Pipeline:
         with self._lock.lock:
             more = {"_last_checkpoint": copy.copy(self._last_checkpoint)}
             if self._scorer is None:
-                saved = (self.config, self._given, self._model_file, self._name, self._start)
+                saved = (self.config, self._state_table, self._model_file, self._name, self._start)
                 return Pipeline._unpickled, saved, more
-            content = (self._portable(), "the pickled pipeline", self._given)
+            content = (self._portable(), "the pickled pipeline", self._state_table)
             return Pipeline._from_portable, content, more
 
     @staticmethod
     def _unpickled(
         config: Config,
-        given: pa.Table | None,
+        state_table: pa.Table | None,
         model_file: ModelFile | None,
         name: str | None = None,
         start: Start = "init",
     ) -> Pipeline:
-        pipeline = Pipeline(config, given, name, start)
+        pipeline = Pipeline(config, state_table, name, start)
         pipeline._model_file = model_file
         return pipeline
 
@@ -600,7 +600,7 @@ class Pipeline:
     def _from_portable(
         table: pa.Table,
         owner: str,
-        given: pa.Table | None = None,
+        state_table: pa.Table | None = None,
         model: str | None = None,
         on_change: OnChange | None = None,
         mapping: Mapping[str, str] | None = None,
@@ -608,7 +608,7 @@ class Pipeline:
         session = Session.of(table, owner)
         config = resumed_config(session.config, model, mapping)
         included = session.model if model is None else None
-        pipeline = Pipeline._unpickled(config, given, included, session.name)
+        pipeline = Pipeline._unpickled(config, state_table, included, session.name)
         pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change)
         return pipeline
 
@@ -710,7 +710,7 @@ class Pipeline:
         if self.config.train != type(self.config.train)():
             from streamrnn.jobs.fitting import FitOptions, fit_job
 
-            fit_job(self.config, self._given, FitOptions()).check()
+            fit_job(self.config, self._state_table, FitOptions()).check()
         loaded = self._loaded_before_fit()
         notes = validate(loaded)
         if "loaded" not in vars(self):

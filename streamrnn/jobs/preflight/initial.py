@@ -61,18 +61,18 @@ class InitialState(NamedTuple):
         )
 
 
-def reader(given: pa.Table | None) -> Callable[[str], pa.Table]:
-    """Make a reader of the table that [state] init names; `given` is one in memory."""
+def reader(state_table: pa.Table | None) -> Callable[[str], pa.Table]:
+    """Make a reader of the table that [state] init names; `state_table` is one in memory."""
 
     def read(name: str) -> pa.Table:
         if not name.startswith(_IN_MEMORY):
             return read_states(name, seen=True)
-        if given is None:
+        if state_table is None:
             raise ConfigError(
                 f"[state] init: {name} is a state that was given in memory. A checkpoint does not "
                 "keep it; pass it again as state= of Pipeline.from_toml or from_dict"
             )
-        return given
+        return state_table
 
     return read
 

@@ -1,5 +1,6 @@
 """What `Pipeline.fit` makes, and that it depends on the rows, the config and the seed alone."""
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -511,6 +512,12 @@ def test_a_fit_before_commits_had_a_status_is_refused_with_what_to_do(
         match=r"^x was written before version 0\.1\.0; .* with --full-refresh and --overwrite",
     ):
         FitCommit.of_bytes(data, "x")
+
+
+def test_digests_under_their_first_name_are_read() -> None:
+    values = dataclasses.asdict(FitRecord({}, ["a"]))
+    values["own"] = values.pop("model_digests")
+    assert FitRecord.from_json(values).model_digests == ["a"]
 
 
 def test_layers_are_compared_with_the_model_file(tmp_path: Path) -> None:
