@@ -1,7 +1,5 @@
 """The interface of an engine, which scores the rows of a run."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 from streamrnn.stream.sources import Content, Position, Source

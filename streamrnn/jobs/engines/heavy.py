@@ -1,7 +1,5 @@
 """The streams with the most rows: one stream is scored by one worker, however many there are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

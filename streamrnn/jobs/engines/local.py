@@ -1,7 +1,5 @@
 """Score all streams in this process: one shard, one loop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from streamrnn.stream.scoring import Loop, RunOptions, Scorer, Summary, Target

@@ -1,7 +1,5 @@
 """Start the workers that a pipeline file names, and an engine on them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Cut the rows of a source into epochs, one commit each, and these into pieces for workers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """What each node of a cluster shows before a run: the same version, source and sink in reach."""
 
-from __future__ import annotations
-
 import socket
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The second task of a worker: score the chunks of one shard, and write its share of a commit."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +51,7 @@ class OutputPlace:
     filters: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config) -> OutputPlace:
+    def of(cls, config: Config) -> "OutputPlace":
         """Return the place that a pipeline file names, for any working directory."""
         sink = config.sink
         folders = {"rows": str(sink.folder), **config.side_folders}

@@ -1,7 +1,5 @@
 """Score a run in shards on workers: this process cuts, collects and commits, nothing else."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The first task of a worker: read a piece of the source, and divide its rows by shard."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Targets of the run loop: an output folder with commits, or a stream without."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """How the workers share a run, and what could be set better."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

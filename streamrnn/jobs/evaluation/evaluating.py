@@ -1,7 +1,5 @@
 """Compare what a pipeline has scored with what happened: see `Pipeline.evaluate`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Compare the committed scores of an output with what happened."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

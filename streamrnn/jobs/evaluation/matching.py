@@ -1,7 +1,5 @@
 """Read the scores of an output, and join them with the labels of its source, by stream and time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,7 +23,7 @@ class ScoreRows(NamedTuple):
     time: Ints
     score: Floats
 
-    def take(self, index: Array) -> ScoreRows:
+    def take(self, index: Array) -> "ScoreRows":
         """Return the rows of an index, or where it is true."""
         return ScoreRows._make(array[index] for array in self)
 
@@ -41,7 +39,7 @@ class LabelledRows(NamedTuple):
     weight: Doubles
 
     @classmethod
-    def of(cls, item: SeasonalLabels) -> LabelledRows:
+    def of(cls, item: SeasonalLabels) -> "LabelledRows":
         """Return the rows of labels."""
         rows, label = item.labels.rows, item.labels.label
         return cls(rows.slot, rows.time, rows.value, label, item.seasonal, rows.weight)
@@ -50,7 +48,7 @@ class LabelledRows(NamedTuple):
         """Return the forecasts (N,) of a target by baseline, NaN for none."""
         return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
 
-    def take(self, index: Array) -> LabelledRows:
+    def take(self, index: Array) -> "LabelledRows":
         """Return the rows of an index, or where it is true."""
         return LabelledRows._make(array[index] for array in self)
 

@@ -1,7 +1,5 @@
 """Errors of scores, summed by group, in memory that does not depend on the number of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 

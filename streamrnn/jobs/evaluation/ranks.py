@@ -1,7 +1,5 @@
 """The area under the ROC curve of scores, exact or with a bound, in bounded memory."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Doubles, Floats, Ints

@@ -1,7 +1,5 @@
 """Check a pipeline, and explain what a run would do, without running it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

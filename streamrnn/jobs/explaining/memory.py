@@ -5,8 +5,6 @@ and batches of 10,000 to 1,000,000 rows); tests/jobs/explaining/test_memory.py c
 runs.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import sys

@@ -1,7 +1,5 @@
 """A pipeline as a flowchart in the language of Mermaid."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The error of a pipeline's lower precision, measured on the first rows of its source."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Rows of a source without a run: the first ones scored, or all of them in windows."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError

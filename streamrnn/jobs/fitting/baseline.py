@@ -1,7 +1,5 @@
 """Errors of a regression on the scale of the target, beside forecasts that need no model."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

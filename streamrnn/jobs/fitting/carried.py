@@ -1,7 +1,5 @@
 """States of lanes from window to window: carried along each piece, or none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,7 +28,7 @@ class LaneStates:
         self.values: States = {}
         self.at_cut: States = {}
 
-    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> LaneStates:
+    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
         """Return the states of other lanes, for pieces that continue those of training."""
         return self
 
@@ -65,7 +63,7 @@ class CarriedStates(LaneStates):
         self.values = runner.initial_state(lanes)
         self.at_cut = dict(at_cut)
 
-    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> CarriedStates:
+    def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "CarriedStates":
         assert isinstance(pieces, Pieces)
         return CarriedStates(self._runner, self._staged, self._table, pieces, lanes, self.at_cut)
 

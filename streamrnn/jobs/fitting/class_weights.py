@@ -1,7 +1,5 @@
 """Weights of classes: [train] class_weight."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

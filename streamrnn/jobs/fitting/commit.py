@@ -1,7 +1,5 @@
 """What a fit commits, as one file: how far it is, and its arrays."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -133,7 +131,7 @@ class FitCommit:
         return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
 
     @classmethod
-    def of_bytes(cls, data: bytes, owner: str) -> FitCommit:
+    def of_bytes(cls, data: bytes, owner: str) -> "FitCommit":
         """Read what `to_bytes` returned. Raises CheckpointError that names the `owner`."""
         checksum, _, content = data.partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != checksum:

@@ -1,7 +1,5 @@
 """Which steps train, which validate, and in which pieces they run side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

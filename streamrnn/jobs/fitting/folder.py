@@ -1,7 +1,5 @@
 """The folder of a fit beside its model file: one commit, and the staged rows."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -35,7 +33,7 @@ class FitFolder:
         self._files = LocalFiles(str(self.path))
 
     @classmethod
-    def beside(cls, path: str) -> FitFolder:
+    def beside(cls, path: str) -> "FitFolder":
         """Return the folder of the model file at a path, which may be a link to it."""
         model = Path(path)
         return cls(model.resolve() if model.is_symlink() else model)

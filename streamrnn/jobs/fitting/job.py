@@ -1,7 +1,5 @@
 """One fit of a pipeline: see `Pipeline.fit`."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tempfile

@@ -1,7 +1,5 @@
 """Labels that a loss cannot use."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A model, its loss and its optimizer: what a window does to them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

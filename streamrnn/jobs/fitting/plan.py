@@ -1,7 +1,5 @@
 """The model, loss and optimizer of a fit, checked before any row is read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Self
 

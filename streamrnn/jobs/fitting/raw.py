@@ -1,7 +1,5 @@
 """Arrays on disk that are longer than memory: written in pieces, then mapped."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a fit is asked for: the model it starts from, and the keys that make it another fit."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import math

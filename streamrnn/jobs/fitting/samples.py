@@ -1,7 +1,5 @@
 """Windows that start from the initial state: of fits that carry no state."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

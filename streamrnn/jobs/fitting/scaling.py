@@ -3,8 +3,6 @@
 Sums are in float64, in the order of the rows, so that a fit has the same bits on any machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A fit of several seeds: each is a fit of its own, then the best is kept, or all as one model."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import shutil

@@ -1,7 +1,5 @@
 """The source of a fit, with the columns of [target]; and the state after its last row."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The rows of a source with their labels, sorted by stream, in files that are mapped."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Windows of staged rows."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Threads would take turns: half of the time of a small model is Python's.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import subprocess
@@ -172,7 +170,7 @@ def work() -> None:
         pipe.send(_portable(error))
 
 
-def _listen(pipe: connection.Connection[Any, Any], stop: threading.Event) -> None:
+def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> None:
     """Set `stop` when told; end with the process at the other end of the pipe."""
     with suppress(EOFError, ConnectionError):
         while True:

@@ -1,7 +1,5 @@
 """Drafts of pipeline files: keys are guessed from the data and the model, and the file says how."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import textwrap

@@ -1,7 +1,5 @@
 """A guess of the columns that feed each input of a model, from names, types, width and scaling."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ may be a measure, whose many values separate equal times too: it is a key only i
 its values number things: they leave out few of those between the lowest and the highest.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

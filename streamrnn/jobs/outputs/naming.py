@@ -1,7 +1,5 @@
 """The used files that a name means: a path or the end of one, or a partition."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from streamrnn.base.display import count, first_of, location

@@ -1,7 +1,5 @@
 """The committed rows of an output, part by part."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa

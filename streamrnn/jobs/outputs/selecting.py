@@ -1,7 +1,5 @@
 """Streams of a state table by key, and in the order of a column."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Maintain the streams of an output: drop, reset, and remove leftover files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Read, export, import and compare the state tables of outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

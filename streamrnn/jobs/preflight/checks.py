@@ -1,7 +1,5 @@
 """Checks before a run: the files of the source, and paths that lie inside one another."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The state that a pipeline starts from: of [state] init, in memory (`state=`), of its output."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """A model file in memory, as a checkpoint includes it."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ class ModelFile:
     content: bytes
 
     @classmethod
-    def read(cls, path: str) -> ModelFile:
+    def read(cls, path: str) -> "ModelFile":
         """Read a model file, or the object of a URI. Raises MissingFileError."""
         try:
             with on_disk(path) as file:

@@ -1,7 +1,5 @@
 """The features of a pipeline: what footers record of their columns, and what the model expects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

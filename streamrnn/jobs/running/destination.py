@@ -1,7 +1,5 @@
 """Where the rows of a run go, and what earlier runs committed there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial

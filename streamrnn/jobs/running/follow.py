@@ -1,7 +1,5 @@
 """Watch a source for complete files."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Hashable, Iterator
 

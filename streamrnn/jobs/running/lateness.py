@@ -1,7 +1,5 @@
 """Rows and files that go back in time, or leave a gap: which files cause it, how to fix it."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Iterator, Sequence
 from operator import attrgetter
 

@@ -1,7 +1,5 @@
 """The metrics of a run, which are written while it goes on, and those of `process`."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """The tables of [publish] during a run: brought up to date when it begins, after each commit."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Checks before an output is rewound, so that one that fails leaves it as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Rewind an output to the commit before used files that changed, so that a run rereads them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """One run of a pipeline: what to read, where to write, and which state to start from."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """A checkpoint of `process`: a state table whose metadata has the session; and the way back."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -161,7 +159,7 @@ class Session:
         return table.replace_schema_metadata(metadata)
 
     @classmethod
-    def of(cls, table: pa.Table, owner: str) -> Session:
+    def of(cls, table: pa.Table, owner: str) -> "Session":
         """Read the session of a checkpoint; `owner` names it. Raises StateError."""
         metadata = table.schema.metadata or {}
         if _SESSION not in metadata:

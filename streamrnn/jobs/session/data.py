@@ -1,7 +1,5 @@
 """Data of a caller: Arrow data or dicts, as record batches whose schema is checked once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime

@@ -1,7 +1,5 @@
 """Where the first call of `process` starts: from the initial state, or from its own output."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Keep the tables of [publish] equal to the parts of an output."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -67,7 +65,7 @@ class Publisher:
         self._config = config
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], path: str) -> Publisher:
+    def of(cls, config: Mapping[str, Any], path: str) -> "Publisher":
         """Return that of a config (dotted key -> value), for the output at `path`."""
         files = open_files(path)
         tables: list[PublishedTable] = [

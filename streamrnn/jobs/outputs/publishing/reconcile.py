@@ -5,8 +5,6 @@ repeated, interrupted, or late by any number of commits, and rewinding, merging,
 starting over need no code of their own.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from streamrnn.jobs.outputs.publishing.table import TableChanges, TableContents, TableFile

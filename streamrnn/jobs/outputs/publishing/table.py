@@ -1,7 +1,5 @@
 """What a table format has to do, and the partitions of an output as tables have them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
