@@ -51,24 +51,7 @@ __all__ = [
     "loss_of",
 ]
 
-_LOSSES: tuple[type[Loss], ...] = (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    CosineSimilarity,
-    Hinge,
-    Huber,
-    KLDivergence,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    Quantile,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
-)
+_LOSSES: list[type[Loss]] = [globals()[name] for name in __all__ if name not in ("Loss", "loss_of")]
 _SHORT: dict[str, type[Loss]] = {
     "bce": BinaryCrossentropy,
     "huber": Huber,

@@ -28,7 +28,13 @@ class LossMetric(MeanMetric):
 
 
 class _OfLoss(LossMetric):
+    """The base of metrics that have the name of their loss."""
+
     kind: type[Loss]
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls) and "own_name" not in vars(cls):
+            cls.own_name = cls.kind.own_name
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(self.kind(), name or self.own_name, dtype)
@@ -37,7 +43,6 @@ class _OfLoss(LossMetric):
 class MeanSquaredError(_OfLoss):
     """The mean of (y_true - y_pred)**2."""
 
-    own_name = "mean_squared_error"
     kind = regressions.MeanSquaredError
 
 
@@ -53,21 +58,18 @@ class RootMeanSquaredError(MeanSquaredError):
 class MeanAbsoluteError(_OfLoss):
     """The mean of |y_true - y_pred|."""
 
-    own_name = "mean_absolute_error"
     kind = regressions.MeanAbsoluteError
 
 
 class MeanAbsolutePercentageError(_OfLoss):
     """The mean error in percent of the truth."""
 
-    own_name = "mean_absolute_percentage_error"
     kind = regressions.MeanAbsolutePercentageError
 
 
 class MeanSquaredLogarithmicError(_OfLoss):
     """The mean of (log(1 + y_true) - log(1 + y_pred))**2."""
 
-    own_name = "mean_squared_logarithmic_error"
     kind = regressions.MeanSquaredLogarithmicError
 
 
@@ -81,14 +83,12 @@ class LogCoshError(_OfLoss):
 class Poisson(_OfLoss):
     """The mean of y_pred - y_true * log(y_pred)."""
 
-    own_name = "poisson"
     kind = regressions.Poisson
 
 
 class CosineSimilarity(_OfLoss):
     """The mean cosine of the angle between truth and prediction: not its negative, as the loss."""
 
-    own_name = "cosine_similarity"
     direction = "up"
     kind = regressions.CosineSimilarity
 
@@ -103,28 +103,24 @@ class CosineSimilarity(_OfLoss):
 class KLDivergence(_OfLoss):
     """The mean divergence of Kullback and Leibler."""
 
-    own_name = "kl_divergence"
     kind = classifications.KLDivergence
 
 
 class Hinge(_OfLoss):
     """The mean hinge loss."""
 
-    own_name = "hinge"
     kind = classifications.Hinge
 
 
 class SquaredHinge(_OfLoss):
     """The mean squared hinge loss."""
 
-    own_name = "squared_hinge"
     kind = classifications.SquaredHinge
 
 
 class CategoricalHinge(_OfLoss):
     """The mean hinge loss of categories."""
 
-    own_name = "categorical_hinge"
     kind = classifications.CategoricalHinge
 
 

@@ -70,34 +70,9 @@ __all__ = [
     "metric_of",
 ]
 
-_METRICS: tuple[type[Metric], ...] = (
-    AUC,
-    BinaryAccuracy,
-    BinaryCrossentropy,
-    CategoricalAccuracy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    CosineSimilarity,
-    F1Score,
-    FBetaScore,
-    Hinge,
-    KLDivergence,
-    LogCoshError,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    Precision,
-    R2Score,
-    Recall,
-    RootMeanSquaredError,
-    SparseCategoricalAccuracy,
-    SparseCategoricalCrossentropy,
-    SparseTopKCategoricalAccuracy,
-    SquaredHinge,
-    TopKCategoricalAccuracy,
-)
+_METRICS: list[type[Metric]] = [
+    globals()[name] for name in __all__ if name not in ("LossMetric", "Metric", "metric_of")
+]
 _NAMES: dict[str, type[Metric]] = {
     "bce": BinaryCrossentropy,
     "mae": MeanAbsoluteError,

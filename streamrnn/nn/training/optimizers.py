@@ -255,15 +255,7 @@ class Lion(Optimizer):
 
 
 _NAMES: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "rmsprop": RMSprop,
-    "adam": Adam,
-    "adamw": AdamW,
-    "nadam": Nadam,
-    "adamax": Adamax,
-    "adagrad": Adagrad,
-    "adadelta": Adadelta,
-    "lion": Lion,
+    name.lower(): globals()[name] for name in __all__ if name not in ("Optimizer", "optimizer_of")
 }
 
 
