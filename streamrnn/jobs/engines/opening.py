@@ -9,7 +9,7 @@ from streamrnn.jobs.engines.probe import FolderToken
 from streamrnn.jobs.engines.shard import OutputPlace
 from streamrnn.jobs.engines.sharded import ShardedEngine, Tasks
 from streamrnn.nn.kernels import get_threads
-from streamrnn.stream.checkpoints import Manifest, OutputFolder
+from streamrnn.stream.checkpoints import OutputFolder
 from streamrnn.stream.scoring import BoundPipeline, RunOptions, Summary
 from streamrnn.stream.sources import SourceOfFiles
 
@@ -30,36 +30,23 @@ def open_engine(
     output; EngineError if there is no such cluster.
     """
     config = bound.loaded.config
-    tasks = _tasks(
-        options.engine or config.engine.type,
-        config.engine.address,
-        config.model.threads or get_threads(),
-    )
+    engine: Callable[[str, int], Tasks]
+    engine = load_plugin("engine", options.engine or config.engine.type)
+    tasks = engine(config.engine.address, config.model.threads or get_threads())
     try:
         tasks.begin(bound, source)
         with folder.token() as token:
             tasks.check_nodes(
                 OutputPlace.of(config), FolderToken(*token), next(iter(source.files), None)
             )
-        last = 0 if folder.manifest is None else len(folder.manifest.shards)
+        manifest = folder.manifest
+        last = 0 if manifest is None else len(manifest.shards)
         shards = config.engine.shards or (last if last > 1 else 2 * tasks.workers)
-        own = _has_own_states(folder.manifest, bound, shards)
-        table = None if own else state()
+        same_model = manifest is not None and manifest.model == bound.loaded.fingerprint
+        table = None if same_model and shards == last else state()
         return ShardedEngine(
             tasks, bound, folder, summary, options, committed, table=table, shards=shards
         )
     except BaseException:
         tasks.close()
         raise
-
-
-def _tasks(engine: str, address: str, workers: int) -> Tasks:
-    tasks: Tasks = load_plugin("engine", engine)(address, workers)
-    return tasks
-
-
-def _has_own_states(last: Manifest | None, bound: BoundPipeline, shards: int) -> bool:
-    """Whether the output has the state of this model in as many shards."""
-    return (
-        last is not None and len(last.shards) == shards and last.model == bound.loaded.fingerprint
-    )

@@ -171,7 +171,8 @@ def score_rows(
                 f"{location(path)}: {part.name} cannot be read: {error}"
             ) from error
         keys = [batch.column(name) for name in wanted.keys]
-        score = [_floats(batch.column(name)) for name in wanted.scores]
+        scores = [batch.column(name).to_numpy(zero_copy_only=False) for name in wanted.scores]
+        score = [values.astype(np.float32) for values in scores]  # NaN for null
         yield ScoreRows(find(keys), ticks(time), np.stack(score, axis=1))
 
 
@@ -191,9 +192,3 @@ def _check_columns(
                 f"[output] names: {location(path)} has no column {name!r} {present}. Set the names "
                 "that it was written with"
             )
-
-
-def _floats(column: pa.Array) -> Floats:
-    """Return values (N,) float32, NaN for null."""
-    values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float32)
-    return values

@@ -139,12 +139,10 @@ class Distance:
             beside.add(pairs, name, self._errors(pairs.forecasts[name] - pairs.label), errors)
 
     def _errors(self, error: Doubles) -> dict[str, Array]:
-        return {"mae": abs(error), "square": error**2, "pinball": self._pinball(error)}
-
-    def _pinball(self, error: Doubles) -> Doubles:
-        """Return the pinball loss of forecasts that are too high by `error`."""
+        """Return the losses of forecasts that are too high by `error`."""
         q = self._quantile or 0.0
-        return np.maximum((1 - q) * error, -q * error)
+        pinball = np.maximum((1 - q) * error, -q * error)
+        return {"mae": abs(error), "square": error**2, "pinball": pinball}
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""

@@ -28,7 +28,6 @@ from streamrnn.jobs.fitting.commit import (
     FitIdentity,
     FitRecord,
     FitStatus,
-    HistoryRow,
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
@@ -135,7 +134,8 @@ class FitJob:
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
-        loaded = self._loaded(initial, config)
+        with folder.on_disk(initial) as path:
+            loaded = LoadedPipeline(for_training(config), self._read_init, path)
         model = FitModel.of(loaded, config)
         self._units = model.units
         resumed = last is not None and not last.record.done
@@ -201,11 +201,6 @@ class FitJob:
             )
         state = self.config.state.model_copy(update={"init": path})
         return self.config.model_copy(update={"state": state})
-
-    def _loaded(self, initial: bytes, config: Config) -> LoadedPipeline:
-        """Load the pipeline with the model that the fit starts from."""
-        with self._folder.on_disk(initial) as path:
-            return LoadedPipeline(for_training(config), self._read_init, path)
 
     def _refuse_another(self, last: FitCommit, wanted: FitIdentity) -> None:
         then, done = last.record.identity, last.record.done
@@ -328,7 +323,8 @@ class FitJob:
             path = self._folder.rows / "seasonal"
             return Baselines(persists, means, seasonal_forecasts(staged, season, path))
         baselines = Baselines(persists, means, None)
-        if self._has_times(fit):
+        time = self.config.source.time
+        if time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type):
             seasons = {name: ticks_of(of, fit.bound, "season") for name, of in _SEASONS.items()}
             if proposed := best_season(staged, parts.rows, baselines, seasons):
                 self.summary.notes.append(
@@ -337,10 +333,6 @@ class FitJob:
                     f'[target] season = "{proposed}"'
                 )
         return baselines
-
-    def _has_times(self, fit: FitSource) -> bool:
-        time = self.config.source.time
-        return time is not None and not pa.types.is_integer(fit.bound.schema.field(time).type)
 
     def _report_resumed(self, status: FitStatus) -> None:
         self.summary.resumed = (
@@ -405,7 +397,9 @@ class FitJob:
         folder = self._folder
         data = encoded(model.finished())
         folder.put_pending(folder.model.name, data)
-        folder.put_pending(HISTORY_FILE, _as_parquet(loop.status.history))
+        history = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(loop.status.history), history)
+        folder.put_pending(HISTORY_FILE, history.getvalue())
         saved = self.config.train.state and not fit.loaded.kind.needs_end
         if saved:
             path = folder.pending(folder.model.name)
@@ -429,9 +423,3 @@ class FitJob:
 
 def _without(keys: FitIdentity, left_out: set[str]) -> FitIdentity:
     return {key: value for key, value in keys.items() if key not in left_out}
-
-
-def _as_parquet(history: list[HistoryRow]) -> bytes:
-    stream = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(history), stream)
-    return stream.getvalue()

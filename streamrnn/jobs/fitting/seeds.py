@@ -157,7 +157,7 @@ class SeedsJob:
                 shutil.rmtree(folder.path / MEMBERS, ignore_errors=True)
         if self.summary.interrupted:
             return
-        members = [self._digest(seed) for seed in self.seeds]
+        members = [self._of(seed).model_digest() for seed in self.seeds]
         if last is not None and last.record.done and last.record.members == members:
             folder.restore_model(last)
             self.summary.nothing_new = True
@@ -179,9 +179,6 @@ class SeedsJob:
 
     def _of(self, seed: int) -> FitFolder:
         return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
-
-    def _digest(self, seed: int) -> str | None:
-        return self._of(seed).model_digest()
 
     def _describe(self, results: list[FitSummary | None]) -> None:
         """Sum up the members that began; the rest is that of the best one."""

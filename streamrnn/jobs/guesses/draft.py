@@ -72,7 +72,8 @@ def draft_pipeline(
         step = -(-len(files) // MAX_FILES)
         spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
     output = _free_sink() if sink is None else Filled(sink)
-    return _draft(data, model, output, loaded, source, first, spread, _partitions(files))
+    partitions = list(dict(files[0].partitions))
+    return _draft(data, model, output, loaded, source, first, spread, partitions)
 
 
 def _free_sink() -> Filled:
@@ -98,10 +99,6 @@ def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Tabl
     return pa.Table.from_batches(batches, source.schema)
 
 
-def _partitions(files: Sequence[SourceFile]) -> list[str]:
-    return list(dict(files[0].partitions))
-
-
 def _draft(
     data: str,
     path: str,
@@ -123,7 +120,11 @@ def _draft(
     rejects = _count_rejects(source, streams, first)
     notes = {
         "source.key": _of_key(streams),
-        "source.time": _of_time(streams),
+        "source.time": [
+            "by type, name and order"
+            if streams.time is not None
+            else "no column of times without nulls; the order of the rows counts"
+        ],
         "source.features": features.notes,
         "source.nulls": _of_nulls(features, spread),
         "source.nan": _of_nan(features, spread),
@@ -203,12 +204,6 @@ def _of_key(streams: Streams) -> list[str]:
     if streams.disorder:
         order = f"with {streams.disorder:.1%} of times that repeat or go back"
     return [f"{count}, {order}{others}"]
-
-
-def _of_time(streams: Streams) -> list[str]:
-    if streams.time is None:
-        return ["no column of times without nulls; the order of the rows counts"]
-    return ["by type, name and order"]
 
 
 def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:

@@ -66,7 +66,8 @@ def guess_features(
             guess.inputs[name] = [named[name]]
             guess.notes.append(f"input {name!r}: the column with a name like it")
         elif dtype != "float32":
-            _only_column(guess, name, dtype, free, sample.select(_unused(sample, used)))
+            unused = sample.select([name for name in sample.column_names if name not in used])
+            _only_column(guess, name, dtype, free, unused)
         else:
             ends = scaling.get(name)
             _float_columns(guess, name, _width(shape, dtype), free, sample, ends, has_times)
@@ -105,10 +106,6 @@ def _by_name(name: str, columns: Sequence[str]) -> str | None:
         and (plain(column).startswith(wanted) or wanted.startswith(plain(column)))
     ]
     return alike[0] if len(alike) == 1 else None
-
-
-def _unused(sample: pa.Table, used: set[str]) -> list[str]:
-    return [name for name in sample.column_names if name not in used]
 
 
 def _only_column(

@@ -166,18 +166,15 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
     wanted = changes(manifest, found, merged=merged)
     if not wanted:
         return []
-    note = "the table did not exist" if found is None and _had(manifest) else ""
+    # Parts of earlier commits than the last one may have been published.
+    existed = any(part.commit < manifest.commit for part in manifest.parts)
+    note = "the table did not exist" if found is None and existed else ""
     if found is not None and found.others:
         again = "all parts were" if found.commit is None else "what it lacked was"
         note = f"after {found.version}, {found.others}: {again} registered again"
     version = table.commit(manifest, wanted, found)
     removed = len(wanted.remove)
     return [Published(table.title, version, manifest.commit, len(wanted.add), removed, note)]
-
-
-def _had(manifest: Manifest) -> bool:
-    """Return whether earlier commits than the last one had parts, which may have been published."""
-    return any(part.commit < manifest.commit for part in manifest.parts)
 
 
 def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
