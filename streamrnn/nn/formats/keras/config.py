@@ -169,7 +169,7 @@ def _layer(
 
 def _unwrapped(value: object) -> object:
     """Return an array argument, which Keras 3 wraps, as lists of numbers."""
-    if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
+    if isinstance(value, Mapping) and value.get("class_name") in nodes.ARRAYS:
         inner = value.get("config")
         return inner.get("value") if isinstance(inner, Mapping) else None
     return value

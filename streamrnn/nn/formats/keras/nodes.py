@@ -7,6 +7,8 @@ from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.models.config import Call
 
 _TENSOR = "__keras_tensor__"
+ARRAYS = ("__numpy__", "__tensor__")
+"""Classes of an array in a config: of NumPy, or of the backend of Keras."""
 _ARGUMENTS = ("initial_state", "mask", "training")
 
 
@@ -113,7 +115,7 @@ def _checked(args: list[object], name: str) -> list[object]:
 def _is_tensor_or_list(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_tensor_or_list(item) for item in value)
-    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, "__numpy__")
+    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *ARRAYS)
 
 
 def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:

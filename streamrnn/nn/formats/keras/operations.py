@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.nn.formats.keras.nodes import LayerConfig
+from streamrnn.nn.formats.keras.nodes import ARRAYS, LayerConfig
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.layers.symbol import INPUT
 
 _TENSOR = "__keras_tensor__"
-_ARRAYS = ("__numpy__", "__tensor__")
 _OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
 """The arguments of a call that are operands, in their order."""
 _RENAMED = {"divide": "true_divide"}
@@ -83,7 +82,7 @@ def _is(value: object, class_name: str) -> bool:
 
 def _value(value: Any) -> Any:
     """Return a number, or numbers, that Keras may have wrapped."""
-    if isinstance(value, Mapping) and value.get("class_name") in _ARRAYS:
+    if isinstance(value, Mapping) and value.get("class_name") in ARRAYS:
         return value["config"]["value"]
     return value
 
