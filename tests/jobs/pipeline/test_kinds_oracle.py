@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # compiles nothing
 
 import logs
 import numpy as np
