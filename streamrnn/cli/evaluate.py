@@ -21,13 +21,14 @@ def evaluate(
     by: Annotated[
         Literal["stream", "month"] | None,
         typer.Option(
-            "--by", help="Add a line per stream, or per month (in UTC) of the rows' times."
+            "--by", help="Add a line per stream, or per month (in UTC, or [source] time_zone)."
         ),
     ] = None,
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Compare rows from this time on (UTC, or with an offset)."
+            metavar="TIME",
+            help="Compare rows from this time on (UTC or time_zone, or with an offset).",
         ),
     ] = None,
     until: Annotated[

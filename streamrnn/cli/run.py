@@ -283,7 +283,7 @@ def _notes(summary: "Summary") -> list[str]:
         notes.append(f"the first late row is {s.first_late}")
     if s.first_repeated:
         notes.append(f"the first repeated row is {s.first_repeated}")
-    said = filter(None, [s.reloaded, s.times_go_back, s.unusual_gap])
+    said = filter(None, [s.reloaded, s.times_in_utc, s.times_go_back, s.unusual_gap])
     advice = s.workload.advice if s.workload is not None else []
     return [*repaired, *s.state_notes, *notes, *said, *advice]
 

@@ -326,6 +326,8 @@ class ShardedEngine:
         self._summary.files_read += len(readings.keys() - self._counted)
         self._counted = set(readings)
         self._summary.cast += sum(split.cast for split in splits)
+        for split in splits:
+            self._summary.note_offset(self._config.source, split.offset)
         self._reading = readings
         return readings
 

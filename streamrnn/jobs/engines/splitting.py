@@ -64,12 +64,14 @@ class Split:
     """What the driver needs to know of a piece that was read.
 
     `readings`: what was read of each file, by name. `rows_S` are the rows of each shard, `bytes`
-    those of all chunks. `error`, with the number of the first row that was not read, ended it.
+    those of all chunks. `offset` is the one of a `SourceBatch`. `error`, with the number of the
+    first row that was not read, ended it.
     """
 
     rows_S: list[int]
     readings: dict[str, Reading] = field(default_factory=dict)
     cast: int = 0
+    offset: str = ""
     bytes: int = 0
     heavy: Heavy = field(default_factory=dict)
     error: StreamRNNError | None = None
@@ -93,6 +95,7 @@ def split(
         for item in _read(source, piece):
             found.readings |= item.readings
             found.cast += item.cast
+            found.offset = found.offset or item.offset
             spans += _spans(item.origin, offset)
             keys = [item.batch.column(field.name) for field in bound.layout.keys]
             hash_N = key_hashes(keys)

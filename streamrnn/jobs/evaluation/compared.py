@@ -39,12 +39,12 @@ class EvaluationPlan:
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
     outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
-    labels are of later rows. `since` and `until` limit the rows, in ticks: at or after, and before.
-    `quantiles`: those that the outputs forecast. `spreads`: the second half of the outputs has the
-    standard deviations of the first. `source_begins`: the earliest time of the source,
-    if known: scores before it are not kept to be matched. `season`: of the seasonal forecasts that
-    come with the labels, as text; "" for none. `trained_means` (K): the means of the labels that
-    the model was trained on, if known.
+    labels are of later rows. `zone`: of months, "" for UTC. `since` and `until` limit the rows, in
+    ticks: at or after, and before. `quantiles`: those that the outputs forecast. `spreads`: the
+    second half of the outputs has the standard deviations of the first. `source_begins`: the
+    earliest time of the source, if known: scores before it are not kept to be matched. `season`: of
+    the seasonal forecasts that come with the labels, as text; "" for none. `trained_means` (K): the
+    means of the labels that the model was trained on, if known.
     """
 
     keys: tuple[str, ...]
@@ -53,6 +53,7 @@ class EvaluationPlan:
     targets: tuple[str, ...]
     integers: frozenset[str] = frozenset()
     ahead: bool = False
+    zone: str = ""
     by: Literal["stream", "month"] | None = None
     since: int | None = None
     until: int | None = None

@@ -67,7 +67,7 @@ def comparison(
     assert target is not None
     batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
     labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
-    time = bound.schema.field(str(loaded.config.source.time))
+    time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
     names = loaded.config.target.column
     kinds = {name: wide.schema.field(name).type for name in names}
     classes = (n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t))
@@ -78,8 +78,9 @@ def comparison(
         targets=names,
         integers=frozenset(classes),
         ahead=loaded.config.target.ahead,
-        since=None if since is None else parse_time(str(since), time.type, "since"),
-        until=None if until is None else parse_time(str(until), time.type, "until"),
+        zone=zone,
+        since=None if since is None else parse_time(str(since), time.type, "since", zone),
+        until=None if until is None else parse_time(str(until), time.type, "until", zone),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         spreads=bool(members_of(loaded.model)),
         source_begins=_begin(source),

@@ -29,16 +29,16 @@ class Evaluation:
     """What `evaluate` has found.
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
-    by stream or month, in UTC if times have a zone. Its figures are null where there is nothing to
+    by stream or month. Its figures are null where there is nothing to
     measure. `rows` are those that were compared; the other counts are output rows that were not:
     without a score (warm-up), without a row in the source, without a label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
     `better_persistence` by what share that is smaller. All other figures are over all rows. `zone`
-    is that of months: UTC, "" for times without one. `better` is the least of these shares, so that
-    of the `best_baseline`. `baselines` describes the baselines by name; `notes` say what else a
-    reader of the figures has to know.
+    is that of months: [source] time_zone, else UTC; "" for times without one. `better` is the least
+    of these shares, so that of the `best_baseline`. `baselines` describes the baselines by name;
+    `notes` say what else a reader of the figures has to know.
     """
 
     output: str
@@ -113,7 +113,7 @@ class _Run:
             table,
             **vars(self.counts),
             baselines=_described(table.column_names, plan, earlier is not None),
-            zone="UTC" if getattr(plan.time.type, "tz", None) else "",
+            zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
         )
 
     def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
@@ -143,7 +143,7 @@ class _Run:
             return None
         if self.plan.by == "stream":
             return rows.slot + 1
-        months, index = np.unique(_months(rows.time, self.plan.time.type), return_inverse=True)
+        months, index = np.unique(_months(rows.time, self.plan), return_inverse=True)
         numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
         found: Ints = np.array(numbers, np.int64)[index]
         return found
@@ -289,11 +289,11 @@ def _write(table: pa.Table, path: str) -> None:
         raise SinkError(f"{location(path)}: cannot write the evaluation: {cause}") from error
 
 
-def _months(ticks: Ints, kind: pa.DataType) -> Ints:
-    """Return the month (N,) of each time, counted from year 0, in UTC as `since` and `until`."""
-    integers = pa.array(ticks, pa.int64())
+def _months(ticks: Ints, plan: EvaluationPlan) -> Ints:
+    """Return the month (N,) of each time, counted from year 0, in UTC or the zone of the plan."""
+    integers, kind = pa.array(ticks, pa.int64()), plan.time.type
     width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
-    plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+    plain = pa.timestamp(kind.unit, plan.zone or None) if pa.types.is_timestamp(kind) else kind
     time = integers.cast(width).cast(plain)
     months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
     found: Ints = months.to_numpy(zero_copy_only=False)

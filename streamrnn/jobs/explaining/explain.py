@@ -37,7 +37,7 @@ from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
 from streamrnn.stream.scoring import Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
-from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name
+from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name, note_on_offset
 
 _LARGE_GROUP = 4_000_000
 _SHOWN = 3
@@ -262,6 +262,9 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
         )
     if loaded.kind.needs_end:
         notes.append(f"kind {loaded.kind.name} keeps all rows in memory until the input ends")
+    offset, config = source.offset(), loaded.config.source
+    if offset and not config.time_zone:
+        notes.append(note_on_offset(str(config.time), offset))
     if note := note_on_order(source, source.files, loaded.config.source.order):
         notes.append(note)
     return notes

@@ -246,7 +246,7 @@ class FitJob:
         reader = Reader(
             Scorer(fit.bound, starting_table(fit.bound, None, "", notes, on_change=on_change)),
             fit.target,
-            Limit(source.time, self.config.train.until, self.options.limit),
+            Limit(source.time, self.config.train.until, self.options.limit, source.time_zone),
         )
         batches = until_stopped(fit.batches(), self.options.stop, self.summary)
         staged = stage(reader, batches, self._folder.empty_rows())

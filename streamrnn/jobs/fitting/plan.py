@@ -116,12 +116,12 @@ def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> 
     """Return how steps are divided. Raises ConfigError for a time that is none."""
     train, window = config.train, config.window
     validation = train.validation
-    since = None
+    since, zone = None, config.source.time_zone
     if train.until is not None:
-        parse_time(train.until, schema.field(str(config.source.time)).type, "[train] until")
+        parse_time(train.until, schema.field(str(config.source.time)).type, "[train] until", zone)
     if validation is not None and validation.since is not None:
         kind = schema.field(str(config.source.time)).type
-        since = parse_time(validation.since, kind, "[train] validation.since")
+        since = parse_time(validation.since, kind, "[train] validation.since", zone)
     return DivisionRule(
         since,
         None if validation is None else validation.streams,

@@ -279,7 +279,8 @@ class SeedsJob:
             return False
         fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
         table = starting_table(fit.bound, None, "", self.summary.notes, on_change="carry")
-        limit = Limit(config.source.time, config.train.until)
+        source = config.source
+        limit = Limit(source.time, config.train.until, zone=source.time_zone)
         rows = Reader(Scorer(fit.bound, table), fit.target, limit)
         home = str(self._folder.path)
         state = trained_state(loaded, fit, rows, self.options.stop, home, self.summary)

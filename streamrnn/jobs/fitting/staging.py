@@ -29,11 +29,15 @@ _BLOCK = 1 << 16
 
 
 class Limit(NamedTuple):
-    """The rows to read: those earlier than `time` (None: all) in a column, `rows` at most."""
+    """The rows to read: those earlier than `time` (None: all) in a column, `rows` at most.
+
+    `zone` is that of `time` if it has no offset.
+    """
 
     column: str | None = None
     time: str | None = None
     rows: int | None = None
+    zone: str = ""
 
 
 @dataclass
@@ -64,11 +68,11 @@ class Reader:
                 return
 
     def _within(self, rows: pa.RecordBatch) -> Bools:
-        column, time, most = self.limit
+        column, time, most, zone = self.limit
         keep = np.ones(rows.num_rows, bool)
         if time is not None and column is not None:
             values = rows.column(column)
-            ticks = pa.scalar(parse_time(time, values.type, "[train] until"), values.type)
+            ticks = pa.scalar(parse_time(time, values.type, "[train] until", zone), values.type)
             # A null is read: the contract reports it.
             earlier = pc.fill_null(pc.less(values, ticks), True)
             keep = earlier.to_numpy(zero_copy_only=False)

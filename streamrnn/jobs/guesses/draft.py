@@ -17,7 +17,14 @@ from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.scaling import input_scaling
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
-from streamrnn.stream.sources import FileSource, SourceFile, list_of_format, open_table, suffixes_of
+from streamrnn.stream.sources import (
+    FileSource,
+    SourceFile,
+    list_of_format,
+    note_on_offset,
+    open_table,
+    suffixes_of,
+)
 
 _SINK = "scores"
 SAMPLE_ROWS = 100_000
@@ -125,6 +132,7 @@ def _draft(
             if streams.time is not None
             else "no column of times without nulls; the order of the rows counts"
         ],
+        "source.time_zone": _of_zone(source, streams),
         "source.features": features.notes,
         "source.nulls": _of_nulls(features, spread),
         "source.nan": _of_nan(features, spread),
@@ -164,7 +172,7 @@ def _draft(
     said = [(key, note) for key, reasons in notes.items() for note in reasons]
     return Draft(
         sample(filled),
-        [f"{key}{_shown(values[key])}: {note}" for key, note in said if TODO not in note],
+        [f"{key}{_shown(values.get(key))}: {note}" for key, note in said if TODO not in note],
         [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note],
     )
 
@@ -204,6 +212,13 @@ def _of_key(streams: Streams) -> list[str]:
     if streams.disorder:
         order = f"with {streams.disorder:.1%} of times that repeat or go back"
     return [f"{count}, {order}{others}"]
+
+
+def _of_zone(source: FileSource, streams: Streams) -> list[str]:
+    sample = source.subset(source.files[:MAX_FILES])
+    sample.time = streams.time
+    offset = sample.offset()
+    return [note_on_offset(str(streams.time), offset)] if offset else []
 
 
 def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:

@@ -663,10 +663,10 @@ class Pipeline:
         forecast for. The mean is of the labels that the fit of this model was trained on, else of
         those before `since`, else of those compared. `by` "stream" or "month" adds rows for each of
         them; `since` and `until` (not included) limit the times of the rows. Without an offset they
-        are in UTC, and so are months. Rows of a stream with equal times are matched in their order;
-        with [output] emit "last" or "final", the first of them. Memory depends on the number of
-        streams, of their rows in one season, and of rows in an epoch on Ray, not on all rows. The
-        table is also written to a Parquet `file`, a path or a URI.
+        are in [source] time_zone, else in UTC, and so are months. Rows of a stream with equal times
+        are matched in their order; with [output] emit "last" or "final", the first of them. Memory
+        depends on the number of streams, of their rows in one season, and of rows in an epoch on
+        Ray, not on all rows. The table is also written to a Parquet `file`, a path or a URI.
 
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.

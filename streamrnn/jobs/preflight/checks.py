@@ -170,7 +170,7 @@ def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
             return [file for file in new if file.name in chosen]
         if after.partition is not None:
             return after_partition(new, after.partition, source.files)
-        return after_time(new, source, str(config.time), str(after.time))
+        return after_time(new, source, str(config.time), str(after.time), config.time_zone)
 
     return select
 

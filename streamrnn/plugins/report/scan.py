@@ -53,8 +53,11 @@ class OutputColumns:
                 "since and until need the time of the rows in the output: add [source] time to "
                 "[output] columns, and score again with --full-refresh"
             )
-        begin = None if time is None or since is None else parse_time(since, time.type, "since")
-        end = None if time is None or until is None else parse_time(until, time.type, "until")
+        zone = value_of("source.time_zone", config)
+        begin, end = (
+            None if time is None or text is None else parse_time(text, time.type, name, zone)
+            for name, text in (("since", since), ("until", until))
+        )
         if begin is not None and end is not None and begin >= end:
             raise ConfigError(
                 f"since {since} is not before until {until}: no row is drawn. Swap them, or leave "

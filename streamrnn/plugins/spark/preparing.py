@@ -34,6 +34,17 @@ def with_new_columns(frame: Any, loaded: LoadedPipeline) -> Any:
     return frame.toDF(*(names.get(name, name) for name in frame.columns)) if names else frame
 
 
+def zone_of(loaded: LoadedPipeline, zone: str | None) -> str:
+    """Return the time zone of times. Raises ConfigError for another than [source] time_zone."""
+    own = loaded.config.source.time_zone
+    if own and zone not in (None, own):
+        raise ConfigError(
+            f"zone={zone!r} and [source] time_zone = {own!r} differ: remove one of them, or make "
+            "them equal"
+        )
+    return zone or "UTC"
+
+
 def bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
     """Bind a pipeline to the columns of a DataFrame, whose times are in a time zone.
 
@@ -51,10 +62,11 @@ def bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
 def in_own_zone(schema: pa.Schema, bound: BoundPipeline) -> pa.Schema:
     """Return the schema of a state with the time zone of the bound columns: Spark has instants.
 
-    Where hours or days are inputs of the model, its own zone stays, to be compared.
+    Where hours or days are inputs of the model, its own zone stays, to be compared, unless [source]
+    time_zone says which.
     """
-    zone = getattr(bound.layout.time, "tz", None)
-    if zone is None or bound.loaded.contract.time_features:
+    zone, contract = getattr(bound.layout.time, "tz", None), bound.loaded.contract
+    if zone is None or (contract.time_features and not contract.time_zone):
         return schema
     return in_zone(schema, zone)
 

@@ -15,6 +15,7 @@ from streamrnn.plugins.spark.preparing import (
     initial_state,
     loaded_for_workers,
     with_new_columns,
+    zone_of,
 )
 from streamrnn.plugins.spark.result import ScoredFrames
 from streamrnn.plugins.spark.shipping import scoring
@@ -32,7 +33,7 @@ def score(
     order: Sequence[str] = (),
     *,
     partitions: int | None = None,
-    zone: str = "UTC",
+    zone: str | None = None,
 ) -> ScoredFrames:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
@@ -41,20 +42,22 @@ def score(
     a StateTable or its Arrow table; by default the one that [state] init names, if any. `order`
     names the columns that order the rows of each stream. `partitions` is their number, by default
     twice the cores that Spark has now. `zone` is the time zone of times, which matters for
-    time_features only: Spark has instants, while a local run finds the zone in the files.
+    time_features only: Spark has instants, while a local run finds the zone in the files. It is not
+    needed with [source] time_zone, and UTC by default.
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
     batch_rows rows (in kind whole: the partition). The result is computed when it is used. Stream
     by stream, its bits are those of a local run that reads the rows in this order.
 
-    Raises, before a job runs: ConfigError without `order`, DataError for a missing column,
+    Raises, before a job runs: ConfigError without `order`, or for another `zone` than [source]
+    time_zone, DataError for a missing column,
     DTypeError for a column that cannot be used, such as a key of floats, StateError for the state
     of another model or other columns. Actions on the result raise errors in rows: see
     `worker_errors`.
     """
     loaded = loaded_for_workers(pipeline)
     df = with_new_columns(df, loaded)
-    bound = bound_to(df, loaded, zone)
+    bound = bound_to(df, loaded, zone_of(loaded, zone))
     checked = Order.of(df, order)
     states = _state_frame(df.sparkSession, bound, state)
     schema = None

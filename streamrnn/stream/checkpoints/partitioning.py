@@ -30,7 +30,8 @@ def partitioning_in(config: Mapping[str, Any], schema: pa.Schema) -> Partitionin
     levels = partition_levels(value_of(_KEY, config))
     if not levels:
         return None
-    return Partitioning(tuple(_column(level, schema) for level in levels), schema)
+    zone = value_of("source.time_zone", config)
+    return Partitioning(tuple(_column(level, schema, zone) for level in levels), schema)
 
 
 def partitioning_of(manifest: Manifest) -> Partitioning | None:
@@ -43,7 +44,7 @@ def row_directory(manifest: Manifest, files: Files) -> PartDirectory:
     return PartDirectory(files, layout_in(manifest.config))
 
 
-def _column(level: PartitionLevel, schema: pa.Schema) -> PartitionColumn:
+def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionColumn:
     names: Sequence[str] = schema.names
     if level.column not in names:
         raise ConfigError(
@@ -67,8 +68,9 @@ def _column(level: PartitionLevel, schema: pa.Schema) -> PartitionColumn:
             f"[sink] partition_by: {level}: expected a timestamp"
             f"{'' if level.function == 'hour' else ' or a date'}, and {level.column!r} is {kind}"
         )
+    clock = pa.timestamp(kind.unit, zone) if zone and pa.types.is_timestamp(kind) else None
     return PartitionColumn(
-        pa.field(level.name, _DERIVED[level.function]), level.column, level.function
+        pa.field(level.name, _DERIVED[level.function]), level.column, level.function, clock
     )
 
 

@@ -10,6 +10,7 @@ from streamrnn.stream.config.problems import received
 from streamrnn.stream.config.schema import Sections
 
 _USED = (
+    "source.time_zone",
     "window.kind",
     "window.steps",
     "window.stride",

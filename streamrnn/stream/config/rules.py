@@ -123,6 +123,12 @@ def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "time_features"), "needs source.time, the column of the times")
 
 
+@_needs("source.time", "source.time_zone")
+def _time_zone_needs_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.time_zone and tables.source.time is None:
+        yield Problem(("source", "time_zone"), "needs source.time, the column of the times")
+
+
 @_needs("source.time", "source.max_gap")
 def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.max_gap is not None and tables.source.time is None:

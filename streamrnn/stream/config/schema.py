@@ -159,9 +159,16 @@ class SourceSection(Section):
         description="new name = old name of a column, or a list of them, in some of the files",
         examples=[{"temperature": "temp_c"}],
     )
+    time_zone: str = Field(
+        default="",
+        description="zone of time_features, calendar partitions, months, limits of time; without "
+        "it the column's",
+        examples=["America/New_York"],
+    )
     time_features: TimeFeatures = Field(
         default=(),
-        description="hour, day_of_week, day_of_year: each appends a sine and a cosine to features",
+        description="hour, day_of_week, day_of_year: sin and cos of 2 pi n / 24, / 7 (Monday 0), "
+        "/ 366 (from 1)",
     )
     nulls: Nulls = Field(
         default="error",

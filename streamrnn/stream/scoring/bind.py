@@ -36,6 +36,7 @@ from streamrnn.stream.sources import (
     FileSource,
     SourceFile,
     Table,
+    check_zone,
     joined_renames,
     load_vocabulary,
     used_schema,
@@ -66,6 +67,7 @@ class LoadedPipeline:
         self.model = _load(config, model_path or config.model.path)
         self.choice = choose_kind(config, self.model, begun)
         self.config = config.with_kind(config.window.kind) if self.choice.kept else config
+        check_zone(config.source.time_zone)
         names = [f.name for f in config.source.features]
         extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
         specs = self.model.input_specs
@@ -80,6 +82,7 @@ class LoadedPipeline:
                 for f in config.source.features
             ),
             time_features=config.source.time_features,
+            time_zone=config.source.time_zone,
             reset=config.source.reset,
         )
         self.input_columns: dict[str, list[str]] = chosen

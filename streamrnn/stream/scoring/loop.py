@@ -196,6 +196,7 @@ class Loop:
         rows = work.prepared.rows
         self.summary.rows += len(rows)
         self.summary.cast += work.source.cast
+        self.summary.note_offset(self.scorer.bound.loaded.config.source, work.source.offset)
         self.summary.rows_out += scored.output.num_rows
         self.summary.add(scored.counts)
         self.first = scored.first | self.first

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from streamrnn.base.display import count, html_table, location
 from streamrnn.stream.config import SIDE_OUTPUTS
-from streamrnn.stream.sources import UNKNOWN_IN, Rows
+from streamrnn.stream.config.schema import SourceSection
+from streamrnn.stream.sources import UNKNOWN_IN, Rows, note_on_offset
 
 COUNTS = (
     "skipped",
@@ -136,7 +137,8 @@ class Summary(RowCounts):
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
     `first_late` says where the first late row that was dropped or rejected is, and why it is late;
-    `first_repeated` where the first repeated row is.
+    `first_repeated` where the first repeated row is. `times_in_utc` says that times came from text
+    with other offsets, and [source] time_zone is not set.
     `workload` is None if this process scored all streams.
     """
 
@@ -164,6 +166,7 @@ class Summary(RowCounts):
     first_time: str | None = None
     last_time: str | None = None
     last_timestamp: float | None = None
+    times_in_utc: str | None = None
     seconds_by_phase: dict[str, float] = field(default_factory=dict)
     output: str = ""
     state: str | None = None
@@ -252,6 +255,11 @@ class Summary(RowCounts):
         """Name the first rows of their kinds, by the fields that say where; earlier ones stay."""
         for name, row in first.items():
             setattr(self, name, getattr(self, name) or row.text)
+
+    def note_offset(self, source: SourceSection, offset: str) -> None:
+        """Note that the times are in UTC and their text is not, unless the config has a zone."""
+        if offset and not source.time_zone:
+            self.times_in_utc = self.times_in_utc or note_on_offset(str(source.time), offset)
 
     def add_shard(self, other: "Summary") -> None:
         """Add the rows, counts and busy seconds of one shard."""

@@ -45,18 +45,21 @@ class PartitionColumn:
     """One level of folders: the value of `source`, or a `function` of it ("": none).
 
     `field`: its name and type. The function is year (int32), month (1 to 12, int32), day (a date)
-    or hour (0 to 23, int32), in the time zone of the column.
+    or hour (0 to 23, int32), in the time zone of the column, or of `clock`, a type of timestamps.
     """
 
     field: pa.Field
     source: str
     function: str = ""
+    clock: pa.DataType | None = None
 
     def of(self, batch: pa.RecordBatch) -> pa.Array:
         """Return the values (N,) of N rows."""
         column = batch.column(self.source)
         if not self.function:
             return column
+        if self.clock is not None:
+            column = column.view(self.clock)
         if self.function == "day":
             if pa.types.is_timestamp(column.type):
                 local = pc.local_timestamp(column) if column.type.tz else column

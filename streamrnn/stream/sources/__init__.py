@@ -48,6 +48,7 @@ from streamrnn.stream.sources.vocabulary import (
     refuse_all_unknown,
 )
 from streamrnn.stream.sources.vocabulary_files import load_vocabulary
+from streamrnn.stream.sources.zones import check_zone, note_on_offset
 
 __all__ = [
     "DAMAGE",
@@ -81,6 +82,7 @@ __all__ = [
     "after_time",
     "canonical_name",
     "cast_columns",
+    "check_zone",
     "common_schema",
     "etag",
     "fitted",
@@ -93,6 +95,7 @@ __all__ = [
     "load_vocabulary",
     "missing_column",
     "new_names",
+    "note_on_offset",
     "open_table",
     "parse_time",
     "refuse_all_unknown",

@@ -12,6 +12,7 @@ from streamrnn.stream.sources.base import SourceOfFiles
 from streamrnn.stream.sources.files import SourceFile, canonical_name
 from streamrnn.stream.sources.order import NULL_PARTITION, Hive, is_number, value_key
 from streamrnn.stream.sources.timeline import FileTimes, require_times, shown_time
+from streamrnn.stream.sources.zones import instant
 
 
 def after_path(
@@ -92,15 +93,15 @@ def after_partition(
 
 
 def after_time(
-    files: Sequence[SourceFile], source: SourceOfFiles, column: str, time: str
+    files: Sequence[SourceFile], source: SourceOfFiles, column: str, time: str, zone: str
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    Raises ConfigError unless `time` is one of the column's type; DataError for a file without a
-    range, or with rows on both sides.
+    `zone` is that of a time without an offset. Raises ConfigError unless `time` is one of the
+    column's type; DataError for a file without a range, or with rows on both sides.
     """
     kind = source.schema.field(column).type
-    limit = parse_time(time, kind, "[source] after: time")
+    limit = parse_time(time, kind, "[source] after: time", zone)
     later = []
     for file in files:
         footer = source.footer(file)
@@ -168,8 +169,10 @@ def _key(text: str, numbers: bool) -> tuple[bool, object]:
         ) from None
 
 
-def parse_time(time: str, kind: pa.DataType, owner: str) -> int:
-    """Convert a time to ticks of the column's type; without a zone it is in UTC.
+def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
+    """Convert a time to ticks of the column's type; without an offset it is by the clock of `zone`.
+
+    Without a zone that is UTC.
 
     Raises ConfigError that begins with `owner` unless it is a time of that type.
     """
@@ -178,6 +181,8 @@ def parse_time(time: str, kind: pa.DataType, owner: str) -> int:
             return int(time)
         if pa.types.is_timestamp(kind):
             moment = datetime.fromisoformat(time)
+            if zone and moment.tzinfo is None:
+                moment = instant(moment, zone)
             plain = moment.replace(tzinfo=moment.tzinfo or UTC) if kind.tz else moment
             return int(pa.array([plain], kind).cast(pa.int64())[0].as_py())
         value = pa.array([time]).cast(kind)

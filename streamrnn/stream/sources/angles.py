@@ -90,7 +90,7 @@ def sine_and_cosine(name: str, times: pa.Array) -> Floats:
 
     `hour`: sin and cos of 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes.
     `day_of_week`: of 2 pi day / 7, Monday 0. `day_of_year`: of 2 pi day / 366, from 1 to 366. All
-    in the time zone of the column; a null has the angle 0.
+    in the time zone of the column, which [source] time_zone replaces; a null has the angle 0.
     """
     table, part_of = _FEATURES[name]
     if getattr(times.type, "tz", None) == "UTC":

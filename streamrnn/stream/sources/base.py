@@ -21,7 +21,7 @@ class SourceBatch:
 
     `readings`: what was read so far of each file that has rows, or its end, in the batch, by name.
     `cast` counts the values of columns that have another type in their file than in the source's
-    schema.
+    schema. `offset` is one that the text of times in UTC has and that is not that of UTC; "": none.
     """
 
     batch: pa.RecordBatch
@@ -29,6 +29,7 @@ class SourceBatch:
     position: Position
     readings: Mapping[str, Reading] = field(default_factory=dict)
     cast: int = 0
+    offset: str = ""
 
 
 class Source(Protocol):
@@ -107,6 +108,12 @@ class SourceOfFiles(Source, Protocol):
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footers of all files record of these columns. Raises DataError."""
+
+    def offset(self) -> str:
+        """Return an offset of the text of times in UTC that is not that of UTC; "" for none.
+
+        The first rows of files of text are read. Raises DataError.
+        """
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
         """Read the content of the first `rows` rows of a file (default: all). Raises DataError."""

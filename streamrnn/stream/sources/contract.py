@@ -23,6 +23,7 @@ from streamrnn.stream.sources.columns import (
 from streamrnn.stream.sources.faults import Faults
 from streamrnn.stream.sources.origin import Origin
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
+from streamrnn.stream.sources.zones import with_clock
 
 _CAST_IDS = (
     ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
@@ -95,6 +96,7 @@ class Contract:
     features: tuple[Feature, ...]
     time_features: tuple[str, ...] = ()
     reset: str | None = None
+    time_zone: str = ""
 
     def columns(self, carried: Sequence[str] = ()) -> list[str]:
         """Return the names of all columns in use, each once."""
@@ -138,6 +140,8 @@ class Contract:
             _check_key(schema.field(name), path)
         if self.time is not None:
             _check_time(schema.field(self.time), bool(self.time_features), path)
+            if self.time_zone:
+                _check_zoned(schema.field(self.time), path)
             _check_zone(schema.field(self.time), path)
         if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
             raise DTypeError(
@@ -237,7 +241,8 @@ class Contract:
             elif nulls or f.valid is not None or f.clip is not None:
                 out[:, index] = limit(out[:, index].copy(), f, faults, counts)
         for name in self.time_features:
-            angles = sine_and_cosine(name, batch.column(self.time))
+            times = with_clock(batch.column(self.time), self.time_zone)
+            angles = sine_and_cosine(name, times)
             out[:, i] = angles[:, 0]  # both at once take 20 times as long
             out[:, i + 1] = angles[:, 1]
             i += 2
@@ -284,6 +289,14 @@ def _check_zone(field: pa.Field, path: str) -> None:
             f"{path}: [source] time: column {field.name!r}: expected a time zone in the time zone "
             f"database of this machine, received {field.type}: {error}"
         ) from error
+
+
+def _check_zoned(field: pa.Field, path: str) -> None:
+    if not pa.types.is_timestamp(field.type):
+        raise DTypeError(
+            f"{path}: [source] time_zone: column {field.name!r}: expected a timestamp, received "
+            f"{field.type}, which is the same in all zones. Remove time_zone"
+        )
 
 
 def _check_time(field: pa.Field, calendar: bool, path: str) -> None:

@@ -21,7 +21,8 @@ class Piece(NamedTuple):
     """Consecutive rows of one file, from `first_row` on, and the position after the last.
 
     `etag` is the object store's name of the version read, `opened_ns` the time it was opened,
-    `cast` the number of values of columns that have another type in the file.
+    `cast` the number of values of columns that have another type in the file, `offset` one of the
+    text of its times that is not that of UTC.
     """
 
     batch: pa.RecordBatch
@@ -31,6 +32,7 @@ class Piece(NamedTuple):
     etag: str
     opened_ns: int
     cast: int
+    offset: str = ""
 
 
 def gather_pieces(
@@ -93,4 +95,5 @@ def _joined(
         [piece.path for piece in pieces], [piece.first_row for piece in pieces], sizes
     )
     cast = sum(piece.cast for piece in pieces)
-    return SourceBatch(batch, origin, pieces[-1].position, readings, cast), last
+    offset = max(piece.offset for piece in pieces)
+    return SourceBatch(batch, origin, pieces[-1].position, readings, cast, offset), last

@@ -255,6 +255,15 @@ class FileSource:
         """Return the rows of the largest row group."""
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
 
+    def offset(self) -> str:
+        """Return an offset of the text of times in UTC that is not that of UTC; "" for none.
+
+        The first rows of files of text are read. Raises DataError.
+        """
+        texts = (file for file in self.files if not self._format_of(file).typed)
+        found = (next(self._pieces_of(file, None, None)).offset for file in texts)
+        return next(filter(None, found), "") if self.time is not None else ""
+
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footers of all files record of these columns. No rows are read.
 
@@ -349,7 +358,9 @@ class FileSource:
                     batch = cast_columns(batch, schema, file.path, first, self._first)
                 cursor = cursor.after(batch.num_rows)
                 values = changed * batch.num_rows
-                yield Piece(batch, file.path, first, cursor.position(), version, opened, values)
+                offset = reader.offset(self.time) if self.time is not None else ""
+                place = cursor.position()
+                yield Piece(batch, file.path, first, place, version, opened, values, offset)
                 if stop is not None and cursor.file_row >= stop.file_row:
                     return
         except UnparsedError as error:

@@ -62,6 +62,10 @@ class RenamingReader:
         self._old = {new: old for old, new in names.items()}
         self.schema = with_new_names(reader.schema, names)
 
+    def offset(self, column: str) -> str:
+        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        return self._reader.offset(self._old.get(column, column))
+
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
         return self._reader.footer(None if time is None else self._old.get(time, time), kind)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pyspark", reason="needs the engines extra")
 from plugins.spark import sessions
 
-from streamrnn.errors import DataError, DTypeError, StateError
+from streamrnn.errors import ConfigError, DataError, DTypeError, StateError
 from streamrnn.spark import score, state_to_arrow, worker_errors
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
@@ -135,3 +135,24 @@ def test_hours_are_those_of_the_zone_that_is_named(spark: Any, tmp_path: Path) -
         score(frame, pipeline, result.state, order=["t"])
     with pytest.raises(DTypeError, match="expected a time zone in the time zone database"):
         score(frame, pipeline, order=["t"], zone="Mars/Olympus")
+
+
+def test_the_zone_of_the_pipeline_file_is_that_of_spark(spark: Any, tmp_path: Path) -> None:
+    """Rows and states are those of a local run on times in UTC; another zone is refused."""
+    log = logs.random_log(200)
+    logs.small_model("LSTM", features=4).save(tmp_path / "m.safetensors")
+    keys = {"time_features": ["hour"], "time_zone": "Asia/Kolkata"}
+    pipeline = sessions.pipeline(tmp_path, "out", source=keys)
+    path = logs.write(log, tmp_path / "log" / "0.parquet")
+    pipeline.run()
+    frame = spark.read.parquet(path)
+    result = score(frame, pipeline, order=["t"])
+    found = result.rows.toArrow()
+    expected = pq.read_table(tmp_path / "out").cast(found.schema)
+    assert sessions.by_stream(found).equals(sessions.by_stream(expected))
+    state = state_to_arrow(result.state).sort_by("id")
+    assert state.equals(pipeline.state.to_arrow().sort_by("id"))
+    named = score(frame, pipeline, order=["t"], zone="Asia/Kolkata").rows.toArrow()
+    assert sessions.by_stream(named).equals(sessions.by_stream(expected))
+    with pytest.raises(ConfigError, match=r"zone='UTC' and \[source\] time_zone = 'Asia/Kolkata'"):
+        score(frame, pipeline, order=["t"], zone="UTC")

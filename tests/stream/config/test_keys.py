@@ -30,6 +30,7 @@ FIXED = frozenset(
         "source.features.*.vocabulary",  # its content
         "source.features.*.oov",
         "source.time_features",
+        "source.time_zone",
         "source.types",
         "source.nulls",
         "source.nan",

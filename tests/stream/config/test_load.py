@@ -68,6 +68,7 @@ def test_defaults_are_those_of_the_design(load):
             {"name": "b", **FEATURE},
         ),
         "rename": {},
+        "time_zone": "",
         "time_features": (),
         "nulls": "error",
         "nan": "error",
@@ -230,7 +231,7 @@ typ = "LSTM"
     )
     known = (
         "known here: path, format, version, delimiter, types, order, after, key, time, features, "
-        "rename, time_features, nulls, nan, "
+        "rename, time_zone, time_features, nulls, nan, "
     )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",

@@ -131,6 +131,10 @@ class FileReader(Protocol):
         """Return what the footer records of these columns; {} for a format without statistics."""
         return {}
 
+    def offset(self, column: str) -> str:
+        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        return ""
+
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of all rows from a group on, in order, at most `rows` at a time.
 

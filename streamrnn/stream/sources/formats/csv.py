@@ -18,7 +18,7 @@ from streamrnn.stream.sources.formats.rawtext import (
     decompressed,
     ending,
 )
-from streamrnn.stream.sources.formats.text import UnfitTextError, infer, parse_texts
+from streamrnn.stream.sources.formats.text import UnfitTextError, infer, note_offset, parse_texts
 
 # Types are inferred from the first block; a row must fit into one.
 _BLOCK = 1 << 20
@@ -54,6 +54,7 @@ class CsvReader(FileReader):
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         self._declared = hints.declared
         self._counted = hints.rows
+        self._offsets: dict[str, str] = {}
         check_text(stream)
         names = self._names()
         kinds = {name: hints.types[name] for name in names if name in hints.types}
@@ -63,6 +64,10 @@ class CsvReader(FileReader):
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the number of rows, which are counted once."""
         return Footer([self._rows] if self._rows else [], None, "text")
+
+    def offset(self, column: str) -> str:
+        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows."""
@@ -84,6 +89,7 @@ class CsvReader(FileReader):
         for field, texts in zip(schema, batch.columns, strict=True):
             try:
                 arrays.append(parse_texts(texts, field.type, padded=field.name in self._declared))
+                note_offset(self._offsets, field, texts)
             except UnfitTextError as error:
                 place = row + error.row
                 raise UnparsedError(

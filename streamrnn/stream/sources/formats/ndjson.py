@@ -10,7 +10,12 @@ import pyarrow.json as pajson
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
 from streamrnn.stream.sources.formats.rawtext import CUT_OFF, check_text, decompressed
-from streamrnn.stream.sources.formats.text import UnfitTextError, infer_time, parse_texts
+from streamrnn.stream.sources.formats.text import (
+    UnfitTextError,
+    infer_time,
+    note_offset,
+    parse_texts,
+)
 
 _BLOCK = 1 << 20
 # Types are inferred from the first block; those of columns without values there from later ones.
@@ -41,12 +46,17 @@ class NdjsonReader(FileReader):
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
         self._stream = stream
         self._counted = hints.rows
+        self._offsets: dict[str, str] = {}
         check_text(stream)
         self.schema = self._columns(hints)
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the number of rows, which are counted once."""
         return Footer([self._rows] if self._rows else [], None, "text")
+
+    def offset(self, column: str) -> str:
+        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows."""
@@ -116,6 +126,8 @@ class NdjsonReader(FileReader):
             try:
                 text = pa.types.is_string(values.type)
                 arrays.append(parse_texts(values, field.type) if text else values)
+                if text:
+                    note_offset(self._offsets, field, values)
             except UnfitTextError as error:
                 at = row + error.row
                 raise UnparsedError(

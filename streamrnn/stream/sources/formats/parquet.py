@@ -8,7 +8,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamrnn.stream.sources.formats.base import ColumnStatistics, Footer, Hints
+from streamrnn.stream.sources.formats.base import ColumnStatistics, FileReader, Footer, Hints
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
@@ -31,7 +31,7 @@ class ParquetFiles:
         return ParquetReader(pq.ParquetFile(stream, pre_buffer=False))
 
 
-class ParquetReader:
+class ParquetReader(FileReader):
     """One open Parquet file."""
 
     def __init__(self, file: pq.ParquetFile) -> None:

@@ -17,6 +17,8 @@ _TIMES = (
     pa.timestamp("ns", "UTC"),
 )
 _KINDS = (pa.int64(), pa.bool_(), *_TIMES, pa.float64())
+# An offset of a time that is not that of UTC.
+_OFFSET = "[+-](?:(?:0[1-9]|1[0-9])(?::?[0-9]{2})?|00:?(?:0[1-9]|[1-5][0-9]))$"
 # Not exact as a float64.
 _LONG_INTEGER = r"^-?[0-9]{17,}$"
 
@@ -78,6 +80,23 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
         row = _first_unfit(texts, kind, zeros)
         raise UnfitTextError(row, texts[row].as_py())
     return values
+
+
+def note_offset(offsets: dict[str, str], field: pa.Field, texts: pa.StringArray) -> None:
+    """Add an offset that is not that of UTC, if texts of times in UTC have one, by column.
+
+    >>> offsets = {}
+    >>> times = pa.array(["2013-01-01T05:00Z", "2013-07-01T05:00:00-04:00"])
+    >>> note_offset(offsets, pa.field("t", pa.timestamp("us", "UTC")), times)
+    >>> offsets
+    {'t': '-04:00'}
+    """
+    kind = field.type
+    if field.name in offsets or not pa.types.is_timestamp(kind) or kind.tz != "UTC":
+        return
+    row = pc.index(pc.match_substring_regex(texts, _OFFSET), True).as_py()
+    if row >= 0:
+        offsets[field.name] = str(pc.extract_regex(texts[row], f"(?P<offset>{_OFFSET})")["offset"])
 
 
 def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
