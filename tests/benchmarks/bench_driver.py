@@ -104,7 +104,7 @@ def bench(shards: int, epochs: int, base: Path) -> list[str]:
     bench_pipeline.make_model(base / "m.safetensors")
     out = base / "out"
     tasks = Recorded(out)
-    opening.__dict__["_tasks"] = lambda *_: tasks
+    opening.__dict__["load_plugin"] = lambda *_: lambda *_: tasks
     config = {
         "source": {"path": str(base / "log"), "key": "id", "features": bench_pipeline.NAMES},
         "model": {"path": str(base / "m.safetensors")},

@@ -95,7 +95,7 @@ def test_without_repeated_rows_the_output_is_that_of_the_log_without_them(
     policy: str, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows and states, in shards too, over several runs; both sides name the same first row."""
-    monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(5))
+    monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(5))
     log = _overlapping()
     logs.write(_unique(), Path("one/file.parquet"))
     Pipeline.from_dict(_config("one", "right")).run()

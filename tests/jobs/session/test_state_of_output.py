@@ -76,7 +76,7 @@ def test_process_goes_on_where_the_last_run_ended() -> None:
 def test_the_shards_of_a_cluster_are_one_state(monkeypatch: pytest.MonkeyPatch) -> None:
     sharded = {"engine": {"type": "ray", "shards": 3, "epoch_rows": 50}}
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "_tasks", lambda *_: TasksHere())
+        patch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere())
         run(**sharded)
     assert len(read_manifest("out").shards) == 3
     scored = Pipeline.from_dict(config(**sharded), state="output").process(LOG.slice(HALF))

@@ -403,7 +403,7 @@ def test_an_output_without_tables_has_nothing_to_publish(lake: Lake) -> None:
 
 
 def test_the_driver_of_a_cluster_publishes_each_epoch(lake: Lake, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "_tasks", lambda *_: TasksHere(3))
+    monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(3))
     summary = lake.run(0, 1, 2, engine="ray", tables={"engine": {"shards": 3, "epoch_rows": 100}})
     assert summary.commits == 3
     assert summary.published[0]["version"] == "version 2"
