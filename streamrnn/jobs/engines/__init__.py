@@ -1,9 +1,9 @@
 """Engines that score the shards of a run: in this process, or on workers."""
 
-from streamrnn.jobs.engines.base import Engine
 from streamrnn.jobs.engines.local import LocalEngine
 from streamrnn.jobs.engines.opening import open_engine
 from streamrnn.jobs.engines.pieces import epoch_rows
+from streamrnn.jobs.engines.sharded import ShardedEngine
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 
 __all__ = [
@@ -14,3 +14,6 @@ __all__ = [
     "epoch_rows",
     "open_engine",
 ]
+
+Engine = LocalEngine | ShardedEngine
+"""Scores the rows of a run into a target, and makes the commits."""

@@ -147,14 +147,15 @@ class ShardedEngine:
         source: Source,
         start: Position | None,
         before: Content,
-        target: FolderTarget,
+        target: Any,
         total: int | None,
         *,
         last: bool,
     ) -> None:
         """Score the rows of the source from `start` on, whose content so far is `before`.
 
-        With `last` the run ends with these rows, unless it is stopped before.
+        `target` is a FolderTarget. With `last` the run ends with these rows, unless it is stopped
+        before.
         """
         files = source.of_files
         assert files is not None  # checked before
@@ -173,7 +174,7 @@ class ShardedEngine:
             raise
         show_times(self._summary, self._bound, self._times)
 
-    def end(self, target: FolderTarget) -> None:
+    def end(self, target: Any) -> None:
         """End a run that was not ended by `run(…, last=True)`, also one that was stopped."""
         self._commit = self._folder.next_commit
         running = deque([self._start(Epoch((), None), last=True)])
