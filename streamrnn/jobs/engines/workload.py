@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamrnn.jobs.engines.heavy import Heavy, merged
 from streamrnn.jobs.engines.shard import Outcome
-from streamrnn.jobs.engines.splitting import Split
+from streamrnn.jobs.engines.splitting import Heavy, Split, merged
 from streamrnn.stream.scoring import Workload
 
 _SMALL_CHUNK = 100_000

@@ -2,7 +2,7 @@
 
 from streamrnn.jobs.explaining.explain import explain, feature_statistics, validate
 from streamrnn.jobs.explaining.mermaid import mermaid
-from streamrnn.jobs.explaining.rows import preview_rows, source_windows
+from streamrnn.jobs.explaining.rounding import preview_rows, source_windows
 
 __all__ = [
     "explain",

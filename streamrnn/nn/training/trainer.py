@@ -14,9 +14,8 @@ from streamrnn.nn.layers.precision import precision_of
 from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.training.batches import Batch, class_weights
 from streamrnn.nn.training.callbacks import History
-from streamrnn.nn.training.classes import class_weights
 from streamrnn.nn.training.lanes import checked_reset, memories
 from streamrnn.nn.training.losses import loss_of
 from streamrnn.nn.training.metrics import Metric

@@ -6,8 +6,7 @@ import numpy as np
 
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import RNN, Bidirectional, Layer
-from streamrnn.nn.training.batches import Batch
-from streamrnn.nn.training.classes import class_weights
+from streamrnn.nn.training.batches import Batch, class_weights
 from streamrnn.nn.training.lanes import memories
 from streamrnn.nn.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.jobs.evaluation.ranks import Ranks
+from streamrnn.jobs.evaluation.measures import Ranks
 
 ROWS = st.lists(
     st.tuples(
