@@ -7,7 +7,7 @@
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
 - `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
-- `class_weights`    weights of classes
+- `labels`           labels that a loss cannot use; weights of classes
 - `fit_loop`         the epochs, for the loop in `training`; `baseline`: what it compares
 - `rates`            the learning rate
 - `commit`           what is committed; `folder`: where

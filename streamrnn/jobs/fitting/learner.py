@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ConfigError, DivergedError
-from streamrnn.jobs.fitting.class_weights import ClassWeights
+from streamrnn.jobs.fitting.labels import ClassWeights
 from streamrnn.jobs.fitting.window import Scale, TrainingWindow
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.layers.context import CallContext

@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.jobs.fitting.class_weights import ClassWeights
 from streamrnn.jobs.fitting.division import DivisionRule, StepRuns
 from streamrnn.jobs.fitting.fit_loop import FitPlan
-from streamrnn.jobs.fitting.labels import WrongLabel, check_units, find_wrong_label
+from streamrnn.jobs.fitting.labels import ClassWeights, WrongLabel, check_units, find_wrong_label
 from streamrnn.jobs.fitting.learner import Learner
 from streamrnn.jobs.fitting.rates import RateSchedule
 from streamrnn.jobs.fitting.request import loss_from, optimizer_from

@@ -12,8 +12,13 @@ from streamrnn.jobs.outputs.rewinding import (
     rewind,
     rows_of_others,
 )
-from streamrnn.jobs.outputs.selecting import rows_of
-from streamrnn.jobs.outputs.streams import clear_leftovers, drop_idle, drop_streams, reset_streams
+from streamrnn.jobs.outputs.streams import (
+    clear_leftovers,
+    drop_idle,
+    drop_streams,
+    reset_streams,
+    rows_of,
+)
 from streamrnn.jobs.outputs.transfer import diff_states, export_state, import_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
 

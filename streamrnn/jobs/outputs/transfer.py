@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Floats
 from streamrnn.base.display import without_options
 from streamrnn.errors import StateError
-from streamrnn.jobs.outputs.selecting import largest_first, rows_of
+from streamrnn.jobs.outputs.streams import largest_first, rows_of
 from streamrnn.stream.checkpoints import (
     OutputFolder,
     load_state,
