@@ -53,7 +53,7 @@ def oracle(case: Case, kind: str, x: np.ndarray, start: list[np.ndarray], *names
 @pytest.mark.parametrize("kind", first_quick([QUICK, *sorted({*INTEGERS} - {QUICK})]))
 def test_every_bit_is_that_of_exact_integers(kind: str, lanes: int) -> None:
     """Slow: the other kinds, each compiled for itself."""
-    case = Case(kind, features=5, units=20)
+    case = Case(kind, features=5, units=13)
     x, start = case.window(lanes, 4), case.start(lanes)
     x[0, 1] = 0  # a row of zeros
     x[0, 2, 1] = 1e4
@@ -113,7 +113,7 @@ def test_a_state_may_be_of_any_size(kind: str) -> None:
 
     Slow: compiled for an activation without limits.
     """
-    case = Case(kind)
+    case = Case(kind, units=13)
     x, start = case.window(3, 3), [1e6 * state for state in case.start(3)]
     y, _ = case.run(x, start, activation="linear")
     cell = case.kind.cell(*case.weights, **case.kind.options, activation="linear")
