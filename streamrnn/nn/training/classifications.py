@@ -7,19 +7,12 @@ from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.loss import (
     Elementwise,
+    Loss,
     RowLoss,
     categories,
     check_axis,
     one_hot,
 )
-
-
-def _checked_smoothing(name: str, label_smoothing: float) -> float:
-    if not 0 <= label_smoothing <= 1:
-        raise ArgumentError(
-            f"loss {name!r}: label_smoothing must lie in 0…1, received {label_smoothing!r}"
-        )
-    return float(label_smoothing)
 
 
 def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
@@ -29,13 +22,8 @@ def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
     return t * np.float32(1 - smoothing) + np.float32(smoothing / classes)
 
 
-class BinaryCrossentropy(Elementwise):
-    """-(y log p + (1 - y) log(1 - p)), p a probability or with from_logits its logit.
-
-    label_smoothing: the share of y that is replaced by 1 / 2.
-    """
-
-    own_name = "binary_crossentropy"
+class _Crossentropy(Loss):
+    """The base of cross-entropies of probabilities or of logits."""
 
     def __init__(
         self,
@@ -49,7 +37,20 @@ class BinaryCrossentropy(Elementwise):
         super().__init__(reduction, name, dtype)
         check_axis(self.name, axis)
         self.from_logits = from_logits
-        self.label_smoothing = _checked_smoothing(self.name, label_smoothing)
+        if not 0 <= label_smoothing <= 1:
+            raise ArgumentError(
+                f"loss {self.name!r}: label_smoothing must lie in 0…1, received {label_smoothing!r}"
+            )
+        self.label_smoothing = float(label_smoothing)
+
+
+class BinaryCrossentropy(_Crossentropy, Elementwise):
+    """-(y log p + (1 - y) log(1 - p)), p a probability or with from_logits its logit.
+
+    label_smoothing: the share of y that is replaced by 1 / 2.
+    """
+
+    own_name = "binary_crossentropy"
 
     @property
     def kernel_name(self) -> str:  # type: ignore[override]
@@ -60,27 +61,13 @@ class BinaryCrossentropy(Elementwise):
         return super().values(_smoothed(t, self.label_smoothing, 2), p)
 
 
-class CategoricalCrossentropy(RowLoss):
+class CategoricalCrossentropy(_Crossentropy, RowLoss):
     """-sum of y log p over the last axis; y one-hot, or the probabilities of categories.
 
     label_smoothing: the share of y that all categories receive alike.
     """
 
     own_name = "categorical_crossentropy"
-
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: object = None,
-    ) -> None:
-        super().__init__(reduction, name, dtype)
-        check_axis(self.name, axis)
-        self.from_logits = from_logits
-        self.label_smoothing = _checked_smoothing(self.name, label_smoothing)
 
     @property
     def kernel_name(self) -> str:  # type: ignore[override]

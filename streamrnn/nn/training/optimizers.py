@@ -72,7 +72,22 @@ class RMSprop(Optimizer):
         return updates.rmsprop(*numbers, centered=self.centered)
 
 
-class Adam(Optimizer):
+class _Moments(Optimizer):
+    """The base of optimizers by moving means of gradients."""
+
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(learning_rate, **options)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+
+class Adam(_Moments):
     """Adam (Kingma & Ba 2014).
 
     amsgrad: divided by the root of the largest mean square so far (Reddi et al. 2018).
@@ -89,11 +104,10 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(learning_rate, **options)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
         self.amsgrad = bool(amsgrad)
         if self.amsgrad:
             self.slots = (*self.slots, "velocity_hat")
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
@@ -121,22 +135,12 @@ class AdamW(Adam):
         )
 
 
-class Nadam(Optimizer):
+class Nadam(_Moments):
     """Adam with Nesterov momentum (Dozat 2015)."""
 
     slots = ("momentum", "velocity")
 
-    def __init__(
-        self,
-        learning_rate: float | LearningRateSchedule = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-        self._product = 0, 1.0
+    _product = 0, 1.0  # steps, and the product of their momenta
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
@@ -163,21 +167,10 @@ class Nadam(Optimizer):
         return product
 
 
-class Adamax(Optimizer):
+class Adamax(_Moments):
     """Adam with the largest gradient in place of the mean square (Kingma & Ba 2014)."""
 
     slots = ("momentum", "norm")
-
-    def __init__(
-        self,
-        learning_rate: float | LearningRateSchedule = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(learning_rate, **options)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         rate = rate / (1 - updates.power(self.beta_1, self.iterations))
