@@ -100,6 +100,8 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
     if "memory" in plan:
         words["memory"] = _memory(plan["memory"])
         words["resume"] = _resume(plan["resume"])
+    if "replay" in plan:
+        words["replay"] = _replay(plan["replay"])
     if "engine" in plan:
         words["engine"] = _engine(plan["engine"])
     if "would_refuse" in plan:
@@ -107,6 +109,11 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
     if "notes" in words and not words["notes"]:
         del words["notes"]
     return words
+
+
+def _replay(replay: Mapping[str, Any]) -> str:
+    files, rows = count(replay["files"], "file"), count(replay["rows_at_most"], "row")
+    return f"{replay['range']}: at most {rows} of {files}, into the states of the new model"
 
 
 def _memory(memory: Mapping[str, int]) -> str:

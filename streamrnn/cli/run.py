@@ -80,8 +80,8 @@ def run(
             "--new-model",
             metavar="MODE",
             callback=_new_model,
-            help="Resume with another model: carry (each stream keeps its state) or reset (every "
-            "stream starts again).",
+            help="Resume with another model: replay (it reads earlier rows into its own state; for "
+            "one trained anew), carry (each stream keeps its state) or reset (all start again).",
         ),
     ] = None,
     reload: Annotated[
@@ -193,7 +193,12 @@ def in_words(summary: "Summary") -> str:
     if summary.workload is not None:
         lines.append(f"workers  {_workload(summary.workload, summary.rows)}")
     lines += [f"note     {note}" for note in _notes(summary)]
-    if summary.interrupted and summary.commits:
+    if summary.interrupted and summary.replayed and not summary.commits:
+        lines.append(
+            f"Interrupted in the replay, after {count(summary.replayed, 'row')}; rerun the same "
+            "command to resume it."
+        )
+    elif summary.interrupted and summary.commits:
         lines.append("Interrupted after a commit; rerun the same command to resume.")
     elif summary.interrupted:
         lines.append("Interrupted; nothing was committed. Rerun the same command to start over.")

@@ -433,7 +433,7 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     (
         "run p.toml --reload",
         rows_of_another_model,
-        "with --reload --new-model carry or reset;",
+        "with --reload --new-model replay, carry or reset;",
         give("--reload", "--new-model", "carry"),
         ONCE,
     ),

@@ -56,8 +56,8 @@ MAY_IMPORT = {
     "storage checkpoints",
     "preflight": "display errors config formats models sources states checkpoints scoring outputs",
     "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
-    "running": "display errors config sources states storage checkpoints scoring engines outputs "
-    "preflight",
+    "running": "arrays display errors config sources states storage checkpoints scoring engines "
+    "outputs preflight",
     "session": "display errors config sources states storage checkpoints scoring preflight",
     "fitting": "arrays display errors config kernels layers models formats checkpoints scoring "
     "sources states storage training windows preflight",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from streamrnn.base.display import location, short_model
+from streamrnn.base.display import count, location, short_model
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import epoch_rows
 from streamrnn.jobs.explaining.memory import memory_of, row_bytes, stream_bytes
@@ -21,7 +21,13 @@ from streamrnn.jobs.preflight import (
     warnings_of,
     with_target,
 )
-from streamrnn.jobs.running import RunTables, note_on_order
+from streamrnn.jobs.running import (
+    Earlier,
+    RunTables,
+    needs_replay,
+    note_on_order,
+    plan_replay,
+)
 from streamrnn.stream.checkpoints import (
     Manifest,
     check_same_pipeline,
@@ -62,19 +68,29 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     if last is None:
         starting_table(bound, None, "", notes, on_change=loaded.config.model.on_change)
     else:
-        _check_last(loaded, bound, last, notes)
+        _check_last(loaded, bound, source, last, notes)
     refuse_own_output(loaded, source)
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
 
 
 def _check_last(
-    loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, notes: list[str]
+    loaded: LoadedPipeline,
+    bound: BoundPipeline,
+    source: SourceOfFiles,
+    last: Manifest,
+    notes: list[str],
 ) -> None:
-    """Raise CheckpointError if the output is another pipeline's, StateError if the state is."""
+    """Raise CheckpointError if the output is another pipeline's, StateError if the state is.
+
+    Also what `plan_replay` raises.
+    """
     path = str(loaded.config.sink.folder)
     _check_same(loaded, bound, last, path)
     changed = last.model != loaded.fingerprint
-    if changed or loaded.config.state.map:
+    if needs_replay(bound, last, loaded.config.model.on_change):
+        plan = plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
+        notes.append(f"the new model replays {plan.range}: at most {count(plan.most, 'row')}")
+    elif changed or loaded.config.state.map:
         starting_table(
             bound,
             load_state(path),
@@ -214,6 +230,7 @@ def _next_run(
             seen=partial(seen_before, loaded, source),
             select=after_rule(loaded, source),
         )
+        replay = _replay(loaded, bound, source, last, path)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position
@@ -221,9 +238,19 @@ def _next_run(
         resume |= {"file": plan.files[0].path, "row": position.file_row}
     new = len(plan.files) - (position is not None)
     return (
-        {"resume": resume, "new_files": new, "vanished_files": len(plan.vanished)},
+        {"resume": resume, **replay, "new_files": new, "vanished_files": len(plan.vanished)},
         plan.files,
     )
+
+
+def _replay(
+    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest, path: str
+) -> dict[str, Any]:
+    """Return which rows a new model would replay; nothing if it would replay none."""
+    if not needs_replay(bound, last, loaded.config.model.on_change):
+        return {}
+    plan = plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
+    return {"replay": {"range": plan.range, "files": len(plan.files), "rows_at_most": plan.most}}
 
 
 def _shared(

@@ -225,14 +225,15 @@ class Pipeline:
         output has; with `force` they are lost; it resumes past used files that
         changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values;
         `new_model` says how another model than that of the last run takes over, in place of [model]
-        on_change: "carry" (each stream keeps its state) or "reset" (every stream starts again);
-        `reload` first rewinds to the last commit before the used files that changed, or before the
-        named ones; `follow` looks for new files every `poll` seconds until `stop` is set. Once it
-        is set, the run commits and ends (`Summary.interrupted` if there was more to read). `engine`
-        replaces [engine] type. `metrics` is a file for Prometheus, one for each pipeline, replaced
-        when the run begins, after each commit and look, and at the end, even by an error; its label
-        is the name of the pipeline file, else the output. Raises ConfigError, DataError,
-        CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
+        on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
+        its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
+        before the used files that changed, or before the named ones; `follow` looks for new files
+        every `poll` seconds until `stop` is set. Once it is set, the run commits and ends
+        (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
+        `metrics` is a file for Prometheus, one for each pipeline, replaced when the run begins,
+        after each commit and look, and at the end, even by an error; its label is the name of the
+        pipeline file, else the output. Raises ConfigError, DataError, CheckpointError, SinkError,
+        EngineError and their subclasses; what was committed is kept.
         """
         try:
             check_new_model(new_model)

@@ -4,6 +4,7 @@
 - `destination`       an output folder or a stream; what earlier runs committed there
 - `follow`            files that arrive while a run goes on
 - `reloading`, `rechecking`   back to the commit before files that changed, once they are checked
+- `replay`, `replay_plan`, `replay_rows`   earlier rows, read by a new model into a state of its own
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit
 - `metrics`, `metrics_file`   what Prometheus reads of a run, and of `process`
@@ -13,15 +14,19 @@ from streamrnn.jobs.running.lateness import note_on_order
 from streamrnn.jobs.running.metrics import ProcessMetrics, record_failure, recorded
 from streamrnn.jobs.running.metrics_file import MetricsFile, Series
 from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.jobs.running.run import Job
 
 __all__ = [
+    "Earlier",
     "Job",
     "MetricsFile",
     "ProcessMetrics",
     "RunTables",
     "Series",
+    "needs_replay",
     "note_on_order",
+    "plan_replay",
     "record_failure",
     "recorded",
 ]

@@ -147,6 +147,8 @@ class RunMetrics:
         summary = self._summary
         for metric, field in _COUNTERS.items():
             self._add(metric, getattr(summary, field))
+        if summary.replayed:
+            self._set("replayed_rows", summary.replayed)
         for phase, seconds in dict(summary.seconds_by_phase).items():
             self._add("phase_seconds_total", seconds, phase)
         self._set("last_run_duration_seconds", time.monotonic() - self._clock)

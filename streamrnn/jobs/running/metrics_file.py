@@ -30,6 +30,7 @@ METRICS = {
     "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
     "rows_repeated_total": "Rows of the last time of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
+    "replayed_rows": "Rows that the last new model has read again, of which none was written.",
     "values_filled_total": "Nulls that were filled, over all runs.",
     "values_unknown_total": "Values outside the vocabulary of their feature, over all runs.",
     "phase_seconds_total": "Busy seconds of each phase, over all runs; phases overlap.",

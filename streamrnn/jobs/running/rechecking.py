@@ -7,6 +7,7 @@ from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.jobs.outputs import rows_of_others
 from streamrnn.jobs.preflight import features_of, refusals_of, run_config
+from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     RetainedCommit,
@@ -15,7 +16,7 @@ from streamrnn.stream.checkpoints import (
     load_state,
 )
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
-from streamrnn.stream.sources import SourceFile, SourceOfFiles
+from streamrnn.stream.sources import Source, SourceFile, SourceOfFiles
 
 
 def check_corrected(
@@ -74,6 +75,7 @@ def check_models(
     target: RetainedCommit,
     path: str,
     options: RunOptions,
+    source: Source,
 ) -> str:
     """Check that this pipeline, with its model, can resume from an earlier commit.
 
@@ -82,13 +84,26 @@ def check_models(
     take over.
     """
     loaded = bound.loaded
-    then = replace(manifest, model=target.model, commit=target.commit, time=target.time)
+    then = replace(
+        manifest,
+        model=target.model,
+        commit=target.commit,
+        time=target.time,
+        sources=manifest.sources[: target.sources],
+        position=target.position,
+        positions=target.positions,
+    )
     note = _check_rows_of_others(manifest, target, loaded.fingerprint, path, options)
     on_change = options.on_change(loaded.config.model)
     may_differ = on_change != "error"
     check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=may_differ)
     if target.model != loaded.fingerprint:
         state = load_state(path, of=target)
+        if needs_replay(bound, then, on_change):
+            rows = target.rows + target.outputs.get("rejects", 0)
+            earlier = replace(Earlier.of(then, source, path, state), rows=rows)
+            plan_replay(bound, source, then, earlier)
+            return note
         starting_table(
             bound,
             state,
@@ -108,7 +123,7 @@ def _check_rows_of_others(
             f"{location(path)}: --reload would replace rows that other models wrote by rows of the "
             f"current model {short_model(model)}:\n"
             + "\n".join(f"  {line}" for line in others)
-            + "\nReplace them with --reload --new-model carry or reset; or set [model] path to the "
-            "model that wrote them and rerun with --reload."
+            + "\nReplace them with --reload --new-model replay, carry or reset; or set [model] "
+            "path to the model that wrote them and rerun with --reload."
         )
     return "".join(f"; {line}: replaced by rows of model {short_model(model)}" for line in others)

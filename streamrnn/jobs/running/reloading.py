@@ -67,7 +67,7 @@ def rewind_before_changes(
     target = commit_before(manifest, names)
     if target is None:
         raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
-    note = check_models(bound, manifest, target, path, options)
+    note = check_models(bound, manifest, target, path, options, source)
     _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
     restore_commit(path, target.commit)  # the run publishes it when it begins

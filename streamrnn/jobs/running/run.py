@@ -35,6 +35,7 @@ from streamrnn.jobs.running.lateness import (
 from streamrnn.jobs.running.metrics import RunMetrics
 from streamrnn.jobs.running.publishing import RunTables
 from streamrnn.jobs.running.reloading import rewind_before_changes
+from streamrnn.jobs.running.replay import Replay, discard_replay, replay_of
 from streamrnn.stream.checkpoints import (
     Manifest,
     SourcePlan,
@@ -77,6 +78,7 @@ class Job:
         self._committed: Callable[[], None] = self._update_metrics
         self.unsaved: StateTable | None = None
         self._began = 0.0
+        self._committed_once = False
         self._closing = ExitStack()
 
     def run(self) -> Summary:
@@ -196,6 +198,8 @@ class Job:
                 kind = source.schema.field(source.time).type
                 self.summary.unusual_gap = note_on_gap(output.last.sources, used, kind)
             return
+        if self.summary.interrupted:  # in the replay
+            return
         self.summary.nothing_new = True
         self.summary.streams = output.last.state_rows if output.last else 0
         self._save(output, output.load_state)
@@ -222,8 +226,18 @@ class Job:
         self._after_commit(output)
 
     def _after_commit(self, output: Destination) -> None:
-        """Publish a commit, and write the metrics."""
+        """Publish a commit, and write the metrics; a replay before the first commit is over."""
+        folder = self.config.sink.folder
+        if folder is not None and not self._committed_once:
+            discard_replay(folder)
+            self._committed_once = True
         self._tables.after_commit(output.last)
+        self._update_metrics()
+
+    def _after_replayed(self, output: Destination) -> None:
+        """Keep the output locked, and write the metrics, after a commit of a replay."""
+        if output.folder is not None:
+            output.folder.renew()
         self._update_metrics()
 
     def _update_metrics(self) -> None:
@@ -239,7 +253,7 @@ class Job:
     def _read(
         self, source: Source, output: Destination, engine: Engine | None, last: bool
     ) -> Engine | None:
-        """Score the new rows of the source; return None if there are none.
+        """Score the new rows of the source; return None if there are none, or before the first.
 
         `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
         the run ends after this round.
@@ -260,6 +274,8 @@ class Job:
             if not (unfinished and last):
                 return None
         engine = start()
+        if engine is None:
+            return None
         source.files = self._in_order(source, plan)
         total = self._total(source, plan)
         self.summary.files += len(plan.files)
@@ -299,7 +315,9 @@ class Job:
                 f"{'it' if number == 1 else 'them'}"
             )
 
-    def _begin(self, source: Source, output: Destination, plan: SourcePlan) -> Callable[[], Engine]:
+    def _begin(
+        self, source: Source, output: Destination, plan: SourcePlan
+    ) -> Callable[[], Engine | None]:
         """Prepare the output; return a call that loads the state and starts the engine."""
         bound = self.loaded.bind(source.schema, source.name)
         self._tables.check(bound.emitter.schema)
@@ -313,8 +331,20 @@ class Job:
         output: Destination,
         plan: SourcePlan,
         committed: Manifest | None,
-    ) -> Engine:
-        load = partial(self._table, bound, output, committed)
+    ) -> Engine | None:
+        replay = replay_of(
+            bound,
+            source,
+            committed,
+            output.load_state,
+            self.summary,
+            self.options,
+            partial(self._after_replayed, output),
+        )
+        replayed = None if replay is None else replay.run()
+        if replay is not None and replayed is None:
+            return None  # interrupted
+        load = partial(self._table, bound, output, committed, replay, replayed)
         if self._on_workers:
             engine = self._on_cluster(bound, source, output, load)
         else:
@@ -361,17 +391,26 @@ class Job:
         return LocalEngine(scorer, self.summary, self.options, every, self._committed)
 
     def _table(
-        self, bound: BoundPipeline, output: Destination, committed: Manifest | None
+        self,
+        bound: BoundPipeline,
+        output: Destination,
+        committed: Manifest | None,
+        replay: Replay | None,
+        replayed: StateTable | None,
     ) -> StateTable:
         """Return the state table to start from."""
-        return starting_table(
+        table = starting_table(
             bound,
             output.load_state(),
             f"the state of {output.place}",
             self.summary.state_notes,
             on_change=self.options.on_change(self.config.model),
+            replayed=replayed,
             earlier_map=None if committed is None else committed.config.get("state.map", {}),
         )
+        if replay is not None and replayed is not None:
+            replay.report(replayed, table)
+        return table
 
     def _count_used(self, plan: SourcePlan) -> None:
         """Count the used files that have changed or vanished."""

@@ -63,6 +63,9 @@ that has its default is not written, nor is what a run does not use. In each: ``
   each output, and the other fields that differ from commit to commit
 - ``segments``: "sources" or the name of an output -> the files with the first entries of the list
 
+A replay (a new model that reads earlier rows) that has not ended is an output without rows in the
+folder ``_streamrnn/_replay``. The next commit of a run removes it.
+
 Another layout is refused. From the release on, the next number has a reader for each earlier one.
 
 `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest

@@ -29,6 +29,8 @@ from streamrnn.stream.sinks import (
 
 INSIDE = "_streamrnn"
 STAGING = f"{INSIDE}/staging"
+REPLAY = f"{INSIDE}/_replay"
+"""The folder of a replay that has not ended: an output without rows, with the state so far."""
 RESTORE = (
     "Restore it from a backup, go back to a retained commit that does not need it (`streamrnn "
     "rewind OUT` lists them), or start over with --full-refresh."

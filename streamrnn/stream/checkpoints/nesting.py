@@ -3,7 +3,7 @@
 from streamrnn.base.storage.files import Files
 from streamrnn.base.storage.opening import in_the_way, open_files
 from streamrnn.errors import ConfigError, SinkError
-from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, OWNER, name_inside
+from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, OWNER, REPLAY, name_inside
 
 _OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER)}
 
@@ -28,7 +28,8 @@ def refuse_nested_output(path: str, key: str) -> None:
     refuse_inside_output(path, key)
     files = open_files(path)
     ends = tuple(f"/{INSIDE}/{name}" for name in _OF_AN_OUTPUT)
-    inner = [name.rpartition(f"/{INSIDE}/")[0] for name in files.tree() if name.endswith(ends)]
+    names = (name for name in files.tree() if not name.startswith(f"{REPLAY}/"))
+    inner = [name.rpartition(f"/{INSIDE}/")[0] for name in names if name.endswith(ends)]
     if inner:
         other = files.show(min(inner, key=len))
         raise ConfigError(

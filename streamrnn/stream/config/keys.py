@@ -30,6 +30,7 @@ FREE = frozenset(
         "model.layers",  # in the fingerprint
         "model.precision",  # in the fingerprint
         "model.on_change",
+        "model.replay",
         "model.threads",
         "sink.path",
         "publish.delta",  # tables only index the parts

@@ -53,10 +53,24 @@ def side_folder(output: str, name: str) -> str:
     >>> side_folder("s3://logs/out?region=eu-west-3", "rejects")
     's3://logs/out.rejects?region=eu-west-3'
     """
-    parts = urlsplit(output)
-    if "://" not in output:
-        return f"{output.rstrip('/')}.{name}"
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}.{name}"))
+    return _longer(output, f".{name}")
+
+
+def folder_inside(output: str, name: str) -> str:
+    """Return a directory inside an output.
+
+    >>> folder_inside("s3://logs/out?region=eu-west-3", "a")
+    's3://logs/out/a?region=eu-west-3'
+    """
+    return _longer(output, f"/{name}")
+
+
+def _longer(path: str, end: str) -> str:
+    """Return a path, or a URI, whose path has this end too."""
+    parts = urlsplit(path)
+    if "://" not in path:
+        return f"{path.rstrip('/')}{end}"
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}{end}"))
 
 
 def to_record(path: str, default: str) -> str:

@@ -33,6 +33,7 @@ from streamrnn.stream.config.values import (
     PartitionBy,
     Range,
     Renames,
+    ReplayRange,
     Season,
     Shards,
     TableName,
@@ -269,8 +270,14 @@ class ModelSection(Section):
     )
     on_change: OnChange = Field(
         default="error",
-        description="what to do if the model is not that of the last run: error | carry (each "
-        "stream keeps its state) | reset (every stream starts again)",
+        description="what to do if the model is not that of the last run: error | replay (it reads "
+        "earlier rows into its own state) | carry (each stream keeps its state) | reset",
+    )
+    replay: ReplayRange = Field(
+        default="all",
+        description='how far back replay reads: all | "90d" (before the newest time of the output) '
+        "| a number of rows of each stream",
+        examples=["90d"],
     )
     precision: Literal["auto", "float32", "int16", "int8"] = Field(
         default="auto",

@@ -132,6 +132,23 @@ def _season(value: Any) -> Any:
     return timedelta() if value == "" else _duration(value)
 
 
+def _replay(value: Any) -> Any:
+    """Return "all", a length of time, or a number of rows."""
+    if value == "all" or (type(value) is int and value >= 1):
+        return value
+    if not isinstance(value, str | timedelta):
+        raise ValueError(
+            f'expected "all", a duration such as "90d", or a number of rows of each stream, at '
+            f"least 1, received {received(value)}"
+        )
+    return _duration(value)
+
+
+def replay_text(value: timedelta | int | str) -> str | int:
+    """Return the value of `replay` as a pipeline file has it."""
+    return format_duration(value) if isinstance(value, timedelta) else value
+
+
 def feature_tables(value: Any) -> Any:
     """Return a list of columns or tables as a tuple of tables."""
     if not isinstance(value, list | tuple):
@@ -226,15 +243,19 @@ STRING: dict[str, Any] = {"type": "string", "minLength": 1}
 _LIST = {"type": "array", "items": STRING, "uniqueItems": True}
 _ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
 
-NewModel = Literal["carry", "reset"]
+NewModel = Literal["replay", "carry", "reset"]
 """How another model takes over the output of the one before."""
 WAYS = {
+    "replay": "the new model reads earlier rows of the source into its own state, writes none of "
+    "them, and goes on: for a model that was trained anew, where the files of these rows are there",
     "carry": "each stream keeps its state: for the same model in another form or precision, or "
     "one fine-tuned from it",
     "reset": "every stream starts again from the initial state",
 }
 """What each `NewModel` does."""
-OnChange = Literal["error", "carry", "reset"]
+OTHER_WAYS = f"carry ({WAYS['carry']}), or reset ({WAYS['reset']})"
+"""What to use where a replay is not possible."""
+OnChange = Literal["error", "replay", "carry", "reset"]
 """What to do if the model is not the one that made the state."""
 EngineType = Literal["local", "ray"]
 Text = Annotated[str, Field(min_length=1)]
@@ -299,6 +320,20 @@ Season = Annotated[
     BeforeValidator(_season),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"anyOf": [{"const": ""}, {"type": "string", "pattern": PATTERN}]}),
+]
+ReplayRange = Annotated[
+    timedelta | int | str,
+    BeforeValidator(_replay),
+    PlainSerializer(replay_text, return_type=str | int),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "string", "pattern": PATTERN},
+                {"type": "integer", "minimum": 1},
+            ]
+        }
+    ),
 ]
 Renames = Annotated[
     dict[str, tuple[str, ...]],

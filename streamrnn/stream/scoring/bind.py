@@ -163,11 +163,15 @@ class LoadedPipeline:
 
 @dataclass(frozen=True)
 class BoundPipeline:
-    """A loaded pipeline with the types of its columns."""
+    """A loaded pipeline with the types of its columns.
+
+    Unless it `writes`, its rows move the state and are in no output.
+    """
 
     loaded: LoadedPipeline
     schema: pa.Schema
     path: str
+    writes: bool = True
 
     @cached_property
     def policy(self) -> RowPolicy:

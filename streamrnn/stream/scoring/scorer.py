@@ -212,8 +212,9 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        repeated = by_stream.repeated
-        rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
+        repeated, rejects = by_stream.repeated, None
+        if self.bound.writes:
+            rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
         output = self._emit(rows.batch, by_stream, computed)
         slots = by_stream.slot_N
         first = {
@@ -242,7 +243,7 @@ class Scorer:
         self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> pa.RecordBatch:
         emitter = self.bound.emitter
-        if computed is not None and emitter.emit != "final":
+        if computed is not None and emitter.emit != "final" and self.bound.writes:
             return emitter.rows(batch, by_stream, computed)
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
 
@@ -251,7 +252,7 @@ class Scorer:
     ) -> Held | None:
         """Return the rows held until the end, with those of this record batch (emit final)."""
         emitter = self.bound.emitter
-        if computed is None or emitter.emit != "final":
+        if computed is None or emitter.emit != "final" or not self.bound.writes:
             return None
         numbers = rows.origin.numbers(self.rows_read)
         return emitter.held(rows.batch, by_stream, computed, self.table, numbers)

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.display import count, short_model
-from streamrnn.errors import StateError
-from streamrnn.stream.config.values import OnChange
+from streamrnn.errors import ConfigError, StateError
+from streamrnn.stream.config.values import OTHER_WAYS, OnChange
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.states import (
     FOR_RUNS,
@@ -28,6 +28,7 @@ def starting_table(
     notes: list[str] | None = None,
     *,
     on_change: OnChange = "error",
+    replayed: StateTable | None = None,
     earlier_map: Mapping[str, str] | None = None,
     advice: CarryAdvice = FOR_RUNS,
 ) -> StateTable:
@@ -35,11 +36,12 @@ def starting_table(
 
     `owner` names the committed state in messages. If it is another model's, `on_change` says how
     this one takes it over, and also that of `[state] init`: with "carry" by `[state] map`, where
-    `advice` ends the message if it cannot. Entries of the map that `earlier_map` has too, the one
-    that the state was committed with, may be those of an earlier change (None: all may). What is
-    ignored of the state, or of `[state] init`, is added to `notes`.
+    `advice` ends the message if it cannot; with "replay" its states are those of `replayed`, the
+    result of earlier rows (a model without states is carried). Entries of the map that
+    `earlier_map` has too, the one that the state was committed with, may be those of an earlier
+    change (None: all may). What is ignored of the state, or of `[state] init`, is added to `notes`.
     Raises StateError, naming both sides, for a table of another model or other keys, and for a map
-    that does not fit.
+    that does not fit; ConfigError for "replay" without `replayed`.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
@@ -47,6 +49,8 @@ def starting_table(
         changed = is_of_another(committed, bound) and on_change != "error"
         if changed and on_change == "reset":
             return _begun_again(committed, bound, owner, notes)
+        if changed and on_change == "replay" and bound.layout.states:
+            return _with_states(committed, replayed, bound, owner)
         if earlier_map is not None:
             new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
             check_origins(new, committed.schema, owner)
@@ -76,6 +80,8 @@ def starting_table(
     if on_change != "error" and not config.map and is_of_another(found, bound):
         if on_change == "reset":
             return _begun_again(found, bound, owner, notes)
+        if on_change == "replay" and bound.layout.states:
+            raise ConfigError(_no_replay(f"{owner} has no rows of its output"))
         origins = carried_states(found, bound.layout, {}, owner)
         notes.append(_carried(found, bound, origins))
         return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
@@ -85,6 +91,30 @@ def starting_table(
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
     """Return whether a state table is that of another model."""
     return meta(table, "fingerprint") != bound.loaded.fingerprint
+
+
+def _no_replay(why: str) -> str:
+    return (
+        f'[model] on_change = "replay": {why}. Replay is for `streamrnn run` into an output that '
+        f"has read its source. Set {OTHER_WAYS}"
+    )
+
+
+def _with_states(
+    committed: pa.Table, replayed: StateTable | None, bound: BoundPipeline, owner: str
+) -> StateTable:
+    """Return the streams of another model's table with the states of `replayed` in place of its.
+
+    A stream that is not there has the initial state. Raises ConfigError without `replayed`.
+    """
+    if replayed is None:
+        raise ConfigError(_no_replay("only a run reads the rows of earlier files again"))
+    table = from_arrow(committed, bound.layout, bound.initial(), owner, {}, same_pipeline=True)
+    origin = replayed.lookup(table.key_arrays())
+    slots = np.flatnonzero(origin >= 0)
+    states = {name: replayed.states(name)[origin[slots]] for name in bound.layout.states}
+    table.scatter(slots, states)
+    return table
 
 
 def _begun_again(

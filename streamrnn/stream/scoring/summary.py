@@ -133,6 +133,8 @@ class Summary(RowCounts):
     last commit that all of them have, None if the run saw none.
     `seconds_compiling` are those of `seconds` in which kernels were compiled, which later runs load
     (on workers not counted).
+    `replayed` rows were read again by a new model, which could not score `replay_passed_over` of
+    them; `replay_fresh_streams` had none, and start from its initial state.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
     list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
     earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
@@ -171,6 +173,9 @@ class Summary(RowCounts):
     output: str = ""
     state: str | None = None
     resumed: str | None = None
+    replayed: int = 0
+    replay_passed_over: int = 0
+    replay_fresh_streams: int = 0
     reloaded: str | None = None
     interrupted: bool = False
     nothing_new: bool = False

@@ -103,6 +103,9 @@ class SourceOfFiles(Source, Protocol):
     def with_columns(self, names: Sequence[str]) -> "SourceOfFiles":
         """Return a source of the same files that reads these columns too."""
 
+    def of_columns(self, names: Sequence[str]) -> "SourceOfFiles":
+        """Return a source of the same files that reads these columns only."""
+
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, not its rows. Raises DataError."""
 

@@ -195,14 +195,21 @@ class FileSource:
 
     def with_columns(self, names: Sequence[str]) -> "FileSource":
         """Return a source of the same files that reads these columns too."""
-        wide = copy(self)
-        wide.files = list(self.files)
-        if wide.columns is not None:
-            wide.columns = list(dict.fromkeys([*wide.columns, *names]))
+        columns = None if self.columns is None else list(dict.fromkeys([*self.columns, *names]))
+        wide = self._reading(columns)
         if wide._roles is not None:
             wide._roles = [*wide._roles, *names]
-        wide._schema, wide._first, wide._last_common = None, "", None
         return wide
+
+    def of_columns(self, names: Sequence[str]) -> "FileSource":
+        """Return a source of the same files that reads these columns only."""
+        return self._reading(list(names))
+
+    def _reading(self, columns: Sequence[str] | None) -> "FileSource":
+        found = copy(self)
+        found.files, found.columns = list(self.files), columns
+        found._schema, found._first, found._last_common = None, "", None
+        return found
 
     @property
     def of_files(self) -> "FileSource":

@@ -84,6 +84,7 @@ def test_defaults_are_those_of_the_design(load):
     assert config.model.model_dump() == {
         "path": "m.safetensors",
         "on_change": "error",
+        "replay": "all",
         "precision": "auto",
         "threads": 0,
         "inputs": {},

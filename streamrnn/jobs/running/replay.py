@@ -1,0 +1,271 @@
+"""A replay: a new model reads earlier rows of the source into a state of its own.
+
+It is a run of the same loop, over rows that the output has read, that writes none of them. What it
+has read is committed like a run, in a folder inside that of the output, so that one that was killed
+resumes. The first commit of any run into the output removes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from streamrnn.base.display import count, first_of, short_model
+from streamrnn.base.storage.opening import open_files
+from streamrnn.errors import CheckpointError
+from streamrnn.jobs.engines import FolderTarget
+from streamrnn.jobs.preflight import lenient
+from streamrnn.jobs.running.replay_plan import Earlier, ReplayPlan, needs_replay, plan_replay
+from streamrnn.jobs.running.replay_rows import LastRows, rows_since
+from streamrnn.stream.checkpoints import (
+    Manifest,
+    OutputFolder,
+    Snapshot,
+    has_manifest,
+    read_manifest,
+)
+from streamrnn.stream.checkpoints.directory import INSIDE, REPLAY, STAGING
+from streamrnn.stream.config.paths import folder_inside
+from streamrnn.stream.config.values import OTHER_WAYS
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    Loop,
+    Progress,
+    Read,
+    RunOptions,
+    Scorer,
+    Summary,
+)
+from streamrnn.stream.sources import Position, Source, SourceBatch, SourceFile, SourceOfFiles
+from streamrnn.stream.states import StateTable, from_arrow
+
+
+def replay_of(
+    bound: BoundPipeline,
+    source: Source,
+    last: Manifest | None,
+    load_state: Callable[[], pa.Table | None],
+    summary: Summary,
+    options: RunOptions,
+    committed: Callable[[], None],
+) -> Replay | None:
+    """Return the replay that a run begins with, None if it needs none.
+
+    `last` is the last commit of its output. Raises what `plan_replay` raises.
+    """
+    if last is None or not needs_replay(bound, last, options.on_change(bound.loaded.config.model)):
+        return None
+    state = load_state()
+    earlier = Earlier.of(last, source, str(bound.loaded.config.sink.folder), state)
+    plan = plan_replay(bound, source, last, earlier)
+    files = source.of_files
+    assert files is not None  # refused before
+    return Replay(bound, files, plan, last, state, summary, options, committed)
+
+
+class Replay:
+    """The replay of the rows of `plan` for a new model of the output whose last commit is `last`.
+
+    `state` is that of the output, `summary` that of the run, which is updated in place; `committed`
+    is called after each commit.
+    """
+
+    def __init__(
+        self,
+        bound: BoundPipeline,
+        source: SourceOfFiles,
+        plan: ReplayPlan,
+        last: Manifest,
+        state: pa.Table | None,
+        summary: Summary,
+        options: RunOptions,
+        committed: Callable[[], None],
+    ) -> None:
+        loaded = lenient(bound.loaded)
+        self._bound = replace(loaded.bind(source.schema, source.name), writes=False)
+        self._source, self._plan, self._last, self._state = source, plan, last, state
+        self._summary, self._options, self._committed = summary, options, committed
+        self._output = str(loaded.config.sink.folder)
+        self._path = folder_inside(self._output, REPLAY)
+        self._loop_summary = Summary()
+        self._before = {"rows": 0, "passed_over": 0}  # of a replay that was interrupted
+
+    def run(self) -> StateTable | None:
+        """Read the rows; return the state after them, None if the run was stopped before that.
+
+        Raises CheckpointError if a stream has fewer rows than asked for, because files are gone.
+        """
+        began = time.perf_counter()
+        facts, model = self._facts(), self._bound.loaded.fingerprint
+        if not self._resumes(facts, model):
+            discard_replay(self._output)
+        with OutputFolder.open(self._path, keep=0) as folder:
+            folder.begin(self._bound.emitter.schema, model=model, config=facts)
+            table = self._table(folder)
+            self._read(folder, table)
+        self._summary.seconds_by_phase["replay"] = time.perf_counter() - began
+        if self._loop_summary.interrupted:
+            self._summary.interrupted = True
+            return None
+        return table
+
+    def report(self, replayed: StateTable, table: StateTable) -> None:
+        """Add to the summary what was read, and which streams of the output have no row there."""
+        summary = self._summary
+        missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
+        summary.replay_fresh_streams = missing
+        old, new = short_model(self._last.model), short_model(self._bound.loaded.fingerprint)
+        more = [
+            f"{count(summary.replayed, 'row')} replayed ({self._plan.range})",
+            f"{summary.replay_passed_over:,} of them passed over, without a score"
+            if summary.replay_passed_over
+            else "",
+            f"{count(missing, 'stream')} without a row there: the initial state" if missing else "",
+        ]
+        summary.state_notes.append(
+            f"model {new} took over from {old}: {'; '.join(filter(None, more))}"
+        )
+        if self._plan.note is not None:
+            summary.state_notes.append(self._plan.note)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a replay must have in common with an earlier one to resume it."""
+        return {
+            "replay.output": self._last.output,
+            "replay.commit": self._last.commit,
+            "replay.range": self._plan.range,
+            "replay.late": self._bound.policy.late,
+        }
+
+    def _resumes(self, facts: dict[str, Any], model: str) -> bool:
+        """Return whether there is a replay with these facts; one that is damaged is none."""
+        try:
+            last = read_manifest(self._path) if has_manifest(self._path) else None
+        except CheckpointError:
+            return False
+        return last is not None and last.model == model and last.config == facts
+
+    def _table(self, folder: OutputFolder) -> StateTable:
+        """Return the state of the replay so far."""
+        bound, stored = self._bound, folder.load_state()
+        if stored is None or folder.manifest is None:
+            return StateTable(bound.layout, bound.initial())
+        self._before = {name: folder.manifest.counters[name] for name in self._before}
+        self._report()
+        table = from_arrow(stored, bound.layout, bound.initial(), "replay", same_pipeline=True)
+        table.mark_clean()
+        return table
+
+    def _read(self, folder: OutputFolder, table: StateTable) -> None:
+        files, start = self._left(folder.manifest)
+        options = replace(self._options, progress=self._progress)
+        every = self._bound.loaded.config.checkpoint.every
+        loop = Loop(Scorer(self._bound, table), self._loop_summary, options, every, self._after)
+        loop.total_rows = self._plan.most
+        batches = self._rows(self._source.subset(files), start)
+        loop.run(batches, _ReplayTarget(folder, files, self._counters), last=False)
+        self._report()
+
+    def _left(self, last: Manifest | None) -> tuple[list[SourceFile], Position | None]:
+        """Return the files with rows that were not read yet, and where to begin in the first."""
+        if last is None:
+            return list(self._plan.files), None
+        partly = "" if last.position is None else last.position.file
+        done = {file.path for file in last.sources} - {partly}
+        return [file for file in self._plan.files if file.name not in done], last.position
+
+    def _rows(self, source: SourceOfFiles, start: Position | None) -> Iterator[SourceBatch]:
+        """Yield the rows in range."""
+        plan, names = self._plan, self._bound.loaded.contract
+        batches = source.batches(start, None, plan.stop)
+        if plan.first is not None:
+            return rows_since(batches, str(names.time), plan.first)
+        if plan.last is None:
+            return batches
+        rows = LastRows(self._bound.layout.keys, plan.last)
+        columns = [*names.key, *filter(None, [names.time])]
+        rows.count(source.of_columns(columns).batches(start, None, plan.stop))
+        if plan.gone and start is None:
+            self._refuse_fewer(rows.least(self._streams()), plan.last)
+        return rows.of(batches)
+
+    def _streams(self) -> list[pa.Array]:
+        """Return the keys of the streams of the output."""
+        if self._state is None:
+            return [pa.array([], field.type) for field in self._bound.layout.keys]
+        return [self._state[field.name].combine_chunks() for field in self._bound.layout.keys]
+
+    def _refuse_fewer(self, least: int, asked: int) -> None:
+        """Refuse a number of rows that a stream may have in a file that is gone."""
+        if least < asked:
+            there = f"set [model] replay = {least} or less, " if least else ""
+            gone = self._plan.gone
+            raise CheckpointError(
+                f"replay: {count(len(gone), 'used file')} {'is' if len(gone) == 1 else 'are'} gone "
+                f"({first_of(gone)}), and in the files after that a stream has {least} of the last "
+                f"{asked} rows. Restore {'it' if len(gone) == 1 else 'them'}, {there}"
+                f"or use {OTHER_WAYS}."
+            )
+
+    def _counters(self) -> dict[str, int]:
+        read = self._loop_summary
+        passed_over = read.skipped + read.rejected + read.dropped_late
+        if self._bound.loaded.config.source.repeated == "skip":
+            passed_over += read.repeated
+        return {
+            "rows": self._before["rows"] + read.rows,
+            "passed_over": self._before["passed_over"] + passed_over,
+        }
+
+    def _report(self) -> None:
+        now = self._counters()
+        self._summary.replayed, self._summary.replay_passed_over = now["rows"], now["passed_over"]
+
+    def _after(self) -> None:
+        self._report()
+        self._committed()
+
+    def _progress(self, now: Progress) -> None:
+        if self._options.progress is not None:
+            rows = self._before["rows"] + now.rows
+            self._options.progress(replace(now, rows=rows, note="replay: nothing is written"))
+
+
+class _ReplayTarget(FolderTarget):
+    """Commits the state of a replay, and how far it has read."""
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        files: Sequence[SourceFile],
+        counters: Callable[[], dict[str, int]],
+    ) -> None:
+        super().__init__(folder, files)
+        self._counters = counters
+
+    def commit(
+        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+    ) -> Callable[[], object]:
+        """Return a call that commits position and state together."""
+        return partial(
+            self.folder.commit,
+            state=self.folder.delta(Snapshot.of(scorer.table, copy=continues)),
+            sources=self.started(progress.position),
+            readings=progress.readings,
+            position=progress.position,
+            counters=self._counters(),
+        )
+
+
+def discard_replay(output: str) -> None:
+    """Remove what a replay into this output has committed, if there is one."""
+    files = open_files(folder_inside(output, REPLAY))
+    for name in reversed(files.tree()):  # the manifest last: until then it can be resumed
+        files.delete(name)
+    for folder in (STAGING, INSIDE, ""):
+        files.clear(folder)

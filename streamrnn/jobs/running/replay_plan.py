@@ -1,0 +1,254 @@
+"""What a replay will read: the used files in its range, or why there can be none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.base.display import count, first_of, location
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.stream.checkpoints import Manifest, UsedFile, current_names
+from streamrnn.stream.config.durations import format_duration
+from streamrnn.stream.config.values import OTHER_WAYS, OnChange, replay_text
+from streamrnn.stream.scoring import BoundPipeline
+from streamrnn.stream.sources import Position, Source, SourceFile, canonical_name, shown_time
+
+_OTHERWISE = f"or use {OTHER_WAYS}."
+_TICK_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY_NS = 86_400 * 10**9
+_UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an output has read: used files by their current names, `position` as in a manifest.
+
+    `rows` are those written and rejected, `state` is the state after them.
+    """
+
+    known: Sequence[UsedFile]
+    position: Position | None
+    rows: int
+    state: pa.Table | None
+
+    @classmethod
+    def of(cls, last: Manifest, source: Source, output: str, state: pa.Table | None) -> Earlier:
+        """Return what the output had read at its last commit, whose state is `state`."""
+        listed = {file.name: file for file in source.files}
+        names = current_names(last, listed, canonical_name(output))
+        position = last.position
+        if position is not None:
+            position = replace(position, file=names.get(position.file, position.file))
+        return cls(
+            known=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
+            position=position,
+            rows=last.rows + last.named("rejects").rows,
+            state=state,
+        )
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """The rows that a new model reads: of `files`, in order, up to `stop` in the last one.
+
+    `first`: only those of this time, in ticks, or later. `last`: only so many of each stream; then
+    `gone` are used files before these that are gone, which may not have any of them. `most` is the
+    number of rows, at most. `range` says which rows these are, `note` what they lack.
+    """
+
+    files: tuple[SourceFile, ...]
+    stop: Position | None
+    most: int
+    range: str
+    first: int | None = None
+    last: int | None = None
+    gone: tuple[str, ...] = ()
+    note: str | None = None
+
+
+def needs_replay(bound: BoundPipeline, last: Manifest, on_change: OnChange) -> bool:
+    """Return whether a run into an output begins with a replay, or would be refused one.
+
+    In kind independent a model has no state, and none is replayed.
+    """
+    may_have_state = bool(bound.layout.states) or bound.loaded.kind.needs_end
+    return on_change == "replay" and last.model != bound.loaded.fingerprint and may_have_state
+
+
+def plan_replay(
+    bound: BoundPipeline, source: Source, manifest: Manifest, earlier: Earlier
+) -> ReplayPlan:
+    """Find the files of the rows that a new model reads before it goes on.
+
+    Raises ConfigError where there is nothing to replay (kind whole, a pipe), or for a range that
+    does not fit; CheckpointError if rows in the range are in no file.
+    """
+    config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
+    _refuse_other_rows(bound, source, manifest, earlier, path)
+    wanted = config.model.replay
+    rows = [file for file in earlier.known if file.content is not None and file.content.rows]
+    first, text = None, "all earlier rows"
+    if isinstance(wanted, timedelta):
+        first = _first_tick(wanted, bound, earlier.state)
+        rows = [file for file in rows if first is None or _reaches(file, first)]
+        time = "" if first is None else shown_time(first, _time_type(bound))
+        text = f"the rows since {time}"
+    elif isinstance(wanted, int):
+        text = f"the last {count(wanted, 'row')} of each stream"
+    listed = {file.name: file for file in source.files}
+    gone = [index for index, file in enumerate(rows) if file.path not in listed]
+    lost = tuple(rows[index].path for index in gone)
+    last = wanted if isinstance(wanted, int) else None
+    if gone and last is None:
+        raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, earlier.state, path))
+    if gone:
+        rows = rows[gone[-1] + 1 :]
+    return ReplayPlan(
+        files=tuple(listed[file.path] for file in rows),
+        stop=earlier.position,
+        most=sum(file.content.rows for file in rows if file.content is not None),
+        range=text,
+        first=first,
+        last=last,
+        gone=lost,
+        note=_without_init(bound),
+    )
+
+
+def _reaches(file: UsedFile, first: int) -> bool:
+    """Return whether a file may have rows of this time, or later."""
+    last = _last(file)
+    return last is None or last >= first
+
+
+def _last(file: UsedFile) -> int | None:
+    return None if file.content is None else file.content.last
+
+
+def _refuse_other_rows(
+    bound: BoundPipeline, source: Source, manifest: Manifest, earlier: Earlier, path: str
+) -> None:
+    """Raise ConfigError or CheckpointError where rows of the output cannot be read again."""
+    config = bound.loaded.config
+    if bound.loaded.kind.needs_end:
+        raise ConfigError(
+            f'replay: kind "{bound.loaded.kind.name}" keeps no state from run to run, so that a '
+            "new model needs no earlier rows. Use --new-model carry, with which it goes on."
+        )
+    if source.of_files is None:
+        raise ConfigError(
+            "replay: a pipe cannot be read again. Set [source] path to files with the earlier "
+            f"rows, {_OTHERWISE}"
+        )
+    if manifest.positions:
+        raise CheckpointError(
+            f"replay: {path} has the state of rows that `process` scored, which are in no file of "
+            f"the source. Score the log anew into another [sink] path, {_OTHERWISE}"
+        )
+    contents = [file.content for file in earlier.known if file.content is not None]
+    extra = earlier.rows - sum(content.rows for content in contents)
+    if extra > 0 and len(contents) == len(earlier.known):
+        raise CheckpointError(
+            f"replay: {path} has {count(extra, 'row')} that are in none of its used files, such as "
+            "rows of a pipe. Put them into files and score these into another [sink] path, "
+            f"{_OTHERWISE}"
+        )
+    if config.state.init is not None and config.model.replay == "all":
+        raise CheckpointError(
+            f"replay: {path} began from [state] init = {location(config.state.init)}, so that not "
+            "all of its rows are in this source. Say how far back to read: [model] replay = "
+            f'"90d", or a number of rows of each stream; {_OTHERWISE}'
+        )
+
+
+def _without_init(bound: BoundPipeline) -> str | None:
+    init = bound.loaded.config.state.init
+    if init is None:
+        return None
+    init = location(init)
+    return f"rows that [state] init = {init} has seen were replayed only if used files have them"
+
+
+def _time_type(bound: BoundPipeline) -> pa.DataType:
+    return bound.schema.field(str(bound.loaded.config.source.time)).type
+
+
+def _tick_ns(bound: BoundPipeline) -> int:
+    """Return the length of a tick of the time column. Raises ConfigError if it has no length."""
+    name = bound.loaded.config.source.time
+    kind = None if name is None else _time_type(bound)
+    if kind is not None and pa.types.is_timestamp(kind):
+        return _TICK_NS[kind.unit]
+    if kind is not None and pa.types.is_date(kind):
+        return _DAY_NS if pa.types.is_date32(kind) else _TICK_NS["ms"]
+    shown = replay_text(bound.loaded.config.model.replay)
+    raise ConfigError(
+        f'[model] replay = "{shown}": expected [source] time to be a column of timestamps or '
+        f"dates, received {kind or 'no such column'}. Set a number of rows of each stream, or "
+        '"all".'
+    )
+
+
+def _newest(state: pa.Table | None) -> int | None:
+    """Return the newest time of the output, in ticks; None if no stream has a time."""
+    if state is None or "last_time" not in state.column_names:
+        return None
+    newest = pc.max(state.column("last_time"))
+    if not newest.is_valid:
+        return None
+    kind = pa.int32() if pa.types.is_date32(newest.type) else pa.int64()
+    ticks: int = newest.cast(kind).as_py()
+    return ticks
+
+
+def _first_tick(length: timedelta, bound: BoundPipeline, state: pa.Table | None) -> int | None:
+    """Return the first time in range, in ticks; None if no row has a time."""
+    tick, newest = _tick_ns(bound), _newest(state)
+    if newest is None:
+        return None
+    length_ns = 1000 * (length // timedelta(microseconds=1))
+    return newest - length_ns // tick
+
+
+def _gone(
+    lost: Sequence[str],
+    files: Sequence[UsedFile],
+    bound: BoundPipeline,
+    state: pa.Table | None,
+    path: str,
+) -> str:
+    """Return the message for files in range that are gone, with the range that is there."""
+    times = [_last(file) for file in files]
+    newest, there = _newest(state), None
+    if newest is not None and None not in times:
+        last = max(time for time in times if time is not None)
+        there = _length(newest - last, bound)
+    some = f"{count(len(lost), 'used file')} of {path}"
+    are = "is" if len(lost) == 1 else "are"
+    range_there = (
+        f"or read only the rows after {'it' if len(lost) == 1 else 'them'}, with [model] replay = "
+        f'"{format_duration(there)}" or less, '
+        if there
+        else ""
+    )
+    return (
+        f"replay: {some} with rows to read {are} gone: {first_of(lost)}. Restore "
+        f"{'it' if len(lost) == 1 else 'them'}, {range_there}{_OTHERWISE}"
+    )
+
+
+def _length(ticks: int, bound: BoundPipeline) -> timedelta | None:
+    """Return a plain length of time that is shorter than so many ticks; None if there is none."""
+    try:
+        tick = _tick_ns(bound)
+    except ConfigError:
+        return None
+    length = timedelta(microseconds=((ticks - 1) * tick) // 1000)
+    for unit in _UNITS:
+        if length >= 10 * unit:
+            return length // unit * unit
+    return length if length > timedelta() else None
