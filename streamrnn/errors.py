@@ -148,6 +148,14 @@ class LateRowError(DataError):
         """Return the same error with other advice."""
         return LateRowError(self.what, advice, self.file, self.last).at(self.number)
 
+    def cured_by_sorting(self) -> "LateRowError":
+        """Return the same error, which says that sorting the file would cure it."""
+        cure = (
+            'In the order of time, its file has no such row: [source] sort = "file" reads it so '
+            "(for an output that has rows, with --full-refresh)."
+        )
+        return self if cure in self.args[1] else self.because(f"{cure} {self.args[1]}")
+
 
 class ModelFileError(DataError):
     """A model file is damaged, or its content does not match its name."""

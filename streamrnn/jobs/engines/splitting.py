@@ -81,13 +81,14 @@ class Chunk:
 
     `batches` are record batches, each with the offsets of its rows in the piece (uint32). `first`
     is the number of the piece's first row in the input. `failed`: the piece could not be read to
-    its end.
+    its end. `by_time`: the rows of a file are counted in the order of their time.
     """
 
     batches: tuple[tuple[pa.RecordBatch, Array], ...]
     spans: tuple[FileSpan, ...]
     first: int
     failed: bool = False
+    by_time: bool = False
 
     @property
     def rows(self) -> int:
@@ -106,7 +107,8 @@ class Chunk:
         file_N = np.searchsorted(starts, offset_N, side="right") - 1
         files = tuple(span.file for span in self.spans)
         row_N = offset_N - starts[file_N] + rows[file_N]
-        return Origin(files, file_N, row_N, offset_N.astype(np.int64) + self.first)
+        number_N = offset_N.astype(np.int64) + self.first
+        return Origin(files, file_N, row_N, number_N, self.by_time)
 
 
 @dataclass
@@ -140,13 +142,14 @@ def split(
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]
     spans: list[FileSpan] = []
     counts = KeyCounts(bound.layout.keys)
-    offset = 0
+    offset, by_time = 0, False
     try:
         for item in _read(source, piece):
             found.readings |= item.readings
             found.cast += item.cast
             found.offset = found.offset or item.offset
             spans += _spans(item.origin, offset)
+            by_time = item.origin.by_time
             keys = [item.batch.column(field.name) for field in bound.layout.keys]
             hash_N = key_hashes(keys)
             counts.add(keys, hash_N)
@@ -160,7 +163,7 @@ def split(
     found.reached += offset
     found.heavy = counts.heaviest()
     failed = found.error is not None
-    chunks = [Chunk(_joined(own), tuple(spans), piece.first, failed) for own in batches]
+    chunks = [Chunk(_joined(own), tuple(spans), piece.first, failed, by_time) for own in batches]
     found.rows_S = [chunk.rows for chunk in chunks]
     found.bytes = sum(chunk.bytes for chunk in chunks)
     return found, chunks

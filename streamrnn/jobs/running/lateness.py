@@ -110,6 +110,17 @@ def name_the_files(
     return error.because(f"{error.args[1]} {_reload(replaced, times[index], kind)}")
 
 
+def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]) -> LateRowError:
+    """Add to the error that sorting the file would cure it, if no file before it ends later."""
+    index = next((i for i, file in enumerate(source.files) if file.path == error.file), 0)
+    times = source.times(source.files[: index + 1])
+    if not times or len(times) <= index:
+        return error
+    before = [*times[:-1], *_times_of(used)]
+    alone = all(item.last <= times[-1].first for item in before)
+    return error.cured_by_sorting() if alone else error
+
+
 def name_the_position(
     error: LateRowError, position: CallPosition, state: pa.Table, column: str
 ) -> LateRowError:

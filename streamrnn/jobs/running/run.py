@@ -28,6 +28,7 @@ from streamrnn.jobs.running.destination import Destination, open_destination
 from streamrnn.jobs.running.follow import Watcher
 from streamrnn.jobs.running.lateness import (
     name_the_files,
+    name_the_order,
     name_the_position,
     note_on_gap,
     note_on_order,
@@ -286,6 +287,8 @@ class Job:
             named = name_the_files(error, source, plan.known, self._order, output)
             if named is error and (live := self._live_state(output, committed)) is not None:
                 named = name_the_position(error, *live, str(source.time))
+            elif named is error and self.config.state.init is None:
+                named = name_the_order(error, source, plan.known)
             raise named from None
         return engine
 

@@ -147,6 +147,20 @@ def _repeated_needs_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "repeated"), "needs source.time: without it no row is repeated")
 
 
+@_needs("source.path", "source.time", "source.sort")
+def _sorting_needs_files_and_time(tables: Sections) -> Iterator[Problem]:
+    if tables.source.sort == "none":
+        return
+    if tables.source.time is None:
+        yield Problem(("source", "sort"), "needs source.time, the column of the times")
+    if tables.source.piped:
+        yield Problem(
+            ("source", "sort"),
+            "a stream on stdin is no file that could be sorted; sort its rows before, or write "
+            "them to files",
+        )
+
+
 @_needs("source.time", "source.order")
 def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.order == "time" and tables.source.time is None:

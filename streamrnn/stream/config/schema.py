@@ -141,6 +141,10 @@ class SourceSection(Section):
         "{ time = … }",
         examples=[{"partition": "date=2013-01-05"}],
     )
+    sort: Literal["none", "file"] = Field(
+        default="none",
+        description="file: read the rows of each file in the order of their time, in memory",
+    )
     key: Key = Field(
         description="column or columns that identify a stream, of any type but float",
         examples=[["device"]],

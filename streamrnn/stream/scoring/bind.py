@@ -127,6 +127,7 @@ class LoadedPipeline:
             delimiter=config.delimiter,
             table=table,
             roles=self.contract.columns(()),
+            by_time=config.sort == "file",
         )
 
     def for_worker(self) -> "LoadedPipeline":

@@ -21,8 +21,9 @@ class Piece(NamedTuple):
     """Consecutive rows of one file, from `first_row` on, and the position after the last.
 
     `etag` is the object store's name of the version read, `opened_ns` the time it was opened,
-    `cast` the number of values of columns that have another type in the file, `offset` one of the
-    text of its times that is not that of UTC.
+    `cast` the number of values of columns that have another type in the file. `by_time`: its rows
+    were sorted by time, and are counted in that order. `offset`: one of the text of its times that
+    is not that of UTC.
     """
 
     batch: pa.RecordBatch
@@ -32,6 +33,7 @@ class Piece(NamedTuple):
     etag: str
     opened_ns: int
     cast: int
+    by_time: bool
     offset: str = ""
 
 
@@ -92,7 +94,10 @@ def _joined(
         last = Reading(content, piece.etag, piece.opened_ns)
         readings[piece.position.file] = last
     origin = Origin.pieces(
-        [piece.path for piece in pieces], [piece.first_row for piece in pieces], sizes
+        [piece.path for piece in pieces],
+        [piece.first_row for piece in pieces],
+        sizes,
+        pieces[0].by_time,
     )
     cast = sum(piece.cast for piece in pieces)
     offset = max(piece.offset for piece in pieces)

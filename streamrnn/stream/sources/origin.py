@@ -16,6 +16,7 @@ class Origin:
     `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file. The rows
     of a record batch may come from several files, in any order. `number_N` (N,) int64 is the number
     of each row in the input of the run, None if these rows follow those that were scored before.
+    `by_time`: the rows of each file are counted in the order of their time.
 
     >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
     'a.parquet: row 12 (from 0)'
@@ -25,6 +26,7 @@ class Origin:
     file_N: Ints
     row_N: Ints
     number_N: Ints | None = None
+    by_time: bool = False
 
     @classmethod
     def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
@@ -32,7 +34,13 @@ class Origin:
         return cls((file,), np.zeros(rows, np.int64), np.arange(first_row, first_row + rows))
 
     @classmethod
-    def pieces(cls, files: Sequence[str], first_rows: Sequence[int], sizes: Sequence[int]) -> Self:
+    def pieces(
+        cls,
+        files: Sequence[str],
+        first_rows: Sequence[int],
+        sizes: Sequence[int],
+        by_time: bool = False,
+    ) -> Self:
         """Return the origin of pieces of consecutive rows of some files, one after another.
 
         >>> Origin.pieces(["a", "b"], first_rows=[7, 0], sizes=[2, 3]).place(2)
@@ -41,7 +49,7 @@ class Origin:
         starts = np.cumsum([0, *sizes])[:-1]
         file_N = np.repeat(np.arange(len(files)), sizes)
         row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]
-        return cls(tuple(files), file_N, row_N)
+        return cls(tuple(files), file_N, row_N, by_time=by_time)
 
     def file(self, row: int) -> str:
         """Return the file of a row."""
@@ -61,12 +69,13 @@ class Origin:
             np.concatenate([origin.file_N + start for origin, start in numbered]),
             np.concatenate([origin.row_N for origin in origins]),
             np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
+            origins[0].by_time,
         )
 
     def take(self, index: Ints) -> "Origin":
         """Return the origin of some of the rows."""
         number_N = None if self.number_N is None else self.number_N[index]
-        return Origin(self.files, self.file_N[index], self.row_N[index], number_N)
+        return Origin(self.files, self.file_N[index], self.row_N[index], number_N, self.by_time)
 
     def numbers(self, scored: int) -> Ints:
         """Return the number of each row in the input, of which `scored` rows came before."""
@@ -74,4 +83,5 @@ class Origin:
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
-        return f"{self.file(row)}: row {self.row_N[row]} (from 0)"
+        order = ", in the order of time" if self.by_time else ""
+        return f"{self.file(row)}: row {self.row_N[row]} (from 0{order})"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -35,6 +36,7 @@ from streamrnn.stream.sources.schema import (
     used_schema,
     value_type,
 )
+from streamrnn.stream.sources.sorting import in_time_order
 from streamrnn.stream.sources.tables import Table
 from streamrnn.stream.sources.timeline import FileTimes, by_time
 
@@ -56,6 +58,7 @@ class FileSource:
     suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
     otherwise have the types that the first file and earlier runs gave them; those not among `roles`
     (None: all) are text if no file has values for them. `table`: the table whose files they are.
+    `by_time`: the rows of each file are read in the order of their time, and positions count in it.
     """
 
     replayable = True
@@ -73,6 +76,7 @@ class FileSource:
         delimiter: str = "",
         table: Table | None = None,
         roles: Collection[str] | None = None,
+        by_time: bool = False,
     ) -> None:
         self.files = list(files)
         self.columns = columns
@@ -86,6 +90,7 @@ class FileSource:
         self._delimiter = delimiter
         self.table = table
         self._roles = roles
+        self._by_time = by_time
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
@@ -242,6 +247,8 @@ class FileSource:
             footer = reader.footer(None if kind is None else self.time, kind)
         if not self._format_of(file).typed:
             self._counts[file] = footer.rows
+        if self._by_time:  # read as one group, since any of its rows may come first
+            footer = replace(footer, groups=[footer.rows] if footer.rows else [])
         return footer
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
@@ -342,7 +349,7 @@ class FileSource:
         opened = time.time_ns()
         stream = self._stream(file)
         reader, version = self._reader(file, stream), etag(stream)
-        own, schema = self._common(file, reader)
+        schemas = own, schema = self._common(file, reader)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
         sizes = self._footer(file, reader, None).groups
         # Counted from the first row: a rewritten file may have other row groups.
@@ -354,22 +361,30 @@ class FileSource:
             )
         if cursor.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=schema)
-            yield Piece(batch, file.path, cursor.file_row, cursor.position(), version, opened, 0)
+            position = cursor.position()
+            yield Piece(
+                batch, file.path, cursor.file_row, position, version, opened, 0, self._by_time
+            )
             return
+        end = None if stop is None else stop.file_row
+        read = self._sorted if self._by_time else self._cast
         try:
-            for batch in self._read(file, reader, own, cursor):
-                first = cursor.file_row
-                if stop is not None:
-                    batch = batch.slice(0, stop.file_row - first)
-                if own != schema:
-                    batch = cast_columns(batch, schema, file.path, first, self._first)
+            for batch in read(file, reader, schemas, cursor, end):
+                first, values = cursor.file_row, changed * batch.num_rows
                 cursor = cursor.after(batch.num_rows)
-                values = changed * batch.num_rows
+                position = cursor.position()
                 offset = reader.offset(self.time) if self.time is not None else ""
-                place = cursor.position()
-                yield Piece(batch, file.path, first, place, version, opened, values, offset)
-                if stop is not None and cursor.file_row >= stop.file_row:
-                    return
+                yield Piece(
+                    batch,
+                    file.path,
+                    first,
+                    position,
+                    version,
+                    opened,
+                    values,
+                    self._by_time,
+                    offset,
+                )
         except UnparsedError as error:
             raise self._unparsed(file, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -377,6 +392,38 @@ class FileSource:
                 f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
                 "The file is damaged or was changed during the read. Write it again."
             ) from error
+
+    def _sorted(
+        self,
+        file: SourceFile,
+        reader: FileReader,
+        schemas: tuple[pa.Schema, pa.Schema],
+        start: Cursor,
+        end: int | None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the rows from `start` to `end`, counted in the order of their time."""
+        whole = self._cast(file, reader, schemas, replace(start, row_group=0, row=0, file_row=0))
+        return in_time_order(whole, str(self.time), self.rows, start.file_row, end)
+
+    def _cast(
+        self,
+        file: SourceFile,
+        reader: FileReader,
+        schemas: tuple[pa.Schema, pa.Schema],
+        start: Cursor,
+        end: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the rows from `start` to `end` (None: the last), and cast them."""
+        (own, schema), first = schemas, start.file_row
+        for batch in self._read(file, reader, own, start):
+            if end is not None:
+                batch = batch.slice(0, end - first)
+            if own != schema:
+                batch = cast_columns(batch, schema, file.path, first, self._first)
+            first += batch.num_rows
+            yield batch
+            if end is not None and first >= end:
+                return
 
     def _read(
         self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Cursor

@@ -79,7 +79,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     stream = slots[order]
     begin = stream_begins(stream)
     judged = judge_times(rows, order, stream, begin, past)
-    raise_first(rows, slots, order, judged, policy)
+    raise_first(rows, slots, order, judged, past, policy)
     time, late, late_after = judged.clock, NO_ROWS, NO_ROWS
     repeated = NO_ROWS if judged.repeated is None else order[judged.repeated]
     if (out := judged.left_out(policy)) is not None:

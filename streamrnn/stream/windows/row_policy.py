@@ -123,7 +123,7 @@ def resets(
 
 
 def raise_first(
-    rows: Rows, slots: Ints, order: Ints, judged: JudgedTimes, policy: RowPolicy
+    rows: Rows, slots: Ints, order: Ints, judged: JudgedTimes, past: Past, policy: RowPolicy
 ) -> None:
     """Raise DataError for the first row in file order that stops a run: invalid, late, repeated."""
     stopping = {
@@ -150,7 +150,8 @@ def raise_first(
     if name == "late":
         # The clock of a late row is that of the row before it.
         last = int(judged.clock[np.flatnonzero(order == row)[0]])
-        raise _late_error(rows, slots, row, last, count)
+        late = _late_error(rows, slots, row, last, count)
+        raise late.cured_by_sorting() if _ahead_in_its_file(rows, slots, row, past) else late
     raise DataError(
         f"{rows.place(row)}: {_why_repeated(rows, slots, row)}. Repeated rows in this record "
         f"batch: {count}. Remove what was written twice, or set [source] repeated to "
@@ -189,12 +190,27 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
         f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
         f"this record batch: {count}."
     )
+    if count > 1:
+        what += " One row ahead of its time makes all that follow late, until their times pass it."
     how = _in_duckdb(file, str(rows.time_name), times.type, keys)
     advice = (
         f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
         'late rows are expected, set [source] late to "drop", "reject" or "apply".'
     )
     return LateRowError(what, advice, file, last).at(rows.number(row))
+
+
+def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: Past) -> bool:
+    """Return whether a row is late because of rows of its file alone, as far as this batch shows.
+
+    False also if the file began in an earlier batch, whose rows may have set the last time.
+    """
+    assert rows.time is not None
+    carried, seen = past.last_times(slots[row : row + 1])
+    before = np.flatnonzero(slots[:row] == slots[row]).tolist()
+    file = rows.origin.file(row)
+    others = [rows.time[i] for i in before if rows.origin.file(i) != file]
+    return max([*carried[seen], *others], default=_EARLIEST) <= rows.time[row]
 
 
 def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:

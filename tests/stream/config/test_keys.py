@@ -37,6 +37,7 @@ FIXED = frozenset(
         "source.reset",
         "source.max_gap",
         "source.repeated",
+        "source.sort",
         "window.kind",
         "window.steps",  # free in kind carry
         "window.stride",  # free except in kind independent

@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_design(load):
         "types": {},
         "order": "path",
         "after": None,
+        "sort": "none",
         "key": ("device",),
         "time": None,
         "features": (
@@ -231,8 +232,8 @@ typ = "LSTM"
         "window.lanes=abc",
     )
     known = (
-        "known here: path, format, version, delimiter, types, order, after, key, time, features, "
-        "rename, time_zone, time_features, nulls, nan, "
+        "known here: path, format, version, delimiter, types, order, after, sort, key, time, "
+        "features, rename, time_zone, time_features, nulls, nan, "
     )
     assert message.split("\n  ") == [
         "p.toml has 15 problems:",
