@@ -103,3 +103,17 @@ def test_column_mapping_is_refused_by_name() -> None:
     write(LOG, configuration={"delta.columnMapping.mode": "name"})
     with pytest.raises(DataError, match="column mapping"):
         run()
+
+
+def test_files_with_the_chunks_of_a_table_in_any_order() -> None:
+    """deltalake writes three chunks into one file, in an order of its choice; a day later too."""
+    logs.write(LOG, Path("log/0.parquet"))
+    sorted_log = logs.config("log", "m.safetensors", "right", source={"nulls": "previous"})
+    Pipeline.from_dict(sorted_log).run()
+    for day in (LOG.slice(0, 200), LOG.slice(200)):
+        third = len(day) // 3
+        write(
+            pa.concat_tables([day.slice(2 * third), day.slice(0, third), day.slice(third, third)])
+        )
+        run(sort="file", batch_rows=40)
+    assert pq.read_table("out") == pq.read_table("right")
