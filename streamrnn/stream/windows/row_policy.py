@@ -210,7 +210,7 @@ def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: Past) -> bool:
     before = np.flatnonzero(slots[:row] == slots[row]).tolist()
     file = rows.origin.file(row)
     others = [rows.time[i] for i in before if rows.origin.file(i) != file]
-    return max([*carried[seen], *others], default=_EARLIEST) <= rows.time[row]
+    return bool(max([*carried[seen], *others], default=_EARLIEST) <= rows.time[row])
 
 
 def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
