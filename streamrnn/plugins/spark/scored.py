@@ -37,11 +37,11 @@ def score(
 ) -> ScoredFrames:
     """Score the rows of a Spark DataFrame, each with the whole past of its stream.
 
-    `pipeline` is a Pipeline, or the path of its file, of which [source] path, [sink], [engine] and
-    [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a DataFrame),
-    a StateTable or its Arrow table; by default the one that [state] init names, if any. `order`
-    names the columns that order the rows of each stream. `partitions` is their number, by default
-    twice the cores that Spark has now. `zone` is the time zone of times, which matters for
+    `pipeline` is a Pipeline, or the path of its file, of which [source] path and sort, [sink],
+    [engine] and [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a
+    DataFrame), a StateTable or its Arrow table; by default the one that [state] init names, if any.
+    `order` names the columns that order the rows of each stream. `partitions` is their number, by
+    default twice the cores that Spark has now. `zone` is the time zone of times, which matters for
     time_features only: Spark has instants, while a local run finds the zone in the files. It is not
     needed with [source] time_zone, and UTC by default.
 
