@@ -587,6 +587,7 @@ class Pipeline:
         scorer = self._scorer
         table = self.state.to_arrow()
         config = self.loaded.config_with_vocabularies()
+        config = config.with_kind(config.window.kind)  # as after `resume`: the same bytes
         session = Session(
             config,
             scorer.bound.schema,
