@@ -380,5 +380,6 @@ def _sources() -> str:
 def _target() -> str:
     """Return the CPU's name and a hash of everything else that changes the code."""
     triple, cpu, features = _cpu()
-    rest = (triple, features, width(), CHECKED, numba.config.OPT, numba.__version__, sys.version)
+    level = os.environ.get("NUMBA_OPT")
+    rest = (triple, features, width(), CHECKED, level, numba.__version__, sys.version)
     return f"{cpu}-{hashlib.sha256(repr(rest).encode()).hexdigest()[:16]}"
