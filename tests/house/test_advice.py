@@ -418,6 +418,7 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     ("run p.toml", too_many_rejects, "set a larger max_rejects", edit("cts = 0", "cts = 1"), ALL),
     ("run p.toml", renamed, RENAME, add("source", RENAME.removeprefix("set [source] ")), ALL),
     ("run p.toml", other_weights, "--new-model carry: ", give("--new-model", "carry"), ONCE),
+    ("run p.toml", other_weights, "--new-model replay: ", give("--new-model", "replay"), ONCE),
     ("run p.toml", other_weights, "--new-model reset: ", give("--new-model", "reset"), ONCE),
     ("run p.toml", other_weights, ANEW, REFRESH, ALL),
     ("run p.toml --new-model carry", other_sizes, ANEW, REFRESH, ALL),

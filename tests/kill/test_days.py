@@ -1,4 +1,4 @@
-"""SIGKILL in a history of days: a new model, a reloaded file, a renamed column.
+"""SIGKILL in a history of days: new models, one with a replay, a reloaded file, a renamed column.
 
 `STREAMRNN_KILLS=504 pytest tests/kill/test_days.py` kills 504 times; by default it is 20 times.
 """
@@ -39,7 +39,7 @@ HISTORY = (
     Command((2, "right"), {}),
     Command((1, "right"), {"reload": True}),
     Command((3, "renamed"), {"new_model": "carry"}, "retrained"),
-    Command((4, "right"), {}, "retrained"),
+    Command((4, "right"), {"new_model": "replay"}, "anew"),
 )
 
 
@@ -59,6 +59,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = load_model(folder / "model.safetensors")
     model.set_weights([w * np.float32(0.75) for w in model.get_weights()])
     model.save(folder / "retrained.safetensors")
+    logs.small_model("LSTM", units=8).save(folder / "anew.safetensors")
     case.make(folder / "case")
     return folder
 
@@ -143,5 +144,5 @@ def test_killed_on_any_day_the_same_command_resumes(
             assert answer["status"] == 0, when
             found = case.Outcome(killed)
             assert found.differs(case.Outcome(undisturbed)) == [], when
-        assert len(found.rows["model"].unique()) == 2
+        assert len(found.rows["model"].unique()) == 3
         shutil.rmtree(tmp_path / str(turn))

@@ -11,44 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import swaps
+from swaps import DAYS, REPLAY, config, day, run
 
 from streamrnn import Pipeline, Sequential, layers
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import read_states
 from streamrnn.stream.checkpoints import read_manifest
 
-LOG = logs.random_log(600, streams=40, nulls=0.1, resets=0.02, jitter=4)
-DAYS = tuple(LOG.slice(start, 150) for start in range(0, 600, 150))
-SOURCE = {"nulls": "previous", "late": "drop", "bad": "reject", "reset": "new", "max_gap": "2h"}
-
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An old model, and a new one with other layers; three days in `in`, scored by the old one."""
     monkeypatch.chdir(tmp_path)
-    logs.small_model().save("old.safetensors")
-    logs.small_model("LSTM", units=7).save("new.safetensors")
-    for day in range(3):
-        _day(day)
+    swaps.make()
     return tmp_path
-
-
-def _day(number: int, folder: str = "in") -> None:
-    logs.write(DAYS[number], Path(f"{folder}/{number}.parquet"), row_group=40)
-
-
-def _config(weights: str, out: str = "out", path: str = "in", **tables: Any) -> dict[str, Any]:
-    source = {**SOURCE, "batch_rows": 50, **tables.pop("source", {})}
-    tables.setdefault("checkpoint", {"every": 1})
-    return logs.config(path, f"{weights}.safetensors", out, source=source, **tables)
-
-
-def _run(weights: str, out: str = "out", path: str = "in", **tables: Any) -> Any:
-    options = tables.pop("options", {})
-    return Pipeline.from_dict(_config(weights, out, path, **tables)).run(**options)
-
-
-REPLAY = {"new_model": "replay"}
 
 
 def _states(out: str) -> dict[str, list[Any]]:
@@ -61,14 +37,14 @@ def _states(out: str) -> dict[str, list[Any]]:
 
 def test_the_new_model_goes_on_as_if_it_had_scored_the_whole_log(base: Path) -> None:
     """Its rows are those of a run over the whole log, bit for bit; those before it stay."""
-    _run("old")
+    run("old")
     before = pq.read_table("out")
-    _day(3)
-    summary = _run("new", options=REPLAY)
+    day(3)
+    summary = run("new", options=REPLAY)
     assert summary.rows == 150
     assert summary.replayed == 450
     assert summary.replay_passed_over > 0
-    _run("new", "whole")
+    run("new", "whole")
     found, whole = pq.read_table("out"), pq.read_table("whole")
     assert found.slice(0, len(before)).equals(before)
     assert found.slice(len(before)).equals(whole.slice(len(before)))
@@ -100,11 +76,11 @@ def test_the_error_after_a_swap_is_that_of_the_new_model(base: Path) -> None:
         "source": {"late": "apply", "reset": None, "max_gap": None, "nulls": 0.0}
     }
     for out in ("replay", "carry"):
-        _run("old", out, "rows", **tables)
+        run("old", out, "rows", **tables)
     logs.write(table.slice(450), Path("rows/1.parquet"))
     errors = {}
     for mode in ("replay", "carry"):
-        _run("new", mode, "rows", options={"new_model": mode}, **tables)
+        run("new", mode, "rows", options={"new_model": mode}, **tables)
         found = pq.read_table(mode)
         ids, count, truth = found["id"].to_pylist(), dict[str, int](), []
         for name in ids:
@@ -117,10 +93,10 @@ def test_the_error_after_a_swap_is_that_of_the_new_model(base: Path) -> None:
 
 def _swapped(**tables: Any) -> dict[str, list[Any]]:
     """Swap with a day that has one row of a new stream; return all states but its own."""
-    _run("old", **tables)
+    run("old", **tables)
     row = DAYS[3].slice(149, 1)
     logs.write(row.set_column(0, "id", pa.array(["new"])), Path("in/3.parquet"))
-    _run("new", options=REPLAY, **tables)
+    run("new", options=REPLAY, **tables)
     states = _states("out")
     del states["new"]
     return states
@@ -129,7 +105,7 @@ def _swapped(**tables: Any) -> dict[str, list[Any]]:
 def _in_range(rows: pa.Table) -> dict[str, list[Any]]:
     """The states of a run of the new model over these rows alone."""
     logs.write(rows, Path("range/0.parquet"))
-    _run("new", "expected", "range")
+    run("new", "expected", "range")
     return _states("expected")
 
 
@@ -163,10 +139,10 @@ def test_a_number_counts_the_rows_of_each_stream(base: Path, replay: int) -> Non
 def test_a_replay_that_is_stopped_goes_on(base: Path, replay: Any, every: int) -> None:
     """As often as it is stopped; what it read is not read again."""
     tables = {"model": {"replay": replay}, "checkpoint": {"every": every}}
-    _run("old", **tables)
-    _day(3)
+    run("old", **tables)
+    day(3)
     shutil.copytree("out", "other")
-    assert _run("new", "other", options=REPLAY, **tables).rows == 150
+    assert run("new", "other", options=REPLAY, **tables).rows == 150
     read, before, committed = 0, -1, read_manifest("out").commit
     while True:
         stop, seen = threading.Event(), []
@@ -176,7 +152,7 @@ def test_a_replay_that_is_stopped_goes_on(base: Path, replay: Any, every: int) -
                 seen.append(now.rows)
                 stop.set()
 
-        summary = _run("new", options={**REPLAY, "progress": shown, "stop": stop}, **tables)
+        summary = run("new", options={**REPLAY, "progress": shown, "stop": stop}, **tables)
         if summary.commits:
             break
         assert summary.interrupted
@@ -185,7 +161,7 @@ def test_a_replay_that_is_stopped_goes_on(base: Path, replay: Any, every: int) -
         before, read = summary.replayed, read + 1
         assert read_manifest("out").commit == committed
     assert read
-    _run("new", **tables)
+    run("new", **tables)
     assert pq.read_table("out").equals(pq.read_table("other"))
     assert read_states("out").equals(read_states("other"))
     assert summary.replay_passed_over > 0
@@ -201,25 +177,25 @@ def _killed_in_replay(**tables: Any) -> None:
             raise _Killed
 
     with pytest.raises(_Killed):
-        _run("new", options={**REPLAY, "progress": kill}, **tables)
+        run("new", options={**REPLAY, "progress": kill}, **tables)
 
 
 def test_until_its_first_commit_the_old_model_goes_on_and_discards_it(base: Path) -> None:
-    _run("old")
-    _day(3)
+    run("old")
+    day(3)
     _killed_in_replay()
     assert read_manifest("out/_streamrnn/_replay").counters["rows"] > 0
-    assert _run("old").rows == 150
+    assert run("old").rows == 150
     assert not Path("out/_streamrnn/_replay").exists()
-    _run("old", "whole")
+    run("old", "whole")
     assert pq.read_table("out").equals(pq.read_table("whole"))
 
 
 @pytest.mark.parametrize("change", ["model", "range", "late"])
 def test_a_replay_of_something_else_is_not_resumed(base: Path, change: str) -> None:
     """Its rows would be those of another model, range or policy."""
-    _run("old")
-    _day(3)
+    run("old")
+    day(3)
     _killed_in_replay()
     tables: dict[str, Any] = {}
     if change == "model":
@@ -231,49 +207,49 @@ def test_a_replay_of_something_else_is_not_resumed(base: Path, change: str) -> N
     shutil.copytree("out", "other")
     shutil.rmtree("other/_streamrnn/_replay")
     for out in ("out", "other"):
-        _run("new", out, options=REPLAY, **tables)
+        run("new", out, options=REPLAY, **tables)
     assert read_states("out").equals(read_states("other"))
     assert pq.read_table("out").equals(pq.read_table("other"))
 
 
 def test_files_that_are_gone_are_refused_with_the_range_that_is_there(base: Path) -> None:
     """And with that range the same command runs, as if they were there."""
-    _run("old")
-    _day(3)
+    run("old")
+    day(3)
     shutil.copytree("out", "other")
     Path("in/0.parquet").rename("0.parquet")
     with pytest.raises(CheckpointError, match=r"1 used file .* is gone: .*0\.parquet") as caught:
-        _run("new", options=REPLAY)
+        run("new", options=REPLAY)
     (there,) = (part.split('"')[0] for part in str(caught.value).split('replay = "')[1:])
-    assert _run("new", options=REPLAY, model={"replay": there}).replayed > 0
+    assert run("new", options=REPLAY, model={"replay": there}).replayed > 0
     Path("0.parquet").rename("in/0.parquet")
-    _run("new", "other", options=REPLAY, model={"replay": there})
+    run("new", "other", options=REPLAY, model={"replay": there})
     assert read_states("out").equals(read_states("other"))
 
 
 def test_a_number_of_rows_that_files_which_are_gone_may_have_is_refused(base: Path) -> None:
     """Every stream has two rows in the files after it: so many can be read."""
-    for day in (1, 2):
-        rows = DAYS[day].slice(0, 40)
+    for number in (1, 2):
+        rows = DAYS[number].slice(0, 40)
         ids = pa.array([f"s{i}" for i in range(40)])
-        logs.write(rows.set_column(0, "id", ids), Path(f"in/{day}.parquet"))
-    _run("old")
-    _day(3)
+        logs.write(rows.set_column(0, "id", ids), Path(f"in/{number}.parquet"))
+    run("old")
+    day(3)
     Path("in/0.parquet").unlink()
     with pytest.raises(CheckpointError, match=r"set \[model\] replay = 2 or less"):
-        _run("new", options=REPLAY, model={"replay": 3})
-    assert _run("new", options=REPLAY, model={"replay": 2}).replayed == 80
+        run("new", options=REPLAY, model={"replay": 3})
+    assert run("new", options=REPLAY, model={"replay": 2}).replayed == 80
 
 
 def test_an_output_that_began_from_a_state_needs_a_range(base: Path) -> None:
-    _run("old", "first")
-    _day(3)
+    run("old", "first")
+    day(3)
     state = {"state": {"init": "first"}}
-    _run("old", **state)
+    run("old", **state)
     logs.write(DAYS[3].slice(140), Path("in/4.parquet"))
     with pytest.raises(CheckpointError, match=r"began from \[state\] init = first"):
-        _run("new", options=REPLAY, **state)
-    summary = _run("new", options=REPLAY, model={"replay": 2}, **state)
+        run("new", options=REPLAY, **state)
+    summary = run("new", options=REPLAY, model={"replay": 2}, **state)
     assert any("[state] init = first" in note for note in summary.state_notes)
 
 
@@ -281,30 +257,30 @@ def test_where_there_is_no_state_to_replay(base: Path) -> None:
     """Kind independent: carried, nothing is read. Kind whole is refused."""
     window = {"kind": "independent", "steps": 6, "stride": 4}
     for model in ("old", "new"):
-        _run(model, f"{model}-out", window=window)
-    _day(3)
-    summary = _run("new", "old-out", window=window, options=REPLAY)
+        run(model, f"{model}-out", window=window)
+    day(3)
+    summary = run("new", "old-out", window=window, options=REPLAY)
     assert summary.replayed == 0
-    _run("new", "new-out", window=window)
+    run("new", "new-out", window=window)
     assert read_states("old-out").equals(read_states("new-out"))
     whole = {"kind": "whole"}
     logs.write(DAYS[0], Path("one/0.parquet"))
-    _run("old", "w", "one", window=whole)
+    run("old", "w", "one", window=whole)
     logs.write(DAYS[3].set_column(0, "id", pa.array(["n"] * 150)), Path("one/1.parquet"))
     with pytest.raises(ConfigError, match='kind "whole" keeps no state'):
-        _run("new", "w", "one", window=whole, options=REPLAY)
+        run("new", "w", "one", window=whole, options=REPLAY)
 
 
 def test_what_cannot_read_a_file_again_refuses_it_by_name(base: Path) -> None:
     replay = {"model": {"on_change": "replay"}}
-    _run("old")
+    run("old")
     for pipeline in (
-        Pipeline.from_dict(_config("new", "two", state={"init": "out"}, **replay)),
-        Pipeline.from_dict(_config("new", **replay), state="output"),
+        Pipeline.from_dict(config("new", "two", state={"init": "out"}, **replay)),
+        Pipeline.from_dict(config("new", **replay), state="output"),
     ):
         with pytest.raises(ConfigError, match=r'on_change = "replay": .* Set carry'):
             pipeline.process(DAYS[3])
-    job = Pipeline.from_dict(_config("old", "none"))
+    job = Pipeline.from_dict(config("old", "none"))
     job.process(DAYS[0])
     job.checkpoint("c.arrow")
     with pytest.raises(ConfigError, match='on_change = "replay": only a run'):

@@ -12,7 +12,7 @@ pytest.importorskip("pyspark", reason="needs the engines extra")
 from plugins.spark import sessions
 
 from streamrnn import Pipeline, StateTable
-from streamrnn.errors import StateError
+from streamrnn.errors import ConfigError, StateError
 from streamrnn.outputs import export_state
 from streamrnn.spark import score, state_from_arrow, state_to_arrow
 from streamrnn.states import write_state_file
@@ -71,7 +71,8 @@ def test_a_state_that_the_pipeline_names_is_where_a_first_job_starts(
 def test_another_model_takes_a_state_over_if_the_pipeline_says_so(
     spark: Any, tmp_path: Path
 ) -> None:
-    """[model] on_change = "carry", as in a local run; without it the driver refuses."""
+    """[model] on_change = "carry" or "reset", as in a local run; without it, and for "replay", which
+    reads files again, the driver refuses."""
     (path,) = sessions.write_days(logs.random_log(100), tmp_path / "log", 1)
     before = sessions.pipeline(tmp_path, "out")
     before.run()
@@ -88,6 +89,13 @@ def test_another_model_takes_a_state_over_if_the_pipeline_says_so(
     old, new = before.state.to_arrow(), table.sort_by("id")
     assert new.equals(old.sort_by("id"))  # but for the fingerprint
     assert new.schema.metadata != old.schema.metadata
+    again = sessions.pipeline(tmp_path, model={**model, "on_change": "reset"})
+    table = state_to_arrow(score(frame, again, state, ["t"]).state).sort_by("id")
+    assert set(table["steps"].to_pylist()) == {0}
+    assert table["last_time"].equals(old.sort_by("id")["last_time"])
+    replaying = sessions.pipeline(tmp_path, model={**model, "on_change": "replay"})
+    with pytest.raises(ConfigError, match='on_change = "replay": only a run reads the rows'):
+        score(frame, replaying, state, ["t"])
 
 
 def test_states_that_do_not_fit_are_refused_by_the_driver(spark: Any, tmp_path: Path) -> None:
