@@ -274,13 +274,13 @@ class ModelSection(Section):
     )
     on_change: OnChange = Field(
         default="error",
-        description="what to do if the model is not that of the last run: error | replay (it reads "
-        "earlier rows into its own state) | carry (each stream keeps its state) | reset",
+        description="for another model than in the last run: error | replay (of earlier rows) | carry "
+        "(of states) | reset",
     )
     replay: ReplayRange = Field(
         default="all",
-        description='how far back replay reads: all | "90d" (before the newest time of the output) '
-        "| a number of rows of each stream",
+        description='what replay reads: all | "90d" (up to the newest time) | a number of rows of '
+        "each stream",
         examples=["90d"],
     )
     precision: Literal["auto", "float32", "int16", "int8"] = Field(

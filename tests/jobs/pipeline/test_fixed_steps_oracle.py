@@ -49,7 +49,7 @@ def _keras(path: Path) -> Any:
     return lambda x: np.asarray(made.predict(x, verbose=0))
 
 
-class _Torch(torch.nn.Module):  # type: ignore[misc]
+class _Torch(torch.nn.Module):  # type: ignore[misc,name-defined]
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
