@@ -274,8 +274,8 @@ class ModelSection(Section):
     )
     on_change: OnChange = Field(
         default="error",
-        description="for another model than in the last run: error | replay (of earlier rows) | carry "
-        "(of states) | reset",
+        description="for another model than the last: error | replay (of earlier rows) | carry | "
+        "reset",
     )
     replay: ReplayRange = Field(
         default="all",

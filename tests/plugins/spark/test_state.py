@@ -71,8 +71,8 @@ def test_a_state_that_the_pipeline_names_is_where_a_first_job_starts(
 def test_another_model_takes_a_state_over_if_the_pipeline_says_so(
     spark: Any, tmp_path: Path
 ) -> None:
-    """[model] on_change = "carry" or "reset", as in a local run; without it, and for "replay", which
-    reads files again, the driver refuses."""
+    """[model] on_change = "carry" or "reset", as in a local run; without it, and for "replay",
+    which reads files again, the driver refuses."""
     (path,) = sessions.write_days(logs.random_log(100), tmp_path / "log", 1)
     before = sessions.pipeline(tmp_path, "out")
     before.run()
