@@ -434,7 +434,7 @@ def test_another_model_is_refused_with_advice_first_and_only_what_differs(base: 
         ({"map": "a"}, r"^map: expected a mapping .*, received str$"),
         (
             {"on_change": "keep"},
-            r"""^on_change: expected "error", "carry" or "reset", received 'keep'$""",
+            r"""^on_change: expected "error", "replay", "carry" or "reset", received 'keep'$""",
         ),
         ({"model": 3}, r"^model: expected the path of a model file, received int\."),
         ({"model": logs.small_model()}, r"received Sequential\. Save the model first, with "),
