@@ -105,14 +105,16 @@ class Strings(NamedTuple):
     size: Ints
 
 
-KNOWN, PLACED, DONE = range(3)
-"""Counts of a table of strings: stored, present in its cells, and looked up by this call."""
+KNOWN, PLACED, DONE, MOVED, FILLED = range(5)
+"""Counts of a table of strings: stored, present in its cells, and looked up by this call; older
+cells whose content was moved, and cells in use."""
 
 
 class StringTable(NamedTuple):
     """Distinct byte strings (see `kernels.keys.StringIndex`)."""
 
     cells: Words
+    older: Words
     hashes: Words
     size: Ints
     begin: Ints

@@ -7,11 +7,24 @@ from numba import types
 from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.arguments import DONE, KNOWN, PLACED, Kernel, Strings, StringTable
+from streamrnn.nn.simd.arguments import (
+    DONE,
+    FILLED,
+    KNOWN,
+    MOVED,
+    PLACED,
+    Kernel,
+    Strings,
+    StringTable,
+)
 from streamrnn.nn.simd.jit import inline_always, kernel
 
 AHEAD = 64
 """Rows whose cells are looked up together."""
+
+PACE = 4
+"""Older cells that are moved with each row, and `AHEAD` with each call: a table that doubles has
+room for one more string for every two of its cells, one of the same size for every four."""
 
 _FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -27,7 +40,7 @@ def _signature() -> Signature:
     any_words = types.Array(types.uint64, 1, "A", aligned=False)
     u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
     strings = types.NamedTuple((any_words, i, i), Strings)
-    table = types.NamedTuple((u, u, i, i, u, i), StringTable)
+    table = types.NamedTuple((u, u, u, i, i, u, i), StringTable)
     return types.void(strings, types.boolean, types.intp, table, i, i)
 
 
@@ -70,18 +83,59 @@ def _equal(words, start, size, own, first):
     return True
 
 
+@inline_always
+def _search(cells, cell, inside, strings, row, value, table, known):
+    """Return the number of a string in these cells, -1 if there is none, and the cell after it.
+
+    The search begins at `cell`, which holds `inside`. Strings that were removed left what they
+    had in the cells: numbers that are unknown, or those of other strings by now.
+    """
+    words, start, size = strings.words, strings.start[row], strings.size[row]
+    mask = np.uint64(len(cells) - 1)
+    number = np.int64(-1)
+    while inside != 0 and number < 0:
+        if (inside ^ value) >> _HALF == 0:
+            other = np.int64(inside & _LOW) - 1
+            if (
+                other < known
+                and table.size[other] == size
+                and _equal(words, start, size, table.words, table.begin[other])
+            ):
+                number = other
+        cell = (cell + np.uint64(1)) & mask
+        inside = cells[cell]
+    return number, cell
+
+
+@inline_always
+def _move(table, begin, end, known):
+    """Copy what older cells from `begin` to `end` hold; return how many strings that is."""
+    cells, hashes = table.cells, table.hashes
+    strings = 0
+    for cell in range(begin, end):
+        inside = table.older[cell]
+        number = np.int64(inside & _LOW) - 1
+        if inside != 0 and number < known and (inside ^ hashes[number]) >> _HALF == 0:
+            cells[_free_cell(cells, hashes[number])] = inside
+            strings += 1
+    return strings
+
+
 @kernel
 def _find(strings, add, before, table, found, added):
     """Find, and with `add` insert, N strings; stop early, with counts[DONE] < N, if full."""
     words, start_N, size_N = strings.words, strings.start, strings.size
-    cells, hashes, sizes = table.cells, table.hashes, table.size
+    cells, older, hashes, sizes = table.cells, table.older, table.hashes, table.size
     begin, own, counts = table.begin, table.words, table.counts
     known = counts[KNOWN]
     for old in range(counts[PLACED], known):
         cells[_free_cell(cells, hashes[old])] = _content(hashes[old], old)
+    filled = counts[FILLED] + known - counts[PLACED]
+    row = ahead_from = ahead_to = counts[DONE]
+    moved = min(len(older), counts[MOVED] + PACE * (len(start_N) - row) + AHEAD)
+    filled += _move(table, counts[MOVED], moved, known)
     mask = np.uint64(len(cells) - 1)
     value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
-    row = ahead_from = ahead_to = counts[DONE]
     number = np.int64(-1)
     while row < len(start_N):
         if row == ahead_to:
@@ -104,16 +158,13 @@ def _find(strings, add, before, table, found, added):
             cell, inside = value & mask, inside_A[row - ahead_from]
             if inside == 0:  # it may have been filled since
                 inside = cells[cell]
-            while inside != 0 and number < 0:
-                if (inside ^ value) >> _HALF == 0:
-                    other = np.int64(inside & _LOW) - 1
-                    if sizes[other] == size and _equal(words, start, size, own, begin[other]):
-                        number = other
-                cell = (cell + np.uint64(1)) & mask
-                inside = cells[cell]
+            number, cell = _search(cells, cell, inside, strings, row, value, table, known)
+            if number < 0 and moved < len(older):
+                home = value & np.uint64(len(older) - 1)
+                number, _ = _search(older, home, older[home], strings, row, value, table, known)
         if number < 0 and add:
             first, count = begin[known], (size + 7) // 8
-            full = 2 * (known + 1) > len(cells) or known + 1 > len(sizes)
+            full = 2 * (filled + 1) > len(cells) or known + 1 > len(sizes)
             if full or first + count > len(own):
                 break
             for k in range(count):
@@ -123,6 +174,8 @@ def _find(strings, add, before, table, found, added):
             added[known - before] = row
             number = known
             known += 1
+            filled += 1
         found[row] = number
         row += 1
     counts[KNOWN], counts[PLACED], counts[DONE] = known, known, row
+    counts[MOVED], counts[FILLED] = moved, filled

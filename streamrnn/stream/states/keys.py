@@ -10,6 +10,9 @@ from streamrnn.errors import StateError
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.stream.sources.words import bytes_of, words_of
 
+_PIECE = 1 << 16
+"""Keys of a piece that is not joined with another one before all are."""
+
 
 class KeyIndex:
     """Slots of keys of one or more columns; equal values are one stream, null is not allowed.
@@ -22,7 +25,7 @@ class KeyIndex:
         self.fields = tuple(fields)
         for field in self.fields:
             _check_type(field)
-        # Joined on demand: doing so in each record batch would cost the square of the keys.
+        # In pieces: to join all of them in each record batch would cost the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
@@ -40,13 +43,14 @@ class KeyIndex:
         slots, new = self._rows.find(*self._joined(keys, add), add)
         if len(new):
             take = pa.array(new)
-            for known, key in zip(self._keys, keys, strict=True):
+            for field, known, key in zip(self.fields, self._keys, keys, strict=True):
                 known.append(key.take(take))
+                _join_small(field, known)
         return slots
 
     def truncate(self, size: int) -> None:
         """Remove the keys that were added last, down to `size`."""
-        self._keys = [[key.slice(0, size)] for key in self._whole()]
+        self._keys = [_first(size, pieces) for pieces in self._keys]
         self._rows.truncate(size)
 
     def rebuild(self) -> None:
@@ -60,10 +64,10 @@ class KeyIndex:
 
     def _whole(self) -> list[pa.Array]:
         """Return the keys of each column as one array."""
-        for field, chunks in zip(self.fields, self._keys, strict=True):
-            if len(chunks) > 1:
-                chunks[:] = [_joined_chunks(field, chunks)]
-        return [chunks[0] for chunks in self._keys]
+        for field, pieces in zip(self.fields, self._keys, strict=True):
+            if len(pieces) > 1:
+                pieces[:] = [_joined_pieces(field, pieces)]
+        return [pieces[0] for pieces in self._keys]
 
     def _joined(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
         """Return the bytes of each row's key."""
@@ -76,9 +80,26 @@ class KeyIndex:
         return words_of(numbers.view(np.uint8).ravel()), start, np.full(len(numbers), width)
 
 
-def _joined_chunks(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
+def _join_small(field: pa.Field, pieces: list[pa.Array]) -> None:
+    """Join the last pieces while that is cheap, so that there are few: as the digits of a sum."""
+    while len(pieces) > 1 and len(pieces[-2]) <= len(pieces[-1]) < _PIECE:
+        pieces[-2:] = [_joined_pieces(field, pieces[-2:])]
+
+
+def _first(size: int, pieces: list[pa.Array]) -> list[pa.Array]:
+    """Return pieces of the first `size` keys."""
+    first: list[pa.Array] = []
+    start = 0
+    for piece in pieces:
+        if start < size or not first:
+            first.append(piece.slice(0, size - start))
+        start += len(piece)
+    return first
+
+
+def _joined_pieces(field: pa.Field, pieces: list[pa.Array]) -> pa.Array:
     try:
-        return pa.concat_arrays(chunks)
+        return pa.concat_arrays(pieces)
     except pa.ArrowInvalid as error:  # offsets of 32 bits
         raise StateError(
             f"key column {field.name!r}: the keys take more than 2 GiB, the limit of a column of "

@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
+from streamrnn.nn.kernels.growing import grown
 from streamrnn.stream.states.changes import Changes
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.held import Held
@@ -163,10 +164,10 @@ class StateTable:
         start, self._room = self._room, streams
         if len(self._waiting_count) < self._room:
             size = len(self._steps)
-            self._states = {name: _grown(array, size) for name, array in self._states.items()}
-            self._waiting = {name: _grown(array, size) for name, array in self._waiting.items()}
+            self._states = {name: grown(array, size) for name, array in self._states.items()}
+            self._waiting = {name: grown(array, size) for name, array in self._waiting.items()}
             # Last, as its length stands for all: after an interrupt none is shorter.
-            self._waiting_count = _grown(self._waiting_count, size)
+            self._waiting_count = grown(self._waiting_count, size)
         self._waiting_count[start : self._room] = 0
         for name, array in self._states.items():
             if start < self._used or self._initial[name].view(np.uint32).any():
@@ -201,14 +202,14 @@ class StateTable:
         self._room = min(self._room, size)
 
     def _grow(self, size: int) -> None:
-        self._last_time, self._seen = _grown(self._last_time, size), _grown(self._seen, size)
-        self._dirty = _grown(self._dirty, size)
+        self._last_time, self._seen = grown(self._last_time, size), grown(self._seen, size)
+        self._dirty = grown(self._dirty, size)
         self._previous = {
-            name: (_grown(values, size), _grown(present, size))
+            name: (grown(values, size), grown(present, size))
             for name, (values, present) in self._previous.items()
         }
         # Last, as its length stands for all: after an interrupt none is shorter.
-        self._steps = _grown(self._steps, size)
+        self._steps = grown(self._steps, size)
 
     # -- steps, times, previous values ---------------------------------------------------------
 
@@ -297,7 +298,7 @@ class StateTable:
             array[slots] = self._initial[name]
 
     def states(self, name: str) -> Floats:
-        """Return a state of all streams (S, size), as a read-only view of the table."""
+        """Return a state of all streams (S, size), as a read-only view of the table: one array."""
         view = self._states[name][: self.streams]
         view.flags.writeable = False
         return view
@@ -366,7 +367,7 @@ class StateTable:
 
     def mark_clean(self) -> None:
         """Mark all streams as committed."""
-        self._dirty[:] = False
+        self._dirty[: self.streams] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
         """Return all streams in order of first appearance, or those of `slots`.
@@ -386,13 +387,6 @@ def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Return the slot of each of `counts` rows per stream, and its index among them."""
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(slots, counts), within
-
-
-def _grown(array: Array, size: int) -> Array:
-    # An interrupt may have left it longer than the others.
-    larger = np.zeros((max(size, len(array)), *array.shape[1:]), array.dtype)
-    larger[: len(array)] = array
-    return larger
 
 
 def _size_text(kind: pa.DataType) -> str:

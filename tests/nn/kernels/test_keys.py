@@ -50,7 +50,7 @@ def test_an_interrupt_while_it_grows_leaves_a_sound_table(
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(keys.np, "append", interrupted(np.append))
+        patch.setattr(keys, "grown", interrupted(keys.grown))
         with pytest.raises(KeyboardInterrupt):
             table.find(*words(some), True)
     table.truncate(0)
@@ -72,6 +72,56 @@ def test_what_was_forgotten_gets_its_number_anew() -> None:
     assert len(table) == 100
     later = [text for text, number in numbers.items() if number >= 100][::-1]
     assert table.find(*words(later), True)[0].tolist() == list(range(100, len(numbers)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_of_any_size_find_what_a_dict_finds(seed: int) -> None:
+    """While what is in the cells is moved, too, and after some of it was removed: by an oracle."""
+    rng, table = np.random.default_rng(seed), keys.StringIndex()
+    numbers: dict[bytes, int] = {}
+    moving = 0
+    for _ in range(600):
+        some = [b"%d" % n for n in rng.integers(0, 9000, rng.choice([1, 2, 40, 300]))]
+        if rng.random() < 0.1:
+            size = len(numbers) - int(rng.integers(0, 60))
+            table.truncate(size)
+            numbers = {text: number for text, number in numbers.items() if number < size}
+        add = bool(rng.random() < 0.7)
+        wanted = [
+            numbers.setdefault(text, len(numbers)) if add else numbers.get(text, -1)
+            for text in some
+        ]
+        assert table.find(*words(some), add)[0].tolist() == wanted
+        assert len(table) == len(numbers)
+        moving += len(table._older) > 0
+    assert moving > 20
+    table.rebuild()
+    assert table.find(*words(list(numbers)), False)[0].tolist() == list(numbers.values())
+
+
+def test_no_call_moves_more_than_its_share() -> None:
+    """The table doubles, again and again, and a call with one string does little of it."""
+    table, before, moves = keys.StringIndex(), 0, 0
+    for number in range(10_000):
+        cells = len(table._cells)
+        table.find(*words([b"%d" % number]), True)
+        filled = int(table._counts[keys.FILLED])
+        if len(table._cells) == cells:
+            assert 1 <= filled - before <= 1 + 4 + 64
+            moves += filled - before > 1
+        before = filled
+    assert moves > 40
+
+
+def test_removed_strings_do_not_fill_the_table() -> None:
+    """A client whose calls fail, over and over, each with new keys."""
+    table = keys.StringIndex()
+    table.find(*words([b"kept-%d" % n for n in range(100)]), True)
+    for call in range(300):
+        table.find(*words([b"%d-%d" % (call, n) for n in range(50)]), True)
+        table.truncate(100)
+    assert len(table._cells) <= 2048
+    assert table.find(*words([b"kept-7", b"3-3"]), False)[0].tolist() == [7, -1]
 
 
 @pytest.mark.parametrize("add", [True, False])

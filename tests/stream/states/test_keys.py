@@ -114,6 +114,18 @@ def test_truncate_forgets_what_was_added_last() -> None:
     assert index.arrays()[0].to_pylist() == ["a", "b", "d", "c"]
 
 
+def test_keys_that_come_one_by_one_are_kept_in_few_pieces() -> None:
+    """To join thousands of pieces would stall a commit; some are removed on the way."""
+    index = KeyIndex([pa.field("a", pa.string())])
+    for number in range(3000):
+        index.find([pa.array([f"key {number}"])])
+        if number % 100 == 0:
+            index.truncate(number - number // 300)
+            index.find([pa.array([f"key {n}" for n in range(number + 1)])])
+        assert len(index._keys[0]) <= 16
+    assert index.arrays()[0].to_pylist() == [f"key {number}" for number in range(3000)]
+
+
 def test_a_dictionary_with_unused_and_unordered_values_is_one_like_any_other() -> None:
     """Rows taken out of an encoded column leave such dictionaries."""
     index = KeyIndex([pa.field("a", pa.string())])
@@ -148,8 +160,8 @@ def test_more_keys_than_their_type_can_hold_are_refused_by_name(
 ) -> None:
     """2 GiB of them, as Arrow says it; the message says what to do."""
     index = KeyIndex([pa.field("device", pa.string())])
-    for each in ("a", "b"):
-        index.find([pa.array([each])])
+    for each in (["a", "b"], ["c"]):
+        index.find([pa.array(each)])
 
     def full(arrays: list[pa.Array]) -> pa.Array:
         raise pa.ArrowInvalid("offset overflow while concatenating arrays")
@@ -160,4 +172,4 @@ def test_more_keys_than_their_type_can_hold_are_refused_by_name(
             StateError, match=r"'device': the keys take more than 2 GiB.*large_string"
         ):
             index.arrays()
-    assert index.arrays()[0].to_pylist() == ["a", "b"]
+    assert index.arrays()[0].to_pylist() == ["a", "b", "c"]

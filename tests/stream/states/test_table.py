@@ -417,6 +417,18 @@ def test_what_reading_gives_is_no_way_to_write() -> None:
     assert fixed.to_arrow().equals(before)
 
 
+def test_states_are_one_array_that_new_streams_do_not_move() -> None:
+    """A view of the table, from its first streams to its last: no call copies all of them."""
+    table = StateTable(Layout((pa.field("k", pa.int64()),), None, {"h": 4}), None)
+    table.find([pa.array(np.arange(5_000))])
+    first = table.states("h")
+    table.find([pa.array(np.arange(200_000))])
+    assert table.states("h").shape == (200_000, 4)
+    table.scatter(np.array([4_999, 199_999]), {"h": np.array([[1] * 4, [2] * 4], np.float32)})
+    assert first[4_999].tolist() == [1] * 4
+    assert table.states("h")[199_999].tolist() == [2] * 4
+
+
 def test_what_is_handed_out_does_not_change_with_the_table() -> None:
     """A user keeps the state of yesterday while today's rows are scored."""
     table = _carry()

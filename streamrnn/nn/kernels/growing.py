@@ -1,0 +1,61 @@
+"""Arrays that grow where they are: to copy one would stall the call that adds a row."""
+
+import mmap
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T", bound=np.generic)
+
+_SMALL = 1 << 16
+"""Bytes of an array that is copied when it grows."""
+_HUGE = 4 << 20
+"""Bytes of an array that are in small pages: huge ones would take more than a small table needs."""
+
+
+def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
+    """Return an array with at least `rows` rows: those of `array`, then zeros.
+
+    A large array takes address space for as many rows as the machine can hold, and memory for the
+    pages that have been written. So it grows without a copy, and shares the rows of `array`. A
+    small one, or one of Python objects, is copied.
+    """
+    rows = max(rows, len(array))  # an interrupt may have left it longer than others
+    whole = array.base
+    if not isinstance(whole, np.ndarray) or len(whole) < rows:
+        whole = _zeros(rows, array)
+        whole[: len(array)] = array
+    return whole[:rows]
+
+
+def small_pages(size: int) -> mmap.mmap:
+    """Return so many bytes, zeros, in pages of their own, which take memory when written."""
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _zeros(rows: int, like: npt.NDArray[T]) -> npt.NDArray[T]:
+    shape, dtype = like.shape[1:], like.dtype
+    width = int(np.prod(shape)) * dtype.itemsize
+    most = _address_space() // width if rows * width > _SMALL and not dtype.hasobject else 0
+    if most < rows:
+        return np.zeros((rows, *shape), dtype)
+    memory = small_pages(most * width)
+    with suppress(AttributeError, OSError):  # a system without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE, _HUGE)
+    return np.ndarray((most, *shape), dtype, memory)
+
+
+def _address_space() -> int:
+    """Return the bytes that one array may reserve; 0 where address space counts as memory."""
+    limits = {resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+    overcommit = Path("/proc/sys/vm/overcommit_memory")
+    if limits != {resource.RLIM_INFINITY}:
+        return 0
+    if overcommit.exists() and overcommit.read_text().strip() == "2":
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
