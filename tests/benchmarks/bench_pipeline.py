@@ -136,7 +136,7 @@ def pyarrow_alone(source: Path, written: Path, scratch: Path) -> Callable[[], No
 # --- ONNX Runtime -------------------------------------------------------------------------------
 
 
-def ort_session(weights: list[np.ndarray], path: Path) -> Any:
+def ort_session(weights: list[np.ndarray], path: Path, threads: int = 2) -> Any:
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -177,7 +177,7 @@ def ort_session(weights: list[np.ndarray], path: Path) -> Any:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     onnx.save(model, path)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), options)
 
 
