@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, StepRunner
 from streamrnn.stream.operators.inputs import InputPlan
@@ -17,6 +17,10 @@ from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes
+
+_FEW = 64
+"""Most steps of a record batch that are not packed into lanes if one window takes them as they are:
+that would cost more than the model."""
 
 # States of some lanes: name -> (B, size).
 _States = Mapping[str, Floats]
@@ -64,16 +68,15 @@ class CarryOperator:
         before that, and an error leaves some of them advanced: it saves a copy of the states of all
         streams in a record batch.
         """
-        batch = _Batch(
-            by_stream,
-            table,
-            self.plan.of(by_stream),
-            np.empty((len(by_stream.row_M), self.units), np.float32),
-        )
-        groups = self.workers.shares(len(by_stream.row_M) * self._weights)
+        inputs, rows_M = self.plan.of(by_stream), len(by_stream.row_M)
+        groups = self.workers.shares(rows_M * self._weights)
+        if rows_M <= _FEW and groups == 1 and (steps := _steps_each(by_stream)):
+            return self._few(by_stream, table, inputs, steps)
+        values = np.empty((rows_M, self.units), np.float32)
+        batch = _Batch(by_stream, table, inputs, values)
         packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
         # A stream reset within the batch has several segments: none may see another's state.
-        if at_once and by_stream.last.all():
+        if at_once and by_stream.all_last:
             self.workers.map(partial(self._move, batch), packed)
             commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
         else:
@@ -88,6 +91,27 @@ class CarryOperator:
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """Return nothing: every row has its output already."""
         return iter(())
+
+    def _few(
+        self, by_stream: StreamBatch, table: StateTable, inputs: Inputs, steps: int
+    ) -> ModelOutput:
+        """Return the outputs of segments of `steps` steps each, in one window as they stand."""
+        slot = by_stream.slot
+        states = table.empty_states(len(slot))
+        table.gather(slot, by_stream.reset, states)
+        shape = len(slot), steps
+        window = [array.reshape(shape + array.shape[1:]) for array in inputs]
+        values = _side_by_side(self.stream.run(window, None, states))
+        if by_stream.all_last:
+            commit_states: Callable[[], None] = partial(table.scatter, slot, states)
+        else:
+            commit_states = partial(_write_last, states, slot, by_stream.last, table)
+        return ModelOutput(
+            row_K=by_stream.row_M,
+            step_K=by_stream.step_M,
+            values_KU=values.reshape(-1, self.units),
+            commit_states=commit_states,
+        )
 
     def _move(self, batch: "_Batch", lanes: Lanes) -> None:
         """Run some lanes and advance their states in the table."""
@@ -128,8 +152,7 @@ class CarryOperator:
         for window in lanes.windows(batch.inputs, steps):
             live = len(window.length_B)
             part = {name: array[:live] for name, array in states.items()}
-            outputs = self.stream.run(window.inputs, window.length_B, part)
-            values = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+            values = _side_by_side(self.stream.run(window.inputs, window.length_B, part))
             window.scatter(values, batch.values_MU)
 
 
@@ -142,9 +165,26 @@ class _Batch(NamedTuple):
     values_MU: Floats
 
 
+def _steps_each(by_stream: StreamBatch) -> int:
+    """Return the number of steps of each segment, 0 if they differ or there is none."""
+    length = by_stream.length
+    steps = len(by_stream.row_M) // (len(length) or 1)
+    return steps if np.count_nonzero(length == steps) == len(length) else 0
+
+
+def _side_by_side(outputs: list[Floats]) -> Floats:
+    """Return the outputs (B, T, U) of a model as one array."""
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+
+
 def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: StateTable) -> None:
     """Write the state after each stream's last segment to the table."""
     slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
+    _write_last(states, slots, last, table)
+
+
+def _write_last(states: _States, slots: Ints, last: Bools, table: StateTable) -> None:
+    """Write the states of those slots, one for each lane, that are marked `last` to the table."""
     if not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)

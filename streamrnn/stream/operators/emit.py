@@ -17,6 +17,7 @@ from streamrnn.stream.windows import StreamBatch
 _ORDER = pa.field("_row", pa.int64())
 _COMPUTED = pa.field("_computed", pa.bool_())
 _FLOAT32 = pa.float32()
+_NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,12 @@ class Emitter:
 
     def _by_row(self, rows: int, computed: ModelOutput) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
-        units = computed.values_KU.shape[1]
-        values = np.zeros((rows, units), np.float32)
+        values = np.zeros((rows, computed.values_KU.shape[1]), np.float32)
         values[computed.row_K] = computed.values_KU
-        cold = computed.row_K[computed.step_K <= self.warmup]
+        cold = computed.row_K[computed.step_K <= self.warmup] if self.warmup else _NO_ROWS
         if computed.valid_KU is None and len(computed.row_K) == rows and not len(cold):
             return values, None
-        valid = np.zeros((rows, units), bool)
+        valid = np.zeros(values.shape, bool)
         valid[computed.row_K] = True if computed.valid_KU is None else computed.valid_KU
         valid[cold] = False
         return values, valid
