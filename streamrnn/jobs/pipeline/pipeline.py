@@ -403,11 +403,8 @@ class Pipeline:
         for batch in batches:
             size = batch.num_rows
             origin = Origin.consecutive(BATCH, scorer.rows_read, size)
-            if checked.indices is None:
-                batch = checked.cast(batch, scorer.rows_read)
-            else:
-                batch = batch.select(checked.indices)
-            rows = self.loaded.contract.read(batch, origin)
+            used = checked.columns(batch, scorer.rows_read)
+            rows = self.loaded.contract.read(used, origin)
             rows.counts["cast"] = checked.changed * size
             scored.append(scorer.score(rows, position))
         return scored

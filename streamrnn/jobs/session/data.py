@@ -31,7 +31,8 @@ class CheckedSchema(NamedTuple):
     """A valid schema of data, and how its record batches become those that are scored.
 
     `used` has the columns in use as the data has them, dictionaries decoded; `target` in the types
-    to cast them to, which `origin` gave; `indices` are the columns, None if one is converted.
+    to cast them to, which `origin` gave; `indices` are the columns, None if one is converted, and
+    `all_in_order` says that these are all columns as they stand.
     `changed` is the number of columns whose type differs from that in `origin`.
     """
 
@@ -40,6 +41,7 @@ class CheckedSchema(NamedTuple):
     target: pa.Schema
     origin: str
     indices: list[int] | None
+    all_in_order: bool
     changed: int
 
     @classmethod
@@ -60,13 +62,18 @@ class CheckedSchema(NamedTuple):
         changed = sum(a.type != b.type for a, b in zip(used, expected, strict=True))
         as_it_is = all(schema.field(field.name).type == field.type for field in target)
         indices = [schema.get_field_index(name) for name in target.names] if as_it_is else None
-        return cls(schema, used, target, origin, indices, changed)
+        in_order = indices == list(range(len(schema)))
+        return cls(schema, used, target, origin, indices, in_order, changed)
 
-    def cast(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+    def columns(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         """Return the columns to score, converted; `first_row` is the number of its first row.
 
         Raises DataError for a value that the type to cast to cannot hold.
         """
+        if self.all_in_order:
+            return batch
+        if self.indices is not None:
+            return batch.select(self.indices)
         batch = select(batch, self.used)
         if self.used == self.target:
             return batch

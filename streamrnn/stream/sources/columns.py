@@ -21,25 +21,53 @@ _INT64 = (1 << 63) - 1
 _SET_NULLS = "set `nulls` for the column"
 _SET_NAN = 'set nan = "null" for the column'
 _FLOATS = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
+_ALIKE = {pa.float32().id}, {pa.float64().id}
 
 
-def fill_plain(
-    batch: pa.RecordBatch, features: Sequence[Feature], out_NF: Floats
-) -> dict[int, int]:
-    """Copy columns of floats, nulls as NaN; return index of the feature -> number of nulls.
+class PlainFloats:
+    """Reads the F features of record batches; those that are columns of floats need no checks."""
 
-    The result is empty if another value is not finite in float32, as a row is reported with the
-    fault of its first column. `out_NF`, finite elsewhere, is changed in place.
-    """
-    nulls = {}
-    with np.errstate(over="ignore"):
-        for i, feature in enumerate(features):
-            array = batch.column(feature.name)
-            if array.type.id in _FLOATS:
-                out_NF[:, i] = array.to_numpy(zero_copy_only=False)
-                nulls[i] = array.null_count
-    finite = np.count_nonzero(np.isfinite(out_NF))
-    return nulls if finite == out_NF.size - sum(nulls.values()) else {}
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._names = [feature.name for feature in features]
+        self._last: tuple[pa.Schema, list[int], bool] = pa.schema([]), [], False
+        self._no_nulls = dict.fromkeys(range(len(self._names)), 0)
+
+    def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
+        """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
+
+        Columns of other types are left out, and zero. There are no columns at all if another value
+        is not finite in float32, as a row is reported with the fault of its first column.
+        """
+        schema, index, alike = self._last
+        if not schema.equals(batch.schema):
+            schema = batch.schema
+            index, alike = self._places(schema)
+            self._last = schema, index, alike
+        if alike:  # with few rows a column at a time costs more than the model
+            values = batch.select(index).to_tensor(null_to_nan=True).to_numpy()
+            if values.dtype != np.float32:
+                with np.errstate(over="ignore"):
+                    values = values.astype(np.float32)
+            finite = np.isfinite(values)
+            if np.count_nonzero(finite) == values.size:
+                return values, self._no_nulls
+        else:
+            values = np.zeros((batch.num_rows, len(index)), np.float32)
+            with np.errstate(over="ignore"):
+                for i, place in enumerate(index):
+                    array = batch.column(place)
+                    if array.type.id in _FLOATS:
+                        values[:, i] = array.to_numpy(zero_copy_only=False)
+            finite = np.isfinite(values)
+        columns = [(i, batch.column(place)) for i, place in enumerate(index)]
+        nulls = {i: array.null_count for i, array in columns if array.type.id in _FLOATS}
+        plain = values.size - np.count_nonzero(finite) == sum(nulls.values())
+        return values, nulls if plain else {}
+
+    def _places(self, schema: pa.Schema) -> tuple[list[int], bool]:
+        """Return the place of each feature, and whether all are float32, or all float64."""
+        index = [schema.get_field_index(name) for name in self._names]
+        return index, {schema.field(i).type.id for i in index} in _ALIKE
 
 
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:

@@ -14,8 +14,8 @@ from streamrnn.errors import DTypeError
 from streamrnn.stream.sources.angles import sine_and_cosine
 from streamrnn.stream.sources.casts import is_number, shown
 from streamrnn.stream.sources.columns import (
+    PlainFloats,
     check_ids,
-    fill_plain,
     limit,
     to_float32,
     to_identifiers,
@@ -55,9 +55,9 @@ class Feature:
 class Rows:
     """A record batch as arrays, which do not depend on earlier batches.
 
-    `features` (N, F) float32 has NaN for null; `identifiers` maps a feature of kind int64 or string
-    to its values and a bool array that is True where they are present. `time` is in ticks.
-    `looked_up` has the columns with a vocabulary.
+    `features` (N, F) float32 has NaN for null, and none if `complete`; `identifiers` maps a feature
+    of kind int64 or string to its values and a bool array that is True where they are present.
+    `time` is in ticks. `looked_up` has the columns with a vocabulary.
     """
 
     batch: pa.RecordBatch
@@ -65,6 +65,7 @@ class Rows:
     keys: list[pa.Array]
     time: Ints | None
     features: Floats
+    complete: bool
     identifiers: dict[str, tuple[npt.NDArray[np.generic], Bools]]
     reset: Bools | None
     faults: Faults
@@ -124,6 +125,10 @@ class Contract:
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
 
     @cached_property
+    def _plain(self) -> PlainFloats:
+        return PlainFloats(self.floats)
+
+    @cached_property
     def floats(self) -> tuple[Feature, ...]:
         """The features that are read as float32."""
         return tuple(f for f in self.features if f.kind == "float32")
@@ -164,7 +169,7 @@ class Contract:
             if array.null_count:
                 faults.add(_nulls(array), f"column {name!r}: key is null")
         time = self._time(batch, faults)
-        features = self._floats(batch, column, faults, counts)
+        features, complete = self._floats(batch, column, faults, counts)
         identifiers = {
             f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
             for f in self.features
@@ -178,6 +183,7 @@ class Contract:
             keys=keys,
             time=time,
             features=features,
+            complete=complete,
             identifiers=identifiers,
             reset=self._reset(batch, faults),
             faults=faults,
@@ -231,15 +237,22 @@ class Contract:
         column: Callable[[str], pa.Array],
         faults: Faults,
         counts: dict[str, int],
-    ) -> Floats:
-        i = len(self.floats)
-        out = np.zeros((batch.num_rows, i + 2 * len(self.time_features)), np.float32)
-        plain = fill_plain(batch, self.floats, out)
+    ) -> tuple[Floats, bool]:
+        """Return the features, and whether it is certain that no value is null."""
+        out, plain = self._plain.read(batch)
+        complete = True
         for index, f in enumerate(self.floats):
             if (nulls := plain.get(index)) is None:
-                out[:, index] = to_float32(column(f.name), f, faults, counts)
+                out[:, index], complete = to_float32(column(f.name), f, faults, counts), False
             elif nulls or f.valid is not None or f.clip is not None:
-                out[:, index] = limit(out[:, index].copy(), f, faults, counts)
+                out[:, index], complete = limit(out[:, index].copy(), f, faults, counts), False
+        return (self._with_time(out, batch) if self.time_features else out), complete
+
+    def _with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
+        """Return the features with two columns more for each time feature."""
+        rows, i = features_NF.shape
+        out = np.empty((rows, i + 2 * len(self.time_features)), np.float32)
+        out[:, :i] = features_NF
         for name in self.time_features:
             times = with_clock(batch.column(self.time), self.time_zone)
             angles = sine_and_cosine(name, times)
