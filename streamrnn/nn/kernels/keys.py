@@ -20,6 +20,7 @@ from streamrnn.nn.kernels.growing import grown, small_pages
 from streamrnn.nn.simd.arguments import DONE, FILLED, KNOWN, MOVED, Strings, StringTable
 
 _NONE = np.zeros(0, np.uint64)
+_NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
 class StringIndex:
@@ -48,8 +49,8 @@ class StringIndex:
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
         found, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
-        before, counts = len(self), self._counts
-        counts[DONE] = 0
+        counts = self._counts
+        before, counts[DONE] = int(counts[KNOWN]), 0
         while True:
             table = StringTable(
                 self._cells,
@@ -64,7 +65,8 @@ class StringIndex:
             if counts[DONE] == rows:
                 if counts[MOVED] == len(self._older):
                     self._older, counts[MOVED] = _NONE, 0
-                return found, added[: len(self) - before].copy()
+                new = int(counts[KNOWN]) - before
+                return found, added[:new].copy() if new else _NO_ROWS
             self._grow(int(size_N[counts[DONE]]))
 
     def truncate(self, size: int) -> None:

@@ -6,33 +6,39 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints, Words
 
+_WORD = 8
+
 
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
     """Return the word at each byte of the values' memory, and each value's offset and size.
 
     The N values have no nulls, and a type of fixed width or a string or binary type.
     """
-    if pa.types.is_boolean(array.type):
-        array = array.cast(pa.uint8())
-    rows = slice(array.offset, array.offset + len(array))
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        return bytes_of(array.cast(pa.uint8()))
+    rows, first = len(array), array.offset
     buffers = array.buffers()
     if len(buffers) == 3:
-        wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-        kind = np.int64 if wide else np.int32
-        ends = np.frombuffer(buffers[1], kind)[: rows.stop + 1].astype(np.int64)
-        start, size = ends[rows], ends[rows.start + 1 :] - ends[rows]
+        wide = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+        limits = np.frombuffer(buffers[1], np.int64 if wide else np.int32)[first : first + rows + 1]
+        ends = limits.astype(np.int64)
+        start, size = ends[:-1] - ends[:1], ends[1:] - ends[:-1]
+        low, high = (int(ends[0]), int(ends[-1])) if rows else (0, 0)
     else:
-        width = array.type.bit_width // 8
-        start = np.arange(rows.start * width, rows.stop * width, width)
-        size = np.full(len(array), width)
-    low = int(start[0]) if len(start) else 0
-    high = int(start[-1] + size[-1]) if len(start) else 0
-    values = np.frombuffer(buffers[-1], np.uint8)[low:high] if high > low else np.zeros(0, np.uint8)
-    return words_of(values), start - low, size
+        width = kind.bit_width // 8
+        start, size = np.arange(0, rows * width, width), np.full(rows, width)
+        low, high = first * width, (first + rows) * width
+        if rows and width % _WORD == 0:  # no word reaches beyond the last value
+            bytes_ = high - low - _WORD + 1
+            return np.ndarray(bytes_, "<u8", buffers[1], low, strides=(1,)), start, size
+    if high == low:
+        return words_of(np.zeros(0, np.uint8)), start, size
+    return words_of(np.frombuffer(buffers[-1], np.uint8)[low:high]), start, size
 
 
 def words_of(values: npt.NDArray[np.uint8]) -> Words:
     """Return the little-endian word that begins at each byte, zero-padded at the end."""
-    padded = np.zeros(len(values) + 8, np.uint8)
+    padded = np.zeros(len(values) + _WORD, np.uint8)
     padded[: len(values)] = values
     return np.ndarray(len(values) + 1, "<u8", padded, strides=(1,))

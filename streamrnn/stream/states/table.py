@@ -140,9 +140,9 @@ class StateTable:
         that another thread may use them; before it uses new slots, it calls `make_room` with the
         number of `streams` after `find`.
         """
-        before = self.streams
+        before = len(self._index)
         slots = self._index.find(keys, add)
-        streams = self.streams
+        streams = len(self._index)
         if streams > before:
             self._begin(slice(before, streams))
         if room and streams > self._room:
@@ -215,17 +215,16 @@ class StateTable:
 
     def steps(self, slots: Ints) -> Ints:
         """Return the steps (B,) since the last reset of each stream."""
-        steps: Ints = self._steps[slots]
-        return steps
+        return self._steps.take(slots)
 
     def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
         """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it had one."""
-        return self._last_time[slots], self._seen[slots]
+        return self._last_time.take(slots), self._seen.take(slots)
 
     def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
         """Return the last values (B,) of a feature, and which of them are present."""
         values, present = self._previous[name]
-        return values[slots], present[slots]
+        return values.take(slots), present.take(slots)
 
     def advance(
         self,
@@ -282,9 +281,10 @@ class StateTable:
 
     def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
+        any_reset = reset.any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
-            if reset.any():
+            if any_reset:
                 out[name][reset] = self._initial[name]
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
