@@ -1,4 +1,4 @@
-"""What a call of `Pipeline.process` costs with few rows, against ONNX Runtime with states in a dict.
+"""What `Pipeline.process` costs with few rows, against ONNX Runtime with states in a dict.
 
     python tests/benchmarks/bench_live.py [--streams N …] [--rows N …] [--calls N]
         [--markdown FILE …]
@@ -122,10 +122,8 @@ def bench(streams: int, rows: list[int], calls: int, folder: Path) -> list[list[
         seconds = _seconds(sides, batches)
         own, other = (np.median(seconds[name]) * 1e6 for name in ("ours", "dict"))
         p99 = np.percentile(seconds["ours"], 99) * 1e6 / own
-        lines.append(
-            [f"{streams:,}", f"{size:,}", f"{own:.0f}", f"{other:.0f}", f"{own / other:.2f}"]
-            + [f"{p99:.2f}"]
-        )
+        figures = [f"{own:.0f}", f"{other:.0f}", f"{own / other:.2f}", f"{p99:.2f}"]
+        lines.append([f"{streams:,}", f"{size:,}", *figures])
     return lines
 
 

@@ -15,7 +15,7 @@ from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
 from streamrnn.stream.windows.past import Past, Previous
-from streamrnn.stream.windows.sorted_rows import NO_ROWS, running_maximum
+from streamrnn.stream.windows.sorted_rows import NO_ROWS, before_each, running_maximum
 
 _EARLIEST = np.iinfo(np.int64).min
 
@@ -72,13 +72,11 @@ def judge_times(rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past)
     """Compare the time of each row with the latest one of its stream."""
     if rows.time is None:
         return JudgedTimes(None)
-    time = rows.time[order]
+    time = rows.time.take(order)
     first = begin.nonzero()[0]
-    carried, seen = past.last_times(stream[first])
+    carried, seen = past.last_times(stream.take(first))
     carried = np.where(seen, carried, _EARLIEST)
-    before = np.empty(len(time), np.int64)
-    before[1:] = time[:-1]
-    before[first] = carried
+    before = before_each(time, first, carried)
     if (time > before).all():
         return JudgedTimes(time)
     clock, late = time, time < before
@@ -86,8 +84,7 @@ def judge_times(rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past)
         clock = time.copy()
         clock[first] = np.maximum(clock[first], carried)
         clock = running_maximum(clock, begin)
-        before[1:] = clock[:-1]
-        before[first] = carried
+        before = before_each(clock, first, carried)
         late = time < before
     repeated = time == before
     repeated[first[~seen]] = False  # nothing was before it, not even the earliest time
@@ -110,13 +107,11 @@ def resets(
     """Return which rows (N,), in stream order, start their stream again: marked, or after a gap."""
     reset = np.zeros(len(order), bool)
     if rows.reset is not None:
-        reset |= rows.reset[order]
+        reset |= rows.reset.take(order)
     if policy.max_gap is not None and time is not None and len(time):
-        before = np.empty_like(time)
-        before[1:] = time[:-1]
-        first = np.flatnonzero(begin)
-        carried, seen = past.last_times(stream[first])
-        before[first] = np.where(seen, carried, time[first])
+        first = begin.nonzero()[0]
+        carried, seen = past.last_times(stream.take(first))
+        before = before_each(time, first, np.where(seen, carried, time.take(first)))
         # Never negative, and as unsigned it cannot overflow.
         reset |= (time - before).view(np.uint64) > policy.max_gap
     return reset
@@ -126,6 +121,8 @@ def raise_first(
     rows: Rows, slots: Ints, order: Ints, judged: JudgedTimes, past: Past, policy: RowPolicy
 ) -> None:
     """Raise DataError for the first row in file order that stops a run: invalid, late, repeated."""
+    if not rows.faults.reasons and judged.late is None and judged.repeated is None:
+        return
     stopping = {
         "bad": np.flatnonzero(rows.faults.codes) if rows.faults.reasons else NO_ROWS,
         "late": NO_ROWS if judged.late is None else order[judged.late],
@@ -247,12 +244,13 @@ def fill_nulls(
     matrix = rows.features.take(order, axis=0)
     missing = np.zeros(len(order), bool)
     previous: Previous = {}
-    filler = _NullFiller(stream[group], group, ends, reset, past)
-    absent = np.isnan(matrix)
-    any_absent = absent.any()
-    latest, present = matrix[ends - 1], np.ones(len(ends), bool)
+    absent = None if rows.complete else np.isnan(matrix)
+    if absent is None and not policy.previous and not rows.identifiers:
+        return {"": matrix}, missing, previous
+    filler = _NullFiller(stream.take(group), group, ends, reset, past)
+    latest, present = matrix.take(ends - 1, axis=0), np.ones(len(ends), bool)
     for i, name in enumerate(policy.float_names):
-        if not any_absent or not absent[:, i].any():
+        if absent is None or not absent[:, i].any():
             if name in policy.previous:
                 previous[name] = latest[:, i], present
         elif name in policy.previous:

@@ -15,6 +15,16 @@ def stream_begins(stream: Ints) -> Bools:
     return begin
 
 
+def before_each(values: Ints, first: Ints, carried: Ints) -> Ints:
+    """Return the value before each row's (N,): `carried` where the row is a `first` one."""
+    if len(first) == len(values):
+        return carried
+    before = np.empty_like(values)
+    before[1:] = values[:-1]
+    before[first] = carried
+    return before
+
+
 def running_maximum(values: Ints, begin: Bools) -> Ints:
     """Return the largest value so far, in each run that begins where `begin` is true."""
     ordered, rank = np.unique(values, return_inverse=True)
