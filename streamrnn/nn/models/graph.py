@@ -50,6 +50,8 @@ class Graph:
             id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
         self.steps = self._steps()
+        self._input_slots = [self.slots[id(symbol)] for symbol in self.inputs]
+        self._output_slots = [self.slots[id(symbol)] for symbol in self.outputs]
         self.specs: list[tuple[str, Shape, str]] | None = None
 
     def __reduce__(self) -> tuple[type["Graph"], tuple[list[Symbol], list[Symbol]]]:
@@ -109,9 +111,9 @@ class Graph:
         """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
         slot_masks: list[Array | None] = [None] * len(self.slots)
-        for symbol, array, input_mask in zip(self.inputs, arrays, masks, strict=True):
-            values[self.slots[id(symbol)]] = array
-            slot_masks[self.slots[id(symbol)]] = input_mask
+        for slot, array, input_mask in zip(self._input_slots, arrays, masks, strict=True):
+            values[slot] = array
+            slot_masks[slot] = input_mask
         for step in self.steps:
             layer = step.node.layer
             inputs = cast_to_floats(layer, step.inputs(values))
@@ -124,6 +126,10 @@ class Graph:
             state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
             made, made_masks = layer.forward(inputs, inner)
+            if type(made) is np.ndarray and not isinstance(made_masks, list | dict):
+                values[step.outputs[0]] = made
+                slot_masks[step.outputs[0]] = made_masks
+                continue
             flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
             flat_masks = (
                 list(leaves(made_masks))
@@ -133,7 +139,7 @@ class Graph:
             for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
                 slot_masks[slot] = made_mask
-        slots = [self.slots[id(symbol)] for symbol in self.outputs]
+        slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
 
     def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
