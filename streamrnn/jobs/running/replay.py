@@ -29,7 +29,7 @@ from streamrnn.stream.checkpoints import (
     has_manifest,
     read_manifest,
 )
-from streamrnn.stream.checkpoints.directory import INSIDE, REPLAY, STAGING
+from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, REPLAY, STAGING
 from streamrnn.stream.config.paths import folder_inside
 from streamrnn.stream.config.values import OTHER_WAYS
 from streamrnn.stream.scoring import (
@@ -265,7 +265,8 @@ class _ReplayTarget(FolderTarget):
 def discard_replay(output: str) -> None:
     """Remove what a replay into this output has committed, if there is one."""
     files = open_files(folder_inside(output, REPLAY))
-    for name in reversed(files.tree()):  # the manifest last: until then it can be resumed
+    names = files.tree()
+    for name in sorted(names, key=lambda name: name != MANIFEST):  # first: the rest means nothing
         files.delete(name)
-    for folder in (STAGING, INSIDE, ""):
+    for folder in (STAGING, INSIDE, "") if names else ():
         files.clear(folder)

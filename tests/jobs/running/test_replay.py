@@ -91,15 +91,18 @@ def test_the_error_after_a_swap_is_that_of_the_new_model(base: Path) -> None:
     assert errors["carry"] > 20
 
 
-def _swapped(**tables: Any) -> dict[str, list[Any]]:
-    """Swap with a day that has one row of a new stream; return all states but its own."""
+def _swapped(**tables: Any) -> tuple[dict[str, list[Any]], int]:
+    """Swap with a day that has one row of a new stream; return all states but its own.
+
+    And how many streams of the output had no row in range.
+    """
     run("old", **tables)
     row = DAYS[3].slice(149, 1)
     logs.write(row.set_column(0, "id", pa.array(["new"])), Path("in/3.parquet"))
-    run("new", options=REPLAY, **tables)
+    summary = run("new", options=REPLAY, **tables)
     states = _states("out")
     del states["new"]
-    return states
+    return states, summary.replay_fresh_streams
 
 
 def _in_range(rows: pa.Table) -> dict[str, list[Any]]:
@@ -112,20 +115,22 @@ def _in_range(rows: pa.Table) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("replay", ["1h", "3h", "36500d"])
 def test_a_duration_counts_from_the_newest_time_of_the_output(base: Path, replay: str) -> None:
     """Streams without a row since then start from the initial state."""
-    states = _swapped(model={"replay": replay})
+    states, fresh = _swapped(model={"replay": replay})
     earlier = pa.concat_tables(DAYS[:3])
     hours = int(replay[:-1]) * (24 if replay.endswith("d") else 1)
     newest = pc.max(earlier["t"]).value
     since = pa.scalar(newest - hours * 3_600_000_000, pa.int64()).cast(earlier["t"].type)
     expected = _in_range(earlier.filter(pc.greater_equal(earlier["t"], since)))
     zero = [[0.0] * 7, [0.0] * 7]
-    assert (len(expected) < len(states)) == (replay != "36500d")
+    assert len(states) - len(expected) == fresh
+    assert bool(fresh) == (replay != "36500d")
     assert states == {name: expected.get(name, tuple(zero)) for name in states}
 
 
 @pytest.mark.parametrize("replay", [1, 3, 1000])
 def test_a_number_counts_the_rows_of_each_stream(base: Path, replay: int) -> None:
-    states = _swapped(model={"replay": replay})
+    states, fresh = _swapped(model={"replay": replay})
+    assert fresh == 0
     earlier = pa.concat_tables(DAYS[:3])
     ids, left, keep = earlier["id"].to_pylist(), {}, []
     for name in reversed(ids):
@@ -285,3 +290,13 @@ def test_what_cannot_read_a_file_again_refuses_it_by_name(base: Path) -> None:
     job.checkpoint("c.arrow")
     with pytest.raises(ConfigError, match='on_change = "replay": only a run'):
         Pipeline.resume("c.arrow", "new.safetensors", on_change="replay")
+
+
+def test_a_duration_needs_times(base: Path) -> None:
+    """Integers have no length; rows can be counted."""
+    tables: dict[str, Any] = {"source": {"time": None, "late": "error", "max_gap": None}}
+    run("old", **tables)
+    day(3)
+    with pytest.raises(ConfigError, match=r'replay = "3h": expected \[source\] time to be'):
+        run("new", options=REPLAY, model={"replay": "3h"}, **tables)
+    assert run("new", options=REPLAY, model={"replay": 2}, **tables).replayed < 80

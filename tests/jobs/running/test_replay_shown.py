@@ -1,10 +1,13 @@
 """Where a replay is shown, and what else a run does around it."""
 
+import io
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import logs
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import swaps
@@ -13,7 +16,7 @@ from swaps import DAYS, REPLAY, config, day, run
 from streamrnn import Pipeline
 from streamrnn.cli.app import main
 from streamrnn.cli.run import in_words
-from streamrnn.errors import CheckpointError
+from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import import_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
 
@@ -177,3 +180,25 @@ def test_rows_of_process_cannot_be_replayed(base: Path) -> None:
     import_state("c.arrow", "out")
     with pytest.raises(CheckpointError, match="rows that `process` scored"):
         run("new", options=REPLAY)
+
+
+def _piped(monkeypatch: pytest.MonkeyPatch, table: pa.Table) -> None:
+    data = io.BytesIO()
+    with pa.ipc.new_stream(data, table.schema) as writer:
+        writer.write_table(table)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data.getvalue())))
+
+
+def test_rows_of_a_pipe_cannot_be_replayed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither into a pipe, nor from files after one."""
+    _piped(monkeypatch, DAYS[3])
+    with pytest.raises(ConfigError, match="replay: a pipe cannot be read again"):
+        run("new", path="-", options=REPLAY)
+    _piped(monkeypatch, DAYS[0])
+    run("old", "mixed", "-")
+    day(1, "rest")
+    run("old", "mixed", "rest")
+    day(2, "rest")
+    with pytest.raises(CheckpointError, match=r"replay: mixed has 1\d\d rows that are in none"):
+        run("new", "mixed", "rest", options=REPLAY)
+    assert run("new", "mixed", "rest", options={"new_model": "reset"}).rows == 150

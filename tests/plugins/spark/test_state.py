@@ -94,7 +94,7 @@ def test_another_model_takes_a_state_over_if_the_pipeline_says_so(
     assert set(table["steps"].to_pylist()) == {0}
     assert table["last_time"].equals(old.sort_by("id")["last_time"])
     replaying = sessions.pipeline(tmp_path, model={**model, "on_change": "replay"})
-    with pytest.raises(ConfigError, match='on_change = "replay": only a run reads the rows'):
+    with pytest.raises(ConfigError, match=r'on_change = "replay": only a run reads the rows'):
         score(frame, replaying, state, ["t"])
 
 
