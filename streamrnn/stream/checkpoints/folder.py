@@ -335,8 +335,8 @@ class OutputFolder:
     def _schema_of(self, version: Sequence[StateFile]) -> pa.Schema | None:
         if not version:
             return None
-        if self._state_schema is None or self._state_schema[0] != version[0].name:
-            self._state_schema = version[0].name, read_schema(self._files, INSIDE, version)
+        if self._state_schema is None or self._state_schema[0] != version[-1].name:
+            self._state_schema = version[-1].name, read_schema(self._files, INSIDE, version)
         return self._state_schema[1]
 
     def commit(
@@ -433,7 +433,7 @@ class OutputFolder:
         facts = self._writing().finish(delta)
         self._attempt = None
         if delta is not None and delta.table is not None and facts.state is not None:
-            self._state_schema = facts.state.files[0].name, delta.table.schema
+            self._state_schema = facts.state.files[-1].name, delta.table.schema
         return facts
 
     def _empty_part(self) -> StagedPart:

@@ -4,13 +4,15 @@ A version is a list of Arrow IPC files: first the whole table, then changes. A f
 the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
 adds, past the end). So the cost of a commit depends on the rows that are dirty:
 
-- a table below `SMALL` bytes is always written as a whole
-- changes are written until they add up to half of the rows of the snapshot, then a snapshot
+- a table below `SMALL` bytes is always written as a whole, and so is one half of which is dirty
+- changes are written until they add up to half of the rows of the snapshot; then a snapshot is
+  merged from its files, batch by batch, while the table goes on changing
+- other metadata, of a model that took over the same columns, are those of the last file
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
   twice its size, so that a start reads few files
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from streamrnn.stream.states import StateTable
 CHANGED = "__row__"
 SMALL = 1 << 20
 CHAIN = 8
+_SHARE = 0.5
 # IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
 _BATCH_ROWS = 65536
 
@@ -67,16 +70,15 @@ class StateDelta(NamedTuple):
 def delta_since(
     snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
 ) -> StateDelta:
-    """Copy what follows the version `last`: the dirty rows, or all rows if a snapshot is due.
+    """Copy what follows the version `last`: the dirty rows, or all if half of them are dirty.
 
     Raises StateError if a column has a reserved name.
     """
     dirty = snapshot.dirty
-    nothing = dirty is not None and not len(dirty) and last and last_schema
-    if dirty is not None and (nothing or not _whole_is_due(last, len(dirty))):
+    if dirty is not None and last and (not len(dirty) or _may_follow(last, snapshot)):
         table = snapshot.table(dirty)
-        # Changes must have the columns and the model of the last snapshot.
-        if table.schema.equals(last_schema, check_metadata=True):
+        if table.schema.equals(last_schema):  # the columns of the files before
+            nothing = not len(dirty) and table.schema.equals(last_schema, check_metadata=True)
             return StateDelta(snapshot.rows, dirty, None if nothing else table)
     table = snapshot.table(None)
     if CHANGED in table.column_names:
@@ -96,19 +98,40 @@ def write_version(
     if delta.table is None:
         return tuple(last)
     if delta.changed is None:
-        return (_write(files, folder, name, delta.table),)
+        return (_write_table(files, folder, name, delta.table),)
     changes = delta.table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
+    if sum(file.rows for file in last[1:]) + len(changes) > _SHARE * last[0].rows:
+        older = [_read(files, folder, file) for file in last[1:]]
+        latest = _latest_changes([*older, changes])
+        with files.open(f"{folder}/{last[0].name}") as source:
+            batches = _merged(pa.ipc.open_file(source), latest)
+            return (_write(files, folder, name, delta.table.schema, batches, delta.rows),)
     stay, merge = _split_chain(last, len(delta.changed))
     if merge:
         older = [_read(files, folder, file) for file in merge]
         changes = _latest_changes([*older, changes])
-    return (*stay, _write(files, folder, name, changes))
+    return (*stay, _write_table(files, folder, name, changes))
 
 
-def _whole_is_due(last: Sequence[StateFile], dirty: int) -> bool:
-    if not last or last[0].bytes < SMALL:
-        return True
-    return sum(file.rows for file in last[1:]) + dirty > last[0].rows // 2
+def _may_follow(last: Sequence[StateFile], snapshot: Snapshot) -> bool:
+    """Return whether the dirty rows are few enough to be a file of changes, or to be merged."""
+    assert snapshot.dirty is not None
+    return last[0].bytes >= SMALL and len(snapshot.dirty) <= _SHARE * snapshot.rows
+
+
+def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table) -> Iterator[pa.Table]:
+    """Yield the rows of a snapshot and those added since, after `changes`, sorted by row."""
+    row_N, changed = changes[CHANGED].to_numpy(), changes.drop_columns([CHANGED])
+    first = 0
+    for number in range(snapshot.num_record_batches):
+        batch = snapshot.get_batch(number)
+        begin, end = np.searchsorted(row_N, [first, first + len(batch)])
+        source = np.arange(len(batch))
+        source[row_N[begin:end] - first] = len(batch) + np.arange(end - begin)
+        both = [pa.Table.from_batches([batch]), changed.slice(begin, end - begin)]
+        yield pa.concat_tables(both).take(source).combine_chunks()
+        first += len(batch)
+    yield changed.slice(int(np.searchsorted(row_N, first)))
 
 
 def _split_chain(
@@ -128,6 +151,7 @@ def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
     row_N = table[CHANGED].to_numpy()
     # np.unique keeps the first of equal rows, so the newest come first.
     _, newest = np.unique(row_N[::-1], return_index=True)
+    table = table.replace_schema_metadata(changes[-1].schema.metadata)
     return table.take(len(row_N) - 1 - newest).combine_chunks()
 
 
@@ -146,10 +170,12 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
     if len(version) > 1:
         changes = _latest_changes([_read(files, folder, file) for file in version[1:]])
         row_N = changes[CHANGED].to_numpy()
-        source_N = np.arange(max(len(base), int(row_N[-1]) + 1))
+        source_N = np.arange(max(len(base), int(row_N.max(initial=-1)) + 1))
         source_N[row_N] = len(base) + np.arange(len(row_N))
         # There are no gaps: each row past the end was added by a change.
-        base = pa.concat_tables([base, changes.drop_columns([CHANGED])]).take(source_N)
+        changed = changes.drop_columns([CHANGED])
+        base = pa.concat_tables([base, changed]).take(source_N)
+        base = base.replace_schema_metadata(changed.schema.metadata)
     if len(base) != rows:
         raise CheckpointError(
             f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
@@ -172,22 +198,37 @@ def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: b
 
 
 def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
-    """Read the schema of the state of a version, from the first file only."""
-    with files.open(f"{folder}/{version[0].name}") as file:
-        return pa.ipc.open_file(file).schema
+    """Read the schema of the state of a version, from the last file only."""
+    with files.open(f"{folder}/{version[-1].name}") as file:
+        schema = pa.ipc.open_file(file).schema
+    return schema.remove(0) if len(version) > 1 else schema
 
 
-def _write(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
+def _write_table(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
+    return _write(files, folder, name, table.schema, [table], len(table))
+
+
+def _write(
+    files: Files,
+    folder: str,
+    name: str,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    rows: int,
+) -> StateFile:
+    """Write tables, `rows` in all, whose metadata are those of `schema`."""
     output = files.create(f"{folder}/{name}")
     try:
         with sink_errors("write", output.path):
-            writer = pa.ipc.new_file(output, table.schema)
-            writer.write_table(table, max_chunksize=_BATCH_ROWS)
+            writer = pa.ipc.new_file(output, schema)
+            for table in tables:
+                table = table.replace_schema_metadata(schema.metadata)
+                writer.write_table(table, max_chunksize=_BATCH_ROWS)
             writer.close()
         output.finish()
     finally:
         output.close()
-    return StateFile(name, len(table), output.bytes, output.sha256)
+    return StateFile(name, rows, output.bytes, output.sha256)
 
 
 def _read(files: Files, folder: str, file: StateFile) -> pa.Table:

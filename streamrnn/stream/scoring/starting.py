@@ -60,7 +60,7 @@ def starting_table(
             _check_map(config.map, bound)
             origins = carried_states(committed, bound.layout, config.map, owner, advice)
             notes.append(_carried(committed, bound, origins))
-            return from_arrow(
+            table = from_arrow(
                 committed,
                 bound.layout,
                 bound.initial(),
@@ -69,6 +69,10 @@ def starting_table(
                 same_pipeline=True,
                 notes=notes,
             )
+            stays = all(name == origin for name, origin in origins.items())
+            if stays and committed.schema.equals(bound.layout.schema()):
+                table.mark_clean()  # the next commit writes the name of the new model
+            return table
         table = from_arrow(committed, bound.layout, bound.initial(), owner, same_pipeline=True)
         table.mark_clean()  # the next commit writes only later changes
         return table

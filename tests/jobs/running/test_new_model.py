@@ -13,7 +13,7 @@ import pytest
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.outputs import compact, history, read_states, reset_streams, rewind
-from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.checkpoints import read_manifest, versions
 from streamrnn.stream.scoring.summary import Summary
 
 LOG = logs.random_log(400)
@@ -78,13 +78,23 @@ def _by_hand(models: list[Sequential]) -> dict[tuple[str, Any], float]:
     return found
 
 
-def test_another_model_takes_over_the_state_of_each_stream(base: Path) -> None:
-    """Steps, times and states stay: the rows are those of layers called by hand, bit for bit."""
+@pytest.mark.parametrize("small", [0, versions.SMALL])
+def test_another_model_takes_over_the_state_of_each_stream(
+    base: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    """Steps, times and states stay: the rows are those of layers called by hand, bit for bit.
+
+    A large state is not written again: the commit has the streams of its rows, as any other.
+    """
+    monkeypatch.setattr(versions, "SMALL", small)
+    monkeypatch.setattr(versions, "_SHARE", 1000)
     _run("m1.safetensors")
+    snapshot = read_manifest("out").shards[0].files[0]
     steps = read_states("out").select(["id", "steps", "last_time"])
     _day(1)
     summary = _run("m2.safetensors", {"new_model": "carry"})
     assert summary.rows == 130
+    assert (read_manifest("out").shards[0].files[0] == snapshot) == (not small)
     assert any("the state was carried from model" in note for note in summary.state_notes)
     _day(2)
     assert _run("m2.safetensors").rows == 100  # it is the output's model now

@@ -47,11 +47,16 @@ def write(files, commit, table, dirty, last, schema=None):
     return versions.write_version(files, "in", f"{commit}.arrow", delta, last)
 
 
-def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
+@pytest.mark.parametrize("batch_rows", [37, 65536])
+def test_many_commits_read_back_as_the_table_and_copy_what_was_touched(
+    files, monkeypatch, batch_rows
+):
+    """Also where a snapshot is due: it is merged from files."""
+    monkeypatch.setattr(versions, "_BATCH_ROWS", batch_rows)
     rng = np.random.default_rng(5)
     table = Table(2000)
     version = write(files, 1, table, None, ())
-    table.asked, touched_rows, longest = 0, 0, 0
+    table.asked, touched_rows, longest, merged = 0, 0, 0, 0
     for commit in range(2, 202):
         new = int(rng.integers(0, 3))
         table.grow(new)
@@ -61,12 +66,14 @@ def test_many_commits_read_back_as_the_table_and_cost_what_was_touched(files):
         version = write(files, commit, table, rng.permutation(dirty), version)
         touched_rows += len(dirty)
         longest = max(longest, len(version))
+        merged += len(version) == 1
         if commit % 20 == 0:
             found = versions.read_version(files, "in", version, len(table.values))
             assert found.equals(table.to_arrow())
             table.asked -= len(table.values)
     assert longest <= versions.CHAIN + 5
-    assert table.asked <= 4 * touched_rows
+    assert table.asked == touched_rows
+    assert merged
 
 
 def test_a_version_needs_only_the_files_it_names(files, tmp_path):
@@ -111,8 +118,34 @@ def test_half_of_the_table_changed_makes_a_whole_one(files):
 def test_other_columns_than_at_the_last_commit_make_a_whole_one(files):
     table = Table(100)
     version = write(files, 1, table, None, ())
-    other = table.to_arrow([]).schema.with_metadata({"streamrnn.fingerprint": "another"})
+    other = table.to_arrow([]).schema.append(pa.field("gru/c", pa.float32()))
     version = write(files, 2, table, np.arange(3), version, other)
+    assert [file.rows for file in version] == [100]
+
+
+@pytest.mark.parametrize("dirty", [0, 3])
+def test_another_model_with_the_same_columns_is_a_change(files, dirty):
+    """Its name is in the metadata of the last file, even where no row is dirty, and stays."""
+    table, plain = Table(100), pa.schema([])
+    version = write(files, 1, table, None, ())
+
+    def commit(commit, rows, version, model, before):
+        def tagged(rows):
+            return table.to_arrow(rows).replace_schema_metadata({"model": model})
+
+        snapshot = Snapshot(100, np.arange(rows), tagged)
+        schema = table.to_arrow([]).schema.with_metadata(before)
+        delta = versions.delta_since(snapshot, version, schema)
+        return versions.write_version(files, "in", f"{commit}.arrow", delta, version)
+
+    table.values[:dirty] = 7
+    before = plain.metadata
+    for number, (rows, model) in enumerate([(dirty, "b"), (0, "b"), (40, "b"), (20, "c")]):
+        version = commit(number + 2, rows, version, model, before)
+        before = {"model": model}
+        read = versions.read_version(files, "in", version, 100)
+        assert read.equals(table.to_arrow().replace_schema_metadata(before), check_metadata=True)
+        assert versions.read_schema(files, "in", version).equals(read.schema, check_metadata=True)
     assert [file.rows for file in version] == [100]
 
 
