@@ -494,7 +494,8 @@ class Pipeline:
 
         With `include_model` the file also has the model file, and needs no other to resume. Paths
         in the config become absolute. The write is atomic, and the file has a checksum. It is also
-        a state table that `streamrnn state` reads. Raises ConfigError before the first call of
+        a state table that `streamrnn state` reads. Calls of other threads go on meanwhile: the file
+        has the state between two of them. Raises ConfigError before the first call of
         `process`, SinkError; MissingFileError or UnsupportedError if the model file is gone,
         changed, or refers to other files.
 
@@ -512,7 +513,8 @@ class Pipeline:
             with self._lock.lock:
                 if include_model and self._model_file is None:
                     self._model_file = included_model(self.loaded, self._folder)
-                table = self._portable()
+                session, copied = self._session(), self.state.copied()
+            table = session.attach(copied(), self._folder)
             if isinstance(path, str | os.PathLike):
                 self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
             else:
@@ -562,7 +564,8 @@ class Pipeline:
             if self._scorer is None:
                 saved = (self.config, self._state_table, self._model_file, self._name, self._start)
                 return Pipeline._unpickled, saved, more
-            content = (self._portable(), "the pickled pipeline", self._state_table)
+            table = self._session().attach(self.state.to_arrow(), self._folder)
+            content = (table, "the pickled pipeline", self._state_table)
             return Pipeline._from_portable, content, more
 
     @staticmethod
@@ -577,15 +580,14 @@ class Pipeline:
         pipeline._model_file = model_file
         return pipeline
 
-    def _portable(self) -> pa.Table:
-        """Return the state table, with all that `resume` needs in its metadata."""
+    def _session(self) -> Session:
+        """Return all that `resume` needs beside the state table."""
         if self._scorer is None:
             raise ConfigError("no checkpoint before the first call of process()")
         scorer = self._scorer
-        table = self.state.to_arrow()
         config = self.loaded.config_with_vocabularies()
         config = config.with_kind(config.window.kind)  # as after `resume`: the same bytes
-        session = Session(
+        return Session(
             config,
             scorer.bound.schema,
             scorer.counters(),
@@ -593,7 +595,6 @@ class Pipeline:
             self._model_file,
             self._name,
         )
-        return session.attach(table, self._folder)
 
     @staticmethod
     def _from_portable(

@@ -80,6 +80,17 @@ class KeyIndex:
         return words_of(numbers.view(np.uint8).ravel()), start, np.full(len(numbers), width)
 
 
+class KeyCopy(KeyIndex):
+    """The keys of an index as they were when this was made; not to search in."""
+
+    def __init__(self, index: KeyIndex) -> None:
+        self.fields, self._size = index.fields, len(index)
+        self._keys = [list(pieces) for pieces in index._keys]
+
+    def __len__(self) -> int:
+        return self._size
+
+
 def _join_small(field: pa.Field, pieces: list[pa.Array]) -> None:
     """Join the last pieces while that is cheap, so that there are few: as the digits of a sum."""
     while len(pieces) > 1 and len(pieces[-2]) <= len(pieces[-1]) < _PIECE:

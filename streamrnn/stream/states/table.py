@@ -13,10 +13,11 @@ from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.growing import grown
 from streamrnn.stream.states.changes import Changes
+from streamrnn.stream.states.copying import SlicedCopy
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.held import Held
 from streamrnn.stream.states.inferred import inferred_layout
-from streamrnn.stream.states.keys import KeyIndex
+from streamrnn.stream.states.keys import KeyCopy, KeyIndex
 from streamrnn.stream.states.layout import Layout
 from streamrnn.stream.states.reading import load_streams
 from streamrnn.stream.states.writing import to_arrow
@@ -76,6 +77,7 @@ class StateTable:
         self._spare: list[dict[str, Floats]] = []
         self._room = 0
         self._used = 0  # rows of the state arrays that may no longer be zero
+        self._copies: list[SlicedCopy] = []  # that are not finished
 
     @classmethod
     def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
@@ -239,6 +241,7 @@ class StateTable:
         Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
         has had a row.
         """
+        self._keep(slots)
         self._steps[slots] = steps
         self._seen[slots] = seen
         if last_time is not None:
@@ -257,6 +260,7 @@ class StateTable:
         are consecutive, else a copy that is written back. Threads may call this concurrently for
         different streams.
         """
+        self._keep(slots)
         views = self._consecutive(slots, reset)
         if views is not None:
             run(views)
@@ -289,11 +293,13 @@ class StateTable:
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
         """Write the states of B slots, name -> (B, size); omitted names keep their values."""
+        self._keep(slots)
         for name, values in states.items():
             self._states[name][slots] = values
 
     def reset(self, slots: Ints) -> None:
         """Set the initial state of these streams."""
+        self._keep(slots)
         for name, array in self._states.items():
             array[slots] = self._initial[name]
 
@@ -334,6 +340,7 @@ class StateTable:
 
         `rows` as `waiting` returns them.
         """
+        self._keep(slots)
         index = _row_index(slots, counts)
         self._waiting_count[slots] = counts
         for name, values in rows.items():
@@ -377,6 +384,56 @@ class StateTable:
         with self._changes.lock:
             self._changes.complete()
             return to_arrow(self, slots, copy)
+
+    def copied(self) -> Callable[[], pa.Table]:
+        """Begin a copy of all streams as they are now; return the call that completes it.
+
+        That returns what `to_arrow` would have returned now, and holds the lock for less than 1 ms
+        at a time: a change meanwhile copies what it is about to overwrite. Not for use within a
+        change.
+        """
+        with self._changes.lock:
+            self._changes.complete()
+            begun = SlicedCopy(self._columns, self.streams)
+            self._copies = [*self._copies, begun]
+            return partial(self._copied, begun, KeyCopy(self._index), self._held)
+
+    def _copied(self, begun: SlicedCopy, keys: KeyIndex, held: Held) -> pa.Table:
+        try:
+            begun.finish(self._between_changes)
+        finally:
+            self._between_changes(partial(self._forget, begun))
+        new = StateTable(self.layout, self._initial)
+        new.adopt(keys, held, begun.arrays)
+        return to_arrow(new, copy=False)
+
+    def adopt(self, keys: KeyIndex, held: Held, arrays: Sequence[Array]) -> None:
+        """Replace all streams by others: their keys, held rows, and `arrays` as `_columns`."""
+        self._index, self._held = keys, held
+        self._steps, self._last_time, self._seen, self._waiting_count, *others = arrays
+        array = iter(others)
+        self._states = {name: next(array) for name in self._states}
+        self._waiting = {name: next(array) for name in self._waiting}
+        self._previous = {name: (next(array), next(array)) for name in self._previous}
+
+    def _between_changes(self, work: Callable[[], object]) -> None:
+        with self._changes.lock:
+            self._changes.complete()
+            work()
+
+    def _columns(self) -> list[Array]:
+        """Return all arrays with a row for each slot that is in an Arrow table."""
+        arrays = self._steps, self._last_time, self._seen, self._waiting_count
+        previous = [array for pair in self._previous.values() for array in pair]
+        return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
+
+    def _forget(self, begun: SlicedCopy) -> None:
+        self._copies = [other for other in self._copies if other is not begun]
+
+    def _keep(self, slots: Ints) -> None:
+        """Copy, for copies that are not finished, what is about to be overwritten."""
+        for begun in self._copies:
+            begun.keep(slots)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""

@@ -14,7 +14,7 @@ import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StateError
 from streamrnn.states import Layout, StateTable, from_arrow, read_state_file, write_state_file
-from streamrnn.stream.states import MATRIX, Held, waiting_after
+from streamrnn.stream.states import MATRIX, Held, copying, waiting_after
 
 CARRY = Layout(
     keys=(pa.field("k", pa.string()), pa.field("day", pa.timestamp("s"))),
@@ -438,6 +438,66 @@ def test_what_is_handed_out_does_not_change_with_the_table() -> None:
     table.scatter(ALL, {"lstm/h": np.full((5, 3), 9, np.float32)})
     table.advance(ALL, nines, nines, {"i": (nines, nines > 0)})
     assert kept.to_pydict() == text
+
+
+@pytest.mark.parametrize("make", ["carry", "fixed"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_is_the_table_as_it_was_whatever_is_written_before_it_ends(
+    make: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once, of which one begins later: slices of some streams, and writes between them."""
+    monkeypatch.setattr(copying, "_SLICE", 300)
+    rng = np.random.default_rng(seed)
+    table = _carry(40) if make == "carry" else _fixed()
+    number = [1000]
+
+    def write() -> None:
+        slots = rng.permutation(table.streams)[: int(rng.integers(1, 4))]
+        for work in rng.permutation(len(works))[:2]:
+            works[work](slots)
+
+    def advance(slots: Any) -> None:
+        values = rng.integers(0, 9, len(slots))
+        previous = {"i": (values, values > 4)} if "i" in table.layout.previous else {}
+        table.advance(slots, values, values, previous, seen=values > 2)
+
+    def scatter(slots: Any) -> None:
+        names = table.layout.states
+        table.scatter(slots, {n: rng.random((len(slots), 3), np.float32) for n in names})
+
+    def move(slots: Any) -> None:
+        if table.layout.states:
+            slots = np.sort(slots)
+            table.move(slots, slots > 7, lambda views: views["lstm/h"].fill(9))
+
+    def wait(slots: Any) -> None:
+        if table.layout.waiting:
+            counts = rng.integers(0, 3, len(slots))
+            total = int(counts.sum())
+            matrix = rng.random((total, 2), np.float32)
+            rows = {MATRIX: matrix, "i": np.arange(total), "s": np.full(total, "z", object)}
+            table.wait(slots, counts, rows)
+
+    def add(slots: Any) -> None:
+        number[0] += 1
+        day = pa.array([number[0] * 86_400_000], pa.int64())
+        kind = table.layout.keys[-1].type
+        keys = (
+            [pa.array([f"s{number[0]}"]), day.cast(kind)] if make == "carry" else [day.cast(kind)]
+        )
+        table.find(keys)
+
+    def hold(slots: Any) -> None:
+        table.hold(Held(np.zeros(0, np.int64), None))
+
+    works = [advance, scatter, move, wait, add, hold, table.reset]
+    first, expected = table.copied(), table.to_arrow()
+    write()
+    second, later = table.copied(), table.to_arrow()
+    monkeypatch.setattr(copying.time, "sleep", lambda _: write())
+    assert first().equals(expected, check_metadata=True)
+    assert second().equals(later, check_metadata=True)
+    assert not table.to_arrow().equals(expected)
 
 
 def test_only_what_is_dirty_is_handed_out_for_a_commit() -> None:

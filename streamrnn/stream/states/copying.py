@@ -1,0 +1,63 @@
+"""A copy of arrays that change, made in slices while other threads write."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from streamrnn.base.arrays import Array, Ints
+from streamrnn.nn.kernels.growing import small_pages
+
+_SLICE = 1 << 20
+"""Bytes that are copied while the lock is held: less than 1 ms."""
+_PAUSE = 1e-4
+"""Seconds after each slice: a lock that is free for less goes to the one who has just had it."""
+
+
+class SlicedCopy:
+    """The first `rows` rows of arrays as they are when this is made, with their lock held.
+
+    `columns` returns the arrays, which may be others after they have grown. Whoever writes rows
+    calls `keep` before. `arrays` is the copy; rows whose turn has not come are undefined.
+    """
+
+    def __init__(self, columns: Callable[[], list[Array]], rows: int) -> None:
+        self.arrays = [_undefined(array, rows) for array in columns()]
+        self._columns = columns
+        self._left = np.ones(rows, bool)
+
+    def keep(self, rows: Ints) -> None:
+        """Copy those of these rows that are still missing. After an interrupt, again."""
+        rows = rows[rows < len(self._left)]
+        rows = rows[self._left[rows]]
+        if len(rows):
+            for kept, array in zip(self.arrays, self._columns(), strict=True):
+                kept[rows] = array[rows]
+            self._left[rows] = False
+
+    def finish(self, locked: Callable[[Callable[[], object]], object]) -> None:
+        """Copy what is missing, a slice in each call that `locked` makes with the lock held."""
+        width = sum(kept[:1].nbytes for kept in self.arrays)
+        rows = max(1, _SLICE // width)
+        for first in range(0, len(self._left), rows):
+            locked(partial(self._take, first, first + rows))
+            time.sleep(_PAUSE)
+
+    def _take(self, first: int, last: int) -> None:
+        left = self._left[first:last]
+        if not left.all():
+            self.keep(first + np.flatnonzero(left))
+            return
+        for kept, array in zip(self.arrays, self._columns(), strict=True):
+            kept[first:last] = array[first : first + len(left)]
+        left[:] = False
+
+
+def _undefined(array: Array, rows: int) -> Array:
+    """Return an array for a copy. Its pages take time when they are written: small ones, little."""
+    shape = rows, *array.shape[1:]
+    size = int(np.prod(shape)) * array.itemsize
+    if array.dtype.hasobject or not size:
+        return np.empty(shape, array.dtype)
+    return np.ndarray(shape, array.dtype, small_pages(size))
