@@ -169,7 +169,7 @@ def _steps_each(by_stream: StreamBatch) -> int:
     """Return the number of steps of each segment, 0 if they differ or there is none."""
     length = by_stream.length
     steps = len(by_stream.row_M) // (len(length) or 1)
-    return steps if np.count_nonzero(length == steps) == len(length) else 0
+    return steps if np.logical_and.reduce(length == steps) else 0
 
 
 def _side_by_side(outputs: list[Floats]) -> Floats:

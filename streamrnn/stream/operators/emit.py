@@ -168,7 +168,7 @@ class Emitter:
 def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> None:
     """Raise DataError for the first row whose output is NaN or infinite."""
     values = computed.values_KU
-    if np.isfinite(values).all():
+    if np.logical_and.reduce(np.isfinite(values), axis=None):
         return
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     k = int(bad[np.argmin(computed.row_K[bad])])

@@ -49,7 +49,7 @@ class PlainFloats:
                 with np.errstate(over="ignore"):
                     values = values.astype(np.float32)
             finite = np.isfinite(values)
-            if np.count_nonzero(finite) == values.size:
+            if np.logical_and.reduce(finite, axis=None):
                 return values, self._no_nulls
         else:
             values = np.zeros((batch.num_rows, len(index)), np.float32)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Ints, Words
 
 _WORD = 8
+_BOOLEAN = pa.bool_().id
 
 
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
@@ -15,7 +16,7 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
     The N values have no nulls, and a type of fixed width or a string or binary type.
     """
     kind = array.type
-    if pa.types.is_boolean(kind):
+    if kind.id == _BOOLEAN:
         return bytes_of(array.cast(pa.uint8()))
     rows, first = len(array), array.offset
     buffers = array.buffers()
@@ -27,7 +28,8 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
         low, high = (int(ends[0]), int(ends[-1])) if rows else (0, 0)
     else:
         width = kind.bit_width // 8
-        start, size = np.arange(0, rows * width, width), np.full(rows, width)
+        start, size = np.arange(0, rows * width, width), np.empty(rows, np.int64)
+        size.fill(width)
         low, high = first * width, (first + rows) * width
         if rows and width % _WORD == 0:  # no word reaches beyond the last value
             bytes_ = high - low - _WORD + 1

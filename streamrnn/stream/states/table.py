@@ -285,7 +285,7 @@ class StateTable:
 
     def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
-        any_reset = reset.any()
+        any_reset = np.logical_or.reduce(reset)
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if any_reset:

@@ -20,6 +20,9 @@ from streamrnn.stream.windows.sorted_rows import NO_ROWS, stream_begins
 
 _FEW = 256
 """Most rows that are sorted as they are."""
+_NUMBERS = np.arange(_FEW + 1)
+_NUMBERS.flags.writeable = False
+_all = np.logical_and.reduce  # the method of an array calls it from Python
 
 
 @dataclass
@@ -61,7 +64,7 @@ class StreamBatch:
     @cached_property
     def all_last(self) -> bool:
         """Whether each stream has one segment."""
-        return bool(self.last.all())
+        return bool(_all(self.last))
 
     def update(self) -> Update:
         """Return what the streams' next rows need."""
@@ -105,9 +108,13 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     if len(starts := reset.nonzero()[0]):
         _, seen = past.last_times(stream[starts])
         counts["fresh_starts"] = int((seen | ~begin[starts]).sum())
-    group = (begin | reset).nonzero()[0]
-    ends = _ends(group, len(order))
-    reset = reset.take(group)
+    alone = len(starts) == 0 and _all(begin)  # each row is a segment, and all of its stream
+    if alone:
+        group, ends = _one_each(len(order))
+    else:
+        group = (begin | reset).nonzero()[0]
+        ends = _ends(group, len(order))
+        reset = reset.take(group)
     values, missing, previous = fill_nulls(
         rows, order, stream, group, ends, reset, past, policy, counts
     )
@@ -117,15 +124,12 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["repeated"] = len(repeated)
     counts["rejected"] = len(rejected)
-    counts["skipped"] = len(missing) - len(stepped)
+    counts["skipped"] = len(order) - len(stepped)
     length = end - start
-    slot = stream.take(group)
+    slot = stream if alone else stream.take(group)
     base = past.steps(slot)
     if len(starts):
         base[reset] = 0
-    last = np.empty(len(slot), bool)
-    last[-1:] = True
-    np.not_equal(slot[1:], slot[:-1], out=last[:-1])
     return StreamBatch(
         kept=kept,
         slot_N=slots,
@@ -134,7 +138,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         late_after=late_after,
         repeated=repeated,
         row_M=_rows_of(order, stepped),
-        step_M=np.arange(1, len(stepped) + 1) + (base - start).repeat(length),
+        step_M=base + 1 if alone and len(stepped) == len(order) else _numbers(base, start, length),
         features_MF=_rows_of(values.pop(""), stepped),
         identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
         start=start,
@@ -142,8 +146,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         slot=slot,
         base=base,
         reset=reset,
-        last=last,
-        last_time=time.take(ends - 1) if time is not None else None,
+        last=begin if alone else _stream_ends(slot),
+        last_time=time if alone or time is None else time.take(ends - 1),
         previous=previous,
         counts=counts,
     )
@@ -157,13 +161,32 @@ def _stream_order(rows: Rows, slots: Ints) -> Ints:
     return valid[_stable_order(slots[valid])]
 
 
-def _steps(missing: Bools, group: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
+def _one_each(rows: int) -> tuple[Ints, Ints]:
+    """Return the start and the end of segments of one row each."""
+    numbers = _NUMBERS[: rows + 1] if rows < len(_NUMBERS) else np.arange(rows + 1)
+    return numbers[:-1], numbers[1:]
+
+
+def _steps(missing: Bools | None, group: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the rows that are steps, and the start and end of each segment among them."""
-    if not missing.any():
-        return np.arange(len(missing)), group, ends
+    if missing is None:
+        return _one_each(int(ends[-1]) if len(ends) else 0)[0], group, ends
     present = ~missing
     done = np.concatenate([[0], np.cumsum(present)])
     return np.flatnonzero(present), done[group], done[ends]
+
+
+def _numbers(base: Ints, start: Ints, length: Ints) -> Ints:
+    """Return the step number of each step, of segments that follow `base` steps."""
+    return np.arange(1, int(length.sum()) + 1) + (base - start).repeat(length)
+
+
+def _stream_ends(slot: Ints) -> Bools:
+    """Return which segments (S,), sorted by stream, are the last of theirs."""
+    last = np.empty(len(slot), bool)
+    last[-1:] = True
+    np.not_equal(slot[1:], slot[:-1], out=last[:-1])
+    return last
 
 
 def _ends(group: Ints, rows: int) -> Ints:

@@ -77,7 +77,7 @@ def judge_times(rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past)
     carried, seen = past.last_times(stream.take(first))
     carried = np.where(seen, carried, _EARLIEST)
     before = before_each(time, first, carried)
-    if (time > before).all():
+    if np.logical_and.reduce(time > before):
         return JudgedTimes(time)
     clock, late = time, time < before
     if late.any():
@@ -236,17 +236,17 @@ def fill_nulls(
     past: Past,
     policy: RowPolicy,
     counts: dict[str, int],
-) -> tuple[dict[str, Array], Bools, Previous]:
+) -> tuple[dict[str, Array], Bools | None, Previous]:
     """Return values in stream order with nulls filled, rows to skip, and segments' last values.
 
-    The name of the float32 features is "".
+    The name of the float32 features is "". No row is to skip: None.
     """
     matrix = rows.features.take(order, axis=0)
-    missing = np.zeros(len(order), bool)
     previous: Previous = {}
     absent = None if rows.complete else np.isnan(matrix)
     if absent is None and not policy.previous and not rows.identifiers:
-        return {"": matrix}, missing, previous
+        return {"": matrix}, None, previous
+    missing = np.zeros(len(order), bool)
     filler = _NullFiller(stream.take(group), group, ends, reset, past)
     latest, present = matrix.take(ends - 1, axis=0), np.ones(len(ends), bool)
     for i, name in enumerate(policy.float_names):
@@ -266,7 +266,7 @@ def fill_nulls(
             column, valid = filler.fill(name, column, valid, previous, counts)
         missing |= ~valid
         values[name] = column
-    return values, missing, previous
+    return values, missing if missing.any() else None, previous
 
 
 @dataclass
