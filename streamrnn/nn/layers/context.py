@@ -132,4 +132,4 @@ class CallContext:
         """
         assert self.states is not None
         flat = self.states.get(self.path + name)
-        return None if flat is None else flat.reshape(len(flat), *shape)
+        return flat if flat is None or len(shape) == 1 else flat.reshape(len(flat), *shape)

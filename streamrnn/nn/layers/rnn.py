@@ -145,11 +145,14 @@ class RNN(Layer):
         shapes = cell.state_shapes()
         held_shape = (cell.output_features(),) if cell.holds_output else None
         if context.kind == "stream":
-            found = [context.state(name, shape) for name, shape in shapes.items()]
+            states = []
+            for name, shape in shapes.items():
+                if (state := context.state(name, shape)) is not None:
+                    states.append(state)
             held = context.state("y", held_shape) if held_shape else None
             if held_shape and held is None:
                 held = np.zeros((batch, *held_shape), np.float32)
-            return [state for state in found if state is not None], held
+            return states, held
         held = np.zeros((batch, *held_shape), np.float32) if held_shape else None
         carried = context.kind == "call" and self.stateful
         if context.initial_state is not None:

@@ -111,24 +111,29 @@ class Graph:
         """Return the outputs and their masks, for one array (and mask or None) per input."""
         values: list[Any] = [None] * len(self.slots)
         slot_masks: list[Array | None] = [None] * len(self.slots)
+        masked = False
         for slot, array, input_mask in zip(self._input_slots, arrays, masks, strict=True):
             values[slot] = array
             slot_masks[slot] = input_mask
+            masked = masked or input_mask is not None
         for step in self.steps:
             layer = step.node.layer
             inputs = cast_to_floats(layer, step.inputs(values))
             mask: object
             if step.mask is None:
-                mask = step.inputs(slot_masks)
+                mask = step.inputs(slot_masks) if masked else None
             else:
                 mask = bools(step.mask(values), inputs)
                 mask = layer.make_mask(map_structure(np.shape, inputs), mask, None)
+            if mask is not None:
+                mask = none_if_all_none(mask)
             state = None if step.initial_state is None else step.initial_state(values)
-            inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+            inner = context.of_layer(step.path, mask, state, step.training)
             made, made_masks = layer.forward(inputs, inner)
             if type(made) is np.ndarray and not isinstance(made_masks, list | dict):
                 values[step.outputs[0]] = made
-                slot_masks[step.outputs[0]] = made_masks
+                if made_masks is not None:
+                    slot_masks[step.outputs[0]], masked = made_masks, True
                 continue
             flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
             flat_masks = (
@@ -136,6 +141,7 @@ class Graph:
                 if isinstance(made_masks, list | dict)
                 else [made_masks] * len(flat)
             )
+            masked = True
             for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
                 slot_masks[slot] = made_mask

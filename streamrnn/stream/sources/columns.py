@@ -30,7 +30,7 @@ class PlainFloats:
     def __init__(self, features: Sequence[Feature]) -> None:
         self._names = [feature.name for feature in features]
         self._last: tuple[pa.Schema, list[int], bool] = pa.schema([]), [], False
-        self._no_nulls = dict.fromkeys(range(len(self._names)), 0)
+        self.no_nulls = dict.fromkeys(range(len(self._names)), 0)
 
     def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
         """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
@@ -50,7 +50,7 @@ class PlainFloats:
                     values = values.astype(np.float32)
             finite = np.isfinite(values)
             if np.logical_and.reduce(finite, axis=None):
-                return values, self._no_nulls
+                return values, self.no_nulls
         else:
             values = np.zeros((batch.num_rows, len(index)), np.float32)
             with np.errstate(over="ignore"):

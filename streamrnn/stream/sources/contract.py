@@ -25,6 +25,11 @@ from streamrnn.stream.sources.origin import Origin
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
 from streamrnn.stream.sources.zones import with_clock
 
+_DATE32 = pa.date32().id
+_TEMPORAL = frozenset(
+    kind.id for kind in (pa.timestamp("s"), pa.date64(), pa.duration("s"), pa.time64("us"))
+)
+"""Times of 64 bits."""
 _CAST_IDS = (
     ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
     'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
@@ -71,7 +76,7 @@ class Rows:
     faults: Faults
     counts: dict[str, int]
     looked_up: dict[str, LookedUp]
-    key_fields: Sequence[pa.Field]
+    key_names: Sequence[str]
     time_name: str | None
 
     def __len__(self) -> int:
@@ -79,8 +84,8 @@ class Rows:
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
-        named = zip(self.key_fields, self.keys, strict=True)
-        key = ", ".join(f"{column.name}={shown(array, row)}" for column, array in named)
+        named = zip(self.key_names, self.keys, strict=True)
+        key = ", ".join(f"{name}={shown(array, row)}" for name, array in named)
         return f"{self.origin.place(row)}: stream {key}"
 
     def number(self, row: int) -> int | None:
@@ -123,6 +128,11 @@ class Contract:
     def limited(self) -> tuple[Feature, ...]:
         """The features whose ids have a limit; those of a vocabulary are within it."""
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
+
+    @cached_property
+    def _bounded(self) -> bool:
+        """Whether a float has limits."""
+        return any(f.valid is not None or f.clip is not None for f in self.floats)
 
     @cached_property
     def _plain(self) -> PlainFloats:
@@ -189,7 +199,7 @@ class Contract:
             faults=faults,
             counts=counts,
             looked_up=looked_up,
-            key_fields=[batch.schema.field(name) for name in self.key],
+            key_names=self.key,
             time_name=self.time,
         )
 
@@ -240,12 +250,12 @@ class Contract:
     ) -> tuple[Floats, bool]:
         """Return the features, and whether it is certain that no value is null."""
         out, plain = self._plain.read(batch)
-        complete = True
-        for index, f in enumerate(self.floats):
+        complete = plain is self._plain.no_nulls and not self._bounded
+        for index, f in enumerate(() if complete else self.floats):
             if (nulls := plain.get(index)) is None:
-                out[:, index], complete = to_float32(column(f.name), f, faults, counts), False
+                out[:, index] = to_float32(column(f.name), f, faults, counts)
             elif nulls or f.valid is not None or f.clip is not None:
-                out[:, index], complete = limit(out[:, index].copy(), f, faults, counts), False
+                out[:, index] = limit(out[:, index].copy(), f, faults, counts)
         return (self._with_time(out, batch) if self.time_features else out), complete
 
     def _with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
@@ -265,9 +275,9 @@ class Contract:
 def ticks(array: pa.Array) -> Ints:
     """Convert times to int64 ticks of their unit; null becomes 0."""
     kind = array.type
-    if pa.types.is_date32(kind):
+    if kind.id == _DATE32:
         array = array.view(pa.int32())
-    elif pa.types.is_temporal(kind):
+    elif kind.id in _TEMPORAL:
         array = array.view(pa.int64())
     if array.null_count:
         array = pc.fill_null(array, 0)

@@ -131,7 +131,7 @@ class StateTable:
         The change is atomic, also under interrupts (see `Changes`). `work` itself may add streams
         (`find`), and must not write anything else. Other threads wait.
         """
-        return self._changes.make(lambda: partial(self._truncate, self.streams), work)
+        return self._changes.make(lambda: partial(self._truncate, len(self._index)), work)
 
     # -- streams -------------------------------------------------------------------------------
 

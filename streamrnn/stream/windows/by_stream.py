@@ -1,7 +1,6 @@
 """Rows in file order to steps in stream order; `row_policy` says what becomes of each."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -37,8 +36,8 @@ class StreamBatch:
     since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
     Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
     `base`, the steps of the stream before it; those marked `reset` begin with one, and a stream's
-    `last` one has the state that is carried. `length` may be 0. `last_time` and `previous` hold the
-    last values of each segment.
+    `last` one has the state that is carried (`all_last`: a stream has one). `length` may be 0.
+    `last_time` and `previous` hold the last values of each segment.
     """
 
     slot_N: Ints
@@ -57,14 +56,10 @@ class StreamBatch:
     base: Ints
     reset: Bools
     last: Bools
+    all_last: bool
     last_time: Ints | None
     previous: Previous
     counts: dict[str, int]
-
-    @cached_property
-    def all_last(self) -> bool:
-        """Whether each stream has one segment."""
-        return bool(_all(self.last))
 
     def update(self) -> Update:
         """Return what the streams' next rows need."""
@@ -130,6 +125,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     base = past.steps(slot)
     if len(starts):
         base[reset] = 0
+    last = begin if alone else _stream_ends(slot)
     return StreamBatch(
         kept=kept,
         slot_N=slots,
@@ -146,7 +142,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         slot=slot,
         base=base,
         reset=reset,
-        last=begin if alone else _stream_ends(slot),
+        last=last,
+        all_last=alone or bool(_all(last)),
         last_time=time if alone or time is None else time.take(ends - 1),
         previous=previous,
         counts=counts,

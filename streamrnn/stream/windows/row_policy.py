@@ -181,7 +181,7 @@ def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
 
 
 def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> LateRowError:
-    keys = ", ".join(field.name for field in rows.key_fields)
+    keys = ", ".join(rows.key_names)
     times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
