@@ -75,7 +75,7 @@ class CarriedStates(LaneStates):
         stream, origin = self._pieces.stream[piece], self._pieces.origin[piece]
         begun = self._runner.initial_state(len(lanes))
         if (given := origin == RESUMED).any():
-            found = self._table.empty_states(int(given.sum()))
+            found = self._table.layout.empty_states(int(given.sum()))
             slots = self._staged.slot_S[stream[given]]
             self._table.gather(slots, np.zeros(len(slots), bool), found)
             for name, values in found.items():

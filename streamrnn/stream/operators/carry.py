@@ -97,7 +97,7 @@ class CarryOperator:
     ) -> ModelOutput:
         """Return the outputs of segments of `steps` steps each, in one window as they stand."""
         slot = by_stream.slot
-        states = table.empty_states(len(slot))
+        states = table.layout.empty_states(len(slot))
         table.gather(slot, by_stream.reset, states)
         shape = len(slot), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
@@ -123,7 +123,7 @@ class CarryOperator:
         ends = list(accumulate([len(lanes.segment) for lanes in packed]))
         # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
-            self._held = batch.table.empty_states(ends[-1])
+            self._held = batch.table.layout.empty_states(ends[-1])
         pieces = [
             (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
             for lanes, end in zip(packed, ends, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Ints
+from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ConfigError
 
 FORMAT_VERSION = "1"
@@ -23,7 +23,8 @@ class Layout:
     is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
     independent) to the type of one row, with at most `waiting_rows` rows, for windows every
     `stride` rows (0: any number may wait); `pending` are the fields of the final row that has not
-    been written; `classes` maps a state's name to the class of its cell or layer, if it is known.
+    been written; `classes` maps a state's name to the class of its cell or layer, if it is known,
+    and `types` to the type of its numbers if that is not float32.
     """
 
     keys: tuple[pa.Field, ...]
@@ -37,6 +38,7 @@ class Layout:
     fingerprint: str = ""
     layers: Mapping[str, object] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [f.name for f in self._state_fields()]
@@ -57,11 +59,12 @@ class Layout:
         metadata = schema.metadata
         keys = json.loads(metadata[b"streamrnn.keys"])
         types = {f.name: f.type for f in schema if f.name not in keys}
+        states = {n: t for n, t in types.items() if pa.types.is_fixed_size_list(t)}
         pending = types.get("pending")
         return cls(
             keys=tuple(schema.field(name) for name in keys),
             time=types.get("last_time"),
-            states={n: t.list_size for n, t in types.items() if pa.types.is_fixed_size_list(t)},
+            states={name: kind.list_size for name, kind in states.items()},
             previous=_below("previous/", types),
             waiting={n: t.value_type for n, t in _below("waiting/", types).items()},
             waiting_rows=waiting_rows,
@@ -70,7 +73,19 @@ class Layout:
             fingerprint=metadata[b"streamrnn.fingerprint"].decode(),
             layers=json.loads(metadata[b"streamrnn.layers"]),
             classes=json.loads(metadata.get(b"streamrnn.classes", b"{}")),
+            types={n: t.value_type for n, t in states.items() if t.value_type != pa.float32()},
         )
+
+    def state_type(self, name: str) -> pa.FixedSizeListType:
+        """Return the type of the column of a state: a list of `states[name]` numbers."""
+        return pa.list_(self.types.get(name, pa.float32()), self.states[name])
+
+    def empty_states(self, rows: int) -> dict[str, Array]:
+        """Allocate states of `rows` streams: name -> (rows, size), undefined."""
+        return {
+            name: np.empty((rows, size), self.state_type(name).value_type.to_pandas_dtype())
+            for name, size in self.states.items()
+        }
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the table."""
@@ -89,8 +104,7 @@ class Layout:
         fields = [pa.field("steps", pa.int64())]
         if self.time is not None:
             fields.append(pa.field("last_time", self.time))
-        for name, size in self.states.items():
-            fields.append(pa.field(name, pa.list_(pa.float32(), size)))
+        fields += [pa.field(name, self.state_type(name)) for name in self.states]
         fields += [pa.field(f"previous/{n}", kind) for n, kind in self.previous.items()]
         fields += [pa.field(f"waiting/{n}", pa.list_(kind)) for n, kind in self.waiting.items()]
         if self.pending:

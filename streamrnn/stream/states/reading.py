@@ -55,12 +55,12 @@ def load_streams(
             )
     slots = incoming.slots(table.find)
     notes = [] if notes is None else notes
-    for name, size in layout.states.items():
+    for name in layout.states:
         origin = name if mapping is None else origin_of(name, mapping)
         if origin is None:
             notes.append(f"{name} is not in [state] map: it starts from its initial state")
         else:
-            table.scatter(slots, {name: _floats(incoming, origin, size)})
+            table.scatter(slots, {name: _state(incoming, origin, layout.state_type(name))})
     steps = _steps(incoming)
     time, seen = _times(incoming, layout.time, steps, mapping is not None, same_pipeline, notes)
     if before is not None:
@@ -207,11 +207,11 @@ def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[s
     table.hold(Held(slots[rows], held_rows))
 
 
-def _floats(incoming: Incoming, name: str, size: int) -> Floats:
+def _state(incoming: Incoming, name: str, kind: pa.FixedSizeListType) -> Array:
     """Return a column of states (S, size)."""
-    column = incoming.column(name, pa.list_(pa.float32(), size))
+    column = incoming.column(name, kind)
     incoming.refuse(name, nulls(column), "state is null: each stream must have one")
-    return _flat(incoming, name, column, size, np.arange(len(column)))
+    return _flat(incoming, name, column, kind.list_size, np.arange(len(column)))
 
 
 def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:

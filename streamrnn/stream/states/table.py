@@ -53,17 +53,15 @@ class StateTable:
         self._changes = Changes(self._index.rebuild)
         self.knows_initial = initial is not None or not layout.states
         self._initial = {
-            name: np.zeros(size, np.float32) if initial is None else initial[name]
-            for name, size in layout.states.items()
+            name: np.zeros_like(one[0]) if initial is None else initial[name]
+            for name, one in layout.empty_states(1).items()
         }
         # Row s of each array belongs to slot s; there are spare rows for new streams.
         self._steps = np.zeros(0, np.int64)
         self._last_time = np.zeros(0, np.int64)
         self._seen = np.zeros(0, bool)
         self._dirty = np.zeros(0, bool)
-        self._states: dict[str, Floats] = {
-            name: np.zeros((0, size), np.float32) for name, size in layout.states.items()
-        }
+        self._states = layout.empty_states(0)
         self._previous: dict[str, tuple[Array, Bools]] = {
             name: (np.zeros(0, _dtype(kind)), np.zeros(0, bool))
             for name, kind in layout.previous.items()
@@ -270,18 +268,12 @@ class StateTable:
         except IndexError:  # a check beforehand would race with other threads
             room = {}
         if len(slots) > len(next(iter(room.values()), ())):
-            room = self.empty_states(len(slots))
+            room = self.layout.empty_states(len(slots))
         states = {name: array[: len(slots)] for name, array in room.items()}
         self.gather(slots, reset, states)
         run(states)
         self.scatter(slots, states)
         self._spare.append(room)
-
-    def empty_states(self, rows: int) -> dict[str, Floats]:
-        """Allocate states of `rows` streams: name -> (rows, size), undefined."""
-        return {
-            name: np.empty((rows, size), np.float32) for name, size in self.layout.states.items()
-        }
 
     def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""

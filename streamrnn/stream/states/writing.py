@@ -23,12 +23,12 @@ def to_arrow(table: "StateTable", slots: Ints | None = None, copy: bool = True) 
     arrays.append(pa.array(table.steps(rows)))
     if layout.time is not None:
         arrays.append(_times(*table.last_times(rows), layout.time))
-    for name, size in layout.states.items():
+    for name in layout.states:
         values = table.states(name)
         if copy or slots is not None:
             values = np.take(values, rows, axis=0)
         flat = pa.array(values.reshape(-1))
-        arrays.append(_fixed(flat, size, len(rows)))
+        arrays.append(_fixed(flat, layout.state_type(name), len(rows)))
     for name, kind in layout.previous.items():
         values, present = table.previous(name, rows)
         arrays.append(_masked(present, values, kind))
@@ -40,8 +40,7 @@ def to_arrow(table: "StateTable", slots: Ints | None = None, copy: bool = True) 
     return pa.Table.from_arrays(arrays, schema=layout.schema())
 
 
-def _fixed(flat: pa.Array, size: int, rows: int) -> pa.Array:
-    kind = pa.list_(pa.float32(), size)
+def _fixed(flat: pa.Array, kind: pa.FixedSizeListType, rows: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind) if rows else pa.array([], kind)
 
 

@@ -367,6 +367,27 @@ def test_a_layout_is_read_from_its_own_schema(layout: Layout) -> None:
     assert again.schema().equals(layout.schema(), check_metadata=True)
 
 
+def test_each_state_has_a_type_of_its_own() -> None:
+    """In memory, in Arrow, and in the layout that is read from there; all of today are float32."""
+    layout = replace(CARRY, types={"lstm/c": pa.float64()})
+    assert Layout.of(layout.schema(), 0, 0).types == layout.types
+    table = from_arrow(_wide(_carry().to_arrow()), layout, None, "f")
+    assert {n: table.states(n).dtype for n in layout.states} == {
+        "lstm/h": np.float32,
+        "lstm/c": np.float64,
+    }
+    assert table.to_arrow() == _wide(_carry().to_arrow())
+    table.move(np.array([3, 1]), np.array([False, True]), lambda states: states["lstm/c"].fill(0.1))
+    assert table.states("lstm/c")[[1, 3]].tolist() == [[0.1] * 3] * 2
+    with pytest.raises(StateError, match=r"'lstm/c': expected fixed_size_list<item: double>\[3\]"):
+        from_arrow(_with("lstm/c", pa.array([[1, 2]] * 2)), layout, None, "f")
+
+
+def _wide(table: pa.Table) -> pa.Table:
+    kind = pa.list_(pa.float64(), 3)
+    return _with("lstm/c", pa.array(table.column("lstm/c").to_pylist(), kind), table)
+
+
 def test_a_layer_named_like_a_column_of_the_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'previous/a'. Rename the layer"):
         replace(CARRY, states={"previous/a": 3})
