@@ -1,11 +1,14 @@
 """What commits cost: the share of a run that they take, and a state of a million streams.
 
     python tests/benchmarks/bench_commits.py [--rows N] [--streams N …]
+    python tests/benchmarks/bench_commits.py --live
 
 The run: 20,000,000 rows (the log is written first), 3 features, GRU(16) and Dense(1), streams
 interleaved by time, so that every stream is touched between two commits: the dearest case for a
 small model. A commit counts from the last row written to the renames done. The state: a million
-streams with 64 floats each; a whole snapshot, commits that touched a part of it, and a start.
+streams with 64 floats each; a whole snapshot, commits that touched a part of it, and a start. With
+`--live` only a million streams of a live pipeline (LSTM(64), as in bench_growth.py): CPU of commits
+of 1,000 streams, and of what they do while calls wait, beside a whole checkpoint.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_growth
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -145,12 +149,46 @@ def bench_state(folder: Path) -> None:
     np.testing.assert_array_equal(flat, values.reshape(-1))
 
 
+def bench_live(folder: Path) -> None:
+    """Commits of 1,000 dirty streams of a million, and `Pipeline.checkpoint`."""
+    pipeline, rng = bench_growth.pipeline(folder), np.random.default_rng(0)
+    calls = bench_growth.Calls(pipeline)
+    calls.reach(MILLION)
+    began = time.process_time()
+    pipeline.checkpoint(folder / "whole.arrow")
+    whole = time.process_time() - began
+    table, waits, commits = pipeline.state, [], []
+    with OutputFolder.open(str(folder / "live")) as output:
+        output.begin(pa.schema([("y", pa.float32())]), model="", config={})
+        output.commit(state=Snapshot.of(table))
+        table.mark_clean()
+        for _ in range(40):
+            slots = rng.choice(MILLION, 1_000, replace=False)
+            table.advance(slots, table.steps(slots) + 1, None, {})
+            began = time.process_time()
+            delta = output.delta(Snapshot.of(table))
+            table.mark_clean()
+            waits.append(time.process_time() - began)
+            output.commit(state=delta)
+            commits.append(time.process_time() - began)
+    wait, commit = np.median(waits), np.median(commits)
+    print(
+        f"CPU: a checkpoint of {MILLION:,} streams {whole:.2f} s; a commit of 1,000 of them "
+        f"{1000 * commit:.1f} ms, 1/{whole / commit:.0f}; while calls wait {1000 * wait:.1f} ms, "
+        f"1/{whole / wait:.0f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
+    parser.add_argument("--live", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
+        if chosen.live:
+            bench_live(Path(place))
+            return
         bench_state(Path(place))
         make_model(Path(place) / "model.safetensors")
         for streams in chosen.streams:
