@@ -123,6 +123,8 @@ class ShardedEngine:
         counters = last.counters if last is not None and not last.complete else {}
         self._scored: int = counters.get("rows_read", 0)
         self._rejected: int = counters.get("rejected", 0)
+        piped = last.counters.get("piped") if last is not None else None
+        self._piped = {"piped": piped} if piped else {}
         self._commit = 0
         self._states: list[Handle] = [None] * shards
         self._before: list[Handle] = [None] * shards
@@ -250,7 +252,7 @@ class ShardedEngine:
             sources=target.started(epoch.epoch.position),
             readings=readings,
             position=epoch.epoch.position,
-            counters={} if complete else counters,
+            counters=({} if complete else counters) | self._piped,
             complete=complete,
             end_of_run=not running,
         )

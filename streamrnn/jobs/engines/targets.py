@@ -20,6 +20,7 @@ class FolderTarget:
         self.reject = folder.reject
         self._files = list(files)
         self._begun = 0  # the first file that is not known to be finished
+        self._piped = folder.manifest.counters.get("piped", 0) if folder.manifest else 0
 
     def commit(
         self, scorer: Scorer, progress: Read, complete: bool, continues: bool
@@ -32,10 +33,15 @@ class FolderTarget:
             sources=self.started(position),
             readings=progress.readings,
             position=position,
-            counters={} if complete else scorer.counters(),
+            counters=self._counted(scorer, complete),
             complete=complete,
             end_of_run=not continues,
         )
+
+    def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
+        """Return counters of the run unless it is complete, and how many rows came from pipes."""
+        piped = self._piped + (0 if self._files else scorer.rows_read)
+        return ({} if complete else scorer.counters()) | ({"piped": piped} if piped else {})
 
     def started(self, position: Position | None) -> list[SourceFile]:
         """Return the files started or finished since the last commit."""

@@ -15,6 +15,7 @@ from streamrnn.stream.checkpoints import (
     check_schema,
     load_state,
 )
+from streamrnn.stream.config.values import OTHER_WAYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
 from streamrnn.stream.sources import Source, SourceFile, SourceOfFiles
 
@@ -92,6 +93,7 @@ def check_models(
         sources=manifest.sources[: target.sources],
         position=target.position,
         positions=target.positions,
+        counters=target.counters,
     )
     note = _check_rows_of_others(manifest, target, loaded.fingerprint, path, options)
     on_change = options.on_change(loaded.config.model)
@@ -100,9 +102,13 @@ def check_models(
     if target.model != loaded.fingerprint:
         state = load_state(path, of=target)
         if needs_replay(bound, then, on_change):
-            rows = target.rows + target.outputs.get("rejects", 0)
-            earlier = replace(Earlier.of(then, source, path, state), rows=rows)
-            plan_replay(bound, source, then, earlier)
+            plan = plan_replay(bound, source, then, Earlier.of(then, source, path, state))
+            if plan.gone:
+                raise CheckpointError(
+                    f"replay: {count(len(plan.gone), 'used file')} of {location(path)} "
+                    f"{'is' if len(plan.gone) == 1 else 'are'} gone: {first_of(plan.gone)}. "
+                    f"Restore {'it' if len(plan.gone) == 1 else 'them'}, or use {OTHER_WAYS}."
+                )
             return note
         starting_table(
             bound,

@@ -27,12 +27,11 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 class Earlier:
     """What an output has read: used files by their current names, `position` as in a manifest.
 
-    `rows` are those written and rejected, `state` is the state after them.
+    `state` is the state after them.
     """
 
     known: Sequence[UsedFile]
     position: Position | None
-    rows: int
     state: pa.Table | None
 
     @classmethod
@@ -46,7 +45,6 @@ class Earlier:
         return cls(
             known=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
             position=position,
-            rows=last.rows + last.named("rejects").rows,
             state=state,
         )
 
@@ -88,7 +86,7 @@ def plan_replay(
     does not fit; CheckpointError if rows in the range are in no file.
     """
     config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
-    _refuse_other_rows(bound, source, manifest, earlier, path)
+    _refuse_other_rows(bound, source, manifest, path)
     wanted = config.model.replay
     rows = [file for file in earlier.known if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
@@ -107,6 +105,7 @@ def plan_replay(
         raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, earlier.state, path))
     if gone:
         rows = rows[gone[-1] + 1 :]
+        text += f", in the files after {lost[-1]}, which is gone"
     return ReplayPlan(
         files=tuple(listed[file.path] for file in rows),
         stop=earlier.position,
@@ -129,15 +128,14 @@ def _last(file: UsedFile) -> int | None:
     return None if file.content is None else file.content.last
 
 
-def _refuse_other_rows(
-    bound: BoundPipeline, source: Source, manifest: Manifest, earlier: Earlier, path: str
-) -> None:
+def _refuse_other_rows(bound: BoundPipeline, source: Source, manifest: Manifest, path: str) -> None:
     """Raise ConfigError or CheckpointError where rows of the output cannot be read again."""
     config = bound.loaded.config
     if bound.loaded.kind.needs_end:
         raise ConfigError(
             f'replay: kind "{bound.loaded.kind.name}" keeps no state from run to run, so that a '
-            "new model needs no earlier rows. Use --new-model carry, with which it goes on."
+            "new model needs no earlier rows. --new-model carry scores new streams with it; for "
+            "more rows of earlier streams start over, with --full-refresh."
         )
     if source.of_files is None:
         raise ConfigError(
@@ -149,12 +147,10 @@ def _refuse_other_rows(
             f"replay: {path} has the state of rows that `process` scored, which are in no file of "
             f"the source. Score the log anew into another [sink] path, {_OTHERWISE}"
         )
-    contents = [file.content for file in earlier.known if file.content is not None]
-    extra = earlier.rows - sum(content.rows for content in contents)
-    if extra > 0 and len(contents) == len(earlier.known):
+    if piped := manifest.counters.get("piped", 0):
         raise CheckpointError(
-            f"replay: {path} has {count(extra, 'row')} that are in none of its used files, such as "
-            "rows of a pipe. Put them into files and score these into another [sink] path, "
+            f"replay: {path} has {count(piped, 'row')} of a pipe, which are in none of its used "
+            "files. Put them into files and score these into another [sink] path, "
             f"{_OTHERWISE}"
         )
     if config.state.init is not None and config.model.replay == "all":

@@ -246,6 +246,22 @@ def test_a_number_of_rows_that_files_which_are_gone_may_have_is_refused(base: Pa
     assert run("new", options=REPLAY, model={"replay": 2}).replayed == 80
 
 
+def test_a_file_that_goes_while_a_replay_is_stopped_is_missed(base: Path) -> None:
+    run("old")
+    day(3)
+    many = {"replay": 1000}
+    _killed_in_replay(model=many)
+    Path("in/2.parquet").rename("2.parquet")
+    with pytest.raises(CheckpointError, match="1 used file is gone"):
+        run("new", options=REPLAY, model=many)
+    Path("2.parquet").rename("in/2.parquet")
+    shutil.copytree("out", "other")
+    shutil.rmtree("other/_streamrnn/_replay", ignore_errors=True)
+    for out in ("out", "other"):
+        run("new", out, options=REPLAY, model=many)
+    assert read_states("out").equals(read_states("other"))
+
+
 def test_an_output_that_began_from_a_state_needs_a_range(base: Path) -> None:
     run("old", "first")
     day(3)
