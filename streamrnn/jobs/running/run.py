@@ -60,6 +60,11 @@ from streamrnn.stream.sources import Source, SourceFile
 from streamrnn.stream.states import StateTable, write_state_file
 from streamrnn.stream.states.positions import CallPosition, from_json, last_position
 
+_NOT_TAKEN_OVER = (
+    "the new model takes over with the first new rows, and there are none: it needs --new-model "
+    "again then"
+)
+
 
 class Job:
     """One run of a loaded pipeline with its options.
@@ -273,6 +278,8 @@ class Job:
             output.commit_sources(plan, last)
             unfinished = engine is None and committed is not None and not committed.complete
             if not (unfinished and last):
+                if last and committed is not None and committed.model != self.loaded.fingerprint:
+                    self.summary.state_notes.append(_NOT_TAKEN_OVER)
                 return None
         engine = start()
         if engine is None:

@@ -196,6 +196,16 @@ def test_until_its_first_commit_the_old_model_goes_on_and_discards_it(base: Path
     assert pq.read_table("out").equals(pq.read_table("whole"))
 
 
+def test_without_new_rows_nothing_is_replayed_and_a_note_says_so(base: Path) -> None:
+    run("old")
+    committed = read_manifest("out").commit
+    summary = run("new", options=REPLAY)
+    assert (summary.replayed, read_manifest("out").commit) == (0, committed)
+    (note,) = summary.state_notes
+    assert "takes over with the first new rows, and there are none" in note
+    assert run("old").state_notes == []
+
+
 @pytest.mark.parametrize("change", ["model", "range", "late"])
 def test_a_replay_of_something_else_is_not_resumed(base: Path, change: str) -> None:
     """Its rows would be those of another model, range or policy."""
