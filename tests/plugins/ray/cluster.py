@@ -105,7 +105,7 @@ def busy(processes: set[tuple[int, str]], title: str = "ray::streamrnn-") -> lis
     return sorted(found)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 240.0) -> Any:
     """Wait until a call returns something true, and return it."""
     until = time.monotonic() + seconds
     while not (found := what()):

@@ -351,7 +351,7 @@ def test_a_client_of_a_cluster(place: Path, single: Path, tmp_path: Path, addres
         try:
             cluster.wait_for(lambda: cluster.listening({(server.pid, "")}))
             client = cluster.command("run", pipeline)
-            text, errors = client.communicate(timeout=120)
+            text, errors = client.communicate(timeout=240)
         finally:
             server.kill()
     assert client.returncode == 0, errors
@@ -374,7 +374,7 @@ def test_no_cluster_at_the_address() -> None:
         env=cluster.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     found = done.stdout.splitlines()
@@ -433,7 +433,7 @@ def test_nothing_listens_on_other_addresses_than_the_loopback() -> None:
     del plain[cluster.LOOPBACK]  # the engine needs no help
     done = subprocess.run(
         [sys.executable, "-c", code], env=plain, capture_output=True, text=True,
-        timeout=60, check=True,
+        timeout=240, check=True,
     )  # fmt: skip
     for found in (done.stdout.strip(), str(cluster.listening(cluster.tree(os.getpid())))):
         assert found == "['127.0.0.1']"

@@ -190,7 +190,7 @@ def test_a_driver_with_its_own_cluster_killed(place: Path, tmp_path: Path) -> No
     driver.kill()
     driver.communicate()
     again = cluster.command("run", pipeline)
-    text, errors = again.communicate(timeout=120)
+    text, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors
     assert "repaired what an earlier run left behind: removed" in text
     cluster.end(processes)
