@@ -39,7 +39,7 @@ class SlicedCopy:
     def finish(self, locked: Callable[[Callable[[], object]], object]) -> None:
         """Copy what is missing, a slice in each call that `locked` makes with the lock held."""
         width = sum(kept[:1].nbytes for kept in self.arrays)
-        rows = max(1, _SLICE // width)
+        rows = max(1, _SLICE // max(1, width))  # without streams there are no bytes
         for first in range(0, len(self._left), rows):
             locked(partial(self._take, first, first + rows))
             time.sleep(_PAUSE)
