@@ -185,10 +185,9 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
     times, file = rows.batch.column(rows.time_name), rows.origin.file(row)
     what = (
         f"{rows.place(row)}: time goes backwards: {why_late(rows, slots, row, last)}. Late rows in "
-        f"this record batch: {count}."
+        f"this record batch: {count}. One row ahead of its time makes all that follow late, until "
+        "their times pass it."
     )
-    if count > 1:
-        what += " One row ahead of its time makes all that follow late, until their times pass it."
     how = _in_duckdb(file, str(rows.time_name), times.type, keys)
     advice = (
         f"If the source is not sorted, sort it{how}; if an earlier run has scored later rows, or "
