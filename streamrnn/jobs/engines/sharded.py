@@ -123,8 +123,7 @@ class ShardedEngine:
         counters = last.counters if last is not None and not last.complete else {}
         self._scored: int = counters.get("rows_read", 0)
         self._rejected: int = counters.get("rejected", 0)
-        piped = last.counters.get("piped") if last is not None else None
-        self._piped = {"piped": piped} if piped else {}
+        self._piped = {"piped": last.piped} if last is not None and last.piped else {}
         self._commit = 0
         self._states: list[Handle] = [None] * shards
         self._before: list[Handle] = [None] * shards

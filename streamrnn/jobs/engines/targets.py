@@ -12,15 +12,21 @@ from streamrnn.stream.sources import Position, SourceFile
 
 
 class FolderTarget:
-    """Writes parts of an output folder; `files` are all files that the run reads, in order."""
+    """Writes parts of an output folder; `files` are all files that the run reads, in order.
 
-    def __init__(self, folder: OutputFolder, files: Sequence[SourceFile]) -> None:
+    `pipe`: it reads a pipe instead, whose rows are counted over all runs.
+    """
+
+    def __init__(
+        self, folder: OutputFolder, files: Sequence[SourceFile], *, pipe: bool = False
+    ) -> None:
         self.folder = folder
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
         self._begun = 0  # the first file that is not known to be finished
-        self._piped = folder.manifest.counters.get("piped", 0) if folder.manifest else 0
+        self._pipe = pipe
+        self._piped = folder.manifest.piped if folder.manifest else 0
 
     def commit(
         self, scorer: Scorer, progress: Read, complete: bool, continues: bool
@@ -40,7 +46,7 @@ class FolderTarget:
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
         """Return counters of the run unless it is complete, and how many rows came from pipes."""
-        piped = self._piped + (0 if self._files else scorer.rows_read)
+        piped = self._piped + (scorer.rows_read if self._pipe else 0)
         return ({} if complete else scorer.counters()) | ({"piped": piped} if piped else {})
 
     def started(self, position: Position | None) -> list[SourceFile]:

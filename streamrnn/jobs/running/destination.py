@@ -71,8 +71,8 @@ class Destination:
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
         """Commit what `plan` found of used files when none is new; `last`: the run ends."""
 
-    def target(self, files: Sequence[SourceFile]) -> Target:
-        """Return the target that the loop writes to while it reads these files."""
+    def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> Target:
+        """Return the target that the loop writes to while it reads these files, or a pipe."""
         raise NotImplementedError
 
     def merge_parts(self) -> bool:
@@ -123,8 +123,8 @@ class FolderDestination(Destination):
         elif plan.refreshed and last and self.last is not None:
             self._folder.refresh_sources()
 
-    def target(self, files: Sequence[SourceFile]) -> FolderTarget:
-        return FolderTarget(self._folder, files)
+    def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> FolderTarget:
+        return FolderTarget(self._folder, files, pipe=pipe)
 
     def merge_parts(self) -> bool:
         return merge_small_parts(self._folder, least=_SMALL_PARTS) is not None
@@ -160,7 +160,7 @@ class StreamDestination(Destination):
             home, source.earlier = seen.home, seen.schema
         return plan_sources(seen, files.files, files, home=home, force=force, select=select)
 
-    def target(self, files: Sequence[SourceFile]) -> StreamTarget:
+    def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> StreamTarget:
         return self._target
 
 

@@ -102,7 +102,9 @@ def check_models(
     if target.model != loaded.fingerprint:
         state = load_state(path, of=target)
         if needs_replay(bound, then, on_change):
-            plan = plan_replay(bound, source, then, Earlier.of(then, source, path, state))
+            rows = target.rows + target.outputs.get("rejects", 0)
+            earlier = replace(Earlier.of(then, source, path, state), rows=rows)
+            plan = plan_replay(bound, source, then, earlier)
             if plan.gone:
                 raise CheckpointError(
                     f"replay: {count(len(plan.gone), 'used file')} of {location(path)} "

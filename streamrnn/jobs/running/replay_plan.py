@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.stream.checkpoints import Manifest, UsedFile, current_names
+from streamrnn.stream.checkpoints import Manifest, UsedFile, current_names, rows_of_no_file
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.values import OTHER_WAYS, OnChange, replay_text
 from streamrnn.stream.scoring import BoundPipeline
@@ -27,11 +27,12 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 class Earlier:
     """What an output has read: used files by their current names, `position` as in a manifest.
 
-    `state` is the state after them.
+    `rows` are those written and rejected, `state` is the state after them.
     """
 
     known: Sequence[UsedFile]
     position: Position | None
+    rows: int
     state: pa.Table | None
 
     @classmethod
@@ -45,6 +46,7 @@ class Earlier:
         return cls(
             known=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
             position=position,
+            rows=last.rows + last.named("rejects").rows,
             state=state,
         )
 
@@ -86,7 +88,7 @@ def plan_replay(
     does not fit; CheckpointError if rows in the range are in no file.
     """
     config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
-    _refuse_other_rows(bound, source, manifest, path)
+    _refuse_other_rows(bound, source, manifest, earlier.rows, path)
     wanted = config.model.replay
     rows = [file for file in earlier.known if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
@@ -128,7 +130,9 @@ def _last(file: UsedFile) -> int | None:
     return None if file.content is None else file.content.last
 
 
-def _refuse_other_rows(bound: BoundPipeline, source: Source, manifest: Manifest, path: str) -> None:
+def _refuse_other_rows(
+    bound: BoundPipeline, source: Source, manifest: Manifest, rows: int, path: str
+) -> None:
     """Raise ConfigError or CheckpointError where rows of the output cannot be read again."""
     config = bound.loaded.config
     if bound.loaded.kind.needs_end:
@@ -147,10 +151,10 @@ def _refuse_other_rows(bound: BoundPipeline, source: Source, manifest: Manifest,
             f"replay: {path} has the state of rows that `process` scored, which are in no file of "
             f"the source. Score the log anew into another [sink] path, {_OTHERWISE}"
         )
-    if piped := manifest.counters.get("piped", 0):
+    if (lost := rows_of_no_file(manifest, rows)) > 0:
         raise CheckpointError(
-            f"replay: {path} has {count(piped, 'row')} of a pipe, which are in none of its used "
-            "files. Put them into files and score these into another [sink] path, "
+            f"replay: {path} has {count(lost, 'row')} that are in none of its used files, such as "
+            "rows of a pipe. Put them into files and score these into another [sink] path, "
             f"{_OTHERWISE}"
         )
     if config.state.init is not None and config.model.replay == "all":

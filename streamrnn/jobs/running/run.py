@@ -287,7 +287,7 @@ class Job:
         source.files = self._in_order(source, plan)
         total = self._total(source, plan)
         self.summary.files += len(plan.files)
-        target = output.target(source.files)
+        target = output.target(source.files, pipe=source.of_files is None)
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
@@ -394,7 +394,7 @@ class Job:
         self, bound: BoundPipeline, source: Source, output: Destination, table: StateTable
     ) -> LocalEngine:
         scorer = Scorer(bound, table)
-        if output.last is not None and not output.last.complete:
+        if source.replayable and output.last is not None and not output.last.complete:
             scorer.resume_counts(output.last.counters)
         resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
         every = self.config.checkpoint.every if resumable else 0

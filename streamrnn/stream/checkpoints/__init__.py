@@ -110,6 +110,7 @@ from streamrnn.stream.checkpoints.used import (
     plan_sources,
     refuse_lost_files,
     refuse_lost_pipe,
+    rows_of_no_file,
 )
 from streamrnn.stream.checkpoints.versions import Snapshot
 
@@ -146,6 +147,7 @@ __all__ = [
     "refuse_no_directory",
     "row_directory",
     "row_filters",
+    "rows_of_no_file",
     "seen_files",
     "with_seen",
     "with_seen_files",

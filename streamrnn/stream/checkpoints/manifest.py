@@ -197,6 +197,11 @@ class Manifest:
         return self.named("rows").parts
 
     @property
+    def piped(self) -> int:
+        """Number of rows read from pipes so far, over all runs; no used file has them."""
+        return int(self.counters.get("piped", 0))
+
+    @property
     def rows(self) -> int:
         """Number of rows committed so far, over all runs."""
         return self.named("rows").rows

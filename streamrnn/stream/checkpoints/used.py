@@ -186,21 +186,29 @@ def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
 def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
     """Refuse to start the output at `path` over if it would lose rows because of a pipe.
 
-    That is one which this run reads (`reader` is None), or one of earlier runs: each row that was
-    read is written or rejected at most once, so that others than those of the used files are in
-    the output if it has more rows than they. Raises CheckpointError.
+    That is one which this run reads (`reader` is None), or one of earlier runs. Raises
+    CheckpointError.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
     where = ", and this run reads a pipe, which does not have them again"
     if reader is not None:
-        contents = [file.content for file in manifest.sources if file.content is not None]
-        if len(contents) < len(manifest.sources):
-            return  # the rows of files that no run has read are not recorded
-        rows, instead = rows - sum(content.rows for content in contents), "scores new files alone"
+        rows, instead = rows_of_no_file(manifest, rows), "scores new files alone"
         where = " that are in none of its used files, such as rows of a pipe"
     if rows > 0:
         lost = f"{count(rows, 'row')}{where}. "
         raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
+
+
+def rows_of_no_file(manifest: Manifest, rows: int) -> int:
+    """Return how many of `rows`, those written and rejected, no used file has any more.
+
+    Rows of pipes are counted. Each row of a file is written or rejected at most once: if there are
+    more than the used files have, something was cut from a file.
+    """
+    contents = [file.content for file in manifest.sources if file.content is not None]
+    if len(contents) < len(manifest.sources):
+        return manifest.piped  # the rows of files that no run has read are not recorded
+    return max(manifest.piped, rows - sum(content.rows for content in contents))
 
 
 def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:

@@ -33,12 +33,12 @@ def pipeline(path: str = "in", **source: Any) -> Pipeline:
     return Pipeline.from_dict(logs.config(path, "m.safetensors", "out", source=source))
 
 
-def piped(monkeypatch: pytest.MonkeyPatch, table: pa.Table) -> Pipeline:
+def piped(monkeypatch: pytest.MonkeyPatch, table: pa.Table, **source: Any) -> Pipeline:
     data = io.BytesIO()
     with pa.ipc.new_stream(data, table.schema) as writer:
         writer.write_table(table)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data.getvalue())))
-    return pipeline("-")
+    return pipeline("-", **source)
 
 
 def rows() -> int:
@@ -111,6 +111,18 @@ def test_files_do_not_replace_the_rows_of_a_pipe(
     assert rows() == before + 40
     assert pipeline().run(full_refresh=True, force=True).rows == 120
     assert rows() == 120
+
+
+def test_dropped_rows_of_files_hide_no_row_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Used files have more rows than the output has of them."""
+    shutil.rmtree("out")
+    piped(monkeypatch, LOG.slice(60, 10), late="drop").run()
+    pipeline(late="drop").run()
+    assert rows() < len(LOG)
+    with pytest.raises(CheckpointError, match="out has 10 rows that are in none of its used"):
+        pipeline(late="drop").run(full_refresh=True)
+    assert pipeline(late="drop").run(full_refresh=True, force=True).rows == len(LOG)
+    pipeline(late="drop").run(full_refresh=True)
 
 
 def test_an_output_without_rows_starts_over_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
