@@ -63,6 +63,13 @@ def test_every_table_of_contracts_is_named_to_contributors() -> None:
     assert {name for name in tables if name not in CONTRIBUTING} == set()
 
 
+def test_no_source_asks_arrow_for_a_type_of_pandas() -> None:
+    """The oldest pyarrow imports pandas for it, which the command hides and no job has to have."""
+    package = Path(streamrnn.__file__).parent
+    asked = [path for path in package.rglob("*.py") if ".to_pandas_dtype()" in path.read_text()]
+    assert [path.name for path in asked] == ["casts.py"]  # numpy_type, which says why it does not
+
+
 def test_the_top_level_has_nothing_else() -> None:
     """What a trial leaves in a checkout is not committed with it."""
     if not (ROOT / ".git").exists():

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +85,18 @@ def is_real(kind: pa.DataType) -> bool:
     return any(test(kind) for test in _NUMBERS)
 
 
+def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
+    """Return the dtype of an Arrow type of numbers.
+
+    `kind.to_pandas_dtype()` raises without pandas, up to pyarrow 19.
+
+    >>> numpy_type(pa.float32())
+    dtype('float32')
+    """
+    dtype: np.dtype[Any] = pa.array([], kind).to_numpy(zero_copy_only=False).dtype
+    return dtype
+
+
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
     """Cast integers and floats to another such type; return also which values (N,) are equal.
 
@@ -92,7 +105,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
     nulls = array.is_null().to_numpy(zero_copy_only=False)
     raw: Array = array.fill_null(pa.scalar(0, array.type)).to_numpy(zero_copy_only=False)
     with np.errstate(all="ignore"):
-        values: Array = raw.astype(kind.to_pandas_dtype())
+        values: Array = raw.astype(numpy_type(kind))
         fits: Bools = (values.astype(raw.dtype) == raw) & ((values < 0) == (raw < 0))
     if raw.dtype.kind == values.dtype.kind == "f":
         fits |= np.isnan(raw)
@@ -172,7 +185,7 @@ def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     values, fits = nearest_floats(array, _DIGITS[kind])
     if not (fits | nulls).all():
         return None
-    return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=nulls)
+    return pa.array(values.astype(numpy_type(kind)), kind, mask=nulls)
 
 
 def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import ConfigError, DataError, DTypeError
-from streamrnn.stream.sources.casts import is_text, shown
+from streamrnn.stream.sources.casts import is_text, numpy_type, shown
 from streamrnn.stream.sources.faults import Faults
 
 _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
@@ -233,7 +233,7 @@ class Vocabulary:
         """Return the values that a column of this type can have, and their ids."""
         if is_text(kind):
             return pa.array(self.values, kind), pa.array(self.ids, pa.int64())
-        limits = np.iinfo(kind.to_pandas_dtype())
+        limits = np.iinfo(numpy_type(kind))
         pairs = zip(self._integers() or (), self.ids, strict=True)
         found = [(value, i) for value, i in pairs if limits.min <= value <= limits.max]
         return pa.array([v for v, _ in found], kind), pa.array([i for _, i in found], pa.int64())

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.errors import StateError, UnsupportedError
+from streamrnn.stream.sources.casts import numpy_type
 
 _PENDING = "pending"
 _MOST_BYTES = (1 << 31) - 1
@@ -143,7 +144,7 @@ def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
         )
     data = array.buffers()[2]
     number = _numbers(kind)
-    values = np.frombuffer(b"" if data is None else data, number.to_pandas_dtype())
+    values = np.frombuffer(b"" if data is None else data, numpy_type(number))
     width = number.bit_width // 8
     # A copy: the memory of the engine's batches may not be aligned.
     flat = pa.array(values[ends[0] // width : ends[-1] // width].copy(), number)

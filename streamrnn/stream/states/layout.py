@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ConfigError
+from streamrnn.stream.sources.casts import numpy_type
 
 FORMAT_VERSION = "1"
 MATRIX = "features"
@@ -83,7 +84,7 @@ class Layout:
     def empty_states(self, rows: int) -> dict[str, Array]:
         """Allocate states of `rows` streams: name -> (rows, size), undefined."""
         return {
-            name: np.empty((rows, size), self.state_type(name).value_type.to_pandas_dtype())
+            name: np.empty((rows, size), numpy_type(self.state_type(name).value_type))
             for name, size in self.states.items()
         }
 
