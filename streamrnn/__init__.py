@@ -5,9 +5,31 @@ Names load on first use (PEP 562): `import streamrnn` is cheap, and layers do no
 
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamrnn.base.provider import provide
+
+if TYPE_CHECKING:
+    from streamrnn import (
+        activations,
+        callbacks,
+        errors,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+        optimizers,
+        outputs,
+        regularizers,
+        states,
+    )
+    from streamrnn.layers import Input, clear_session, register_layer
+    from streamrnn.models import Model, Sequential, load_model
+    from streamrnn.nn.kernels import get_threads, set_threads
+    from streamrnn.pipeline import Pipeline
+    from streamrnn.states import StateTable
 
 __version__ = "0.1.0"
 
@@ -32,27 +54,37 @@ _FOR_MODELS = {
     "load_weights": "streamrnn.nn.formats",
     "save": "streamrnn.nn.formats.native",
 }
-_ROOMS = (
+_WHY_MISSING = {
+    "backend": "arrays are NumPy's, in float32",
+    "utils": "model.summary() prints layers, shapes and parameters",
+}
+
+__all__ = [
+    "Input",
+    "Model",
+    "Pipeline",
+    "Sequential",
+    "StateTable",
+    "__version__",
     "activations",
     "callbacks",
+    "clear_session",
     "errors",
+    "get_threads",
     "initializers",
     "layers",
+    "load_model",
     "losses",
     "metrics",
     "models",
     "ops",
     "optimizers",
     "outputs",
+    "register_layer",
     "regularizers",
+    "set_threads",
     "states",
-)
-_WHY_MISSING = {
-    "backend": "arrays are NumPy's, in float32",
-    "utils": "model.summary() prints layers, shapes and parameters",
-}
-
-__all__ = sorted([*_HOME, *_ROOMS, "__version__"])
+]
 
 
 def _load(name: str, module: str) -> Any:
@@ -63,17 +95,19 @@ for _name, _module in _FOR_MODELS.items():
     provide(_name, partial(_load, _name, _module))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        loaded = {name: _load(name, _HOME[name])}
-        import_module("streamrnn.base.display").show_in(__name__, loaded)
-        return loaded[name]
-    if name in _ROOMS:
-        return import_module(f"streamrnn.{name}")
-    why = _WHY_MISSING.get(name) or _did_you_mean(name)
-    raise AttributeError(
-        f"module 'streamrnn' has no attribute {name!r}" + (f": {why}" if why else ""), name=name
-    )
+if not TYPE_CHECKING:  # a type checker reports a misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            loaded = {name: _load(name, _HOME[name])}
+            import_module("streamrnn.base.display").show_in(__name__, loaded)
+            return loaded[name]
+        if name in __all__:
+            return import_module(f"streamrnn.{name}")
+        why = _WHY_MISSING.get(name) or _did_you_mean(name)
+        raise AttributeError(
+            f"module 'streamrnn' has no attribute {name!r}" + (f": {why}" if why else ""), name=name
+        )
 
 
 def _did_you_mean(name: str) -> str | None:

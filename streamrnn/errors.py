@@ -58,6 +58,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class StreamRNNError(Exception):
     """Any error that streamrnn raises on purpose. Credentials in URIs are cut out of its texts."""
 

@@ -4,12 +4,18 @@ from typing import TYPE_CHECKING
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.models import *
-from streamrnn.nn.models import __all__ as __all__
-from streamrnn.nn.models import __dir__ as __dir__
+from streamrnn.nn.models import __all__ as names
 
 if TYPE_CHECKING:
     from streamrnn.nn.formats import load_model as load_model
 else:  # a type checker reports a misspelled name
     from streamrnn.nn.models import __getattr__ as __getattr__
+
+__all__ = sorted([*names, "load_model"])
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _show_in(__name__, globals())

@@ -19,14 +19,24 @@ import torch
 from safetensors.torch import save_file
 
 import streamrnn
+from streamrnn.layers import GRU, Dense, Normalization, Rescaling
 
 HERE = Path(__file__).parent
 TRAINED = HERE.parent / "weather" / "model.safetensors"
 
 
-def as_keras(model: streamrnn.Sequential) -> keras.Model:
+def parts(model: streamrnn.Model) -> tuple[Normalization, GRU, Dense, Rescaling]:
+    normalize, gru, dense, scale = model.layers
+    assert isinstance(normalize, Normalization)
+    assert isinstance(gru, GRU)
+    assert isinstance(dense, Dense)
+    assert isinstance(scale, Rescaling)
+    return normalize, gru, dense, scale
+
+
+def as_keras(model: streamrnn.Model) -> keras.Model:
     """Return the same layers and weights in Keras."""
-    _, gru, dense, scale = model.layers
+    _, gru, dense, scale = parts(model)
     copy = keras.Sequential(
         [
             keras.Input((None, 8)),
@@ -47,9 +57,9 @@ class Forecast(torch.nn.Module):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, model: streamrnn.Sequential) -> None:
+    def __init__(self, model: streamrnn.Model) -> None:
         super().__init__()
-        normalize, gru, dense, scale = model.layers
+        normalize, gru, dense, scale = parts(model)
         mean, variance, _ = normalize.get_weights()
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("deviation", torch.tensor(np.sqrt(variance)), persistent=False)
@@ -100,7 +110,7 @@ def main() -> None:
     )
     print("PyTorch's table of the normalisation:")
     print(f"mean = {mean.tolist()}\nvariance = {variance.tolist()}")
-    scale = model.layers[3]
+    *_, scale = parts(model)
     print(f"scale = {scale.scale.item()}\noffset = {scale.offset.item()}")
 
 

@@ -190,7 +190,7 @@ GRAPHS = {
         training="It takes its inputs by name, and no training.",
     ),
     "OnnxGraph": LayerRow(
-        lambda: streamrnn.load_model(GRAPH).layer, RECORDED, reads="three", trained=OF_ONNX
+        lambda: streamrnn.load_model(GRAPH).layers[-1], RECORDED, reads="three", trained=OF_ONNX
     ),
     "OnnxIds": LayerRow(
         lambda: layers.get("OnnxIds")(),

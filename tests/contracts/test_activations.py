@@ -16,10 +16,10 @@ from selection import first_quick
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
-from streamrnn.layers import activations
 from streamrnn.nn.kernels import activation as kernel
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.gradients import FROM_ROW, FROM_VALUE, has_derivative, times_derivative
+from streamrnn.nn.layers import activations
 
 FILE = "tests/contracts/rows_activations.py"
 X = np.random.default_rng(5).normal(scale=3, size=(7, 21)).astype(np.float32)

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from streamrnn.stream.scoring import (
 )
 from streamrnn.stream.states import StateTable, as_table, key_names, state_digest
 
-GivenState = pa.Table | StateTable | str | os.PathLike[str]
+GivenState: TypeAlias = pa.Table | StateTable | str | os.PathLike[str]
 """A state table, "output", or the path of an exported table or of an output folder."""
 
 _IN_MEMORY = "memory:"

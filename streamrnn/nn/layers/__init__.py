@@ -1,9 +1,7 @@
 """Layers and cells: Keras's names, arguments and weight layouts, in float32 NumPy arrays."""
 
-from types import ModuleType
-
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.layers import activations, initializers, ops, registry, regularizers
+from streamrnn.nn.layers import registry
 from streamrnn.nn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from streamrnn.nn.layers.bidirectional import Bidirectional
 from streamrnn.nn.layers.category_encoding import CategoryEncoding
@@ -70,7 +68,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(name for name in __all__ if not isinstance(globals()[name], ModuleType))
+    return __all__
 
 
 __all__ = [
@@ -148,13 +146,9 @@ __all__ = [
     "UnitNormalization",
     "UpSampling1D",
     "ZeroPadding1D",
-    "activations",
     "clear_session",
     "deserialize",
     "get",
-    "initializers",
-    "ops",
     "register_layer",
-    "regularizers",
     "serialize",
 ]

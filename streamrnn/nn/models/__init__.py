@@ -52,10 +52,6 @@ def __getattr__(name: str) -> object:
     )
 
 
-def __dir__() -> list[str]:
-    return sorted([*__all__, "load_model"])
-
-
 __all__ = [
     "Call",
     "Model",

@@ -326,7 +326,7 @@ def test_the_gradient_of_unseen_streams_is_that_of_fresh_ones(tmp_path: Path) ->
     tables["train"]["optimizer"] = {"name": "adam"}
     fits.fit(tmp_path, {**tables, "model": {**fits.config(tmp_path)["model"], "layers": stack}})
     model = load_model(tmp_path / "model.safetensors.fit" / "initial.safetensors")
-    config = model.get_config()
+    config: Any = model.get_config()
     for layer in config["layers"]:
         if layer["class_name"] == "LSTM":
             layer["config"] |= {"stateful": True, "return_sequences": True}

@@ -65,7 +65,8 @@ def tokens(tmp_path):
 def test_a_vocabulary_among_the_assets(tokens):
     """An adapted StringLookup keeps its vocabulary as a text file."""
     model = streamrnn.load_model(tokens)
-    assert model.layers[0].vocabulary == ["takeoff", "landing"]
+    (lookup,) = (one for one in model.layers if isinstance(one, layers.StringLookup))
+    assert lookup.vocabulary == ["takeoff", "landing"]
     model.save(tokens.with_suffix(".safetensors"))
     again = streamrnn.load_model(tokens.with_suffix(".safetensors"))
     x = np.array([["landing", "takeoff", "?"]])

@@ -27,6 +27,7 @@ def test_a_file_with_operations_gives_the_numbers_of_keras(tmp_path: Path) -> No
     found = model(x)
     for y, wanted, shape in zip(found, expected, model.output_shape, strict=True):
         np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+        assert isinstance(shape, tuple)
         assert shape[1:] == y.shape[1:]
     model.save(tmp_path / "again.safetensors")
     assert_same(load_model(tmp_path / "again.safetensors")(x), found)

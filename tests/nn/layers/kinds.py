@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import naive
 import numpy as np
 
-from streamrnn import layers
+from streamrnn import Model, layers
 
 
 class MinimalGatedUnit(layers.Cell):
@@ -287,6 +287,11 @@ def flat(tree: Any) -> list[np.ndarray]:
     if isinstance(tree, list | tuple):
         return [array for part in tree for array in flat(part)]
     return [np.asarray(tree)]
+
+
+def layer_at(model: Model, index: int = 0) -> Any:
+    """A layer of a model, whose class the caller knows."""
+    return model.layers[index]
 
 
 def assert_same(one: Any, other: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.layers.kinds import assert_same
 
-from streamrnn import layers
+from streamrnn import activations, layers
 from streamrnn.errors import ShapeError
 
 QUICK = settings(max_examples=20, deadline=None)
@@ -127,7 +127,7 @@ def test_rescaling() -> None:
         (layers.LeakyReLU(alpha=0.2), "leaky_relu", {"negative_slope": 0.2}),
         (layers.Softmax(), "softmax", {}),
         (layers.Activation("gelu"), "gelu", {}),
-        (layers.Activation(layers.activations.softsign), "softsign", {}),
+        (layers.Activation(activations.softsign), "softsign", {}),
     ],
 )
 def test_activations_as_layers(layer: Any, name: str, parameters: dict[str, float]) -> None:

@@ -5,8 +5,7 @@ import pytest
 from golden.cases import CASES, Case, build, flat, inputs_of, results_of, weights_of
 from selection import slow
 
-from streamrnn import Sequential, layers
-from streamrnn.layers import initializers
+from streamrnn import Sequential, initializers, layers
 
 QUICK = [case for case in CASES if not case.name.endswith("/activations")]
 SLOW = [pytest.param(case, marks=slow) for case in CASES if case not in QUICK]

@@ -14,6 +14,7 @@ from nn.layers.kinds import (
     assert_same,
     built,
     flat,
+    layer_at,
 )
 from selection import slow
 
@@ -316,8 +317,8 @@ def test_a_registered_cell_is_saved_and_loaded_by_its_arguments(tmp_path: Any) -
     again = streamrnn.load_model(tmp_path / "model.safetensors")
     assert_same(again(X), model(X))
     assert again.fingerprint() == model.fingerprint()
-    assert not again.layers[1].cell.trainable
-    config = layers.serialize(model.layers[1].cell)["config"]
+    assert not layer_at(again, 1).cell.trainable
+    config = layers.serialize(layer_at(model, 1).cell)["config"]
     assert config == {"units": 3, "name": config["name"], "trainable": False}
 
 

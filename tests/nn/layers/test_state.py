@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nn.layers.kinds import KINDS, assert_same, built, flat
+from nn.layers.kinds import KINDS, assert_same, built, flat, layer_at
 
 from streamrnn import Model, Sequential, layers
 from streamrnn.errors import ShapeError, StateError
@@ -270,7 +270,7 @@ def test_predict_checks_the_batches_of_a_stateful_model_first() -> None:
     model = Sequential([layers.Input((None, 4)), layers.LSTM(3, stateful=True)])
     with pytest.raises(ShapeError, match=r"3 rows .* batch_size=2"):
         model.predict(X, batch_size=2)
-    assert model.layers[0].get_state() is None
+    assert layer_at(model).get_state() is None
     model.predict(np.concatenate([X, X]), batch_size=3)
     twice = model.get_state()
     model.reset_state()

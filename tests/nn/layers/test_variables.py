@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Sequential, initializers, layers
 from streamrnn.errors import ArgumentError, ConfigError, ShapeError
 
 X = np.random.default_rng(3).normal(size=(2, 5, 3)).astype(np.float32)
@@ -149,9 +149,9 @@ def test_a_custom_layer_may_use_these_names_for_anything() -> None:
         (lambda: layers.Reshape((-2,)), "`target_shape` must be a tuple of integers"),
         (lambda: layers.RepeatVector(0), "`n` should be a positive integer"),
         (lambda: layers.RepeatVector("2"), "Expected an integer value for `n`"),
-        (lambda: layers.initializers.VarianceScaling(scale=-1), "`scale` must be positive float"),
-        (lambda: layers.initializers.VarianceScaling(mode="x"), "Invalid `mode` argument: x"),
-        (lambda: layers.initializers.VarianceScaling(distribution="x"), "Invalid `distribution`"),
+        (lambda: initializers.VarianceScaling(scale=-1), "`scale` must be positive float"),
+        (lambda: initializers.VarianceScaling(mode="x"), "Invalid `mode` argument: x"),
+        (lambda: initializers.VarianceScaling(distribution="x"), "Invalid `distribution`"),
         (lambda: layers.Input((2,), batch_shape=(1, 2)), "both `shape` and `batch_shape`"),
         (lambda: layers.Subtract().build(((2, 3),)), "exactly 2 inputs"),
         (lambda: layers.Add().compute_mask([X, X], X), "`mask` should be a list"),

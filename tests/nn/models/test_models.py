@@ -262,7 +262,7 @@ def test_summary_prints(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_damaged_configs() -> None:
     """A node that needs what no layer makes; an output of a layer that is not there."""
-    config = seq2seq().get_config()
+    config: Any = seq2seq().get_config()
     config["output_layers"] = ["nowhere", 0, 0]
     with pytest.raises(ModelFileError, match="no such tensor"):
         Model.from_config(config)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn.layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built
+from nn.layers.kinds import KINDS, MinimalRNNCell, MixesRows, assert_same, built, layer_at
 
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import ModelMismatchError
@@ -288,7 +288,7 @@ def test_whole_starts_fresh_and_carries_nothing() -> None:
     first = SequenceRunner(model).run([X])
     assert_same(SequenceRunner(model).run([X]), first)
     StepRunner(model).run([X], None, StepRunner(model).initial_state(4))
-    assert model.layers[0].states is None
+    assert layer_at(model).states is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nn.layers.kinds import assert_same
+from nn.layers.kinds import assert_same, layer_at
 from nn.training.trained import weighted
 
 import streamrnn
@@ -232,7 +232,7 @@ def test_a_stateful_fit() -> None:
         model.compile("sgd", "mse")
         options: dict[str, Any] = {"batch_size": 3, "shuffle": False, "verbose": 0}
         model.fit(x, y, epochs=2, validation_data=validation, **options)
-        found.append([*model.get_weights(), *model.layers[0].states])
+        found.append([*model.get_weights(), *layer_at(model).states])
     assert_same(*found)
     one = recurrent(stateful=True)
     one.compile("sgd", "mse")
@@ -240,7 +240,7 @@ def test_a_stateful_fit() -> None:
         one.reset_states()
         one.train_on_batch(x[:3], y[:3])
         one.train_on_batch(x[3:], y[3:])
-    assert_same(found[0], [*one.get_weights(), *one.layers[0].states])
+    assert_same(found[0], [*one.get_weights(), *layer_at(one).states])
 
 
 @pytest.mark.parametrize(

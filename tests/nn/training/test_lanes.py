@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import logs
 import numpy as np
 import pytest
-from nn.layers.kinds import assert_same
+from nn.layers.kinds import assert_same, layer_at
 from nn.training.trained import weighted
 
 import streamrnn
@@ -80,11 +80,11 @@ def mixed(old: Any, new: Any, rows: np.ndarray) -> Any:
 def test_a_reset_returns_to_the_state_given_to_reset_state() -> None:
     model = stateful()
     begin = RNG.normal(size=(4, 3)).astype(np.float32)
-    model.layers[0].reset_state([begin])
+    layer_at(model).reset_state([begin])
     model.test_on_batch(X, Y)
-    before = model.layers[0].states[0]
+    before = layer_at(model).states[0]
     model.test_on_batch(X[:, :0], Y[:, :0], reset=ROWS)
-    assert_same(model.layers[0].states[0], np.where(ROWS[:, None], begin, before))
+    assert_same(layer_at(model).states[0], np.where(ROWS[:, None], begin, before))
 
 
 class Average(layers.Cell):
@@ -120,7 +120,7 @@ def test_a_reset_clears_the_output_that_a_cell_holds() -> None:
 def test_a_batch_that_is_refused_resets_nothing() -> None:
     model = stateful()
     model.train_on_batch(X, Y)
-    states, weights = model.layers[0].states, model.get_weights()
+    states, weights = layer_at(model).states, model.get_weights()
     for call in (model.train_on_batch, model.test_on_batch):
         with pytest.raises(ShapeError):
             call(X, Y[:, :2], reset=ROWS)
@@ -128,7 +128,7 @@ def test_a_batch_that_is_refused_resets_nothing() -> None:
             call(X, Y, reset=[1, 0, 1, 0])
         with pytest.raises(ShapeError, match=r"it carries the state of 4 rows .*, received 2"):
             call(X[:2], Y[:2], reset=ROWS[:2])
-    assert_same(model.layers[0].states, states)
+    assert_same(layer_at(model).states, states)
     assert_same(model.get_weights(), weights)
     plain = weighted(Sequential([Input((None, 2)), layers.GRU(3)]))
     plain.compile("sgd", "mse")
@@ -163,7 +163,7 @@ def pipeline(folder: Path, target: bool = True) -> "Pipeline":
 def by_hand(model: Sequential, windows: "list[SourceWindow]", epochs: int) -> list[float]:
     """The loop that fit replaces: states are set by the caller; return the last epoch's losses."""
     losses: list[float] = []
-    layer = model.layers[0]
+    layer = layer_at(model)
     for _ in range(epochs):
         losses.clear()
         layer.reset_state()
@@ -184,7 +184,7 @@ def test_windows_train_as_a_loop_by_hand(kind: str, windows: "list[SourceWindow]
     history = model.fit(windows, epochs=2, verbose=0)
     losses = by_hand(other, windows, 2)
     assert_same(model.get_weights(), other.get_weights())
-    assert_same(model.layers[0].states, other.layers[0].states)
+    assert_same(layer_at(model).states, layer_at(other).states)
     assert history.history["loss"][1] == pytest.approx(np.mean(losses))
     again, iterated = stateful(kind), stateful(kind)
     again.fit(windows, verbose=0)
@@ -214,7 +214,7 @@ def test_streams_never_meet(windows: "list[SourceWindow]") -> None:
 
     def check(number: int, logs: Any) -> None:
         nonlocal checked
-        window, states = windows[number], model.layers[0].states[0]
+        window, states = windows[number], layer_at(model).states[0]
         for lane, steps in enumerate(lanes):
             if window.reset[lane]:
                 steps.clear()
@@ -236,7 +236,7 @@ def test_steps_without_a_label_count_for_nothing(windows: "list[SourceWindow]") 
     model.reset_state()
     error = square = count = 0.0
     for window in windows:
-        layer = model.layers[0]
+        layer = layer_at(model)
         if layer.states is not None:
             layer.set_state([np.where(window.reset[:, None], 0, s) for s in layer.states])
         y = model(window.inputs, lengths=window.lengths)
@@ -258,7 +258,7 @@ def test_windows_as_validation_data(windows: "list[SourceWindow]") -> None:
     history = model.fit(windows, epochs=2, verbose=0, validation_data=windows)
     other.fit(windows, epochs=2, verbose=0)
     assert_same(model.get_weights(), other.get_weights())
-    assert_same(model.layers[0].states, other.layers[0].states)
+    assert_same(layer_at(model).states, layer_at(other).states)
     other.reset_state()
     assert history.history["val_loss"][-1] == other.evaluate(windows)
 

@@ -12,7 +12,7 @@ ort = pytest.importorskip("onnxruntime", reason="needs the oracles extra")
 onnx = pytest.importorskip("onnx", reason="needs the onnx extra")
 
 import streamrnn  # noqa: E402
-from streamrnn import layers  # noqa: E402
+from streamrnn import activations, layers  # noqa: E402
 from streamrnn.models import Model, Sequential  # noqa: E402
 from streamrnn.nn.models.mixture import mixture_of  # noqa: E402
 from streamrnn.plugins.onnx import export_activations  # noqa: E402
@@ -147,7 +147,7 @@ def test_a_layer_on_each_step(name: str, tmp_path: Path) -> None:
 
 
 WRITTEN = {*export_activations._OPERATORS, *export_activations._COMPOSED, "linear", "softmax"}
-ACTIVATIONS = sorted(set(layers.activations.__all__) & WRITTEN)
+ACTIVATIONS = sorted(set(activations.__all__) & WRITTEN)
 
 
 def test_every_activation(tmp_path: Path) -> None:
