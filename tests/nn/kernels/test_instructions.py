@@ -30,5 +30,6 @@ def test_any_instruction_gives_the_same_bits(
     code: str, options: dict[str, str], tmp_path: Path
 ) -> None:
     """Slow: the bits of CPUs without the instructions for integers."""
-    done = python("-c", code, XDG_CACHE_HOME=str(tmp_path), **options)
+    # LLVM's optimization, half of the time, chooses no other instruction for an intrinsic.
+    done = python("-c", code, XDG_CACHE_HOME=str(tmp_path), NUMBA_OPT="0", **options)
     assert done.stdout.strip() == digest(KINDS), done.stderr
