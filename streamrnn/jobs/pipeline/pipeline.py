@@ -35,9 +35,9 @@ from streamrnn.jobs.running import Job, MetricsFile, ProcessMetrics, recorded
 from streamrnn.jobs.session import (
     BATCH,
     CheckedSchema,
+    CheckpointHeader,
     LastCheckpoint,
     Readable,
-    Session,
     Start,
     Writable,
     apply_renames,
@@ -513,8 +513,8 @@ class Pipeline:
             with self._lock.lock:
                 if include_model and self._model_file is None:
                     self._model_file = included_model(self.loaded, self._folder)
-                session, copied = self._session(), self.state.copied()
-            table = session.attach(copied(), self._folder)
+                header, copied = self._header(), self.state.copied()
+            table = header.attach(copied(), self._folder)
             if isinstance(path, str | os.PathLike):
                 self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
             else:
@@ -564,7 +564,7 @@ class Pipeline:
             if self._scorer is None:
                 saved = (self.config, self._state_table, self._model_file, self._name, self._start)
                 return Pipeline._unpickled, saved, more
-            table = self._session().attach(self.state.to_arrow(), self._folder)
+            table = self._header().attach(self.state.to_arrow(), self._folder)
             content = (table, "the pickled pipeline", self._state_table)
             return Pipeline._from_portable, content, more
 
@@ -580,14 +580,14 @@ class Pipeline:
         pipeline._model_file = model_file
         return pipeline
 
-    def _session(self) -> Session:
+    def _header(self) -> CheckpointHeader:
         """Return all that `resume` needs beside the state table."""
         if self._scorer is None:
             raise ConfigError("no checkpoint before the first call of process()")
         scorer = self._scorer
         config = self.loaded.config_with_vocabularies()
         config = config.with_kind(config.window.kind)  # as after `resume`: the same bytes
-        return Session(
+        return CheckpointHeader(
             config,
             scorer.bound.schema,
             scorer.counters(),
@@ -605,11 +605,11 @@ class Pipeline:
         on_change: OnChange | None = None,
         mapping: Mapping[str, str] | None = None,
     ) -> Pipeline:
-        session = Session.of(table, owner)
-        config = resumed_config(session.config, model, mapping)
-        included = session.model if model is None else None
-        pipeline = Pipeline._unpickled(config, state_table, included, session.name)
-        pipeline._scorer = resume_scorer(pipeline.loaded, session, table, owner, on_change)
+        header = CheckpointHeader.of(table, owner)
+        config = resumed_config(header.config, model, mapping)
+        included = header.model if model is None else None
+        pipeline = Pipeline._unpickled(config, state_table, included, header.name)
+        pipeline._scorer = resume_scorer(pipeline.loaded, header, table, owner, on_change)
         return pipeline
 
     @property

@@ -1,9 +1,9 @@
 """`process`: rows of a caller, and the checkpoint that carries their state to another process."""
 
 from streamrnn.jobs.session.checkpoint import (
+    CheckpointHeader,
     LastCheckpoint,
     Readable,
-    Session,
     Writable,
     check_arguments,
     resume_scorer,
@@ -28,9 +28,9 @@ from streamrnn.jobs.session.starting import (
 __all__ = [
     "BATCH",
     "CheckedSchema",
+    "CheckpointHeader",
     "LastCheckpoint",
     "Readable",
-    "Session",
     "Start",
     "Writable",
     "apply_renames",

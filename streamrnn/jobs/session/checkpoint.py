@@ -1,4 +1,4 @@
-"""A checkpoint of `process`: a state table whose metadata has the session; and the way back."""
+"""A checkpoint of `process`: a state table whose metadata has a header; and the way back."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ from streamrnn.stream.states import (
 )
 from streamrnn.stream.states.positions import CallPosition, from_json, to_json
 
-_SESSION, _MODEL = b"streamrnn.session", b"streamrnn.model"
+_HEADER, _MODEL = b"streamrnn.session", b"streamrnn.model"
 _LAYOUT = 1
 _RESTORE = "Restore it from a backup, or write it again."
 
@@ -102,7 +102,7 @@ def _content(path: str) -> tuple[str, bool]:
         return _NO_FILE, False
     except DataError:
         return "unreadable", False
-    return identity, _SESSION in (schema.metadata or {})
+    return identity, _HEADER in (schema.metadata or {})
 
 
 def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
@@ -127,7 +127,7 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Session:
+class CheckpointHeader:
     """What `process` needs beside the state table to resume.
 
     `schema` is that of the rows, `counters` those of the scorer, `position` that of the last batch,
@@ -142,8 +142,8 @@ class Session:
     name: str | None = None
 
     def attach(self, table: pa.Table, folder: str) -> pa.Table:
-        """Add the session to a state table; relative paths are resolved from `folder`."""
-        session = {
+        """Add the header to a state table; relative paths are resolved from `folder`."""
+        header = {
             "layout": _LAYOUT,
             "config": json.dumps(absolute_paths(self.config, folder)),
             "schema": base64.b64encode(self.schema.serialize()).decode(),
@@ -152,28 +152,28 @@ class Session:
             "positions": to_json(self.position),
             "name": self.name,
         }
-        metadata = {**table.schema.metadata, _SESSION: json.dumps(session).encode()}
+        metadata = {**table.schema.metadata, _HEADER: json.dumps(header).encode()}
         if self.model is not None:
             content = base64.b64encode(self.model.content).decode()
             metadata[_MODEL] = json.dumps({"name": self.model.name, "content": content}).encode()
         return table.replace_schema_metadata(metadata)
 
     @classmethod
-    def of(cls, table: pa.Table, owner: str) -> "Session":
-        """Read the session of a checkpoint; `owner` names it. Raises StateError."""
+    def of(cls, table: pa.Table, owner: str) -> "CheckpointHeader":
+        """Read the header of a checkpoint; `owner` names it. Raises StateError."""
         metadata = table.schema.metadata or {}
-        if _SESSION not in metadata:
+        if _HEADER not in metadata:
             raise StateError(
                 f"{owner}: not a checkpoint of a pipeline. To start from a state table, name it in "
                 "[state] init."
             )
         try:
-            session = dict(json.loads(metadata[_SESSION]))
-            _check_layout(session.get("layout"), owner)
-            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(session["schema"])))
-            counters = {"rows_read": session["rows"], "rejected": session["rejected"]}
-            config = Config.parse(dict(json.loads(session["config"])))
-            position = from_json(session["positions"])
+            header = dict(json.loads(metadata[_HEADER]))
+            _check_layout(header.get("layout"), owner)
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(header["schema"])))
+            counters = {"rows_read": header["rows"], "rejected": header["rejected"]}
+            config = Config.parse(dict(json.loads(header["config"])))
+            position = from_json(header["positions"])
             model = _model(metadata.get(_MODEL))
         except StateError:
             raise
@@ -191,7 +191,7 @@ class Session:
             raise StateError(
                 f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
             )
-        return cls(config, schema, counters, position, model, session.get("name"))
+        return cls(config, schema, counters, position, model, header.get("name"))
 
 
 def _check_layout(layout: object, owner: str) -> None:
@@ -254,7 +254,7 @@ def resumed_config(config: Config, model: str | None, mapping: Mapping[str, str]
 
 def resume_scorer(
     loaded: LoadedPipeline,
-    session: Session,
+    header: CheckpointHeader,
     table: pa.Table,
     owner: str,
     on_change: OnChange | None,
@@ -263,7 +263,7 @@ def resume_scorer(
 
     `on_change` is that of `Pipeline.resume`; None for that of the pipeline file. Raises StateError.
     """
-    bound = loaded.bind(session.schema, owner)
+    bound = loaded.bind(header.schema, owner)
     on_change = on_change or loaded.config.model.on_change
     if on_change == "error":
         check_model(table, bound.layout, owner, _CARRY)
@@ -274,10 +274,10 @@ def resume_scorer(
             table,
             owner,
             on_change=on_change,
-            earlier_map=session.config.state.map,
+            earlier_map=header.config.state.map,
             advice=_ADVICE,
         ),
     )
-    scorer.resume_counts(session.counters)
-    scorer.position = session.position
+    scorer.resume_counts(header.counters)
+    scorer.position = header.position
     return scorer
