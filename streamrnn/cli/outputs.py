@@ -31,10 +31,11 @@ def verify(
     if as_json:
         print_json(asdict(found))
     else:
+        rows = count(found.rows, "row") + (f" ({found.live:,} of sessions)" if found.live else "")
         rejected = f", {count(found.rejected, 'reject')}" if found.rejected else ""
         print(
             f"{location(out)} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
-            f"{count(found.rows, 'row')}{rejected}, state of {count(found.state_rows, 'stream')}, "
+            f"{rows}{rejected}, state of {count(found.state_rows, 'stream')}, "
             f"{found.bytes / 1e6:,.1f} MB\n"
             f"checksum {found.rows_checksum} of the rows, {found.state_checksum} of the state"
         )
@@ -57,6 +58,10 @@ def rewind(
             "before this time.",
         ),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Drop also rows of sessions, which no source has."),
+    ] = False,
     rejects: Rejects = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -65,7 +70,7 @@ def rewind(
     from streamrnn.jobs import outputs
 
     if to is not None or before is not None:
-        manifest = outputs.rewind(out, to, before=before, rejects=rejects)
+        manifest = outputs.rewind(out, to, before=before, rejects=rejects, force=force)
         if as_json:
             print_json(
                 {
@@ -88,6 +93,7 @@ def rewind(
             "commit": kept.commit,
             "time": kept.time,
             "rows": kept.rows,
+            "of_sessions": kept.live,
             "rejected": kept.rejected,
             "streams": kept.state_rows,
             "files": kept.sources,
@@ -104,6 +110,8 @@ def rewind(
         commits, _shortened([str(c["newest_file"]) for c in commits]), strict=True
     ):
         commit["newest_file"] = name
+        if not commits[-1]["of_sessions"]:
+            del commit["of_sessions"]
     print_table(
         [name.replace("_", " ") for name in commits[0]], [commit.values() for commit in commits]
     )

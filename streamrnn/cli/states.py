@@ -1,5 +1,6 @@
 """`streamrnn state …`: the states of streams as a table."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ from streamrnn.base.display import location
 from streamrnn.cli.epilogs import example
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
 from streamrnn.cli.values import rows, values
+from streamrnn.errors import CheckpointError, MissingFileError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +52,7 @@ def show(
     verbose: Verbose = False,
 ) -> None:
     """Show the states of streams, in the order of their first rows."""
-    from streamrnn.jobs.outputs import read_states
+    from streamrnn.jobs.outputs import history, read_states
 
     states = read_states(out, keys or (), sort)
     first = states.slice(0, limit)
@@ -59,7 +61,11 @@ def show(
         return
     print_table(first.schema.names, zip(*map(_cells, first.columns), strict=True))
     left = states.num_rows - first.num_rows
-    print(f"\n{count(states.num_rows, 'stream')}" + (f", {left:,} not shown" if left else ""))
+    notes = [f"{left:,} not shown"] if left else []
+    with suppress(MissingFileError, CheckpointError):  # a state table
+        live = history(out)[-1].live
+        notes += [f"after {live:,} rows of sessions"] if live else []
+    print(f"\n{', '.join([count(states.num_rows, 'stream'), *notes])}")
 
 
 @app.command(epilog=example("state export scores -o states.parquet", "state"))

@@ -58,7 +58,8 @@ MAY_IMPORT = {
     "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
     "running": "arrays display errors config sources states storage checkpoints scoring engines "
     "outputs preflight",
-    "session": "display errors config sources states storage checkpoints scoring preflight",
+    "session": "display errors config sources states storage checkpoints scoring outputs preflight "
+    "running",
     "fitting": "arrays display errors config kernels layers models formats checkpoints scoring "
     "sources states storage training windows preflight",
     "evaluation": "arrays display errors config models sources states storage windows checkpoints "

@@ -109,7 +109,8 @@ class BackgroundWriter:
     """
 
     def __init__(self, depth: int = 2) -> None:
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(depth)
+        self._queue: queue.Queue[Callable[[], object] | threading.Event | None]
+        self._queue = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="streamrnn-writer", daemon=True)
 
@@ -131,8 +132,10 @@ class BackgroundWriter:
         self._queue.put(call)
 
     def wait(self) -> None:
-        """Return when all queued calls have been made."""
-        self._queue.join()
+        """Return when all calls queued so far have been made; others may be queued meanwhile."""
+        made = threading.Event()
+        self._queue.put(made)
+        made.wait()
         self._raise()
 
     def _raise(self) -> None:
@@ -145,9 +148,9 @@ class BackgroundWriter:
             try:
                 if call is None:
                     return
-                if self._error is None:
+                if isinstance(call, threading.Event):
+                    call.set()
+                elif self._error is None:
                     call()
             except BaseException as error:  # noqa: BLE001 - raised again by `do` and `wait`
                 self._error = error
-            finally:
-                self._queue.task_done()

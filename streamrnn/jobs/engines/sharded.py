@@ -123,7 +123,7 @@ class ShardedEngine:
         counters = last.counters if last is not None and not last.complete else {}
         self._scored: int = counters.get("rows_read", 0)
         self._rejected: int = counters.get("rejected", 0)
-        self._piped = {"piped": last.piped} if last is not None and last.piped else {}
+        self._beyond = {} if last is None else last.beyond_files
         self._commit = 0
         self._states: list[Handle] = [None] * shards
         self._before: list[Handle] = [None] * shards
@@ -251,7 +251,7 @@ class ShardedEngine:
             sources=target.started(epoch.epoch.position),
             readings=readings,
             position=epoch.epoch.position,
-            counters=({} if complete else counters) | self._piped,
+            counters=({} if complete else counters) | self._beyond,
             complete=complete,
             end_of_run=not running,
         )

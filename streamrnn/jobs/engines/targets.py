@@ -26,7 +26,7 @@ class FolderTarget:
         self._files = list(files)
         self._begun = 0  # the first file that is not known to be finished
         self._pipe = pipe
-        self._piped = folder.manifest.piped if folder.manifest else 0
+        self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 
     def commit(
         self, scorer: Scorer, progress: Read, complete: bool, continues: bool
@@ -45,9 +45,11 @@ class FolderTarget:
         )
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        """Return counters of the run unless it is complete, and how many rows came from pipes."""
-        piped = self._piped + (scorer.rows_read if self._pipe else 0)
-        return ({} if complete else scorer.counters()) | ({"piped": piped} if piped else {})
+        """Return counters of the run unless it is complete, and those of rows beyond files."""
+        beyond = self._beyond
+        if self._pipe and scorer.rows_read:
+            beyond = beyond | {"piped": beyond.get("piped", 0) + scorer.rows_read}
+        return ({} if complete else scorer.counters()) | beyond
 
     def started(self, position: Position | None) -> list[SourceFile]:
         """Return the files started or finished since the last commit."""

@@ -69,7 +69,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
         starting_table(bound, None, "", notes, on_change=loaded.config.model.on_change)
     else:
         _check_last(loaded, bound, source, last, notes)
-    refuse_own_output(loaded, source)
+    refuse_own_output(loaded, source.files)
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
 
 

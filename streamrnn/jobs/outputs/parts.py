@@ -1,6 +1,7 @@
 """Verify the parts of an output folder, and merge small ones, between runs."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -40,7 +41,8 @@ class Verified:
 
     `rows_checksum` and `state_checksum` are of the decoded values, whatever the order of the rows
     and the way they are divided into parts: outputs with equal rows and states have equal ones.
-    `behind`: how tables of [publish] differ from it; `left`: a table in it that is not among them.
+    `live` rows were scored in sessions. `behind`: how tables of [publish] differ from it; `left`: a
+    table in it that is not among them.
     """
 
     commit: int
@@ -51,6 +53,7 @@ class Verified:
     bytes: int
     rows_checksum: str
     state_checksum: str
+    live: int = 0
     behind: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
@@ -99,6 +102,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             + sum(file.bytes for shard in manifest.shards for file in shard.files),
             _checksum(batch for _, batch in part_batches(path, manifest)),
             _checksum(() if states is None else states.to_batches()),
+            manifest.live,
             tuple(tables.problems(manifest)),
             tuple(tables.left({"publish.delta": bool(files.entries(DELTA_LOG))})),
         )
@@ -215,7 +219,7 @@ def merge_small_parts(
 ) -> Manifest | None:
     """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, if no `least` parts would be merged into one.
+    Does nothing, and returns None, if fewer than `least` would be merged in each partition.
     """
     manifest = folder.manifest
     if manifest is None:
@@ -226,15 +230,21 @@ def merge_small_parts(
         else list(_groups(output.parts, small))
         for name, output in manifest.outputs.items()
     }
-    lengths = [len(group) for found in groups.values() for group in found]
-    if max(lengths, default=0) < max(2, least):
+    numbers = Counter[tuple[str, str]]()
+    for name, found in groups.items():
+        for group in found:
+            numbers[name, group[0].folder] += len(group) if len(group) > 1 else 0
+    if max(numbers.values(), default=0) < least:
         return None
     outputs = {
         name: replace(output, parts=_merge(folder, folder.directories[name], groups[name]))
         for name, output in manifest.outputs.items()
     }
-    _LOGGER.debug("%s: merged %d parts into %d", folder.path, sum(lengths), len(lengths))
-    return folder.replace(outputs=outputs, kept=manifest.kept)
+    before, after = (
+        sum(len(out.parts) for out in of.values()) for of in (manifest.outputs, outputs)
+    )
+    _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
+    return folder.replace(outputs=outputs, kept=manifest.kept, end_of_run=manifest.end_of_run)
 
 
 def _merge(

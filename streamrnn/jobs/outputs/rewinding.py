@@ -21,7 +21,7 @@ class CommitInfo:
 
     `time` is when it was made (UTC), or the one that it restores; `newest` the file of the source
     that was read last, `model` the fingerprint of the model, `complete` whether its run had read
-    all of the source.
+    all of the source. `live` rows so far were scored in sessions.
     """
 
     commit: int
@@ -33,6 +33,7 @@ class CommitInfo:
     newest: str
     model: str
     complete: bool
+    live: int = 0
 
 
 def history(path: str) -> list[CommitInfo]:
@@ -59,11 +60,17 @@ def _info(kept: RetainedCommit, manifest: Manifest) -> CommitInfo:
         files[-1].path if files else "",
         kept.model,
         kept.complete,
+        kept.live,
     )
 
 
 def rewind(
-    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+    path: str,
+    to: int | None = None,
+    *,
+    before: str | None = None,
+    rejects: str | None = None,
+    force: bool = False,
 ) -> Manifest:
     """Go back to an earlier commit: remove later rows, restore state and position.
 
@@ -79,28 +86,43 @@ def rewind(
         that file or partition, or was made before that time.
     rejects
         Where its rejects are, if they were moved.
+    force
+        Drop also rows that sessions have scored since: no source has them.
 
     It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
     manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
-    before the time; CheckpointError if the folder is in use or a needed file is damaged;
-    PublishError if it is done, but a table of [publish] could not follow.
+    before the time; CheckpointError if the folder is in use or a needed file is damaged, and for
+    rows of sessions without `force`; PublishError if it is done, but a table of [publish] could not
+    follow.
 
     >>> rewind("out/weather", to=1).rows
     50
     """
-    manifest = restore_commit(path, to, before=before, rejects=rejects)
+    manifest = restore_commit(path, to, before=before, rejects=rejects, force=force)
     Publisher.of(manifest.config, path).publish(manifest)
     return manifest
 
 
 def restore_commit(
-    path: str, to: int | None = None, *, before: str | None = None, rejects: str | None = None
+    path: str,
+    to: int | None = None,
+    *,
+    before: str | None = None,
+    rejects: str | None = None,
+    force: bool = False,
 ) -> Manifest:
     """Do what `rewind` does, and leave the tables of [publish] as they are."""
     found = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
     target = _numbered(found, to, path) if before is None else _before(found, before, path)
+    if (lost := found.live - target.live) > 0 and not force:
+        raise CheckpointError(
+            f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "
+            f"{'is' if lost == 1 else 'are'} in no source: going back to it would drop "
+            f"{'it' if lost == 1 else 'them'} for good. Say with --force that "
+            f"{'it' if lost == 1 else 'they'} may go."
+        )
     with OutputFolder.reopen(path, rejects=rejects, check="manifest") as folder:
         manifest = folder.manifest
         if manifest is None or manifest.commit != found.commit:

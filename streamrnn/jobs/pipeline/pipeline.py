@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,25 +32,23 @@ from streamrnn.jobs.preflight import (
     initial_table,
     reader,
 )
-from streamrnn.jobs.running import Job, MetricsFile, ProcessMetrics, recorded
+from streamrnn.jobs.running import Job, recorded
 from streamrnn.jobs.session import (
-    BATCH,
-    CheckedSchema,
+    Calls,
     CheckpointHeader,
     LastCheckpoint,
     Readable,
+    Session,
     Start,
     Writable,
-    apply_renames,
-    batches_of,
     check_arguments,
     first_scorer,
+    open_session,
     rejects_of,
     require_output,
     resume_scorer,
     resumed_config,
     start_of,
-    table_of_dicts,
     warn_of_output,
 )
 from streamrnn.nn.kernels import Compiled
@@ -57,12 +56,10 @@ from streamrnn.stream.checkpoints import has_manifest, load_state, read_manifest
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.values import EngineType, NewModel, OnChange, check_new_model
 from streamrnn.stream.scoring import RowCounts, SourceWindows, compile_kernels
-from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring.bind import LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
-from streamrnn.stream.scoring.positions import next_position
-from streamrnn.stream.scoring.scorer import Scored, Scorer
+from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.scoring.summary import Progress, Summary
-from streamrnn.stream.sources import Origin, used_schema, with_values
 from streamrnn.stream.states import (
     OwnLock,
     StateTable,
@@ -104,14 +101,12 @@ class Pipeline:
         self._folder = os.getcwd()  # relative paths are resolved from it
         self._model_file: ModelFile | None = None  # of a checkpoint that includes it
         self._last_run: Job | None = None
-        self._scorer: Scorer | None = None
-        self._checked: CheckedSchema | None = None
+        self._calls = Calls(lambda: self.loaded, self._first_scorer)
         self._lock = OwnLock()
         self._checkpoints = OwnLock()  # held for the whole of one
         self._last_checkpoint = LastCheckpoint()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
-        self._metrics: dict[str, ProcessMetrics] = {}
 
     @classmethod
     def from_toml(
@@ -179,6 +174,9 @@ class Pipeline:
     @cached_property
     def loaded(self) -> LoadedPipeline:
         """Model, contract and outputs, loaded and checked on first use."""
+        return self._loaded_anew()
+
+    def _loaded_anew(self) -> LoadedPipeline:
         if self._model_file is not None:
             with self._model_file.on_disk() as path:
                 return self._load(path)
@@ -361,53 +359,16 @@ class Pipeline:
         with self._lock.lock:
             if self._scorer is None and self._start == "init":
                 warn_of_output(self.config)
-            if isinstance(data, list):
-                data = table = self._table_of(data)
-                if not table.num_rows and self._scorer is None:
-                    self._rejects = self._local.rows = None
-                    return BoundPipeline(
-                        self.loaded, table.schema, BATCH
-                    ).emitter.schema.empty_table()
-            batches, schema = batches_of(data)
-            if renames := self.loaded.renames:
-                batches, schema = apply_renames(batches, schema, renames)
-            scorer, checked = self._bound_scorer(schema)
-            last = copy.copy(scorer.position)
-            position = next_position(position, last, sum(map(len, batches)))
-            if len(batches) > 1:
-                scorer = scorer.copy()  # the assignment below commits all of them, or none
-            scored = self._score(batches, checked, scorer, position)
-            self._scorer = scorer
-            self._checked = checked
-            self._rejects = self._local.rows = rejects_of(scored)
-        if isinstance(data, pa.RecordBatch):
-            return scored[0].output
-        return pa.Table.from_batches([s.output for s in scored], scorer.bound.emitter.schema)
+            answer = self._calls.process(data, position)
+            self._rejects = self._local.rows = rejects_of(answer.scored)
+        return answer.output
 
-    def _table_of(self, rows: list[Any]) -> pa.Table:
-        scorer = self._scorer
-        if scorer is None:
-            return table_of_dicts(rows, self.loaded, None, 0)
-        return table_of_dicts(rows, self.loaded, scorer.bound.schema, scorer.rows_read)
+    @property
+    def _scorer(self) -> Scorer | None:
+        return self._calls.scorer
 
-    def _score(
-        self,
-        batches: list[pa.RecordBatch],
-        checked: CheckedSchema,
-        scorer: Scorer,
-        position: CallPosition | None,
-    ) -> list[Scored]:
-        if not batches:
-            scorer.position = position
-        scored = []
-        for batch in batches:
-            size = batch.num_rows
-            origin = Origin.consecutive(BATCH, scorer.rows_read, size)
-            used = checked.columns(batch, scorer.rows_read)
-            rows = self.loaded.contract.read(used, origin)
-            rows.counts["cast"] = checked.changed * size
-            scored.append(scorer.score(rows, position))
-        return scored
+    def _first_scorer(self, schema: pa.Schema) -> Scorer:
+        return first_scorer(self.loaded, schema, self._start)
 
     @property
     def position(self) -> CallPosition | None:
@@ -442,14 +403,7 @@ class Pipeline:
         and limits rejects.)
         """
         with self._lock.lock:
-            scorer = self._scorer
-            if scorer is None:
-                return RowCounts()
-            len(scorer.table)  # completes an interrupted change
-            totals = scorer.totals
-            counts = RowCounts(totals.get("rows", 0), totals.get("rows_out", 0))
-            counts.add(totals)
-            return counts
+            return self._calls.counts
 
     def write_metrics(self, path: str | os.PathLike[str]) -> None:
         """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
@@ -461,17 +415,33 @@ class Pipeline:
         of its own, of another pipeline, or anything else; SinkError if it cannot be read or
         written.
         """
-        path = os.fspath(path)
         with self._lock.lock:
-            if path not in self._metrics:
-                self._metrics[path] = ProcessMetrics(MetricsFile(path, self._label))
-            table = None if self._scorer is None else self._scorer.table
-            self._metrics[path].write(self.counts, table)
+            self._calls.write_metrics(path, self._label)
 
     @property
     def _label(self) -> str:
         """The name of the pipeline in metrics."""
         return self._name or location(self.config.sink.path or "process()")
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Own the output, as a run does, to score rows of the caller into it: a context manager.
+
+        In the block, `Session.process` scores data, and `Session.commit` commits it. Rows, state
+        and position of a commit are those of a run: sessions and runs may follow one another in any
+        order, each from the state that the other has left. `[source] path` is not read. The block
+        ends with a commit, but not by an exception: then what was not committed is lost, and the
+        next session goes on from the position of the last commit, `Session.position`.
+
+        Sessions give rows in the order in which they are scored; a run does not recognise them in
+        files. Small parts are merged when there are 60 of them, in an output or a partition.
+
+        Raises CheckpointError if a run, or another session, has locked the output, or another
+        pipeline has written it; ConfigError for kind whole, emit "final" and [sink] path that is no
+        folder; SinkError; PublishError, at the end, if a table of [publish] could not follow.
+        """
+        with open_session(self._loaded_anew(), self._label) as session:
+            yield session
 
     def finish(self) -> pa.RecordBatch | None:
         """Return the rows that emit "final" holds back: the last of each stream since `finish`."""
@@ -609,7 +579,7 @@ class Pipeline:
         config = resumed_config(header.config, model, mapping)
         included = header.model if model is None else None
         pipeline = Pipeline._unpickled(config, state_table, included, header.name)
-        pipeline._scorer = resume_scorer(pipeline.loaded, header, table, owner, on_change)
+        pipeline._calls.scorer = resume_scorer(pipeline.loaded, header, table, owner, on_change)
         return pipeline
 
     @property
@@ -738,18 +708,3 @@ class Pipeline:
     def mermaid(self) -> str:
         """Return the pipeline as a flowchart of Mermaid, with the facts of `explain`."""
         return mermaid(self.loaded)
-
-    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
-        """Return the scorer, and what is known of the schema, which is checked once."""
-        checked = self._checked
-        if self._scorer is not None and checked is not None and checked.schema.equals(schema):
-            return self._scorer, checked
-        loaded, scorer = self.loaded, self._scorer
-        used = used_schema(schema, loaded.columns, BATCH)
-        if scorer is None:
-            scorer = first_scorer(loaded, used, self._start)
-        elif (types := with_values(scorer.bound.schema, used)) != scorer.bound.schema:
-            scorer = scorer.copy(loaded.bind(types, BATCH))
-        features = loaded.contract.features_alone(loaded.config.columns)
-        expected = scorer.bound.schema
-        return scorer, CheckedSchema.of(schema, used, expected, "earlier rows", features)

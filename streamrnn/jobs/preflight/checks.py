@@ -203,8 +203,8 @@ def check_sink(config: Config) -> None:
         refuse_no_directory(path, name)
 
 
-def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
-    """Refuse paths that overlap.
+def refuse_own_output(loaded: LoadedPipeline, read: Sequence[SourceFile]) -> None:
+    """Refuse paths that overlap; `read` are the files of the source.
 
     Raises ConfigError if source, sink, rejects or saved state lie inside one another, or in another
     output.
@@ -214,14 +214,14 @@ def refuse_own_output(loaded: LoadedPipeline, source: Source) -> None:
     if config.state.save is not None:
         outputs["[state] save"] = config.state.save
     locations = {name: _real(path) for name, path in outputs.items()}
-    path = config.source.path
-    files = [file.name if file.store.local else _real(file.path) for file in source.files]
+    path = None if config.source.piped else config.source.path
+    files = [file.name if file.store.local else _real(file.path) for file in read]
     above_files = _places(map(os.path.dirname, files))
     for name, location in locations.items():
         if (
             any(_overlap_by_name(location, file) for file in files)
             or _place(location) in above_files
-            or (source.replayable and _overlap(location, _real(path)))
+            or (path is not None and _overlap(location, _real(path)))
         ):
             raise ConfigError(
                 f"{name}: {outputs[name]} and the source {path} lie inside one another: the "

@@ -10,22 +10,27 @@
 - `metrics`, `metrics_file`   what Prometheus reads of a run, and of `process`
 """
 
+from streamrnn.jobs.running.destination import FolderDestination, open_folder
 from streamrnn.jobs.running.lateness import note_on_order
 from streamrnn.jobs.running.metrics import ProcessMetrics, record_failure, recorded
 from streamrnn.jobs.running.metrics_file import MetricsFile, Series
 from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.jobs.running.run import Job
 
 __all__ = [
     "Earlier",
+    "FolderDestination",
     "Job",
     "MetricsFile",
     "ProcessMetrics",
     "RunTables",
     "Series",
+    "discard_replay",
     "needs_replay",
     "note_on_order",
+    "open_folder",
     "plan_replay",
     "record_failure",
     "recorded",

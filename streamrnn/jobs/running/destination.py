@@ -192,8 +192,16 @@ def open_destination(
         finally:
             target.close()
         return
+    with open_folder(loaded, options) as folder:
+        yield folder
+
+
+@contextmanager
+def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderDestination]:
+    """Open the output folder that the pipeline file names. Raises CheckpointError, SinkError."""
+    config = loaded.config
     with OutputFolder.open(
-        config.sink.folder,
+        str(config.sink.folder),
         side=_side_folders(config),
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,

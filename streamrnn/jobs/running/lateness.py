@@ -122,14 +122,21 @@ def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]
 
 
 def name_the_position(
-    error: LateRowError, position: CallPosition, state: pa.Table, column: str
+    error: LateRowError, position: CallPosition | None, state: pa.Table, column: str, live: int
 ) -> LateRowError:
-    """Add to the error that `state` has rows of `process`, and how to leave them out."""
+    """Add to the error that `state` has rows of `process`, and how to leave them out.
+
+    Or of sessions: these are `live` rows.
+    """
     newest = pc.max(state["last_time"]).cast(pa.string())
+    calls, origin = "`process`", "The state is from a checkpoint of `process`"
+    if live:
+        calls, origin = "sessions", f"The output has {count(live, 'row')} of sessions"
+    where = "" if position is None else f", whose last position is {position!r}"
     return error.because(
-        f"The state is from a checkpoint of `process`, whose last position is {position!r}: no "
+        f"{origin}{where}: no "
         "list of files says which rows it has. If this row is one of them, leave out the files "
-        f'that `process` has read, with [source] after = {{ time = "{newest}" }}: the newest '
+        f'that {calls} have read, with [source] after = {{ time = "{newest}" }}: the newest '
         f"{column} in the state; or with {{ path = … }} or {{ partition = … }}. {error.args[1]}"
     )
 

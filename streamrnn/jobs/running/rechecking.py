@@ -104,7 +104,7 @@ def check_models(
         if needs_replay(bound, then, on_change):
             rows = target.rows + target.outputs.get("rejects", 0)
             earlier = replace(Earlier.of(then, source, path, state), rows=rows)
-            plan = plan_replay(bound, source, then, earlier)
+            plan = plan_replay(bound, source, then, earlier, force=options.force)
             if plan.gone:
                 raise CheckpointError(
                     f"replay: {count(len(plan.gone), 'used file')} of {location(path)} "

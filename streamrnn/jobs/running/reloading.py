@@ -40,7 +40,8 @@ def rewind_before_changes(
     With `force` not before changed files that its initial state has seen. What can be checked
     without reading rows is checked first. Returns None if no used file changed. Raises ConfigError
     for a name that no used file has or a source without files; CheckpointError if no retained
-    commit is early enough, or if the output is another pipeline's or model's; DataError and
+    commit is early enough, if sessions have scored rows since, unless `force` says that they may
+    go, or if the output is another pipeline's or model's; DataError and
     DTypeError for files that a run would refuse.
     """
     path, files = loaded.config.sink.folder, source.of_files
@@ -70,7 +71,7 @@ def rewind_before_changes(
     note = check_models(bound, manifest, target, path, options, source)
     _check_files(loaded, files, manifest, target, names, path)
     dropped = manifest.rows - target.rows
-    restore_commit(path, target.commit)  # the run publishes it when it begins
+    restore_commit(path, target.commit, force=options.force)  # the run publishes it when it begins
     return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",

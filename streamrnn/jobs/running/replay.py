@@ -62,7 +62,7 @@ def replay_of(
         return None
     state = load_state()
     earlier = Earlier.of(last, source, str(bound.loaded.config.sink.folder), state)
-    plan = plan_replay(bound, source, last, earlier)
+    plan = plan_replay(bound, source, last, earlier, force=options.force)
     files = source.of_files
     assert files is not None  # refused before
     return Replay(bound, files, plan, last, state, summary, options, committed)
@@ -130,7 +130,7 @@ class Replay:
         summary.state_notes.append(
             f"model {new} took over from {old}: {'; '.join(filter(None, more))}"
         )
-        if self._plan.note is not None:
+        if self._plan.note:
             summary.state_notes.append(self._plan.note)
 
     def _facts(self) -> dict[str, Any]:

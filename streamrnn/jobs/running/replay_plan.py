@@ -57,7 +57,7 @@ class ReplayPlan:
 
     `first`: only those of this time, in ticks, or later. `last`: only so many of each stream; then
     `gone` are used files before these that are gone, which may not have any of them. `most` is the
-    number of rows, at most. `range` says which rows these are, `note` what they lack.
+    number of rows, at most. `range` says which rows these are, `note` what they lack ("": nothing).
     """
 
     files: tuple[SourceFile, ...]
@@ -67,7 +67,7 @@ class ReplayPlan:
     first: int | None = None
     last: int | None = None
     gone: tuple[str, ...] = ()
-    note: str | None = None
+    note: str = ""
 
 
 def needs_replay(bound: BoundPipeline, last: Manifest, on_change: OnChange) -> bool:
@@ -80,15 +80,21 @@ def needs_replay(bound: BoundPipeline, last: Manifest, on_change: OnChange) -> b
 
 
 def plan_replay(
-    bound: BoundPipeline, source: Source, manifest: Manifest, earlier: Earlier
+    bound: BoundPipeline,
+    source: Source,
+    manifest: Manifest,
+    earlier: Earlier,
+    *,
+    force: bool = False,
 ) -> ReplayPlan:
     """Find the files of the rows that a new model reads before it goes on.
 
-    Raises ConfigError where there is nothing to replay (kind whole, a pipe), or for a range that
-    does not fit; CheckpointError if rows in the range are in no file.
+    With `force` rows that are in no file, of pipes and sessions, are left out. Raises
+    ConfigError where there is nothing to replay (kind whole, a pipe), or for a range that does not
+    fit; CheckpointError if rows in the range are in no file.
     """
     config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
-    _refuse_other_rows(bound, source, manifest, earlier.rows, path)
+    _refuse_other_rows(bound, source, manifest, earlier.rows, path, force)
     wanted = config.model.replay
     rows = [file for file in earlier.known if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
@@ -116,7 +122,7 @@ def plan_replay(
         first=first,
         last=last,
         gone=lost,
-        note=_without_init(bound),
+        note="; ".join(filter(None, [_without_init(bound), _left_out(manifest, earlier.rows)])),
     )
 
 
@@ -131,7 +137,7 @@ def _last(file: UsedFile) -> int | None:
 
 
 def _refuse_other_rows(
-    bound: BoundPipeline, source: Source, manifest: Manifest, rows: int, path: str
+    bound: BoundPipeline, source: Source, manifest: Manifest, rows: int, path: str, force: bool
 ) -> None:
     """Raise ConfigError or CheckpointError where rows of the output cannot be read again."""
     config = bound.loaded.config
@@ -146,16 +152,17 @@ def _refuse_other_rows(
             "replay: a pipe cannot be read again. Set [source] path to files with the earlier "
             f"rows, {_OTHERWISE}"
         )
-    if manifest.positions:
+    lost = rows_of_no_file(manifest, rows)
+    if manifest.positions and not lost:
         raise CheckpointError(
             f"replay: {path} has the state of rows that `process` scored, which are in no file of "
             f"the source. Score the log anew into another [sink] path, {_OTHERWISE}"
         )
-    if (lost := rows_of_no_file(manifest, rows)) > 0:
+    if lost > 0 and not force:
         raise CheckpointError(
             f"replay: {path} has {count(lost, 'row')} that are in none of its used files, such as "
-            "rows of a pipe. Put them into files and score these into another [sink] path, "
-            f"{_OTHERWISE}"
+            "rows of a pipe or a session. Put them into files and score these into another [sink] "
+            f"path; leave them out of the replay with --force; {_OTHERWISE}"
         )
     if config.state.init is not None and config.model.replay == "all":
         raise CheckpointError(
@@ -171,6 +178,11 @@ def _without_init(bound: BoundPipeline) -> str | None:
         return None
     init = location(init)
     return f"rows that [state] init = {init} has seen were replayed only if used files have them"
+
+
+def _left_out(manifest: Manifest, rows: int) -> str | None:
+    lost = rows_of_no_file(manifest, rows)
+    return f"{count(lost, 'row')} in no used file not replayed" if lost > 0 else None
 
 
 def _time_type(bound: BoundPipeline) -> pa.DataType:

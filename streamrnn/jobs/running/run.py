@@ -95,7 +95,7 @@ class Job:
         self._note_kind()
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
-        refuse_own_output(self.loaded, source)
+        refuse_own_output(self.loaded, source.files)
         replaced = self._replaced(source)
         with (
             self._reloaded(source),
@@ -268,6 +268,8 @@ class Job:
         seen = seen_by_init(self.loaded, source) if first else None
         plan = output.plan(source, self.options.force, seen)
         self._count_used(plan)
+        if engine is None and plan.files and output.last is not None:
+            self._note_sessions(output.last.live)
         if seen is not None:
             self._note_seen(source, plan)
         committed = output.last
@@ -292,26 +294,39 @@ class Job:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
             named = name_the_files(error, source, plan.known, self._order, output)
-            if named is error and (live := self._live_state(output, committed)) is not None:
-                named = name_the_position(error, *live, str(source.time))
+            if named is error and (calls := self._state_of_calls(output, committed)) is not None:
+                live = 0 if committed is None else committed.live
+                named = name_the_position(error, *calls, str(source.time), live)
             elif named is error and self.config.state.init is None:
                 named = name_the_order(error, source, plan.known)
             raise named from None
         return engine
 
-    def _live_state(
+    def _state_of_calls(
         self, output: Destination, committed: Manifest | None
-    ) -> tuple[CallPosition, pa.Table] | None:
-        """Return position and state of `process` that the run started from, if it did."""
+    ) -> tuple[CallPosition | None, pa.Table] | None:
+        """Return position and state of calls, of `process` or a session, that the run began from.
+
+        None if it did not.
+        """
         init = self.config.state.init
-        if committed is not None and committed.positions:
+        if committed is not None and (committed.positions or committed.live):
             position, table = from_json(committed.positions), output.load_state()
         elif init is not None:
             table = self.loaded.read_init(init)
-            position = last_position(table, init)
+            if (position := last_position(table, init)) is None:
+                return None
         else:
             return None
-        return None if position is None or table is None else (position, table)
+        return None if table is None else (position, table)
+
+    def _note_sessions(self, live: int) -> None:
+        """Note that rows of sessions are not recognised in files."""
+        if live:
+            self.summary.state_notes.append(
+                f"sessions have scored {count(live, 'row')} of this output: a file that has them, "
+                "too, is not recognised, and is scored like any other"
+            )
 
     def _note_seen(self, source: Source, plan: SourcePlan) -> None:
         """Note how many files are not read, as the initial state has seen them."""

@@ -1,5 +1,12 @@
-"""`process`: rows of a caller, and the checkpoint that carries their state to another process."""
+"""Rows of a caller, from call to call: through `process`, or into an output that a session owns.
 
+- `calls`       the data of each call through one scorer; `data` makes record batches of it
+- `session`     calls into an output, in the commits of a run
+- `checkpoint`  the state of `process` in a file, for another process
+- `starting`    the state that the first call starts from
+"""
+
+from streamrnn.jobs.session.calls import Calls
 from streamrnn.jobs.session.checkpoint import (
     CheckpointHeader,
     LastCheckpoint,
@@ -9,14 +16,8 @@ from streamrnn.jobs.session.checkpoint import (
     resume_scorer,
     resumed_config,
 )
-from streamrnn.jobs.session.data import (
-    BATCH,
-    CheckedSchema,
-    apply_renames,
-    batches_of,
-    rejects_of,
-    table_of_dicts,
-)
+from streamrnn.jobs.session.data import rejects_of
+from streamrnn.jobs.session.session import Session, open_session
 from streamrnn.jobs.session.starting import (
     Start,
     first_scorer,
@@ -26,22 +27,20 @@ from streamrnn.jobs.session.starting import (
 )
 
 __all__ = [
-    "BATCH",
-    "CheckedSchema",
+    "Calls",
     "CheckpointHeader",
     "LastCheckpoint",
     "Readable",
+    "Session",
     "Start",
     "Writable",
-    "apply_renames",
-    "batches_of",
     "check_arguments",
     "first_scorer",
+    "open_session",
     "rejects_of",
     "require_output",
     "resume_scorer",
     "resumed_config",
     "start_of",
-    "table_of_dicts",
     "warn_of_output",
 ]

@@ -12,6 +12,7 @@ from streamrnn.errors import ConfigError, StreamRNNError
 from streamrnn.jobs.preflight import logged_table, run_config
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
+    Manifest,
     check_same_pipeline,
     has_manifest,
     load_state,
@@ -53,7 +54,7 @@ def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Sco
     folder = loaded.config.sink.folder
     if start == "output" and folder is not None:
         if has_manifest(folder):
-            return _output_scorer(loaded, schema, folder)
+            return scorer_after(loaded, schema, read_manifest(folder), load_state(folder))
         _LOGGER.warning(
             "%s has no commit yet: streams start from the initial state", location(folder)
         )
@@ -61,9 +62,14 @@ def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Sco
     return Scorer(bound, logged_table(bound))
 
 
-def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Scorer:
-    """Return a scorer with the state, and the types of columns, of the last commit of an output."""
-    last = read_manifest(folder)
+def scorer_after(
+    loaded: LoadedPipeline, schema: pa.Schema, last: Manifest, state: pa.Table | None
+) -> Scorer:
+    """Return a scorer with the state, and the types of columns, of the last commit of the output.
+
+    Raises what a run raises that cannot resume from it.
+    """
+    folder = str(loaded.config.sink.folder)
     notes = [str(loaded.choice.note)] if loaded.choice.kept else []
     bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
     on_change = loaded.config.model.on_change
@@ -71,7 +77,7 @@ def _output_scorer(loaded: LoadedPipeline, schema: pa.Schema, folder: str) -> Sc
     check_same_pipeline(last, loaded.fingerprint, run_config(bound), folder, new_model=may_differ)
     table = starting_table(
         bound,
-        load_state(folder),
+        state,
         f"the state of {location(folder)}",
         notes,
         on_change=on_change,

@@ -55,9 +55,11 @@ that has its default is not written, nor is what a run does not use. In each: ``
   computed its rows (not of rejects and alerts)
 - ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
   that they are of; ``position``: the first row of one of them that has not been read
-- ``positions``: pairs of a partition (null: there is none) and the position there, of `process`,
-  after `import_state` of its checkpoint. Each is an integer, a text, {"bytes": base64}, or a list
-- ``shards``: of each shard of the state, its rows and files; ``counters``: of the run
+- ``positions``: pairs of a partition (null: there is none) and the position there, of the last call
+  of a session, or of `process`, after `import_state` of its checkpoint. Each is an integer, a text,
+  {"bytes": base64}, or a list
+- ``shards``: of each shard of the state, its rows and files; ``counters``: of the run,
+  and over all of them the rows that no used file has: ``piped``, and ``live`` of sessions
 - ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
 - ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
   each output, and the other fields that differ from commit to commit

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.display import location
+from streamrnn.base.display import count, location
 from streamrnn.base.storage.opening import open_files
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
@@ -52,6 +52,7 @@ from streamrnn.stream.checkpoints.versions import (
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters, side_folder, to_record, value_of
 from streamrnn.stream.sinks import PART_FORMATS, Partitioning, StagedPart
 from streamrnn.stream.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
+from streamrnn.stream.states.positions import PositionPairs
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
 
@@ -347,6 +348,7 @@ class OutputFolder:
         sources: Sequence[SourceFile] = (),
         readings: Mapping[str, Reading] | None = None,
         position: Position | None = None,
+        positions: PositionPairs | None = None,
         counters: Mapping[str, Any] | None = None,
         complete: bool = False,
         end_of_run: bool = True,
@@ -357,9 +359,9 @@ class OutputFolder:
         with `state`. Parts are placed in the order of the shards. `sources` are the files started
         or finished since the last commit (naming one again is harmless), `readings` what was read
         of them, by name; without a `position`, or with one at the end of a file, all files so far
-        are done. With None, `state` and `counters` are unchanged. `end_of_run`: the run makes no
-        other commit. `complete`: the input has ended; if there is no row at all, an empty part with
-        the schema is written (but no partition).
+        are done. With None, `state`, `positions` (of calls) and `counters` are unchanged.
+        `end_of_run`: the run makes no other commit. `complete`: the input has ended; if there is no
+        row at all, an empty part with the schema is written (but no partition).
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
         one per shard; the folder then accepts no more rows or commits, and the next start finds
@@ -387,11 +389,13 @@ class OutputFolder:
                 # Names in the manifest are current only if this run has checked the sources.
                 home=self.home if last is None or self._known.files is not None else last.home,
                 table=self._table or (last.table if last else ""),
-                positions=last.positions if last else (),
+                positions=(last.positions if last else ()) if positions is None else positions,
             )
             manifest = self._ledger.install(manifest)
             self._known.commit(manifest)
-        _LOGGER.debug("%s: commit %d", self.path, manifest.commit)
+        live = manifest.live - (last.live if last else 0)
+        of = f" with {count(live, 'row')} of a session" if live else ""
+        _LOGGER.debug("%s: commit %d%s", self.path, manifest.commit, of)
         return manifest
 
     def _output_after(self, name: str, facts: Sequence[Facts], complete: bool) -> NamedOutput:

@@ -27,6 +27,7 @@ from streamrnn.stream.states.positions import PositionPairs
 LAYOUT = 1
 SOURCES = "sources"
 """The name of the list of used files among the lists that grow."""
+_BEYOND = ("piped", "live")
 
 
 @cache
@@ -147,6 +148,11 @@ class RetainedCommit:
         return self.outputs.get("rows", 0)
 
     @property
+    def live(self) -> int:
+        """Number of rows of sessions so far."""
+        return int(self.counters.get("live", 0))
+
+    @property
     def state_rows(self) -> int:
         """Number of rows of the state, over all shards."""
         return sum(shard.rows for shard in self.shards)
@@ -164,8 +170,8 @@ class Manifest:
     them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
     dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are those of the
     state, in order, empty without state. `end_of_run`: the last commit of its run (with --follow:
-    of the files that one poll found). `positions` are of the checkpoint that the state was imported
-    from (see `states.positions`).
+    of the files that one poll found). `positions` are of the last call of a
+    session, or of the checkpoint that the state was imported from (see `states.positions`).
     """
 
     output: str
@@ -197,9 +203,14 @@ class Manifest:
         return self.named("rows").parts
 
     @property
-    def piped(self) -> int:
-        """Number of rows read from pipes so far, over all runs; no used file has them."""
-        return int(self.counters.get("piped", 0))
+    def beyond_files(self) -> dict[str, int]:
+        """Numbers of rows so far that no used file has: `piped` by runs, `live` in sessions."""
+        return {name: int(self.counters[name]) for name in _BEYOND if name in self.counters}
+
+    @property
+    def live(self) -> int:
+        """Number of rows of sessions so far."""
+        return self.beyond_files.get("live", 0)
 
     @property
     def rows(self) -> int:

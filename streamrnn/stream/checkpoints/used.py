@@ -193,7 +193,7 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
     where = ", and this run reads a pipe, which does not have them again"
     if reader is not None:
         rows, instead = rows_of_no_file(manifest, rows), "scores new files alone"
-        where = " that are in none of its used files, such as rows of a pipe"
+        where = " that are in none of its used files, such as rows of a pipe or a session"
     if rows > 0:
         lost = f"{count(rows, 'row')}{where}. "
         raise _would_lose(path, lost, f"Run without --full-refresh, which {instead}; ")
@@ -202,13 +202,14 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
 def rows_of_no_file(manifest: Manifest, rows: int) -> int:
     """Return how many of `rows`, those written and rejected, no used file has any more.
 
-    Rows of pipes are counted. Each row of a file is written or rejected at most once: if there are
-    more than the used files have, something was cut from a file.
+    Rows of pipes and of sessions are counted. Each row of a file is written or rejected at most
+    once: if there are more than the used files have, something was cut from a file.
     """
+    beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
     if len(contents) < len(manifest.sources):
-        return manifest.piped  # the rows of files that no run has read are not recorded
-    return max(manifest.piped, rows - sum(content.rows for content in contents))
+        return beyond  # the rows of files that no run has read are not recorded
+    return max(beyond, rows - sum(content.rows for content in contents))
 
 
 def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:

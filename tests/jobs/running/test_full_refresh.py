@@ -106,7 +106,7 @@ def test_files_do_not_replace_the_rows_of_a_pipe(
     with pytest.raises(CheckpointError) as refused:
         pipeline("in/day=[12]/*.parquet").run(full_refresh=True)
     assert str(refused.value).startswith(
-        "out has 40 rows that are in none of its used files, such as rows of a pipe. "
+        "out has 40 rows that are in none of its used files, such as rows of a pipe or a session. "
     )
     assert rows() == before + 40
     assert pipeline().run(full_refresh=True, force=True).rows == 120

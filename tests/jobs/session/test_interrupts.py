@@ -30,6 +30,7 @@ import streamrnn
 from streamrnn import Pipeline
 from streamrnn.errors import DataError
 from streamrnn.jobs.pipeline import pipeline as pipeline_module
+from streamrnn.jobs.session import calls
 from streamrnn.states import diff
 
 INTERRUPTS = int(os.environ.get("STREAMRNN_FUZZ", "200"))
@@ -354,7 +355,7 @@ def test_several_record_batches_of_a_call_count_together_or_not_at_all(
     """Arrow makes several of a table whose text takes over 2 GiB; here of less."""
     pair = Pair(model, "rejects")
     one, two = pair.one, pair.two
-    whole = pipeline_module.batches_of
+    whole = calls.batches_of
 
     def pieces(data: Any) -> tuple[list[pa.RecordBatch], pa.Schema]:
         batches, schema = whole(data)
@@ -367,11 +368,11 @@ def test_several_record_batches_of_a_call_count_together_or_not_at_all(
             outputs.append(two.process(table.slice(first, 7)))
             rejected += two.rejects.to_pylist() if two.rejects is not None else []
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline_module, "batches_of", pieces)
+            patch.setattr(calls, "batches_of", pieces)
             assert one.process(table).combine_chunks() == pa.concat_tables(outputs).combine_chunks()
         assert (one.rejects.to_pylist() if one.rejects is not None else []) == rejected
         assert _known(one) == _known(two)
-    monkeypatch.setattr(pipeline_module, "batches_of", pieces)
+    monkeypatch.setattr(calls, "batches_of", pieces)
     source = one.config.source.model_copy(update={"bad": "error", "late": "apply"})
     strict = Pipeline(one.config.model_copy(update={"source": source}))
     rows = pa.Table.from_batches([next(_batches(7, spoilt=False)) for _ in range(3)])

@@ -1,0 +1,152 @@
+"""Calls of `process`: the data of each through one scorer, or not at all."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from streamrnn.jobs.running import MetricsFile, ProcessMetrics
+from streamrnn.jobs.session.data import (
+    BATCH,
+    CheckedSchema,
+    apply_renames,
+    batches_of,
+    table_of_dicts,
+)
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
+from streamrnn.stream.scoring.positions import next_position
+from streamrnn.stream.scoring.scorer import Scored
+from streamrnn.stream.sources import Origin, used_schema, with_values
+from streamrnn.stream.states.positions import CallPosition
+
+
+class Answer(NamedTuple):
+    """What a call scored, by record batch, and the output rows as the caller receives them."""
+
+    scored: list[Scored]
+    output: pa.RecordBatch | pa.Table
+
+
+class Calls:
+    """Scores the data of calls, one after another; `scorer` is None before the first.
+
+    `start` returns the scorer of the first call, whose data has this schema; `bound` is called,
+    before rows are scored, with a pipeline that has other types of columns than before. Calls of
+    several threads must not overlap.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedPipeline],
+        start: Callable[[pa.Schema], Scorer],
+        bound: Callable[[BoundPipeline], None] = lambda _: None,
+    ) -> None:
+        self.scorer: Scorer | None = None
+        self._load = load
+        self._start = start
+        self._bound = bound
+        self._checked: CheckedSchema | None = None
+        self._metrics: dict[str, ProcessMetrics] = {}
+
+    def process(self, data: object, position: CallPosition | None) -> Answer:
+        """Score the data of a call as `Pipeline.process` does, and raise what it raises."""
+        loaded = self._loaded
+        if isinstance(data, list):
+            data = table = self._table_of(data)
+            if not table.num_rows and self.scorer is None:
+                bound = BoundPipeline(loaded, table.schema, BATCH)
+                return Answer([], bound.emitter.schema.empty_table())
+        batches, schema = batches_of(data)
+        if renames := loaded.renames:
+            batches, schema = apply_renames(batches, schema, renames)
+        scorer, checked = self._bound_scorer(schema)
+        last = copy.copy(scorer.position)
+        position = next_position(position, last, sum(map(len, batches)))
+        if len(batches) > 1:
+            scorer = scorer.copy()  # the assignment below commits all of them, or none
+        scored = self._score(batches, checked, scorer, position)
+        self.scorer = scorer
+        self._checked = checked
+        if isinstance(data, pa.RecordBatch):
+            return Answer(scored, scored[0].output)
+        outputs = [item.output for item in scored]
+        return Answer(scored, pa.Table.from_batches(outputs, scorer.bound.emitter.schema))
+
+    @property
+    def _loaded(self) -> LoadedPipeline:
+        return self._load() if self.scorer is None else self.scorer.bound.loaded
+
+    def _table_of(self, rows: list[Any]) -> pa.Table:
+        scorer = self.scorer
+        if scorer is None:
+            return table_of_dicts(rows, self._loaded, None, 0)
+        return table_of_dicts(rows, self._loaded, scorer.bound.schema, scorer.rows_read)
+
+    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
+        """Return the scorer, and what is known of the schema, which is checked once."""
+        checked, scorer = self._checked, self.scorer
+        if scorer is not None and checked is not None and checked.schema.equals(schema):
+            return scorer, checked
+        loaded = self._loaded
+        used = used_schema(schema, loaded.columns, BATCH)
+        if scorer is None:
+            scorer = self._start(used)
+        elif (types := with_values(scorer.bound.schema, used)) != scorer.bound.schema:
+            scorer = scorer.copy(loaded.bind(types, BATCH))
+        if scorer is not self.scorer:
+            self._bound(scorer.bound)
+        features = loaded.contract.features_alone(loaded.config.columns)
+        expected = scorer.bound.schema
+        return scorer, CheckedSchema.of(schema, used, expected, "earlier rows", features)
+
+    def _score(
+        self,
+        batches: list[pa.RecordBatch],
+        checked: CheckedSchema,
+        scorer: Scorer,
+        position: CallPosition | None,
+    ) -> list[Scored]:
+        if not batches:
+            scorer.position = position
+        scored = []
+        for batch in batches:
+            size = batch.num_rows
+            origin = Origin.consecutive(BATCH, scorer.rows_read, size)
+            used = checked.columns(batch, scorer.rows_read)
+            rows = scorer.bound.loaded.contract.read(used, origin)
+            rows.counts["cast"] = checked.changed * size
+            scored.append(scorer.score(rows, position))
+        return scored
+
+    @property
+    def position(self) -> CallPosition | None:
+        """The position of the last call; a copy."""
+        return None if self.scorer is None else copy.copy(self.scorer.position)
+
+    @property
+    def accepted(self) -> int:
+        """Number of rows of all calls."""
+        return 0 if self.scorer is None else self.scorer.totals.get("rows", 0)
+
+    @property
+    def counts(self) -> RowCounts:
+        """What became of the rows of all calls; a copy."""
+        scorer = self.scorer
+        if scorer is None:
+            return RowCounts()
+        len(scorer.table)  # completes an interrupted change
+        totals = scorer.totals
+        counts = RowCounts(totals.get("rows", 0), totals.get("rows_out", 0))
+        counts.add(totals)
+        return counts
+
+    def write_metrics(self, path: str | os.PathLike[str], label: str) -> None:
+        """Write the counts to a file for Prometheus, as `Pipeline.write_metrics` does."""
+        path = os.fspath(path)
+        if path not in self._metrics:
+            self._metrics[path] = ProcessMetrics(MetricsFile(path, label))
+        self._metrics[path].write(self.counts, None if self.scorer is None else self.scorer.table)

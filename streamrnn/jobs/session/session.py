@@ -1,0 +1,273 @@
+"""A session: the loop of a run whose source is its caller, over the commit protocol of a run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pyarrow as pa
+
+from streamrnn.base.storage.threads import BackgroundWriter
+from streamrnn.errors import ConfigError, DTypeError, SinkError
+from streamrnn.jobs.outputs import merge_small_parts
+from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output, seen_by_init
+from streamrnn.jobs.running import FolderDestination, RunTables, discard_replay, open_folder
+from streamrnn.jobs.session.calls import Answer, Calls
+from streamrnn.jobs.session.starting import first_scorer, scorer_after
+from streamrnn.stream.checkpoints import Snapshot
+from streamrnn.stream.scoring import (
+    BoundPipeline,
+    LoadedPipeline,
+    RowCounts,
+    RunOptions,
+    Scorer,
+    Summary,
+)
+from streamrnn.stream.states.positions import CallPosition, from_json, to_json
+
+_MOST_PARTS = 60
+"""Small parts of an output, or of one of its partitions, that are merged."""
+_SMALL_PART = 8 << 20
+_QUEUED = 256
+"""Most batches of rows that wait while a commit is written."""
+
+
+@contextmanager
+def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
+    """Own the output of a pipeline: see `Pipeline.session`. `label` names it in metrics."""
+    _refuse_what_waits_for_the_end(loaded)
+    check_sink(loaded.config)
+    refuse_own_output(loaded, ())
+    with (
+        open_folder(loaded, RunOptions()) as output,
+        BackgroundWriter(_QUEUED) as writer,
+    ):
+        session = Session(loaded, label, output, writer)
+        try:
+            yield session
+        except BaseException:
+            session._close()
+            raise
+        session._commit(last=True)
+        session._tables.finish(output.last)
+
+
+def _refuse_what_waits_for_the_end(loaded: LoadedPipeline) -> None:
+    config = loaded.config
+    if config.sink.folder is None:
+        path = "none" if config.sink.path is None else repr(config.sink.path)
+        raise ConfigError(
+            f"session: expected [sink] path to name the folder of an output, received {path}"
+        )
+    if loaded.kind.needs_end:
+        raise ConfigError(f'session: kind "{loaded.kind.name}" needs all rows at once; use run()')
+    if config.output.emit == "final":
+        raise ConfigError(
+            'session: [output] emit = "final" writes the last row of each stream when the input '
+            'ends, which that of a session does not. Set emit = "every" or "last", or use run()'
+        )
+
+
+class Session:
+    """Rows of a caller, scored into the output of a pipeline: see `Pipeline.session`.
+
+    Several threads may use it. Calls of `process` run one at a time, also while a commit is
+    written.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedPipeline,
+        label: str,
+        output: FolderDestination,
+        writer: BackgroundWriter,
+    ) -> None:
+        assert output.folder is not None
+        self._loaded, self._label = loaded, label
+        self._output, self._writer = output, writer
+        self._folder = output.folder
+        self._tables = RunTables(loaded.config, Summary())
+        self._calls = Calls(lambda: self._loaded, self._first_scorer, self._begin)
+        self._lock = threading.RLock()
+        self._committing = threading.Lock()  # a commit builds on the files of the one before it
+        last = output.last
+        self._live_before = 0 if last is None else last.live
+        self._partly = None if last is None else last.position  # where a run was interrupted
+        self._committed = self._mark
+        self._commits = 0
+        self._over = ""
+        self._tables.warn_of_left(last)
+        self._tables.publish(last)
+
+    def process(
+        self, data: object, position: CallPosition | None = None
+    ) -> pa.RecordBatch | pa.Table:
+        """Score data, and add its rows to the output: they are in the next commit.
+
+        Data, `position`, result and errors are those of `Pipeline.process`. After an error that the
+        data has caused no row of it is counted, or in the output. Rejected rows go to the rejects.
+        Raises SinkError if the session is over.
+        """
+        with self._lock:
+            self._refuse_over()
+            before = self._mark
+            try:
+                answer = self._calls.process(data, position)
+                self._queue(answer)
+            except BaseException as error:
+                if self._mark != before:  # the state has rows that the output will not have
+                    self._end(error)
+                raise
+        return answer.output
+
+    def commit(self) -> int | None:
+        """Commit the rows of all calls so far, with state and position; wait until it is done.
+
+        Calls of other threads go on meanwhile; their rows are in the next commit. Returns the
+        number of the last commit, None if there is none. Raises SinkError, CheckpointError and
+        StateError: then the session is over, and what was not committed is lost.
+        """
+        self._commit(last=False)
+        return None if self._output.last is None else self._output.last.commit
+
+    @property
+    def position(self) -> CallPosition | None:
+        """The position of the last call, of this session or those before; None if it had none.
+
+        With positions of partitions it has all of them, each with its last position.
+        """
+        with self._lock:
+            if self._calls.scorer is not None:
+                return self._calls.position
+            last = self._output.last
+            return None if last is None else from_json(last.positions)
+
+    @property
+    def counts(self) -> RowCounts:
+        """What became of the rows of all calls of this session; a copy.
+
+        A call that raised an error counts nothing.
+        """
+        with self._lock:
+            return self._calls.counts
+
+    def write_metrics(self, path: str | os.PathLike[str]) -> None:
+        """Write counts, streams, newest time and lag for Prometheus, as `Pipeline.write_metrics`.
+
+        Raises ConfigError and SinkError.
+        """
+        with self._lock:
+            self._calls.write_metrics(path, self._label)
+
+    @property
+    def _mark(self) -> tuple[object, ...]:
+        """What is another one once rows have moved the state."""
+        scorer = self._calls.scorer
+        if scorer is None:
+            return ()
+        len(scorer.table)  # completes an interrupted change
+        return scorer, scorer.totals, scorer.position
+
+    def _first_scorer(self, schema: pa.Schema) -> Scorer:
+        last = self._output.last
+        if last is None:
+            return first_scorer(self._loaded, schema, "init")
+        return scorer_after(self._loaded, schema, last, self._folder.load_state())
+
+    def _begin(self, bound: BoundPipeline) -> None:
+        """Prepare the output for rows with these columns."""
+        _refuse_columns_without_type(bound.emitter.schema)
+        self._writer.wait()
+        self._tables.check(bound.emitter.schema)
+        self._output.begin(bound)
+        source = self._loaded.config.source
+        if self._output.last is None and source.path is not None and not source.piped:
+            self._count_as_used(bound.loaded)
+
+    def _count_as_used(self, loaded: LoadedPipeline) -> None:
+        """Let the first commit have the files that the initial state has seen, as a run does."""
+        source = file_source(loaded, RunOptions(follow=True))
+        if (seen := seen_by_init(loaded, source)) is not None:
+            self._partly = self._output.plan(source, False, seen).position
+
+    def _queue(self, answer: Answer) -> None:
+        for item in answer.scored:
+            if item.output.num_rows:
+                self._writer.do(partial(self._folder.write, item.output))
+            if item.rejects is not None:
+                self._writer.do(partial(self._folder.reject, item.rejects))
+
+    def _commit(self, last: bool) -> None:
+        with self._committing:
+            with self._lock:
+                self._refuse_over()
+                self._queue_commit(last)
+                if last:
+                    self._close()
+            try:
+                self._writer.wait()
+            except BaseException as error:
+                with self._lock:
+                    self._end(error)
+                raise
+
+    def _queue_commit(self, last: bool) -> None:
+        """Copy the state, and let the writer commit it, unless the last commit has it.
+
+        The `last` commit of several is one in any case: `rewind` can return to it.
+        """
+        scorer, mark = self._calls.scorer, self._mark
+        if scorer is None or (mark == self._committed and not (last and self._commits)):
+            return
+        before = self._output.last
+        counters = {} if before is None else before.counters
+        commit = partial(
+            self._folder.commit,
+            state=self._folder.delta(Snapshot.of(scorer.table)),
+            position=self._partly,
+            positions=to_json(scorer.position),
+            counters={**counters, "live": self._live_before + self._calls.accepted},
+            complete=self._partly is None if before is None else before.complete,
+            end_of_run=last,
+        )
+        self._writer.do(commit)
+        self._writer.do(self._after_commit)
+        scorer.table.mark_clean()
+        self._committed = mark
+        self._commits += 1
+
+    def _after_commit(self) -> None:
+        """Publish a commit, and merge small parts if there are many."""
+        if self._commits == 1:
+            discard_replay(str(self._loaded.config.sink.folder))
+        self._tables.after_commit(self._output.last)
+        if merge_small_parts(self._folder, least=_MOST_PARTS, small=_SMALL_PART) is not None:
+            self._tables.publish(self._output.last, merged=True)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._over = self._over or "its block has ended"
+
+    def _end(self, error: BaseException) -> None:
+        self._over = self._over or f"{type(error).__name__}: {error}"
+
+    def _refuse_over(self) -> None:
+        if self._over:
+            last = self._output.last
+            raise SinkError(
+                f"{self._folder.path}: this session is over: {self._over}. Open another one: it "
+                f"goes on from {'the start' if last is None else f'commit {last.commit}'}"
+            )
+
+
+def _refuse_columns_without_type(schema: pa.Schema) -> None:
+    for field in schema:
+        if pa.types.is_null(field.type):
+            raise DTypeError(
+                f"session: column {field.name!r}: no row has a value, so that its type, which the "
+                "output needs, is unknown. Begin with Arrow data that has the type, or list the "
+                "columns of the output without it, in [output] columns"
+            )
