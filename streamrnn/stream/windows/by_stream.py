@@ -119,6 +119,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["repeated"] = len(repeated)
     counts["rejected"] = len(rejected)
+    if policy.answers:
+        counts["refused"], rejected = len(rows) - len(kept), NO_ROWS
     counts["skipped"] = len(order) - len(stepped)
     length = end - start
     slot = stream if alone else stream.take(group)

@@ -4,7 +4,7 @@ One place for all engines: `RowPolicy` has what the pipeline file says, `by_stre
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,8 @@ class RowPolicy:
     """What becomes of rows that are late, repeated, invalid, or follow a gap (`max_gap`, in ticks).
 
     `previous` are the features whose nulls repeat the last value of their stream. A run stops when
-    it rejects more than `max_rejects` rows.
+    it rejects more than `max_rejects` rows. With `answers` the caller learns of each row what
+    became of it: refused ones are counted, and are no rejects.
     """
 
     late: str = "error"
@@ -35,6 +36,13 @@ class RowPolicy:
     previous: frozenset[str] = frozenset()
     float_names: tuple[str, ...] = ()
     max_rejects: int = 0
+    answers: bool = False
+
+    def answering(self) -> "RowPolicy":
+        """Return the policy under which rows that would be an error, or rejects, are refused."""
+        late = "apply" if self.late == "apply" else "drop"
+        repeated = "score" if self.repeated == "score" else "skip"
+        return replace(self, late=late, bad="reject", repeated=repeated, answers=True)
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
@@ -375,6 +383,20 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
         if row in repeated
         else "late: time goes backwards"
     )
+
+
+def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
+    """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
+
+    `late` are the rows that are no steps for that reason, `repeated` all such rows.
+    """
+    reason = np.full(len(rows), "", object)
+    reason[late] = "late"
+    if policy.repeated != "score":
+        reason[repeated] = "repeated"
+    for row in np.flatnonzero(rows.faults.codes).tolist():
+        reason[row] = f"rejected: {rows.faults.reason(row)}"
+    return reason
 
 
 def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str] | None:
