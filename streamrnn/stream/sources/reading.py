@@ -1,194 +1,29 @@
 """Record batches of files, one after another, from any position."""
 
 import time
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.errors import DataError
 from streamrnn.stream.sources.base import SourceBatch
-from streamrnn.stream.sources.casts import cast_columns, type_named
+from streamrnn.stream.sources.casts import cast_columns
 from streamrnn.stream.sources.content import NOTHING, Content
-from streamrnn.stream.sources.contract import Feature
 from streamrnn.stream.sources.files import SourceFile, etag
-from streamrnn.stream.sources.formats import (
-    ColumnStatistics,
-    FileFormat,
-    FileReader,
-    Footer,
-    Hints,
-    UnparsedError,
-    format_of,
-)
+from streamrnn.stream.sources.formats import FileReader, UnparsedError
 from streamrnn.stream.sources.gathering import Piece, gather_pieces
+from streamrnn.stream.sources.opening import SourceFiles, one_line
 from streamrnn.stream.sources.position import Cursor, Position, position_within
-from streamrnn.stream.sources.renames import NamesInFiles, RenamingReader, new_names
-from streamrnn.stream.sources.schema import (
-    check_present,
-    common_schema,
-    earlier_schema,
-    in_earlier_types,
-    refuse_unknown_types,
-    select,
-    used_schema,
-    value_type,
-)
+from streamrnn.stream.sources.schema import select
 from streamrnn.stream.sources.sorting import in_time_order
-from streamrnn.stream.sources.tables import Table
-from streamrnn.stream.sources.timeline import FileTimes, by_time
-
-_EARLIER = "the files of earlier runs"
-# Larger files of text have rows.
-_HEADER = 1 << 20
-# The columns of a file, and those of its partitions.
-_Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
-class FileSource:
-    """The record batches of a list of files: at most `rows` rows each, of one file or several.
-
-    `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
-    must have the columns of the first; their types are cast to its types where no value changes.
-    The columns `features` are not cast: each file may have them as any type that can be read.
-    `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
-    the first file of earlier runs, in their order. `format`: that of all files; "auto" goes by
-    suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them; those not among `roles`
-    (None: all) are text if no file has values for them. `table`: the table whose files they are.
-    `by_time`: the rows of each file are read in the order of their time, and positions count in it.
-    """
+class FileSource(SourceFiles):
+    """The record batches of a list of files: at most `rows` rows each, of one file or several."""
 
     replayable = True
-
-    def __init__(
-        self,
-        files: Sequence[SourceFile],
-        columns: Sequence[str] | None,
-        rows: int,
-        time: str | None = None,
-        format: str = "auto",
-        features: Mapping[str, Feature] | None = None,
-        renames: NamesInFiles | None = None,
-        types: Mapping[str, str] | None = None,
-        delimiter: str = "",
-        table: Table | None = None,
-        roles: Collection[str] | None = None,
-        by_time: bool = False,
-    ) -> None:
-        self.files = list(files)
-        self.columns = columns
-        self.rows = rows
-        self.time = time
-        self.earlier: Mapping[str, str] = {}
-        self._features = features or {}
-        self._renames = renames or {}
-        self._format = format
-        self._types = {n: type_named(t) or pa.type_for_alias(t) for n, t in (types or {}).items()}
-        self._delimiter = delimiter
-        self.table = table
-        self._roles = roles
-        self._by_time = by_time
-        self._first = ""
-        self._schema: pa.Schema | None = None
-        self._footers: dict[str, Footer] = {}
-        self._counts: dict[SourceFile, int] = {}  # of files of text, for which they are read
-        self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
-
-    @property
-    def name(self) -> str:
-        """The path of the first file, whose schema all must have; of a table without files, its."""
-        return self.files[0].path if self.files or self.table is None else self.table.root
-
-    @property
-    def identity(self) -> Hashable:
-        """The files, with their sizes and modification times."""
-        return tuple(self.files)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns in use, dictionaries decoded."""
-        if self._schema is None:
-            self._first = _EARLIER if self.earlier else ""
-            known = earlier_schema(self.earlier, self.columns)
-            self._schema = known and self._with_types(known, self.files, self._features)
-        if self._schema is None:
-            first, used = self._first_readable()
-            self._first = _EARLIER if self.earlier else first.path
-            self._schema = in_earlier_types(used, self.earlier)
-        return self._schema
-
-    def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
-        """Return the first readable file, and its columns in use.
-
-        A damaged file, or one without these columns, may have been used already; reading it raises.
-        """
-        if not self.files and self.table is not None:
-            raise MissingFileError(
-                f"{self.table.root}: {self.table.version} of the table has no rows yet. Append "
-                "some, or wait for them with --follow."
-            )
-        errors: list[StreamRNNError] = []
-        for file in self.files:
-            if file.size and self.awaits_rows(file):
-                errors.append(
-                    MissingFileError(
-                        f"{file.path}: has no rows yet. Write some, or wait for them with --follow."
-                    )
-                )
-                continue
-            try:
-                reader = self._open(file)
-            except DataError as error:
-                errors.append(error)
-                continue
-            try:
-                columns = self._columns(file, reader)
-                refuse_unknown_types(self._types, columns.names, self.columns, file.path)
-                used = used_schema(columns, self.columns, file.path)
-                later = self.files[self.files.index(file) + 1 :]
-                return file, self._with_text(self._with_types(used, later, used.names))
-            except DataError as error:
-                if not self.earlier:
-                    raise
-                errors.append(error)
-        raise errors[0]
-
-    def _with_types(
-        self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
-    ) -> pa.Schema:
-        """Return the columns in use with types for those of `names` without values so far.
-
-        They are those in the first of `files` of text that has values.
-        """
-        for file in files:
-            pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
-            if not pending:
-                break
-            if self._format_of(file).typed:
-                continue
-            with suppress(DataError):
-                found = self._columns(file, self._open(file))
-                for name in set(pending).intersection(found.names):
-                    index = used.get_field_index(name)
-                    used = used.set(index, pa.field(name, value_type(found.field(name).type)))
-        return used
-
-    def _with_text(self, used: pa.Schema) -> pa.Schema:
-        """Return the columns in use; those of text without values that outputs have are text.
-
-        An output cannot change their types when values come.
-        """
-        if self._roles is None or all(self._format_of(file).typed for file in self.files):
-            return used
-        return pa.schema(
-            field.with_type(pa.string())
-            if pa.types.is_null(field.type) and field.name not in self._roles
-            else field
-            for field in used
-        )
 
     def subset(self, files: Sequence[SourceFile]) -> "FileSource":
         """Return a source of some of the files, in the schema of all of them."""
@@ -221,54 +56,6 @@ class FileSource:
         """The source itself."""
         return self
 
-    def footer(self, file: SourceFile) -> Footer:
-        """Read the footer of a file, once."""
-        if file.name not in self._footers:
-            kind = self.schema.field(self.time).type if self.time is not None else None
-            footer = self._footer(file, self._open(file), kind)
-            if self.time in (parts := self._partitions(file)) and footer.times is None:
-                footer = footer.with_time(parts[str(self.time)])
-            self._footers[file.name] = footer
-        return self._footers[file.name]
-
-    def total_rows(self) -> int:
-        """Return the rows of all files, from their footers."""
-        return sum(map(self._rows_of, self.files))
-
-    def _rows_of(self, file: SourceFile) -> int:
-        known = self._footers.get(file.name)
-        if known is None and file.rows is not None:
-            return file.rows
-        return (self._footer(file, self._open(file), None) if known is None else known).rows
-
-    def _footer(self, file: SourceFile, reader: FileReader, kind: pa.DataType | None) -> Footer:
-        """Read the footer of an open file, with the range of its times if `kind` is their type."""
-        with self._readable(file):
-            footer = reader.footer(None if kind is None else self.time, kind)
-        if not self._format_of(file).typed:
-            self._counts[file] = footer.rows
-        if self._by_time:  # read as one group, since any of its rows may come first
-            footer = replace(footer, groups=[footer.rows] if footer.rows else [])
-        return footer
-
-    def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """Return the times of those files whose footers record them, in order."""
-        if self.time is None:
-            return []
-        found = ((file.path, self.footer(file).times) for file in files)
-        return [FileTimes(path, *times) for path, times in found if times is not None]
-
-    def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times; equal ones keep their order.
-
-        Raises DataError if a file has rows but its footer does not record their times.
-        """
-        return by_time(files, self.footer, self.time)
-
-    def largest_group(self) -> int:
-        """Return the rows of the largest row group."""
-        return max((n for file in self.files for n in self.footer(file).groups), default=0)
-
     def offset(self) -> str:
         """Return an offset of the text of times in UTC that is not that of UTC; "" for none.
 
@@ -277,23 +64,6 @@ class FileSource:
         texts = (file for file in self.files if not self._format_of(file).typed)
         found = (next(self._pieces_of(file, None, None)).offset for file in texts)
         return next(filter(None, found), "") if self.time is not None else ""
-
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footers of all files record of these columns. No rows are read.
-
-        Raises DataError if a file cannot be opened.
-        """
-        found = dict.fromkeys(columns, ColumnStatistics())
-        for file in self.files:
-            reader, rows = self._open(file), self.footer(file).rows
-            recorded = reader.statistics(columns)
-            constants = self._partitions(file)
-            for name in columns:
-                if name not in reader.schema.names and name in constants:
-                    found[name] += ColumnStatistics.of_constant(constants[name], rows)
-                else:
-                    found[name] += recorded.get(name, ColumnStatistics(rows, unrecorded=rows))
-        return found
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
         """Read the first `rows` rows of a file (default: all) and return their content.
@@ -307,14 +77,6 @@ class FileSource:
             if batch.num_rows < piece.batch.num_rows:
                 break
         return content
-
-    def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
-
-        DTypeError if it has a feature of a type that cannot be read.
-        """
-        for file in files:
-            self._common(file, self._open(file))
 
     def batches(
         self,
@@ -389,7 +151,7 @@ class FileSource:
             raise self._unparsed(file, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
-                f"{file.path}: cannot be read after row {cursor.file_row}: {_one_line(error)}. "
+                f"{file.path}: cannot be read after row {cursor.file_row}: {one_line(error)}. "
                 "The file is damaged or was changed during the read. Write it again."
             ) from error
 
@@ -437,126 +199,3 @@ class FileSource:
             skip -= batch.num_rows - left.num_rows
             if left.num_rows:
                 yield select(left, schema, self._partitions(file))
-
-    def is_complete(self, file: SourceFile) -> bool:
-        """Return whether a file can be opened: while being written, it has no footer yet.
-
-        A file of text is read to its end, which must be that of a line, and has rows.
-        """
-        try:
-            reader = self._open(file)
-            return self._format_of(file).typed or self._footer(file, reader, None).rows > 0
-        except DataError:
-            return False
-
-    def awaits_rows(self, file: SourceFile) -> bool:
-        """Return whether a file of text is empty, or has a header alone: its writer has begun."""
-        if self._format_of(file).typed or file.size > _HEADER:
-            return False
-        try:
-            return not file.size or not self._footer(file, self._open(file), None).rows
-        except DataError:  # the run says what is wrong
-            return False
-
-    def _open(self, file: SourceFile) -> FileReader:
-        return self._reader(file, self._stream(file))
-
-    def _stream(self, file: SourceFile) -> pa.NativeFile:
-        try:
-            return file.open()
-        except FileNotFoundError as error:
-            raise DataError(f"{file.path}: removed before it could be read") from error
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file.path}: cannot be opened: {_one_line(error)}") from error
-
-    def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
-        format = self._format_of(file)
-        if format.typed and (self._types or self._delimiter):
-            key = "types" if self._types else "delimiter"
-            raise ConfigError(
-                f"[source] {key} is for files of text (CSV, NDJSON); {file.path} is a file of "
-                f"{format.name}, which states its types. Remove the key."
-            )
-        with self._readable(file):
-            reader = format.open(stream, self._hints(file))
-        names = self._new_names(file, reader.schema.names)
-        return RenamingReader(reader, names) if names else reader
-
-    @contextmanager
-    def _readable(self, file: SourceFile) -> Iterator[None]:
-        try:
-            yield
-        except UnparsedError as error:
-            raise self._unparsed(file, error) from None
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(
-                f"{file.path}: not a readable {self._format_of(file).name} file "
-                f"({file.size} bytes): {_one_line(error)}"
-            ) from error
-
-    def _hints(self, file: SourceFile) -> Hints:
-        """Return the types that columns have in earlier files, by their new and old names."""
-        if self._schema is None:
-            known = {name: type_named(text) for name, text in self.earlier.items()}
-        else:
-            known = dict(zip(self._schema.names, self._schema.types, strict=True))
-        types = {
-            name: kind
-            for name, kind in {**known, **self._types}.items()
-            if kind is not None and not pa.types.is_null(kind)
-        }
-        for new, olds in self._renames.items():
-            if new in types:
-                types |= {old: types[new] for old in olds if old not in types}
-        return Hints(file.path, types, self._types, self._delimiter, self._counts.get(file))
-
-    def _format_of(self, file: SourceFile) -> FileFormat:
-        return format_of(file.path, self._format)
-
-    def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
-        name = error.column
-        first = self._first if self._first != file.path else ""
-        origin = "[source] types" if name in self._types else first or "its first rows"
-        message = f"{file.path}: {error}, as in {origin}. Correct the value"
-        # Neither is ever text, so that other types would only move the error.
-        if name == self.time or (name in self._features and error.other == "string"):
-            return DataError(f"{message}, or remove the row.")
-        return DataError(
-            f'{message}, or set [source] types = {{ {name} = "{error.other}" }} (for an output '
-            "that has rows, with --full-refresh)."
-        )
-
-    def _new_names(self, file: SourceFile, columns: Sequence[str]) -> dict[str, str]:
-        partitions = [name for name, _ in file.partitions]
-        return new_names([*columns, *partitions], self._renames, file.path)
-
-    def _partitions(self, file: SourceFile) -> dict[str, pa.Scalar]:
-        names = self._new_names(file, ())
-        found = (*file.defaults, *file.partitions)
-        return {names.get(name, name): value for name, value in found}
-
-    def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
-        """Return the columns of a file in its own types, and in those to cast them to.
-
-        They are found once for consecutive files with equal columns.
-        """
-        partitions = self._partitions(file).items()
-        key = reader.schema, [(name, value.type) for name, value in partitions]
-        if self._last_common is None or self._last_common[0] != key:
-            found = self._columns(file, reader)
-            check_present(self.schema, found, file.path, self._first)
-            used = used_schema(found, self.columns, file.path)
-            common = common_schema(self.schema, used, file.path, self._first, self._features)
-            self._last_common = key, common
-        return self._last_common[1]
-
-    def _columns(self, file: SourceFile, reader: FileReader) -> pa.Schema:
-        schema = reader.schema
-        for name, value in self._partitions(file).items():
-            if name not in schema.names:
-                schema = schema.append(pa.field(name, value.type))
-        return schema
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
