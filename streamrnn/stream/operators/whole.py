@@ -110,12 +110,13 @@ class WholeOperator:
     ) -> None:
         for window in lanes.windows(inputs, int(lanes.length[0])):
             outputs = self.whole.run(window.inputs, window.length_B)
-            steps = np.arange(window.row_BT.shape[1]) < window.length_B[:, None]
-            final = window.row_BT[np.arange(len(window.length_B)), window.length_B - 1]
+            row_BT = window.rows()
+            steps = np.arange(row_BT.shape[1]) < window.length_B[:, None]
+            final = row_BT[np.arange(len(window.length_B)), window.length_B - 1]
             first = 0
             for output in outputs:
                 last = first + output.shape[-1]
-                rows: Ints = window.row_BT[steps] if output.ndim == 3 else final
+                rows: Ints = row_BT[steps] if output.ndim == 3 else final
                 values[rows, first:last] = output[steps] if output.ndim == 3 else output
                 valid[rows, first:last] = True
                 first = last

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,33 +15,37 @@ _LONG = 32
 
 @dataclass(frozen=True)
 class Window:
-    """A block of at most B lanes and T steps.
+    """A block of at most B lanes and T steps of some `lanes`, from their step `first` on.
 
     `inputs` holds one array per model input, (B, T, F) float32 or (B, T); `length_B` int64 is the
-    number of steps of each lane (values past them are undefined). `row_BT` is the step's index
-    among the steps of the record batch, consecutive in each lane.
+    number of steps of each lane (values past them are undefined).
     """
 
     inputs: Inputs
     length_B: Ints
-    row_BT: Ints
+    lanes: "Lanes"
+    first: int
+
+    def rows(self) -> Ints:
+        """Return the index of each step (B, T) among those of the record batch."""
+        begin = self.lanes.start[: len(self.length_B)] + self.first
+        return begin[:, None] + np.arange(int(self.length_B[0]))
 
     def scatter(self, values_BTU: Floats, out_MU: Floats) -> None:
         """Write the outputs of the present steps to their rows, in place."""
-        lanes, steps = self.row_BT.shape
-        full = int(self.length_B.min()) == steps
-        first_B = self.row_BT[:, 0]
-        if full and (rows := _adjoining(first_B, steps)) is not None:
-            out_MU[rows] = values_BTU.reshape(lanes * steps, -1)
+        steps = int(self.length_B[0])
+        if (block := self.lanes.block(out_MU)) is not None:
+            block[:, self.first : self.first + steps] = values_BTU
         elif steps >= _LONG:
-            places = zip(first_B.tolist(), self.length_B.tolist(), strict=True)
+            begin = self.lanes.start[: len(self.length_B)] + self.first
+            places = zip(begin.tolist(), self.length_B.tolist(), strict=True)
             for (first, length), values in zip(places, values_BTU, strict=True):
                 out_MU[first : first + length] = values[:length]
-        elif full:
-            out_MU[self.row_BT] = values_BTU
+        elif int(self.length_B[-1]) == steps:
+            out_MU[self.rows()] = values_BTU
         else:
             present = np.arange(steps) < self.length_B[:, None]
-            out_MU[self.row_BT[present]] = values_BTU[present]
+            out_MU[self.rows()[present]] = values_BTU[present]
 
 
 @dataclass(frozen=True)
@@ -60,21 +65,38 @@ class Lanes:
         `inputs` are arrays over the M steps of the record batch, (M, F) or (M,).
         """
         longest = int(self.length[0])
+        blocks = [self.block(array) for array in inputs]
         for first in range(0, longest, steps):
-            live = int((-self.length).searchsorted(-first))
-            length = np.minimum(self.length[:live] - first, steps)
-            width = int(length[0])
-            begin = self.start[:live] + first
-            row = begin[:, None] + np.arange(width)
-            if int(length[-1]) < width:
-                # Absent steps repeat the lane's last row: any existing row would do.
-                row = np.minimum(row, (self.start + self.length)[:live, None] - 1)
-            elif (rows := _adjoining(begin, width)) is not None:
-                shape = live, width
-                yield Window([a[rows].reshape(shape + a.shape[1:]) for a in inputs], length, row)
+            if self._rows is not None:
+                length = np.full(len(self.start), min(longest - first, steps))
+                parts = [block[:, first : first + steps] for block in blocks if block is not None]
+                yield Window([np.ascontiguousarray(part) for part in parts], length, self, first)
                 continue
+            live = int((-self.length).searchsorted(-first))
+            window = Window([], np.minimum(self.length[:live] - first, steps), self, first)
+            # Absent steps repeat the lane's last row: any existing row would do.
+            last = (self.start + self.length)[:live, None] - 1
+            row = np.minimum(window.rows(), last)
             # take copies rows about ten times as fast as indexing with an array.
-            yield Window([a.take(row, axis=0) for a in inputs], length, row)
+            window.inputs.extend(array.take(row, axis=0) for array in inputs)
+            yield window
+
+    def block(self, array: Array) -> Array | None:
+        """Return the rows of an array (M, …) as a view (B, T, …), if all B lanes lie together.
+
+        That is if all have T steps, and each begins where the one before it ends; else None.
+        """
+        if self._rows is None:
+            return None
+        return array[self._rows].reshape(len(self.start), -1, *array.shape[1:])
+
+    @cached_property
+    def _rows(self) -> slice | None:
+        first, last, steps = int(self.start[0]), int(self.start[-1]), int(self.length[0])
+        apart = int(self.length[-1]) == steps and last - first == (len(self.start) - 1) * steps
+        if not apart or (self.start[1:] - self.start[:-1] != steps).any():
+            return None
+        return slice(first, last + steps)
 
 
 def _longest_first(length: Ints) -> Ints:
@@ -83,14 +105,6 @@ def _longest_first(length: Ints) -> Ints:
     if longest < 1 << 16:  # NumPy sorts 16 bits by radix
         return (longest - length).astype(np.uint16).argsort(kind="stable")
     return (-length).argsort(kind="stable")
-
-
-def _adjoining(begin: Ints, steps: int) -> slice | None:
-    """Return the rows of lanes of `steps` steps, if each begins where the one before it ends."""
-    first, last = int(begin[0]), int(begin[-1])
-    if last - first != (len(begin) - 1) * steps or (begin[1:] - begin[:-1] != steps).any():
-        return None
-    return slice(first, last + steps)
 
 
 def pack_lanes(start: Ints, length: Ints, lanes: int, steps: int, groups: int = 1) -> list[Lanes]:

@@ -29,7 +29,7 @@ def test_every_step_is_in_one_window_and_its_output_comes_back(
         done = np.zeros(len(packed.segment), np.int64)
         for window in packed.windows([x_MF, ids_M], steps):
             live = len(window.length_B)
-            assert window.row_BT.shape[1] == window.length_B[0] <= steps
+            assert window.rows().shape[1] == window.length_B[0] <= steps
             assert (window.length_B > 0).all()
             for b in range(live):
                 n = int(window.length_B[b])
