@@ -204,14 +204,16 @@ def _rows_of(array: Array, rows: Ints) -> Array:
 def _stable_order(slots: Ints) -> Ints:
     """Return the order that sorts slots and keeps the order of rows within a stream.
 
-    Of many, two passes over 16 bits each: NumPy sorts those by radix, 6 times faster than int64.
+    Of many, NumPy sorts 16 bits by radix, 6 times faster than int64; larger slots together with
+    their rows, as distinct numbers, which it sorts by vectors, 4 times faster than twice 16 bits.
     """
     if len(slots) <= _FEW:
         return slots.argsort(kind="stable")
-    order: Ints = (slots & 0xFFFF).astype(np.uint16).argsort(kind="stable")
-    shift = 16
-    while int(slots.max()) >> shift:
-        high = ((slots >> shift) & 0xFFFF).astype(np.uint16)
-        order = order[np.argsort(high[order], kind="stable")]
-        shift += 16
+    if not int(slots.max()) >> 16:
+        return slots.astype(np.uint16).argsort(kind="stable")
+    bits = len(slots).bit_length()
+    order: Ints = slots << bits
+    order |= np.arange(len(slots))
+    order.sort()
+    order &= (1 << bits) - 1
     return order
