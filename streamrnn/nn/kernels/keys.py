@@ -7,7 +7,7 @@ latency, so it
 - looks up the cells of the next rows together, so that their latencies overlap (a million streams
   in random order: 210 -> 150 ns a row)
 - first tries the key that followed the previous one before, as streams that are logged in turns
-  mostly repeat their order (100,000 of them: 26 -> 16 ns a row)
+  mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a row)
 - moves what is in its cells a few at a time when they double, and searches both meanwhile: at a
   million streams to move all would take a call 0.2 s
 """
@@ -44,8 +44,8 @@ class StringIndex:
     def find(self, words: Words, start_N: Ints, size_N: Ints, add: bool) -> tuple[Ints, Ints]:
         """Return the number of each of N strings (N,) int64, and the rows of those added.
 
-        String n has `size_N[n]` bytes; `words[start_N[n] + k]` is the word (uint64, little-endian)
-        that begins at its byte k. Without `add` the number of an unknown string is -1.
+        The strings are as `simd.arguments.Strings` has them. Without `add` the number of an unknown
+        one is -1.
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
         found, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)

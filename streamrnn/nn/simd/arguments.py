@@ -97,7 +97,8 @@ class Strings(NamedTuple):
     """N byte strings.
 
     String n has `size[n]` bytes; `words[start[n] + k]` is the word (uint64, little-endian) that
-    begins at its byte k.
+    begins at its byte k. A word that would reach beyond the last byte of all may be missing, if
+    they are more than one word.
     """
 
     words: Words

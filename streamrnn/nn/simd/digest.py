@@ -8,6 +8,7 @@ from numba import types
 
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.jit import kernel
+from streamrnn.nn.simd.keys import string_word
 
 _FACTOR, _OTHER = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 _SHIFT, _HALF = np.uint64(33), np.uint64(32)
@@ -20,16 +21,11 @@ def _add(h_N, word_N, factor):
 
 def _strings(h_N, words, start_N, size_N, factor):
     for n in range(len(start_N)):
-        start, left = start_N[n], size_N[n]
-        value = np.uint64(left) * _FACTOR
-        while left > 0:
-            word = words[start]
-            if left < 8:
-                word &= ~np.uint64(0) >> np.uint64(64 - 8 * left)
-            value = (value ^ word) * _FACTOR
+        start, size = start_N[n], size_N[n]
+        value = np.uint64(size) * _FACTOR
+        for k in range((size + 7) // 8):
+            value = (value ^ string_word(words, start, size, k)) * _FACTOR
             value ^= value >> _HALF
-            start += 8
-            left -= 8
         h_N[n] += value * factor
 
 

@@ -45,18 +45,22 @@ def _signature() -> Signature:
 
 
 @inline_always
-def _word(words, start, size, k):
+def string_word(words, start, size, k):
     """Return word k of a string, zeros past its end."""
-    left = size - 8 * k
-    value = words[start + 8 * k]
-    return value if left >= 8 else value & (~np.uint64(0) >> np.uint64(64 - 8 * left))
+    left, place = size - 8 * k, start + 8 * k
+    if left >= 8:
+        return words[place]
+    beyond = np.uint64(64 - 8 * left)
+    if place < len(words):
+        return words[place] & (~np.uint64(0) >> beyond)
+    return words[place + left - 8] >> beyond  # the word that ends with the string
 
 
 @inline_always
 def _hashed(words, start, size):
     value = np.uint64(size) * _FACTOR
     for k in range((size + 7) // 8):
-        value = (value ^ _word(words, start, size, k)) * _FACTOR
+        value = (value ^ string_word(words, start, size, k)) * _FACTOR
         value ^= value >> _HALF
     return value
 
@@ -78,7 +82,7 @@ def _free_cell(cells, value):
 @inline_always
 def _equal(words, start, size, own, first):
     for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
-        if _word(words, start, size, k) != own[first + k]:
+        if string_word(words, start, size, k) != own[first + k]:
             return False
     return True
 
@@ -137,15 +141,27 @@ def _find(strings, add, before, table, found, added):
     mask = np.uint64(len(cells) - 1)
     value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
     number = np.int64(-1)
+    in_turn = False
     while row < len(start_N):
-        if row == ahead_to:
+        start, size = start_N[row], size_N[row]
+        follows = number + 1
+        in_turn = (
+            in_turn
+            and follows < known
+            and sizes[follows] == size
+            and _equal(words, start, size, own, begin[follows])
+        )
+        if in_turn:
+            found[row] = number = follows
+            row += 1
+            continue
+        if row >= ahead_to:
             ahead_from, ahead_to = row, min(row + AHEAD, len(start_N))
             for a in range(ahead_to - row):
                 value_A[a] = _hashed(words, start_N[row + a], size_N[row + a])
             for a in range(ahead_to - row):
                 inside_A[a] = cells[value_A[a] & mask]
-        start, size, value = start_N[row], size_N[row], value_A[row - ahead_from]
-        follows = number + 1
+        value = value_A[row - ahead_from]
         number = np.int64(-1)
         if (
             follows < known
@@ -153,7 +169,7 @@ def _find(strings, add, before, table, found, added):
             and sizes[follows] == size
             and _equal(words, start, size, own, begin[follows])
         ):
-            number = follows
+            number, in_turn = follows, True
         if number < 0:
             cell, inside = value & mask, inside_A[row - ahead_from]
             if inside == 0:  # it may have been filled since
@@ -168,7 +184,7 @@ def _find(strings, add, before, table, found, added):
             if full or first + count > len(own):
                 break
             for k in range(count):
-                own[first + k] = _word(words, start, size, k)
+                own[first + k] = string_word(words, start, size, k)
             hashes[known], sizes[known], begin[known + 1] = value, size, first + count
             cells[cell] = _content(value, known)
             added[known - before] = row

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.errors import DTypeError
-from streamrnn.stream.sources import Content, FileSource, list_files, sum_of
+from streamrnn.stream.sources import Content, FileSource, hashes_of, list_files, sum_of
 
 WORD = 1 << 64
 
@@ -45,6 +45,17 @@ TYPES = [pa.int64(), pa.float32(), pa.string(), pa.bool_(), pa.list_(pa.int8())]
 def _rows(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
     columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(TYPES)]
     return pa.record_batch(columns, names=list("abcde"))
+
+
+@pytest.mark.parametrize("before", range(18))
+def test_a_text_has_one_hash_wherever_its_memory_ends(before: int) -> None:
+    """Words are read where the texts are, and none beyond the last byte."""
+    texts = [f"{'text' * 5}{size}"[-size:] for size in range(1, 20)]
+    hashes = hashes_of([pa.array([*texts, "-" * 20])])
+    for text, wanted in zip(texts, hashes[:-1], strict=True):
+        for after in range(9):
+            few = pa.array(["-" * before, text, "-" * after])
+            assert hashes_of([few])[1] == wanted, (text, after)
 
 
 @settings(max_examples=200, deadline=None)
