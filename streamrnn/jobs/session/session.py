@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Literal
 
 import pyarrow as pa
 
@@ -16,8 +18,10 @@ from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output, seen_by_init
 from streamrnn.jobs.running import FolderDestination, RunTables, discard_replay, open_folder
 from streamrnn.jobs.session.calls import Answer, Calls
+from streamrnn.jobs.session.data import BATCH
 from streamrnn.jobs.session.starting import first_scorer, scorer_after
 from streamrnn.stream.checkpoints import Snapshot
+from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -25,9 +29,12 @@ from streamrnn.stream.scoring import (
     RunOptions,
     Scorer,
     Summary,
+    compile_beside,
+    taken_over,
 )
 from streamrnn.stream.states.positions import CallPosition, from_json, to_json
 
+_LOGGER = logging.getLogger("streamrnn.pipeline")
 _MOST_PARTS = 60
 """Small parts of an output, or of one of its partitions, that are merged."""
 _SMALL_PART = 8 << 20
@@ -133,6 +140,46 @@ class Session:
         self._commit(last=False)
         return None if self._output.last is None else self._output.last.commit
 
+    def load_model(
+        self, path: str | os.PathLike[str], on_change: Literal["carry", "reset"]
+    ) -> None:
+        """Let the model of another file score from the next call on, in place of this one.
+
+        With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`,
+        with "reset" each starts again. Calls of other threads go on while it is loaded, and its
+        kernels are compiled, in another process; the rows before it are committed with their model.
+        States are not copied if both models have the same.
+
+        The next run or session needs this model in [model] path. Raises ConfigError, StateError,
+        MissingFileError and the errors of `load_model` for a model that does not fit; then the one
+        before goes on. Raises what `commit` raises, too.
+        """
+        path = os.fspath(path)
+        if on_change not in ("carry", "reset"):
+            raise ConfigError(_not_here(on_change, path))
+        config = self._loaded.config.with_model(path=path, on_change=on_change)
+        loaded = LoadedPipeline(config, self._loaded.read_init)
+        compile_beside(loaded)
+        with self._committing:
+            with self._lock:
+                self._refuse_over()
+                self._take_over(loaded, on_change)
+            self._wait()
+
+    def _take_over(self, loaded: LoadedPipeline, on_change: OnChange) -> None:
+        before, output = self._calls.scorer, FolderDestination(self._folder, loaded, new_model=True)
+        if before is not None:
+            bound = loaded.bind(before.bound.schema, BATCH)
+            _refuse_other_columns(bound, before.bound)
+            notes: list[str] = []
+            table = taken_over(bound, before.table, on_change, notes)
+            self._queue_commit(last=False)
+            self._writer.do(partial(output.begin, bound))
+            self._calls.scorer = before.succeeded_by(bound, table)
+            for note in notes:
+                _LOGGER.warning("%s: %s", self._folder.path, note)
+        self._loaded, self._output = loaded, output
+
     @property
     def position(self) -> CallPosition | None:
         """The position of the last call, of this session or those before; None if it had none.
@@ -207,12 +254,16 @@ class Session:
                 self._queue_commit(last)
                 if last:
                     self._close()
-            try:
-                self._writer.wait()
-            except BaseException as error:
-                with self._lock:
-                    self._end(error)
-                raise
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait until a commit is made."""
+        try:
+            self._writer.wait()
+        except BaseException as error:
+            with self._lock:
+                self._end(error)
+            raise
 
     def _queue_commit(self, last: bool) -> None:
         """Copy the state, and let the writer commit it, unless the last commit has it.
@@ -261,6 +312,26 @@ class Session:
                 f"{self._folder.path}: this session is over: {self._over}. Open another one: it "
                 f"goes on from {'the start' if last is None else f'commit {last.commit}'}"
             )
+
+
+def _not_here(on_change: object, path: str) -> str:
+    if on_change != "replay":
+        return f'load_model: on_change: expected "carry" or "reset", received {on_change!r}'
+    return (
+        "load_model: a replay reads earlier rows of the source, which a session does not. End the "
+        f"session, set [model] path to {path}, run `streamrnn run PIPELINE --new-model replay`, "
+        "and open a session again"
+    )
+
+
+def _refuse_other_columns(bound: BoundPipeline, before: BoundPipeline) -> None:
+    now, then = bound.emitter.schema, before.emitter.schema
+    if now != then:
+        raise ConfigError(
+            f"load_model: {bound.loaded.config.model.path}: expected outputs as in the output, "
+            f"{', '.join(before.loaded.names)}, received {', '.join(bound.loaded.names)}. Set "
+            "[output] names, or write to another [sink] path"
+        )
 
 
 def _refuse_columns_without_type(schema: pa.Schema) -> None:

@@ -1,13 +1,13 @@
 """A pipeline bound to its columns, the scorer of its record batches, and the run loop."""
 
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
-from streamrnn.stream.scoring.compiling import compile_kernels
+from streamrnn.stream.scoring.compiling import compile_beside, compile_kernels
 from streamrnn.stream.scoring.loop import Loop, Read, Target, show_times
 from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.scoring.source_labels import SourceLabels
 from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
-from streamrnn.stream.scoring.starting import starting_table
+from streamrnn.stream.scoring.starting import starting_table, taken_over
 from streamrnn.stream.scoring.summary import (
     Copies,
     FirstRow,
@@ -38,9 +38,11 @@ __all__ = [
     "Summary",
     "Target",
     "Workload",
+    "compile_beside",
     "compile_kernels",
     "show_times",
     "starting_table",
+    "taken_over",
     "target_columns",
     "ticks_of",
     "unsaid_kind",

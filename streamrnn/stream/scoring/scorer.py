@@ -180,10 +180,14 @@ class Scorer:
         table = from_arrow(
             self.table.to_arrow(), bound.layout, bound.initial(), "the state", same_pipeline=True
         )
-        copy = Scorer(bound, table)
-        copy.resume_counts(self.counters())
-        copy.position, copy.totals = self.position, self.totals
-        return copy
+        return self.succeeded_by(bound, table)
+
+    def succeeded_by(self, bound: BoundPipeline, table: StateTable) -> "Scorer":
+        """Return a scorer for what follows, of another model; counts and position go on."""
+        scorer = Scorer(bound, table)
+        scorer.resume_counts(self.counters())
+        scorer.position, scorer.totals = self.position, self.totals
+        return scorer
 
     def counters(self) -> dict[str, int]:
         """Return the counters that a commit stores."""

@@ -1,6 +1,7 @@
 """Find the state table that a run starts from."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +91,21 @@ def starting_table(
         notes.append(_carried(found, bound, origins))
         return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
     return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
+
+
+def taken_over(
+    bound: BoundPipeline, table: StateTable, on_change: OnChange, notes: list[str]
+) -> StateTable:
+    """Return the state of streams in memory for another model; `table` must not be used any more.
+
+    It is the same memory where the states are carried as they are. Raises what `starting_table`
+    raises.
+    """
+    before = table.layout
+    same = replace(bound.layout, fingerprint=before.fingerprint, layers=before.layers) == before
+    if on_change == "carry" and same and not bound.loaded.config.state.map:
+        return table.handed_over(bound.layout, bound.initial())
+    return starting_table(bound, table.to_arrow(), "the state", notes, on_change=on_change)
 
 
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:

@@ -1,5 +1,6 @@
 """The state table: one row per stream."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -99,6 +100,16 @@ class StateTable:
         states = cls(inferred_layout(source, label), initial)
         load_streams(states, source, label, same_pipeline=True)
         return states
+
+    def handed_over(self, layout: Layout, initial: Mapping[str, Floats]) -> Self:
+        """Return a table of the same memory for a model whose states have the same columns.
+
+        This one must not be used any more.
+        """
+        len(self)  # completes an interrupted change
+        table = copy.copy(self)
+        table.layout, table._initial = layout, dict(initial)
+        return table
 
     def __len__(self) -> int:
         """Return the number of streams. Within a change, use `streams`, which counts new ones."""

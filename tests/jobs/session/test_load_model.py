@@ -1,0 +1,180 @@
+"""Another model while a session goes on."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline, layers
+from streamrnn.errors import CheckpointError, ConfigError, MissingFileError, StateError
+from streamrnn.outputs import read_states
+from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.scoring import compiling
+
+LOG = logs.random_log(240, streams=9, nulls=0.1)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    logs.small_model().save("old.safetensors")
+    model = logs.small_model()
+    model.set_weights([w + np.float32(0.1) for w in model.get_weights()])
+    model.save("tuned.safetensors")
+    logs.small_model("LSTM").save("other.safetensors")
+
+
+def pipeline(weights: str = "old", out: str = "out", **tables: Any) -> Pipeline:
+    source = {"nulls": "previous"}
+    data = logs.config("in", f"{weights}.safetensors", out, source=source, **tables)
+    return Pipeline.from_dict(data)
+
+
+def run_in_pieces(model: str, on_change: str, out: str = "pieces") -> None:
+    """What a session should be: two runs, the second with another model."""
+    for number, (weights, change) in enumerate((("old", "error"), (model, on_change))):
+        logs.write(LOG.slice(120 * number, 120), Path(f"in/{number}.parquet"))
+        pipeline(weights, out, model={"on_change": change}).run()
+
+
+@pytest.mark.parametrize(
+    ("model", "on_change"), [("tuned", "carry"), ("tuned", "reset"), ("other", "reset")]
+)
+def test_another_model_takes_over_as_in_a_run(model: str, on_change: Any) -> None:
+    run_in_pieces(model, on_change)
+    with pipeline().session() as session:
+        session.process(LOG.slice(0, 120), position=1)
+        session.load_model(f"{model}.safetensors", on_change)
+        assert read_manifest("out").rows == 120  # with the model that computed them
+        session.process(LOG.slice(120), position=2)
+        assert (session.counts.rows, session.position) == (240, 2)
+    assert pq.read_table("out") == pq.read_table("pieces")
+    assert read_states("out") == read_states("pieces")
+    assert [part.model for part in read_manifest("out").parts] == [
+        part.model for part in read_manifest("pieces").parts
+    ]
+    with pipeline().session() as session, pytest.raises(CheckpointError, match="another model"):
+        session.process(LOG.slice(0, 1))
+    with pipeline(model).session() as session:
+        assert session.position == 2
+
+
+def test_states_are_not_copied_if_they_are_the_same() -> None:
+    with pipeline().session() as session:
+        session.process(LOG.slice(0, 120))
+        table = session._calls.scorer.table
+        session.load_model("tuned.safetensors", "carry")
+        assert session._calls.scorer.table is not table
+        for name in table.layout.states:
+            assert np.shares_memory(session._calls.scorer.table.states(name), table.states(name))
+        session.process(LOG.slice(120, 60))
+        session.load_model("old.safetensors", "carry")
+        session.process(LOG.slice(180))
+    parts = read_manifest("out").parts
+    assert [part.rows for part in parts] == [120, 60, 60]
+    assert parts[0].model == parts[2].model != parts[1].model
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_model_may_come_before_the_first_call(committed: bool) -> None:
+    if committed:
+        logs.write(LOG.slice(0, 120), Path("in/0.parquet"))
+        pipeline().run()
+    with pipeline().session() as session:
+        session.load_model("tuned.safetensors", "carry")
+        session.process(LOG.slice(120))
+    run_in_pieces("tuned", "carry")
+    expected = pq.read_table("pieces") if committed else None
+    if expected is None:
+        logs.write(LOG.slice(120), Path("alone/0.parquet"))
+        Pipeline.from_dict(
+            logs.config("alone", "tuned.safetensors", "a", source={"nulls": "previous"})
+        ).run()
+        expected = pq.read_table("a")
+    assert pq.read_table("out") == expected
+
+
+def test_a_model_that_does_not_fit_leaves_the_one_before() -> None:
+    model = logs.small_model(units=6)
+    model.save("wide.safetensors")
+    logs.small_model(features=3).save("three.safetensors")
+    named = layers.Dense(1, name="other")
+    other = type(model)([layers.Input((None, 2)), layers.GRU(5, name="rnn"), named])
+    other.save("named.safetensors")
+    with pipeline().session() as session:
+        session.process(LOG.slice(0, 120))
+        for path, on_change, error, message in (
+            ("wide", "carry", StateError, "states of the new model differ"),
+            ("three", "carry", Exception, "features"),
+            ("named", "carry", ConfigError, "expected outputs as in the output, score, received"),
+            ("none", "carry", MissingFileError, "none.safetensors"),
+            ("tuned", "replay", ConfigError, r"End the session.*run .* --new-model replay"),
+            ("tuned", "error", ConfigError, r'expected "carry" or "reset", received \'error\''),
+        ):
+            with pytest.raises(error, match=message):
+                session.load_model(f"{path}.safetensors", on_change)  # type: ignore[arg-type]
+        session.process(LOG.slice(120))
+    logs.write(LOG, Path("in/0.parquet"))
+    pipeline(out="whole").run()
+    assert pq.read_table("out") == pq.read_table("whole")
+    assert len(read_manifest("out").parts) == 1
+
+
+def test_kernels_are_compiled_in_another_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The child has what it needs; one that fails is a warning."""
+    loaded = pipeline("tuned").loaded
+    ran = []
+    monkeypatch.setattr(compiling, "_run_model", ran.append)
+    compiling.compile_beside(loaded)
+    assert not caplog.records
+    monkeypatch.setattr(compiling, "_CODE", "raise SystemExit(3)")
+    compiling.compile_beside(loaded)
+    assert ran == [loaded, loaded]
+    (record,) = caplog.records
+    assert (record.levelno, "exit status 3" in record.getMessage()) == (logging.WARNING, True)
+
+
+def test_calls_go_on_while_a_model_is_loaded() -> None:
+    """Rows of each call are of one model, those after the last swap of the last one."""
+    number, most = 0, 60
+    with pipeline("old").session() as session:
+
+        def calls() -> None:
+            nonlocal number
+            while number < 240:
+                if number < most:
+                    session.process(LOG.slice(number, 1))
+                    number += 1
+                time.sleep(0.005)
+
+        thread = threading.Thread(target=calls)
+        thread.start()
+        for model in ("tuned", "old", "tuned"):
+            session.load_model(f"{model}.safetensors", "carry")
+            most += 60
+        thread.join()
+    rows, models = 0, []
+    state: pa.Table | None = None
+    for part in read_manifest("out").parts:
+        models.append(part.model)
+        weights = "tuned" if len(models) % 2 == 0 else "old"
+        piece = LOG.slice(rows, part.rows)
+        source = {"nulls": "previous"}
+        config = logs.config("x", f"{weights}.safetensors", None, source=source)
+        config["model"]["on_change"] = "carry"
+        job = Pipeline.from_dict(config, state=state)
+        assert job.process(piece) == pq.read_table(f"out/{part.name}"), len(models)
+        state = job.state.to_arrow()
+        rows += part.rows
+    assert rows == 240
+    assert len(models) == 4
+    assert len(set(models)) == 2
