@@ -97,13 +97,27 @@ def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
     return dtype
 
 
+def zero_for_null(array: pa.Array) -> Array:
+    """Return N numbers in the dtype of their type, with 0 for null.
+
+    `fill_null` knows no float16 in pyarrow 19.
+    """
+    buffers = [None, array.buffers()[1]]
+    plain = pa.Array.from_buffers(array.type, len(array), buffers, offset=array.offset)
+    values: Array = plain.to_numpy(zero_copy_only=False)
+    if array.null_count:
+        nulls = array.is_null().to_numpy(zero_copy_only=False)
+        values = np.where(nulls, values.dtype.type(0), values)
+    return values
+
+
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
     """Cast integers and floats to another such type; return also which values (N,) are equal.
 
     Between integers and floats only those below 2**53 count as equal, the same on any CPU.
     """
     nulls = array.is_null().to_numpy(zero_copy_only=False)
-    raw: Array = array.fill_null(pa.scalar(0, array.type)).to_numpy(zero_copy_only=False)
+    raw = zero_for_null(array)
     with np.errstate(all="ignore"):
         values: Array = raw.astype(numpy_type(kind))
         fits: Bools = (values.astype(raw.dtype) == raw) & ((values < 0) == (raw < 0))

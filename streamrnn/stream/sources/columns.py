@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints, Words
+from streamrnn.stream.sources.casts import zero_for_null
 from streamrnn.stream.sources.decimals import WIDEST, integer_limbs, joined_limbs
 
 if TYPE_CHECKING:
@@ -135,9 +136,7 @@ def _numbers(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str
         array = array.cast(pa.uint8())
     elif decimals is not None:
         array = array.cast(pa.float64())
-    if nulls is not None:
-        array = array.fill_null(pa.scalar(0, array.type))
-    raw: Array = array.to_numpy(zero_copy_only=False)
+    raw = zero_for_null(array)
     with np.errstate(over="ignore"):
         values: Floats = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, feature, faults, counts)
@@ -233,8 +232,7 @@ def to_identifiers(
         if invalid.any():
             faults.add(invalid[rows], f"column {name!r}: text is not valid UTF-8")
     else:
-        array = array.fill_null(pa.scalar(0, array.type)) if missing is not None else array
-        raw = array.to_numpy(zero_copy_only=False)
+        raw = zero_for_null(array)
         values = raw.astype(np.int64)
         if raw.dtype == np.uint64:
             faults.add(raw > np.uint64(_INT64), f"column {name!r}: integer overflows int64")
