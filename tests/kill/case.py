@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
+from streamrnn.jobs.session import session as sessions
 from streamrnn.stream.checkpoints import load_state, segments, versions
 
 # Three files, with small ones before the second, of which a record batch holds several.
@@ -67,6 +68,24 @@ def run_config(data, **options):
         patch.setattr(versions, "SMALL", 0)
         patch.setattr(segments, "TAIL", 1)
         return Pipeline.from_dict(data).run(**options)
+
+
+def session(folder, out):
+    """Score the rows of its files in a session that goes on from where the last one ended.
+
+    Small parts are merged, and small states written as changes, as in a long one.
+    """
+    names = [folder / "in" / f"{name}.parquet" for name in FILES]
+    table = pa.concat_tables([pq.read_table(name) for name in names])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "SMALL", 0)
+        patch.setattr(segments, "TAIL", 1)
+        patch.setattr(sessions, "_MOST_PARTS", 5)
+        with Pipeline.from_dict(config(folder, out)).session() as live:
+            for begin in range(live.position or 0, ROWS, 75):
+                live.process(table.slice(begin, 75), position=begin + 75)
+                if begin // 75 % 2:
+                    live.commit()
 
 
 def fit_config(data, **options):

@@ -18,9 +18,14 @@ from streamrnn.base.storage.local import LocalFiles
 
 
 def child(
-    folder: Path, out: Path, point: int | None, trace: str | None, command: dict | None
+    folder: Path,
+    out: Path,
+    point: int | None,
+    trace: str | None,
+    command: dict | None,
+    live: bool,
 ) -> None:
-    """One run; it kills itself at a point of the disk, or writes down all points.
+    """One run, or a `live` session; it kills itself at a point of the disk, or notes all points.
 
     `command`: another pipeline than that of `case`, the options of its run, or of its "fit".
     """
@@ -33,7 +38,7 @@ def child(
         LocalFiles.disk = StoppingDisk(str(out), point, kill=True)
     elif trace:
         LocalFiles.disk = TracingDisk(str(out), points.append)
-    case.run(folder, out)
+    (case.session if live else case.run)(folder, out)
     if trace:
         Path(trace).write_text("\n".join(points))
 
@@ -51,6 +56,7 @@ def serve(request: dict) -> dict:
                 request.get("point"),
                 request.get("trace"),
                 request.get("command"),
+                request.get("live", False),
             )
             code = 0
         finally:

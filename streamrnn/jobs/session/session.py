@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -40,6 +41,7 @@ _MOST_PARTS = 60
 _SMALL_PART = 8 << 20
 _QUEUED = 256
 """Most batches of rows that wait while a commit is written."""
+_RENEW_SECONDS = 60.0
 
 
 @contextmanager
@@ -105,6 +107,7 @@ class Session:
         self._partly = None if last is None else last.position  # where a run was interrupted
         self._committed = self._mark
         self._commits = 0
+        self._renewed = time.monotonic()
         self._over = ""
         self._tables.warn_of_left(last)
         self._tables.publish(last)
@@ -121,6 +124,7 @@ class Session:
         with self._lock:
             self._refuse_over()
             before = self._mark
+            self._renew()
             try:
                 answer = self._calls.process(data, position, align)
                 self._queue(answer)
@@ -239,6 +243,12 @@ class Session:
         source = file_source(loaded, RunOptions(follow=True))
         if (seen := seen_by_init(loaded, source)) is not None:
             self._partly = self._output.plan(source, False, seen).position
+
+    def _renew(self) -> None:
+        """Keep the output locked between commits (on object stores)."""
+        if time.monotonic() - self._renewed > _RENEW_SECONDS:
+            self._renewed = time.monotonic()
+            self._writer.do(self._folder.renew)
 
     def _queue(self, answer: Answer) -> None:
         for item in answer.scored:

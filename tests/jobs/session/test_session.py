@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn import Pipeline
+from streamrnn.base.storage.local import LocalFiles
 from streamrnn.cli import main
 from streamrnn.errors import (
     AlreadyProcessed,
@@ -23,8 +25,9 @@ from streamrnn.errors import (
     LateRowError,
     SinkError,
 )
+from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import export_state, history, read_states, rewind, verify
-from streamrnn.stream.checkpoints import read_manifest
+from streamrnn.stream.checkpoints import OutputFolder, read_manifest
 
 LOG = logs.random_log(240, streams=9, nulls=0.1)
 SOURCE = {"nulls": "previous", "max_gap": "3h"}
@@ -316,6 +319,66 @@ def test_an_interrupt_between_state_and_output_ends_the_session(
     with pytest.raises(SinkError, match=over):
         block()
     same(rows=100)
+
+
+@pytest.mark.parametrize("call", ["write", "sync", "rename"])
+def test_a_disk_that_fails_ends_the_session(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing after the last commit is kept; the next session goes on from there."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def block() -> None:
+        with pipeline().session() as session:
+            session.process(LOG.slice(80, 20), position=1)
+            session.commit()
+            session.process(LOG.slice(100, 20), position=2)
+            with monkeypatch.context() as patch:
+                patch.setattr(LocalFiles.disk, call, full)
+                with pytest.raises(SinkError, match="No space left"):
+                    session.commit()
+            with pytest.raises(SinkError, match=r"session is over: SinkError: .*No space left"):
+                session.process(LOG.slice(120, 20), position=3)
+
+    with pytest.raises(SinkError, match=r"No space left on device.* from commit 2"):
+        block()
+    same(rows=100)
+    with pipeline().session() as session:
+        assert session.position == 1
+        session.process(LOG.slice(100), position=3)
+    same()
+
+
+def test_a_folder_that_was_rewound_meanwhile_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there are no locks, as on object stores; on a disk the rewind is refused."""
+    manifest = "_streamrnn/_manifest.json"
+
+    def block() -> None:
+        with pipeline().session() as session:
+            session.process(LOG.slice(80, 20), position=1)
+            session.commit()
+            shutil.copytree("out", "copy", ignore=shutil.ignore_patterns("_lock*"))
+            rewind("copy", to=1, force=True)
+            shutil.copy(f"copy/{manifest}", f"out/{manifest}")
+            monkeypatch.setattr(LocalFiles, "local", False)
+            session.process(LOG.slice(100, 20), position=2)
+            session.commit()
+
+    with pytest.raises(CheckpointError, match="another run has committed since this one started"):
+        block()
+
+
+def test_calls_keep_an_output_on_an_object_store_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed = []
+    monkeypatch.setattr(OutputFolder, "renew", lambda folder: renewed.append(folder.path))
+    with pipeline().session() as session:
+        session.process(LOG.slice(80, 1))
+        assert not renewed
+        monkeypatch.setattr(session_module, "_RENEW_SECONDS", -1.0)
+        session.process(LOG.slice(81, 1))
+    assert renewed == ["out"]
 
 
 def test_late_rows_of_a_run_after_a_session_are_explained() -> None:
