@@ -2,11 +2,14 @@
 
 A version is a list of Arrow IPC files: first the whole table, then changes. A file of changes has
 the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
-adds, past the end). So the cost of a commit depends on the rows that are dirty:
+adds, past the end). The number of rows of the table is in the manifest: what the files have beyond
+it are streams that were dropped, of which nothing else is written. So the cost of a commit depends
+on the rows that are dirty:
 
 - a table below `SMALL` bytes is always written as a whole, and so is one half of which is dirty
-- changes are written until they add up to half of the rows of the snapshot; then a snapshot is
-  merged from its files, batch by batch, while the table goes on changing
+- changes are written until they, and rows that were dropped, add up to half of the rows of the
+  snapshot; then a snapshot is merged from its files, batch by batch, while the table goes on
+  changing
 - other metadata, of a model that took over the same columns, are those of the last file
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
   twice its size, so that a start reads few files
@@ -38,7 +41,7 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed or added since the last commit; None if not known or rows have moved. `table(which)`:
+    changed, moved or added since the last commit; None if not known. `table(which)`:
     those rows as a pa.Table in that order, all rows for None; called before the commit returns.
     """
 
@@ -100,11 +103,13 @@ def write_version(
     if delta.changed is None:
         return (_write_table(files, folder, name, delta.table),)
     changes = delta.table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
-    if sum(file.rows for file in last[1:]) + len(changes) > _SHARE * last[0].rows:
+    written = sum(file.rows for file in last[1:]) + len(changes)
+    dropped = max(0, last[0].rows - delta.rows)
+    if written + dropped > _SHARE * last[0].rows:
         older = [_read(files, folder, file) for file in last[1:]]
         latest = _latest_changes([*older, changes])
         with files.open(f"{folder}/{last[0].name}") as source:
-            batches = _merged(pa.ipc.open_file(source), latest)
+            batches = _merged(pa.ipc.open_file(source), latest, delta.rows)
             return (_write(files, folder, name, delta.table.schema, batches, delta.rows),)
     stay, merge = _split_chain(last, len(delta.changed))
     if merge:
@@ -119,19 +124,20 @@ def _may_follow(last: Sequence[StateFile], snapshot: Snapshot) -> bool:
     return last[0].bytes >= SMALL and len(snapshot.dirty) <= _SHARE * snapshot.rows
 
 
-def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table) -> Iterator[pa.Table]:
-    """Yield the rows of a snapshot and those added since, after `changes`, sorted by row."""
+def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """Yield `rows` rows: of a snapshot and those added since, after `changes`, sorted by row."""
     row_N, changed = changes[CHANGED].to_numpy(), changes.drop_columns([CHANGED])
     first = 0
     for number in range(snapshot.num_record_batches):
-        batch = snapshot.get_batch(number)
+        batch = snapshot.get_batch(number).slice(0, max(0, rows - first))
         begin, end = np.searchsorted(row_N, [first, first + len(batch)])
         source = np.arange(len(batch))
         source[row_N[begin:end] - first] = len(batch) + np.arange(end - begin)
         both = [pa.Table.from_batches([batch]), changed.slice(begin, end - begin)]
         yield pa.concat_tables(both).take(source).combine_chunks()
         first += len(batch)
-    yield changed.slice(int(np.searchsorted(row_N, first)))
+    begin, end = np.searchsorted(row_N, [first, rows])
+    yield changed.slice(begin, end - begin)
 
 
 def _split_chain(
@@ -176,6 +182,7 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
         changed = changes.drop_columns([CHANGED])
         base = pa.concat_tables([base, changed]).take(source_N)
         base = base.replace_schema_metadata(changed.schema.metadata)
+    base = base.slice(0, rows)  # those after that were dropped
     if len(base) != rows:
         raise CheckpointError(
             f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "

@@ -53,6 +53,16 @@ class KeyIndex:
         self._keys = [_first(size, pieces) for pieces in self._keys]
         self._rows.truncate(size)
 
+    def kept(self, slots: Ints) -> "KeyIndex":
+        """Return an index of the keys that have these slots, in that order."""
+        index, take = KeyIndex(self.fields), pa.array(slots)
+        index.find([key.take(take) for key in self._whole()])
+        return index
+
+    def become(self, other: "KeyIndex") -> None:
+        """Have the keys of another index from now on, which must not change any more."""
+        self._keys, self._columns, self._rows = other._keys, other._columns, other._rows
+
     def rebuild(self) -> None:
         """Repair the index in a process that was forked during a `find` of another thread."""
         for table in (*self._columns, self._rows):

@@ -73,6 +73,7 @@ def load_streams(
     table.advance(slots, steps, time, previous, seen)
     _load_waiting(incoming, table, slots, steps)
     _load_held(incoming, table, slots, notes)
+    table.note_newest()
 
 
 def _steps(incoming: Incoming) -> Ints:

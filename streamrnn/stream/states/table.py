@@ -25,6 +25,9 @@ from streamrnn.stream.states.writing import to_arrow
 
 T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
+_EARLIEST = np.iinfo(np.int64).min
+_IDLE_SHARE = 1 / 8
+"""Least share of the streams that are dropped together."""
 
 
 class StateTable:
@@ -34,6 +37,9 @@ class StateTable:
     the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
     that wait for their window; the row that is held until the end of the run. It is dirty if it was
     added or written since `mark_clean`.
+
+    `newest` is the last time of all streams when it was loaded, or last dropped streams that are
+    idle; None if no stream had one.
 
     Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
     the table in place and is idempotent. Other threads read with `to_arrow`.
@@ -73,6 +79,7 @@ class StateTable:
         }
         self._waiting_count = np.zeros(0, np.int64)
         self._held = Held(_NONE, None)
+        self.newest: int | None = None
         self._spare: list[dict[str, Floats]] = []
         self._room = 0
         self._used = 0  # rows of the state arrays that may no longer be zero
@@ -206,6 +213,66 @@ class StateTable:
     def key_arrays(self) -> list[pa.Array]:
         """Return the key columns, one value per stream."""
         return self._index.arrays()
+
+    def idle(self, idle: int) -> Ints:
+        """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
+
+        A row that is at most `idle` before `newest` would start any of them again.
+        """
+        if self.newest is None:
+            return _NONE
+        times, seen = self._last_time[: self.streams], self._seen[: self.streams]
+        return np.flatnonzero(seen & (times < self.newest - 2 * idle))
+
+    def drop_idle(self, idle: int) -> int:
+        """Remove streams that are `idle`, by the newest time now; return how many.
+
+        Their slots are used again: the last streams move there, and are dirty. A stream that is
+        dirty stays, as do all while rows are held, or while few are idle: to remove some costs a
+        new index of all keys.
+        """
+
+        def work() -> tuple[int, Callable[[], None]]:
+            self.note_newest()
+            slots = self.idle(idle)
+            slots = slots[~self._dirty[slots]]
+            if self._held.rows is not None or len(slots) < max(1, _IDLE_SHARE * self.streams):
+                return 0, _do_nothing
+            return len(slots), self._dropping(slots)
+
+        return self._changes.make(lambda: _do_nothing, work)
+
+    def drop(self, slots: Ints) -> None:
+        """Remove these streams (ascending), which hold no rows; their slots are used again."""
+        self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
+
+    def _dropping(self, slots: Ints) -> Callable[[], None]:
+        """Return the call that removes these streams, and moves the last ones to their slots."""
+        streams, size = self.streams, self.streams - len(slots)
+        stays = np.ones(streams, bool)
+        stays[slots] = False
+        source = np.flatnonzero(stays[size:]) + size
+        to = slots[: len(source)]
+        order = np.arange(size)
+        order[to] = source
+        self.make_room(streams)
+        index, moved = self._index.kept(order), [array[source] for array in self._columns()]
+
+        def write() -> None:
+            self._keep(np.concatenate([to, np.arange(size, streams)]))
+            for array, values in zip(self._columns(), moved, strict=True):
+                array[to] = values
+            self._dirty[to] = True
+            self._index.become(index)
+            self._room = size
+
+        return write
+
+    def note_newest(self) -> None:
+        """Set `newest` to the last time of all streams."""
+        times, seen = self._last_time[: self.streams], self._seen[: self.streams]
+        timed = self.layout.time is not None and seen.any()
+        self.newest = int(times.max(where=seen, initial=_EARLIEST)) if timed else None
 
     def _truncate(self, size: int) -> None:
         """Remove the streams that were added last, down to `size`."""
@@ -441,6 +508,10 @@ class StateTable:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the table to any Arrow consumer: `pa.table(state)`, pandas, Polars, DuckDB."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:

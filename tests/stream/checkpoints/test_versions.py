@@ -8,6 +8,8 @@ from stream.checkpoints.disks import HastyDisk
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.stream.checkpoints import Snapshot, versions
+from streamrnn.stream.states import Layout, StateTable
+from streamrnn.stream.states import table as table_module
 
 WIDTH = 4
 
@@ -164,3 +166,113 @@ def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):
 def test_an_empty_table_reads_back(files):
     version = write(files, 1, Table(0), None, ())
     assert versions.read_version(files, "in", version, 0).equals(Table(0).to_arrow([]))
+
+
+KEYS = (pa.field("k", pa.string()), pa.field("n", pa.int64()))
+LAYOUT = Layout(KEYS, pa.int64(), {"h": WIDTH}, previous={"a": pa.float32()})
+IDLE = 20
+
+
+class Streams:
+    """A state table and the oracle of its streams, a dict; keys come, come again, and go."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.table = StateTable(LAYOUT, {"h": np.full(WIDTH, 0.5, np.float32)})
+        self.known, self.clock, self.touched = {}, 0, set()
+
+    def write(self):
+        """Rows of some streams: of new ones, whose states may stay as they begin, and others."""
+        size = int(self.rng.integers(1, 12))
+        numbers = np.unique(self.rng.integers(max(0, self.clock - 60), self.clock + 3, size))
+        self.clock += int(self.rng.integers(0, 12))
+        names = [(f"s{number % 7}", int(number)) for number in numbers]
+        slots = self.table.find([pa.array(column) for column in zip(*names, strict=True)])
+        values = self.rng.random(len(slots)).astype(np.float32)
+        present = values < 0.5
+        self.table.advance(
+            slots, numbers, np.full(len(slots), self.clock), {"a": (values, present)}
+        )
+        moved = values < 0.7
+        states = np.repeat(values[moved, None], WIDTH, axis=1)
+        self.table.scatter(slots[moved], {"h": states})
+        for name, number, value, moves in zip(names, numbers, values, moved, strict=True):
+            before = self.known.get(name, {"h": [0.5] * WIDTH})
+            self.known[name] = {
+                "steps": int(number),
+                "last_time": self.clock,
+                "h": [float(value)] * WIDTH if moves else before["h"],
+                "previous/a": float(value) if value < 0.5 else None,
+            }
+            self.touched.add(name)
+
+    def drop(self):
+        oldest = self.clock - 2 * IDLE
+        gone = [
+            name
+            for name, row in self.known.items()
+            if row["last_time"] < oldest and name not in self.touched
+        ]
+        assert self.table.drop_idle(IDLE) == len(gone)
+        for name in gone:
+            del self.known[name]
+        self.touched.clear()
+        return len(gone)
+
+    def assert_as_expected(self, found):
+        rows = {(row.pop("k"), row.pop("n")): row for row in found.to_pylist()}
+        assert rows == self.known
+
+
+@pytest.mark.parametrize("batch_rows", [5, 65536])
+@pytest.mark.parametrize("seed", range(3))
+def test_dropped_streams_and_moved_rows_are_changes(files, monkeypatch, seed, batch_rows):
+    """Nothing is written of those that are gone but the number of rows that are left."""
+    monkeypatch.setattr(versions, "_BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(table_module, "_IDLE_SHARE", 0)
+    streams, version, schema = Streams(seed), (), None
+    dropped = chains = merged = nothing = 0
+    for commit in range(150):
+        for _ in range(int(streams.rng.integers(0, 4))):
+            streams.write()
+        if commit % 50 == 49:
+            streams.clock += 3 * IDLE  # all but a few go
+            streams.write()
+        dropped += streams.drop()
+        delta = versions.delta_since(Snapshot.of(streams.table), version, schema)
+        before = version
+        version = versions.write_version(files, "in", f"{commit}.arrow", delta, before)
+        streams.table.mark_clean()
+        chains += len(version) > 1
+        merged += len(version) == 1 and delta.changed is not None
+        nothing += before == version
+        found = versions.read_version(files, "in", version, len(streams.table))
+        assert found.equals(streams.table.to_arrow(), check_metadata=True)
+        streams.assert_as_expected(found)
+        schema = versions.read_schema(files, "in", version)
+    assert dropped > 150
+    assert min(chains, merged, nothing) > 3
+
+
+def test_a_drop_alone_writes_nothing_and_fewer_rows_than_there_are_streams_are_damage(files):
+    table = Table(100)
+    version = write(files, 1, table, None, ())
+    table.values = table.values[:60]
+    again = write(files, 2, table, np.array([], np.int64), version)
+    assert again == version
+    assert versions.read_version(files, "in", again, 60).equals(table.to_arrow())
+    with pytest.raises(CheckpointError, match="the state has 100 rows, expected 101"):
+        versions.read_version(files, "in", again, 101)
+
+
+def test_half_of_the_rows_dropped_makes_a_whole_one(files):
+    """Merged from the files: what was copied are the rows that changed."""
+    table = Table(100)
+    version = write(files, 1, table, None, ())
+    version = write(files, 2, table, np.array([98]), version)
+    table.values, table.asked = table.values[:49], 0
+    table.values[3] = 1
+    version = write(files, 3, table, np.array([3]), version)
+    assert [file.rows for file in version] == [49]
+    assert table.asked == 1
+    assert versions.read_version(files, "in", version, 49).equals(table.to_arrow())

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -473,6 +474,9 @@ def test_a_copy_is_the_table_as_it_was_whatever_is_written_before_it_ends(
     number = [1000]
 
     def write() -> None:
+        if rng.random() < 0.2 and table.streams > 3:
+            hold(ALL)
+            table.drop(np.sort(rng.permutation(table.streams)[:2]))
         slots = rng.permutation(table.streams)[: int(rng.integers(1, 4))]
         for work in rng.permutation(len(works))[:2]:
             works[work](slots)
@@ -638,3 +642,114 @@ def test_streams_of_a_change_that_failed_begin_anew() -> None:
     assert table.to_arrow().slice(0, 2).equals(before)
     for name in CARRY.states:
         assert (table.states(name)[2:5] == 0.5).all()
+
+
+def _dropped(table: StateTable, slots: list[int]) -> list[dict[str, Any]]:
+    """What is left, by key, when the streams of these slots are dropped."""
+    rows = table.to_arrow().to_pylist()
+    return sorted((row for slot, row in enumerate(rows) if slot not in slots), key=_key)
+
+
+def _key(row: dict[str, Any]) -> Any:
+    return row["k"], row["day"]
+
+
+@pytest.mark.parametrize("slots", [[], [0], [4], [1, 2], [3, 4], [0, 4], [0, 1, 2, 3], [*range(5)]])
+def test_dropped_streams_are_gone_and_new_ones_begin_in_their_slots(slots: list[int]) -> None:
+    """The last ones move there, with all they have, and are found; only moved ones are dirty."""
+    table = _carry()
+    table.mark_clean()
+    expected = _dropped(table, slots)
+    keys = table.key_arrays()
+    table.drop(np.array(slots, np.int64))
+    assert sorted(table.to_arrow().to_pylist(), key=_key) == expected
+    assert len(table) == 5 - len(slots)
+    assert table.dirty().tolist() == [slot for slot in slots if slot < len(table)]
+    found = table.lookup(keys)
+    assert [slot for slot in range(5) if found[slot] < 0] == slots
+    again = table.find(keys)
+    assert sorted(again.tolist()) == list(range(5))
+    for slot in slots:
+        row = table.to_arrow(again[[slot]]).to_pylist()[0]
+        assert (row["steps"], row["last_time"], row["previous/s"]) == (0, None, None)
+        assert row["lstm/h"] == row["lstm/c"] == [0.5] * 3
+
+
+def test_a_drop_that_is_interrupted_at_any_line_has_happened_or_not() -> None:
+    slots = [0, 2, 3]
+    before = _carry().to_arrow()
+    whole = _carry()
+    whole.drop(np.array(slots))
+    after, outcomes = whole.to_arrow(), set()
+    for line in count(1):
+        table = _carry()
+        if not _interrupted_at(line, partial(table.drop, np.array(slots))):
+            break
+        found = table.to_arrow()
+        assert found.equals(before) or found.equals(after), line
+        outcomes.add(found.num_rows)
+        assert table.lookup(_carry().key_arrays()).max() < len(table)
+    assert outcomes == {5, 2}
+
+
+def _interrupted_at(line: int, work: Callable[[], object]) -> bool:
+    """Interrupt a change of a state table at its n-th line; return False if it had ended."""
+    left = line
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if "/stream/states/" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if not left:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _timed(times: list[int | None]) -> StateTable:
+    """Streams 0, 1, … with their last times (None: none)."""
+    table = StateTable(Layout((pa.field("k", pa.int64()),), pa.int64(), {"h": 1}), None)
+    slots = table.find([pa.array(np.arange(len(times)))])
+    seen = np.array([time is not None for time in times])
+    table.advance(slots, slots, np.array([time or 0 for time in times]), {}, seen)
+    return table
+
+
+def test_idle_streams_are_dropped_when_they_are_many_have_no_new_row_and_hold_none() -> None:
+    times = [100, None, 59, 60, -(2**63), 80]
+    table = _timed(times)
+    table.mark_clean()
+    assert table.newest is None
+    table.advance(np.array([3]), np.array([1]), np.array([59]), {})
+    table.hold(Held(np.array([5]), pa.RecordBatch.from_pydict({"y": [1]})))
+    assert table.drop_idle(20) == 0
+    table.hold(Held(np.zeros(0, np.int64), None))
+    assert table.drop_idle(20) == 2  # slots 2 and 4: 3 has had a row
+    assert table.newest == 100
+    assert table.to_arrow()["k"].to_pylist() == [0, 1, 5, 3]
+    table.mark_clean()
+    assert table.drop_idle(2**63) == 0
+    assert table.drop_idle(20) == 1
+    many = _timed([*range(1000, 1014), 5, 100])
+    many.mark_clean()
+    assert many.drop_idle(400) == 2  # an eighth
+    few = _timed([*range(1000, 1015), 5])
+    few.mark_clean()
+    assert few.drop_idle(400) == 0
+
+
+def test_times_loaded_have_a_newest_one() -> None:
+    loaded = StateTable.from_arrow(_timed([7, None, 9]).to_arrow())
+    assert loaded.newest == 9
+    assert StateTable.from_arrow(_timed([None]).to_arrow()).newest is None
