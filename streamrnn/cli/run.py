@@ -270,6 +270,14 @@ def _notes(summary: "Summary") -> list[str]:
         ),
         (s.cast, "value", "cast: their file has another type for the column than the first file"),
         (s.fresh_starts, "stream", "reset by `reset` or `max_gap`"),
+        (
+            s.started_behind,
+            "stream",
+            "began more than [state] idle before the newest time: it may have had a state that was "
+            'dropped. Read files in the order of their times ([source] order = "time"), or start '
+            "over with a longer idle",
+        ),
+        (s.dropped_streams, "stream", "dropped at commits: silent for twice [state] idle"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),
         (s.vanished_files, "used file", "no longer present"),
         (s.changed_files, "used file", "changed, skipped because of --force"),

@@ -34,6 +34,7 @@ _CARRIED = {"nulls": "previous", "reset": "new", "max_gap": "1h"}
 _LENIENT = {"bad": "reject", "max_rejects": 1000, "nulls": "previous"}
 RULES: dict[str, Tables] = {
     "previous, resets, gaps": {"source": _CARRIED},
+    "idle": {"source": _CARRIED, "state": {"idle": "40m"}, "output": {"warmup": 2}},
     "skip": {"source": {"nulls": "skip", "late": "apply"}},
     "a number": {"source": {"nulls": 0.5}},
     "limits": {"source": {**_LENIENT, "valid": [-1, 2], "late": "drop"}},
@@ -94,6 +95,7 @@ def pipeline(tables: Tables, kind: str = "carry", emit: str = "every") -> Pipeli
         window={"kind": kind.partition("/")[0], **KINDS[kind].window},
         source=source,
         model=tables.get("model", {}),
+        state=tables.get("state", {}),
     )
     data["source"].pop("path")
     return Pipeline.from_dict(data)
@@ -219,7 +221,18 @@ def _judged(**changes: Any) -> Change:
 
 
 def _no_reset(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(by_stream, "resets", lambda rows, order, *_: np.zeros(len(order), bool))
+    patch.setattr(by_stream, "resets", lambda rows, order, *_: (np.zeros(len(order), bool), {}))
+
+
+def _no_idle(patch: pytest.MonkeyPatch) -> None:
+    real = by_stream.resets
+
+    def mutant(*arguments: Any) -> Any:
+        given = list(arguments)
+        given[-1] = replace(given[-1], max_gap=60 * 60_000_000, idle=None)  # that of the file
+        return real(*given)
+
+    patch.setattr(by_stream, "resets", mutant)
 
 
 def _nothing_filled(patch: pytest.MonkeyPatch) -> None:
@@ -252,6 +265,7 @@ MUTANTS: dict[str, tuple[str, str, Change]] = {
     "late": ("rejects", "every", _judged(late=None)),
     "repeated": ("repeated", "every", _judged(repeated=None)),
     "reset": ("previous, resets, gaps", "every", _no_reset),
+    "idle": ("idle", "every", _no_idle),
     "nulls": ("previous, resets, gaps", "every", _nothing_filled),
     "rejected": ("rejects", "every", _none_rejected),
     "warmup": ("warmup", "every", _no_warmup),

@@ -58,6 +58,7 @@ class Settings:
     late: str = "apply"
     repeated: str = "score"
     max_gap: float | None = None
+    idle: float | None = None  # a stream that is silent for longer is forgotten
     warmup: int = 0
     window: tuple[int, int] | None = None  # kind independent: steps, stride
 
@@ -73,6 +74,9 @@ def score(
             continue
         if stream.last is not None and row["t"] == stream.last and settings.repeated == "skip":
             continue
+        forgets = stream.last is not None and settings.idle is not None
+        if forgets and row["t"] - stream.last > settings.idle:
+            stream = streams[row["id"]] = Stream(model.start())
         silent = stream.last is not None and settings.max_gap is not None
         if row.get("new") or (silent and row["t"] - stream.last > settings.max_gap):
             last = stream.last

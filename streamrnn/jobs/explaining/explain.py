@@ -1,5 +1,6 @@
 """Check a pipeline, and explain what a run would do, without running it."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ from streamrnn.stream.checkpoints import (
     row_filters,
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
+from streamrnn.stream.config.values import length_text
 from streamrnn.stream.scoring import Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.options import RunOptions
@@ -289,6 +291,11 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
         )
     if loaded.kind.needs_end:
         notes.append(f"kind {loaded.kind.name} keeps all rows in memory until the input ends")
+    if idle := length_text(loaded.config.state.idle):
+        notes.append(
+            f"[state] idle = {json.dumps(idle)}: a stream starts again after a longer silence, and "
+            "is dropped at a commit when the newest time is more than twice that after its last one"
+        )
     offset, config = source.offset(), loaded.config.source
     if offset and not config.time_zone:
         notes.append(note_on_offset(str(config.time), offset))

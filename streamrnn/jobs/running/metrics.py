@@ -32,6 +32,8 @@ _COUNTERS = {
     "rows_skipped_total": "skipped",
     "values_filled_total": "filled",
     "values_unknown_total": "unknown",
+    "streams_started_behind_total": "started_behind",
+    "streams_dropped_total": "dropped_streams",
 }
 """Counter -> the field of the counts that it adds up."""
 

@@ -33,6 +33,8 @@ METRICS = {
     "replayed_rows": "Rows that the last new model has read again, of which none was written.",
     "values_filled_total": "Nulls that were filled, over all runs.",
     "values_unknown_total": "Values outside the vocabulary of their feature, over all runs.",
+    "streams_started_behind_total": "New streams more than [state] idle behind, over all runs.",
+    "streams_dropped_total": "Streams dropped as idle, over all runs.",
     "phase_seconds_total": "Busy seconds of each phase, over all runs; phases overlap.",
     "commit": "Number of the last commit.",
     "published_commit": "Number of the last commit that all tables of [publish] have.",

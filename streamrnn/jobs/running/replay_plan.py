@@ -13,7 +13,7 @@ from streamrnn.base.display import count, first_of, location
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.stream.checkpoints import Manifest, UsedFile, current_names, rows_of_no_file
 from streamrnn.stream.config.durations import format_duration
-from streamrnn.stream.config.values import OTHER_WAYS, OnChange, replay_text
+from streamrnn.stream.config.values import OTHER_WAYS, OnChange, length_text
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import Position, Source, SourceFile, canonical_name, shown_time
 
@@ -197,7 +197,7 @@ def _tick_ns(bound: BoundPipeline) -> int:
         return _TICK_NS[kind.unit]
     if kind is not None and pa.types.is_date(kind):
         return _DAY_NS if pa.types.is_date32(kind) else _TICK_NS["ms"]
-    shown = replay_text(bound.loaded.config.model.replay)
+    shown = length_text(bound.loaded.config.model.replay)
     raise ConfigError(
         f'[model] replay = "{shown}": expected [source] time to be a column of timestamps or '
         f"dates, received {kind or 'no such column'}. Set a number of rows of each stream, or "

@@ -481,7 +481,8 @@ class Job:
 
     def _end(self, engine: Engine, output: Destination) -> None:
         self.summary.streams = engine.streams
-        self.summary.new_streams = engine.streams - engine.streams_before
+        here = engine.streams + self.summary.dropped_streams
+        self.summary.new_streams = here - engine.streams_before
         if self.config.sink.folder is None:
             self.unsaved = engine.table
         if self.config.state.init is not None:

@@ -113,20 +113,20 @@ class Session:
         self._tables.publish(last)
 
     def process(
-        self, data: object, position: CallPosition | None = None, *, align: bool = False
+        self, data: object, position: CallPosition | None = None
     ) -> pa.RecordBatch | pa.Table:
         """Score data, and add its rows to the output: they are in the next commit.
 
-        Data, `position`, `align`, result and errors are those of `Pipeline.process`. After an error
-        that the data has caused no row of it is counted, or in the output. Rejected rows go to the
-        rejects. Raises SinkError if the session is over.
+        Data, `position`, result and errors are those of `Pipeline.process`. After an error that the
+        data has caused no row of it is counted, or in the output. Rejected rows go to the rejects.
+        Raises SinkError if the session is over.
         """
         with self._lock:
             self._refuse_over()
             before = self._mark
             self._renew()
             try:
-                answer = self._calls.process(data, position, align)
+                answer = self._calls.process(data, position)
                 self._queue(answer)
             except BaseException as error:
                 if self._mark != before:  # the state has rows that the output will not have
@@ -176,8 +176,8 @@ class Session:
             bound = loaded.bind(before.bound.schema, BATCH)
             _refuse_other_columns(bound, before.bound)
             notes: list[str] = []
+            self._queue_commit(last=False)  # before: it may move streams to other slots
             table = taken_over(bound, before.table, on_change, notes)
-            self._queue_commit(last=False)
             self._writer.do(partial(output.begin, bound))
             self._calls.scorer = before.succeeded_by(bound, table)
             for note in notes:
@@ -283,7 +283,8 @@ class Session:
         scorer, mark = self._calls.scorer, self._mark
         if scorer is None or (mark == self._committed and not (last and self._commits)):
             return
-        before = self._output.last
+        scorer.drop_idle()
+        mark, before = self._mark, self._output.last
         counters = {} if before is None else before.counters
         commit = partial(
             self._folder.commit,

@@ -74,7 +74,9 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
     for output in scorer.finish():
         _count(counts, {"rows_out": output.num_rows})
         yield _output(task, output)
-    _count(counts, {"streams": scorer.table.streams, "new_streams": scorer.table.streams})
+    dropped, streams = scorer.drop_idle(), scorer.table.streams
+    _count(counts, {"streams": streams, "new_streams": streams + dropped})
+    _count(counts, {"dropped_streams": dropped})
     yield from _state(task, scorer.table)
     yield _result(task, SUMMARY, [json.dumps({"counts": counts, "first": first}).encode()])
 

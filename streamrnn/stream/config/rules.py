@@ -135,6 +135,24 @@ def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
         yield Problem(("source", "max_gap"), "needs source.time, the column of the times")
 
 
+@_needs("source.time", "window.kind", "state.idle")
+def _idle_needs_time_and_a_state_to_drop(tables: Sections) -> Iterator[Problem]:
+    if not tables.state.idle:
+        return
+    if tables.source.time is None:
+        yield Problem(
+            ("state", "idle"),
+            "needs source.time, the column of the times: without it nothing says for how long a "
+            "stream was silent",
+        )
+    if tables.window.kind == "whole":
+        yield Problem(
+            ("state", "idle"),
+            'kind = "whole" carries no state from row to row; to cut a stream at gaps, set '
+            "source.max_gap",
+        )
+
+
 @_needs("source.time", "source.late")
 def _late_needs_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.late != "error" and tables.source.time is None:

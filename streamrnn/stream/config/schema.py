@@ -21,6 +21,7 @@ from streamrnn.stream.config.values import (
     EngineType,
     FilePath,
     Horizon,
+    Idle,
     Key,
     Kind,
     LayerTables,
@@ -466,6 +467,12 @@ class StateSection(Section):
         default=None,
         description="export the state table to this file at the end",
         examples=["after.parquet"],
+    )
+    idle: Idle = Field(
+        default=None,
+        description="a stream starts again after a longer silence; such streams are dropped at "
+        "commits; needs time",
+        examples=["30d"],
     )
 
 

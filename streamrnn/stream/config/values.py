@@ -132,6 +132,20 @@ def _season(value: Any) -> Any:
     return timedelta() if value == "" else _duration(value)
 
 
+def _idle(value: Any) -> Any:
+    """Return a length of time, or a number of ticks; None if it is not set."""
+    if value is None or value == "":
+        return None
+    if type(value) is int and value >= 1:
+        return value
+    if not isinstance(value, str | timedelta):
+        raise ValueError(
+            'expected a duration such as "30d", or, where times are integers, a number of at '
+            f"least 1, received {received(value)}"
+        )
+    return _duration(value)
+
+
 def _replay(value: Any) -> Any:
     """Return "all", a length of time, or a number of rows."""
     if value == "all" or (type(value) is int and value >= 1):
@@ -144,8 +158,8 @@ def _replay(value: Any) -> Any:
     return _duration(value)
 
 
-def replay_text(value: timedelta | int | str) -> str | int:
-    """Return the value of `replay` as a pipeline file has it."""
+def length_text(value: Any) -> Any:
+    """Return a length of time, or what may stand in its place, as a pipeline file has it."""
     return format_duration(value) if isinstance(value, timedelta) else value
 
 
@@ -321,10 +335,24 @@ Season = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"anyOf": [{"const": ""}, {"type": "string", "pattern": PATTERN}]}),
 ]
+Idle = Annotated[
+    timedelta | int | None,
+    BeforeValidator(_idle),
+    PlainSerializer(length_text, return_type=str | int | None),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": ""},
+                {"type": "string", "pattern": PATTERN},
+                {"type": "integer", "minimum": 1},
+            ]
+        }
+    ),
+]
 ReplayRange = Annotated[
     timedelta | int | str,
     BeforeValidator(_replay),
-    PlainSerializer(replay_text, return_type=str | int),
+    PlainSerializer(length_text, return_type=str | int),
     WithJsonSchema(
         {
             "anyOf": [

@@ -179,14 +179,35 @@ class BoundPipeline:
         """What happens to late, repeated and invalid rows, and after gaps."""
         source = self.loaded.config.source
         contract = self.loaded.contract
+        gap = self._ticks("[source] max_gap", source.max_gap)
+        idle = self._ticks("[state] idle", self.loaded.config.state.idle)
         return RowPolicy(
             late=source.late,
             bad=source.bad,
             repeated=source.repeated,
-            max_gap=_gap_ticks(source.max_gap, self.schema, source.time, self.path),
+            max_gap=min((ticks for ticks in (gap, idle) if ticks is not None), default=None),
+            idle=idle,
             previous=frozenset(f.name for f in contract.features if f.nulls == "previous"),
             float_names=tuple(f.name for f in contract.floats),
             max_rejects=source.max_rejects,
+        )
+
+    def _ticks(self, key: str, gap: timedelta | int | None) -> int | None:
+        """Return a length of time in ticks of the time column; None if it is not set."""
+        if not gap:
+            return None
+        name = str(self.loaded.config.source.time)
+        kind = self.schema.field(name).type
+        if isinstance(gap, timedelta) and pa.types.is_timestamp(kind):
+            return math.floor(gap.total_seconds() * _TICKS[kind.unit])
+        if isinstance(gap, int) and pa.types.is_integer(kind):
+            return gap
+        expected = "a timestamp" if isinstance(gap, timedelta) else "an integer"
+        advice = ""
+        if key == "[state] idle":
+            advice = ': "30d" is a length for timestamps, 1000 a number of ticks for integers'
+        raise DTypeError(
+            f"{self.path}: {key}: column {name!r}: expected {expected}, received {kind}{advice}"
         )
 
     @cached_property
@@ -337,14 +358,3 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
             f"received {count(len(names), 'name')}: {', '.join(names)}"
         )
     return tuple(names)
-
-
-def _gap_ticks(gap: timedelta | None, schema: pa.Schema, time: str | None, path: str) -> int | None:
-    if gap is None or time is None:
-        return None
-    kind = schema.field(time).type
-    if not pa.types.is_timestamp(kind):
-        raise DTypeError(
-            f"{path}: [source] max_gap: column {time!r}: expected a timestamp, received {kind}"
-        )
-    return math.floor(gap.total_seconds() * _TICKS[kind.unit])

@@ -181,6 +181,7 @@ class Loop:
         if self.judges and not self.summary.commits:
             refuse_all_unknown(self.scorer.bound.loaded.contract.vocabularies, self.looked_up)
         writer.wait()  # for the previous commit, which this one builds on
+        self.summary.add({"dropped_streams": self.scorer.drop_idle()})
         show_times(self.summary, self.scorer.bound, self.times)
         read = Read(position, self.readings)
         commit = self._watch.timed(

@@ -125,7 +125,8 @@ def _with_states(
 ) -> StateTable:
     """Return the streams of another model's table with the states of `replayed` in place of its.
 
-    A stream that is not there has the initial state. Raises ConfigError without `replayed`.
+    A stream that is not there has the initial state, or is dropped if it is idle. Raises
+    ConfigError without `replayed`.
     """
     if replayed is None:
         raise ConfigError(_no_replay("only a run reads the rows of earlier files again"))
@@ -134,6 +135,9 @@ def _with_states(
     slots = np.flatnonzero(origin >= 0)
     states = {name: replayed.states(name)[origin[slots]] for name in bound.layout.states}
     table.scatter(slots, states)
+    if bound.policy.idle is not None:
+        idle = table.idle(bound.policy.idle)
+        table.drop(idle[origin[idle] < 0])  # as the replay may have done
     return table
 
 

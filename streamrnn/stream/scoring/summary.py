@@ -21,6 +21,8 @@ COUNTS = (
     "unknown",
     "cast",
     "fresh_starts",
+    "started_behind",
+    "dropped_streams",
 )
 
 
@@ -83,7 +85,9 @@ class RowCounts:
     `out_of_range` those outside `valid`, which were read as null, `clipped` those outside `clip`,
     `unknown` those that are not in the vocabulary of their feature and have id 0, in all and by
     feature, and `cast` those of a column with another type than before. At `fresh_starts` a stream
-    began again from the initial state.
+    began again from the initial state. With [state] idle, `started_behind` counts streams without
+    a row so far (or dropped) whose first one is more than that before the newest time of the last
+    commit, and `dropped_streams` those that were dropped.
     """
 
     rows: int = 0
@@ -100,6 +104,8 @@ class RowCounts:
     unknown_by_feature: dict[str, int] = field(default_factory=dict)
     cast: int = 0
     fresh_starts: int = 0
+    started_behind: int = 0
+    dropped_streams: int = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
         """Add the counts of a record batch."""

@@ -9,7 +9,6 @@ from streamrnn.stream.windows.row_policy import (
     first_repeated,
     reject_names,
     rejected_rows,
-    why_refused,
     why_rejected,
 )
 from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
@@ -37,7 +36,6 @@ __all__ = [
     "rejected_rows",
     "sequences_of",
     "sort_by_stream",
-    "why_refused",
     "why_rejected",
     "with_seasons",
 ]

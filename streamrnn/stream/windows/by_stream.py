@@ -98,12 +98,10 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
             late, late_after = order[judged.late], time[judged.late]
         order, stream, time = order[~out], stream[~out], time[~out]
         begin = stream_begins(stream)
-    reset = resets(rows, order, stream, begin, time, past, policy)
-    counts["fresh_starts"] = 0
-    if len(starts := reset.nonzero()[0]):
-        _, seen = past.last_times(stream[starts])
-        counts["fresh_starts"] = int((seen | ~begin[starts]).sum())
-    alone = len(starts) == 0 and _all(begin)  # each row is a segment, and all of its stream
+    reset, starts = resets(rows, order, stream, begin, time, past, policy)
+    counts |= starts
+    any_reset = reset.any()
+    alone = not any_reset and _all(begin)  # each row is a segment, and all of its stream
     if alone:
         group, ends = _one_each(len(order))
     else:
@@ -119,13 +117,11 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["repeated"] = len(repeated)
     counts["rejected"] = len(rejected)
-    if policy.answers:
-        counts["refused"], rejected = len(rows) - len(kept), NO_ROWS
     counts["skipped"] = len(order) - len(stepped)
     length = end - start
     slot = stream if alone else stream.take(group)
     base = past.steps(slot)
-    if len(starts):
+    if any_reset:
         base[reset] = 0
     last = begin if alone else _stream_ends(slot)
     return StreamBatch(

@@ -8,7 +8,13 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class Past(Protocol):
-    """Facts about streams, by slot (B,): the part of a state table that is read here."""
+    """Facts about streams, by slot (B,): the part of a state table that is read here.
+
+    `newest` is the time, in ticks, after which no stream had a row when idle ones were last
+    dropped; None without times.
+    """
+
+    newest: int | None
 
     def steps(self, slots: Ints) -> Ints:
         """Return the steps (B,) since the last reset of each stream."""

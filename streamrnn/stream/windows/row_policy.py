@@ -4,7 +4,7 @@ One place for all engines: `RowPolicy` has what the pipeline file says, `by_stre
 """
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,25 +24,20 @@ _EARLIEST = np.iinfo(np.int64).min
 class RowPolicy:
     """What becomes of rows that are late, repeated, invalid, or follow a gap (`max_gap`, in ticks).
 
-    `previous` are the features whose nulls repeat the last value of their stream. A run stops when
-    it rejects more than `max_rejects` rows. With `answers` the caller learns of each row what
-    became of it: refused ones are counted, and are no rejects.
+    A stream that was silent for more than `idle` ticks is as one without a row, since it may have
+    been dropped; `max_gap` is at most that, so that it starts again. `previous` are the features
+    whose nulls repeat the last value of their stream. A run stops when it rejects more than
+    `max_rejects` rows.
     """
 
     late: str = "error"
     bad: str = "error"
     repeated: str = "score"
     max_gap: int | None = None
+    idle: int | None = None
     previous: frozenset[str] = frozenset()
     float_names: tuple[str, ...] = ()
     max_rejects: int = 0
-    answers: bool = False
-
-    def answering(self) -> "RowPolicy":
-        """Return the policy under which rows that would be an error, or rejects, are refused."""
-        late = "apply" if self.late == "apply" else "drop"
-        repeated = "score" if self.repeated == "score" else "skip"
-        return replace(self, late=late, bad="reject", repeated=repeated, answers=True)
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
@@ -111,18 +106,34 @@ def resets(
     time: Ints | None,
     past: Past,
     policy: RowPolicy,
-) -> Bools:
-    """Return which rows (N,), in stream order, start their stream again: marked, or after a gap."""
+) -> tuple[Bools, dict[str, int]]:
+    """Return which rows (N,), in stream order, start their stream again: marked, or after a gap.
+
+    Also counts: of those before which there was another row, at most `idle` ago; and of streams
+    without one that began behind the newest time by more than that, where theirs may be forgotten.
+    """
     reset = np.zeros(len(order), bool)
+    counts = {"fresh_starts": 0, "started_behind": 0}
     if rows.reset is not None:
         reset |= rows.reset.take(order)
+    gap = None
     if policy.max_gap is not None and time is not None and len(time):
         first = begin.nonzero()[0]
         carried, seen = past.last_times(stream.take(first))
         before = before_each(time, first, np.where(seen, carried, time.take(first)))
         # Never negative, and as unsigned it cannot overflow.
-        reset |= (time - before).view(np.uint64) > policy.max_gap
-    return reset
+        gap = (time - before).view(np.uint64)
+        reset |= gap > policy.max_gap
+        if policy.idle is not None and past.newest is not None:
+            behind = time.take(first) < past.newest - policy.idle
+            counts["started_behind"] = int((behind & ~seen).sum())
+    if len(starts := reset.nonzero()[0]):
+        _, seen = past.last_times(stream[starts])
+        again = seen | ~begin[starts]
+        if policy.idle is not None and gap is not None:
+            again &= gap[starts] <= policy.idle
+        counts["fresh_starts"] = int(again.sum())
+    return reset, counts
 
 
 def raise_first(
@@ -383,20 +394,6 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
         if row in repeated
         else "late: time goes backwards"
     )
-
-
-def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
-    """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
-
-    `late` are the rows that are no steps for that reason, `repeated` all such rows.
-    """
-    reason = np.full(len(rows), "", object)
-    reason[late] = "late"
-    if policy.repeated != "score":
-        reason[repeated] = "repeated"
-    for row in np.flatnonzero(rows.faults.codes).tolist():
-        reason[row] = f"rejected: {rows.faults.reason(row)}"
-    return reason
 
 
 def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str] | None:

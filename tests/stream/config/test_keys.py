@@ -51,6 +51,7 @@ FIXED = frozenset(
         "sink.format",
         "sink.partition_by",
         "state.init",
+        "state.idle",
     }
 )
 KEYS = {

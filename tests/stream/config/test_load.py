@@ -106,7 +106,7 @@ def test_defaults_are_those_of_the_design(load):
         "partition_by": (),
         "rejects": "out/scores.rejects",
     }
-    assert config.state.model_dump() == {"init": None, "map": {}, "save": None}
+    assert config.state.model_dump() == {"init": None, "map": {}, "save": None, "idle": None}
     assert config.checkpoint.model_dump() == {"every": 16, "keep": 7}
     assert config.engine.model_dump() == {
         "type": "local",

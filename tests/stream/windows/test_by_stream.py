@@ -15,7 +15,10 @@ from streamrnn.stream.sources import Contract, Feature, Origin, Rows
 from streamrnn.stream.windows import RowPolicy, StreamBatch, Update, sort_by_stream
 
 STREAMS = 4
-COUNTS = ("fresh_starts", "dropped_late", "repeated", "rejected", "skipped", "filled")
+COUNTS = (
+    *("fresh_starts", "started_behind", "dropped_late"),
+    *("repeated", "rejected", "skipped", "filled"),
+)
 
 
 @dataclass
@@ -44,8 +47,10 @@ class Expected:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
 
-def _oracle(rows: list[Row], streams: dict[int, Seen], policy: RowPolicy) -> Expected:
-    """a: nulls = "previous", b: nulls = "skip"."""
+def _oracle(
+    rows: list[Row], streams: dict[int, Seen], policy: RowPolicy, newest: int | None = None
+) -> Expected:
+    """a: nulls = "previous", b: nulls = "skip". A stream that is idle is as one without a row."""
     out = Expected()
     for i, row in enumerate(rows):
         if row.time is None:
@@ -53,7 +58,12 @@ def _oracle(rows: list[Row], streams: dict[int, Seen], policy: RowPolicy) -> Exp
             out.counts["rejected"] += 1
             continue
         known = row.stream in streams
+        if policy.idle is not None and newest is not None and not known:
+            out.counts["started_behind"] += row.time < newest - policy.idle
         seen = streams.setdefault(row.stream, Seen())
+        if policy.idle is not None and known and row.time - seen.last > policy.idle:
+            known, seen = False, Seen()
+            streams[row.stream] = seen
         if seen.last is not None and row.time < seen.last and policy.late != "apply":
             if policy.late == "reject":
                 out.rejected.append(i)
@@ -109,6 +119,7 @@ class Memory:
     """What is known of some streams, as plain arrays; written here alone."""
 
     def __init__(self, kinds: dict[str, Any], streams: int = STREAMS) -> None:
+        self.newest: int | None = None
         self.all_steps = np.zeros(streams, np.int64)
         self.last_time, self.seen = np.zeros(streams, np.int64), np.zeros(streams, bool)
         self.values = {n: np.zeros(streams, kind) for n, kind in kinds.items()}
@@ -156,24 +167,39 @@ ROW = st.builds(
     b=VALUE,
     reset=st.integers(0, 9).map(lambda n: n == 0),
 )
+
+
+def _policy(max_gap: int | None, idle: int | None, **rules: Any) -> RowPolicy:
+    """As a pipeline makes it: a stream that is idle starts again."""
+    gaps = [ticks for ticks in (max_gap, idle) if ticks is not None]
+    return RowPolicy(max_gap=min(gaps, default=None), idle=idle, **rules)
+
+
 RULES = st.builds(
-    RowPolicy,
+    _policy,
     late=st.sampled_from(["drop", "reject", "apply"]),
     bad=st.just("reject"),
     repeated=st.sampled_from(["score", "skip", "reject"]),
     max_gap=st.none() | st.integers(0, 10),
+    idle=st.none() | st.integers(0, 12),
     previous=st.just(frozenset({"a"})),
     float_names=st.just(("a", "b")),
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ROW, max_size=30), RULES, st.lists(st.integers(0, 30), max_size=3))
+@given(
+    st.lists(ROW, max_size=30),
+    RULES,
+    st.lists(st.integers(0, 30), max_size=3),
+    st.none() | st.integers(0, 40),
+)
 def test_any_rows_in_any_batches_are_as_row_by_row(
-    rows: list[Row], policy: RowPolicy, cuts: list[int]
+    rows: list[Row], policy: RowPolicy, cuts: list[int], newest: int | None
 ) -> None:
     """What is kept, rejected, skipped, filled, counted, carried: wherever the batches are cut."""
     memory, streams = _memory(), dict[int, Seen]()
+    memory.newest = newest
     counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
     total: dict[str, int] = dict.fromkeys(COUNTS, 0)
     edges = [0, *sorted(c for c in cuts if c < len(rows)), len(rows)]
@@ -181,7 +207,7 @@ def test_any_rows_in_any_batches_are_as_row_by_row(
         piece = rows[first:stop]
         slots = np.array([r.stream for r in piece], np.int64)
         by_stream = sort_by_stream(_rows(piece), slots, memory, policy)
-        expected = _oracle(piece, streams, policy)
+        expected = _oracle(piece, streams, policy, newest)
         assert by_stream.kept.tolist() == expected.kept
         assert by_stream.slot_N[by_stream.kept].tolist() == [piece[i].stream for i in expected.kept]
         assert by_stream.rejected.tolist() == expected.rejected
