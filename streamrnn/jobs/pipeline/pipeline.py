@@ -320,7 +320,7 @@ class Pipeline:
         return source_windows(self._loaded_before_fit())
 
     def process(
-        self, data: object, position: CallPosition | None = None
+        self, data: object, position: CallPosition | None = None, *, align: bool = False
     ) -> pa.RecordBatch | pa.Table:
         """Score a RecordBatch, a Table, any Arrow PyCapsule object (pandas, Polars, …), or dicts.
 
@@ -349,6 +349,14 @@ class Pipeline:
         belong in a dict, {partition: offset}, which has those with rows in `data`; each is compared
         alone, one that is new is after all. It may be empty if `data` is.
 
+        With `align` the result has a row for each row of `data`, in order, and a column `reason`:
+        null where the row has an output, else why it has none: "late", "repeated" (for any [source]
+        repeated but "score"), "rejected: " and what is wrong, "skipped" (a null, also with nothing
+        before it to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
+        rows). Rows that are late (unless [source] late is "apply"), repeated or invalid fail no
+        other row: they are counted, and are neither in the state nor in `rejects`, whose limit does
+        not apply. Raises ConfigError if the output has a column `reason`.
+
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
         it, or equal in some partitions and later in others; DTypeError for one of another type;
         ConfigError for none after one. Then nothing was scored, and the state is unchanged.
@@ -359,7 +367,7 @@ class Pipeline:
         with self._lock.lock:
             if self._scorer is None and self._start == "init":
                 warn_of_output(self.config)
-            answer = self._calls.process(data, position)
+            answer = self._calls.process(data, position, align)
             self._rejects = self._local.rows = rejects_of(answer.scored)
         return answer.output
 

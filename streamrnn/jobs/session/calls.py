@@ -52,29 +52,30 @@ class Calls:
         self._checked: CheckedSchema | None = None
         self._metrics: dict[str, ProcessMetrics] = {}
 
-    def process(self, data: object, position: CallPosition | None) -> Answer:
+    def process(self, data: object, position: CallPosition | None, align: bool) -> Answer:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises."""
         loaded = self._loaded
         if isinstance(data, list):
             data = table = self._table_of(data)
             if not table.num_rows and self.scorer is None:
                 bound = BoundPipeline(loaded, table.schema, BATCH)
-                return Answer([], bound.emitter.schema.empty_table())
+                return Answer([], _schema(bound, align).empty_table())
         batches, schema = batches_of(data)
         if renames := loaded.renames:
             batches, schema = apply_renames(batches, schema, renames)
         scorer, checked = self._bound_scorer(schema)
+        schema_out = _schema(scorer.bound, align)
         last = copy.copy(scorer.position)
         position = next_position(position, last, sum(map(len, batches)))
         if len(batches) > 1:
             scorer = scorer.copy()  # the assignment below commits all of them, or none
-        scored = self._score(batches, checked, scorer, position)
+        scored = self._score(batches, checked, scorer, position, align)
         self.scorer = scorer
         self._checked = checked
+        outputs = [item.output if item.answer is None else item.answer for item in scored]
         if isinstance(data, pa.RecordBatch):
-            return Answer(scored, scored[0].output)
-        outputs = [item.output for item in scored]
-        return Answer(scored, pa.Table.from_batches(outputs, scorer.bound.emitter.schema))
+            return Answer(scored, outputs[0])
+        return Answer(scored, pa.Table.from_batches(outputs, schema_out))
 
     @property
     def _loaded(self) -> LoadedPipeline:
@@ -109,6 +110,7 @@ class Calls:
         checked: CheckedSchema,
         scorer: Scorer,
         position: CallPosition | None,
+        align: bool,
     ) -> list[Scored]:
         if not batches:
             scorer.position = position
@@ -119,7 +121,7 @@ class Calls:
             used = checked.columns(batch, scorer.rows_read)
             rows = scorer.bound.loaded.contract.read(used, origin)
             rows.counts["cast"] = checked.changed * size
-            scored.append(scorer.score(rows, position))
+            scored.append(scorer.score(rows, position, align=align))
         return scored
 
     @property
@@ -129,8 +131,9 @@ class Calls:
 
     @property
     def accepted(self) -> int:
-        """Number of rows of all calls."""
-        return 0 if self.scorer is None else self.scorer.totals.get("rows", 0)
+        """Number of rows of all calls, without those that an answer has refused."""
+        totals = {} if self.scorer is None else self.scorer.totals
+        return totals.get("rows", 0) - totals.get("refused", 0)
 
     @property
     def counts(self) -> RowCounts:
@@ -150,3 +153,7 @@ class Calls:
         if path not in self._metrics:
             self._metrics[path] = ProcessMetrics(MetricsFile(path, label))
         self._metrics[path].write(self.counts, None if self.scorer is None else self.scorer.table)
+
+
+def _schema(bound: BoundPipeline, align: bool) -> pa.Schema:
+    return bound.emitter.aligned_schema if align else bound.emitter.schema

@@ -113,20 +113,20 @@ class Session:
         self._tables.publish(last)
 
     def process(
-        self, data: object, position: CallPosition | None = None
+        self, data: object, position: CallPosition | None = None, *, align: bool = False
     ) -> pa.RecordBatch | pa.Table:
         """Score data, and add its rows to the output: they are in the next commit.
 
-        Data, `position`, result and errors are those of `Pipeline.process`. After an error that the
-        data has caused no row of it is counted, or in the output. Rejected rows go to the rejects.
-        Raises SinkError if the session is over.
+        Data, `position`, `align`, result and errors are those of `Pipeline.process`. After an error
+        that the data has caused no row of it is counted, or in the output. Rejected rows go to the
+        rejects. Raises SinkError if the session is over.
         """
         with self._lock:
             self._refuse_over()
             before = self._mark
             self._renew()
             try:
-                answer = self._calls.process(data, position)
+                answer = self._calls.process(data, position, align)
                 self._queue(answer)
             except BaseException as error:
                 if self._mark != before:  # the state has rows that the output will not have

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.operators.model_output import ModelOutput
 from streamrnn.stream.sources import Rows
@@ -16,6 +16,7 @@ from streamrnn.stream.windows import StreamBatch
 
 _ORDER = pa.field("_row", pa.int64())
 _COMPUTED = pa.field("_computed", pa.bool_())
+_REASON = pa.field("reason", pa.string())
 _FLOAT32 = pa.float32()
 _NO_ROWS: Ints = np.zeros(0, np.int64)
 
@@ -68,6 +69,41 @@ class Emitter:
         else:
             chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
         return self._build(batch, chosen, values, valid)
+
+    @cached_property
+    def aligned_schema(self) -> pa.Schema:
+        """The schema of an answer. Raises ConfigError if the output has a column `reason`, too."""
+        if _REASON.name in self.schema.names:
+            raise ConfigError(
+                f"align: the output has a column {_REASON.name!r}, as has the answer, to say why a "
+                "row has no output. Leave it out of [output] columns, or choose another name"
+            )
+        return self.schema.append(_REASON)
+
+    def aligned(
+        self,
+        batch: pa.RecordBatch,
+        by_stream: StreamBatch,
+        computed: ModelOutput,
+        refused_N: Array,
+    ) -> pa.RecordBatch:
+        """Return a row for each row of a record batch, in file order (emit every and last).
+
+        `refused_N` says why a row was not accepted, "" where it was. Only rows whose `reason` is
+        null have values.
+        """
+        reason = np.full(batch.num_rows, "skipped", object)
+        reason[by_stream.row_M] = "waiting"
+        emitted = computed.step_K % (1 if self.emit == "every" else self.last_of) == 0
+        reason[computed.row_K[emitted]] = ""
+        reason[computed.row_K[emitted & (computed.step_K <= self.warmup)]] = "warmup"
+        refused = refused_N != ""
+        reason[refused] = refused_N[refused]
+        values, _ = self._by_row(batch.num_rows, computed)
+        valid = np.broadcast_to((reason == "")[:, None], values.shape)
+        columns = self._build(batch, np.arange(batch.num_rows), values, valid).columns
+        columns.append(pa.array(reason, pa.string(), mask=reason == ""))
+        return pa.RecordBatch.from_arrays(columns, schema=self.aligned_schema)
 
     def held(
         self,

@@ -18,12 +18,14 @@ from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable, from_arrow
 from streamrnn.stream.states.positions import CallPosition
 from streamrnn.stream.windows import (
+    RowPolicy,
     StreamBatch,
     Update,
     first_late,
     first_repeated,
     rejected_rows,
     sort_by_stream,
+    why_refused,
     why_rejected,
 )
 
@@ -31,6 +33,8 @@ from streamrnn.stream.windows import (
 @dataclass
 class Scored:
     """The result of one record batch: `output` rows, `rejects` (None: no row), and counts.
+
+    `answer` has a row for each row of the batch, if it was asked for.
 
     `first` says where the first late and the first repeated row is, if there is one, and why, by
     the name that a Summary has for it.
@@ -40,6 +44,7 @@ class Scored:
     rejects: pa.RecordBatch | None
     counts: dict[str, int]
     first: dict[str, FirstRow] = field(default_factory=dict)
+    answer: pa.RecordBatch | None = None
 
 
 class Prepared(NamedTuple):
@@ -78,23 +83,28 @@ class Scorer:
         # Waiting windows and held rows must match the steps and the number of streams.
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
-    def score(self, rows: Rows, position: CallPosition | None = None) -> Scored:
+    def score(
+        self, rows: Rows, position: CallPosition | None = None, *, align: bool = False
+    ) -> Scored:
         """Score a record batch (kind whole: its output rows are returned by `finish`).
 
         `position` becomes that of the scorer together with the state. Raises DataError for invalid
-        rows, unless the config drops or rejects them.
+        rows, unless the config drops or rejects them; with `align` they are refused in the answer.
         """
-        return self.table.change(partial(self._score, rows, position))
+        return self.table.change(partial(self._score, rows, position, align))
 
     def _score(
-        self, rows: Rows, position: CallPosition | None
+        self, rows: Rows, position: CallPosition | None, align: bool
     ) -> tuple[Scored, Callable[[], None]]:
         """Score a record batch; return the result, and the call that commits it to the table."""
-        by_stream = self._sort(rows, room=True)
+        policy = self.bound.policy.answering() if align else self.bound.policy
+        by_stream = self._sort(rows, policy, room=True)
         computed = self._compute(rows, by_stream)
         held = self._held(rows, by_stream, computed)
         update = by_stream.update()
         scored = self._scored(rows, by_stream, computed)
+        if align:
+            scored.answer = self._answer(rows, by_stream, computed)
         before = self.rows_read, self.rejected
         totals = dict(self.totals)
         counted = {**scored.counts, "rows": len(rows), "rows_out": scored.output.num_rows}
@@ -126,7 +136,7 @@ class Scorer:
 
         After an error the table is invalid.
         """
-        by_stream = self._sort(rows, room=False)
+        by_stream = self._sort(rows, self.bound.policy, room=False)
         self._advance(by_stream, by_stream.update())
         return by_stream
 
@@ -200,12 +210,12 @@ class Scorer:
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
-    def _sort(self, rows: Rows, room: bool) -> StreamBatch:
+    def _sort(self, rows: Rows, policy: RowPolicy, room: bool) -> StreamBatch:
         slots = self._slots(rows, room)
-        by_stream = sort_by_stream(rows, slots, self.table, self.bound.policy)
+        by_stream = sort_by_stream(rows, slots, self.table, policy)
         if len(by_stream.rejected):
             rejected, row = self.rejected + len(by_stream.rejected), int(by_stream.rejected[-1])
-            self.bound.policy.limit_rejects(
+            policy.limit_rejects(
                 rejected,
                 f"{rows.place(row)}: {count(rejected, 'rejected row')}",
                 f"The last one: {why_rejected(rows, row, by_stream.repeated)}.",
@@ -215,7 +225,7 @@ class Scorer:
 
     def _advance(self, by_stream: StreamBatch, update: Update) -> None:
         self.table.advance(*update)
-        self.rejected += by_stream.counts["rejected"]
+        self.rejected += len(by_stream.rejected)
 
     def _compute(
         self, rows: Rows, by_stream: StreamBatch, at_once: bool = False
@@ -239,6 +249,13 @@ class Scorer:
         }
         named = {name: FirstRow.of(rows, *found) for name, found in first.items() if found}
         return Scored(output, rejects, by_stream.counts, named)
+
+    def _answer(
+        self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
+    ) -> pa.RecordBatch:
+        assert computed is not None  # kind whole has no calls
+        refused = why_refused(rows, by_stream.late, by_stream.repeated, self.bound.policy)
+        return self.bound.emitter.aligned(rows.batch, by_stream, computed, refused)
 
     def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
         if computed is not None:

@@ -9,6 +9,7 @@ from streamrnn.stream.windows.row_policy import (
     first_repeated,
     reject_names,
     rejected_rows,
+    why_refused,
     why_rejected,
 )
 from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
@@ -36,6 +37,7 @@ __all__ = [
     "rejected_rows",
     "sequences_of",
     "sort_by_stream",
+    "why_refused",
     "why_rejected",
     "with_seasons",
 ]

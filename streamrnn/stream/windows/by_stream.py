@@ -100,7 +100,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         begin = stream_begins(stream)
     reset, starts = resets(rows, order, stream, begin, time, past, policy)
     counts |= starts
-    any_reset = reset.any()
+    any_reset = bool(np.logical_or.reduce(reset))
     alone = not any_reset and _all(begin)  # each row is a segment, and all of its stream
     if alone:
         group, ends = _one_each(len(order))
@@ -117,6 +117,8 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     counts["dropped_late"] = len(late) if policy.late == "drop" else 0
     counts["repeated"] = len(repeated)
     counts["rejected"] = len(rejected)
+    if policy.answers:
+        counts["refused"], rejected = len(rows) - len(kept), NO_ROWS
     counts["skipped"] = len(order) - len(stepped)
     length = end - start
     slot = stream if alone else stream.take(group)

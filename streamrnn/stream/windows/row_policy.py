@@ -4,7 +4,7 @@ One place for all engines: `RowPolicy` has what the pipeline file says, `by_stre
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,8 @@ class RowPolicy:
     A stream that was silent for more than `idle` ticks is as one without a row, since it may have
     been dropped; `max_gap` is at most that, so that it starts again. `previous` are the features
     whose nulls repeat the last value of their stream. A run stops when it rejects more than
-    `max_rejects` rows.
+    `max_rejects` rows. With `answers` the caller learns of each row what became of it: refused ones
+    are counted, and are no rejects.
     """
 
     late: str = "error"
@@ -38,6 +39,13 @@ class RowPolicy:
     previous: frozenset[str] = frozenset()
     float_names: tuple[str, ...] = ()
     max_rejects: int = 0
+    answers: bool = False
+
+    def answering(self) -> "RowPolicy":
+        """Return the policy under which rows that would be an error, or rejects, are refused."""
+        late = "apply" if self.late == "apply" else "drop"
+        repeated = "score" if self.repeated == "score" else "skip"
+        return replace(self, late=late, bad="reject", repeated=repeated, answers=True)
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
@@ -394,6 +402,20 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
         if row in repeated
         else "late: time goes backwards"
     )
+
+
+def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
+    """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
+
+    `late` are the rows that are no steps for that reason, `repeated` all such rows.
+    """
+    reason = np.full(len(rows), "", object)
+    reason[late] = "late"
+    if policy.repeated != "score":
+        reason[repeated] = "repeated"
+    for row in np.flatnonzero(rows.faults.codes).tolist():
+        reason[row] = f"rejected: {rows.faults.reason(row)}"
+    return reason
 
 
 def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str] | None:

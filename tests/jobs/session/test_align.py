@@ -1,0 +1,188 @@
+"""Answers that line up: a row for each row, and why one has no output."""
+
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from streamrnn import Pipeline
+from streamrnn.errors import ConfigError, DataError, LateRowError
+from streamrnn.outputs import read_states
+
+INDEPENDENT = {"window": {"kind": "independent", "steps": 4, "stride": 2}}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    logs.small_model().save("m.safetensors")
+
+
+def pipeline(out: str | None = None, **tables: Any) -> Pipeline:
+    return Pipeline.from_dict(logs.config("in", "m.safetensors", out, **tables))
+
+
+def rows(*items: tuple[str | None, int, float | None]) -> pa.Table:
+    """Rows of a key, a minute and a value."""
+    minute = logs.random_log(1)["t"][0].as_py().replace(hour=0, minute=0)
+    return pa.Table.from_pylist(
+        [
+            {"id": key, "t": minute.replace(minute=time), "a": a, "b": 1, "new": False}
+            for key, time, a in items
+        ],
+        schema=logs.SCHEMA,
+    )
+
+
+def reasons(answer: pa.Table) -> list[str | None]:
+    """The reasons of an answer, whose rows have values if they have none."""
+    found = answer["reason"].to_pylist()
+    assert [value is not None for value in answer["score"].to_pylist()] == [
+        reason is None for reason in found
+    ]
+    return found
+
+
+@pytest.mark.parametrize("late", ["error", "drop", "reject", "apply"])
+@pytest.mark.parametrize("repeated", ["score", "skip", "reject", "error"])
+@pytest.mark.parametrize("bad", ["error", "reject"])
+def test_each_reason_under_each_policy(late: str, repeated: str, bad: str) -> None:
+    """A refused row changes nothing: the others are scored as if it were not there."""
+    source = {"late": late, "repeated": repeated, "bad": bad, "nulls": "skip"}
+    data = rows(
+        ("s", 5, 1.0), (None, 6, 1.0), ("s", 4, 1.0), ("s", 5, 2.0), ("s", 7, None), ("s", 8, 1.0)
+    )
+    job = pipeline("out", source=source)
+    with job.session() as session:
+        answer = session.process(data, align=True)
+        counts = session.counts
+    expected = [
+        None,
+        "rejected: column 'id': key is null",
+        None if late == "apply" else "late",
+        None if repeated == "score" else "repeated",
+        "skipped",
+        None,
+    ]
+    assert reasons(answer) == expected
+    assert answer.select(["id", "t"]) == data.select(["id", "t"])
+    assert (counts.rows, counts.rejected, counts.skipped, counts.repeated) == (6, 1, 1, 1)
+    assert counts.dropped_late == (late != "apply")
+    assert job.rejects is None
+    assert not Path("out.rejects").exists()
+    accepted = [r is None or r == "skipped" for r in expected]
+    other = pipeline(source={**source, "late": "apply", "repeated": "score"})
+    alone = other.process(data.filter(pa.array(accepted)))
+    assert answer.filter(pa.array(accepted)).drop_columns(["reason"]) == alone
+    assert read_states("out") == other.state.to_arrow()
+    assert pq.read_table("out") == alone
+    again = pipeline("out", source=source)
+    with again.session() as session:
+        assert session.process(rows(("s", 9, 1.0)), align=True)["reason"].to_pylist() == [None]
+
+
+def test_a_limit_of_rejects_does_not_apply_and_is_not_used_up() -> None:
+    job = pipeline(source={"bad": "reject", "max_rejects": 1})
+    bad = rows(*[(None, 1, 1.0)] * 5)
+    assert len(job.process(bad, align=True)) == 5
+    assert job.rejects is None
+    job.process(bad.slice(0, 1))
+    with pytest.raises(DataError, match="max_rejects = 1"):
+        job.process(bad.slice(0, 1))
+
+
+def test_without_align_an_error_fails_the_call_and_the_state_is_untouched() -> None:
+    job = pipeline()
+    job.process(rows(("s", 5, 1.0)))
+    before = job.state.to_arrow()
+    for bad, error in (
+        (rows(("s", 6, 1.0), (None, 7, 1.0)), DataError),
+        (rows(("s", 4, 1.0)), LateRowError),
+    ):
+        with pytest.raises(error):
+            job.process(bad)
+    assert job.state.to_arrow() == before
+    assert job.counts.rows == 1
+
+
+def test_a_null_with_nothing_before_it_is_skipped() -> None:
+    job = pipeline(source={"nulls": "previous"})
+    answer = job.process(rows(("s", 1, None), ("s", 2, 1.0), ("s", 3, None)), align=True)
+    assert reasons(answer) == ["skipped", None, None]
+
+
+def test_warmup_and_waiting() -> None:
+    steps = rows(*[("s", time, 1.0) for time in range(6)])
+    for tables, expected in (
+        ({"output": {"warmup": 2}}, ["warmup", "warmup", None, None, None, None]),
+        (INDEPENDENT, [*["waiting"] * 3, None, "waiting", None]),
+        ({"output": {"emit": "last", "last_of": 3}}, [*["waiting"] * 2, None] * 2),
+        (
+            {"output": {"emit": "last", "last_of": 2, "warmup": 2}},
+            ["waiting", "warmup", "waiting", None, "waiting", None],
+        ),
+    ):
+        answer = pipeline(**tables).process(steps, align=True)
+        assert reasons(answer) == expected, tables
+        written = pipeline(**tables).process(steps)
+        if "emit" in tables.get("output", {}):
+            emitted = [reason != "waiting" for reason in expected]
+            answer = answer.filter(pa.array(emitted))
+        assert answer.drop_columns(["reason"]) == written, tables
+
+
+def test_rows_that_cannot_be_answered_name_the_column() -> None:
+    data = rows(("s", 1, 1.0)).append_column("reason", pa.array(["x"]))
+    with pytest.raises(ConfigError, match=r"align: the output has a column 'reason'"):
+        pipeline(output={"columns": ["id", "reason"]}).process(data, align=True)
+    with pytest.raises(ConfigError, match="align: the output has a column 'reason'"):
+        pipeline(output={"names": ["reason"]}).process(data, align=True)
+    assert len(pipeline(output={"names": ["reason"]}).process(data)) == 1
+
+
+def test_kinds_of_data_and_no_rows() -> None:
+    data = rows(("s", 1, 1.0), ("s", 0, 1.0))
+    expected = pipeline().process(data, align=True)
+    (batch,) = data.combine_chunks().to_batches()
+    assert pa.table(pipeline().process(batch, align=True)) == expected
+    dicts = pipeline().process(data.to_pylist(), align=True)
+    assert dicts["reason"] == expected["reason"]
+    for nothing in (data.slice(0, 0), []):
+        answer = pipeline().process(nothing, align=True)
+        assert (len(answer), answer.column_names) == (0, expected.column_names)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_cuts_with_and_without_align(seed: int) -> None:
+    """Rows that have an output, and the states, are those of calls without `align`."""
+    rng = np.random.default_rng(seed)
+    log = logs.random_log(300, streams=7, seed=seed, nulls=0.1, resets=0.03, jitter=6)
+    keys = pa.array(log["id"].to_pylist(), mask=rng.random(300) < 0.03)
+    log = log.set_column(0, "id", keys)
+    tables: dict[str, Any] = [{}, INDEPENDENT, {"output": {"emit": "last", "last_of": 2}}][seed % 3]
+    source = {"late": "drop", "repeated": "skip", "bad": "reject", "nulls": "previous"}
+    source |= {"reset": "new", "max_gap": "40m"}
+    plain = pipeline(source=source, **tables)
+    aligned = pipeline("out", source=source, **tables)
+    ends = sorted({300, *rng.integers(0, 300, 12).tolist()})
+    outputs, answers = [], []
+    with aligned.session() as session:
+        start = 0
+        for end in ends:
+            outputs.append(plain.process(log.slice(start, end - start)))
+            answers.append(session.process(log.slice(start, end - start), align=True))
+            start = end
+        counts = session.counts
+    answer, output = pa.concat_tables(answers), pa.concat_tables(outputs)
+    assert answer["t"] == log["t"]
+    assert len(pc.unique(answer["reason"])) > 4
+    scored = answer.filter(pc.is_null(answer["reason"])).drop_columns(["reason"])
+    assert scored == output.filter(pc.is_valid(output["score"]))
+    assert pq.read_table("out") == output
+    assert read_states("out") == plain.state.to_arrow()
+    assert counts == plain.counts
