@@ -16,6 +16,7 @@ from jobs.engines.in_process import TasksHere
 from streamrnn import outputs
 from streamrnn.errors import CheckpointError, ConfigError, PublishError
 from streamrnn.jobs.engines import opening
+from streamrnn.jobs.session import session as session_module
 from streamrnn.pipeline import Summary
 from streamrnn.plugins.lakes.publish_delta import DeltaLog
 from streamrnn.stream.checkpoints import OutputFolder, read_manifest
@@ -69,6 +70,23 @@ def test_many_commits_of_one_run_are_one_entry_of_its_summary(lake: Lake) -> Non
     assert [item["added"] for item in summary.published] == [len(summary.parts)] * 2
     assert summary.published[0]["version"] == f"version {len(summary.parts) - 1}"
     lake.assert_equal()
+
+
+def test_a_session_publishes_its_commits_and_merges(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_MOST_PARTS", 4)
+    lake.run(0)
+    with lake.pipeline().session() as session:
+        for row in range(100, 106):
+            session.process(lake.log.slice(row, 1))
+            session.commit()
+            assert len(lake.assert_equal()) == row + 1
+        session.process(lake.log.slice(106, 94))
+    assert len(lake.assert_equal()) == 200
+    assert len(read_manifest(lake.out).parts) < 6
+    lake.run(2)
+    assert len(lake.assert_equal()) == 300
 
 
 def test_an_output_that_exists_is_published_with_nothing_new_to_score(lake: Lake) -> None:
