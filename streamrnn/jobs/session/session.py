@@ -176,10 +176,11 @@ class Session:
             bound = loaded.bind(before.bound.schema, BATCH)
             _refuse_other_columns(bound, before.bound)
             notes: list[str] = []
-            self._queue_commit(last=False)  # before: it may move streams to other slots
-            table = taken_over(bound, before.table, on_change, notes)
+            before.drop_idle()  # as the commit would: it moves streams to other slots
+            hand_over = taken_over(bound, before.table, on_change, notes)
+            self._queue_commit(last=False)
             self._writer.do(partial(output.begin, bound))
-            self._calls.scorer = before.succeeded_by(bound, table)
+            self._calls.scorer = before.succeeded_by(bound, hand_over())
             for note in notes:
                 _LOGGER.warning("%s: %s", self._folder.path, note)
         self._loaded, self._output = loaded, output

@@ -1,7 +1,8 @@
 """Find the state table that a run starts from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -95,17 +96,18 @@ def starting_table(
 
 def taken_over(
     bound: BoundPipeline, table: StateTable, on_change: OnChange, notes: list[str]
-) -> StateTable:
-    """Return the state of streams in memory for another model; `table` must not be used any more.
+) -> Callable[[], StateTable]:
+    """Return the call that hands the states of `table` over to another model, and cannot fail.
 
-    It is the same memory where the states are carried as they are. Raises what `starting_table`
-    raises.
+    It returns the same memory where states are carried as they are, and `table` must not be used
+    any more; else a copy, which was made before. Raises what `starting_table` raises.
     """
     before = table.layout
     same = replace(bound.layout, fingerprint=before.fingerprint, layers=before.layers) == before
     if on_change == "carry" and same and not bound.loaded.config.state.map:
-        return table.handed_over(bound.layout, bound.initial())
-    return starting_table(bound, table.to_arrow(), "the state", notes, on_change=on_change)
+        return partial(table.handed_over, bound.layout, bound.initial())
+    copied = starting_table(bound, table.to_arrow(), "the state", notes, on_change=on_change)
+    return lambda: copied
 
 
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
