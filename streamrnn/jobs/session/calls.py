@@ -12,6 +12,7 @@ import pyarrow as pa
 from streamrnn.jobs.running import MetricsFile, ProcessMetrics
 from streamrnn.jobs.session.data import (
     BATCH,
+    REQUEST,
     CheckedSchema,
     apply_renames,
     batches_of,
@@ -52,8 +53,14 @@ class Calls:
         self._checked: CheckedSchema | None = None
         self._metrics: dict[str, ProcessMetrics] = {}
 
-    def process(self, data: object, position: CallPosition | None, align: bool) -> Answer:
-        """Score the data of a call as `Pipeline.process` does, and raise what it raises."""
+    def process(
+        self, data: object, position: CallPosition | None, align: bool, requests: bool = False
+    ) -> Answer:
+        """Score the data of a call as `Pipeline.process` does, and raise what it raises.
+
+        The data may be rows of `requests`, which have no position of their own: then rows that are
+        an error raise one with `align`, too.
+        """
         loaded = self._loaded
         if isinstance(data, list):
             data = table = self._table_of(data)
@@ -66,10 +73,10 @@ class Calls:
         scorer, checked = self._bound_scorer(schema)
         schema_out = _schema(scorer.bound, align)
         last = copy.copy(scorer.position)
-        position = next_position(position, last, sum(map(len, batches)))
+        position = last if requests else next_position(position, last, sum(map(len, batches)))
         if len(batches) > 1:
             scorer = scorer.copy()  # the assignment below commits all of them, or none
-        scored = self._score(batches, checked, scorer, position, align)
+        scored = self._score(batches, checked, scorer, position, align, requests)
         self.scorer = scorer
         self._checked = checked
         outputs = [item.output if item.answer is None else item.answer for item in scored]
@@ -111,17 +118,19 @@ class Calls:
         scorer: Scorer,
         position: CallPosition | None,
         align: bool,
+        requests: bool,
     ) -> list[Scored]:
         if not batches:
             scorer.position = position
         scored = []
         for batch in batches:
             size = batch.num_rows
-            origin = Origin.consecutive(BATCH, scorer.rows_read, size)
-            used = checked.columns(batch, scorer.rows_read)
+            name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
+            origin = Origin.consecutive(name, first_row, size)
+            used = checked.columns(batch, first_row)
             rows = scorer.bound.loaded.contract.read(used, origin)
             rows.counts["cast"] = checked.changed * size
-            scored.append(scorer.score(rows, position, align=align))
+            scored.append(scorer.score(rows, position, align=align, errors=requests))
         return scored
 
     @property

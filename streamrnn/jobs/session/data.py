@@ -25,6 +25,8 @@ from streamrnn.stream.sources.renames import NamesInFiles
 
 BATCH = "the batch"
 """What messages call the data of a call."""
+REQUEST = "the request"
+"""What messages call the rows of a request, which are counted from its first row."""
 
 
 class CheckedSchema(NamedTuple):

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal
@@ -14,13 +14,13 @@ from typing import Literal
 import pyarrow as pa
 
 from streamrnn.base.storage.threads import BackgroundWriter
-from streamrnn.errors import ConfigError, DTypeError, SinkError
+from streamrnn.errors import ConfigError, DataError, DTypeError, SinkError, StreamRNNError
 from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output, seen_by_init
 from streamrnn.jobs.running import FolderDestination, RunTables, discard_replay, open_folder
 from streamrnn.jobs.session.calls import Answer, Calls
 from streamrnn.jobs.session.data import BATCH
-from streamrnn.jobs.session.starting import first_scorer, scorer_after
+from streamrnn.jobs.session.starting import first_scorer, schema_before_rows, scorer_after
 from streamrnn.stream.checkpoints import Snapshot
 from streamrnn.stream.config.values import OnChange
 from streamrnn.stream.scoring import (
@@ -121,18 +121,70 @@ class Session:
         that the data has caused no row of it is counted, or in the output. Rejected rows go to the
         rejects. Raises SinkError if the session is over.
         """
+        return self._processed(data, position, align=align)
+
+    def _processed(
+        self, data: object, position: CallPosition | None, **how: bool
+    ) -> pa.RecordBatch | pa.Table:
         with self._lock:
             self._refuse_over()
             before = self._mark
             self._renew()
             try:
-                answer = self._calls.process(data, position, align)
+                answer = self._calls.process(data, position, **how)
                 self._queue(answer)
             except BaseException as error:
                 if self._mark != before:  # the state has rows that the output will not have
                     self._end(error)
                 raise
         return answer.output
+
+    def process_requests(
+        self, rows: pa.RecordBatch, sizes: Sequence[int]
+    ) -> list[tuple[pa.RecordBatch | StreamRNNError, Sequence[int]]]:
+        """Score requests, one after another, each as a whole or not at all.
+
+        `rows` has those of all, `sizes` how many of them each has. Returns in order the answers to
+        requests that were scored together, with their sizes, a row for each row as with `align` in
+        `process`; of a request that failed, which is alone, the DataError or DTypeError of its
+        first row that is an error by `bad`, `late` and `repeated`: then none of its rows is scored,
+        and others are as if it had not been. Positions stay as they are. Raises SinkError if the
+        session is over.
+        """
+        try:
+            return [(self._processed(rows, None, align=True, requests=True), sizes)]
+        except (DataError, DTypeError) as error:
+            if len(sizes) == 1:
+                return [(error, sizes)]
+        half = len(sizes) // 2
+        first, first_rows = sizes[:half], sum(sizes[:half])
+        with self._lock:
+            return [
+                *self.process_requests(rows.slice(0, first_rows), first),
+                *self.process_requests(rows.slice(first_rows), sizes[half:]),
+            ]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let no commit, and no call of another thread, come between the calls in the block."""
+        with self._lock:
+            yield
+
+    def start(self) -> pa.Schema:
+        """Load the state before the first call, and return the columns that it expects.
+
+        Their types are those of the last commit, else of the source's files; a column whose type
+        neither has is null: then the first call loads the state.
+        """
+        with self._lock:
+            self._refuse_over()
+            if self._calls.scorer is None:
+                schema = schema_before_rows(self._loaded, self._output.last)
+                if any(pa.types.is_null(field.type) for field in schema):
+                    return schema
+                self._processed(schema.empty_table(), None, align=True, requests=True)
+            assert self._calls.scorer is not None
+            return self._calls.scorer.bound.schema
 
     def commit(self) -> int | None:
         """Commit the rows of all calls so far, with state and position; wait until it is done.

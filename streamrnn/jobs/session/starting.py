@@ -8,8 +8,8 @@ from typing import Literal
 import pyarrow as pa
 
 from streamrnn.base.display import count, location
-from streamrnn.errors import ConfigError, StreamRNNError
-from streamrnn.jobs.preflight import logged_table, run_config
+from streamrnn.errors import ConfigError, MissingFileError, StreamRNNError
+from streamrnn.jobs.preflight import logged_table, open_source, run_config
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -19,8 +19,10 @@ from streamrnn.stream.checkpoints import (
     read_manifest,
 )
 from streamrnn.stream.config import Config
-from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, starting_table
 from streamrnn.stream.sources import canonical_name, in_earlier_types
+from streamrnn.stream.sources.casts import type_named
+from streamrnn.stream.states import key_names
 from streamrnn.stream.states.positions import from_json
 
 Start = Literal["init", "given", "output"]
@@ -88,6 +90,31 @@ def scorer_after(
     scorer = Scorer(bound, table)
     scorer.position = from_json(last.positions)
     return scorer
+
+
+def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:
+    """Return the columns in use; those whose type is not known before there are rows are null.
+
+    Types are those of the last commit, else of the source's files, else of [state] init.
+    """
+    contract, config = loaded.contract, loaded.config
+    path, init = config.source.path, config.state.init
+    types = {f.name: pa.float64() for f in contract.floats if f.vocabulary is None}
+    if contract.reset is not None:
+        types[contract.reset] = pa.bool_()
+    if last is not None:
+        recorded = last.config["source.schema"].items()
+        types |= {name: type_named(text) or pa.null() for name, text in recorded}
+    elif path is not None and not config.source.piped:
+        with suppress(MissingFileError):
+            return open_source(loaded, RunOptions()).schema
+    elif init is not None:
+        table = loaded.read_init(init)
+        types |= {key: table.schema.field(key).type for key in key_names(table, init)}
+        if contract.time is not None and "last_time" in table.column_names:
+            types[contract.time] = table.schema.field("last_time").type
+    names = loaded.columns or list(dict.fromkeys([*contract.columns(), *types]))
+    return pa.schema([(name, types.get(name, pa.null())) for name in names])
 
 
 def warn_of_output(config: Config) -> None:

@@ -84,20 +84,26 @@ class Scorer:
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
     def score(
-        self, rows: Rows, position: CallPosition | None = None, *, align: bool = False
+        self,
+        rows: Rows,
+        position: CallPosition | None = None,
+        *,
+        align: bool = False,
+        errors: bool = False,
     ) -> Scored:
         """Score a record batch (kind whole: its output rows are returned by `finish`).
 
         `position` becomes that of the scorer together with the state. Raises DataError for invalid
-        rows, unless the config drops or rejects them; with `align` they are refused in the answer.
+        rows, unless the config drops or rejects them; with `align` they are refused in the answer,
+        but with `errors` those that are an error raise one.
         """
-        return self.table.change(partial(self._score, rows, position, align))
+        return self.table.change(partial(self._score, rows, position, align, errors))
 
     def _score(
-        self, rows: Rows, position: CallPosition | None, align: bool
+        self, rows: Rows, position: CallPosition | None, align: bool, errors: bool
     ) -> tuple[Scored, Callable[[], None]]:
         """Score a record batch; return the result, and the call that commits it to the table."""
-        policy = self.bound.policy.answering() if align else self.bound.policy
+        policy = self.bound.policy.answering(errors) if align else self.bound.policy
         by_stream = self._sort(rows, policy, room=True)
         computed = self._compute(rows, by_stream)
         held = self._held(rows, by_stream, computed)

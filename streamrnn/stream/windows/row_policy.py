@@ -41,11 +41,16 @@ class RowPolicy:
     max_rejects: int = 0
     answers: bool = False
 
-    def answering(self) -> "RowPolicy":
-        """Return the policy under which rows that would be an error, or rejects, are refused."""
-        late = "apply" if self.late == "apply" else "drop"
-        repeated = "score" if self.repeated == "score" else "skip"
-        return replace(self, late=late, bad="reject", repeated=repeated, answers=True)
+    def answering(self, errors: bool) -> "RowPolicy":
+        """Return the policy under which rows that would be rejects are refused instead.
+
+        So are those that would be an error, unless `errors` are to be raised.
+        """
+        stay = {"error"} if errors else set()
+        late = self.late if self.late in stay | {"apply"} else "drop"
+        repeated = self.repeated if self.repeated in stay | {"score"} else "skip"
+        bad = self.bad if self.bad in stay else "reject"
+        return replace(self, late=late, bad=bad, repeated=repeated, answers=True)
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
