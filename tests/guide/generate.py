@@ -6,6 +6,7 @@ python tests/guide/generate.py
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ import streamrnn
 from streamrnn import activations, errors, losses, metrics, optimizers, regularizers
 from streamrnn.cli.app import app
 from streamrnn.jobs.running.metrics_file import METRICS
+from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.keys import may_change
 from streamrnn.stream.config.sample import toml
 from streamrnn.stream.config.schema import AfterSection, FeatureSection, IcebergTable, Sections
@@ -97,7 +99,9 @@ def _default(spec: FieldInfo) -> str:
     value = spec.get_default()
     if value is PydanticUndefined or value is None or value in ((), {}, ""):
         return ""
-    return f"`{toml(value)}`" if not hasattr(value, "total_seconds") else ""
+    if isinstance(value, timedelta):
+        return f'`"{format_duration(value)}"`' if value else ""
+    return f"`{toml(value)}`"
 
 
 def commands() -> str:

@@ -92,6 +92,9 @@ ONLY_IN = {
     "onnx": "plugins",
     "ray": "plugins",
     "vl_convert": "plugins",
+    "starlette": "plugins",
+    "uvicorn": "plugins",
+    "uvloop": "plugins",
     # Compiled kernels in our own cache; never a file that someone hands over.
     "pickle": "simd",
 }

@@ -77,6 +77,8 @@ PLACES: list[tuple[str, ...]] = [
     ("evaluate", "p.toml", "-v", "--set", "sink.path={}x"),
     ("report", "{}x"),
     ("report", "out", "-v", "-o", "{}r.html"),
+    ("serve", "{}p.toml"),
+    ("serve", "p.toml", "-v", "--set", "serve.port=0", "--set", "model.path={}m.safetensors"),
     ("summary", "{}m.safetensors", "-v"),
     ("summary", "{}m.safetensors", "--mermaid"),
     ("convert", "{}m.safetensors", "two.safetensors"),

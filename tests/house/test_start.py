@@ -39,6 +39,7 @@ NOT_NEEDED = (
     "numba.np.arrayobj", "numba.cpython.unicode",  # to compile code with arrays and texts
     "pandas", "pyarrow.dataset", "pyarrow.flight",
     "h5py", "onnx", "ray", "pyspark", "deltalake", "pyiceberg", "vl_convert", "rich",
+    "starlette", "uvicorn", "uvloop",
     "streamrnn.nn.training", "streamrnn.jobs.fitting", "streamrnn.plugins",
     "streamrnn.nn.formats.keras",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -107,11 +108,17 @@ def make_clone(base: Path) -> Path:
 
 
 def shell(command: str, clone: Path) -> str:
-    """What a command prints; `streamrnn` and `python` are those of the test."""
+    """What a command prints; `streamrnn`, `python` and the port of a server are the test's."""
+    before = command
     if command.startswith("streamrnn "):
         command = STREAMRNN + command.removeprefix("streamrnn")
     elif command.startswith("python "):
         command = shlex.quote(sys.executable) + command.removeprefix("python")
+    if "streamrnn serve " in before:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = command.replace("localhost:8080", f"localhost:{port}")
+        command = command.replace(".toml", f".toml --set serve.port={port}", 1)
     done = subprocess.run(
         command, shell=True, cwd=clone, capture_output=True, text=True, check=False
     )

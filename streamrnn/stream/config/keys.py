@@ -68,6 +68,10 @@ FREE = frozenset(
         "engine.address",
         "engine.shards",
         "engine.epoch_rows",
+        "serve.port",
+        "serve.batch_rows",
+        "serve.queue_rows",
+        "serve.every",
         # Rows are copied, not changed.
         *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),
     }

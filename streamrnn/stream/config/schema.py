@@ -503,6 +503,25 @@ class EngineSection(Section):
     )
 
 
+class ServeSection(Section):
+    """Live requests that `streamrnn serve` answers from the state of the output."""
+
+    port: Natural = Field(
+        default=8080, description="of http://127.0.0.1; 0: one that is free; for others, a proxy"
+    )
+    batch_rows: Count = Field(
+        default=1024, description="rows scored at once, of the requests that are waiting"
+    )
+    queue_rows: Count = Field(
+        default=100_000, description="rows that may wait; a request beyond them is refused (429)"
+    )
+    every: Duration = Field(
+        default=timedelta(seconds=30),
+        description="between commits of rows and state; a crash loses what was not committed",
+        examples=["30s"],
+    )
+
+
 class Sections(Section):
     """All tables of a pipeline file."""
 
@@ -518,3 +537,4 @@ class Sections(Section):
     state: StateSection = StateSection()
     checkpoint: CheckpointSection = CheckpointSection()
     engine: EngineSection = EngineSection()
+    serve: ServeSection = ServeSection()

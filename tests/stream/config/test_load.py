@@ -254,7 +254,7 @@ typ = "LSTM"
         "reset, max_gap, late, repeated, bad, max_rejects, batch_rows)",
         'p.toml:14: windows: unknown key; did you mean "window"? '
         "(known here: source, window, model, output, sink, publish, alerts, target, train, state, "
-        "checkpoint, engine)",
+        "checkpoint, engine, serve)",
         'p.toml:16: window.kind: expected "carry", "independent" or "whole", received the string '
         '"carri"; did you mean "carry"?',
         "p.toml:17: window.steps: expected an integer from 1 to 2147483647, received the integer 0",

@@ -1,0 +1,8 @@
+"""Live answers over HTTP from the state of an output, which runs and requests share.
+
+- `command`    `streamrnn serve`
+- `server`     the process: it owns the output, listens, commits, and ends
+- `web`        requests and responses; all that is HTTP comes from starlette and uvicorn
+- `batching`   rows that are waiting, scored in one call
+- `values`     values of JSON as columns, and answers as JSON
+"""

@@ -1,0 +1,57 @@
+"""Answer requests over HTTP from the state of an output."""
+
+import ipaddress
+from typing import Annotated
+
+import typer
+
+from streamrnn.cli.epilogs import EXIT_CODES, example
+from streamrnn.cli.report import Quiet, Set, Verbose
+from streamrnn.errors import UnsupportedError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command("serve", epilog=f"{example('serve pipeline.toml', 'serve')}\n\n{EXIT_CODES}")
+def serve(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline file (TOML).")],
+    overrides: Set = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
+    behind_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--behind-proxy",
+            help="Listen on an address that others reach: a proxy keeps out who may not.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score rows of requests, each with its stream's state; POST /score takes and gives JSON.
+
+    Rows and state are committed to the output of `run`, which goes on from there, and back.
+    """
+    if not behind_proxy and not _is_loopback(host):
+        raise typer.BadParameter(
+            f"--host {host}: others could reach it, and it knows neither TLS nor passwords. Listen "
+            "on 127.0.0.1 behind a proxy that does, or say --behind-proxy if one is on the way",
+        )
+    try:
+        from streamrnn.plugins.serve.server import Server
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"streamrnn serve needs {error.name}: pip install 'streamrnn[serve]'"
+        ) from error
+    from streamrnn.jobs.pipeline import Pipeline
+
+    job = Pipeline.from_toml(pipeline, overrides or [])
+    Server(job, host, job.config.serve.port).run()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

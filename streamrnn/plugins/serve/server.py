@@ -1,0 +1,168 @@
+"""The process: it owns the output, listens, scores what requests bring, commits, and ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext, suppress
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
+
+import uvicorn
+import uvloop
+
+from streamrnn.errors import ConfigError, DataError, DTypeError, StreamRNNError
+from streamrnn.jobs.pipeline import Pipeline
+from streamrnn.jobs.session import Session
+from streamrnn.plugins.serve.batching import Batcher
+from streamrnn.plugins.serve.values import JsonColumns, json_objects
+from streamrnn.plugins.serve.web import Unavailable, web_app
+
+_LOGGER = logging.getLogger("streamrnn.plugins")
+_DRAINS = 10
+"""Seconds in which requests that have begun must arrive once the server is stopped."""
+Objects: TypeAlias = list[dict[str, Any]]
+
+
+class Server:
+    """Answers requests from a session of a pipeline, until a signal or an error ends it.
+
+    `ready` is set while it answers.
+    """
+
+    def __init__(self, pipeline: Pipeline, host: str, port: int) -> None:
+        self.ready = False
+        self._pipeline = pipeline
+        self._address = host, port
+        keys = pipeline.config.serve
+        self._batcher = Batcher(self._score_all, keys.batch_rows, keys.queue_rows)
+        self._session: Session
+        self._columns: JsonColumns
+        self._failure: Exception | None = None
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                web_app(self),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=_DRAINS,
+            )
+        )
+        self._uvicorn.capture_signals = nullcontext  # they are ours: the exit code is 0
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then commit. Raises what a session raises."""
+        with ExitStack() as stack:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve(stack))
+            if self._failure is not None:
+                raise self._failure
+
+    async def _serve(self, stack: ExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        listening = stack.enter_context(_listen(*self._address))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        serving = loop.create_task(self._uvicorn.serve([listening]))
+        try:
+            host, port = listening.getsockname()[:2]
+            _LOGGER.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            await loop.run_in_executor(None, self._open, stack)
+            self.ready = not self._uvicorn.should_exit
+            if self.ready:
+                _LOGGER.info("ready")
+            committing = loop.create_task(self._commit_regularly())
+            await asyncio.wait([serving, committing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.ready = False
+            self._uvicorn.should_exit = True
+            await serving
+            await self._batcher.drain()
+        committing.cancel()
+
+    def _open(self, stack: ExitStack) -> None:
+        """Load the state, and compile kernels."""
+        self._session = stack.enter_context(self._pipeline.session())
+        with suppress(ConfigError):  # no kernel can be kept on disk
+            self._pipeline.compile_kernels()
+        self._know_columns()
+
+    def _know_columns(self) -> None:
+        source = self._pipeline.config.source
+        self._columns = JsonColumns(self._session.start(), source.time, source.renames)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._uvicorn.should_exit:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.ready = False
+        self._uvicorn.should_exit = True
+        _LOGGER.info("stopping after the requests that have begun; a second signal aborts at once")
+
+    async def _commit_regularly(self) -> None:
+        """Commit every so often, until a commit fails."""
+        loop = asyncio.get_running_loop()
+        while self._failure is None:
+            await asyncio.sleep(self._pipeline.config.serve.every.total_seconds())
+            try:
+                await loop.run_in_executor(None, self._session.commit)
+            except StreamRNNError as error:
+                self._failure = error
+
+    async def score(self, rows: Objects) -> Objects:
+        """Return the answer to a request. Raises Busy, Unavailable, DataError and DTypeError."""
+        try:
+            answer: Objects = await self._batcher.answer(rows, len(rows))
+        except (DataError, DTypeError):
+            raise
+        except StreamRNNError as error:
+            self._failure = self._failure or error
+            self._uvicorn.should_exit = True
+            raise Unavailable from error
+        return answer
+
+    def _score_all(self, requests: Sequence[Objects]) -> list[Objects | StreamRNNError]:
+        """Return the answer to each of some requests, or its error."""
+        try:
+            batch = self._columns.batch([row for rows in requests for row in rows])
+        except DataError as error:
+            if len(requests) == 1:
+                return [error]
+            half = len(requests) // 2
+            return self._score_all(requests[:half]) + self._score_all(requests[half:])
+        answers: list[Objects | StreamRNNError] = []
+        for answer, sizes in self._session.process_requests(batch, [*map(len, requests)]):
+            if isinstance(answer, StreamRNNError):
+                answers.append(answer)
+            else:
+                answers += _cut(json_objects(answer), sizes)
+        if not self._columns.known:
+            self._know_columns()
+        return answers
+
+
+def _cut(rows: Objects, sizes: Sequence[int]) -> Iterator[Objects]:
+    for start, end in pairwise(accumulate(sizes, initial=0)):
+        yield rows[start:end]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"[serve] port: cannot listen on {host}, port {port}: {error.strerror}. Set another "
+            "port; 0 is one that is free"
+        ) from error
+    return listening
