@@ -229,6 +229,22 @@ def test_rewind_and_another_model_pass_over_commits_that_dropped() -> None:
     verify("out")
 
 
+def test_streams_that_a_replay_dropped_are_not_without_a_row() -> None:
+    """Also where no commit before it has dropped them."""
+    table = log()
+    in_one_piece(table.slice(0, 300))
+    logs.small_model("LSTM", units=3).save("m.safetensors")
+    logs.write(table.slice(300), Path("whole-300-in/1.parquet"))
+    cut = {"source": {"batch_rows": 30}, "checkpoint": {"every": 1}}
+    data = config("whole-300", "whole-300-in", **cut)
+    summary = Pipeline.from_dict(data).run(new_model="replay")
+    assert (summary.replayed, summary.replay_fresh_streams) == (300, 0)
+    expected, states = in_one_piece(table)
+    last = pc.field("t") > pc.max(table["t"].slice(0, 300))
+    assert rows("whole-300").filter(last) == expected.filter(last)
+    assert assert_states(read_states("whole-300"), states) > 20
+
+
 def test_memory_and_files_are_bounded_with_ever_new_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many slots, and as large files of state, after ten times as many streams."""
     monkeypatch.setattr(versions, "SMALL", 1 << 20)
