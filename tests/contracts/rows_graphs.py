@@ -1,6 +1,7 @@
 """Rows of contracts for layers that make masks, and for those that hold others: models, graphs."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,10 @@ GRAPHS = {
         training="It takes its inputs by name, and no training.",
     ),
     "OnnxGraph": LayerRow(
-        lambda: streamrnn.load_model(GRAPH).layers[-1], RECORDED, reads="three", trained=OF_ONNX
+        lambda: attrgetter("layer")(streamrnn.load_model(GRAPH)),
+        RECORDED,
+        reads="three",
+        trained=OF_ONNX,
     ),
     "OnnxIds": LayerRow(
         lambda: layers.get("OnnxIds")(),

@@ -1,19 +1,20 @@
 """Activations as layers."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from dataclasses import KW_ONLY
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers import activations, initializers
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers import activations
+from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.axes import as_rows, axes_from_end, from_rows, has_time
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Accepted, Argument
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
@@ -22,38 +23,30 @@ _LEAST = np.float32(-3e38)
 
 
 @builtin_layer
-class Activation(Layer):
+class Activation(BuiltIn):
     """Any activation by name: Activation("tanh")."""
 
     stepwise = True
-    config_fields = ("activation",)
 
-    def __init__(self, activation: ActivationLike, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.activation = activations.get(activation, str(self))
+    activation: Activated
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return activations.compute(self.activation, inputs)
 
 
 @builtin_layer
-class ReLU(Layer):
+class ReLU(BuiltIn):
     """x up to max_value; negative_slope (x - threshold) at the threshold and below."""
 
     stepwise = True
-    config_fields = ("max_value", "negative_slope", "threshold")
 
-    def __init__(
-        self,
-        max_value: float | None = None,
-        negative_slope: float = 0.0,
-        threshold: float = 0.0,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.max_value = max_value
-        self.negative_slope = negative_slope or 0.0
-        self.threshold = threshold or 0.0
+    max_value: float | None = None
+    negative_slope: float = 0.0
+    threshold: float = 0.0
+
+    def complete(self) -> None:
+        self.negative_slope = self.negative_slope or 0.0
+        self.threshold = self.threshold or 0.0
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         threshold, slope = np.float32(self.threshold), np.float32(self.negative_slope)
@@ -63,36 +56,30 @@ class ReLU(Layer):
 
 
 @builtin_layer
-class LeakyReLU(Layer):
+class LeakyReLU(BuiltIn):
     """x where x >= 0, else negative_slope x. `alpha` is its name in Keras 2."""
 
     stepwise = True
-    config_fields = ("negative_slope",)
 
-    def __init__(
-        self,
-        negative_slope: float = 0.3,
-        *,
-        alpha: float | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.negative_slope = negative_slope if alpha is None else alpha
+    negative_slope: float = 0.3
+    _: KW_ONLY
+    alpha: Accepted = Accepted(None)
+
+    def complete(self) -> None:
+        if self.alpha is not None:
+            self.negative_slope = self.alpha
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.where(inputs < 0, np.float32(self.negative_slope) * inputs, inputs)
 
 
 @builtin_layer
-class ELU(Layer):
+class ELU(BuiltIn):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
     stepwise = True
-    config_fields = ("alpha",)
 
-    def __init__(self, alpha: float = 1.0, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.alpha = alpha
+    alpha: float = 1.0
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         y = activations.compute("elu", inputs)
@@ -100,7 +87,7 @@ class ELU(Layer):
 
 
 @builtin_layer
-class PReLU(Layer):
+class PReLU(BuiltIn):
     """x where x >= 0, else alpha x, alpha learned. Weight: alpha, the shape of one input.
 
     shared_axes: axes (from 1) that share an alpha; time has to be one of them, as its length is
@@ -108,17 +95,11 @@ class PReLU(Layer):
     """
 
     stepwise = True
-    config_fields = ("alpha_initializer", "shared_axes")
 
-    def __init__(
-        self,
-        alpha_initializer: InitializerLike = "zeros",
-        shared_axes: Sequence[int] | int | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
+    alpha_initializer: Initial = Initial("zeros")
+    shared_axes: Argument[Sequence[int] | int | None, Sequence[int] | None] = Argument(
+        default=None, check=lambda _, __, axes: [axes] if isinstance(axes, int) else axes
+    )
 
     def build(self, input_shape: Shape) -> None:
         sizes = list(input_shape[1:])
@@ -147,7 +128,7 @@ class PReLU(Layer):
 
 
 @builtin_layer
-class Softmax(Layer):
+class Softmax(BuiltIn):
     """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
 
     A call on arrays takes a mask of values, too: of as many axes as the inputs, or of any for
@@ -155,11 +136,8 @@ class Softmax(Layer):
     """
 
     stepwise = True
-    config_fields = ("axis",)
 
-    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.axis = axis
+    axis: int | Sequence[int] = -1
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))

@@ -10,7 +10,7 @@ A layer takes a name, one of these functions, or a list of a name and its parame
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from streamrnn.base.arrays import Floats
 from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation as kernel
+from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 
 __all__ = [
@@ -349,3 +351,10 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
 
 def _prefix(owner: str) -> str:
     return f"{owner}: " if owner else ""
+
+
+class Activated(Argument[ActivationLike, Spec]):
+    """An activation."""
+
+    def take(self, owner: object, name: str, value: Any) -> Spec:
+        return get(value, str(owner))

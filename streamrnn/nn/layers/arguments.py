@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from operator import index
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.nn.layers.declared import Argument
 
 _REFUSED_ARGUMENTS = {
     "time_major": "arrays are (batch, time, features); transpose them first",
@@ -24,55 +25,7 @@ _REFUSED_ARGUMENTS = {
     "constants": "pass what is constant as features",
 }
 FOR_TRAINING = ("_regularizer", "_constraint")
-_EVERY_LAYER = {"name", "trainable", "dtype", "input_shape", "batch_input_shape"}
-
-
-class CommonOptions(TypedDict, total=False):
-    """The arguments of every layer, and those of Keras that are refused by name.
-
-    name: in summaries, states and files; made from the class if not given. trainable: whether
-    training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
-    for the first layer of a Sequential.
-    """
-
-    name: str | None
-    trainable: bool
-    dtype: object
-    input_shape: Sequence[int | None] | None
-    batch_input_shape: Sequence[int | None] | None
-    # Refused, unless they ask for nothing.
-    autocast: object
-    constants: object
-    lora_rank: object
-    quantization_config: object
-    ragged: object
-    sparse: object
-    time_major: object
-    use_cudnn: object
-    weights: object
-
-
-class LayerOptions(CommonOptions, total=False):
-    """The same, with arguments that only affect training: see `regularizers`.
-
-    Training refuses constraints and activity_regularizer by name.
-    """
-
-    activity_regularizer: object
-    alpha_constraint: object
-    alpha_regularizer: object
-    beta_constraint: object
-    beta_regularizer: object
-    bias_constraint: object
-    bias_regularizer: object
-    embeddings_constraint: object
-    embeddings_regularizer: object
-    gamma_constraint: object
-    gamma_regularizer: object
-    kernel_constraint: object
-    kernel_regularizer: object
-    recurrent_constraint: object
-    recurrent_regularizer: object
+_EVERY_LAYER = ("name", "trainable", "dtype", "input_shape", "batch_input_shape")
 
 
 def check_dtype(owner: object, dtype: object) -> None:
@@ -111,7 +64,7 @@ def _known(owner: object, argument: str) -> str:
     """Return the argument of the constructor that is most like this one, and all of them."""
     parameters = inspect.signature(type(owner)).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    named = list(dict.fromkeys([*named, *CommonOptions.__annotations__]))
+    named = list(dict.fromkeys([*named, *_EVERY_LAYER]))
     known = [
         name for name in named if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
     ]
@@ -152,6 +105,29 @@ def strictly_positive(owner: str, argument: str, value: object) -> int:
     return positive_integer(owner, argument, value)
 
 
+def checked_rate(owner: str, argument: str, rate: object) -> float:
+    """Return a dropout rate, 0…1. Raises ArgumentError that names the layer."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ArgumentError(
+            f"{owner}: Invalid value received for argument `{argument}`. Expected a float value "
+            f"between 0 and 1. Received: {argument}={rate!r}"
+        )
+    return float(rate)
+
+
+def checked_seed(owner: str, seed: object) -> int | None:
+    """Return a seed: None or an integer, 0 or more. Raises ArgumentError that names the layer."""
+    if seed is None:
+        return None
+    number = -1
+    if isinstance(seed, SupportsIndex):
+        with suppress(TypeError):  # an array with several values
+            number = index(seed)
+    if number < 0:
+        raise ArgumentError(f"{owner}: seed must be a whole number, 0 or more, received {seed!r}")
+    return number
+
+
 def given_arguments(
     layer: object, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
@@ -186,3 +162,31 @@ def _as_json(layer: object, name: str, value: object) -> object:
             "strings and lists"
         ) from None
     return value
+
+
+class Size(Argument[int, int]):
+    """A whole number, 1 or more."""
+
+    def take(self, owner: object, name: str, value: Any) -> int:
+        return positive_integer(str(owner), name, value)
+
+
+class Filters(Argument[int, int]):
+    """The same, refused in the words of Keras."""
+
+    def take(self, owner: object, name: str, value: Any) -> int:
+        return strictly_positive(str(owner), name, value)
+
+
+class Rate(Argument[float, float]):
+    """A rate of dropout, 0…1."""
+
+    def take(self, owner: object, name: str, value: Any) -> float:
+        return checked_rate(str(owner), name, value)
+
+
+class Seed(Argument[int | None, int | None]):
+    """A seed of dropout or noise."""
+
+    def take(self, owner: object, name: str, value: Any) -> int | None:
+        return checked_seed(str(owner), value)

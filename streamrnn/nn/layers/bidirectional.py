@@ -1,15 +1,17 @@
 """Bidirectional: one recurrent layer forwards, one backwards, and their outputs merged."""
 
 from collections.abc import Mapping
-from typing import Any, Self, Unpack
+from dataclasses import InitVar
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError, StateError
 from streamrnn.nn.layers import serialization
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import Masks
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
@@ -20,7 +22,7 @@ _MERGES = ("concat", "sum", "mul", "ave", None)
 
 
 @builtin_layer
-class Bidirectional(Layer):
+class Bidirectional(BuiltIn):
     """Bidirectional(layer, merge_mode="concat", backward_layer=None).
 
     merge_mode: concat, sum, mul, ave, or None for two outputs. backward_layer: the
@@ -36,26 +38,24 @@ class Bidirectional(Layer):
 
     takes_state = True
 
-    def __init__(
-        self,
-        layer: RNN,
-        merge_mode: str | None = "concat",
-        backward_layer: RNN | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
+    layer: InitVar[RNN]
+    merge_mode: str | None = "concat"
+    backward_layer: Argument[RNN | None, RNN] = Argument(default=None)
+
+    def set_arguments(self, values: dict[str, Any]) -> None:
+        layer, backward_layer = values["layer"], values["backward_layer"]
         for given in (layer, layer if backward_layer is None else backward_layer):
             if not isinstance(given, RNN):
                 raise ArgumentError(
                     f"{self}: expected a recurrent layer, received {type(given).__name__}"
                 )
-        if merge_mode not in _MERGES:
+        self.merge_mode = values["merge_mode"]
+        if self.merge_mode not in _MERGES:
             raise ArgumentError(
-                f"{self}: merge_mode must be one of {_MERGES}, received {merge_mode!r}"
+                f"{self}: merge_mode must be one of {_MERGES}, received {self.merge_mode!r}"
             )
-        self.merge_mode = merge_mode
         self.forward_layer = _copy(layer, "forward_")
-        self.backward_layer: RNN = (
+        self.backward_layer = (
             _copy(layer, "backward_", go_backwards=True)
             if backward_layer is None
             else backward_layer

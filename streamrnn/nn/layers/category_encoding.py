@@ -1,23 +1,23 @@
 """CategoryEncoding: numbers of categories as vectors of zeros and ones."""
 
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, DataError, ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.encodings import ENCODINGS, SYNONYMS, encode_ids, joins_last
-from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 from streamrnn.nn.layers.symbol import symbols_in
 
 
 @builtin_layer
-class CategoryEncoding(Layer):
+class CategoryEncoding(BuiltIn):
     """Integers -> float32 vectors of num_tokens.
 
     one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
@@ -28,30 +28,28 @@ class CategoryEncoding(Layer):
 
     input_dtype = "int64"
     supports_masking = False
-    config_fields = ("num_tokens", "output_mode")
 
-    def __init__(
-        self,
-        num_tokens: int | None = None,
-        output_mode: str = "multi_hot",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        if num_tokens is None:
+    num_tokens: Argument[int | None, int] = Argument(default=None)
+    output_mode: str = "multi_hot"
+
+    def complete(self) -> None:
+        if self.num_tokens is None:
             raise ArgumentError(f"{self}: num_tokens must be set to use this layer")
-        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
+        if (
+            isinstance(self.num_tokens, bool)
+            or not isinstance(self.num_tokens, int)
+            or self.num_tokens < 1
+        ):
             raise ArgumentError(
-                f"{self}: `num_tokens` must be >= 1, an integer, received {num_tokens!r}"
+                f"{self}: `num_tokens` must be >= 1, an integer, received {self.num_tokens!r}"
             )
-        output_mode = SYNONYMS.get(output_mode, output_mode)
-        if output_mode not in ENCODINGS:
+        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
+        if self.output_mode not in ENCODINGS:
             raise ArgumentError(
-                f"{self}: Unknown arg for output_mode: {output_mode}; expected one of "
+                f"{self}: Unknown arg for output_mode: {self.output_mode}; expected one of "
                 f"{', '.join(ENCODINGS)}"
             )
-        self.num_tokens = num_tokens
-        self.output_mode = output_mode
-        self._joins = output_mode != "one_hot"
+        self._joins = self.output_mode != "one_hot"
 
     def build(self, input_shape: Shape) -> None:
         self._joins = joins_last(self.output_mode, input_shape)

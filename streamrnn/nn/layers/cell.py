@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 from operator import index
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell as kernel
-from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training
 from streamrnn.nn.layers.layer import Layer
@@ -166,10 +165,7 @@ class Cell(Layer):
     state_size: Any
     output_size: int
     call: Any
-
-    def __init__(self, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self._driver: Callable[..., None] | None = None
+    _driver: Callable[..., None] | None = None
 
     # ---- sizes and states
 

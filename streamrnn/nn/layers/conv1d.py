@@ -1,7 +1,6 @@
 """Conv1D. With causal padding each step sees itself and the past, so it can run on streams."""
 
 from collections.abc import Iterator, Sequence
-from typing import Unpack
 
 import numpy as np
 
@@ -12,19 +11,19 @@ from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import integers_pay
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
-from streamrnn.nn.layers import activations, initializers
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.arguments import LayerOptions, positive_integer, strictly_positive
+from streamrnn.nn.layers import activations
+from streamrnn.nn.layers.activations import Activated
+from streamrnn.nn.layers.arguments import Filters, Size
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.packable import Packable
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
+    DataFormat,
+    OneSize,
+    Padding,
     TimeWindow,
-    check_data_format,
-    checked_padding,
-    one_size,
     padded,
 )
 
@@ -45,46 +44,32 @@ class Conv1D(Packable):
     sequence_input = True
     supports_masking = False
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = 1,
-        groups: int = 1,
-        activation: ActivationLike = None,
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        check_data_format(self, data_format)
-        self.filters = strictly_positive(str(self), "filters", filters)
-        self.kernel_size = one_size(self, "kernel_size", kernel_size)
-        self.strides = one_size(self, "strides", strides)
-        self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)
-        self.groups = positive_integer(str(self), "groups", groups)
-        self.padding = checked_padding(self, padding, "valid", "same", "causal")
+    filters: Filters
+    kernel_size: OneSize
+    strides: OneSize = OneSize(1)
+    padding: Padding = Padding("valid", "same", "causal")
+    data_format: DataFormat = DataFormat(None)
+    dilation_rate: OneSize = OneSize(1)
+    groups: Size = Size(1)
+    activation: Activated = Activated(None)
+    use_bias: bool = True
+    kernel_initializer: Initial = Initial("glorot_uniform")
+    bias_initializer: Initial = Initial("zeros")
+
+    def complete(self) -> None:
         self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
         self.causal = self.padding == "causal" and self.strides == 1
         self.ragged = self.causal
         if self.filters % self.groups:
             raise ArgumentError(
-                f"{self}: filters must be a multiple of groups, received filters={filters}, "
-                f"groups={groups}"
+                f"{self}: filters must be a multiple of groups, received filters={self.filters}, "
+                f"groups={self.groups}"
             )
         if self.strides > 1 and self.dilation_rate > 1:
             raise ArgumentError(
                 f"{self}: strides={self.strides} and dilation_rate={self.dilation_rate} cannot "
                 "both be more than 1"
             )
-        self.activation = activations.get(activation, str(self))
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
         self._packed: list[Packed] | None = None
 
     def build(self, input_shape: Shape) -> None:
@@ -191,16 +176,7 @@ class Conv1D(Packable):
         ]
 
     def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "dilation_rate": self.dilation_rate,
-            **({} if self.groups == 1 else {"groups": self.groups}),
-            "activation": self.activation,
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-        }
+        config = super().get_config()
+        if self.groups == 1:  # it is new in Keras 3
+            del config["groups"]
+        return config

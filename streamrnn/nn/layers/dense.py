@@ -1,18 +1,15 @@
 """Dense: activation(x K + b) over the last axis."""
 
-from typing import Unpack
-
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.integers import integers_pay
 from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.layers import activations, initializers
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.nn.layers.activations import Activated
+from streamrnn.nn.layers.arguments import Size
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.packable import Packable
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
@@ -23,23 +20,14 @@ class Dense(Packable):
     """(…, F) -> (…, units). Weights: kernel (F, units), bias (units,)."""
 
     stepwise = True
-    config_fields = ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer")
 
-    def __init__(
-        self,
-        units: int,
-        activation: ActivationLike = None,
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer(str(self), "units", units)
-        self.activation = activations.get(activation, str(self))
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+    units: Size
+    activation: Activated = Activated(None)
+    use_bias: bool = True
+    kernel_initializer: Initial = Initial("glorot_uniform")
+    bias_initializer: Initial = Initial("zeros")
+
+    def complete(self) -> None:
         self._packed: Packed | None = None
 
     def build(self, input_shape: Shape) -> None:

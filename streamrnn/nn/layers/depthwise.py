@@ -3,76 +3,59 @@
 Neither has causal padding in Keras, so neither runs on streams. They pass no mask on.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.nn.kernels import dense
-from streamrnn.nn.layers import activations, initializers
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.arguments import LayerOptions, strictly_positive
+from streamrnn.nn.layers import activations
+from streamrnn.nn.layers.activations import Activated
+from streamrnn.nn.layers.arguments import Filters
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import declared
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
+    DataFormat,
+    OneSize,
+    Padding,
     TimeWindow,
-    check_data_format,
-    checked_padding,
-    one_size,
     padded,
 )
 from streamrnn.nn.layers.variable import WeightAttribute
 
 
-class _Depthwise(Layer):
-    """The arguments of both, and their filters of single features."""
+@declared
+class DepthwiseArguments:
+    """The arguments of both, after the first ones."""
+
+    _: KW_ONLY
+    strides: OneSize = OneSize(1)
+    padding: Padding = Padding("valid", "same")
+    depth_multiplier: Filters = Filters(1)
+    data_format: DataFormat = DataFormat(None)
+    dilation_rate: OneSize = OneSize(1)
+    activation: Activated = Activated(None)
+    use_bias: bool = True
+    depthwise_initializer: Initial = Initial("glorot_uniform")
+    bias_initializer: Initial = Initial("zeros")
+
+
+class _Depthwise(BuiltIn, DepthwiseArguments):
+    """Filters of single features."""
 
     supports_masking = False
     ragged = False
     sequence_input = True
     features: int
-    config_fields: ClassVar[tuple[str, ...]] = (
-        "kernel_size",
-        "strides",
-        "padding",
-        "depth_multiplier",
-        "dilation_rate",
-        "activation",
-        "use_bias",
-        "depthwise_initializer",
-        "bias_initializer",
-    )
+    kernel_size: Any
 
-    def __init__(
-        self,
-        kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = 1,
-        padding: str = "valid",
-        depth_multiplier: int = 1,
-        data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = 1,
-        activation: ActivationLike = None,
-        use_bias: bool = True,
-        depthwise_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        check_data_format(self, data_format)
-        self.kernel_size = one_size(self, "kernel_size", kernel_size)
-        self.strides = one_size(self, "strides", strides)
-        self.dilation_rate = one_size(self, "dilation_rate", dilation_rate)
-        self.padding = checked_padding(self, padding, "valid", "same")
+    def complete(self) -> None:
         self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
-        self.depth_multiplier = strictly_positive(str(self), "depth_multiplier", depth_multiplier)
-        self.activation = activations.get(activation, str(self))
-        self.use_bias = use_bias
-        self.depthwise_initializer = initializers.get(depthwise_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
 
     def check_input(self, shape: Shape) -> None:
         self.expect_features(shape, self.features, rank=3)
@@ -105,6 +88,8 @@ class DepthwiseConv1D(_Depthwise):
     Weights: kernel (kernel_size, F, depth_multiplier), bias (F depth_multiplier,).
     """
 
+    kernel_size: OneSize
+
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)
         shape = (self.kernel_size, self.features, self.depth_multiplier)
@@ -135,39 +120,15 @@ class SeparableConv1D(_Depthwise):
 
     depthwise_kernel = WeightAttribute()
     pointwise_kernel = WeightAttribute()
-    config_fields = (*_Depthwise.config_fields, "filters", "pointwise_initializer")
 
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = 1,
-        depth_multiplier: int = 1,
-        activation: ActivationLike = None,
-        use_bias: bool = True,
-        depthwise_initializer: InitializerLike = "glorot_uniform",
-        pointwise_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            depth_multiplier,
-            data_format,
-            dilation_rate,
-            activation,
-            use_bias,
-            depthwise_initializer,
-            bias_initializer,
-            **kwargs,
-        )
-        self.filters = strictly_positive(str(self), "filters", filters)
-        self.pointwise_initializer = initializers.get(pointwise_initializer)
+    filters: Filters
+    kernel_size: OneSize
+    _: KW_ONLY
+    pointwise_initializer: Initial = Initial("glorot_uniform")
+    after: ClassVar = {
+        "depth_multiplier": "dilation_rate",
+        "pointwise_initializer": "depthwise_initializer",
+    }
 
     def build(self, input_shape: Shape) -> None:
         self.features = self.known_features(input_shape)

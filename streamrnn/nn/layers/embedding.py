@@ -1,24 +1,22 @@
 """Embedding: a row of a table for each token id."""
 
-from typing import Unpack
-
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DataError
 from streamrnn.nn.kernels import embedding
-from streamrnn.nn.layers import initializers
-from streamrnn.nn.layers.arguments import LayerOptions, positive_integer
+from streamrnn.nn.layers.arguments import Size
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Accepted
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
 @builtin_layer
-class Embedding(Layer):
+class Embedding(BuiltIn):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
     mask_zero: id 0 is padding; steps with it are masked for the layers that follow.
@@ -27,26 +25,19 @@ class Embedding(Layer):
 
     stepwise = True
     input_dtype = "int64"
-    config_fields = ("input_dim", "output_dim", "embeddings_initializer", "mask_zero")
 
-    def __init__(
-        self,
-        input_dim: int,
-        output_dim: int,
-        embeddings_initializer: InitializerLike = "uniform",
-        mask_zero: bool = False,
-        input_length: int | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.input_dim = positive_integer(str(self), "input_dim", input_dim)
-        self.output_dim = positive_integer(str(self), "output_dim", output_dim)
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.mask_zero = self.makes_mask = self.supports_masking = mask_zero
+    input_dim: Size
+    output_dim: Size
+    embeddings_initializer: Initial = Initial("uniform")
+    mask_zero: bool = False
+    input_length: Accepted = Accepted(None)
+
+    def complete(self) -> None:
+        self.makes_mask = self.supports_masking = self.mask_zero
         if self.batch_input_shape is None:
             # As in Keras 2: the input shape is known, so a Sequential that starts with an
             # Embedding is built at once.
-            self.first_input_shape: tuple[int | None, ...] = (None, input_length)
+            self.first_input_shape: tuple[int | None, ...] = (None, self.input_length)
         else:
             self.first_input_shape = self.batch_input_shape
 

@@ -1,23 +1,21 @@
 """The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
 
-from contextlib import suppress
-from operator import index
+from dataclasses import KW_ONLY, InitVar
 from types import ModuleType
-from typing import Any, ClassVar, Self, SupportsIndex, Unpack
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import recurrent
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
-from streamrnn.nn.layers import activations, initializers, naming
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.arguments import CommonOptions, positive_integer
+from streamrnn.nn.layers.activations import Activated
+from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.cell import Cell
-from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.packable import Packable
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
@@ -25,69 +23,57 @@ from streamrnn.nn.layers.rnn import RNN
 from streamrnn.nn.layers.structure import Nested, Shape, T
 
 
-class GatedOptions(CommonOptions, total=False):
-    """The further arguments of a cell."""
-
-    activity_regularizer: object
-    implementation: int
-
-
-class GatedRNNOptions(CommonOptions, total=False):
-    """The further arguments of a layer of such cells."""
-
-    implementation: int
-    zero_output_for_mask: bool
-
-
-class GatedCell(Packable, Cell):
-    """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U).
+@declared
+class GatedArguments:
+    """The arguments that all these cells, and their layers, have.
 
     dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
     steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as in Keras
     from 3.8 on). seed: of these masks; cells with the same seed draw the same masks.
     """
 
+    units: Size
+    activation: Activated = Activated("tanh")
+    _: KW_ONLY
+    use_bias: bool = True
+    kernel_initializer: Initial = Initial("glorot_uniform")
+    recurrent_initializer: Initial = Initial("orthogonal")
+    bias_initializer: Initial = Initial("zeros")
+    kernel_regularizer: InitVar[object] = None
+    recurrent_regularizer: InitVar[object] = None
+    bias_regularizer: InitVar[object] = None
+    kernel_constraint: InitVar[object] = None
+    recurrent_constraint: InitVar[object] = None
+    bias_constraint: InitVar[object] = None
+    dropout: Rate = Rate(0.0)
+    recurrent_dropout: Rate = Rate(0.0)
+    seed: Seed = Seed(None)
+    implementation: Accepted = Accepted(2)
+    among_kwargs: ClassVar = ("implementation",)
+
+
+@declared
+class GateArguments(GatedArguments):
+    """The same, of cells with gates."""
+
+    recurrent_activation: Activated = Activated("sigmoid")
+
+
+class GatedCell(Packable, Cell, GatedArguments):
+    """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U)."""
+
     gates: int
     kernels: ModuleType
     state_names: ClassVar[tuple[str, ...]] = ("h",)
-    fields: ClassVar[tuple[str, ...]] = ("units", "activation", "use_bias")
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
     """Whether its kernel takes integers as weights. With dropout, in training, it gets floats."""
+    _random: np.random.Generator | None = None
+    _packed: Packed | None = None
 
-    def __init__(
-        self,
-        units: int,
-        activation: ActivationLike = "tanh",
-        recurrent_activation: ActivationLike = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        recurrent_initializer: InitializerLike = "orthogonal",
-        bias_initializer: InitializerLike = "zeros",
-        *,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
-        implementation: int = 2,
-        activity_regularizer: object = None,
-        **kwargs: Unpack[CommonOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer(str(self), "units", units)
+    def complete(self) -> None:
         self.state_size = self.output_size = self.units
-        self.activation = activations.get(activation, str(self))
-        self.recurrent_activation = activations.get(recurrent_activation, str(self))
-        self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.recurrent_initializer = initializers.get(recurrent_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.dropout = checked_rate(str(self), "dropout", dropout)
-        self.recurrent_dropout = checked_rate(str(self), "recurrent_dropout", recurrent_dropout)
-        self.seed = checked_seed(str(self), seed)
-        self.implementation = implementation
-        self._random: np.random.Generator | None = None
-        self._packed: Packed | None = None
 
     # ---- weights
 
@@ -143,7 +129,7 @@ class GatedCell(Packable, Cell):
 
     def activations(self) -> tuple[Spec, ...]:
         """Return the activations of the kernel: that of the gates, then the others."""
-        return self.recurrent_activation, self.activation
+        return (self.activation,)
 
     def run_window(
         self,
@@ -211,80 +197,43 @@ class GatedCell(Packable, Cell):
         assert self._random is not None
         return dropout_mask(self._random, shape, rate)
 
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            **{field: getattr(self, field) for field in self.fields},
-            **{
-                key: initializers.serialize(getattr(self, key))
-                for key in ("kernel_initializer", "recurrent_initializer", "bias_initializer")
-            },
-            "dropout": self.dropout,
-            "recurrent_dropout": self.recurrent_dropout,
-            "seed": self.seed,
-        }
 
-
-def of_cell(name: str) -> property:
-    """Return an attribute of a layer that is its cell's."""
-    return property(lambda self: getattr(self.cell, name), doc=f"The cell's {name}.")
-
-
+@declared
 class GatedRNN(RNN):
-    """RNN with one of these cells; its constructor has the arguments of the cell and of RNN."""
+    """RNN with one of these cells; its arguments are those of the cell, then of RNN."""
 
+    cell: Argument[Any, Any] = Argument(init=False)
+    activity_regularizer: InitVar[object] = None
+    after: ClassVar = {"activity_regularizer": "bias_regularizer"}
+    among_kwargs: ClassVar = ("zero_output_for_mask",)
     cell_class: ClassVar[type[GatedCell]]
-    cell: GatedCell
 
-    def _make_cell(self, kwargs: GatedRNNOptions, units: int, **options: Any) -> GatedCell:
-        """Make the cell, with the name of the layer."""
-        name = kwargs.get("name") or naming.snake_case(type(self).__name__)
-        units = positive_integer(f"layer {name!r} ({type(self).__name__})", "units", units)
-        return self.cell_class(units, **options, name=name)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "cell_class" in vars(cls):
+            for name, argument in arguments_of(cls.cell_class).items():
+                if argument.is_attribute:
+                    setattr(cls, name, _of_cell(name))
 
-    @property
-    def units(self) -> int:
-        """The size of h, and of the output."""
-        return self.cell.units
-
-    activation = of_cell("activation")
-    use_bias = of_cell("use_bias")
-    kernel_initializer = of_cell("kernel_initializer")
-    recurrent_initializer = of_cell("recurrent_initializer")
-    bias_initializer = of_cell("bias_initializer")
-    dropout = of_cell("dropout")
-    recurrent_dropout = of_cell("recurrent_dropout")
-    seed = of_cell("seed")
+    def set_arguments(self, values: dict[str, Any]) -> None:
+        """Make the cell of its arguments, with the name of the layer; then as RNN does."""
+        positive_integer(str(self), "units", values["units"])  # the message names the layer
+        of_cell = arguments_of(self.cell_class)
+        given = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
+        self.cell = self.cell_class(**given, name=self.name)
+        super().set_arguments({name: values[name] for name in values if name not in of_cell})
 
     def get_config(self) -> ConfigDict:
-        return {**self.cell.get_config(), **Layer.get_config(self)}
+        return Layer.get_config(self)
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         return cls(**config)
 
 
-def checked_rate(owner: str, argument: str, rate: object) -> float:
-    """Return a dropout rate, 0…1. Raises ArgumentError that names the layer."""
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ArgumentError(
-            f"{owner}: Invalid value received for argument `{argument}`. Expected a float value "
-            f"between 0 and 1. Received: {argument}={rate!r}"
-        )
-    return float(rate)
-
-
-def checked_seed(owner: str, seed: object) -> int | None:
-    """Return a seed: None or an integer, 0 or more. Raises ArgumentError that names the layer."""
-    if seed is None:
-        return None
-    number = -1
-    if isinstance(seed, SupportsIndex):
-        with suppress(TypeError):  # an array with several values
-            number = index(seed)
-    if number < 0:
-        raise ArgumentError(f"{owner}: seed must be a whole number, 0 or more, received {seed!r}")
-    return number
+def _of_cell(name: str) -> property:
+    """Return an attribute of a layer that is its cell's."""
+    return property(lambda self: getattr(self.cell, name), doc=f"The cell's {name}.")
 
 
 def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Floats:

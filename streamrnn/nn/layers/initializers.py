@@ -19,6 +19,7 @@ from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.draws import normal, uniform
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.layers.registry import ConfigDict
@@ -421,3 +422,10 @@ def get(identifier: object) -> Initializer:
 def serialize(initializer: Initializer) -> ConfigDict:
     """Return the config of an initializer, as Keras writes it."""
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+
+
+class Initial(Argument[InitializerLike, Initializer]):
+    """What makes the first values of a weight."""
+
+    def take(self, owner: object, name: str, value: Any) -> Initializer:
+        return get(value)

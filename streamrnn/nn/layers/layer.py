@@ -7,7 +7,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from streamrnn.nn.layers.arguments import (
 )
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
+from streamrnn.nn.layers.declared import arguments_of
 from streamrnn.nn.layers.masked_array import MaskedArray
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
@@ -73,8 +74,6 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
     """
 
-    config_fields: ClassVar[tuple[str, ...]] = ()
-    """Arguments of the constructor that `get_config` takes from attributes of the same name."""
     input_dtype: str = "float32"
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
@@ -374,7 +373,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         By default, those that an object of a custom class was made with.
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
-        generic = type(self).get_config is Layer.get_config and not self.config_fields
+        declared = arguments_of(type(self))
+        generic = type(self).get_config is Layer.get_config and not declared
         if generic and not registry.is_own(type(self)):
             config = given_arguments(self, *self._made_with) | config
         for argument, value in self.regularization().items():
@@ -382,7 +382,11 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
                 config.setdefault(argument, kept)
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
-        return config | {field: _plain(getattr(self, field)) for field in self.config_fields}
+        return config | {
+            name: _plain(getattr(self, name))
+            for name, argument in declared.items()
+            if argument.in_config
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -5,17 +5,18 @@ numbers of tokens out of the vocabulary, then those of the vocabulary in its ord
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Accepted, Argument, declared
 from streamrnn.nn.layers.encodings import SYNONYMS, encode_ids, joins_last
-from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
@@ -24,7 +25,8 @@ from streamrnn.nn.layers.vocabulary import Counts, Token, read_vocabulary, token
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 
-class _Lookup(Layer):
+@declared
+class _Lookup(BuiltIn):
     """The arguments of both.
 
     vocabulary: a list of tokens, or the path of a text file with one a line; None: `adapt` learns
@@ -37,40 +39,36 @@ class _Lookup(Layer):
     stepwise = True
     default_oov: ClassVar[Token]
 
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        mask_token: Token | None = None,
-        oov_token: Token | None = None,
-        vocabulary: Sequence[Token] | str | None = None,
-        idf_weights: Sequence[float] | None = None,
-        invert: bool = False,
-        output_mode: str = "int",
-        pad_to_max_tokens: bool = False,
-        oov_method: str = "floormod",
-        salt: object = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.output_mode = SYNONYMS.get(output_mode, output_mode)
-        self.max_tokens = max_tokens
-        self.num_oov_indices = num_oov_indices
-        self.mask_token = mask_token
-        self.oov_token = self.default_oov if oov_token is None else oov_token
-        self.invert = invert
-        self.pad_to_max_tokens = pad_to_max_tokens
-        self._check_arguments(oov_method, salt)
-        if invert:
+    _: KW_ONLY
+    max_tokens: int | None = None
+    num_oov_indices: int = 1
+    mask_token: Token | None = None
+    oov_token: Token | None = None
+    vocabulary: Argument[Sequence[Token] | str | None, list[Token]] = Argument(default=None)
+    idf_weights: Argument[Sequence[float] | None, list[float] | None] = Argument(default=None)
+    invert: bool = False
+    output_mode: str = "int"
+    pad_to_max_tokens: bool = False
+    oov_method: Accepted = Accepted("floormod")
+    salt: Accepted = Accepted(None)
+
+    def complete(self) -> None:
+        self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
+        if self.oov_token is None:
+            self.oov_token = self.default_oov
+        self._check_arguments()
+        if self.invert:
             self.input_dtype = "int64"
+        vocabulary: Any = self.vocabulary
+        idf_weights = self.idf_weights
         self._adapts = vocabulary is None
-        self.vocabulary: list[Token] = []
-        self.idf_weights: list[float] | None = None
+        self.vocabulary = []
+        self.idf_weights = None
         self._joins = self.output_mode not in ("int", "one_hot")
         if vocabulary is not None:
             self._set(vocabulary, idf_weights)
 
-    def _check_arguments(self, oov_method: str, salt: object) -> None:
+    def _check_arguments(self) -> None:
         if self.output_mode not in _MODES:
             raise ArgumentError(
                 f"{self}: output_mode must be one of {', '.join(_MODES)}, received "
@@ -86,10 +84,10 @@ class _Lookup(Layer):
             raise ArgumentError(
                 f"{self}: num_oov_indices must be 0 or more, received {self.num_oov_indices}"
             )
-        if oov_method != "floormod" or salt is not None:
+        if self.oov_method != "floormod" or self.salt is not None:
             raise ArgumentError(
-                f"{self}: oov_method={oov_method!r}, salt={salt!r}: TensorFlow's hashes are not "
-                "reproduced here; leave them out"
+                f"{self}: oov_method={self.oov_method!r}, salt={self.salt!r}: TensorFlow's hashes "
+                "are not reproduced here; leave them out"
             )
 
     # ---- the vocabulary
@@ -324,42 +322,18 @@ class StringLookup(_Lookup):
     input_dtype = "string"
     default_oov = "[UNK]"
 
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        mask_token: str | None = None,
-        oov_token: str | None = "[UNK]",
-        vocabulary: Sequence[str] | str | None = None,
-        idf_weights: Sequence[float] | None = None,
-        invert: bool = False,
-        output_mode: str = "int",
-        pad_to_max_tokens: bool = False,
-        encoding: str = "utf-8",
-        oov_method: str = "floormod",
-        salt: object = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(
-            max_tokens,
-            num_oov_indices,
-            mask_token,
-            oov_token,
-            vocabulary,
-            idf_weights,
-            invert,
-            output_mode,
-            pad_to_max_tokens,
-            oov_method,
-            salt,
-            **kwargs,
-        )
+    _: KW_ONLY
+    oov_token: Token | None = "[UNK]"
+    encoding: Accepted = Accepted("utf-8")
+    after: ClassVar = {"encoding": "pad_to_max_tokens"}
+
+    def complete(self) -> None:
+        super().complete()
         if self.num_oov_indices > 1:
             raise ArgumentError(
                 f"{self}: num_oov_indices={self.num_oov_indices} spreads unknown strings by "
                 "TensorFlow's hash, which is not reproduced here; use 1 or 0"
             )
-        self.encoding = encoding
 
     def _token(self, token: Any) -> str:
         return token.decode() if isinstance(token, bytes) else str(token)
@@ -387,41 +361,17 @@ class IntegerLookup(_Lookup):
     input_dtype = "int64"
     default_oov = -1
 
-    def __init__(
-        self,
-        max_tokens: int | None = None,
-        num_oov_indices: int = 1,
-        mask_token: int | None = None,
-        oov_token: int | None = -1,
-        vocabulary: Sequence[int] | str | None = None,
-        vocabulary_dtype: str = "int64",
-        idf_weights: Sequence[float] | None = None,
-        invert: bool = False,
-        output_mode: str = "int",
-        pad_to_max_tokens: bool = False,
-        oov_method: str = "floormod",
-        salt: object = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(
-            max_tokens,
-            num_oov_indices,
-            mask_token,
-            oov_token,
-            vocabulary,
-            idf_weights,
-            invert,
-            output_mode,
-            pad_to_max_tokens,
-            oov_method,
-            salt,
-            **kwargs,
-        )
-        if vocabulary_dtype != "int64":
+    _: KW_ONLY
+    oov_token: Token | None = -1
+    vocabulary_dtype: Accepted = Accepted("int64")
+    after: ClassVar = {"vocabulary_dtype": "vocabulary"}
+
+    def complete(self) -> None:
+        super().complete()
+        if self.vocabulary_dtype != "int64":
             raise ArgumentError(
-                f"{self}: vocabulary_dtype must be 'int64', received {vocabulary_dtype!r}"
+                f"{self}: vocabulary_dtype must be 'int64', received {self.vocabulary_dtype!r}"
             )
-        self.vocabulary_dtype = vocabulary_dtype
 
     def _token(self, token: Any) -> int:
         return int(token)

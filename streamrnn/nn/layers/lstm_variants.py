@@ -5,7 +5,8 @@ Names, arguments, weights and formulas are those of TensorFlow Addons
 """
 
 import math
-from typing import Any, ClassVar, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError
@@ -13,12 +14,10 @@ from streamrnn.nn.kernels import layer_norm_lstm, lstm
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.normalization import Norm
 from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.layers import initializers
-from streamrnn.nn.layers.activations import ActivationLike
-from streamrnn.nn.layers.gated import GatedOptions
-from streamrnn.nn.layers.initializers import InitializerLike
+from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.lstm import LSTMCell
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
@@ -52,6 +51,16 @@ class PeepholeLSTMCell(LSTMCell):
         return lstm.pack_peephole(kernel, recurrent, bias, own)
 
 
+def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
+    """Return the term added to a variance. Raises ArgumentError that names the layer."""
+    number = math.nan
+    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
+        number = float(epsilon)
+    if not math.isfinite(number) or number < 0:
+        raise ArgumentError(f"{owner}: {name} must be 0 or more, received {epsilon!r}")
+    return number
+
+
 @builtin_layer
 class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
@@ -61,51 +70,14 @@ class LayerNormLSTMCell(LSTMCell):
     norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
     """
 
-    fields: ClassVar[tuple[str, ...]] = (*LSTMCell.fields, "norm_epsilon")
     NORMS: ClassVar[tuple[str, ...]] = ("kernel_norm", "recurrent_norm", "state_norm")
     computes_in_integers: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        units: int,
-        activation: ActivationLike = "tanh",
-        recurrent_activation: ActivationLike = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        recurrent_initializer: InitializerLike = "orthogonal",
-        bias_initializer: InitializerLike = "zeros",
-        unit_forget_bias: bool = True,
-        kernel_regularizer: object = None,
-        recurrent_regularizer: object = None,
-        bias_regularizer: object = None,
-        kernel_constraint: object = None,
-        recurrent_constraint: object = None,
-        bias_constraint: object = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        norm_gamma_initializer: InitializerLike = "ones",
-        norm_beta_initializer: InitializerLike = "zeros",
-        norm_epsilon: float = 1e-3,
-        seed: int | None = None,
-        **kwargs: Unpack[GatedOptions],
-    ) -> None:
-        super().__init__(
-            units,
-            activation,
-            recurrent_activation,
-            use_bias,
-            kernel_initializer,
-            recurrent_initializer,
-            bias_initializer,
-            unit_forget_bias=unit_forget_bias,
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
-            seed=seed,
-            **kwargs,
-        )
-        self.norm_gamma_initializer = initializers.get(norm_gamma_initializer)
-        self.norm_beta_initializer = initializers.get(norm_beta_initializer)
-        self.norm_epsilon = _checked_epsilon(str(self), norm_epsilon)
+    _: KW_ONLY
+    norm_gamma_initializer: Initial = Initial("ones")
+    norm_beta_initializer: Initial = Initial("zeros")
+    norm_epsilon: Argument[float, float] = Argument(default=1e-3, check=_checked_epsilon)
+    after: ClassVar = {"seed": "norm_epsilon", "norm_gamma_initializer": "recurrent_dropout"}
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
@@ -118,22 +90,3 @@ class LayerNormLSTMCell(LSTMCell):
         w = self._weights
         of_x, of_h, of_c = (Norm(w[f"{norm}_gamma"], w[f"{norm}_beta"]) for norm in self.NORMS)
         return layer_norm_lstm.pack(kernel, recurrent, bias, (of_x, of_h, of_c), self.norm_epsilon)
-
-    def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            **{
-                key: initializers.serialize(getattr(self, key))
-                for key in ("norm_gamma_initializer", "norm_beta_initializer")
-            },
-        }
-
-
-def _checked_epsilon(owner: str, epsilon: object) -> float:
-    """Return the term added to a variance. Raises ArgumentError that names the layer."""
-    number = math.nan
-    if isinstance(epsilon, int | float) and not isinstance(epsilon, bool):
-        number = float(epsilon)
-    if not math.isfinite(number) or number < 0:
-        raise ArgumentError(f"{owner}: norm_epsilon must be 0 or more, received {epsilon!r}")
-    return number

@@ -5,21 +5,21 @@ Their output is a mask: bool, given to other layers as `mask=`.
 
 import typing
 from functools import reduce
-from typing import Unpack
+from typing import ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Accepted, Argument, declared
 from streamrnn.nn.layers.merge import Concatenate, Merge
-from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 
-class _MaskOperation(Layer):
+class _MaskOperation(BuiltIn):
     stepwise = True
     makes_mask = True
 
@@ -31,13 +31,13 @@ class _MaskOperation(Layer):
 class NotEqual(_MaskOperation):
     """x != value, element by element: from ids, or from features."""
 
-    config_fields = ("value",)
+    value: float = 0
 
-    def __init__(self, value: float = 0, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ArgumentError(f"{self}: expected a number to compare with, received {value!r}")
-        self.value = value
+    def complete(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ArgumentError(
+                f"{self}: expected a number to compare with, received {self.value!r}"
+            )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         mask: Bools = inputs != np.float32(self.value)
@@ -48,15 +48,16 @@ class NotEqual(_MaskOperation):
 class Any(_MaskOperation):
     """True where any feature is: (B, T, F) -> (B, T). Only over the last axis."""
 
-    def __init__(
-        self, axis: typing.Any = -1, keepdims: bool = False, **kwargs: Unpack[LayerOptions]
-    ) -> None:
-        super().__init__(**kwargs)
+    axis: Accepted = Accepted(-1)
+    keepdims: Accepted = Accepted(False)
+
+    def complete(self) -> None:
+        axis = self.axis
         axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
-        if axis not in (-1, 2) or keepdims:
+        if axis not in (-1, 2) or self.keepdims:
             raise ArgumentError(
                 f"{self}: only any(axis=-1), over features, is supported, received "
-                f"axis={axis}, keepdims={keepdims}"
+                f"axis={axis}, keepdims={self.keepdims}"
             )
 
     def check_input(self, shape: Shape) -> None:
@@ -88,10 +89,11 @@ class JoinedMasks(_MaskOperation, Concatenate):
 class ExpandDims(_MaskOperation):
     """A mask of steps (B, T) as one of features, (B, T, 1). Only a new last axis."""
 
-    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if axis != -1:
-            raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={axis!r}")
+    axis: Accepted = Accepted(-1)
+
+    def complete(self) -> None:
+        if self.axis != -1:
+            raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={self.axis!r}")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, 1)
@@ -100,21 +102,20 @@ class ExpandDims(_MaskOperation):
         return np.asarray(inputs)[..., None]
 
 
+@declared
 class _Constant(_MaskOperation):
     """A mask of its input's shape that is the same everywhere."""
 
-    value: bool
+    value: ClassVar[bool]
 
-    def __init__(self, dtype: str = "bool", **kwargs: typing.Any) -> None:
-        super().__init__(**kwargs)
-        if dtype != "bool":
-            raise ArgumentError(f"{self}: only dtype='bool' is supported, received {dtype!r}")
+    dtype: Argument[str, str] = Argument(default="bool")
+
+    def complete(self) -> None:
+        if self.dtype != "bool":
+            raise ArgumentError(f"{self}: only dtype='bool' is supported, received {self.dtype!r}")
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return np.full(inputs.shape, self.value, np.bool_)
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "dtype": "bool"}
 
 
 @builtin_layer

@@ -6,20 +6,20 @@ input has no mask); Concatenate does so on the last axis.
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Unpack
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 
 
-class Merge(Layer):
+class Merge(BuiltIn):
     """Merges inputs of one shape (or that NumPy can broadcast) element by element."""
 
     stepwise = True
@@ -131,6 +131,13 @@ class Average(Merge):
         return total / np.float32(len(inputs))
 
 
+def _checked_variance(owner: object, name: str, value: npt.ArrayLike) -> Floats:
+    variance = np.array(value, np.float32)
+    if variance.ndim > 1 or not (variance >= 0).all():
+        raise ArgumentError(f"{owner}: {name} must be 0 or more, received {value!r}")
+    return variance
+
+
 @builtin_layer
 class Spread(Merge):
     """The standard deviation of a mixture whose members forecast its inputs. Not in Keras.
@@ -139,15 +146,9 @@ class Spread(Merge):
     each unit, is that of the members' own errors (Lakshminarayanan et al. 2017, arXiv 1612.01474).
     """
 
-    config_fields = ("variance",)
-
-    def __init__(
-        self, variance: float | Sequence[float] = 0.0, **kwargs: Unpack[LayerOptions]
-    ) -> None:
-        super().__init__(**kwargs)
-        self.variance = np.array(variance, np.float32)
-        if self.variance.ndim > 1 or not (self.variance >= 0).all():
-            raise ArgumentError(f"{self}: variance must be 0 or more, received {variance!r}")
+    variance: Argument[float | Sequence[float], Floats] = Argument(
+        default=0.0, check=_checked_variance
+    )
 
     def build(self, input_shape: Shapes) -> None:
         units = self._listed(input_shape)[0][-1]
@@ -214,11 +215,7 @@ class Minimum(_Extreme):
 class Concatenate(Merge):
     """Its inputs one after the other along `axis` (by default the features)."""
 
-    config_fields = ("axis",)
-
-    def __init__(self, axis: int = -1, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.axis = axis
+    axis: int = -1
 
     def build(self, input_shape: Shapes) -> None:
         first = self._listed(input_shape)[0]

@@ -1,23 +1,24 @@
 """Layers that add noise with training=True, and return their input otherwise."""
 
 import math
-from typing import Unpack
+from dataclasses import KW_ONLY
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import draws
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.arguments import Rate, Seed
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.dropout import Dropout
-from streamrnn.nn.layers.gated import checked_rate, checked_seed, dropout_mask
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.gated import dropout_mask
 from streamrnn.nn.layers.registry import builtin_layer
 
 
 @builtin_layer
-class Identity(Layer):
+class Identity(BuiltIn):
     """Returns its input."""
 
     stepwise = True
@@ -26,14 +27,16 @@ class Identity(Layer):
         return inputs
 
 
-class GaussianLayer(Layer):
+@declared
+class GaussianLayer(BuiltIn):
     """With training=True: combines its input with normal noise, drawn as Dropout draws."""
 
     stepwise = True
 
-    def __init__(self, seed: int | None, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.seed = checked_seed(str(self), seed)
+    _: KW_ONLY
+    seed: Seed = Seed(None)
+
+    def complete(self) -> None:
         self._random: np.random.Generator | None = None
 
     def deviation(self) -> float:
@@ -63,13 +66,7 @@ class GaussianNoise(GaussianLayer):
     seed: layers with one seed draw the same noise.
     """
 
-    config_fields = ("stddev", "seed")
-
-    def __init__(
-        self, stddev: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
-    ) -> None:
-        super().__init__(seed, **kwargs)
-        self.stddev = checked_rate(str(self), "stddev", stddev)
+    stddev: Rate
 
     def deviation(self) -> float:
         return self.stddev
@@ -85,13 +82,7 @@ class GaussianDropout(GaussianLayer):
     Srivastava et al. 2014. seed: layers with one seed draw the same noise.
     """
 
-    config_fields = ("rate", "seed")
-
-    def __init__(
-        self, rate: float, seed: int | None = None, **kwargs: Unpack[LayerOptions]
-    ) -> None:
-        super().__init__(seed, **kwargs)
-        self.rate = checked_rate(str(self), "rate", rate)
+    rate: Rate
 
     def deviation(self) -> float:
         if self.rate == 1:

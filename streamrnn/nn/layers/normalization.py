@@ -5,15 +5,14 @@ On the last axis, features, they need one step only. On the time axis they canno
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from dataclasses import KW_ONLY
+from typing import ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import normalization
-from streamrnn.nn.layers import initializers
-from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.axes import (
     as_rows,
     axes_from_end,
@@ -22,46 +21,33 @@ from streamrnn.nn.layers.axes import (
     has_time,
     sizes_on,
 )
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Accepted, declared
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
 _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
 
-class _OnAxes(Layer):
+@declared
+class _OnAxes(BuiltIn):
     """The arguments and weights of both: gamma and beta, one value per place on the axes."""
 
     stepwise = True
     why: ClassVar[str]
-    config_fields: ClassVar[tuple[str, ...]] = (
-        "axis",
-        "epsilon",
-        "center",
-        "scale",
-        "beta_initializer",
-        "gamma_initializer",
-    )
 
-    def __init__(
-        self,
-        axis: int | Sequence[int] = -1,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: InitializerLike = "zeros",
-        gamma_initializer: InitializerLike = "ones",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.axis = checked_axis(self, axis, _INTEGERS)
-        self.epsilon = epsilon
-        self.center = center
-        self.scale = scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
+    axis: int | Sequence[int] = -1
+    _: KW_ONLY
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initial = Initial("zeros")
+    gamma_initializer: Initial = Initial("ones")
+
+    def complete(self) -> None:
+        self.axis = checked_axis(self, self.axis, _INTEGERS)
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))
@@ -100,21 +86,12 @@ class LayerNormalization(_OnAxes):
 
     why = "its mean is over the steps of a sequence; use axis=-1"
 
-    def __init__(
-        self,
-        axis: int | Sequence[int] = -1,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: InitializerLike = "zeros",
-        gamma_initializer: InitializerLike = "ones",
-        rms_scaling: bool = False,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(
-            axis, epsilon, center, scale, beta_initializer, gamma_initializer, **kwargs
-        )
-        if rms_scaling:
+    _: KW_ONLY
+    rms_scaling: Accepted = Accepted(False)
+
+    def complete(self) -> None:
+        super().complete()
+        if self.rms_scaling:
             raise ArgumentError(f"{self}: rms_scaling is refused: Keras itself calls it incorrect")
 
     def build(self, input_shape: Shape) -> None:
@@ -146,38 +123,24 @@ class BatchNormalization(_OnAxes):
     moves_in_training = True
 
     why = "it has statistics for each step of a sequence; use axis=-1"
-    config_fields = (
-        *_OnAxes.config_fields,
-        "momentum",
-        "moving_mean_initializer",
-        "moving_variance_initializer",
-    )
 
-    def __init__(
-        self,
-        axis: int | Sequence[int] = -1,
-        momentum: float = 0.99,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        *,
-        moving_mean_initializer: InitializerLike = "zeros",
-        moving_variance_initializer: InitializerLike = "ones",
-        synchronized: bool = False,
-        renorm: bool = False,
-        renorm_clipping: object = None,
-        renorm_momentum: float = 0.99,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(axis, epsilon, center, scale, **kwargs)
-        if renorm:
+    _: KW_ONLY
+    momentum: float = 0.99
+    moving_mean_initializer: Initial = Initial("zeros")
+    moving_variance_initializer: Initial = Initial("ones")
+    synchronized: Accepted = Accepted(False)
+    renorm: Accepted = Accepted(False)
+    renorm_clipping: Accepted = Accepted(None)
+    renorm_momentum: Accepted = Accepted(0.99)
+    after: ClassVar = {"momentum": "axis"}
+
+    def complete(self) -> None:
+        super().complete()
+        if self.renorm:
             raise ArgumentError(
                 f"{self}: renorm=True is refused: its moments are of training, and no layer here "
                 "keeps them; train with renorm=False"
             )
-        self.momentum = momentum
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)

@@ -1,7 +1,7 @@
 """Operation: a function of keras.ops, or an operator such as `x + 1`, as a layer of a graph."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +9,6 @@ from streamrnn.base.arrays import Array
 from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers import naming
-from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
 from streamrnn.nn.layers.layer import Layer
@@ -41,7 +40,7 @@ class Operation(Layer):
         function: str,
         operands: Sequence[Any] = (INPUT,),
         arguments: Mapping[str, Any] | None = None,
-        **kwargs: Unpack[LayerOptions],
+        **kwargs: Any,
     ) -> None:
         if function not in ARRAY_FUNCTIONS:
             near = closest(function, ARRAY_FUNCTIONS)

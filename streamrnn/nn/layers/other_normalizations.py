@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Unpack
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import normalization
 from streamrnn.nn.kernels.normalization import Root
 from streamrnn.nn.layers import initializers
-from streamrnn.nn.layers.arguments import LayerOptions
 from streamrnn.nn.layers.axes import (
     as_rows,
     axes_from_end,
@@ -20,23 +18,25 @@ from streamrnn.nn.layers.axes import (
     has_time,
     sizes_on,
 )
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.initializers import InitializerLike
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import declared
+from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.variable import WeightAttribute
 
 
-class RootNormalization(Layer):
+@declared
+class RootNormalization(BuiltIn):
     """Divides by a root of the sum of squares over axes; `root` and `factors` say how."""
 
     stepwise = True
-    config_fields: ClassVar[tuple[str, ...]] = ("axis",)
 
-    def __init__(self, axis: int | Sequence[int] = -1, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.axis = checked_axis(self, axis)
+    axis: int | Sequence[int] = -1
+
+    def complete(self) -> None:
+        self.axis = checked_axis(self, self.axis)
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))
@@ -88,16 +88,8 @@ class RMSNormalization(RootNormalization):
 
     supports_masking = False
     scale = WeightAttribute()
-    config_fields = (*RootNormalization.config_fields, "epsilon")
 
-    def __init__(
-        self,
-        axis: int | Sequence[int] = -1,
-        epsilon: float = 1e-6,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(axis, **kwargs)
-        self.epsilon = epsilon
+    epsilon: float = 1e-6
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
         """Return None: Keras's does not pass masks on, unlike other normalizations."""
@@ -123,7 +115,7 @@ class RMSNormalization(RootNormalization):
 
 
 @builtin_layer
-class GroupNormalization(Layer):
+class GroupNormalization(BuiltIn):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over all steps and a group of features.
 
     Wu and He 2018. groups: shares of the axis; -1: each feature by itself. Weights: gamma and beta,
@@ -131,37 +123,22 @@ class GroupNormalization(Layer):
     """
 
     stepwise = True
-    config_fields = (
-        "groups",
-        "axis",
-        "epsilon",
-        "center",
-        "scale",
-        "beta_initializer",
-        "gamma_initializer",
-    )
 
-    def __init__(
-        self,
-        groups: int = 32,
-        axis: int = -1,
-        epsilon: float = 1e-3,
-        center: bool = True,
-        scale: bool = True,
-        beta_initializer: InitializerLike = "zeros",
-        gamma_initializer: InitializerLike = "ones",
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
+    groups: int = 32
+    axis: int = -1
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initial = Initial("zeros")
+    gamma_initializer: Initial = Initial("ones")
+
+    def complete(self) -> None:
+        groups = self.groups
         if isinstance(groups, bool) or not isinstance(groups, int) or groups < -1 or groups == 0:
             raise ArgumentError(
                 f"{self}: the argument `groups` must be a positive integer, or -1, received "
-                f"{groups!r}"
+                f"{self.groups!r}"
             )
-        self.groups, self.axis, self.epsilon = groups, axis, epsilon
-        self.center, self.scale = center, scale
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
 
     def build(self, input_shape: Shape) -> None:
         self.axes = axes_from_end(self, self.axis, len(input_shape))

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from streamrnn.nn.kernels.integers import Integers, rounded
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.built_in import BuiltIn
 
 
-class Packable(Layer):
+class Packable(BuiltIn):
     """A layer or cell that packs its weights on first use, as float32 or as integers."""
 
     inputs_last: ClassVar[bool] = False

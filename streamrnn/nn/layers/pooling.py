@@ -1,27 +1,28 @@
 """Pools over time: of windows, and of whole sequences. None of them can run on streams."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
+    DataFormat,
+    OneSize,
+    Padding,
     TimeWindow,
-    check_data_format,
-    checked_padding,
     one_size,
     padded,
 )
 
 
-class _OverTime(Layer):
+class _OverTime(BuiltIn):
     supports_masking = False
     ragged = False
     sequence_input = True
@@ -34,22 +35,16 @@ class _OverTime(Layer):
         return None
 
 
+@declared
 class _Pool(_OverTime):
-    config_fields = ("pool_size", "strides", "padding")
+    pool_size: OneSize
+    strides: Argument[int | Sequence[int] | None, int] = Argument(default=None)
+    padding: Padding = Padding("valid", "same")
+    data_format: DataFormat = DataFormat(None)
 
-    def __init__(
-        self,
-        pool_size: int | Sequence[int],
-        strides: int | Sequence[int] | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        check_data_format(self, data_format)
-        self.pool_size = one_size(self, "pool_size", pool_size)
-        self.strides = one_size(self, "strides", pool_size if strides is None else strides)
-        self.padding = checked_padding(self, padding, "valid", "same")
+    def complete(self) -> None:
+        given: Any = self.strides
+        self.strides = one_size(self, "strides", self.pool_size if given is None else given)
         self.window = TimeWindow(self.pool_size, self.strides, 1, self.padding)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -69,15 +64,7 @@ class _Pool(_OverTime):
 class MaxPooling1D(_Pool):
     """(B, T, F) -> (B, windows, F): the largest value of each window. It passes no mask on."""
 
-    def __init__(
-        self,
-        pool_size: int | Sequence[int] = 2,
-        strides: int | Sequence[int] | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+    pool_size: OneSize = OneSize(2)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         first, *others = self.windows(inputs, -np.inf)
@@ -105,18 +92,10 @@ class AveragePooling1D(_Pool):
         return found
 
 
+@declared
 class _Global(_OverTime):
-    config_fields = ("keepdims",)
-
-    def __init__(
-        self,
-        data_format: str | None = None,
-        keepdims: bool = False,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        check_data_format(self, data_format)
-        self.keepdims = keepdims
+    data_format: DataFormat = DataFormat(None)
+    keepdims: bool = False
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         one = (1,) if self.keepdims else ()

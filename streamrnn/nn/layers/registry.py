@@ -1,11 +1,12 @@
 """The registry of layer classes by name. It lies below `Layer`: a class adds itself."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 from streamrnn.base.display import closest
 from streamrnn.base.plugin import load_plugin, plugin_names
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn.layers.declared import Argument, declared
 
 _classes: dict[str, type[Any]] = {}
 _builtins: set[str] = set()
@@ -41,10 +42,17 @@ StoredConfig = Mapping[str, Any]
 """The same, read from a file; the constructor checks the values."""
 
 
+@dataclass_transform(eq_default=False, field_specifiers=(Argument,))
 def builtin_layer(cls: C) -> C:
-    """Register a layer of this package under its class name; a class decorator."""
+    """Register a layer of this package under its class name; a class decorator.
+
+    Its annotated names are its arguments: see `declared`, and the module of that name.
+    """
     _classes[cls.__name__] = cls
     _builtins.add(cls.__name__)
+    declared(cls)
+    if "__init__" not in vars(cls) and hasattr(cls, "take_arguments"):
+        cls.__init__ = cls.take_arguments
     return cls
 
 

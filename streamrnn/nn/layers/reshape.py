@@ -3,15 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex, Unpack
+from typing import SupportsIndex
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 
@@ -22,7 +22,7 @@ def _size(shape: Shape) -> int | None:
     return math.prod(known) if len(known) == len(shape) else None
 
 
-def _checked_target(owner: str, given: object) -> tuple[int, ...]:
+def _checked_target(owner: object, _: str, given: object) -> tuple[int, ...]:
     """Return a target shape: integers, 1 or more, and -1. Raises ArgumentError."""
     axes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for size in axes:
@@ -35,7 +35,7 @@ def _checked_target(owner: str, given: object) -> tuple[int, ...]:
     return tuple(index(size) for size in axes)
 
 
-class _ChangesShape(Layer):
+class _ChangesShape(BuiltIn):
     ragged = False
     supports_masking = False
 
@@ -56,10 +56,11 @@ class _ChangesShape(Layer):
 class Flatten(_ChangesShape):
     """(B, …) -> (B, the product of the rest)."""
 
-    def __init__(self, data_format: str | None = None, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if data_format not in (None, "channels_last"):
-            raise ArgumentError(f"{self}: data_format={data_format!r} is not supported")
+    data_format: Accepted = Accepted(None)
+
+    def complete(self) -> None:
+        if self.data_format not in (None, "channels_last"):
+            raise ArgumentError(f"{self}: data_format={self.data_format!r} is not supported")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], _size(input_shape[1:]))
@@ -69,15 +70,15 @@ class Flatten(_ChangesShape):
 class Permute(_ChangesShape):
     """The axes in another order: dims, from 1, are their numbers in the input."""
 
-    config_fields = ("dims",)
+    dims: Argument[Sequence[int], tuple[int, ...]]
 
-    def __init__(self, dims: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.dims = tuple(dims)
+    def complete(self) -> None:
+        given = self.dims
+        self.dims = tuple(given)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ArgumentError(
                 f"{self}: Invalid permutation argument `dims`: expected the numbers 1 to "
-                f"{len(self.dims)} in some order, received {dims}"
+                f"{len(self.dims)} in some order, received {given}"
             )
 
     def check_input(self, shape: Shape) -> None:
@@ -105,11 +106,9 @@ class Permute(_ChangesShape):
 class Reshape(_ChangesShape):
     """(B, …) -> (B, *target_shape); one entry may be -1."""
 
-    config_fields = ("target_shape",)
+    target_shape: Argument[Sequence[int], tuple[int, ...]] = Argument(check=_checked_target)
 
-    def __init__(self, target_shape: Sequence[int], **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        self.target_shape = _checked_target(str(self), target_shape)
+    def complete(self) -> None:
         if self.target_shape.count(-1) > 1:
             raise ArgumentError(f"{self}: only one axis may be -1, received {self.target_shape}")
 
@@ -139,17 +138,16 @@ class Reshape(_ChangesShape):
 class RepeatVector(_ChangesShape):
     """(B, F) -> (B, n, F): the same vector at each of n steps."""
 
-    config_fields = ("n",)
+    n: Argument[SupportsIndex, int]
 
-    def __init__(self, n: int, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if not isinstance(n, SupportsIndex):
-            raise ArgumentError(f"{self}: Expected an integer value for `n`, got {type(n)}")
-        if index(n) < 1:
+    def complete(self) -> None:
+        if not isinstance(self.n, SupportsIndex):
+            raise ArgumentError(f"{self}: Expected an integer value for `n`, got {type(self.n)}")
+        if index(self.n) < 1:
             raise ArgumentError(
-                f"{self}: Argument `n` should be a positive integer. Received: n={n}"
+                f"{self}: Argument `n` should be a positive integer. Received: n={self.n}"
             )
-        self.n = index(n)
+        self.n = index(self.n)
 
     def check_input(self, shape: Shape) -> None:
         if len(shape) != 2:

@@ -3,22 +3,20 @@
 They pass no mask on, as in Keras, and cannot run on streams, where each row gives one row.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import check_data_format, padded, two_sizes
+from streamrnn.nn.layers.time_windows import DataFormat, TwoSizes, padded
 
 
-class _Resizes(Layer):
+class _Resizes(BuiltIn):
     supports_masking = False
     ragged = False
     sequence_input = True
@@ -48,17 +46,9 @@ class ZeroPadding1D(_Resizes):
     """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
 
     why = 'it adds steps; in place of it and a convolution use Conv1D(padding="causal")'
-    config_fields = ("padding",)
 
-    def __init__(
-        self,
-        padding: int | Sequence[int] = 1,
-        data_format: str | None = None,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        check_data_format(self, data_format)
-        self.padding = two_sizes(self, "padding", padding)
+    padding: TwoSizes = TwoSizes(1)
+    data_format: DataFormat = DataFormat(None)
 
     def steps(self, given: int | None) -> int | None:
         return None if given is None else given + sum(self.padding)
@@ -72,13 +62,8 @@ class Cropping1D(_Resizes):
     """(B, T, F) -> without the first and the last steps. cropping: (first, last), or both."""
 
     why = "it leaves out steps; leave them out of the output rows"
-    config_fields = ("cropping",)
 
-    def __init__(
-        self, cropping: int | Sequence[int] = (1, 1), **kwargs: Unpack[LayerOptions]
-    ) -> None:
-        super().__init__(**kwargs)
-        self.cropping = two_sizes(self, "cropping", cropping)
+    cropping: TwoSizes = TwoSizes((1, 1))
 
     def steps(self, given: int | None) -> int | None:
         if not given:
@@ -100,13 +85,14 @@ class UpSampling1D(_Resizes):
     """(B, T, F) -> (B, T size, F): each step `size` times."""
 
     why = "it repeats steps; windows without carried state take it"
-    config_fields = ("size",)
 
-    def __init__(self, size: int = 2, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"{self}: `size` should be a positive integer, received {size!r}")
-        self.size = size
+    size: int = 2
+
+    def complete(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ArgumentError(
+                f"{self}: `size` should be a positive integer, received {self.size!r}"
+            )
 
     def steps(self, given: int | None) -> int | None:
         return None if given is None else given * self.size

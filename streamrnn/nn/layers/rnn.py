@@ -1,16 +1,18 @@
 """RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, Unpack
+from dataclasses import KW_ONLY
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
 from streamrnn.nn.layers import serialization
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell, initial_states
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import Masks
 from streamrnn.nn.layers.memory import Memory
@@ -22,8 +24,12 @@ from streamrnn.nn.layers.symbol import Symbol
 _FLOAT32 = np.dtype(np.float32)
 
 
+def _one_cell(_: object, __: str, cell: Any) -> Any:
+    return StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
+
+
 @builtin_layer
-class RNN(Layer):
+class RNN(BuiltIn):
     """Run a cell, or a list of cells, over (batch, time, features).
 
     cell: built-in or custom; `help(streamrnn.layers.Cell)` shows how to write one.
@@ -38,33 +44,19 @@ class RNN(Layer):
     sequence_input = True
     stepwise = True
     takes_state = True
-    config_fields = (
-        *("return_sequences", "return_state", "go_backwards", "stateful", "unroll"),
-        "zero_output_for_mask",
-    )
 
-    def __init__(
-        self,
-        cell: Layer | list[Layer] | tuple[Layer, ...],
-        return_sequences: bool = False,
-        return_state: bool = False,
-        go_backwards: bool = False,
-        stateful: bool = False,
-        unroll: bool = False,
-        zero_output_for_mask: bool = False,
-        implementation: int = 2,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
+    cell: Argument[Layer | Sequence[Layer], Any] = Argument(check=_one_cell)
+    _: KW_ONLY
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = False
+    zero_output_for_mask: bool = False
+    implementation: Accepted = Accepted(2)
+
+    def complete(self) -> None:
         self.runner: Cell = as_cell(self.cell, str(self))
-        self.return_sequences = return_sequences
-        self.return_state = return_state
-        self.go_backwards = go_backwards
-        self.stateful = stateful
-        self.unroll = unroll
-        self.zero_output_for_mask = zero_output_for_mask
-        self.implementation = implementation
         self.memory = Memory(self)
         self.adopt(self.cell)
         self._step_features = self._step_units = -1

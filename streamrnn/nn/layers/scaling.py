@@ -5,15 +5,16 @@ A mask passes through both, as in Keras 3.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
@@ -22,7 +23,7 @@ _EPSILON = np.float32(1e-7)
 
 
 @builtin_layer
-class Normalization(Layer):
+class Normalization(BuiltIn):
     """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
 
     mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,),
@@ -30,26 +31,21 @@ class Normalization(Layer):
     """
 
     stepwise = True
-    config_fields = ("axis", "mean", "variance", "invert")
 
-    def __init__(
-        self,
-        axis: int | Sequence[int] | None = -1,
-        mean: npt.ArrayLike | None = None,
-        variance: npt.ArrayLike | None = None,
-        invert: bool = False,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
-        if (mean is None) != (variance is None):
+    axis: int | Sequence[int] | None = -1
+    mean: Argument[npt.ArrayLike | None, Floats | None] = Argument(default=None)
+    variance: Argument[npt.ArrayLike | None, Floats | None] = Argument(default=None)
+    invert: bool = False
+
+    def complete(self) -> None:
+        self.axis = tuple(self.axis) if isinstance(self.axis, list | tuple) else self.axis
+        if (self.mean is None) != (self.variance is None):
             raise ArgumentError(
                 f"{self}: both `mean` and `variance` must be set, or neither, received "
-                f"mean={mean!r}, variance={variance!r}"
+                f"mean={self.mean!r}, variance={self.variance!r}"
             )
-        self.mean = None if mean is None else np.array(mean, dtype=np.float32)
-        self.variance = None if variance is None else np.array(variance, dtype=np.float32)
-        self.invert = invert
+        self.mean = None if self.mean is None else np.array(self.mean, dtype=np.float32)
+        self.variance = None if self.variance is None else np.array(self.variance, dtype=np.float32)
 
     def build(self, input_shape: Shape) -> None:
         rank = len(input_shape)
@@ -127,22 +123,24 @@ class Normalization(Layer):
         return mean + inputs * scale if self.invert else (inputs - mean) / scale
 
 
+class Numbers(Argument[npt.ArrayLike, Floats]):
+    """A number, or one for each feature."""
+
+    def take(self, owner: object, name: str, value: Any) -> Floats:
+        try:
+            return np.array(value, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"{owner}: {name} must be numbers, received {value!r}") from None
+
+
 @builtin_layer
-class Rescaling(Layer):
+class Rescaling(BuiltIn):
     """x * scale + offset; each a number or one value per feature."""
 
     stepwise = True
-    config_fields = ("scale", "offset")
 
-    def __init__(
-        self,
-        scale: float | Sequence[float],
-        offset: float | Sequence[float] = 0.0,
-        **kwargs: Unpack[LayerOptions],
-    ) -> None:
-        super().__init__(**kwargs)
-        self.scale = _numbers(self, "scale", scale)
-        self.offset = _numbers(self, "offset", offset)
+    scale: Numbers
+    offset: Numbers = Numbers(0.0)
 
     def check_input(self, shape: Shape) -> None:
         for value in (self.scale, self.offset):
@@ -194,10 +192,3 @@ def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any
     share, apart = m / (n + m), new_mean - mean
     joined = variance * (1 - share) + new_variance * share + apart * apart * (share * (1 - share))
     return mean + apart * share, joined
-
-
-def _numbers(layer: Layer, argument: str, value: npt.ArrayLike) -> Floats:
-    try:
-        return np.array(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{layer}: {argument} must be numbers, received {value!r}") from None

@@ -1,34 +1,36 @@
 """StackedRNNCells: several cells, each fed by the one before it, as one cell."""
 
 from collections.abc import Sequence
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import serialization
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 
 
 @builtin_layer
-class StackedRNNCells(Cell):
+class StackedRNNCells(Cell, BuiltIn):
     """Stacked cells; states are nested, one list per cell.
 
     A whole window runs through one cell after the other, with the same results as step by step: no
     cell sees the future.
     """
 
-    def __init__(self, cells: Sequence[Layer], **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if not cells:
+    cells: Argument[Sequence[Layer], list[Layer]]
+
+    def complete(self) -> None:
+        self.cells = list(self.cells)
+        if not self.cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")
-        self.cells = list(cells)
-        self.runners = [as_cell(cell, str(self)) for cell in cells]
+        self.runners = [as_cell(cell, str(self)) for cell in self.cells]
         for cell in self.cells:
             self.adopt(cell)
 

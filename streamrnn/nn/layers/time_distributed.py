@@ -1,22 +1,23 @@
 """TimeDistributed: one layer on each step separately."""
 
 from collections.abc import Mapping
-from typing import Self, Unpack
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers import serialization
-from streamrnn.nn.layers.arguments import LayerOptions
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 
 
 @builtin_layer
-class TimeDistributed(Layer):
+class TimeDistributed(BuiltIn):
     """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row.
 
     With training=True it is called step by step, as in Keras: a BatchNormalization inside takes the
@@ -26,15 +27,16 @@ class TimeDistributed(Layer):
     sequence_input = True
     stepwise = True
 
-    def __init__(self, layer: Layer, **kwargs: Unpack[LayerOptions]) -> None:
-        super().__init__(**kwargs)
-        if not isinstance(layer, Layer):
-            raise ArgumentError(f"{self}: expected a layer, received {type(layer).__name__}")
-        if getattr(layer, "stateful", False):
+    layer: Argument[Layer, Any]
+
+    def complete(self) -> None:
+        if not isinstance(self.layer, Layer):
+            received = type(self.layer).__name__
+            raise ArgumentError(f"{self}: expected a layer, received {received}")
+        if getattr(self.layer, "stateful", False):
             raise ArgumentError(f"{self}: the layer inside must not be stateful")
-        self.layer = layer
-        self.adopt(layer)
-        self.input_dtype = layer.input_dtype
+        self.adopt(self.layer)
+        self.input_dtype = self.layer.input_dtype
 
     def children(self) -> dict[str, Layer]:
         return {"layer": self.layer}

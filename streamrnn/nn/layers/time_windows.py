@@ -5,13 +5,14 @@ one at the end, so that there are ceil(steps / strides) windows; "causal" pads t
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import positive_integer
+from streamrnn.nn.layers.declared import Argument
 
 
 class TimeWindow(NamedTuple):
@@ -78,31 +79,52 @@ def one_size(owner: object, argument: str, value: object) -> int:
     return positive_integer(str(owner), argument, value)
 
 
-def two_sizes(owner: object, argument: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Return the numbers of steps at the beginning and at the end. Raises ArgumentError."""
-    pair = value if isinstance(value, list | tuple) else (value, value)
-    if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in pair):
+class OneSize(Argument[int | Sequence[int], int]):
+    """A size that Keras also writes as a list of one."""
+
+    def take(self, owner: object, name: str, value: Any) -> int:
+        return one_size(owner, name, value)
+
+
+class TwoSizes(Argument[int | Sequence[int], tuple[int, int]]):
+    """The numbers of steps at the beginning and at the end."""
+
+    def take(self, owner: object, name: str, value: Any) -> tuple[int, int]:
+        pair = value if isinstance(value, list | tuple) else (value, value)
+        whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in pair]
+        if whole != [True, True]:
+            raise ArgumentError(
+                f"{owner}: {name} must be a number of steps, 0 or more, or two of them, received "
+                f"{value!r}"
+            )
+        return pair[0], pair[1]
+
+
+class Padding(Argument[str, str]):
+    """A padding, in lower case; the first one is the default."""
+
+    def __init__(self, *known: str) -> None:
+        super().__init__(known[0])
+        self.known = known
+
+    def take(self, owner: object, name: str, value: Any) -> str:
+        padding = value.lower() if isinstance(value, str) else value
+        if padding not in self.known:
+            raise ArgumentError(
+                f"{owner}: padding must be one of {', '.join(self.known)}, received {value!r}"
+            )
+        return str(padding)
+
+
+class DataFormat(Argument[str | None, str | None]):
+    """The order of axes: None or "channels_last", which is (batch, time, features)."""
+
+    in_config = False
+
+    def take(self, owner: object, name: str, value: Any) -> str | None:
+        if value in (None, "channels_last"):
+            return value  # type: ignore[no-any-return]
         raise ArgumentError(
-            f"{owner}: {argument} must be a number of steps, 0 or more, or two of them, received "
-            f"{value!r}"
-        )
-    return pair[0], pair[1]
-
-
-def checked_padding(owner: object, padding: object, *known: str) -> str:
-    """Return a padding in lower case. Raises ArgumentError for an unknown one."""
-    name = padding.lower() if isinstance(padding, str) else padding
-    if name not in known:
-        raise ArgumentError(
-            f"{owner}: padding must be one of {', '.join(known)}, received {padding!r}"
-        )
-    return str(name)
-
-
-def check_data_format(owner: object, data_format: str | None) -> None:
-    """Raise ArgumentError unless arrays are (batch, time, features)."""
-    if data_format not in (None, "channels_last"):
-        raise ArgumentError(
-            f"{owner}: data_format={data_format!r} is not supported: arrays are (batch, time, "
+            f"{owner}: data_format={value!r} is not supported: arrays are (batch, time, "
             "features); put a Permute((2, 1)) before and after it"
         )

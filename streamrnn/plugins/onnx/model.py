@@ -9,6 +9,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.nn.layers import Identity, Input, Layer
+from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_floats, cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import Constant
@@ -219,7 +220,7 @@ class OnnxGraph(Packable):
 
 
 @builtin_layer
-class OnnxIds(Layer):
+class OnnxIds(BuiltIn):
     """Reshape integers (B, T) to (B, T, 1): next to features all inputs have three axes."""
 
     stepwise = True

@@ -92,7 +92,7 @@ def made(cls, **options):
         (lambda: made(layers.LSTM, units=3, unites=4), "unknown argument 'unites'"),
         (lambda: made(layers.SimpleRNN, units=3, recurrent_activation="tanh"), "unknown argument"),
         (lambda: layers.LSTM(0, name="it"), "`units` must be a positive integer, received 0"),
-        (lambda: layers.LSTM(0), r"^layer 'lstm' \(LSTM\): `units` must"),
+        (lambda: layers.LSTM(0, name="lstm"), r"^layer 'lstm' \(LSTM\): `units` must"),
         (lambda: layers.LSTM(3, dropout=0.5, seed="a", name="it"), "seed must be a whole number"),
         (lambda: layers.Dropout(0.5, seed=-1, name="it"), "seed must be .* received -1"),
         (lambda: layers.GRU(2.5, name="it"), "`units` must be a positive integer, received 2.5"),

@@ -1,0 +1,84 @@
+"""BuiltIn, the base of the package's layers, which declare their arguments."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, InitVar
+from typing import TYPE_CHECKING, Any
+
+from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
+from streamrnn.nn.layers.layer import Layer
+
+
+class _Signature:
+    """The signature of a built-in class, made when it is looked at: of `take_arguments`."""
+
+    def __get__(self, instance: object, owner: type["BuiltIn"]) -> inspect.Signature | None:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        declared: object = BuiltIn.take_arguments
+        return signature_of(owner) if owner.__init__ is declared else None
+
+
+@declared
+class BuiltIn(Layer):
+    """A layer of this package: its arguments are the annotated names in its class.
+
+    name: in summaries, states and files; made from the class if not given. trainable: whether
+    training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
+    for the first layer of a Sequential. Those of regularizers and constraints only affect training,
+    which refuses constraints and activity_regularizer by name: see `regularizers`.
+    """
+
+    __signature__ = _Signature()
+
+    if TYPE_CHECKING:  # Layer.__init__ takes them
+        _: KW_ONLY
+        name: InitVar[str | None] = None
+        trainable: InitVar[bool] = True
+        dtype: InitVar[object] = None
+        input_shape: InitVar[Sequence[int | None] | None] = None
+        batch_input_shape: InitVar[Sequence[int | None] | None] = None
+        activity_regularizer: InitVar[object] = None
+        alpha_constraint: InitVar[object] = None
+        alpha_regularizer: InitVar[object] = None
+        beta_constraint: InitVar[object] = None
+        beta_regularizer: InitVar[object] = None
+        bias_constraint: InitVar[object] = None
+        bias_regularizer: InitVar[object] = None
+        depthwise_constraint: InitVar[object] = None
+        depthwise_regularizer: InitVar[object] = None
+        embeddings_constraint: InitVar[object] = None
+        embeddings_regularizer: InitVar[object] = None
+        gamma_constraint: InitVar[object] = None
+        gamma_regularizer: InitVar[object] = None
+        kernel_constraint: InitVar[object] = None
+        kernel_regularizer: InitVar[object] = None
+        pointwise_constraint: InitVar[object] = None
+        pointwise_regularizer: InitVar[object] = None
+        # Refused, unless they ask for nothing.
+        autocast: InitVar[object] = None
+        lora_rank: InitVar[object] = None
+        quantization_config: InitVar[object] = None
+        ragged: InitVar[object] = None
+        sparse: InitVar[object] = None
+        time_major: InitVar[object] = None
+        use_cudnn: InitVar[object] = None
+        weights: InitVar[object] = None
+
+    def take_arguments(self, *args: object, **kwargs: object) -> None:
+        """Set the arguments that the class declares. It is `__init__` of built-in classes."""
+        values = bound(type(self), args, kwargs)
+        options: dict[str, Any] = {k: v for k, v in kwargs.items() if k not in values}
+        Layer.__init__(self, **options)
+        self.set_arguments(values)
+
+    def set_arguments(self, values: dict[str, Any]) -> None:
+        """Check values of declared arguments, and set the attributes of these names."""
+        arguments = arguments_of(type(self))
+        for name, value in values.items():
+            if arguments[name].is_attribute:
+                setattr(self, name, arguments[name].take(self, name, value))
+        self.complete()
+
+    def complete(self) -> None:
+        """Check declared arguments together; what follows from them alone is set here."""

@@ -1,0 +1,182 @@
+"""The arguments of layers, each declared once: an annotated name in the class, and its default.
+
+``units: Size`` is an argument that must be given, ``use_bias: bool = True`` one with a default.
+`__init__`, its signature and `get_config` follow from them; type checkers read the same lines
+(PEP 681). The order is that of dataclasses: of the base first, and what stands below ``_: KW_ONLY``
+after all others. Only a type checker then wants the name; Keras takes all by position.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar
+from inspect import Parameter, Signature
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
+
+C = TypeVar("C", bound=type[Any])
+Given = TypeVar("Given", contravariant=True)
+Kept = TypeVar("Kept", covariant=True)
+
+
+class Argument(Generic[Given, Kept]):
+    """An argument that is checked, or kept in another form than it is given in.
+
+    check: is called with the layer, the name and the value. init: False where a class sets an
+    argument of its base itself.
+    """
+
+    in_config: ClassVar[bool] = True
+    is_attribute: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        default: Any = Parameter.empty,
+        check: Callable[[object, str, Any], Any] | None = None,
+        init: bool = True,
+    ) -> None:
+        self.default = default
+        self.init = init
+        self.annotation: Any = None
+        self._check = check
+
+    def take(self, owner: object, name: str, value: Any) -> Any:
+        """Return what is kept of a value. Raises ArgumentError that names the layer."""
+        return value if self._check is None else self._check(owner, name, value)
+
+    if TYPE_CHECKING:  # what is given and what is kept; each layer has it as a plain attribute
+
+        def __get__(self, instance: object, owner: Any) -> Kept: ...
+        def __set__(self, instance: object, value: Given) -> None: ...
+
+
+class Accepted(Argument[Any, Any]):
+    """An argument of Keras that is not in configs."""
+
+    in_config = False
+
+
+class _OfTraining(Argument[object, object]):
+    """A regularizer or a constraint: see `Layer.regularization`."""
+
+    in_config = is_attribute = False
+
+
+_own: dict[type, dict[str, tuple[Any, Any]]] = {}
+_collected: dict[type, dict[str, Argument[Any, Any]]] = {}
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(Argument,))
+def declared(cls: C) -> C:
+    """Let the annotated names in a class be arguments of layers; a class decorator."""
+    own = _own[cls] = {}
+    for name, annotation in cls.__annotations__.items():
+        if ClassVar not in (annotation, get_origin(annotation)):
+            own[name] = annotation, vars(cls).get(name, Parameter.empty)
+            if name in vars(cls):
+                delattr(cls, name)  # an attribute of layers only
+    return cls
+
+
+def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
+    """Return the arguments that a class and its bases declare, in Keras's order.
+
+    `after`, a dictionary in a class, moves arguments: name -> the one that it follows.
+    """
+    if cls not in _collected:
+        _collected[cls] = _collect(cls)
+    return _collected[cls]
+
+
+def _collect(cls: type) -> dict[str, Argument[Any, Any]]:
+    positional: dict[str, Argument[Any, Any]] = {}
+    by_name: dict[str, Argument[Any, Any]] = {}
+    after: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        after |= vars(base).get("after", {})
+        target = positional
+        for name, (annotation, default) in _own.get(base, {}).items():
+            if annotation is KW_ONLY:
+                target = by_name
+            else:
+                argument = _argument(annotation, default)
+                (positional if name in positional else target)[name] = argument
+    order = [*positional, *by_name]
+    for name, other in after.items():
+        if {name, other} <= {*order}:  # a base alone may lack one
+            order.remove(name)
+            order.insert(order.index(other) + 1, name)
+    every = positional | by_name
+    return {name: every[name] for name in order if every[name].init}
+
+
+def _argument(annotation: Any, default: Any) -> Argument[Any, Any]:
+    if isinstance(default, Argument):
+        argument = default
+    elif isinstance(annotation, type) and issubclass(annotation, Argument):
+        argument = annotation(default)
+    else:
+        argument = (_OfTraining if isinstance(annotation, InitVar) else Argument)(default)
+    argument.annotation = annotation
+    return argument
+
+
+def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:
+    """Return the arguments without those that Keras takes among `kwargs`: a tuple in a class."""
+    among = {name for base in cls.__mro__ for name in vars(base).get("among_kwargs", ())}
+    return {name: each for name, each in arguments_of(cls).items() if name not in among}
+
+
+def signature_of(cls: type) -> Signature:
+    """Return the signature of a class that declares its arguments; made for `help` and errors."""
+    named = [
+        Parameter(
+            name,
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=each.default,
+            annotation=_given_type(each.annotation),
+        )
+        for name, each in _by_position(cls).items()
+    ]
+    return Signature([*named, Parameter("kwargs", Parameter.VAR_KEYWORD)])
+
+
+def _given_type(annotation: Any) -> Any:
+    """Return the type of the values of an argument, for `help`."""
+    if isinstance(annotation, InitVar):
+        return annotation.type
+    bases = getattr(annotation, "__orig_bases__", (annotation,))
+    generic = annotation if get_origin(annotation) else bases[0]
+    return get_args(generic)[0] if get_origin(generic) is Argument else annotation
+
+
+def bound(cls: type, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
+    """Return the values of declared arguments, defaults included. Raises TypeError as a call."""
+    arguments, positional = arguments_of(cls), _by_position(cls)
+    required = [name for name, each in arguments.items() if each.default is Parameter.empty]
+    least, most = len(required) + 1, len(positional) + 1
+    if len(args) >= most:
+        raise TypeError(
+            f"{cls.__name__}.__init__() takes "
+            + (f"from {least} to {most}" if least < most else f"{most}")
+            + f" positional arguments but {len(args) + 1} were given"
+        )
+    values = {name: each.default for name, each in arguments.items()}
+    by_position = dict(zip(positional, args, strict=False))
+    for name in by_position:
+        if name in kwargs:
+            raise TypeError(f"{cls.__name__}.__init__() got multiple values for argument {name!r}")
+    values |= by_position | {name: kwargs[name] for name in arguments if name in kwargs}
+    missing = [repr(name) for name in required if values[name] is Parameter.empty]
+    if missing:
+        raise TypeError(
+            f"{cls.__name__}.__init__() missing {len(missing)} required positional "
+            f"argument{'s' if len(missing) > 1 else ''}: {' and '.join(missing)}"
+        )
+    return values
