@@ -18,6 +18,7 @@ from streamrnn.stream.sources.formats import (
     Hints,
     UnparsedError,
     format_of,
+    shows_rows,
 )
 from streamrnn.stream.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.stream.sources.schema import (
@@ -266,9 +267,12 @@ class SourceFiles:
 
     def awaits_rows(self, file: SourceFile) -> bool:
         """Return whether a file of text is empty, or has a header alone: its writer has begun."""
-        if self._format_of(file).typed or file.size > _HEADER:
+        format = self._format_of(file)
+        if format.typed or file.size > _HEADER:
             return False
         try:
+            if shows_rows(self._stream(file), format.header):
+                return False
             return not file.size or not self._footer(file, self._open(file), None).rows
         except DataError:  # the run says what is wrong
             return False

@@ -15,7 +15,7 @@ from selection import first_quick
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.stream.sources import FileSource, list_files, suffixes_of
-from streamrnn.stream.sources.formats.rawtext import decompressed
+from streamrnn.stream.sources.formats.rawtext import decompressed, shows_rows
 from streamrnn.stream.sources.formats.text import infer, parse_texts
 
 
@@ -366,3 +366,22 @@ def test_two_passes_over_a_file_do_not_share_a_position(pack: Callable[[bytes], 
         parts[1].append(other.read(50_000))
     parts[1].append(other.read())
     assert b"".join(parts[0]) == b"".join(parts[1]) == content
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (b"", False),
+        (b"a,b\n", False),
+        (b"\n\na,b\n\n \n", False),
+        (b'"a,\nb",c\n', False),
+        (b"a,b\n1,2", True),
+        (b"a,b\r1,2\r", True),
+        (b'"a ""x""",b\n1,2\n', True),
+        (gzip.compress(b"a,b\n1,2\n"), True),
+        (gzip.compress(b"a,b\n1,2\n")[:-12], False),
+    ],
+)
+def test_that_a_file_has_rows_is_told_by_its_first_lines(text: bytes, shown: bool) -> None:
+    """A file of which they do not tell is counted."""
+    assert shows_rows(pa.BufferReader(text), header=1) is shown

@@ -12,6 +12,7 @@ from streamrnn.stream.sources.formats.base import (
 from streamrnn.stream.sources.formats.csv import CsvFiles
 from streamrnn.stream.sources.formats.ndjson import NdjsonFiles
 from streamrnn.stream.sources.formats.parquet import ParquetFiles
+from streamrnn.stream.sources.formats.rawtext import shows_rows
 
 SOURCE_FORMATS: dict[str, FileFormat] = {
     "parquet": ParquetFiles(),
@@ -46,5 +47,6 @@ __all__ = [
     "Hints",
     "UnparsedError",
     "format_of",
+    "shows_rows",
     "suffixes_of",
 ]

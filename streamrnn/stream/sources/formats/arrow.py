@@ -18,6 +18,7 @@ class ArrowFiles:
     name = "Arrow IPC"
     suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc", ".arrows")
     typed = True
+    header = 0
 
     def open(self, stream: pa.NativeFile, hints: Hints) -> "ArrowReader | ArrowStreamReader":
         """Read a footer, or a schema. Raises pa.ArrowException or OSError if it is invalid."""

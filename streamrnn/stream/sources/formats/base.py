@@ -105,12 +105,14 @@ def _is_number(text: str) -> bool:
 class FileFormat(Protocol):
     """A format of files. In a directory, files with one of `suffixes` are read.
 
-    `typed`: its files state the types of their columns.
+    `typed`: its files state the types of their columns; others are of text, and `header` is the
+    number of lines before their rows.
     """
 
     name: str
     suffixes: tuple[str, ...]
     typed: bool
+    header: int
 
     def open(self, stream: pa.NativeFile, hints: Hints) -> FileReader:
         """Open a file.

@@ -40,6 +40,7 @@ class CsvFiles:
     name = "CSV"
     suffixes: tuple[str, ...] = (*(f".csv{end}" for end in _ENDINGS), *_TABS)
     typed = False
+    header = 1
 
     def open(self, stream: pa.NativeFile, hints: Hints) -> "CsvReader":
         """Read header and first block. Raises pa.ArrowException, OSError or ValueError."""

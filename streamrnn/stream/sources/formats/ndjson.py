@@ -34,6 +34,7 @@ class NdjsonFiles:
         f"{name}{end}" for name in (".ndjson", ".jsonl") for end in ("", ".gz", ".zst")
     )
     typed = False
+    header = 0
 
     def open(self, stream: pa.NativeFile, hints: Hints) -> "NdjsonReader":
         """Read the first block. Raises pa.ArrowException, OSError or ValueError."""

@@ -24,6 +24,7 @@ class ParquetFiles:
     name = "Parquet"
     suffixes: tuple[str, ...] = (".parquet", ".pq")
     typed = True
+    header = 0
 
     def open(self, stream: pa.NativeFile, hints: Hints) -> "ParquetReader":
         """Read the footer of a file. Raises pa.ArrowException or OSError if it is invalid."""

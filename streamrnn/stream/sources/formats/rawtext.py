@@ -38,6 +38,20 @@ def check_text(stream: pa.NativeFile) -> None:
         raise ValueError("expected text in UTF-8, received bytes of value 0 (UTF-16, binary?)")
 
 
+def shows_rows(stream: pa.NativeFile, header: int) -> bool:
+    """Return whether the beginning of a file has more lines than those of its header.
+
+    If so it has rows, or is damaged. False if that does not show there.
+    """
+    try:
+        text = decompressed(stream).read(_HEAD)
+    except OSError:
+        return False
+    lines = [line for line in text.splitlines() if line.strip()]
+    # In quotes a line may go on in the next one.
+    return len(lines) > header and b"".join(lines[:header]).count(b'"') % 2 == 0
+
+
 def ending(stream: pa.NativeFile, size: int) -> bytes:
     """Return the last bytes of the text of a file. A compressed one is read to its end."""
     if not _codec(stream):
