@@ -11,8 +11,9 @@ _OBJECTS = 300_000
 class _WithoutPandas:
     """A finder that hides pandas.
 
-    pyarrow imports pandas, if installed, before its first conversion to NumPy. That takes 0.4 s of
-    each start, and the command never uses it.
+    pyarrow imports pandas, if installed, at the first `pa.array` or `pa.scalar` (also where a
+    compute function is given a value of Python) and the first `to_numpy`: nothing asks it not to.
+    That takes 0.4 s of each start, and the command never uses it.
     """
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
