@@ -134,8 +134,8 @@ def name_the_position(
         calls, origin = "sessions", f"The output has {count(live, 'row')} of sessions"
     where = "" if position is None else f", whose last position is {position!r}"
     return error.because(
-        f"{origin}{where}: no "
-        "list of files says which rows it has. If this row is one of them, leave out the files "
+        f"{origin}{where}: no list of files says which rows it has. If this row is one of them, "
+        "leave out the files "
         f'that {calls} have read, with [source] after = {{ time = "{newest}" }}: the newest '
         f"{column} in the state; or with {{ path = … }} or {{ partition = … }}. {error.args[1]}"
     )

@@ -220,7 +220,8 @@ class Session:
             with self._lock:
                 self._refuse_over()
                 self._take_over(loaded, on_change)
-            self._wait()
+            with self._whole():
+                self._writer.wait()
 
     def _take_over(self, loaded: LoadedPipeline, on_change: OnChange) -> None:
         before, output = self._calls.scorer, FolderDestination(self._folder, loaded, new_model=True)
@@ -230,9 +231,10 @@ class Session:
             notes: list[str] = []
             before.drop_idle()  # as the commit would: it moves streams to other slots
             hand_over = taken_over(bound, before.table, on_change, notes)
-            self._queue_commit(last=False)
-            self._writer.do(partial(output.begin, bound))
-            self._calls.scorer = before.succeeded_by(bound, hand_over())
+            with self._whole():
+                self._queue_commit(last=False)
+                self._writer.do(partial(output.begin, bound))
+                self._calls.scorer = before.succeeded_by(bound, hand_over())
             for note in notes:
                 _LOGGER.warning("%s: %s", self._folder.path, note)
         self._loaded, self._output = loaded, output
@@ -311,18 +313,19 @@ class Session:
                 self._writer.do(partial(self._folder.reject, item.rejects))
 
     def _commit(self, last: bool) -> None:
-        with self._committing:
+        with self._committing, self._whole():
             with self._lock:
                 self._refuse_over()
                 self._queue_commit(last)
                 if last:
                     self._close()
-            self._wait()
-
-    def _wait(self) -> None:
-        """Wait until a commit is made."""
-        try:
             self._writer.wait()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Do all of a commit: after an error or an interrupt no other one can build on it."""
+        try:
+            yield
         except BaseException as error:
             with self._lock:
                 self._end(error)

@@ -27,6 +27,7 @@ from streamrnn.errors import (
 )
 from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import export_state, history, read_states, rewind, verify
+from streamrnn.pipeline import Session
 from streamrnn.stream.checkpoints import OutputFolder, read_manifest
 
 LOG = logs.random_log(240, streams=9, nulls=0.1)
@@ -319,6 +320,31 @@ def test_an_interrupt_between_state_and_output_ends_the_session(
     with pytest.raises(SinkError, match=over):
         block()
     same(rows=100)
+
+
+def test_an_interrupted_commit_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be made or not: the next one could not build on it."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def commit(session: Session) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(session._writer, "wait", interrupt)
+            session.commit()
+
+    def block() -> None:
+        with pipeline().session() as session:
+            session.process(LOG.slice(80, 20), position=1)
+            with pytest.raises(KeyboardInterrupt):
+                commit(session)
+            session.process(LOG.slice(100, 20), position=2)
+
+    with pytest.raises(SinkError, match="is over: KeyboardInterrupt"):
+        block()
+    with pipeline().session() as session:
+        session.process(LOG.slice(100 if session.position == 1 else 80), position=3)
+    same()
 
 
 @pytest.mark.parametrize("call", ["write", "sync", "rename"])
