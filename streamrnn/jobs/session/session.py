@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import get_args
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ from streamrnn.jobs.session.calls import Answer, Calls
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.jobs.session.starting import first_scorer, schema_before_rows, scorer_after
 from streamrnn.stream.checkpoints import Snapshot
-from streamrnn.stream.config.values import OnChange
+from streamrnn.stream.config.values import LiveChange
 from streamrnn.stream.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -196,9 +196,7 @@ class Session:
         self._commit(last=False)
         return None if self._output.last is None else self._output.last.commit
 
-    def load_model(
-        self, path: str | os.PathLike[str], on_change: Literal["carry", "reset"]
-    ) -> None:
+    def load_model(self, path: str | os.PathLike[str], on_change: LiveChange) -> None:
         """Let the model of another file score from the next call on, in place of this one.
 
         With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`,
@@ -211,7 +209,7 @@ class Session:
         before goes on. Raises what `commit` raises, too.
         """
         path = os.fspath(path)
-        if on_change not in ("carry", "reset"):
+        if on_change not in get_args(LiveChange):
             raise ConfigError(_not_here(on_change, path))
         config = self._loaded.config.with_model(path=path, on_change=on_change)
         loaded = LoadedPipeline(config, self._loaded.read_init)
@@ -223,7 +221,7 @@ class Session:
             with self._whole():
                 self._writer.wait()
 
-    def _take_over(self, loaded: LoadedPipeline, on_change: OnChange) -> None:
+    def _take_over(self, loaded: LoadedPipeline, on_change: LiveChange) -> None:
         before, output = self._calls.scorer, FolderDestination(self._folder, loaded, new_model=True)
         if before is not None:
             bound = loaded.bind(before.bound.schema, BATCH)

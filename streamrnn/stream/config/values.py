@@ -269,6 +269,8 @@ WAYS = {
 """What each `NewModel` does."""
 OTHER_WAYS = f"carry ({WAYS['carry']}), or reset ({WAYS['reset']})"
 """What to use where a replay is not possible."""
+LiveChange = Literal["carry", "reset"]
+"""How another model takes over in a session."""
 OnChange = Literal["error", "replay", "carry", "reset"]
 """What to do if the model is not the one that made the state."""
 EngineType = Literal["local", "ray"]

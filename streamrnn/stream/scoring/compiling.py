@@ -1,7 +1,8 @@
 """Compile the kernels of a pipeline before its first run, or beside one that goes on."""
 
+import json
 import logging
-import pickle
+import os
 import subprocess
 import sys
 
@@ -9,15 +10,13 @@ import numpy as np
 
 from streamrnn.nn.kernels import Compiled, fill
 from streamrnn.nn.models import example_inputs
+from streamrnn.stream.config import Config, absolute_paths
 from streamrnn.stream.scoring.bind import LoadedPipeline
 
-_LOGGER = logging.getLogger("streamrnn.pipeline")
-_NOT_PICKLED = pickle.PicklingError, AttributeError, TypeError
+_LOGGER = logging.getLogger("streamrnn.scoring")
 _STREAMS = 2
 _CODE = (
-    "import pickle, sys; sys.path[:] = sys.argv[1:]; "
-    "from streamrnn.stream.scoring import compile_kernels; "
-    "compile_kernels(pickle.load(sys.stdin.buffer))"
+    f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import compile_stdin; compile_stdin()"
 )
 
 
@@ -34,17 +33,23 @@ def compile_beside(loaded: LoadedPipeline) -> None:
 
     What cannot be compiled there, such as the layers of a script, is compiled here, with a warning.
     """
+    config = json.dumps(absolute_paths(loaded.config, os.getcwd()))
     try:
         subprocess.run(
             [sys.executable, "-c", _CODE, *sys.path],
-            input=pickle.dumps(loaded.for_worker()),
+            input=config.encode(),
             check=True,
             capture_output=True,
             start_new_session=True,
         )
-    except (subprocess.SubprocessError, OSError, *_NOT_PICKLED) as error:
+    except (subprocess.SubprocessError, OSError) as error:
         _LOGGER.warning("kernels are compiled in this process, and calls wait for them: %s", error)
     _run_model(loaded)
+
+
+def compile_stdin() -> None:
+    """Compile the kernels of the pipeline whose config comes through stdin, in a new process."""
+    compile_kernels(LoadedPipeline(Config.parse(json.load(sys.stdin))))
 
 
 def _run_model(loaded: LoadedPipeline) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, short_model
 from streamrnn.errors import ConfigError, StateError
-from streamrnn.stream.config.values import OTHER_WAYS, OnChange
+from streamrnn.stream.config.values import OTHER_WAYS, LiveChange, OnChange
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.states import (
     FOR_RUNS,
@@ -95,17 +95,17 @@ def starting_table(
 
 
 def taken_over(
-    bound: BoundPipeline, table: StateTable, on_change: OnChange, notes: list[str]
+    bound: BoundPipeline, table: StateTable, on_change: LiveChange, notes: list[str]
 ) -> Callable[[], StateTable]:
     """Return the call that hands the states of `table` over to another model, and cannot fail.
 
-    It returns the same memory where states are carried as they are, and `table` must not be used
-    any more; else a copy, which was made before. Raises what `starting_table` raises.
+    Where states are carried as they are it returns `table` itself, else a copy, which was made
+    before. Raises what `starting_table` raises.
     """
     before = table.layout
     same = replace(bound.layout, fingerprint=before.fingerprint, layers=before.layers) == before
-    if on_change == "carry" and same and not bound.loaded.config.state.map:
-        return partial(table.handed_over, bound.layout, bound.initial())
+    if on_change != "reset" and same and not bound.loaded.config.state.map:
+        return partial(table.hand_over, bound.layout, bound.initial())
     copied = starting_table(bound, table.to_arrow(), "the state", notes, on_change=on_change)
     return lambda: copied
 

@@ -1,6 +1,5 @@
 """The state table: one row per stream."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -108,15 +107,11 @@ class StateTable:
         load_streams(states, source, label, same_pipeline=True)
         return states
 
-    def handed_over(self, layout: Layout, initial: Mapping[str, Floats]) -> Self:
-        """Return a table of the same memory for a model whose states have the same columns.
-
-        This one must not be used any more.
-        """
+    def hand_over(self, layout: Layout, initial: Mapping[str, Floats]) -> Self:
+        """Belong to another model from now on, whose states have the same columns."""
         len(self)  # completes an interrupted change
-        table = copy.copy(self)
-        table.layout, table._initial = layout, dict(initial)
-        return table
+        self.layout, self._initial = layout, dict(initial)
+        return self
 
     def __len__(self) -> int:
         """Return the number of streams. Within a change, use `streams`, which counts new ones."""
