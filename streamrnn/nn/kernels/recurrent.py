@@ -1,6 +1,6 @@
 """Calls of a recurrent kernel: empty arrays for omitted arguments, lanes split among threads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -63,6 +63,25 @@ def run(
         or not _together(kernel, window, packed, shares)
     ):
         threads.by_lanes(lambda first, last: kernel(*window, first, last, _ALONE), lanes, lengths_B)
+
+
+def bind(
+    packed: Callable[[], Packed],
+    activations: tuple[Spec, ...],
+    x_BTF: Floats,
+    states: Sequence[Floats],
+    y_BTU: Floats,
+) -> Callable[[], None]:
+    """Return the call of `run`, on one thread, for windows of full lanes in these arrays."""
+    _check_contiguous(x_BTF, y_BTU, *states)
+    lanes, given = len(x_BTF), tuple(states)
+
+    def call() -> None:
+        now = packed()
+        kernel = now.kernel(activations)
+        kernel(x_BTF, _ALL_PRESENT, given, y_BTU, now.weights, False, 0, lanes, _ALONE)
+
+    return call
 
 
 def _absent(lengths_B: Ints | None, mask_BT: Bools | None, lanes: int, steps: int) -> Absent:

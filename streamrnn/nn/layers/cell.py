@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import index
 from typing import Any
 
@@ -12,7 +13,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training
-from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.layer import Layer, quietly
 from streamrnn.nn.layers.rowwise import row_by_row
 from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 
@@ -264,6 +265,12 @@ class Cell(Layer):
         if self._driver is None:
             self._driver = kernel.driver_of(step, str(self))
         self._driver(x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked)
+
+    def bind_window(
+        self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
+    ) -> Callable[[], object]:
+        """Return the call that runs all steps of a window from what the arrays hold then."""
+        return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         raise ShapeError(

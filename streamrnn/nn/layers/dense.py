@@ -1,8 +1,11 @@
 """Dense: activation(x K + b) over the last axis."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
-from streamrnn.base.arrays import Array
+from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.integers import integers_pay
 from streamrnn.nn.kernels.packed import Packed
@@ -50,16 +53,21 @@ class Dense(Packable):
         return (*input_shape[:-1], self.units)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
+        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
+        self._run(inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, self.units))
+        return y
+
+    def bind(self, inputs: Array, context: CallContext) -> tuple[Array, Callable[[], object]]:
+        if not inputs.flags.c_contiguous:  # its rows would be copied once
+            return super().bind(inputs, context)
+        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
+        rows = inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, self.units)
+        return y, partial(self._run, *rows)
+
+    def _run(self, x_NF: Floats, y_NU: Floats) -> None:
         packed = self._packed
         if packed is None:
             kernel = self.integers.get("kernel", self._weights["kernel"])
             packed = dense.pack(kernel, self._weights.get("bias"))
             self._packed = packed
-        y = np.empty((*inputs.shape[:-1], self.units), np.float32)
-        dense.run(
-            packed,
-            inputs.reshape(-1, inputs.shape[-1]),
-            y.reshape(-1, self.units),
-            activation=self.activation,
-        )
-        return y
+        dense.run(packed, x_NF, y_NU, activation=self.activation)

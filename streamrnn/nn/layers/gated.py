@@ -1,5 +1,6 @@
 """The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -176,6 +177,13 @@ class GatedCell(Packable, Cell, GatedArguments):
                 None if y_BTU is None else y_BTU[row],
                 zero_masked=zero_masked,
             )
+
+    def bind_window(
+        self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
+    ) -> Callable[[], object]:
+        if not ROW_WISE.isdisjoint(self.activations()):
+            return super().bind_window(x_BTF, states, held_BU, y_BTU)
+        return recurrent.bind(self.packed, self.activations(), x_BTF, states, y_BTU)
 
     def _scaled(self, kernel_FG: Floats, masks_GF: Floats) -> Floats:
         blocks = kernel_FG.reshape(len(kernel_FG), self.gates, self.units)

@@ -27,7 +27,7 @@ from streamrnn.nn.layers.masked_array import MaskedArray
 from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.nn.layers.registry import ConfigDict
-from streamrnn.nn.layers.structure import Shape, map_lists, map_structure
+from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 from streamrnn.nn.layers.variable import WEIGHT_NAMES, NamedWeights
 from streamrnn.nn.layers.weights import WeightSet
@@ -407,11 +407,31 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the class that gives each of these states its meaning, where one is known."""
         return dict.fromkeys(self.stream_states(), type(self).__name__)
 
+    def bind(self, inputs: Any, context: CallContext) -> tuple[Array, Callable[[], object]]:
+        """Return an array of outputs, and a call that computes them from what `inputs` holds then.
+
+        Of a class of the package that gives one array, without masks.
+        """
+        outputs: Array = self.apply(inputs, context)
+        if any(np.may_share_memory(outputs, x) for x in leaves(inputs)):
+            return outputs, lambda: None  # they are views of the inputs
+        return outputs, quietly(lambda: np.copyto(outputs, self.apply(inputs, context)))
+
     def stream_initial(self, n: int) -> dict[str, Floats]:
         """Return the states of n new streams, (n, *shape) each."""
         return {
             name: np.zeros((n, *shape), np.float32) for name, shape in self.stream_states().items()
         }
+
+
+def quietly(call: Callable[[], object]) -> Callable[[], object]:
+    """Return a call without NumPy's warnings."""
+
+    def quiet() -> None:
+        with np.errstate(all="ignore"):
+            call()
+
+    return quiet
 
 
 def _common(layer: Layer, small: Shape, large: Shape) -> Shape:

@@ -1,6 +1,6 @@
 """RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, Self
 
@@ -256,6 +256,11 @@ class RNN(BuiltIn):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it reads its input backwards (go_backwards=True)" if self.go_backwards else None
+
+    def bind(self, inputs: Floats, context: CallContext) -> tuple[Floats, Callable[[], object]]:
+        states, held = self.begin(inputs, context)
+        y = np.empty((*inputs.shape[:2], self.runner.output_features()), np.float32)
+        return y, self.runner.bind_window(inputs, states, held, y)
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         shapes = self.runner.state_shapes()

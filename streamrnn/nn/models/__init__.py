@@ -32,7 +32,7 @@ from streamrnn.nn.models.example import example_inputs
 from streamrnn.nn.models.mermaid import model_mermaid
 from streamrnn.nn.models.model import Model
 from streamrnn.nn.models.sequential import Sequential
-from streamrnn.nn.models.stream import StepRunner
+from streamrnn.nn.models.stream import StepPlan, StepRunner
 from streamrnn.nn.models.whole import SequenceRunner
 
 _WHY_MISSING = {
@@ -57,6 +57,7 @@ __all__ = [
     "Model",
     "SequenceRunner",
     "Sequential",
+    "StepPlan",
     "StepRunner",
     "calls_of",
     "example_inputs",

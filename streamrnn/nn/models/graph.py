@@ -148,6 +148,24 @@ class Graph:
         slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
 
+    def bind(
+        self, arrays: Sequence[Array], context: CallContext
+    ) -> tuple[list[Array], list[Callable[[], object]]]:
+        """Return arrays of outputs, and the calls that compute them from what `arrays` hold then.
+
+        If no step has arguments beside its inputs; see `Layer.bind`.
+        """
+        values: list[Any] = [None] * len(self.slots)
+        calls = []
+        for slot, array in zip(self._input_slots, arrays, strict=True):
+            values[slot] = array
+        for step in self.steps:
+            inner = context.of_layer(step.path, None, None, None)
+            made, call = step.node.layer.bind(step.inputs(values), inner)
+            values[step.outputs[0]] = made
+            calls.append(call)
+        return [values[slot] for slot in self._output_slots], calls
+
     def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Return the outputs' shapes for inputs of these shapes."""
         known = self.shapes(shapes)
