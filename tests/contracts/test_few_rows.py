@@ -1,5 +1,6 @@
 """Few rows a call give the bits of many: for every layer, kind, emit mode and rule for rows.
 
+Plain rows, about which nothing is to be decided, are read by one kernel; others take the long way.
 Segments of equal length go through the model in one window as they stand, others are packed into
 lanes; the rules for rows are the same functions on both ways. So a rule that is changed changes
 both.
@@ -26,6 +27,7 @@ from selection import slow
 from streamrnn import Pipeline
 from streamrnn.models import StepRunner
 from streamrnn.stream.operators import CarryOperator, Emitter, carry
+from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import by_stream
 from streamrnn.stream.windows.sorted_rows import NO_ROWS
 
@@ -44,6 +46,8 @@ RULES: dict[str, Tables] = {
     "time features": {"source": {**_CARRIED, "time_features": ["hour", "day_of_week"]}},
     "int16": {"source": _CARRIED, "model": {"precision": "int16"}},
     "int8": {"source": _CARRIED, "model": {"precision": "int8"}},
+    "gaps": {"source": {"nulls": "previous", "max_gap": "1h", "late": "apply"}},
+    "clip": {"source": {**_LENIENT, "valid": [-1, 2], "clip": [-0.5, 1.5], "late": "drop"}},
     "two keys": {"source": {**_CARRIED, "key": ["id", "part"]}},
     "numbers as keys": {"source": {**_CARRIED, "key": "part"}},
 }
@@ -82,9 +86,9 @@ def pipeline(tables: Tables, kind: str = "carry", emit: str = "every") -> Pipeli
     if emit == "last":
         output["last_of"] = EMITS[emit].last_of
     source = dict(tables["source"])
-    valid = source.pop("valid", None)
-    if valid:
-        source["features"] = [{"name": "a", "valid": valid}, "b"]
+    limits = {name: source.pop(name) for name in ("valid", "clip") if name in source}
+    if limits:
+        source["features"] = [{"name": "a", **limits}, "b"]
     features = 2 + 2 * len(source.get("time_features", ()))
     logs.small_model("LSTM", units=9, features=features, **KINDS[kind].model).save("m.safetensors")
     data = logs.config(
@@ -142,6 +146,39 @@ def assert_equal(few: dict[str, Any], many: dict[str, Any]) -> None:
         assert few[name] == value, name
 
 
+def in_type(rows: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.RecordBatch:
+    """Return the rows with a column in another type; streams keep distinct keys."""
+    column = rows.column(name)
+    if name == "id":
+        numbers = [int(text.removeprefix("s")) for text in column.to_pylist()]
+        column = pa.array(numbers, pa.int32() if kind == pa.date32() else pa.int64())
+        if kind == pa.binary(4):
+            column = pa.array([b"%4d" % number for number in numbers])
+        elif not (pa.types.is_temporal(kind) or pa.types.is_integer(kind)):
+            column = column.cast(pa.string())
+    if name == "t":  # hours and seconds as integers
+        column = column.cast(pa.int64()) if kind != pa.uint16() else pa.array(range(len(column)))
+    column = (
+        column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind, False)
+    )
+    return rows.set_column(rows.schema.get_field_index(name), name, column)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
+    """How many record batches were plain, and how many were not."""
+    counts = {True: 0, False: 0}
+    real = StateTable.plain
+
+    def counted(*given: Any) -> Any:
+        found = real(*given)
+        counts[found is not None] += 1
+        return found
+
+    monkeypatch.setattr(StateTable, "plain", counted)
+    return counts
+
+
 # --- both ways ----------------------------------------------------------------------------------
 
 
@@ -158,6 +195,21 @@ def test_a_window_of_full_lanes_needs_no_lengths(name: str, steps: int) -> None:
         found = runner.run(inputs, None, one)
         assert_same(found, runner.run(inputs, np.full(lanes, steps), two))
         assert_same([*one.values()], [*two.values()])
+
+
+@pytest.mark.parametrize("name", holding(LAYERS, "cut"))
+def test_a_plan_of_one_step_gives_the_bits_of_other_windows(name: str) -> None:
+    """Step after step in the same arrays; what it returned before stays as it is."""
+    row = LAYERS[name]
+    runner = StepRunner(models.with_weights(row.made()))
+    steps = [[np.ascontiguousarray(x[:, t : t + 1]) for x in READS[row.reads]] for t in range(3)]
+    states = runner.initial_state(len(steps[0][0]))
+    plan = runner.plan(steps[2])
+    for state, values in states.items():
+        plan.states[state][:] = values
+    outputs = [y for inputs in steps for y in plan.run(inputs)]
+    assert_same(outputs, [y for inputs in steps for y in runner.run(inputs, None, states)])
+    assert_same([*plan.states.values()], [*states.values()])
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -180,6 +232,37 @@ def test_any_cut_of_a_rule_gives_the_same_bits(name: str, seed: int) -> None:
     """Slow: six more logs and ways to cut them for each rule, in every kind and mode."""
     for kind, emit in MODES:
         assert_equal(*outcomes(RULES[name], kind, emit, seed))
+
+
+TYPES: dict[str, tuple[pa.DataType, ...]] = {
+    "id": (
+        *(pa.int16(), pa.uint16(), pa.int32(), pa.uint32(), pa.int64(), pa.uint64()),
+        *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary(4)),
+        *(pa.date32(), pa.timestamp("s"), pa.timestamp("us", "UTC"), pa.decimal128(20, 2)),
+        pa.dictionary(pa.int32(), pa.string()),  # decoded
+    ),
+    "a": (pa.float32(), pa.float64()),
+    "t": (pa.timestamp("s"), pa.timestamp("ns", "UTC"), pa.int64()),
+}
+CONVERTED = {"a": pa.decimal128(20, 9), "t": pa.uint16()}
+"""Types whose values are not read where they are."""
+
+
+@pytest.mark.parametrize("kind", ["carry", "independent"])
+@pytest.mark.parametrize(
+    ("name", "type_"),
+    [*((name, t) for name, some in TYPES.items() for t in some), *CONVERTED.items()],
+    ids=str,
+)
+def test_a_type_gives_plain_rows_the_bits_of_others(
+    kind: str, name: str, type_: pa.DataType, plain: dict[bool, int]
+) -> None:
+    """Plain record batches and others take turns, if the type can be read where it is."""
+    rows = in_type(log(late=False), name, type_)
+    tables = {"source": _LENIENT}
+    few = result(pipeline(tables, kind), [rows[cut] for cut in cuts(len(rows), 3)])
+    assert (min(plain.values()) > 20) == (type_ != CONVERTED.get(name))
+    assert_equal(few, result(pipeline(tables, kind), [rows]))
 
 
 def test_few_and_many_rows_go_different_ways(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,10 +127,10 @@ class Calls:
             size = batch.num_rows
             name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
             origin = Origin.consecutive(name, first_row, size)
-            used = checked.columns(batch, first_row)
-            rows = scorer.bound.loaded.contract.read(used, origin)
-            rows.counts["cast"] = checked.changed * size
-            scored.append(scorer.score(rows, position, align=align, errors=requests))
+            used, cast = checked.columns(batch, first_row), checked.changed * size
+            scored.append(
+                scorer.process(used, origin, position, cast=cast, align=align, errors=requests)
+            )
         return scored
 
     @property

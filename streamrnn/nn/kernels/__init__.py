@@ -6,7 +6,8 @@
 - `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
                 inside a cell; `cell`: custom cells
 - `embedding`, `activation`, `normalization`       on whole arrays
-- `keys`        from keys of streams to numbers, for the state table; `digest`: of rows
+- `keys`        from keys of streams to numbers, for the state table; `plain_rows`: rows about which
+                nothing is to be decided; `digest`: of rows
 - `threads`, `team`   lanes to threads; `cache`: kernels kept on disk
 
 To add a kernel for another cell, write it as a function of vectors in `simd` (see `simd.lstm`),

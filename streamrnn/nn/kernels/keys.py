@@ -52,22 +52,25 @@ class StringIndex:
         counts = self._counts
         before, counts[DONE] = int(counts[KNOWN]), 0
         while True:
-            table = StringTable(
-                self._cells,
-                self._older,
-                self._hashes,
-                self._size,
-                self._begin,
-                self._words,
-                counts,
-            )
-            simd.keys.find_entry()(strings, add, before, table, found, added)
+            simd.keys.find_entry()(strings, add, before, self.table(), found, added)
             if counts[DONE] == rows:
                 if counts[MOVED] == len(self._older):
                     self._older, counts[MOVED] = _NONE, 0
                 new = int(counts[KNOWN]) - before
                 return found, added[:new].copy() if new else _NO_ROWS
             self._grow(int(size_N[counts[DONE]]))
+
+    def table(self) -> StringTable:
+        """Return the arrays that kernels search in."""
+        return StringTable(
+            self._cells,
+            self._older,
+            self._hashes,
+            self._size,
+            self._begin,
+            self._words,
+            self._counts,
+        )
 
     def truncate(self, size: int) -> None:
         """Remove all strings from number `size` on; what is left in the cells is not found."""

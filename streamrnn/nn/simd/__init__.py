@@ -16,7 +16,7 @@ From the inside out:
                 gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
                 `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
-- `keys`, `digest`   of the rows of a source; `cell`, `cell_bptt`: custom cells
+- `keys`, `digest`, `plain_rows`   of the rows of a source; `cell`, `cell_bptt`: custom cells
 - `names`, `arguments`   types that host and kernels share; they need no compiler
 
 Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         normalization,
         orthogonal,
         outer,
+        plain_rows,
         project,
         random,
         recurrent,
@@ -87,6 +88,7 @@ __all__ = [
     "normalization",
     "orthogonal",
     "outer",
+    "plain_rows",
     "project",
     "random",
     "recurrent",

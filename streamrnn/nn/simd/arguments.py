@@ -121,3 +121,35 @@ class StringTable(NamedTuple):
     begin: Ints
     words: Words
     counts: Ints
+
+
+class PlainColumns(NamedTuple):
+    """Where a record batch has its columns, by number, and how wide their values are, in bytes.
+
+    key_width: -4 or -8 if it has offsets of so many bytes. time: -1 without one. `features` (F,)
+    have 4 bytes or 8, and are within `low` and `high`.
+    """
+
+    key: int
+    key_width: int
+    time: int
+    time_width: int
+    features: Ints
+    widths: Ints
+    low: Floats
+    high: Floats
+
+
+class LastTimes(NamedTuple):
+    """The time of each stream's last row, in ticks, and whether it has had one."""
+
+    time: Ints
+    seen: Bools
+
+
+class PlainRows(NamedTuple):
+    """The times (N,) of rows, in ticks, their streams (N,), and their features (N, F)."""
+
+    time: Ints
+    slots: Ints
+    features: Floats

@@ -1,6 +1,7 @@
 """The search in a hash table of keys (see `kernels.keys`)."""
 
 import functools
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -17,7 +18,7 @@ from streamrnn.nn.simd.arguments import (
     Strings,
     StringTable,
 )
-from streamrnn.nn.simd.jit import inline_always, kernel
+from streamrnn.nn.simd.jit import Inlined, inline_always, kernel
 
 AHEAD = 64
 """Rows whose cells are looked up together."""
@@ -38,10 +39,15 @@ def find_entry() -> Kernel:
 
 def _signature() -> Signature:
     any_words = types.Array(types.uint64, 1, "A", aligned=False)
-    u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
+    i = types.Array(types.int64, 1, "C")
     strings = types.NamedTuple((any_words, i, i), Strings)
-    table = types.NamedTuple((u, u, u, i, i, u, i), StringTable)
-    return types.void(strings, types.boolean, types.intp, table, i, i)
+    return types.void(strings, types.boolean, types.intp, table_type(), i, i)
+
+
+def table_type() -> Any:
+    """Return Numba's type of a StringTable."""
+    u, i = types.Array(types.uint64, 1, "C"), types.Array(types.int64, 1, "C")
+    return types.NamedTuple((u, u, u, i, i, u, i), StringTable)
 
 
 @inline_always
@@ -56,13 +62,53 @@ def string_word(words, start, size, k):
     return words[place + left - 8] >> beyond  # the word that ends with the string
 
 
-@inline_always
-def _hashed(words, start, size):
-    value = np.uint64(size) * _FACTOR
-    for k in range((size + 7) // 8):
-        value = (value ^ string_word(words, start, size, k)) * _FACTOR
-        value ^= value >> _HALF
-    return value
+def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
+    """Make the hash of a string, its comparison with a stored one, and the search in some cells.
+
+    `word(words, start, size, k)` returns word k of a string, with zeros past its end.
+    """
+
+    @inline_always
+    def hashed(words, start, size):
+        value = np.uint64(size) * _FACTOR
+        for k in range((size + 7) // 8):
+            value = (value ^ word(words, start, size, k)) * _FACTOR
+            value ^= value >> _HALF
+        return value
+
+    @inline_always
+    def equal(words, start, size, own, first):
+        for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
+            if word(words, start, size, k) != own[first + k]:
+                return False
+        return True
+
+    @inline_always
+    def search(cells, cell, inside, words, start, size, value, table, known):
+        """Return the number of a string in these cells, -1 if there is none, and the cell after it.
+
+        The search begins at `cell`, which holds `inside`. Strings that were removed left what they
+        had in the cells: numbers that are unknown, or those of other strings by now.
+        """
+        mask = np.uint64(len(cells) - 1)
+        number = np.int64(-1)
+        while inside != 0 and number < 0:
+            if (inside ^ value) >> _HALF == 0:
+                other = np.int64(inside & _LOW) - 1
+                if (
+                    other < known
+                    and table.size[other] == size
+                    and equal(words, start, size, table.words, table.begin[other])
+                ):
+                    number = other
+            cell = (cell + np.uint64(1)) & mask
+            inside = cells[cell]
+        return number, cell
+
+    return hashed, equal, search
+
+
+_hashed, _equal, _search = make_search(string_word)
 
 
 @inline_always
@@ -77,38 +123,6 @@ def _free_cell(cells, value):
     while cells[cell] != 0:
         cell = (cell + np.uint64(1)) & mask
     return cell
-
-
-@inline_always
-def _equal(words, start, size, own, first):
-    for k in range((size + 7) // 8):  # noqa: SIM110 - Numba has no generators
-        if string_word(words, start, size, k) != own[first + k]:
-            return False
-    return True
-
-
-@inline_always
-def _search(cells, cell, inside, strings, row, value, table, known):
-    """Return the number of a string in these cells, -1 if there is none, and the cell after it.
-
-    The search begins at `cell`, which holds `inside`. Strings that were removed left what they
-    had in the cells: numbers that are unknown, or those of other strings by now.
-    """
-    words, start, size = strings.words, strings.start[row], strings.size[row]
-    mask = np.uint64(len(cells) - 1)
-    number = np.int64(-1)
-    while inside != 0 and number < 0:
-        if (inside ^ value) >> _HALF == 0:
-            other = np.int64(inside & _LOW) - 1
-            if (
-                other < known
-                and table.size[other] == size
-                and _equal(words, start, size, table.words, table.begin[other])
-            ):
-                number = other
-        cell = (cell + np.uint64(1)) & mask
-        inside = cells[cell]
-    return number, cell
 
 
 @inline_always
@@ -174,10 +188,12 @@ def _find(strings, add, before, table, found, added):
             cell, inside = value & mask, inside_A[row - ahead_from]
             if inside == 0:  # it may have been filled since
                 inside = cells[cell]
-            number, cell = _search(cells, cell, inside, strings, row, value, table, known)
+            number, cell = _search(cells, cell, inside, words, start, size, value, table, known)
             if number < 0 and moved < len(older):
                 home = value & np.uint64(len(older) - 1)
-                number, _ = _search(older, home, older[home], strings, row, value, table, known)
+                number, _ = _search(
+                    older, home, older[home], words, start, size, value, table, known
+                )
         if number < 0 and add:
             first, count = begin[known], (size + 7) // 8
             full = 2 * (filled + 1) > len(cells) or known + 1 > len(sizes)

@@ -11,10 +11,11 @@ import pyarrow as pa
 from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError
+from streamrnn.nn.kernels.plain_rows import PlainColumns
 from streamrnn.stream.operators import ModelOutput, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow
-from streamrnn.stream.sources import Rows
+from streamrnn.stream.sources import Origin, Rows, plain_columns
 from streamrnn.stream.states import Held, StateTable, from_arrow
 from streamrnn.stream.states.positions import CallPosition
 from streamrnn.stream.windows import (
@@ -23,6 +24,7 @@ from streamrnn.stream.windows import (
     Update,
     first_late,
     first_repeated,
+    plain_batch,
     rejected_rows,
     sort_by_stream,
     why_refused,
@@ -75,6 +77,7 @@ class Scorer:
         self.position: CallPosition | None = None
         self.totals: dict[str, int] = {}
         self._operator = bound.operator()
+        self._plain: tuple[pa.Schema, PlainColumns | None] = pa.schema([]), None
         self._streams_before = table.streams
 
     @property
@@ -83,28 +86,59 @@ class Scorer:
         # Waiting windows and held rows must match the steps and the number of streams.
         return self._operator.prepares_ahead and self.bound.emitter.emit != "final"
 
-    def score(
+    def score(self, rows: Rows) -> Scored:
+        """Score a record batch (kind whole: its output rows are returned by `finish`).
+
+        Raises DataError for invalid rows, unless the config drops or rejects them.
+        """
+        policy = self.bound.policy
+        return self.table.change(lambda: self._score(rows, self._sort(rows, policy, room=True)))
+
+    def process(
         self,
-        rows: Rows,
-        position: CallPosition | None = None,
+        batch: pa.RecordBatch,
+        origin: Origin,
+        position: CallPosition | None,
         *,
+        cast: int = 0,
         align: bool = False,
         errors: bool = False,
     ) -> Scored:
-        """Score a record batch (kind whole: its output rows are returned by `finish`).
+        """Read a record batch, and score it as `score` does, in fewer steps if its rows are plain.
 
-        `position` becomes that of the scorer together with the state. Raises DataError for invalid
-        rows, unless the config drops or rejects them; with `align` they are refused in the answer,
-        but with `errors` those that are an error raise one.
+        `position` becomes that of the scorer together with the state; `cast` is the number of
+        values that were cast. With `align` rows that would be an error are refused in the answer,
+        but with `errors` they raise one.
         """
-        return self.table.change(partial(self._score, rows, position, align, errors))
+        policy = self.bound.policy.answering(errors) if align else self.bound.policy
+        read = partial(self._read, batch, origin, policy, cast)
+        return self.table.change(lambda: self._score(*read(), position, align))
+
+    def _read(
+        self, batch: pa.RecordBatch, origin: Origin, policy: RowPolicy, cast: int
+    ) -> tuple[Rows, StreamBatch]:
+        contract, columns = self.bound.loaded.contract, self._plain_columns(batch.schema)
+        plain = None
+        if columns is not None:
+            plain = self.table.plain(batch, columns, policy.most_gap)
+        if plain is None:
+            rows = contract.read(batch, origin)
+            by_stream = self._sort(rows, policy, room=True)
+        else:
+            rows = contract.plain_rows(batch, origin, plain)
+            by_stream = plain_batch(rows, plain.slots, self.table, policy)
+        if cast:
+            by_stream.counts["cast"] = cast
+        return rows, by_stream
 
     def _score(
-        self, rows: Rows, position: CallPosition | None, align: bool, errors: bool
+        self,
+        rows: Rows,
+        by_stream: StreamBatch,
+        position: CallPosition | None = None,
+        align: bool = False,
     ) -> tuple[Scored, Callable[[], None]]:
         """Score a record batch; return the result, and the call that commits it to the table."""
-        policy = self.bound.policy.answering(errors) if align else self.bound.policy
-        by_stream = self._sort(rows, policy, room=True)
         computed = self._compute(rows, by_stream)
         held = self._held(rows, by_stream, computed)
         update = by_stream.update()
@@ -216,6 +250,13 @@ class Scorer:
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
+    def _plain_columns(self, schema: pa.Schema) -> PlainColumns | None:
+        last, columns = self._plain
+        if not schema.equals(last):
+            columns = plain_columns(self.bound.loaded.contract, schema, self.bound.schema)
+            self._plain = schema, columns
+        return columns
+
     def _sort(self, rows: Rows, policy: RowPolicy, room: bool) -> StreamBatch:
         slots = self._slots(rows, room)
         by_stream = sort_by_stream(rows, slots, self.table, policy)
@@ -244,17 +285,18 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        repeated, rejects = by_stream.repeated, None
-        if self.bound.writes:
-            rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
-        output = self._emit(rows.batch, by_stream, computed)
-        slots = by_stream.slot_N
-        first = {
-            "first_late": first_late(rows, slots, by_stream.late, by_stream.late_after),
-            "first_repeated": first_repeated(rows, slots, repeated),
-        }
-        named = {name: FirstRow.of(rows, *found) for name, found in first.items() if found}
-        return Scored(output, rejects, by_stream.counts, named)
+        scored = Scored(self._emit(rows.batch, by_stream, computed), None, by_stream.counts)
+        slots, repeated = by_stream.slot_N, by_stream.repeated
+        if len(by_stream.rejected) and self.bound.writes:
+            scored.rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
+        if len(by_stream.late):
+            late = first_late(rows, slots, by_stream.late, by_stream.late_after)
+            scored.first["first_late"] = FirstRow.of(rows, *late)
+        if len(repeated):
+            scored.first["first_repeated"] = FirstRow.of(
+                rows, *first_repeated(rows, slots, repeated)
+            )
+        return scored
 
     def _answer(
         self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None

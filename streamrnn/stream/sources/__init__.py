@@ -19,6 +19,7 @@ from streamrnn.stream.sources.formats import (
     suffixes_of,
 )
 from streamrnn.stream.sources.origin import Origin
+from streamrnn.stream.sources.plain import plain_columns
 from streamrnn.stream.sources.position import Position
 from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.renames import joined_renames, new_names, with_new_names
@@ -98,6 +99,7 @@ __all__ = [
     "note_on_offset",
     "open_table",
     "parse_time",
+    "plain_columns",
     "refuse_all_unknown",
     "select",
     "shown",

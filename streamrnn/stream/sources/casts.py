@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ def is_real(kind: pa.DataType) -> bool:
     return any(test(kind) for test in _NUMBERS)
 
 
+@cache
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
     """Return the dtype of an Arrow type of numbers.
 

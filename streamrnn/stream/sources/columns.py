@@ -87,13 +87,13 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
 def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """Apply `valid`, `clip`, then `nulls` to float32 numbers, as `to_float32` does."""
     if feature.valid is not None:
-        low, high = _limits(feature.valid)
+        low, high = float32_limits(feature.valid)
         outside = (values < low) | (values > high)
         if outside.any():
             counts["out_of_range"] += int(outside.sum())
             values = np.where(outside, np.float32(np.nan), values)
     if feature.clip is not None:
-        limited = values.clip(*_limits(feature.clip))
+        limited = values.clip(*float32_limits(feature.clip))
         changed = limited != values
         if changed.any():
             counts["clipped"] += int((changed & ~np.isnan(values)).sum())
@@ -102,8 +102,9 @@ def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, in
 
 
 @cache
-def _limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    with np.errstate(over="ignore"):  # a limit beyond float32 becomes infinite
+def float32_limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    """Return two limits as float32; one beyond it is infinite."""
+    with np.errstate(over="ignore"):
         return np.float32(pair[0]), np.float32(pair[1])
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
+from streamrnn.nn.kernels.plain_rows import PlainRows
 from streamrnn.stream.sources.angles import sine_and_cosine
 from streamrnn.stream.sources.casts import is_number, shown
 from streamrnn.stream.sources.columns import (
@@ -62,12 +63,12 @@ class Rows:
 
     `features` (N, F) float32 has NaN for null, and none if `complete`; `identifiers` maps a feature
     of kind int64 or string to its values and a bool array that is True where they are present.
-    `time` is in ticks. `looked_up` has the columns with a vocabulary.
+    `time` is in ticks. `looked_up` has the columns with a vocabulary. `counts` lacks some that are
+    0.
     """
 
     batch: pa.RecordBatch
     origin: Origin
-    keys: list[pa.Array]
     time: Ints | None
     features: Floats
     complete: bool
@@ -81,6 +82,11 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
+
+    @property
+    def keys(self) -> list[pa.Array]:
+        """The key columns."""
+        return [self.batch.column(name) for name in self.key_names]
 
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
@@ -174,8 +180,8 @@ class Contract:
         column = batch.column
         if self.vocabularies:
             column = partial(self._column, batch, faults, counts, looked_up)
-        keys = [batch.column(name) for name in self.key]
-        for name, array in zip(self.key, keys, strict=True):
+        for name in self.key:
+            array = batch.column(name)
             if array.null_count:
                 faults.add(_nulls(array), f"column {name!r}: key is null")
         time = self._time(batch, faults)
@@ -190,7 +196,6 @@ class Contract:
         return Rows(
             batch=batch,
             origin=origin,
-            keys=keys,
             time=time,
             features=features,
             complete=complete,
@@ -199,6 +204,24 @@ class Contract:
             faults=faults,
             counts=counts,
             looked_up=looked_up,
+            key_names=self.key,
+            time_name=self.time,
+        )
+
+    def plain_rows(self, batch: pa.RecordBatch, origin: Origin, plain: PlainRows) -> Rows:
+        """Return N rows as `read` does, of which none is invalid."""
+        features = plain.features
+        return Rows(
+            batch=batch,
+            origin=origin,
+            time=None if self.time is None else plain.time,
+            features=self._with_time(features, batch) if self.time_features else features,
+            complete=True,
+            identifiers={},
+            reset=None,
+            faults=Faults.of_rows(batch.num_rows),
+            counts={},
+            looked_up={},
             key_names=self.key,
             time_name=self.time,
         )

@@ -8,6 +8,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Ints, Words
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.keys import StringIndex
+from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources.words import bytes_of, words_of
 
 _PIECE = 1 << 16
@@ -47,6 +48,12 @@ class KeyIndex:
                 known.append(key.take(take))
                 _join_small(field, known)
         return slots
+
+    def plain(
+        self, batch: pa.RecordBatch, columns: PlainColumns, last: LastTimes, most: int
+    ) -> PlainRows | None:
+        """Return the rows of a record batch if they are plain (see `kernels.plain_rows`)."""
+        return read_plain(batch, columns, self._rows, last, most)
 
     def truncate(self, size: int) -> None:
         """Remove the keys that were added last, down to `size`."""

@@ -12,6 +12,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.growing import grown
+from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
 from streamrnn.stream.states.changes import Changes
 from streamrnn.stream.states.copying import SlicedCopy
 from streamrnn.stream.states.files import as_table
@@ -161,6 +162,17 @@ class StateTable:
         if room and streams > self._room:
             self.make_room(streams)
         return slots
+
+    def plain(self, batch: pa.RecordBatch, columns: PlainColumns, most: int) -> PlainRows | None:
+        """Return the rows of a record batch, or None if anything is to be decided about them.
+
+        They are plain if none of their streams is new or has two of them, each comes after the last
+        one of its stream, by at most `most` ticks, and has all values, within the limits in
+        `columns`.
+        """
+        if not batch.num_rows or self._room < self.streams:
+            return None
+        return self._index.plain(batch, columns, LastTimes(self._last_time, self._seen), most)
 
     def _begin(self, new: slice) -> None:
         """Mark new streams as dirty and without a row."""
@@ -350,7 +362,7 @@ class StateTable:
 
     def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
-        any_reset = np.logical_or.reduce(reset)
+        any_reset = np.count_nonzero(reset)  # twice as fast as any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if any_reset:

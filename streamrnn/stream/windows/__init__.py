@@ -1,6 +1,6 @@
 """Sort rows by stream, and pack streams into windows of fixed size."""
 
-from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
+from streamrnn.stream.windows.by_stream import StreamBatch, plain_batch, sort_by_stream
 from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
 from streamrnn.stream.windows.past import Update
 from streamrnn.stream.windows.row_policy import (
@@ -33,6 +33,7 @@ __all__ = [
     "first_repeated",
     "pack_lanes",
     "place",
+    "plain_batch",
     "reject_names",
     "rejected_rows",
     "sequences_of",

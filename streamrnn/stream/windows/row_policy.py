@@ -5,6 +5,7 @@ One place for all engines: `RowPolicy` has what the pipeline file says, `by_stre
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from streamrnn.stream.windows.past import Past, Previous
 from streamrnn.stream.windows.sorted_rows import NO_ROWS, before_each, running_maximum
 
 _EARLIEST = np.iinfo(np.int64).min
+_LONGEST = np.iinfo(np.uint64).max
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class RowPolicy:
         repeated = self.repeated if self.repeated in stay | {"score"} else "skip"
         bad = self.bad if self.bad in stay else "reject"
         return replace(self, late=late, bad=bad, repeated=repeated, answers=True)
+
+    @cached_property
+    def most_gap(self) -> int:
+        """The ticks after which a stream begins again; without `max_gap` there are no more."""
+        return _LONGEST if self.max_gap is None else self.max_gap
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
@@ -364,12 +371,8 @@ def reject_names(schema: pa.Schema) -> list[str]:
     return names
 
 
-def rejected_rows(
-    rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema
-) -> pa.RecordBatch | None:
+def rejected_rows(rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema) -> pa.RecordBatch:
     """Return the rejects of N rows, with reason and place; `schema` has the types of all rows."""
-    if not len(rejected):
-        return None
     index, again = rejected.tolist(), set(repeated.tolist())
     reasons = [why_rejected(rows, row, again) for row in index]
     values = [
@@ -423,21 +426,14 @@ def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Ar
     return reason
 
 
-def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str] | None:
-    """Return the first of the `late` rows, and why it is; `after` as in `StreamBatch.late_after`.
-
-    None if no row is late.
-    """
-    if not len(late):
-        return None
+def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, str]:
+    """Return the first of the `late` rows, and why; `after` as in `StreamBatch.late_after`."""
     first = late.argmin()
     row, last = int(late[first]), int(after[first])
     return row, why_late(rows, slots, row, last)
 
 
-def first_repeated(rows: Rows, slots: Ints, repeated: Ints) -> tuple[int, str] | None:
-    """Return the first of the `repeated` rows, and why it is; None if no row is repeated."""
-    if not len(repeated):
-        return None
+def first_repeated(rows: Rows, slots: Ints, repeated: Ints) -> tuple[int, str]:
+    """Return the first of the `repeated` rows, and why it is."""
     row = int(repeated.min())
     return row, _why_repeated(rows, slots, row)

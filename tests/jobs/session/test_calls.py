@@ -32,11 +32,12 @@ def _python_calls(pipeline: Pipeline, batch: pa.RecordBatch) -> int:
 
 
 def test_three_rows_cost_few_python_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At most 250 in the weather pipeline, whose model has four layers; nulls are among them."""
+    """In the weather pipeline, whose model has four layers; with nulls among them, and without."""
     monkeypatch.chdir(make_clone(tmp_path))
     pipeline = Pipeline.from_toml("pipelines/weather.toml")
     rows = pq.read_table("data/weather.parquet").combine_chunks().to_batches()[0]
     batches = [rows.slice(first, 3) for first in range(0, 600, 3)]
     counts = [_python_calls(pipeline, batch) for batch in batches][20:]
     assert any(batch.column("pressure").null_count for batch in batches[20:])
-    assert max(counts) <= 250
+    assert max(counts) <= 205
+    assert min(counts) <= 126

@@ -6,6 +6,7 @@ default: so many interrupts at random moments, of each kind of pipeline a share)
 
 import ast
 import ctypes
+import itertools
 import linecache
 import os
 import pickle
@@ -36,6 +37,7 @@ from streamrnn.states import diff
 INTERRUPTS = int(os.environ.get("STREAMRNN_FUZZ", "200"))
 KINDS: dict[str, dict[str, Any]] = {
     "carry": {},
+    "plain": {"source": {"reset": None}},
     "threads": {"window": {"lanes": 1, "steps": 3}, "model": {"threads": 2}},
     "two keys": {"source": {"key": ["id", "part"]}},
     "independent": {"window": {"kind": "independent", "steps": 3, "stride": 2}},
@@ -75,6 +77,16 @@ def _batches(seed: int, spoilt: bool) -> Iterator[pa.RecordBatch]:
         )
 
 
+def _plain_batches(seed: int) -> Iterator[pa.RecordBatch]:
+    """Record batches without end whose rows are plain, after the first one."""
+    rng = np.random.default_rng(seed)
+    for number in itertools.count():
+        streams = rng.choice(40, int(rng.integers(1, 9)) if number else 40, replace=False)
+        a, b = rng.normal(size=(2, len(streams)))
+        times = pa.array(np.full(len(streams), number)).cast(pa.timestamp("s"))
+        yield pa.record_batch({"id": [f"s{i}" for i in streams], "t": times, "a": a, "b": b})
+
+
 class Pair:
     """A pipeline that is interrupted, and its twin that is given what counted of its calls."""
 
@@ -85,7 +97,8 @@ class Pair:
         for name, keys in KINDS[kind].items():
             config[name] = {**config.get(name, {}), **keys}
         self.one, self.two = Pipeline.from_dict(config), Pipeline.from_dict(config)
-        self.batches = _batches(7, spoilt=kind == "rejects")
+        plain = kind == "plain"
+        self.batches = _plain_batches(7) if plain else _batches(7, spoilt=kind == "rejects")
         self.counted = self.undone = 0
         first = next(self.batches)
         assert self.one.process(first) == self.two.process(first)
@@ -263,7 +276,7 @@ class At:
         return self._line
 
     def _line(self, frame: FrameType, event: str, _: Any) -> Any:
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0)
         if event == "line" and not line.lstrip().startswith(("with ", "try:")):
             self.left -= 1
             if self.left == 0:

@@ -1,0 +1,49 @@
+"""Plain rows: of streams that are stored, each once, after the last row and complete.
+
+Nothing is to be decided about them. One call tells whether all rows of a record batch are, and
+reads them.
+"""
+
+import ctypes
+from typing import Protocol
+
+import numpy as np
+
+from streamrnn.nn import simd
+from streamrnn.nn.kernels.keys import StringIndex
+from streamrnn.nn.simd.arguments import LastTimes, PlainColumns, PlainRows
+
+__all__ = ["LastTimes", "PlainColumns", "PlainRows", "read_plain"]
+
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+
+class ArrowBatch(Protocol):
+    """A record batch of any library that has Arrow's PyCapsule interface."""
+
+    num_rows: int
+
+    def __arrow_c_array__(self) -> tuple[object, object]:
+        """Return the capsules of its schema and of its arrays."""
+
+
+def read_plain(
+    batch: ArrowBatch, columns: PlainColumns, streams: StringIndex, last: LastTimes, most: int
+) -> PlainRows | None:
+    """Return the rows of a record batch of at least one row; None unless all are plain.
+
+    Every value is there, and every feature within its limits; the key is one of `streams`, of whose
+    rows none was before; the time is at most `most` ticks after that in `last`.
+    """
+    rows = batch.num_rows
+    plain = PlainRows(
+        np.empty(rows if columns.time >= 0 else 0, np.int64),
+        np.empty(rows, np.int64),
+        np.empty((rows, len(columns.features)), np.float32),
+    )
+    _schema, arrays = batch.__arrow_c_array__()  # which are released with this name
+    address = _capsule_pointer(arrays, b"arrow_array")
+    all_are = simd.plain_rows.entry()(address, columns, streams.table(), last, most, plain)
+    return plain if all_are else None
