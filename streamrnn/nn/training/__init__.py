@@ -4,8 +4,8 @@
 - `rules`, `recurrent`   for each class of layer: the call, and the way back
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
-- `loss`        what losses share; `regressions`, `classifications`: their classes; `optimizer`:
-                what optimizers share; `schedules`, `curves`: of the learning rate
+- `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of
+                the learning rate
 - `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
 - `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output

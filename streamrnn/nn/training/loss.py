@@ -42,6 +42,7 @@ class Loss:
     """
 
     own_name: ClassVar[str] = ""
+    short_name: ClassVar[str] = ""
 
     def __init__(
         self,

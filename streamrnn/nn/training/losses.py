@@ -1,33 +1,30 @@
 """Losses, with the names, arguments and formulas of Keras 3, and the quantile loss.
 
+To add one, write its class here and its name in `__all__`.
+
 A loss is called as loss(y_true, y_pred, sample_weight=None) and returns a number. Shapes must fit:
 nothing is broadcast, but y_true may lack a last axis of size 1. Sums are in one order.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.base.arrays import Floats
 from streamrnn.base.display import closest
-from streamrnn.errors import ArgumentError
-from streamrnn.nn.training.classifications import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    Hinge,
-    KLDivergence,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
-)
-from streamrnn.nn.training.loss import FunctionLoss, Loss
-from streamrnn.nn.training.regressions import (
-    CosineSimilarity,
-    Huber,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    Quantile,
+from streamrnn.errors import ArgumentError, ShapeError
+from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.training.loss import (
+    Elementwise,
+    FunctionLoss,
+    Loss,
+    RowLoss,
+    categories,
+    check_axis,
+    one_hot,
+    truth_array,
 )
 
 __all__ = [
@@ -51,17 +48,253 @@ __all__ = [
     "loss_of",
 ]
 
+
+class MeanSquaredError(Elementwise):
+    """The squared error, (y_true - y_pred)**2."""
+
+    own_name = "mean_squared_error"
+    short_name = "mse"
+    kernel_name = "squared"
+
+
+class MeanAbsoluteError(Elementwise):
+    """The absolute error, |y_true - y_pred|."""
+
+    own_name = "mean_absolute_error"
+    short_name = "mae"
+    kernel_name = "absolute"
+
+
+class Huber(Elementwise):
+    """Squared / 2 up to an error of `delta`, then linear."""
+
+    own_name = "huber_loss"
+    short_name = "huber"
+    kernel_name = "huber"
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        self.delta = float(delta)
+
+    def parameters(self) -> tuple[float, ...]:
+        return (self.delta,)
+
+
+class MeanAbsolutePercentageError(Elementwise):
+    """The error in percent of the truth, which counts as 1e-7 at least."""
+
+    own_name = "mean_absolute_percentage_error"
+    short_name = "mape"
+    kernel_name = "percentage"
+
+
+class MeanSquaredLogarithmicError(Elementwise):
+    """(log(1 + y_true) - log(1 + y_pred))**2; values below 1e-7 count as that."""
+
+    own_name = "mean_squared_logarithmic_error"
+    short_name = "msle"
+    kernel_name = "squared_logarithm"
+
+
+class LogCosh(Elementwise):
+    """The logarithm of cosh(y_pred - y_true): squared / 2 near 0, then linear."""
+
+    own_name = "log_cosh"
+    short_name = "logcosh"
+    kernel_name = "log_cosh"
+
+
+class Poisson(Elementwise):
+    """y_pred - y_true * log(y_pred + 1e-7), of counts and their predicted mean, above 0."""
+
+    own_name = "poisson"
+    kernel_name = "poisson"
+
+
+class CosineSimilarity(RowLoss):
+    """Less the cosine of the angle between truth and prediction, over the last axis."""
+
+    own_name = "cosine_similarity"
+    kernel_name = "cosine"
+
+    def __init__(
+        self,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        check_axis(self.name, axis)
+
+
+class Quantile(Loss):
+    """The pinball loss of quantiles: the model has one unit for each. Not in Keras."""
+
+    own_name = "quantile"
+
+    def __init__(
+        self,
+        quantiles: float | Sequence[float] = 0.5,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        self.quantiles = [quantiles] if isinstance(quantiles, int | float) else list(quantiles)
+        if not self.quantiles or not all(0 < q < 1 for q in self.quantiles):
+            raise ArgumentError(
+                f"loss {self.name!r}: quantiles must lie between 0 and 1, received {quantiles!r}"
+            )
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        units = len(self.quantiles)
+        if y_pred.shape[-1] != units:
+            raise ShapeError(
+                f"loss {self.name!r}: the model must have one unit for each of {units} quantiles, "
+                f"received predictions of shape {y_pred.shape}"
+            )
+        t = truth_array(f"loss {self.name!r}", y_true, y_pred[..., :1])
+        return np.ascontiguousarray(np.broadcast_to(t, y_pred.shape))
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        q = np.ascontiguousarray(np.broadcast_to(np.array(self.quantiles, np.float32), p.shape))
+        value, slope = kernel.elementwise("pinball", p, t, quantiles=q)
+        return kernel.means_of_rows(value), slope, float(p.shape[-1])
+
+
+def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
+    """Return the truth, less a share that all classes receive alike."""
+    if not smoothing:
+        return t
+    return t * np.float32(1 - smoothing) + np.float32(smoothing / classes)
+
+
+class _Crossentropy(Loss):
+    """The base of cross-entropies of probabilities or of logits."""
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(reduction, name, dtype)
+        check_axis(self.name, axis)
+        self.from_logits = from_logits
+        if not 0 <= label_smoothing <= 1:
+            raise ArgumentError(
+                f"loss {self.name!r}: label_smoothing must lie in 0…1, received {label_smoothing!r}"
+            )
+        self.label_smoothing = float(label_smoothing)
+
+
+class BinaryCrossentropy(_Crossentropy, Elementwise):
+    """-(y log p + (1 - y) log(1 - p)), p a probability or with from_logits its logit.
+
+    label_smoothing: the share of y that is replaced by 1 / 2.
+    """
+
+    own_name = "binary_crossentropy"
+    short_name = "bce"
+
+    @property
+    def kernel_name(self) -> str:  # type: ignore[override]
+        """The kernel of probabilities, or of logits."""
+        return "binary_of_logits" if self.from_logits else "binary"
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        return super().values(_smoothed(t, self.label_smoothing, 2), p)
+
+
+class CategoricalCrossentropy(_Crossentropy, RowLoss):
+    """-sum of y log p over the last axis; y one-hot, or the probabilities of categories.
+
+    label_smoothing: the share of y that all categories receive alike.
+    """
+
+    own_name = "categorical_crossentropy"
+
+    @property
+    def kernel_name(self) -> str:  # type: ignore[override]
+        """The kernel of probabilities, or of logits."""
+        return "logits" if self.from_logits else "probabilities"
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        return super().values(_smoothed(t, self.label_smoothing, p.shape[-1]), p)
+
+
+class SparseCategoricalCrossentropy(CategoricalCrossentropy):
+    """-log p of the category y, a whole number."""
+
+    own_name = "sparse_categorical_crossentropy"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str = "sum_over_batch_size",
+        axis: int = -1,
+        name: str | None = None,
+        dtype: object = None,
+    ) -> None:
+        super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
+        if ignore_class is not None:
+            raise ArgumentError(
+                f"loss {self.name!r}: ignore_class={ignore_class} is not supported; give such "
+                "steps the sample_weight 0"
+            )
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        owner = f"loss {self.name!r}"
+        return one_hot(categories(owner, y_true, y_pred), y_pred.shape[-1])
+
+
+class KLDivergence(RowLoss):
+    """The sum of y_true log(y_true / y_pred) over the last axis, limited to 1e-7…1."""
+
+    own_name = "kl_divergence"
+    short_name = "kld"
+    kernel_name = "divergence"
+
+
+class CategoricalHinge(RowLoss):
+    """1 + the largest prediction of another class - that of the class; not below 0."""
+
+    own_name = "categorical_hinge"
+    kernel_name = "hinge"
+
+
+class Hinge(Elementwise):
+    """max(1 - y_true * y_pred, 0), y_true -1 or 1; if all are 0 or 1, 0 stands for -1."""
+
+    own_name = "hinge"
+    kernel_name = "hinge"
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        t = super().truth(y_true, y_pred)
+        binary = bool(((t == 0) | (t == 1)).all())
+        return t * np.float32(2) - np.float32(1) if binary else t
+
+
+class SquaredHinge(Hinge):
+    """The square of the hinge."""
+
+    own_name = "squared_hinge"
+    kernel_name = "squared_hinge"
+
+
 _LOSSES: list[type[Loss]] = [globals()[name] for name in __all__ if name not in ("Loss", "loss_of")]
-_SHORT: dict[str, type[Loss]] = {
-    "bce": BinaryCrossentropy,
-    "huber": Huber,
-    "kld": KLDivergence,
-    "logcosh": LogCosh,
-    "mae": MeanAbsoluteError,
-    "mape": MeanAbsolutePercentageError,
-    "mse": MeanSquaredError,
-    "msle": MeanSquaredLogarithmicError,
-}
+_SHORT = {cls.short_name: cls for cls in _LOSSES if cls.short_name}
 _NAMES = _SHORT | {cls.own_name: cls for cls in _LOSSES}
 _ALSO = {cls.__name__: cls for cls in _LOSSES} | {
     name.upper(): cls for name, cls in _SHORT.items() if len(name) <= 4

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
-from streamrnn.nn.training import classifications, regressions
+from streamrnn.nn.training import losses
 from streamrnn.nn.training.loss import Loss, categories
 from streamrnn.nn.training.metric import MeanMetric
 
@@ -35,6 +35,8 @@ class _OfLoss(LossMetric):
     def __init_subclass__(cls) -> None:
         if "kind" in vars(cls) and "own_name" not in vars(cls):
             cls.own_name = cls.kind.own_name
+        if "kind" in vars(cls):
+            cls.short_name = cls.kind.short_name
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(self.kind(), name or self.own_name, dtype)
@@ -43,13 +45,14 @@ class _OfLoss(LossMetric):
 class MeanSquaredError(_OfLoss):
     """The mean of (y_true - y_pred)**2."""
 
-    kind = regressions.MeanSquaredError
+    kind = losses.MeanSquaredError
 
 
 class RootMeanSquaredError(MeanSquaredError):
     """The root of the mean of (y_true - y_pred)**2."""
 
     own_name = "root_mean_squared_error"
+    short_name = ""
 
     def result(self) -> float:
         return math.sqrt(self._total / self._weight) if self._weight else 0.0
@@ -58,42 +61,42 @@ class RootMeanSquaredError(MeanSquaredError):
 class MeanAbsoluteError(_OfLoss):
     """The mean of |y_true - y_pred|."""
 
-    kind = regressions.MeanAbsoluteError
+    kind = losses.MeanAbsoluteError
 
 
 class MeanAbsolutePercentageError(_OfLoss):
     """The mean error in percent of the truth."""
 
-    kind = regressions.MeanAbsolutePercentageError
+    kind = losses.MeanAbsolutePercentageError
 
 
 class MeanSquaredLogarithmicError(_OfLoss):
     """The mean of (log(1 + y_true) - log(1 + y_pred))**2."""
 
-    kind = regressions.MeanSquaredLogarithmicError
+    kind = losses.MeanSquaredLogarithmicError
 
 
 class LogCoshError(_OfLoss):
     """The mean of the logarithm of cosh(y_pred - y_true)."""
 
     own_name = "logcosh"
-    kind = regressions.LogCosh
+    kind = losses.LogCosh
 
 
 class Poisson(_OfLoss):
     """The mean of y_pred - y_true * log(y_pred)."""
 
-    kind = regressions.Poisson
+    kind = losses.Poisson
 
 
 class CosineSimilarity(_OfLoss):
     """The mean cosine of the angle between truth and prediction: not its negative, as the loss."""
 
     direction = "up"
-    kind = regressions.CosineSimilarity
+    kind = losses.CosineSimilarity
 
     def __init__(self, name: str | None = None, dtype: object = None, axis: int = -1) -> None:
-        regressions.CosineSimilarity(axis)  # refuses another axis
+        losses.CosineSimilarity(axis)  # refuses another axis
         super().__init__(name, dtype)
 
     def values(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
@@ -103,31 +106,32 @@ class CosineSimilarity(_OfLoss):
 class KLDivergence(_OfLoss):
     """The mean divergence of Kullback and Leibler."""
 
-    kind = classifications.KLDivergence
+    kind = losses.KLDivergence
 
 
 class Hinge(_OfLoss):
     """The mean hinge loss."""
 
-    kind = classifications.Hinge
+    kind = losses.Hinge
 
 
 class SquaredHinge(_OfLoss):
     """The mean squared hinge loss."""
 
-    kind = classifications.SquaredHinge
+    kind = losses.SquaredHinge
 
 
 class CategoricalHinge(_OfLoss):
     """The mean hinge loss of categories."""
 
-    kind = classifications.CategoricalHinge
+    kind = losses.CategoricalHinge
 
 
 class BinaryCrossentropy(LossMetric):
     """The mean cross-entropy of probabilities, or with from_logits of their logits."""
 
     own_name = "binary_crossentropy"
+    short_name = "bce"
 
     def __init__(
         self,
@@ -136,7 +140,7 @@ class BinaryCrossentropy(LossMetric):
         from_logits: bool = False,
         label_smoothing: float = 0,
     ) -> None:
-        loss = classifications.BinaryCrossentropy(from_logits, label_smoothing)
+        loss = losses.BinaryCrossentropy(from_logits, label_smoothing)
         super().__init__(loss, name or self.own_name, dtype)
 
 
@@ -153,7 +157,7 @@ class CategoricalCrossentropy(LossMetric):
         label_smoothing: float = 0,
         axis: int = -1,
     ) -> None:
-        loss = classifications.CategoricalCrossentropy(from_logits, label_smoothing, axis)
+        loss = losses.CategoricalCrossentropy(from_logits, label_smoothing, axis)
         super().__init__(loss, name or self.own_name, dtype)
 
 
@@ -170,7 +174,7 @@ class SparseCategoricalCrossentropy(LossMetric):
         ignore_class: int | None = None,
         axis: int = -1,
     ) -> None:
-        loss = classifications.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
+        loss = losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis)
         super().__init__(loss, name or self.own_name, dtype)
 
 

@@ -54,6 +54,7 @@ class Metric(WeightSet):
     """
 
     own_name: ClassVar[str] = ""
+    short_name: ClassVar[str] = ""
     direction: ClassVar[str | None] = None
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:

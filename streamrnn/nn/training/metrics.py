@@ -73,13 +73,7 @@ __all__ = [
 _METRICS: list[type[Metric]] = [
     globals()[name] for name in __all__ if name not in ("LossMetric", "Metric", "metric_of")
 ]
-_NAMES: dict[str, type[Metric]] = {
-    "bce": BinaryCrossentropy,
-    "mae": MeanAbsoluteError,
-    "mape": MeanAbsolutePercentageError,
-    "mse": MeanSquaredError,
-    "msle": MeanSquaredLogarithmicError,
-} | {cls.own_name: cls for cls in _METRICS}
+_NAMES = {name: cls for cls in _METRICS for name in (cls.short_name, cls.own_name) if name}
 _ALSO = (
     {cls.__name__: cls for cls in _METRICS}
     | {snake_case(cls.__name__): cls for cls in _METRICS}

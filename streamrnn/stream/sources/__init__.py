@@ -32,7 +32,7 @@ from streamrnn.stream.sources.schema import (
     with_values,
 )
 from streamrnn.stream.sources.stream import DAMAGE, StreamSource
-from streamrnn.stream.sources.tables import TABLE_FORMATS, Listing, Table, open_table
+from streamrnn.stream.sources.tables import Listing, Table, open_table
 from streamrnn.stream.sources.targets import TargetColumns
 from streamrnn.stream.sources.timeline import (
     FileTimes,
@@ -55,7 +55,6 @@ __all__ = [
     "DAMAGE",
     "NOTHING",
     "SOURCE_FORMATS",
-    "TABLE_FORMATS",
     "UNKNOWN_IN",
     "ColumnStatistics",
     "Content",

@@ -13,11 +13,12 @@ import pytest
 from contracts.rows_files import SOURCE_FORMATS, write_files
 
 from streamrnn import Pipeline
+from streamrnn.base.plugin import plugin_names
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.pipeline import draft_pipeline
 from streamrnn.stream.config.schema import SourceSection
 from streamrnn.stream.sources import SOURCE_FORMATS as FORMATS
-from streamrnn.stream.sources import TABLE_FORMATS, list_files, suffixes_of
+from streamrnn.stream.sources import list_files, suffixes_of
 
 LOG = logs.random_log(300, nulls=0.1)
 
@@ -43,7 +44,7 @@ def _rows(out: str) -> pa.Table:
 
 def test_the_pipeline_file_knows_all_formats() -> None:
     formats = set(get_args(SourceSection.model_fields["format"].annotation))
-    assert formats == {"auto", *FORMATS, *TABLE_FORMATS}
+    assert formats == {"auto", *FORMATS, *plugin_names("table")}
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -17,9 +17,10 @@ from streamrnn.jobs.outputs.publishing.table import PublishedTable, columns_of, 
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of
+from streamrnn.stream.config.schema import PublishSection
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
-TABLE_KEYS = ("publish.delta", "publish.iceberg")
+TABLE_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
 """Keys of the pipeline file, and entry points of plug-ins."""
 _LONGEST = 500
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|↳ ?")

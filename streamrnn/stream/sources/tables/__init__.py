@@ -7,6 +7,7 @@ import posixpath
 
 from streamrnn.base.plugin import load_plugin
 from streamrnn.stream.sources.files import canonical_name, read_errors, resolve
+from streamrnn.stream.sources.formats import SOURCE_FORMATS
 from streamrnn.stream.sources.patterns import MAGIC
 from streamrnn.stream.sources.tables.history import Commit, Listing, Table
 
@@ -14,8 +15,6 @@ CATALOG = "iceberg:"
 """Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
 DELTA_LOG = "_delta_log"
 """The folder in a Delta table that has its log."""
-TABLE_FORMATS = ("delta", "iceberg")
-"""Names of tables in [source] format."""
 
 
 def open_table(path: str, format: str, version: int | None) -> Table | None:
@@ -28,7 +27,7 @@ def open_table(path: str, format: str, version: int | None) -> Table | None:
     """
     if format == "auto":
         format = _format_of(path)
-    if format not in TABLE_FORMATS:
+    if not format or format in SOURCE_FORMATS:
         return None
     table: Table = load_plugin("table", format)(path, version)
     return table
@@ -49,4 +48,4 @@ def _format_of(path: str) -> str:
         return "delta" if store.exists(log) and store.is_folder(log) else ""
 
 
-__all__ = ["CATALOG", "DELTA_LOG", "TABLE_FORMATS", "Commit", "Listing", "Table", "open_table"]
+__all__ = ["CATALOG", "DELTA_LOG", "Commit", "Listing", "Table", "open_table"]
