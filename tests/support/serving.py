@@ -15,7 +15,6 @@ from typing import Any
 
 import logs
 
-COMMAND = (sys.executable, "-c", "from streamrnn.cli import main; main()")
 PIPELINE = """
 [source]
 path = "in"
@@ -42,12 +41,18 @@ def make(folder: Path, rows: int = 200) -> Path:
 class Server:
     """A running server; `port` is set when it listens."""
 
-    def __init__(self, folder: Path, *sets: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *sets: str,
+        options: tuple[str, ...] = (),
+        code: tuple[str, ...] = ("from streamrnn.cli import main; main()",),
+    ) -> None:
         self.log = folder / "serve.log"
         arguments = [word for key in sets for word in ("--set", key)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", "live.toml", *arguments, *options],
+                [sys.executable, "-c", *code, "serve", "live.toml", *arguments, *options],
                 cwd=folder,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(Path(logs.__file__).parents[2])},

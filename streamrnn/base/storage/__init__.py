@@ -4,7 +4,7 @@ from streamrnn.base.storage.advice import advice_on
 from streamrnn.base.storage.canonical import canonical
 from streamrnn.base.storage.fetching import fetch
 from streamrnn.base.storage.files import Files, Output, sink_errors
-from streamrnn.base.storage.local import LocalFiles
+from streamrnn.base.storage.local import LocalFiles, LocalOutput
 from streamrnn.base.storage.opening import open_files
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.base.storage.store import Store, open_store, real_path, replace_file
@@ -15,6 +15,7 @@ __all__ = [
     "Entry",
     "Files",
     "LocalFiles",
+    "LocalOutput",
     "Output",
     "RemoteFiles",
     "Store",

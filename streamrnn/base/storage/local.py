@@ -54,7 +54,9 @@ class Disk:
             os.close(descriptor)
 
 
-class _LocalOutput(Output):
+class LocalOutput(Output):
+    """A file on a disk."""
+
     def __init__(self, disk: Disk, path: str) -> None:
         super().__init__(path)
         self._disk = disk
@@ -69,11 +71,15 @@ class _LocalOutput(Output):
                 continue
             view = view[done:]
 
+    def sync(self) -> None:
+        """Wait until what was written is durable. After an error it must not be called again."""
+        with sink_errors("sync", self.path):
+            self._disk.sync(self._descriptor)
+
     def finish(self) -> None:
         # After a failed fsync the kernel may have dropped the pages, so it is never retried.
         try:
-            with sink_errors("sync", self.path):
-                self._disk.sync(self._descriptor)
+            self.sync()
         finally:
             self.close()
 
@@ -150,8 +156,8 @@ class LocalFiles(Files):
     def open(self, name: str) -> pa.NativeFile:
         return pa.OSFile(self.show(name), "rb")
 
-    def create(self, name: str) -> Output:
-        return _LocalOutput(self.disk, self.show(name))
+    def create(self, name: str) -> LocalOutput:
+        return LocalOutput(self.disk, self.show(name))
 
     def put(self, name: str, data: bytes) -> None:
         temporary = f"{name}.{secrets.token_hex(8)}.tmp"

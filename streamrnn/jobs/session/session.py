@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import get_args
 
@@ -33,6 +34,7 @@ from streamrnn.stream.scoring import (
     compile_beside,
     taken_over,
 )
+from streamrnn.stream.sources import Reading, canonical_name, list_of_format
 from streamrnn.stream.states.positions import CallPosition, from_json, to_json
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
@@ -107,6 +109,7 @@ class Session:
         self._partly = None if last is None else last.position  # where a run was interrupted
         self._committed = self._mark
         self._commits = 0
+        self._close_files: Callable[[], Sequence[str]] | None = None
         self._renewed = time.monotonic()
         self._over = ""
         self._tables.warn_of_left(last)
@@ -163,6 +166,29 @@ class Session:
                 *self.process_requests(rows.slice(0, first_rows), first),
                 *self.process_requests(rows.slice(first_rows), sizes[half:]),
             ]
+
+    def read_from(self, close: Callable[[], Sequence[str]]) -> None:
+        """Let commits count the rows of calls as those of files, which `close` ends and names.
+
+        A run whose source they are then finds nothing new in them. `close` is called when a commit
+        copies the state; until then the files may grow by the rows of calls.
+        """
+        self._close_files = close
+
+    def unused(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some files that the last commit has not used."""
+        last = self._output.last
+        used = set() if last is None else {file.path for file in last.sources}
+        return [path for path in paths if canonical_name(path) not in used]
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest commit was made that `rewind` can return to, in seconds since 1970."""
+        last = self._output.last
+        if last is None:
+            return 0
+        first = last.kept[0] if last.kept else last
+        return datetime.fromisoformat(first.time).timestamp()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -340,20 +366,32 @@ class Session:
         scorer.drop_idle()
         mark, before = self._mark, self._output.last
         counters = {} if before is None else before.counters
+        in_files = self._close_files is not None
+        live = self._live_before + (0 if in_files else self._calls.accepted)
         commit = partial(
             self._folder.commit,
             state=self._folder.delta(Snapshot.of(scorer.table)),
             position=self._partly,
             positions=to_json(scorer.position),
-            counters={**counters, "live": self._live_before + self._calls.accepted},
+            counters={**counters, "live": live},
             complete=self._partly is None if before is None else before.complete,
             end_of_run=last,
         )
-        self._writer.do(commit)
+        closed = () if self._close_files is None else self._close_files()
+        self._writer.do(partial(self._commit_with, closed, scorer.bound.loaded, commit))
         self._writer.do(self._after_commit)
         scorer.table.mark_clean()
         self._committed = mark
         self._commits += 1
+
+    def _commit_with(
+        self, paths: Sequence[str], loaded: LoadedPipeline, commit: Callable[..., object]
+    ) -> None:
+        """Make a commit that has used some files, too."""
+        files = [file for path in paths for file in list_of_format(path, "arrow")]
+        source = loaded.source(files)
+        readings = {file.name: Reading(source.content(file)) for file in files}
+        commit(sources=files, readings=readings)
 
     def _after_commit(self) -> None:
         """Publish a commit, and merge small parts if there are many."""

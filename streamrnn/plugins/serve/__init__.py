@@ -4,5 +4,7 @@
 - `server`     the process: it owns the output, listens, commits, and ends
 - `web`        requests and responses; all that is HTTP comes from starlette and uvicorn
 - `batching`   rows that are waiting, scored in one call
+- `scoring`    requests in a session; accepted rows in the log, before their answers
+- `log`, `producers`   the log, and what was last answered to whom
 - `values`     values of JSON as columns, and answers as JSON
 """

@@ -5,25 +5,22 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import uvicorn
 import uvloop
 
 from streamrnn.errors import ConfigError, DataError, DTypeError, StreamRNNError
 from streamrnn.jobs.pipeline import Pipeline
-from streamrnn.jobs.session import Session
 from streamrnn.plugins.serve.batching import Batcher
-from streamrnn.plugins.serve.values import JsonColumns, json_objects
+from streamrnn.plugins.serve.scoring import Asked, Objects, Scoring
 from streamrnn.plugins.serve.web import Unavailable, web_app
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _DRAINS = 10
 """Seconds in which requests that have begun must arrive once the server is stopped."""
-Objects: TypeAlias = list[dict[str, Any]]
 
 
 class Server:
@@ -37,9 +34,8 @@ class Server:
         self._pipeline = pipeline
         self._address = host, port
         keys = pipeline.config.serve
-        self._batcher = Batcher(self._score_all, keys.batch_rows, keys.queue_rows)
-        self._session: Session
-        self._columns: JsonColumns
+        self._batcher = Batcher(self._answers, keys.batch_rows, keys.queue_rows)
+        self._scoring: Scoring
         self._failure: Exception | None = None
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
@@ -88,15 +84,11 @@ class Server:
         committing.cancel()
 
     def _open(self, stack: ExitStack) -> None:
-        """Load the state, and compile kernels."""
-        self._session = stack.enter_context(self._pipeline.session())
+        """Load the state, compile kernels, and score what the log has beyond the state."""
+        session = stack.enter_context(self._pipeline.session())
         with suppress(ConfigError):  # no kernel can be kept on disk
             self._pipeline.compile_kernels()
-        self._know_columns()
-
-    def _know_columns(self) -> None:
-        source = self._pipeline.config.source
-        self._columns = JsonColumns(self._session.start(), source.time, source.renames)
+        self._scoring = Scoring(session, self._pipeline.config)
 
     def _stop(self, number: signal.Signals) -> None:
         if self._uvicorn.should_exit:
@@ -112,14 +104,20 @@ class Server:
         while self._failure is None:
             await asyncio.sleep(self._pipeline.config.serve.every.total_seconds())
             try:
-                await loop.run_in_executor(None, self._session.commit)
+                await loop.run_in_executor(None, self._scoring.commit)
             except StreamRNNError as error:
                 self._failure = error
 
-    async def score(self, rows: Objects) -> Objects:
-        """Return the answer to a request. Raises Busy, Unavailable, DataError and DTypeError."""
+    def _answers(self, asked: Sequence[Asked]) -> Sequence[Any]:
+        return self._scoring.answers(asked)
+
+    async def score(self, asked: Asked) -> Objects:
+        """Return the answer to a request.
+
+        Raises Busy, Unavailable, Conflict, DataError and DTypeError.
+        """
         try:
-            answer: Objects = await self._batcher.answer(rows, len(rows))
+            answer: Objects = await self._batcher.answer(asked, len(asked.rows))
         except (DataError, DTypeError):
             raise
         except StreamRNNError as error:
@@ -127,30 +125,6 @@ class Server:
             self._uvicorn.should_exit = True
             raise Unavailable from error
         return answer
-
-    def _score_all(self, requests: Sequence[Objects]) -> list[Objects | StreamRNNError]:
-        """Return the answer to each of some requests, or its error."""
-        try:
-            batch = self._columns.batch([row for rows in requests for row in rows])
-        except DataError as error:
-            if len(requests) == 1:
-                return [error]
-            half = len(requests) // 2
-            return self._score_all(requests[:half]) + self._score_all(requests[half:])
-        answers: list[Objects | StreamRNNError] = []
-        for answer, sizes in self._session.process_requests(batch, [*map(len, requests)]):
-            if isinstance(answer, StreamRNNError):
-                answers.append(answer)
-            else:
-                answers += _cut(json_objects(answer), sizes)
-        if not self._columns.known:
-            self._know_columns()
-        return answers
-
-
-def _cut(rows: Objects, sizes: Sequence[int]) -> Iterator[Objects]:
-    for start, end in pairwise(accumulate(sizes, initial=0)):
-        yield rows[start:end]
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -15,7 +16,10 @@ from starlette.routing import Route
 
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.plugins.serve.batching import Busy
+from streamrnn.plugins.serve.producers import Conflict
+from streamrnn.plugins.serve.scoring import Asked, Objects
 
+_NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
 """Bytes of a body."""
 _SLOWEST = 60.0
@@ -32,16 +36,20 @@ class Service(Protocol):
 
     ready: bool
 
-    async def score(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Score the rows of a request. Raises Busy, Unavailable, DataError and DTypeError."""
+    async def score(self, asked: Asked) -> Objects:
+        """Score the rows of a request.
+
+        Raises Busy, Unavailable, Conflict, DataError and DTypeError.
+        """
 
 
 def web_app(service: Service) -> Starlette:
     """Return the ASGI app of a service."""
 
     async def score(request: Request) -> Response:
+        producer, sequence = _numbered(request.query_params)
         rows = _rows_of(await _body(request))
-        return _json(await service.score(rows))
+        return _json(await service.score(Asked(rows, producer, sequence)))
 
     async def live(_: Request) -> Response:
         return _json({"live": True})
@@ -61,6 +69,8 @@ def web_app(service: Service) -> Starlette:
                 return await handler(request)
             except (DataError, DTypeError) as error:
                 raise HTTPException(400, str(error)) from None
+            except Conflict as error:
+                raise HTTPException(409, str(error)) from None
             except Unavailable:
                 raise HTTPException(503, "the server ends; its log says why") from None
             except Busy:
@@ -78,6 +88,19 @@ def web_app(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
+
+
+def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
+    """Return the producer of a request, if it has one, and its number."""
+    producer, sequence = parameters.get("producer"), str(parameters.get("sequence", ""))
+    if producer is None and not sequence:
+        return None, 0
+    if not (type(producer) is str and 0 < len(producer) <= 200 and _NUMBER.fullmatch(sequence)):
+        raise DataError(
+            "producer and sequence: expected a name of at most 200 characters, and a number from 0 "
+            f"on, received {producer!r:.80} and {sequence!r:.80}"
+        )
+    return producer, int(sequence)
 
 
 async def _body(request: Request) -> bytes:

@@ -71,6 +71,9 @@ FREE = frozenset(
         "serve.port",
         "serve.batch_rows",
         "serve.queue_rows",
+        "serve.durable",
+        "serve.log",
+        "serve.keep_log",
         "serve.every",
         # Rows are copied, not changed.
         *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),

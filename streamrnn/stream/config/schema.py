@@ -18,6 +18,7 @@ from streamrnn.stream.config.values import (
     Count,
     Delimiter,
     Duration,
+    DurationOrNone,
     EngineType,
     FilePath,
     Horizon,
@@ -35,7 +36,6 @@ from streamrnn.stream.config.values import (
     Range,
     Renames,
     ReplayRange,
-    Season,
     Shards,
     TableName,
     Text,
@@ -433,7 +433,7 @@ class TargetSection(Section):
         description="column of weights; 0 or null: the step moves the state and counts nothing",
         examples=["weight"],
     )
-    season: Season = Field(
+    season: DurationOrNone = Field(
         default=timedelta(),
         description='"" | "24h": fit and evaluate also compare with the value a day before',
         examples=["24h"],
@@ -515,9 +515,24 @@ class ServeSection(Section):
     queue_rows: Count = Field(
         default=100_000, description="rows that may wait; a request beyond them is refused (429)"
     )
+    durable: Literal["log", "commit"] = Field(
+        default="log",
+        description="before an answer: log (its rows are on disk) | commit (a crash loses what is "
+        "not committed)",
+    )
+    log: FilePath | None = Field(
+        default=None,
+        description='directory of accepted rows: a source of runs; default sink.path + ".accepted"',
+        examples=["out/scores.accepted"],
+    )
+    keep_log: DurationOrNone = Field(
+        default=timedelta(),
+        description='"" (all) | "30d": older segments go that each retained commit has',
+        examples=["30d"],
+    )
     every: Duration = Field(
         default=timedelta(seconds=30),
-        description="between commits of rows and state; a crash loses what was not committed",
+        description="between commits of rows and state",
         examples=["30s"],
     )
 

@@ -331,7 +331,7 @@ Horizon = Annotated[
     PlainSerializer(_horizon_text, return_type=str | int),
     WithJsonSchema({"anyOf": [{"const": 0}, {"type": "string", "pattern": PATTERN}]}),
 ]
-Season = Annotated[
+DurationOrNone = Annotated[
     timedelta,
     BeforeValidator(_season),
     PlainSerializer(format_duration, return_type=str),

@@ -133,6 +133,8 @@ def test_what_was_answered_is_committed_at_sigterm_and_a_run_goes_on(tmp_path: P
     serving.make(tmp_path, rows=20)
     with serving.served(tmp_path) as server:
         first = server.score(rows(20, 40, ""))[1]
+        log = Path(f"{tmp_path}/out.accepted")
+        assert [path.suffix for path in log.iterdir()] == [".open"]  # which a source leaves out
         with socket.create_connection(("127.0.0.1", server.port)) as begun:
             begun.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
             begun.sendall(b"[")
@@ -184,3 +186,47 @@ def test_others_reach_it_behind_a_proxy_only(host: str, capfd: pytest.CaptureFix
     code, _, text = command_line.run_command(capfd, "serve", "live.toml", "--host", host)
     assert code == 2
     assert "--behind-proxy" in text
+
+
+@pytest.mark.parametrize(
+    ("sets", "text"),
+    [
+        (
+            ["serve.log=s3://bucket/x"],
+            "[serve] log: expected a directory on a disk of this machine",
+        ),
+        (["serve.log=out/log"], "[serve] log: out/log is inside the output, out"),
+        (["sink.path=-"], "expected [sink] path to name the folder of an output"),
+        (["serve.durable=no"], 'expected "log" or "commit"'),
+    ],
+)
+def test_where_no_log_can_be_it_does_not_start(
+    sets: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(serving.make(tmp_path))
+    changes = [word for key in sets for word in ("--set", key)]
+    code, _, shown = command_line.run_command(capfd, "serve", "live.toml", *changes)
+    assert (code, text in shown) == (78, True), shown
+
+
+def test_without_a_log_a_crash_forgets_and_producers_are_refused(tmp_path: Path) -> None:
+    serving.make(tmp_path, rows=20)
+    with serving.served(tmp_path, "serve.durable=commit") as server:
+        assert server.score(rows(20, 5, ""))[0] == 200
+        status, answer = server.score(rows(25, 5, ""), "?producer=p&sequence=0")
+        assert (status, "durable" in answer["error"]) == (400, True)
+        server.kill()
+    assert not Path(f"{tmp_path}/out.accepted").exists()
+    with serving.served(tmp_path, "serve.durable=commit") as server:
+        assert server.score(rows(20, 5, ""))[0] == 200
+        for query in (
+            "?producer=p",
+            "?sequence=1",
+            "?producer=&sequence=1",
+            "?producer=p&sequence=x",
+        ):
+            assert server.score([], query)[0] == 400

@@ -1,0 +1,165 @@
+"""The log of accepted rows: segments of Arrow, on disk before the answers to their requests.
+
+A segment is an Arrow stream. The one that is written is `N.arrows.open`; closed at a commit, it is
+`N.arrows`, a file of the source that the log is. A crash leaves an open one, which ends in the
+middle of a record batch at worst: that is cut off, as no request of it was answered.
+
+Each record batch has a note, text of the caller, and a checksum of both. A segment begins with one
+that has no rows.
+"""
+
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from streamrnn.base.storage import LocalFiles, LocalOutput
+from streamrnn.errors import SinkError
+
+_OPEN, _CLOSED = ".arrows.open", ".arrows"
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+_NOTE, _SUM = b"note", b"crc32"
+
+
+class _Segment(NamedTuple):
+    name: str
+    output: LocalOutput
+    schema: pa.Schema
+    buffer: io.BytesIO
+    writer: pa.RecordBatchStreamWriter
+
+    def write(self, rows: pa.RecordBatch, note: str) -> None:
+        text = note.encode()
+        metadata = {_NOTE: text, _SUM: str(_checksum(rows, text)).encode()}
+        self.writer.write_batch(rows, custom_metadata=metadata)
+        self.output.write(self.buffer.getvalue())
+        self.buffer.seek(0)
+        self.buffer.truncate()
+
+
+class Log:
+    """Appends rows to the segments in a folder, for one writer. Raises SinkError."""
+
+    def __init__(self, folder: str) -> None:
+        self._files = LocalFiles(folder)
+        self._open: _Segment | None = None
+        self._closed: list[str] = []  # that no commit has, in order
+        self._failure: SinkError | None = None
+        self._files.make("")
+        for name in self._files.entries(""):
+            if name.endswith(_OPEN):
+                self._cut(name)
+
+    @property
+    def segments(self) -> list[str]:
+        """The paths of all closed segments, in order."""
+        return [self._files.show(name) for name in self._names(_CLOSED)]
+
+    def append(self, rows: pa.RecordBatch, note: str, first: Callable[[], str]) -> None:
+        """Write rows and a note about them; `first` returns that of a segment which begins."""
+        with self._once():
+            if self._open is not None and self._open.schema != rows.schema:
+                self.close()
+            if self._open is None:
+                self._open = self._begun(rows.schema)
+                self._open.write(rows.slice(0, 0), first())
+            self._open.write(rows, note)
+
+    def sync(self) -> None:
+        """Return when all that was written is on disk."""
+        with self._once():
+            if self._open is not None:
+                self._open.output.sync()
+
+    def close(self) -> None:
+        """Close the segment; the next rows begin another one."""
+        with self._once():
+            if self._open is not None:
+                self._open.output.write(_END)
+                self._open.output.finish()
+                closed = self._open.name.removesuffix(_OPEN) + _CLOSED
+                self._files.move(self._open.name, closed)
+                self._files.sync("")
+                self._closed.append(self._files.show(closed))
+                self._open = None
+
+    def take_closed(self) -> list[str]:
+        """Close the segment, and return all that were closed since the last call."""
+        self.close()
+        closed, self._closed = self._closed, []
+        return closed
+
+    def to_commit(self, path: str) -> None:
+        """Let the next commit have a segment that was closed before this log was opened."""
+        self._closed.append(path)
+
+    def remove(self, before: float) -> None:
+        """Remove closed segments of earlier times, but not the last one, which has all notes."""
+        for name in self._names(_CLOSED)[:-1]:
+            if os.stat(self._files.show(name)).st_mtime < before:
+                self._files.delete(name)
+
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        """After an error raise it again: not even the end of a segment may be written then."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except SinkError as error:
+            self._failure = error
+            raise
+
+    def _names(self, ending: str) -> list[str]:
+        return sorted((n for n in self._files.entries("") if n.endswith(ending)), key=_number)
+
+    def _begun(self, schema: pa.Schema) -> _Segment:
+        names = self._names(_CLOSED)
+        name = f"{_number(names[-1]) + 1 if names else 1:010d}{_OPEN}"
+        output, buffer = self._files.create(name), io.BytesIO()
+        self._files.sync("")
+        return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))
+
+    def _cut(self, name: str) -> None:
+        """Close a segment that a crash has left, without what is no whole record batch."""
+        with self._files.open(name) as file:
+            ends = [end for _, _, end in _complete(file)]
+        if ends:
+            closed = name.removesuffix(_OPEN) + _CLOSED
+            self._files.put(closed, self._files.read(name)[: ends[-1]] + _END)
+        self._files.delete(name)
+
+
+def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:
+    """Yield the record batches of a closed segment, with their notes."""
+    with pa.OSFile(path) as file:
+        for batch, note, _ in _complete(file):
+            yield batch, note
+
+
+def _complete(file: pa.NativeFile) -> Iterator[tuple[pa.RecordBatch, str, int]]:
+    """Yield the record batches that are whole, their notes, and where each of them ends."""
+    try:
+        reader = pa.ipc.open_stream(file)
+        while True:
+            batch, found = reader.read_next_batch_with_custom_metadata()
+            note = found[_NOTE]
+            if int(found[_SUM]) != _checksum(batch, note):
+                return
+            yield batch, note.decode(), file.tell()
+    except (StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
+        return
+
+
+def _number(name: str) -> int:
+    """Return the number of a segment; 0 for another file."""
+    number = name.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _checksum(rows: pa.RecordBatch, note: bytes) -> int:
+    return zlib.crc32(rows.serialize(), zlib.crc32(note))

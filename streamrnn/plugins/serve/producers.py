@@ -1,0 +1,69 @@
+"""What was last answered to each producer: a retry has the same answer, and adds no rows."""
+
+import base64
+import json
+from collections import OrderedDict
+
+import pyarrow as pa
+
+_MOST = 10_000
+"""Producers that are remembered; of more, the longest silent is forgotten."""
+
+
+class Conflict(Exception):  # noqa: N818 - the request of a producer out of its order
+    """A request is neither the last of its producer nor the one after it."""
+
+
+class Producers:
+    """The last request of each producer: its number, and the answer to it.
+
+    As text they are notes of the log: a JSON object of producer -> [sequence, answer].
+    """
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self.forgotten = 0
+
+    def answer(self, producer: str, sequence: int, schema: pa.Schema) -> pa.RecordBatch | None:
+        """Return the answer to a request if it is the last one again; None if it is a new one.
+
+        `schema` is that of answers. Raises Conflict with both numbers for another one.
+        """
+        if producer not in self._last:
+            return None
+        last, answer = self._last[producer]
+        if sequence == last:
+            return pa.ipc.read_record_batch(pa.py_buffer(base64.b64decode(answer)), schema)
+        if sequence != last + 1:
+            raise Conflict(
+                f"producer {producer!r}: expected sequence {last} (the last one, again) or "
+                f"{last + 1}, received {sequence}"
+            )
+        return None
+
+    def note(self, answers: dict[str, tuple[int, pa.RecordBatch]]) -> str:
+        """Remember answers; return them as text."""
+        if not answers:
+            return "{}"
+        texts = {
+            producer: (sequence, base64.b64encode(answer.serialize()).decode())
+            for producer, (sequence, answer) in answers.items()
+        }
+        self._remember(texts)
+        return json.dumps(texts)
+
+    def load(self, note: str) -> None:
+        """Remember what a note of the log has."""
+        self._remember(json.loads(note))
+
+    def text(self) -> str:
+        """Return all as text."""
+        return json.dumps(self._last)
+
+    def _remember(self, texts: dict[str, tuple[int, str]]) -> None:
+        for producer, last in texts.items():
+            self._last[producer] = last
+            self._last.move_to_end(producer)
+        while len(self._last) > _MOST:
+            self._last.popitem(last=False)
+            self.forgotten += 1

@@ -1,0 +1,200 @@
+"""Requests that are scored in a session, and are in the log before their answers."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import ConfigError, DataError, StreamRNNError
+from streamrnn.jobs.session import Session
+from streamrnn.plugins.serve.log import Log, logged_batches
+from streamrnn.plugins.serve.producers import Conflict, Producers
+from streamrnn.plugins.serve.values import JsonColumns, json_objects
+from streamrnn.stream.config import Config
+
+Objects: TypeAlias = list[dict[str, Any]]
+_REPLAYED = 131_072
+"""Rows of the log that are scored at once."""
+
+
+class Asked(NamedTuple):
+    """A request: its rows, and which one of its producer it is, if that is known."""
+
+    rows: Objects
+    producer: str | None = None
+    sequence: int = 0
+
+
+class Scoring:
+    """Scores requests into a session, and appends them to the log if there is one.
+
+    What was in the log and in no commit is scored first. Calls must not overlap. Raises what a
+    session raises, and SinkError.
+    """
+
+    def __init__(self, session: Session, config: Config) -> None:
+        self._session = session
+        self._source, self._keys = config.source, config.serve
+        self._producers = Producers()
+        self._columns = self._known_columns()
+        self._log = Log(_log_folder(config)) if self._keys.durable == "log" else None
+        if self._log is not None:
+            session.read_from(self._log.take_closed)
+            self._replay(self._log)
+
+    def _known_columns(self) -> JsonColumns:
+        columns = JsonColumns(self._session.start(), self._source.time, self._source.renames)
+        if columns.known:
+            ((nothing, _),) = self._session.process_requests(columns.batch([]), [0])
+            assert isinstance(nothing, pa.RecordBatch)
+            self._answer_schema = nothing.schema
+        return columns
+
+    def _replay(self, log: Log) -> None:
+        """Score what is in the log and in no commit, and commit it."""
+        segments = log.segments
+        unused = self._session.unused(segments)
+        for path in unused or segments[-1:]:
+            rows = 0
+            waiting: list[pa.RecordBatch] = []
+            for batch, note in logged_batches(path):
+                self._producers.load(note)
+                if unused and len(batch):
+                    waiting.append(batch)
+                    rows += len(batch)
+                if rows >= _REPLAYED:
+                    self._again(waiting)
+                    rows, waiting = 0, []
+            self._again(waiting)
+        for path in unused:
+            log.to_commit(path)
+        if unused:
+            self._session.commit()
+            self._columns = self._known_columns()
+
+    def _again(self, batches: list[pa.RecordBatch]) -> None:
+        if batches:
+            rows = pa.concat_batches(batches)
+            for answer, _ in self._session.process_requests(rows, [len(rows)]):
+                if isinstance(answer, StreamRNNError):
+                    raise answer
+
+    def commit(self) -> None:
+        """Commit rows and state, and remove segments of the log that may go."""
+        self._session.commit()
+        if self._log is not None and self._keys.keep_log:
+            oldest = time.time() - self._keys.keep_log.total_seconds()
+            self._log.remove(min(oldest, self._session.oldest))
+
+    def answers(self, requests: Sequence[Asked]) -> list[Any]:
+        """Return the answer to each request, or the error that it gets."""
+        found: list[Any] = [None] * len(requests)
+        with self._session.together():
+            waiting: dict[int, Asked] = {}
+            for index, asked in enumerate(requests):
+                if asked.producer is not None:
+                    if any(other.producer == asked.producer for other in waiting.values()):
+                        self._score(waiting, found)
+                    try:
+                        found[index] = self._retried(asked.producer, asked.sequence)
+                    except (Conflict, DataError) as error:
+                        found[index] = error
+                if found[index] is None:
+                    waiting[index] = asked
+            self._score(waiting, found)
+            if self._log is not None:
+                self._log.sync()
+        return found
+
+    def _retried(self, producer: str, sequence: int) -> Objects | None:
+        if self._log is None:
+            raise DataError('producer: retries need the log of [serve] durable = "log"')
+        answer = self._producers.answer(producer, sequence, self._answer_schema)
+        return None if answer is None else json_objects(answer)
+
+    def _score(self, waiting: dict[int, Asked], found: list[Any]) -> None:
+        """Score the requests that are waiting, and enter what becomes of each."""
+        asked = [*waiting.values()]
+        for index, answer in zip(waiting, self._scored(asked) if asked else (), strict=True):
+            found[index] = answer
+        waiting.clear()
+
+    def _scored(self, asked: list[Asked]) -> list[Objects | StreamRNNError]:
+        try:
+            rows = self._columns.batch([row for each in asked for row in each.rows])
+        except DataError as error:
+            if len(asked) == 1:
+                return [error]
+            half = len(asked) // 2
+            return self._scored(asked[:half]) + self._scored(asked[half:])
+        answers: list[Objects | StreamRNNError] = []
+        first = 0
+        for answer, sizes in self._session.process_requests(rows, [len(a.rows) for a in asked]):
+            size, these = sum(sizes), asked[len(answers) : len(answers) + len(sizes)]
+            if isinstance(answer, StreamRNNError):
+                answers.append(answer)
+            else:
+                self._accept(rows.slice(first, size), answer, these, sizes)
+                answers += _cut(json_objects(answer), sizes)
+            first += size
+        if not self._columns.known:
+            self._columns = self._known_columns()
+        return answers
+
+    def _accept(
+        self,
+        rows: pa.RecordBatch,
+        answer: pa.RecordBatch,
+        asked: Iterable[Asked],
+        sizes: Sequence[int],
+    ) -> None:
+        """Append rows to the log that are in the state, with what their producers were told."""
+        if self._log is None:
+            return
+        before = self._producers.text
+        told = {
+            each.producer: (each.sequence, answer.slice(first, end - first))
+            for each, (first, end) in zip(asked, _spans(sizes), strict=True)
+            if each.producer is not None
+        }
+        reasons = answer.column("reason")
+        if reasons.null_count < len(reasons):
+            rows = rows.filter(pc.invert(_refused(reasons)))
+        if len(rows) or told:
+            self._log.append(rows, self._producers.note(told), before)
+
+
+def _refused(reasons: pa.Array) -> pa.Array:
+    """Return which rows are not in the state."""
+    refused = pc.or_(
+        pc.is_in(reasons, pa.array(["late", "repeated"])), pc.starts_with(reasons, "rejected: ")
+    )
+    return pc.fill_null(refused, False)
+
+
+def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return pairwise(accumulate(sizes, initial=0))
+
+
+def _cut(rows: Objects, sizes: Sequence[int]) -> Iterator[Objects]:
+    return (rows[first:end] for first, end in _spans(sizes))
+
+
+def _log_folder(config: Config) -> str:
+    """Return the folder of the log. Raises ConfigError if it is not on a disk of its own."""
+    sink = str(config.sink.folder)
+    folder = config.serve.log or f"{sink.rstrip('/')}.accepted"
+    if "://" in folder:
+        raise ConfigError(
+            f"[serve] log: expected a directory on a disk of this machine, received {folder}. Set "
+            'one, or [serve] durable = "commit"'
+        )
+    if os.path.realpath(folder).startswith(os.path.realpath(sink) + os.sep):
+        raise ConfigError(
+            f"[serve] log: {folder} is inside the output, {sink}, which has parts only. Set another"
+        )
+    return folder
