@@ -95,6 +95,7 @@ ONLY_IN = {
     "starlette": "plugins",
     "uvicorn": "plugins",
     "uvloop": "plugins",
+    "prometheus_client": "plugins",
     # Compiled kernels in our own cache; never a file that someone hands over.
     "pickle": "simd",
 }

@@ -190,6 +190,18 @@ class Session:
         first = last.kept[0] if last.kept else last
         return datetime.fromisoformat(first.time).timestamp()
 
+    def states(self, keys: Sequence[pa.Array]) -> pa.Table:
+        """Return the rows of the state table of some streams, by their key columns.
+
+        A stream that has no state is left out.
+        """
+        with self._lock:
+            table = self._calls.scorer.table if self._calls.scorer is not None else None
+            if table is None:
+                return pa.table({})
+            slots = table.find(keys, add=False)
+            return table.to_arrow(slots[slots >= 0])
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Let no commit, and no call of another thread, come between the calls in the block."""

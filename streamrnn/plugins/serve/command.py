@@ -1,6 +1,7 @@
 """Answer requests over HTTP from the state of an output."""
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def serve(
     from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
-    Server(job, host, job.config.serve.port).run()
+    Server(job, Path(pipeline).stem, host, job.config.serve.port).run()
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -22,9 +22,12 @@ _REPLAYED = 131_072
 
 
 class Asked(NamedTuple):
-    """A request: its rows, and which one of its producer it is, if that is known."""
+    """A request: its rows, and which one of its producer it is, if that is known.
 
-    rows: Objects
+    Rows that are objects have an answer of objects.
+    """
+
+    rows: Objects | pa.RecordBatch
     producer: str | None = None
     sequence: int = 0
 
@@ -40,7 +43,7 @@ class Scoring:
         self._session = session
         self._source, self._keys = config.source, config.serve
         self._producers = Producers()
-        self._columns = self._known_columns()
+        self.columns = self._known_columns()
         self._log = Log(_log_folder(config)) if self._keys.durable == "log" else None
         if self._log is not None:
             session.read_from(self._log.take_closed)
@@ -51,7 +54,7 @@ class Scoring:
         if columns.known:
             ((nothing, _),) = self._session.process_requests(columns.batch([]), [0])
             assert isinstance(nothing, pa.RecordBatch)
-            self._answer_schema = nothing.schema
+            self.answer_schema = nothing.schema
         return columns
 
     def _replay(self, log: Log) -> None:
@@ -74,7 +77,7 @@ class Scoring:
             log.to_commit(path)
         if unused:
             self._session.commit()
-            self._columns = self._known_columns()
+            self.columns = self._known_columns()
 
     def _again(self, batches: list[pa.RecordBatch]) -> None:
         if batches:
@@ -100,7 +103,7 @@ class Scoring:
                     if any(other.producer == asked.producer for other in waiting.values()):
                         self._score(waiting, found)
                     try:
-                        found[index] = self._retried(asked.producer, asked.sequence)
+                        found[index] = self._retried(asked, asked.producer)
                     except (Conflict, DataError) as error:
                         found[index] = error
                 if found[index] is None:
@@ -110,11 +113,11 @@ class Scoring:
                 self._log.sync()
         return found
 
-    def _retried(self, producer: str, sequence: int) -> Objects | None:
+    def _retried(self, asked: Asked, producer: str) -> Objects | pa.RecordBatch | None:
         if self._log is None:
             raise DataError('producer: retries need the log of [serve] durable = "log"')
-        answer = self._producers.answer(producer, sequence, self._answer_schema)
-        return None if answer is None else json_objects(answer)
+        answer = self._producers.answer(producer, asked.sequence, self.answer_schema)
+        return answer if answer is None or not _as_json(asked) else json_objects(answer)
 
     def _score(self, waiting: dict[int, Asked], found: list[Any]) -> None:
         """Score the requests that are waiting, and enter what becomes of each."""
@@ -123,15 +126,15 @@ class Scoring:
             found[index] = answer
         waiting.clear()
 
-    def _scored(self, asked: list[Asked]) -> list[Objects | StreamRNNError]:
+    def _scored(self, asked: list[Asked]) -> list[Any]:
         try:
-            rows = self._columns.batch([row for each in asked for row in each.rows])
-        except DataError as error:
+            rows = self._rows_of(asked)
+        except (DataError, pa.ArrowException) as error:
             if len(asked) == 1:
                 return [error]
             half = len(asked) // 2
             return self._scored(asked[:half]) + self._scored(asked[half:])
-        answers: list[Objects | StreamRNNError] = []
+        answers: list[Any] = []
         first = 0
         for answer, sizes in self._session.process_requests(rows, [len(a.rows) for a in asked]):
             size, these = sum(sizes), asked[len(answers) : len(answers) + len(sizes)]
@@ -139,11 +142,42 @@ class Scoring:
                 answers.append(answer)
             else:
                 self._accept(rows.slice(first, size), answer, these, sizes)
-                answers += _cut(json_objects(answer), sizes)
+                if any(map(_as_json, these)):
+                    objects = json_objects(answer)
+                for each, (start, end) in zip(these, _spans(sizes), strict=True):
+                    answers.append(objects[start:end] if _as_json(each) else answer[start:end])
             first += size
-        if not self._columns.known:
-            self._columns = self._known_columns()
+        if not self.columns.known:
+            self.columns = self._known_columns()
         return answers
+
+    def _rows_of(self, asked: list[Asked]) -> pa.RecordBatch:
+        """Return the rows of some requests. Raises ArrowInvalid if their types differ."""
+        batches: list[pa.RecordBatch] = []
+        for as_json, alike in groupby(asked, _as_json):
+            if as_json:
+                batches.append(self.columns.batch([row for each in alike for row in each.rows]))
+            else:
+                batches += [each.rows for each in alike]
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+    def state_of(self, key: Sequence[str]) -> Objects:
+        """Return the state of a stream, as a list of one object; an empty one without it."""
+        if len(key) != len(self._source.key):
+            raise DataError(f"expected a key of {', '.join(self._source.key)}")
+        keys = []
+        for name, text in zip(self._source.key, key, strict=True):
+            number = pa.types.is_integer(self.columns.schema.field(name).type)
+            if number and not text.lstrip("-").isdecimal():
+                raise DataError(f"column {name!r}: expected an integer, received {text!r:.80}")
+            keys.append(self.columns.array(name, [int(text) if number else text]))
+        return [
+            row for batch in self._session.states(keys).to_batches() for row in json_objects(batch)
+        ]
+
+    def load_model(self, path: str, on_change: Any) -> None:
+        """Let another model score from the next request on, as `Session.load_model` does."""
+        self._session.load_model(path, on_change)
 
     def _accept(
         self,
@@ -180,8 +214,8 @@ def _spans(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     return pairwise(accumulate(sizes, initial=0))
 
 
-def _cut(rows: Objects, sizes: Sequence[int]) -> Iterator[Objects]:
-    return (rows[first:end] for first, end in _spans(sizes))
+def _as_json(asked: Asked) -> bool:
+    return isinstance(asked.rows, list)
 
 
 def _log_folder(config: Config) -> str:

@@ -15,7 +15,7 @@ import uvloop
 from streamrnn.errors import ConfigError, DataError, DTypeError, StreamRNNError
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.serve.batching import Batcher
-from streamrnn.plugins.serve.scoring import Asked, Objects, Scoring
+from streamrnn.plugins.serve.scoring import Asked, Scoring
 from streamrnn.plugins.serve.web import Unavailable, web_app
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
@@ -26,16 +26,17 @@ _DRAINS = 10
 class Server:
     """Answers requests from a session of a pipeline, until a signal or an error ends it.
 
-    `ready` is set while it answers.
+    `ready` is set while it answers; `name` is that of the model in requests.
     """
 
-    def __init__(self, pipeline: Pipeline, host: str, port: int) -> None:
+    def __init__(self, pipeline: Pipeline, name: str, host: str, port: int) -> None:
         self.ready = False
+        self.name = name
         self._pipeline = pipeline
         self._address = host, port
         keys = pipeline.config.serve
         self._batcher = Batcher(self._answers, keys.batch_rows, keys.queue_rows)
-        self._scoring: Scoring
+        self.scoring: Scoring
         self._failure: Exception | None = None
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
@@ -88,7 +89,7 @@ class Server:
         session = stack.enter_context(self._pipeline.session())
         with suppress(ConfigError):  # no kernel can be kept on disk
             self._pipeline.compile_kernels()
-        self._scoring = Scoring(session, self._pipeline.config)
+        self.scoring = Scoring(session, self._pipeline.config)
 
     def _stop(self, number: signal.Signals) -> None:
         if self._uvicorn.should_exit:
@@ -104,27 +105,31 @@ class Server:
         while self._failure is None:
             await asyncio.sleep(self._pipeline.config.serve.every.total_seconds())
             try:
-                await loop.run_in_executor(None, self._scoring.commit)
+                await loop.run_in_executor(None, self.scoring.commit)
             except StreamRNNError as error:
                 self._failure = error
 
     def _answers(self, asked: Sequence[Asked]) -> Sequence[Any]:
-        return self._scoring.answers(asked)
+        return self.scoring.answers(asked)
 
-    async def score(self, asked: Asked) -> Objects:
+    async def score(self, asked: Asked) -> Any:
         """Return the answer to a request.
 
         Raises Busy, Unavailable, Conflict, DataError and DTypeError.
         """
         try:
-            answer: Objects = await self._batcher.answer(asked, len(asked.rows))
+            return await self._batcher.answer(asked, len(asked.rows))
         except (DataError, DTypeError):
             raise
         except StreamRNNError as error:
             self._failure = self._failure or error
             self._uvicorn.should_exit = True
             raise Unavailable from error
-        return answer
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are waiting."""
+        return self._batcher.waiting
 
 
 def _listen(host: str, port: int) -> socket.socket:

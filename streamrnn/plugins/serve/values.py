@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -46,6 +47,30 @@ class JsonColumns:
             arrays.append(self.array(field.name, values))
         return pa.RecordBatch.from_arrays(arrays, self.schema.names)
 
+    def filled(self, arrays: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
+        """Return a record batch of some of the columns; the others are null."""
+        columns = [
+            arrays[field.name] if field.name in arrays else pa.nulls(rows, field.type)
+            for field in self.schema
+        ]
+        return pa.RecordBatch.from_arrays(columns, self.schema.names)
+
+    def fitted(self, table: pa.Table) -> pa.RecordBatch:
+        """Return the columns in use of Arrow data, in their types. Raises DataError."""
+        arrays = {}
+        for field in self.schema:
+            names = {field.name, *self._old_names.get(field.name, ())} & set(table.column_names)
+            for name in names:
+                column = table.column(name).combine_chunks()
+                try:
+                    arrays[field.name] = _as_type(column, field.type)
+                except _UNFIT as error:
+                    raise DataError(
+                        f"the request: column {name!r}: expected {field.type}, received "
+                        f"{column.type}: {error}"
+                    ) from error
+        return self.filled(arrays, len(table))
+
     def array(self, name: str, values: Sequence[Any]) -> pa.Array:
         """Return values of JSON as a column of N rows. Raises DataError for one that is unfit."""
         kind = self.schema.field(name).type
@@ -71,8 +96,10 @@ def _fits(values: Sequence[Any], kind: pa.DataType | None) -> bool:
     return True
 
 
-def _in_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
-    """Return values of JSON in a type, or as what they are."""
+def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
+    """Return values of JSON, or of a tensor, in a type, or as what they are."""
+    if type(values) is np.ndarray:
+        return _as_type(pa.array(values), kind)
     if kind is None or not (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
         return pa.array(values, kind)
     if pa.types.is_decimal(kind):
@@ -85,6 +112,10 @@ def _in_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
         values = [_in_utc(value) if type(value) is str else value for value in values]
         return pa.array(values, pa.string()).cast(pa.timestamp(kind.unit, "UTC")).cast(kind)
     return pa.array(values, pa.string()).cast(kind)
+
+
+def _as_type(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
+    return column if kind is None or pa.types.is_null(kind) else column.cast(kind)
 
 
 def _in_utc(text: str) -> str:

@@ -1,0 +1,199 @@
+"""The Open Inference Protocol, Arrow bodies, metrics, states, admin calls; what is no request."""
+
+import json
+import os
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pytest
+import serving
+
+from streamrnn import Pipeline
+
+LOG = logs.random_log(40, streams=4)
+ARROW = {"content-type": "application/vnd.apache.arrow.stream"}
+V2 = "/v2/models/live"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return serving.make(tmp_path_factory.mktemp("protocols"), rows=20)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[serving.Server]:
+    with serving.served(folder, "source.late=drop", "serve.queue_rows=1000") as running:
+        yield running
+
+
+def table(prefix: str, rows: int = 40) -> pa.Table:
+    """Rows of the log in streams of their own."""
+    names = pa.array([prefix + name for name in LOG["id"].to_pylist()])
+    return LOG.set_column(0, "id", names).drop(["new"]).slice(0, rows)
+
+
+@pytest.fixture(scope="module")
+def scores(folder: Path) -> list[float]:
+    """What a pipeline computes for the rows of the log."""
+    config = logs.config(str(folder / "in"), str(folder / "m.safetensors"), None)
+    found: list[float] = Pipeline.from_dict(config).process(LOG)["score"].to_pylist()
+    return found
+
+
+def stream(data: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write_table(data)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("path", ["/score", f"{V2}/infer"])
+def test_an_arrow_body_has_an_arrow_answer(
+    server: serving.Server, scores: list[float], path: str
+) -> None:
+    """Whatever the order of its columns, and types that are cast."""
+    data = table(path).select(["b", "a", "t", "id"])
+    data = data.set_column(0, "b", data["b"].cast(pa.int64()))
+    status, body = server.send(path, stream(data), ARROW)
+    assert status == 200
+    answer = pa.ipc.open_stream(body).read_all()
+    assert answer["score"].to_pylist() == scores
+    assert answer["t"].type == LOG["t"].type
+
+
+def tensor(name: str, datatype: str, data: list[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
+
+
+def test_tensors_in_json(server: serving.Server, scores: list[float]) -> None:
+    """Times as integers, then as text; a null is accepted, and a null output is a NaN: null."""
+    data = table("v2-")
+    inputs = [
+        tensor("id", "BYTES", data["id"].to_pylist()),
+        tensor("t", "INT64", data["t"].cast(pa.int64()).to_pylist()),
+        tensor("a", "FP64", data["a"].to_pylist()),
+        tensor("b", "INT32", data["b"].to_pylist()),
+    ]
+    status, body = server.send(f"{V2}/infer", json.dumps({"id": "7", "inputs": inputs}).encode())
+    answer = json.loads(body)
+    assert (status, answer["id"], answer["model_name"]) == (200, "7", "live")
+    found = {output["name"]: output for output in answer["outputs"]}
+    assert found["score"] == tensor("score", "FP32", scores)
+    assert found["t"]["data"] == inputs[1]["data"]
+    assert set(found["reason"]["data"]) == {""}
+    late = [
+        tensor("id", "BYTES", [data["id"][-1].as_py()]),
+        tensor("t", "BYTES", ["2020-01-01T00:00:00Z"]),
+        tensor("a", "FP64", [None]),
+        tensor("b", "INT32", [1]),
+    ]
+    request = {"inputs": late, "outputs": [{"name": "score"}, {"name": "reason"}]}
+    status, body = server.send(f"{V2}/infer", json.dumps(request).encode())
+    assert status == 400  # a null that is an error
+    late[2]["data"] = [1.0]
+    status, body = server.send(f"{V2}/infer", json.dumps(request).encode())
+    score, reason = json.loads(body)["outputs"]
+    assert (status, score["data"], reason["data"]) == (200, [None], ["late"])
+
+
+def test_tensors_in_binary(server: serving.Server, scores: list[float]) -> None:
+    data = table("binary-")
+    texts = b"".join(struct.pack("<i", len(t)) + t.encode() for t in data["id"].to_pylist())
+    blobs = {
+        "id": ("BYTES", texts),
+        "t": ("INT64", data["t"].cast(pa.int64()).to_numpy().tobytes()),
+        "a": ("FP64", data["a"].to_numpy().tobytes()),
+        "b": ("INT32", data["b"].to_numpy().tobytes()),
+    }
+    head = json.dumps(
+        {
+            "inputs": [
+                {"name": name, "datatype": kind, "shape": [40],
+                 "parameters": {"binary_data_size": len(blob)}}
+                for name, (kind, blob) in blobs.items()
+            ],
+            "parameters": {"binary_data_output": True},
+            "outputs": [{"name": "score"}, {"name": "id", "parameters": {"binary_data": False}}],
+        }
+    ).encode()  # fmt: skip
+    body = b"".join([head, *(blob for _, blob in blobs.values())])
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    status, answer = server.send(f"{V2}/infer", body, headers)
+    assert status == 200, answer
+    assert np.frombuffer(answer[-160:], "<f4").tolist() == scores
+    assert json.loads(answer[:-160])["outputs"][1]["data"] == data["id"].to_pylist()
+
+
+def test_metadata_metrics_and_states(server: serving.Server) -> None:
+    described = json.loads(server.send(V2)[1])
+    assert [tensor["datatype"] for tensor in described["inputs"]] == [
+        "BYTES", "INT64", "FP64", "INT32"
+    ]  # fmt: skip
+    assert described["outputs"][2] == {"name": "score", "datatype": "FP32", "shape": [-1]}
+    assert server.send("/v2/models/other")[0] == 404
+    assert server.send(f"{V2}/ready") == (200, b'{"ready":true}')
+    assert json.loads(server.send("/v2")[1])["extensions"] == ["binary_tensor_data"]
+    server.score(table("state-", 1).to_pylist())
+    text = server.send("/metrics")[1].decode()
+    assert 'streamrnn_request_seconds_count{status="200"}' in text
+    (name,) = table("state-", 1)["id"].to_pylist()
+    status, state = server.send(f"/state/{name}")
+    assert (status, json.loads(state)["steps"]) == (200, 1)
+    assert server.send("/state/nobody")[0] == 404
+    openapi = json.loads(server.send("/openapi.json")[1])
+    rows = openapi["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]
+    assert list(rows["schema"]["items"]["properties"]) == ["id", "t", "a", "b"]
+    assert "get" in openapi["paths"]["/state/{key}"]
+    assert server.send("/state/a/b")[0] == 400
+
+
+def test_admin_calls_are_for_this_machine(server: serving.Server, folder: Path) -> None:
+    """Not for a page of the web, nor through a proxy."""
+    for header in ({"origin": "http://x"}, {"x-forwarded-for": "10.0.0.1"}):
+        assert server.send("/admin/commit", b"", header)[0] == 403
+    assert server.send("/admin/commit", b"") == (200, b'{"committed":true}')
+    assert (folder / "out/_streamrnn").exists()
+    logs.small_model().save(folder / "m2.safetensors")
+    body = json.dumps({"path": "m2.safetensors", "on_change": "carry"}).encode()
+    assert server.send("/admin/model", body) == (200, b'{"loaded":true}')
+    for wrong in (b"{}", b"[]", b"x", b'{"path": "none.safetensors"}'):
+        status, answer = server.send("/admin/model", wrong)
+        assert status in (400, 409)
+        assert str(folder).encode() not in answer
+    assert server.score(table("after-", 2).to_pylist())[0] == 200
+
+
+def test_no_request_makes_it_fail(server: serving.Server) -> None:
+    """Random bytes, and requests of each kind with some bytes changed or missing."""
+    rng = random.Random(5)
+    v2 = json.dumps({"inputs": [tensor("id", "BYTES", ["x"]), tensor("a", "FP64", [1.0])]}).encode()
+    kinds: list[tuple[str, bytes, dict[str, str]]] = [
+        ("/score", json.dumps(table("f", 2).to_pylist(), default=str).encode(), {}),
+        ("/score", stream(table("f", 2)), ARROW),
+        (f"{V2}/infer", v2, {}),
+        (f"{V2}/infer", v2 + bytes(8), {"Inference-Header-Content-Length": str(len(v2))}),
+        ("/admin/model", b'{"path": "x", "on_change": "y"}', {}),
+    ]
+    for number in range(int(os.environ.get("STREAMRNN_FUZZ", "200"))):
+        path, body, headers = kinds[number % len(kinds)]
+        changed = bytearray(body)
+        for _ in range(rng.randint(1, 6)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        status, answer = server.send(
+            path, bytes(changed[: rng.randint(1, 2 * len(changed))]), headers
+        )
+        assert status in (200, 400, 409), (path, bytes(changed), answer)
+        assert b"Traceback" not in answer
+    for number in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.sendall(rng.randbytes(rng.randint(1, 300)) if number % 2 else b"POST /score HTTP/9")
+    assert server.send("/v2/health/ready")[0] == 200
+    many = [{"id": "x"}] * 1001
+    assert server.score(many)[0] == 429
