@@ -14,12 +14,15 @@ from streamrnn.cli.signals import SIGNALLED
 
 TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {
+    "streamrnn.plugins.serve.batching.Busy",
+    "streamrnn.plugins.serve.producers.Conflict",
+    "streamrnn.plugins.serve.web.Unavailable",
     "streamrnn.stream.sources.casts.UnfitError",
     "streamrnn.stream.sources.formats.base.UnparsedError",
     "streamrnn.stream.sources.formats.text.UnfitTextError",
     "streamrnn.stream.states.lossless.UnfitValueError",
 }
-"""Signals within one room, which turns each into a StreamRNNError."""
+"""Signals within one room, which turns each into a StreamRNNError, or the status of an answer."""
 USAGE = 2
 """Typer's exit code for an unknown command or option."""
 TERMINATED = SIGNALLED + signal.SIGTERM

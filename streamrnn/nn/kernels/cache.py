@@ -54,6 +54,7 @@ def _every_run() -> None:
     """Use the kernels that do not depend on the model."""
     words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
     keys.StringIndex().find(words, start, size, add=True)
+    simd.plain_rows.entry()
     hashes = np.zeros(1, np.uint64)
     digest.add_words(hashes, words[:1], 1)
     digest.add_words(hashes, words[:1].astype(np.uint32), 1)

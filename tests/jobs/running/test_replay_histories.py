@@ -259,4 +259,5 @@ def test_swaps_give_what_runs_in_one_piece_give(
     """Rows and states, bit for bit."""
     first = random.SystemRandom().randrange(10**6)
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(first))
+    print(f"seeds from {first}")  # shown with a failure
     assert sum(_history(first + number) for number in range(SWAPS))

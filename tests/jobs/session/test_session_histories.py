@@ -219,6 +219,7 @@ def test_runs_and_sessions_give_what_runs_in_one_piece_give(
 ) -> None:
     """Rows and states, bit for bit, whoever scored them, and however often it was killed."""
     first = random.SystemRandom().randrange(10**6)
+    print(f"seeds from {first}")  # shown with a failure
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(first))
     found = [_history(first + number) for number in range(HISTORIES)]
     sessions, swaps = map(sum, zip(*found, strict=True))
