@@ -278,7 +278,9 @@ def _table(body: bytes) -> pa.Table:
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(
-        json.dumps(value, default=str, separators=(",", ":")), status, media_type="application/json"
+        json.dumps(value, default=str, separators=(",", ":")) + "\n",  # for who reads it in a shell
+        status,
+        media_type="application/json",
     )
 
 

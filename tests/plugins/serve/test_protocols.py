@@ -138,7 +138,7 @@ def test_metadata_metrics_and_states(server: serving.Server) -> None:
     ]  # fmt: skip
     assert described["outputs"][2] == {"name": "score", "datatype": "FP32", "shape": [-1]}
     assert server.send("/v2/models/other")[0] == 404
-    assert server.send(f"{V2}/ready") == (200, b'{"ready":true}')
+    assert server.send(f"{V2}/ready") == (200, b'{"ready":true}\n')
     assert json.loads(server.send("/v2")[1])["extensions"] == ["binary_tensor_data"]
     server.score(table("state-", 1).to_pylist())
     text = server.send("/metrics")[1].decode()
@@ -158,11 +158,11 @@ def test_admin_calls_are_for_this_machine(server: serving.Server, folder: Path) 
     """Not for a page of the web, nor through a proxy."""
     for header in ({"origin": "http://x"}, {"x-forwarded-for": "10.0.0.1"}):
         assert server.send("/admin/commit", b"", header)[0] == 403
-    assert server.send("/admin/commit", b"") == (200, b'{"committed":true}')
+    assert server.send("/admin/commit", b"") == (200, b'{"committed":true}\n')
     assert (folder / "out/_streamrnn").exists()
     logs.small_model().save(folder / "m2.safetensors")
     body = json.dumps({"path": "m2.safetensors", "on_change": "carry"}).encode()
-    assert server.send("/admin/model", body) == (200, b'{"loaded":true}')
+    assert server.send("/admin/model", body) == (200, b'{"loaded":true}\n')
     for wrong in (b"{}", b"[]", b"x", b'{"path": "none.safetensors"}'):
         status, answer = server.send("/admin/model", wrong)
         assert status in (400, 409)

@@ -122,9 +122,9 @@ def test_an_invalid_row_fails_its_own_request(server: serving.Server) -> None:
 
 
 def test_other_paths_and_methods(server: serving.Server) -> None:
-    assert server.send("/v2/health/live") == (200, b'{"live":true}')
-    assert server.send("/v2/health/ready") == (200, b'{"ready":true}')
-    assert server.send("/none") == (404, b'{"error":"Not Found"}')
+    assert server.send("/v2/health/live") == (200, b'{"live":true}\n')
+    assert server.send("/v2/health/ready") == (200, b'{"ready":true}\n')
+    assert server.send("/none") == (404, b'{"error":"Not Found"}\n')
     assert server.send("/score")[0] == 405
     assert server.score([]) == (200, [])
 
