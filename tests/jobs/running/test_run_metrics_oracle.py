@@ -28,7 +28,7 @@ def test_the_client_reads_each_metric_with_its_type_and_label(tmp_path: Path) ->
     config = logs.config(str(tmp_path / "in"), weights, str(tmp_path / "out"))
     Pipeline.from_dict(config).run(metrics=path)
     found = families(path)
-    assert len(found) == 22
+    assert len(found) == 24
     for name, family in found.items():
         assert family.documentation
         counter = any(sample.name == f"{name}_total" for sample in family.samples)
