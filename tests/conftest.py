@@ -71,6 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was collected: 10 % of the CPU of the quick tests."""
+    import hypothesis  # noqa: F401 - it warns of a generator of trio's whose referrers are frozen
+
     gc.collect()
     gc.freeze()
 
