@@ -176,7 +176,7 @@ def test_a_quantized_graph_rounds_where_the_file_does(kind: Any, tmp_path: Path)
     ours, expected = next(iter(model(x).values())), run_ort(made, {"x": x})
     assert np.abs(ours - expected).max() < 0.02
     assert np.isclose(ours, expected, atol=1e-5).mean() > 0.9
-    assert {"W", "R", "K"} <= set(model.layers[0].named_weights())
+    assert {"W", "R", "K"} <= set(model.get_layer("graph").named_weights())
     model.save(tmp_path / "m.safetensors")
     again = streamrnn.load_model(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(next(iter(again(x).values())), ours)
