@@ -126,7 +126,7 @@ def _shortened(paths: list[str]) -> list[str]:
     """Cut what all paths start with."""
     prefix = ""
     with suppress(ValueError):  # no paths, or not all of them absolute
-        prefix = commonpath(path.rpartition("/")[0] for path in paths if path)
+        prefix = commonpath([path.rpartition("/")[0] for path in paths if path])
     return [path.removeprefix(prefix).lstrip("/") for path in paths]
 
 

@@ -474,13 +474,16 @@ def test_commands_name_rows_of_sessions(
     with pipeline().session() as session:
         session.process(LOG.slice(80, 80))
     assert "out: commit 2 with 80 rows of a session" in caplog.text
+    with pipeline("live").session() as session:  # no commit has read a file
+        session.process(LOG.slice(0, 10))
     shown = {}
-    for command in ("verify out", "rewind out", "state show out", "rewind whole"):
+    for command in ("verify out", "rewind out", "state show out", "rewind whole", "rewind live"):
         with pytest.raises(SystemExit, match=r"^0$"):
             main(command.split())
         shown[command] = capsys.readouterr().out
     assert "160 rows (80 of sessions)" in shown["verify out"]
     assert "of sessions" in shown["rewind out"]
+    assert "of sessions" in shown["rewind live"]
     assert "of sessions" not in shown["rewind whole"]
     assert "after 80 rows of sessions" in shown["state show out"]
     with pytest.raises(SystemExit, match=r"^(?!0$)"):
