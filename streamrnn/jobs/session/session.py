@@ -425,7 +425,7 @@ class Session:
             last = self._output.last
             raise SinkError(
                 f"{self._folder.path}: this session is over: {self._over}. Open another one: it "
-                f"goes on from {'the start' if last is None else f'commit {last.commit}'}"
+                f"resumes from {'the start' if last is None else f'commit {last.commit}'}"
             )
 
 
