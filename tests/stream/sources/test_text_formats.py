@@ -24,7 +24,12 @@ def _zstd(data: bytes) -> bytes:
     return packed
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": _zstd}
+def _gzip(data: bytes) -> bytes:
+    """Pack without the time, which would stand in the names of tests: no two processes agree."""
+    return gzip.compress(data, mtime=0)
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": _gzip, ".zst": _zstd}
 
 
 def source(path: Path | str, *files: bytes, rows: int = 3, **options: Any) -> FileSource:
@@ -178,7 +183,7 @@ def test_an_empty_field_is_null_and_a_quoted_one_is_not(tmp_path: Path) -> None:
         (b"a,b\nx,\xff\n", r"invalid UTF8"),
         (b"a,a\n1,2\n", r"column 'a': expected once, found 2 times"),
         (b"a,b\n1," + b"x" * (1 << 21) + b"\n", r"a row is longer than 1,048,576 bytes"),
-        (gzip.compress(b"a,b\n" + b"1,2\n" * 9, mtime=0)[:-9], r"Truncated compressed stream"),
+        (_gzip(b"a,b\n" + b"1,2\n" * 9)[:-9], r"Truncated compressed stream"),
         (_zstd(b"a,b\n" + b"1,2\n" * 9)[:-3], r"Truncated compressed stream"),
     ],
 )
@@ -378,8 +383,8 @@ def test_two_passes_over_a_file_do_not_share_a_position(pack: Callable[[bytes], 
         (b"a,b\n1,2", True),
         (b"a,b\r1,2\r", True),
         (b'"a ""x""",b\n1,2\n', True),
-        (gzip.compress(b"a,b\n1,2\n"), True),
-        (gzip.compress(b"a,b\n1,2\n")[:-12], False),
+        (_gzip(b"a,b\n1,2\n"), True),
+        (_gzip(b"a,b\n1,2\n")[:-12], False),
     ],
 )
 def test_that_a_file_has_rows_is_told_by_its_first_lines(text: bytes, shown: bool) -> None:
