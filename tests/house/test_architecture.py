@@ -122,10 +122,13 @@ def _room(path: Path) -> str:
     return "public" if is_public else first
 
 
+_parsed = functools.cache(ast.parse)  # by source: most tests read all files
+
+
 @functools.cache
 def _nodes(path: Path) -> tuple[ast.AST, ...]:
     """All nodes of a file."""
-    return tuple(ast.walk(ast.parse(path.read_text())))
+    return tuple(ast.walk(_parsed(path.read_text())))
 
 
 def _module(path: Path) -> str:
@@ -163,7 +166,7 @@ def _imports(source: str, *, annotations: bool = True) -> set[str]:
     Ways to import by name are among them. annotations: also those for type checkers alone.
     """
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(source)]
+    waiting: list[ast.AST] = [_parsed(source)]
     no_code: set[int] = set()
     while waiting:
         node = waiting.pop()
@@ -401,7 +404,7 @@ def test_data_is_listed_and_written_through_storage() -> None:
 def _imported_at_once(path: Path) -> set[str]:
     """Modules of the package that are loaded when a module is: not those inside functions."""
     found: set[str] = set()
-    waiting: list[ast.stmt] = list(ast.parse(path.read_text()).body)
+    waiting: list[ast.stmt] = list(_parsed(path.read_text()).body)
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -494,7 +497,7 @@ def test_a_ring_imports_no_ring_above_it() -> None:
 def test_a_public_file_is_a_list_of_names() -> None:
     """What a plug-in has, and what is loaded on first use, are names for mypy and editors."""
     for path in (path for path in FILES if _room(path) == "public"):
-        for node in ast.parse(path.read_text()).body[1:]:
+        for node in _parsed(path.read_text()).body[1:]:
             match node:
                 case ast.ImportFrom() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
                     pass
@@ -586,9 +589,11 @@ def test_nobody_but_the_state_table_reaches_into_it() -> None:
         if isinstance(node.ctx, ast.Store)
     }
     assert {"_steps", "_states", "_waiting", "_held", "_dirty", "_previous"} <= own
+    named = re.compile(rf"(?<!\bself)\.({'|'.join(own)})\b")  # to parse few files of many
     found = [
         f"{path.name}:{node.lineno} {ast.unparse(node)}"
         for path in [*FILES, *Path(__file__).parents[1].rglob("*.py")]
+        if named.search(path.read_text())
         for node in _nodes(path)
         if isinstance(node, ast.Attribute)
         and node.attr in own
@@ -624,7 +629,7 @@ def test_a_public_name_means_one_thing() -> None:
     """
     homes: dict[str, set[str]] = {}
     for path in (path for path in FILES if path != OPS):
-        for node in ast.parse(path.read_text()).body:
+        for node in _parsed(path.read_text()).body:
             for name in _defined(node):
                 if not name.startswith("_"):
                     homes.setdefault(name, set()).add(_room(path))
@@ -638,4 +643,4 @@ def test_a_public_name_means_one_thing() -> None:
 
 def test_all_kinds_of_definitions_are_found() -> None:
     text = "class A: ...\ndef b(): ...\nC = D, E = 1, 2\nF: int = 3\nT = TypeVar('T')\ng.h = 4"
-    assert [name for node in ast.parse(text).body for name in _defined(node)] == list("AbCDEF")
+    assert [name for node in _parsed(text).body for name in _defined(node)] == list("AbCDEF")
