@@ -84,15 +84,15 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(items if len(items) <= _SHOWN else [*items[: _SHOWN - 1], "…", items[-1]])
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most similar, whatever its case; None if none is.
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that is most similar to a word, whatever its case; None if none is.
 
     >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dense", ["GRU", "LSTM"])
     ('LSTM', None)
     """
-    by_lower = {name.lower(): name for name in known}
-    found = get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[found[0]] if found else None
+    by_lower = {name.lower(): name for name in names}
+    matches = get_close_matches(word.lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else None
 
 
 def first_of(names: Sequence[str], number: int = 3) -> str:
@@ -122,8 +122,9 @@ def location(path: str) -> str:
     if start is None and not _may_have_user(path):
         return path
     head, rest = ("", path) if start is None else (start[0].lstrip(), path[start.end() :])
-    if start is None or _has_user(start, rest):
-        rest = _after_user(rest)
+    if start is None or _has_user(start, rest):  # the last "@" ends it, even if to be encoded
+        at = next((sign for sign in ("@", "%40") if sign in rest), None)
+        rest = rest.partition("/")[2] if at is None else rest.rpartition(at)[2]
     base, _, query = rest.partition("#")[0].partition("?")
     options = sorted(
         option
@@ -157,7 +158,7 @@ def uri_fault(path: str) -> str | None:
     if at and user != user.strip():
         which = "begins" if user[0].isspace() else "ends"
         return (
-            f"the user or password of the URI {which} with white space, as that of a file which "
+            f"the user or password of the URI {which} with white space, as a file has which "
             "echo wrote (printf '%s' writes none); remove it"
         )
     if not at or not _USER.fullmatch(user) or "@" in after:
@@ -206,12 +207,6 @@ def _may_have_user(path: str) -> bool:
     """Return whether what has no known scheme, and is not on a disk, may have a user."""
     is_local = path.startswith(("/", ".")) and not path.startswith("//") and "://" not in path
     return bool(_BEFORE_AT.search(unquote(path))) and not (is_local or os.path.exists(path))
-
-
-def _after_user(rest: str) -> str:
-    """Return what follows a user: the last "@" ends it, whatever should have been encoded in it."""
-    at = next((sign for sign in ("@", "%40") if sign in rest), None)
-    return rest.partition("/")[2] if at is None else rest.rpartition(at)[2]
 
 
 def _has_user(start: re.Match[str], rest: str) -> bool:

@@ -14,7 +14,7 @@ import typer
 from pyarrow import fs as arrow_fs
 
 from streamrnn import errors
-from streamrnn.base.storage import connecting
+from streamrnn.base.storage import remote
 from streamrnn.cli import app as cli_app
 from streamrnn.cli import main, report
 from streamrnn.errors import StreamRNNError, UnsupportedError
@@ -144,8 +144,8 @@ class _Opening:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with a pipeline that has run, its model and its state."""
     monkeypatch.chdir(tmp_path)
-    stub = SimpleNamespace(FileSystem=_Opening, S3FileSystem=arrow_fs.S3FileSystem)
-    monkeypatch.setattr(connecting, "arrow_fs", stub)
+    stub = SimpleNamespace(**{**vars(arrow_fs), "FileSystem": _Opening})
+    monkeypatch.setattr(remote, "arrow_fs", stub)
     monkeypatch.setattr(cli_app, "app", COMMANDS)  # which takes longer than most calls
     for module in (errors, report):  # what messages have, not what is cut out of them
         monkeypatch.setattr(module, "without_credentials", str)
@@ -249,7 +249,7 @@ def test_explain_shows_no_user_of_a_model(
 ) -> None:
     store = arrow_fs.LocalFileSystem()
     opened = SimpleNamespace(from_uri=lambda uri: (store, str(folder / "m.safetensors")))
-    monkeypatch.setattr(connecting.arrow_fs, "FileSystem", opened)
+    monkeypatch.setattr(remote.arrow_fs, "FileSystem", opened)
     model = f"s3://XKEYX:XSECRETX@bucket/m.safetensors{REGION}"
     _main("explain", "p.toml", "--json", "--set", f"model.path={model}")
     shown = capsys.readouterr().out

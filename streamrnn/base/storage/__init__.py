@@ -1,13 +1,17 @@
 """Local and remote files behind one interface: list, read, write, sync, rename."""
 
-from streamrnn.base.storage.advice import advice_on
 from streamrnn.base.storage.canonical import canonical
-from streamrnn.base.storage.fetching import fetch
-from streamrnn.base.storage.files import Files, Output, sink_errors
+from streamrnn.base.storage.files import Files, Output, advice_on, sink_errors
 from streamrnn.base.storage.local import LocalFiles, LocalOutput
-from streamrnn.base.storage.opening import open_files
 from streamrnn.base.storage.remote import RemoteFiles
-from streamrnn.base.storage.store import Store, open_store, real_path, replace_file
+from streamrnn.base.storage.store import (
+    Store,
+    fetch,
+    open_files,
+    open_store,
+    real_path,
+    replace_file,
+)
 from streamrnn.base.storage.threads import side_by_side
 from streamrnn.base.storage.walking import Entry
 

@@ -6,6 +6,7 @@ layer: every change of a local disk is one call of a method of `local.Disk`.
 """
 
 import contextlib
+import errno
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,9 +14,41 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from streamrnn.base.display import location, uri_fault
-from streamrnn.base.storage.advice import advice_on
 from streamrnn.base.storage.threads import Sha256
 from streamrnn.errors import ConfigError, SinkError
+
+_BY_NUMBER = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EACCES: "Allow this user to write there or set another path,",
+    errno.EPERM: "Allow this user to write there or set another path,",
+    errno.EROFS: "Set a writable path",
+    errno.EMFILE: "Allow more open files (ulimit -n)",
+    errno.ENOTDIR: "Set a path below a directory",
+}
+# What the texts of pyarrow's errors contain. HEAD requests are answered with a status only.
+_CREDENTIALS = (
+    *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN"),
+    *("INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT", "HTTP status 403"),
+)
+NO_ANSWER = ("NETWORK_CONNECTION", "curlCode")
+"""The server could not be reached, or sent nothing."""
+_BUSY = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "THROTTLING", "HTTP status 503", *NO_ANSWER)
+_BY_TEXT = {
+    _CREDENTIALS: "Check the credentials (by default from the environment) and what they allow,",
+    ("NO_SUCH_BUCKET",): "Create the bucket or correct its name,",
+    _BUSY: "Wait until the server answers",
+}
+
+
+def advice_on(error: BaseException) -> str:
+    """Return how to fix the cause of an error, to be followed by "and …"."""
+    number = getattr(error, "errno", None)
+    if number in _BY_NUMBER:
+        return _BY_NUMBER[number]
+    text = str(error)
+    advices = (advice for signs, advice in _BY_TEXT.items() if any(sign in text for sign in signs))
+    return next(advices, "Fix the cause")
 
 
 def check_path(path: str) -> None:

@@ -1,7 +1,8 @@
-"""Output on a local or mounted disk."""
+"""Output on a local or mounted disk; locks of the system (flock), which end with their process."""
 
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
@@ -11,7 +12,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.base.storage.files import Files, Output, sink_errors
-from streamrnn.base.storage.locking import lock_file
+from streamrnn.errors import SinkError
+
+try:
+    import fcntl
+except ImportError:  # Windows: `checkpoints` refuses to run there
+    fcntl = None  # type: ignore[assignment]
+
+HAS_LOCKS = fcntl is not None
 
 
 class Disk:
@@ -128,7 +136,7 @@ class LocalFiles(Files):
         return []
 
     def tree(self) -> list[str]:
-        found, seen, tops = list[str](), set[str](), [self.root]
+        paths, seen, tops = list[str](), set[str](), [self.root]
         for top in tops:  # grows while it is read: links come last, so that real names win
             for folder, folders, names in os.walk(top):
                 real = os.path.realpath(folder)
@@ -138,9 +146,9 @@ class LocalFiles(Files):
                 seen.add(real)
                 inside = (os.path.join(folder, name) for name in folders)
                 tops += [path for path in inside if os.path.islink(path)]
-                found += [os.path.join(folder, name) for name in names]
+                paths += [os.path.join(folder, name) for name in names]
         start = len(os.path.join(self.root, ""))
-        return sorted(path[start:] for path in found)
+        return sorted(path[start:] for path in paths)
 
     def tree_sizes(self) -> dict[str, int]:
         sizes = {}
@@ -178,10 +186,10 @@ class LocalFiles(Files):
         was left by one that was killed, and is removed.
         """
         lock = f".{name}.streamrnn.lock"
-        left = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
+        leftover = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
         with lock_file(self.show(lock), wait=True):
             try:
-                for entry in filter(left.fullmatch, self.entries("")):
+                for entry in filter(leftover.fullmatch, self.entries("")):
                     self.delete(entry)
                 yield f"{name}.{secrets.token_hex(8)}.tmp"
             finally:
@@ -205,3 +213,27 @@ class LocalFiles(Files):
 
     def options(self) -> dict[str, str]:
         return {}
+
+
+def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
+    """Open and lock a file, created if missing; to close it releases the lock.
+
+    Raises BlockingIOError if another process holds the lock and not `wait`; SinkError.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
+    while True:
+        with sink_errors("open", path):
+            file = io.FileIO(path, "r+", opener=lambda path, _: os.open(path, flags, 0o666))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            file.close()
+            raise SinkError(f"cannot lock {path}: {error.strerror}") from error
+        # Its holder may have removed the file at the end; then this is another one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
+                return file
+        file.close()

@@ -1,16 +1,98 @@
-"""Output in an object store, through pyarrow.fs: no rename, no sync, no lock."""
+"""Object stores, through pyarrow.fs: bounded waits; no rename, no sync, no lock."""
 
 import contextlib
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from streamrnn.base.display import location
-from streamrnn.base.storage.breaker import Breaker, breaker_of
-from streamrnn.base.storage.connecting import s3_options
-from streamrnn.base.storage.files import Files, Output, sink_errors
+from streamrnn.base.display import location, safe_text
+from streamrnn.base.storage.files import NO_ANSWER, Files, Output, sink_errors
+
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
+"""How long a server may send nothing. Some copy a large object without sending a byte."""
+ATTEMPTS = 5
+"""Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
+
+
+PAUSE_SECONDS = 30.0
+"""How long calls fail at once after one without an answer: a run that ends cleans up meanwhile."""
+
+
+def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
+    """Return the filesystem of a URI that pyarrow.fs supports, and the path in it.
+
+    On S3 a request without an answer fails after `ATTEMPTS` times `REQUEST_SECONDS`; Arrow would
+    retry for minutes. Raises OSError or pa.ArrowException.
+    """
+    try:
+        fs, path = arrow_fs.FileSystem.from_uri(uri)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise type(error)(safe_text(error, uri)) from None
+    return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
+
+
+def s3_options(fs: arrow_fs.S3FileSystem) -> dict[str, str]:
+    """Return how a filesystem connects, under the names of `object_store` (Rust).
+
+    Credentials of the environment are left to the reader's own.
+    """
+    _, (settings,) = fs.__reduce__()
+    names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
+    names |= {"session_token": "session_token", "region": "region"}
+    options = {f"aws_{new}": settings[old] for old, new in names.items() if settings[old]}
+    if settings["endpoint_override"]:
+        endpoint = settings["endpoint_override"].removeprefix(f"{settings['scheme']}://")
+        options["aws_endpoint_url"] = f"{settings['scheme']}://{endpoint}"
+        options["aws_allow_http"] = str(settings["scheme"] == "http").lower()
+    if settings["anonymous"]:
+        options["aws_skip_signature"] = "true"
+    return options
+
+
+def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
+    """Return the same S3 filesystem with bounded waits, for which URIs have no options.
+
+    One with options that pyarrow cannot pass on is returned as it is.
+    """
+    _, (settings,) = fs.__reduce__()
+    options = {name: value for name, value in settings.items() if value not in ("", None)}
+    del options["proxy_options"]
+    if not arrow_fs.S3FileSystem(**options).equals(fs):
+        return fs
+    retries = arrow_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
+    options |= {"connect_timeout": CONNECT_SECONDS, "request_timeout": REQUEST_SECONDS}
+    return arrow_fs.S3FileSystem(**options, retry_strategy=retries)
+
+
+class Breaker:
+    """The calls to one bucket. Each call is made within `call`."""
+
+    def __init__(self) -> None:
+        self._silent_since = float("-inf")
+        self._error = ""
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Raise the last error again if the server was silent lately; note if it is silent now."""
+        if time.monotonic() - self._silent_since < PAUSE_SECONDS:
+            raise OSError(self._error)
+        try:
+            yield
+        except OSError as error:
+            if any(sign in str(error) for sign in NO_ANSWER):
+                self._silent_since, self._error = time.monotonic(), str(error)
+            raise
+
+
+@lru_cache(maxsize=64)
+def breaker_of(bucket: str, options: str) -> Breaker:
+    """Return the one breaker of a bucket in this process; `options` are those of its URI."""
+    return Breaker()
 
 
 class _RemoteOutput(Output):

@@ -7,15 +7,17 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from streamrnn.base.storage.connecting import connect
-from streamrnn.base.storage.files import Files, Output, check_path
+from streamrnn.base.display import location
+from streamrnn.base.storage.files import Files, Output, advice_on, check_path
 from streamrnn.base.storage.local import LocalFiles
-from streamrnn.base.storage.remote import RemoteFiles
+from streamrnn.base.storage.remote import RemoteFiles, connect
 from streamrnn.base.storage.walking import Entry, Wanted, entry_at, is_wanted, status, walk
+from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 
 
 class Store(ABC):
@@ -141,8 +143,8 @@ class RemoteStore(Store):
 
 def real_path(path: str) -> str:
     """Return one name for a file, however its path or URI is spelled. Raises as `open_store`."""
-    store, location = open_store(path)
-    return store.real(location)
+    store, place = open_store(path)
+    return store.real(place)
 
 
 def open_store(path: str) -> tuple[Store, str]:
@@ -154,9 +156,9 @@ def open_store(path: str) -> tuple[Store, str]:
     check_path(path)
     if "://" not in path:
         return LocalStore(), path
-    fs, location = connect(path)
+    fs, place = connect(path)
     local = isinstance(fs, arrow_fs.LocalFileSystem)
-    return (LocalStore() if local else RemoteStore(fs)), location
+    return (LocalStore() if local else RemoteStore(fs)), place
 
 
 @contextmanager
@@ -168,12 +170,12 @@ def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator
     have the new one). What writers that were killed left on a disk is removed. Parent folders are
     created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
     """
-    store, location = open_store(path)
-    location = store.real(location)
-    stats = status(location) if store.local else None
+    store, place = open_store(path)
+    place = store.real(place)
+    stats = status(place) if store.local else None
     if stats is not None and not (stat.S_ISREG(stats.st_mode) or stat.S_ISDIR(stats.st_mode)):
-        raise OSError(errno.EINVAL, "a device or pipe, not a file; set another path", location)
-    files, name = store.around(location)
+        raise OSError(errno.EINVAL, "a device or pipe, not a file; set another path", place)
+    files, name = store.around(place)
     files.make("")
     with files.temporary(name) if isinstance(files, LocalFiles) else nullcontext(name) as temporary:
         if check is not None:
@@ -190,3 +192,72 @@ def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator
             if temporary != name:
                 files.delete(temporary)
             raise
+
+
+def in_the_way(path: str) -> str | None:
+    """Return the file, device or pipe that `path` is or would lie in; None if there is none.
+
+    An object store has none.
+    """
+    files = open_files(path)
+    if not files.local:
+        return None
+    place = files.show("")
+    while (stats := status(place)) is None:
+        place = os.path.dirname(place)
+    return None if stat.S_ISDIR(stats.st_mode) else place
+
+
+def open_like(uri: str, files: Files) -> Files:
+    """Open the folder of a URI without options; as `files` connects, if its scheme is the same.
+
+    Raises ConfigError if the URI cannot be opened.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "file":
+        return LocalFiles(rest)
+    if isinstance(files, RemoteFiles) and scheme in ("s3", "gs", "gcs"):
+        parts = urlsplit(files.uri)
+        if parts.scheme == scheme:
+            return RemoteFiles(files.fs, rest, f"{uri}?{parts.query}")
+    return open_files(uri)
+
+
+def open_files(path: str) -> Files:
+    """Open `path`, a directory or a URI that pyarrow.fs supports.
+
+    Raises ConfigError if the URI cannot be opened.
+    """
+    check_path(path)
+    scheme = urlsplit(path).scheme
+    if "://" not in path or scheme == "file":
+        return LocalFiles(os.path.abspath(urlsplit(path).path if scheme == "file" else path))
+    try:
+        fs, root = connect(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"sink.path {location(path)!r} cannot be opened: {error}. Expected a "
+            "directory, or a URI such as s3://bucket/folder, gs://…, abfss://… or file:///…"
+        ) from error
+    return RemoteFiles(fs, root, path)
+
+
+def fetch(source: str, target: str, description: str) -> None:
+    """Copy the file at a path or URI to a local path. `description` says what it is, for messages.
+
+    Raises MissingFileError if there is no such file, DataError if it cannot be read.
+    """
+    try:
+        store, place = open_store(source)
+        with store.open(place) as file, open(target, "wb") as copy:
+            while piece := file.read_buffer(4 << 20):
+                copy.write(piece)
+    except StreamRNNError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{location(source)}: no such {description}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{location(source)}: the {description} cannot be read: {error}. {advice_on(error)} "
+            "and rerun."
+        ) from error

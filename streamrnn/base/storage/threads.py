@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 _LARGE = 1 << 20
@@ -64,7 +65,8 @@ class Prefetcher(Generic[_Item]):
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         while self._thread.is_alive():
-            self._drop()
+            with suppress(queue.Empty):
+                self._queue.get_nowait()
             self._thread.join(0.01)
 
     def _items(self) -> Iterator[_Item]:
@@ -87,12 +89,6 @@ class Prefetcher(Generic[_Item]):
             self._queue.put((None, error, False))
         else:
             self._queue.put((None, None, True))
-
-    def _drop(self) -> None:
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            return
 
 
 def preparer() -> ThreadPoolExecutor:
@@ -133,9 +129,9 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Return when all calls queued so far have been made; others may be queued meanwhile."""
-        made = threading.Event()
-        self._queue.put(made)
-        made.wait()
+        reached = threading.Event()
+        self._queue.put(reached)
+        reached.wait()
         self._raise()
 
     def _raise(self) -> None:

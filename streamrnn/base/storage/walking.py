@@ -1,16 +1,34 @@
-"""Files of a local disk: real names, and trees with links."""
+"""Files of a local disk: real names, trees with links, and the natural order of names."""
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from streamrnn.base.storage.natural import steps_of
-
 # No such file, a parent that is not a folder, or a cycle of links.
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DIGITS = re.compile("([0-9]+)")
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """Split into text and numbers: a key that sorts `part-2` before `part-10`.
+
+    A number is its count of digits, and the digits: Python limits the digits of an `int`.
+    """
+    first, *rest = _DIGITS.split(name)
+    key: list[str | int] = [first]
+    for digits, text in zip(rest[::2], rest[1::2], strict=True):
+        number = digits.lstrip("0")
+        key += [len(number), number, text]
+    return tuple(key)
+
+
+def steps_of(path: str) -> tuple[tuple[str | int, ...], ...]:
+    """Return a key that sorts paths by folders and name, each in natural order."""
+    return tuple(natural(step) for step in path.split("/"))
 
 
 class Wanted(Protocol):
@@ -74,7 +92,13 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
                 below, takes = folder.wanted.below(item.name), folder.wanted.takes(item.name)
                 kind = _kind(item) if below or takes else 0
                 if below and kind == stat.S_IFDIR:
-                    inner = _inside(folder, visit, item, below)
+                    inner = _Folder(
+                        item.path,
+                        below,
+                        folder.above | {visit},
+                        folder.partitions + ("=" in item.name),
+                        folder.links + item.is_symlink(),
+                    )
                     (linked if item.is_symlink() else folders).append(inner)
                 elif takes and kind == stat.S_IFREG:
                     file = _file(item, visit[0], folder.links)
@@ -83,18 +107,6 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
         if not folders:
             folders = sorted(linked, key=lambda folder: steps_of(folder.path), reverse=True)
             linked = []
-
-
-def _inside(
-    folder: _Folder, visit: tuple[str, Wanted], item: os.DirEntry[str], wanted: Wanted
-) -> _Folder:
-    return _Folder(
-        item.path,
-        wanted,
-        folder.above | {visit},
-        folder.partitions + ("=" in item.name),
-        folder.links + item.is_symlink(),
-    )
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, first_of
 from streamrnn.base.storage.files import Files
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.jobs.outputs.publishing import Publisher
 from streamrnn.jobs.outputs.reading import part_batches

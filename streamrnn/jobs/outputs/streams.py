@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.base.display import count, short_model
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.nn.formats import load_model
 from streamrnn.stream.checkpoints import Manifest, OutputFolder

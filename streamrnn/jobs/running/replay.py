@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.base.display import count, first_of, short_model
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget
 from streamrnn.jobs.preflight import lenient

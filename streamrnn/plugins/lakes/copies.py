@@ -3,7 +3,7 @@
 import os
 
 from streamrnn.base.storage import Files
-from streamrnn.base.storage.opening import open_like
+from streamrnn.base.storage.store import open_like
 from streamrnn.stream.checkpoints.reading import find_manifest
 
 

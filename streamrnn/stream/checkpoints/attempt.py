@@ -14,7 +14,7 @@ from types import MappingProxyType
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import SinkError
 from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.display import count, location
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, PartDirectory

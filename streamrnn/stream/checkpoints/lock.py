@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.base.storage.files import Files, sink_errors
-from streamrnn.base.storage.local import LocalFiles
-from streamrnn.base.storage.locking import HAS_LOCKS, lock_file
+from streamrnn.base.storage.local import HAS_LOCKS, LocalFiles, lock_file
 from streamrnn.errors import CheckpointError, UnsupportedError
 
 if not HAS_LOCKS:

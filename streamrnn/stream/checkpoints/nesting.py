@@ -1,7 +1,7 @@
 """Outputs inside one another: readers of the outer one would read the rows of both."""
 
 from streamrnn.base.storage.files import Files
-from streamrnn.base.storage.opening import in_the_way, open_files
+from streamrnn.base.storage.store import in_the_way, open_files
 from streamrnn.errors import ConfigError, SinkError
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, OWNER, REPLAY, name_inside
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from streamrnn.base.storage.files import Files, sink_errors
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, MissingFileError, SinkError
 from streamrnn.stream.checkpoints.directory import EARLIEST_MANIFEST, INSIDE, MANIFEST, name_inside
 from streamrnn.stream.checkpoints.edited import check_types, edits_refused

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamrnn.base.storage.natural import natural
+from streamrnn.base.storage.walking import natural
 from streamrnn.errors import AlreadyProcessed, ConfigError, DTypeError, PositionError
 from streamrnn.stream.states.positions import CallPosition, Item, plain_item
 

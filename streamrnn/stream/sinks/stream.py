@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from streamrnn.base.storage.advice import advice_on
+from streamrnn.base.storage.files import advice_on
 from streamrnn.errors import PipeClosed, SinkError
 
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 from streamrnn.base.display import count
 from streamrnn.base.display import location as location_of
 from streamrnn.base.storage import Entry, Store, advice_on, open_store
-from streamrnn.base.storage.natural import steps_of
-from streamrnn.base.storage.walking import is_wanted
+from streamrnn.base.storage.walking import is_wanted, steps_of
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.formats import SOURCE_FORMATS, suffixes_of
 from streamrnn.stream.sources.order import Hive, Partitions

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from streamrnn.base.storage.natural import natural
+from streamrnn.base.storage.walking import natural
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")

@@ -5,8 +5,8 @@ from pathlib import Path
 from pyarrow import fs
 
 from streamrnn.base.storage.local import LocalFiles
-from streamrnn.base.storage.opening import open_like
 from streamrnn.base.storage.remote import RemoteFiles
+from streamrnn.base.storage.store import open_like
 
 
 def test_a_folder_of_the_same_store_has_its_connection(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from base.storage.s3_server import ENVIRONMENT, environment, options, refusing, silent
 from selection import slow
 
-from streamrnn.base.storage import connecting
+from streamrnn.base.storage import remote
 from streamrnn.cli.app import main
 
 pytestmark = slow
@@ -39,8 +39,8 @@ path = "{sink}"
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(connecting, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(connecting, "ATTEMPTS", 2)
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(remote, "ATTEMPTS", 2)
 
 
 def pipeline(folder: Path, source: str, sink: str) -> str:

@@ -17,7 +17,7 @@ from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline, errors
 from streamrnn.base.display import location
-from streamrnn.base.storage import connecting
+from streamrnn.base.storage import remote
 from streamrnn.cli.app import main
 from streamrnn.outputs import read_states, verify
 from streamrnn.stream.checkpoints import read_manifest
@@ -239,7 +239,7 @@ def test_errors_of_any_kind_hold_no_secret():
         assert "s3://b/x" in str(error)
     assert not SECRET.search(repr(errors.LateRowError("a", "b", uri, 3)))
     with pytest.raises(pa.ArrowInvalid) as caught:
-        connecting.connect("s3://KEYOFMINE:SECRET OFMINE@b/x")
+        remote.connect("s3://KEYOFMINE:SECRET OFMINE@b/x")
     assert not re.search("KEYOFMINE|OFMINE", repr(caught.value))
     assert caught.value.__cause__ is None
 
@@ -248,7 +248,7 @@ def test_slow_answers_are_waited_for(bucket, proxy, call, monkeypatch):
     """Each answer takes most of the time that a silent server gets."""
     call("run", bucket.write(), "-q", "--set", "source.batch_rows=100")
     shown = call("state", "show", bucket.uri("end.parquet"))
-    monkeypatch.setattr(connecting, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(proxy, "delay", 0.7)
     assert call("state", "show", bucket.uri("end.parquet")) == shown
     assert "error: " in call("state", "show", bucket.uri("no.parquet"), code=66)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, first_of, location
 from streamrnn.base.plugin import load_plugin
-from streamrnn.base.storage.opening import open_files
+from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.jobs.outputs.publishing.reconcile import changes
 from streamrnn.jobs.outputs.publishing.table import PublishedTable, columns_of, with_partitions
