@@ -19,6 +19,7 @@ __all__ = [
     "html_table",
     "listed",
     "location",
+    "not_one_of",
     "show_in",
 ]
 
@@ -93,6 +94,18 @@ def closest(word: str, names: Iterable[str]) -> str | None:
     by_lower = {name.lower(): name for name in names}
     matches = get_close_matches(word.lower(), by_lower, n=1)
     return by_lower[matches[0]] if matches else None
+
+
+def not_one_of(what: str, known: Iterable[str], word: object, verb: str = "supported") -> str:
+    """Return the message that nothing has this name, with the closest name and all names, sorted.
+
+    >>> not_one_of("loss 'mea'", ["mse", "mae"], "mea")
+    "loss 'mea' is not supported; did you mean 'mae'? Supported: mae, mse"
+    """
+    names = sorted(known)
+    near = closest(word, names) if isinstance(word, str) else None
+    hint = f"; did you mean {near!r}? {verb.capitalize()}" if near else f"; {verb}"
+    return f"{what} is not {verb}{hint}: {', '.join(names)}"
 
 
 def first_of(names: Sequence[str], number: int = 3) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.base.display import closest
+from streamrnn.base.display import closest, not_one_of
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels.orthogonal import orthonormal
 from streamrnn.nn.layers.arguments import check_dtype
@@ -362,24 +362,7 @@ InitializerLike = Initializer | type[Initializer] | str | Mapping[str, Any] | fl
 """An initializer, its name, its class, its config, a constant, or None for zeros."""
 
 _ALL: dict[str, type[Initializer]] = {
-    cls.__name__: cls
-    for cls in (
-        Zeros,
-        Ones,
-        Constant,
-        RandomUniform,
-        RandomNormal,
-        TruncatedNormal,
-        VarianceScaling,
-        GlorotUniform,
-        GlorotNormal,
-        HeUniform,
-        HeNormal,
-        LecunUniform,
-        LecunNormal,
-        Orthogonal,
-        Identity,
-    )
+    name: globals()[name] for name in __all__ if name[0].isupper() and name != "Initializer"
 }
 _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
     "uniform": RandomUniform,
@@ -412,11 +395,7 @@ def get(identifier: object) -> Initializer:
         return type(named)(**known)
     if isinstance(identifier, int | float | np.ndarray):
         return Constant(identifier)
-    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
-    raise UnsupportedError(
-        f"initializer {identifier!r} is not known"
-        f"{f'; did you mean {near!r}? Known' if near else '; known'}: {', '.join(sorted(_NAMES))}"
-    )
+    raise UnsupportedError(not_one_of(f"initializer {identifier!r}", _NAMES, identifier, "known"))
 
 
 def serialize(initializer: Initializer) -> ConfigDict:

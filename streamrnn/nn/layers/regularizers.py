@@ -84,14 +84,8 @@ def _checked(owner: Regularizer, argument: str, value: object) -> float:
 
 l1, l2, l1_l2 = L1, L2, L1L2
 _NAMES: dict[str, type[Regularizer]] = {
-    "l1": L1,
-    "l2": L2,
-    "l1_l2": L1L2,
-    "l1l2": L1L2,
-    "L1": L1,
-    "L2": L2,
-    "L1L2": L1L2,
-}
+    name: cls for cls in (L1, L2, L1L2) for name in (cls.__name__, cls.__name__.lower())
+} | {"l1_l2": L1L2}
 
 
 def get(identifier: Any) -> Regularizer | None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Floats
-from streamrnn.base.display import closest
+from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.training.loss import (
@@ -317,8 +317,4 @@ def loss_of(identifier: Any) -> Loss:
         return FunctionLoss(identifier)
     if isinstance(identifier, str) and identifier in names_of_losses():
         return (_NAMES.get(identifier) or _ALSO[identifier])()
-    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
-    raise ArgumentError(
-        f"loss {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
-        f"{'? Supported' if near else '; supported'}: {', '.join(sorted(_NAMES))}"
-    )
+    raise ArgumentError(not_one_of(f"loss {identifier!r}", _NAMES, identifier))

@@ -28,24 +28,21 @@ class LossMetric(MeanMetric):
 
 
 class _OfLoss(LossMetric):
-    """The base of metrics that have the name of their loss."""
+    """The base of metrics that have the names of their loss."""
 
     kind: type[Loss]
 
-    def __init_subclass__(cls) -> None:
-        if "kind" in vars(cls) and "own_name" not in vars(cls):
-            cls.own_name = cls.kind.own_name
-        if "kind" in vars(cls):
-            cls.short_name = cls.kind.short_name
+    def __init_subclass__(cls, of: type[Loss] | None = None) -> None:
+        if of is not None:
+            cls.kind, cls.short_name = of, of.short_name
+            cls.own_name = vars(cls).get("own_name", of.own_name)
 
     def __init__(self, name: str | None = None, dtype: object = None) -> None:
         super().__init__(self.kind(), name or self.own_name, dtype)
 
 
-class MeanSquaredError(_OfLoss):
+class MeanSquaredError(_OfLoss, of=losses.MeanSquaredError):
     """The mean of (y_true - y_pred)**2."""
-
-    kind = losses.MeanSquaredError
 
 
 class RootMeanSquaredError(MeanSquaredError):
@@ -58,42 +55,32 @@ class RootMeanSquaredError(MeanSquaredError):
         return math.sqrt(self._total / self._weight) if self._weight else 0.0
 
 
-class MeanAbsoluteError(_OfLoss):
+class MeanAbsoluteError(_OfLoss, of=losses.MeanAbsoluteError):
     """The mean of |y_true - y_pred|."""
 
-    kind = losses.MeanAbsoluteError
 
-
-class MeanAbsolutePercentageError(_OfLoss):
+class MeanAbsolutePercentageError(_OfLoss, of=losses.MeanAbsolutePercentageError):
     """The mean error in percent of the truth."""
 
-    kind = losses.MeanAbsolutePercentageError
 
-
-class MeanSquaredLogarithmicError(_OfLoss):
+class MeanSquaredLogarithmicError(_OfLoss, of=losses.MeanSquaredLogarithmicError):
     """The mean of (log(1 + y_true) - log(1 + y_pred))**2."""
 
-    kind = losses.MeanSquaredLogarithmicError
 
-
-class LogCoshError(_OfLoss):
+class LogCoshError(_OfLoss, of=losses.LogCosh):
     """The mean of the logarithm of cosh(y_pred - y_true)."""
 
     own_name = "logcosh"
-    kind = losses.LogCosh
 
 
-class Poisson(_OfLoss):
+class Poisson(_OfLoss, of=losses.Poisson):
     """The mean of y_pred - y_true * log(y_pred)."""
 
-    kind = losses.Poisson
 
-
-class CosineSimilarity(_OfLoss):
+class CosineSimilarity(_OfLoss, of=losses.CosineSimilarity):
     """The mean cosine of the angle between truth and prediction: not its negative, as the loss."""
 
     direction = "up"
-    kind = losses.CosineSimilarity
 
     def __init__(self, name: str | None = None, dtype: object = None, axis: int = -1) -> None:
         losses.CosineSimilarity(axis)  # refuses another axis
@@ -103,28 +90,20 @@ class CosineSimilarity(_OfLoss):
         return -super().values(y_true, y_pred)
 
 
-class KLDivergence(_OfLoss):
+class KLDivergence(_OfLoss, of=losses.KLDivergence):
     """The mean divergence of Kullback and Leibler."""
 
-    kind = losses.KLDivergence
 
-
-class Hinge(_OfLoss):
+class Hinge(_OfLoss, of=losses.Hinge):
     """The mean hinge loss."""
 
-    kind = losses.Hinge
 
-
-class SquaredHinge(_OfLoss):
+class SquaredHinge(_OfLoss, of=losses.SquaredHinge):
     """The mean squared hinge loss."""
 
-    kind = losses.SquaredHinge
 
-
-class CategoricalHinge(_OfLoss):
+class CategoricalHinge(_OfLoss, of=losses.CategoricalHinge):
     """The mean hinge loss of categories."""
-
-    kind = losses.CategoricalHinge
 
 
 class BinaryCrossentropy(LossMetric):

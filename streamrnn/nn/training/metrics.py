@@ -5,7 +5,7 @@ A metric sums in float64, in one order: `update_state(y_true, y_pred)`, then `re
 
 from typing import Any
 
-from streamrnn.base.display import closest
+from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.training.loss import Loss
@@ -107,11 +107,7 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
         if identifier in names_of_losses():
             return LossMetric(loss_of(identifier), name=identifier)
     known = [*_NAMES, "accuracy", "crossentropy"]
-    near = closest(identifier, known) if isinstance(identifier, str) else None
-    raise ArgumentError(
-        f"metric {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
-        f"{'? Supported' if near else '; supported'}: {', '.join(sorted(known))}"
-    )
+    raise ArgumentError(not_one_of(f"metric {identifier!r}", known, identifier))
 
 
 def _fitting(name: str, loss: Loss, units: int) -> Metric:

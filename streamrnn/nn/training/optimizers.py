@@ -3,7 +3,7 @@
 import math
 from typing import Any, Unpack
 
-from streamrnn.base.display import closest
+from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import updates
 from streamrnn.nn.training.optimizer import Optimizer, Options
@@ -260,8 +260,4 @@ def optimizer_of(identifier: object) -> Optimizer:
         return identifier()  # type: ignore[call-arg]
     if isinstance(identifier, str) and identifier.lower() in _NAMES:
         return _NAMES[identifier.lower()]()  # type: ignore[call-arg]
-    near = closest(identifier, _NAMES) if isinstance(identifier, str) else None
-    raise ArgumentError(
-        f"optimizer {identifier!r} is not supported{f'; did you mean {near!r}' if near else ''}"
-        f"{'? Supported' if near else '; supported'}: {', '.join(sorted(_NAMES))}"
-    )
+    raise ArgumentError(not_one_of(f"optimizer {identifier!r}", _NAMES, identifier))

@@ -7,7 +7,8 @@ float64, with the same bits on any machine. `optimizers.Adam(schedules.CosineDec
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.curves import cosine, real_power
@@ -26,6 +27,9 @@ __all__ = [
 class LearningRateSchedule:
     """The base of schedules; one of your own implements `__call__(step)`."""
 
+    above_zero: ClassVar[tuple[str, ...]] = ()
+    """Arguments that must be more than 0."""
+
     def __call__(self, step: int) -> float:
         """Return the learning rate after so many updates."""
         raise NotImplementedError(f"{type(self).__name__} must implement `__call__(step)`")
@@ -39,32 +43,28 @@ class LearningRateSchedule:
         """Return a schedule made with these arguments."""
         return cls(**config)
 
-    def _check_above_zero(self, argument: str, value: float) -> None:
-        if not value > 0:
-            raise ArgumentError(
-                f"{type(self).__name__}: {argument} must be above 0, received {value!r}"
-            )
+    def __post_init__(self) -> None:
+        for argument in self.above_zero:
+            if not (value := getattr(self, argument)) > 0:
+                raise ArgumentError(
+                    f"{type(self).__name__}: {argument} must be above 0, received {value!r}"
+                )
 
 
+@dataclass(eq=False)
 class ExponentialDecay(LearningRateSchedule):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
     staircase: the exponent is rounded down to a whole number.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "ExponentialDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps, self.decay_rate = decay_steps, decay_rate
-        self.staircase, self.name = staircase, name
-        self._check_above_zero("decay_steps", decay_steps)
-        self._check_above_zero("decay_rate", decay_rate)
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "ExponentialDecay"
+
+    above_zero = ("decay_steps", "decay_rate")
 
     def __call__(self, step: int) -> float:
         done = step / self.decay_steps
@@ -72,49 +72,44 @@ class ExponentialDecay(LearningRateSchedule):
         return self.initial_learning_rate * real_power(self.decay_rate, exponent)
 
 
+@dataclass(eq=False)
 class PiecewiseConstantDecay(LearningRateSchedule):
     """values[i] up to the update boundaries[i], and values[-1] after the last one."""
 
-    def __init__(
-        self,
-        boundaries: Sequence[float],
-        values: Sequence[float],
-        name: str = "PiecewiseConstant",
-    ) -> None:
-        self.boundaries, self.values, self.name = boundaries, values, name
-        if len(boundaries) != len(values) - 1:
+    boundaries: Sequence[float]
+    values: Sequence[float]
+    name: str = "PiecewiseConstant"
+
+    def __post_init__(self) -> None:
+        if len(self.boundaries) != len(self.values) - 1:
             raise ArgumentError(
                 "PiecewiseConstantDecay: expected one value more than boundaries, received "
-                f"{len(boundaries)} boundaries and {len(values)} values"
+                f"{len(self.boundaries)} boundaries and {len(self.values)} values"
             )
-        if list(boundaries) != sorted(boundaries):
+        if list(self.boundaries) != sorted(self.boundaries):
             raise ArgumentError(
-                f"PiecewiseConstantDecay: boundaries must rise, received {list(boundaries)}"
+                f"PiecewiseConstantDecay: boundaries must rise, received {list(self.boundaries)}"
             )
 
     def __call__(self, step: int) -> float:
         return self.values[sum(step > boundary for boundary in self.boundaries)]
 
 
+@dataclass(eq=False)
 class PolynomialDecay(LearningRateSchedule):
     """Falls to end_learning_rate in decay_steps, by (1 - step / decay_steps) ** power.
 
     cycle: then again, with the next multiple of decay_steps.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        end_learning_rate: float = 0.0001,
-        power: float = 1.0,
-        cycle: bool = False,
-        name: str = "PolynomialDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps, self.end_learning_rate = decay_steps, end_learning_rate
-        self.power, self.cycle, self.name = power, cycle, name
-        self._check_above_zero("decay_steps", decay_steps)
+    initial_learning_rate: float
+    decay_steps: float
+    end_learning_rate: float = 0.0001
+    power: float = 1.0
+    cycle: bool = False
+    name: str = "PolynomialDecay"
+
+    above_zero = ("decay_steps",)
 
     def __call__(self, step: int) -> float:
         steps = self.decay_steps
@@ -125,21 +120,17 @@ class PolynomialDecay(LearningRateSchedule):
         return whole * real_power(left, self.power) + self.end_learning_rate
 
 
+@dataclass(eq=False)
 class InverseTimeDecay(LearningRateSchedule):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps); staircase: rounded down."""
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "InverseTimeDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps, self.decay_rate = decay_steps, decay_rate
-        self.staircase, self.name = staircase, name
-        self._check_above_zero("decay_steps", decay_steps)
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "InverseTimeDecay"
+
+    above_zero = ("decay_steps",)
 
     def __call__(self, step: int) -> float:
         done = step / self.decay_steps
@@ -147,25 +138,21 @@ class InverseTimeDecay(LearningRateSchedule):
         return self.initial_learning_rate / (1 + self.decay_rate * share)
 
 
+@dataclass(eq=False)
 class CosineDecay(LearningRateSchedule):
     """Falls by a half cosine in decay_steps, to the share alpha (Loshchilov & Hutter 2016).
 
     warmup_target: first rises to this rate in warmup_steps, in a line, and falls from it.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: float,
-        alpha: float = 0.0,
-        name: str = "CosineDecay",
-        warmup_target: float | None = None,
-        warmup_steps: float = 0,
-    ) -> None:
-        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.alpha, self.name = alpha, name
-        self.warmup_target, self.warmup_steps = warmup_target, warmup_steps
-        self._check_above_zero("decay_steps", decay_steps)
+    initial_learning_rate: float
+    decay_steps: float
+    alpha: float = 0.0
+    name: str = "CosineDecay"
+    warmup_target: float | None = None
+    warmup_steps: float = 0
+
+    above_zero = ("decay_steps",)
 
     def __call__(self, step: int) -> float:
         top, after = self.initial_learning_rate, step
@@ -177,27 +164,28 @@ class CosineDecay(LearningRateSchedule):
         return top * ((1 - self.alpha) * cosine(done) + self.alpha)
 
 
+@dataclass(eq=False)
 class CosineDecayRestarts(LearningRateSchedule):
     """Falls by a half cosine, again and again (Loshchilov & Hutter 2016).
 
     Each fall takes t_mul times the updates of the one before, from m_mul times its rate.
     """
 
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        first_decay_steps: float,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.0,
-        name: str = "SGDRDecay",
-    ) -> None:
-        self.initial_learning_rate = initial_learning_rate
-        self.first_decay_steps = first_decay_steps
-        self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
-        self._check_above_zero("first_decay_steps", first_decay_steps)
-        if t_mul < 1:
-            raise ArgumentError(f"CosineDecayRestarts: t_mul must be 1 or more, received {t_mul!r}")
+    initial_learning_rate: float
+    first_decay_steps: float
+    t_mul: float = 2.0
+    m_mul: float = 1.0
+    alpha: float = 0.0
+    name: str = "SGDRDecay"
+
+    above_zero = ("first_decay_steps",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.t_mul < 1:
+            raise ArgumentError(
+                f"CosineDecayRestarts: t_mul must be 1 or more, received {self.t_mul!r}"
+            )
 
     def __call__(self, step: int) -> float:
         left, size, height = float(step), float(self.first_decay_steps), 1.0
