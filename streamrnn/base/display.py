@@ -99,8 +99,8 @@ def closest(word: str, names: Iterable[str]) -> str | None:
 def not_one_of(what: str, known: Iterable[str], word: object, verb: str = "supported") -> str:
     """Return the message that nothing has this name, with the closest name and all names, sorted.
 
-    >>> not_one_of("loss 'mea'", ["mse", "mae"], "mea")
-    "loss 'mea' is not supported; did you mean 'mae'? Supported: mae, mse"
+    >>> not_one_of("loss 'hubr'", ["mse", "huber"], "hubr")
+    "loss 'hubr' is not supported; did you mean 'huber'? Supported: huber, mse"
     """
     names = sorted(known)
     near = closest(word, names) if isinstance(word, str) else None
