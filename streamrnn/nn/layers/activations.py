@@ -356,5 +356,7 @@ def _prefix(owner: str) -> str:
 class Activated(Argument[ActivationLike, Spec]):
     """An activation."""
 
+    given = "ActivationLike"
+
     def take(self, owner: object, name: str, value: Any) -> Spec:
         return get(value, str(owner))

@@ -34,6 +34,8 @@ class Argument(Generic[Given, Kept]):
 
     in_config: ClassVar[bool] = True
     is_attribute: ClassVar[bool] = True
+    given: ClassVar[str] = ""
+    """The name of the union of types of its values, which `help` shows."""
 
     def __init__(
         self,
@@ -147,10 +149,19 @@ def signature_of(cls: type) -> Signature:
     return Signature([*named, Parameter("kwargs", Parameter.VAR_KEYWORD)])
 
 
+class _Name(str):
+    """An annotation that is shown as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def _given_type(annotation: Any) -> Any:
     """Return the type of the values of an argument, for `help`."""
     if isinstance(annotation, InitVar):
         return annotation.type
+    if name := getattr(annotation, "given", ""):
+        return _Name(name)
     bases = getattr(annotation, "__orig_bases__", (annotation,))
     generic = annotation if get_origin(annotation) else bases[0]
     return get_args(generic)[0] if get_origin(generic) is Argument else annotation

@@ -406,5 +406,7 @@ def serialize(initializer: Initializer) -> ConfigDict:
 class Initial(Argument[InitializerLike, Initializer]):
     """What makes the first values of a weight."""
 
+    given = "InitializerLike"
+
     def take(self, owner: object, name: str, value: Any) -> Initializer:
         return get(value)

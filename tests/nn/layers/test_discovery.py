@@ -35,7 +35,11 @@ def test_every_layer_names_its_arguments(cls):
 
 def test_help_shows_the_arguments_with_defaults():
     text = pydoc.plain(pydoc.render_doc(layers.LSTM))
-    for part in ("activation", "= 'tanh'", "return_sequences: 'bool' = False", "stateful"):
+    for part in (
+        "activation: ActivationLike = 'tanh'",
+        "return_sequences: 'bool' = False",
+        "stateful",
+    ):
         assert part.replace("'bool'", "bool") in text.replace("'bool'", "bool")
     assert "States: [h, c]" in text
     assert "Numba can compile" in pydoc.plain(pydoc.render_doc(layers.Cell))

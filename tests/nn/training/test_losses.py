@@ -182,6 +182,12 @@ def expected(value: Any, p: Any, y: np.ndarray, weights: Any, divisor: float = 3
     return math.fsum(value(a, b) * w for a, b, w in pairs) / divisor
 
 
+def test_every_loss_has_a_case() -> None:
+    """Of its formula in plain Python."""
+    kinds = {name for name in losses.__all__ if isinstance(getattr(losses, name), type)}
+    assert {type(loss).__name__ for loss, *_ in CASES.values()} == kinds - {"Loss"}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_loss_and_its_derivative(name: str) -> None:
     """With weights of steps; the derivative of each prediction."""
