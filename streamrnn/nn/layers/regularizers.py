@@ -83,7 +83,7 @@ def _checked(owner: Regularizer, argument: str, value: object) -> float:
 
 
 l1, l2, l1_l2 = L1, L2, L1L2
-_NAMES: dict[str, type[Regularizer]] = {
+_NAMES: Mapping[str, type[Regularizer]] = {
     name: cls for cls in (L1, L2, L1L2) for name in (cls.__name__, cls.__name__.lower())
 } | {"l1_l2": L1L2}
 
