@@ -14,9 +14,6 @@ from streamrnn.cli.signals import SIGNALLED
 
 TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {
-    "streamrnn.plugins.serve.batching.Busy",
-    "streamrnn.plugins.serve.producers.Conflict",
-    "streamrnn.plugins.serve.web.Unavailable",
     "streamrnn.stream.sources.casts.UnfitError",
     "streamrnn.stream.sources.formats.base.UnparsedError",
     "streamrnn.stream.sources.formats.text.UnfitTextError",

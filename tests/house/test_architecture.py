@@ -96,6 +96,7 @@ ONLY_IN = {
     "uvicorn": "plugins",
     "uvloop": "plugins",
     "prometheus_client": "plugins",
+    "orjson": "plugins",
     # Compiled kernels in our own cache; never a file that someone hands over.
     "pickle": "simd",
 }

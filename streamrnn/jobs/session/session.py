@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from typing import get_args
 
@@ -175,20 +174,17 @@ class Session:
         """
         self._close_files = close
 
-    def unused(self, paths: Sequence[str]) -> list[str]:
-        """Return those of some files that the last commit has not used."""
-        last = self._output.last
-        used = set() if last is None else {file.path for file in last.sources}
-        return [path for path in paths if canonical_name(path) not in used]
+    def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
+        """Return those of some files that the last commit has not used.
 
-    @property
-    def oldest(self) -> float:
-        """When the oldest commit was made that `rewind` can return to, in seconds since 1970."""
+        `by_any`: that it, or one that `rewind` can return to, has not used.
+        """
         last = self._output.last
         if last is None:
-            return 0
-        first = last.kept[0] if last.kept else last
-        return datetime.fromisoformat(first.time).timestamp()
+            return [*paths]
+        counts = [kept.sources for kept in last.kept] if by_any else []
+        used = {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
+        return [path for path in paths if canonical_name(path) not in used]
 
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
         """Return the rows of the state table of some streams, by their key columns.

@@ -2,7 +2,8 @@
 
 - `command`    `streamrnn serve`
 - `server`     the process: it owns the output, listens, commits, and ends
-- `web`        requests and responses; all that is HTTP comes from starlette and uvicorn
+- `connections`   of clients that are slow, or many
+- `service`, `web`   requests and responses; all that is HTTP comes from starlette and uvicorn
 - `tensors`    the Open Inference Protocol
 - `batching`   rows that are waiting, scored in one call
 - `scoring`    requests in a session; accepted rows in the log, before their answers

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from starlette.exceptions import HTTPException
+
 _LONGEST = 30.0
 """Seconds that a request may wait before its rows are scored."""
-
-
-class Busy(Exception):  # noqa: N818 - a state, in which nothing is wrong
-    """More rows are waiting than may, or they have waited too long. None of them was scored."""
 
 
 class _Waiting(NamedTuple):
@@ -43,9 +41,12 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "streamrnn-serve")
 
     async def answer(self, data: Any, rows: int) -> Any:
-        """Wait for the answer to a request with so many rows. Raises Busy, and its exception."""
+        """Wait for the answer to a request with so many rows, or raise its exception.
+
+        Raises HTTPException if too many are waiting, or it has waited too long.
+        """
         if self.waiting + rows > self._queue_rows:
-            raise Busy
+            raise _busy()
         loop = asyncio.get_running_loop()
         entry = _Waiting(data, rows, time.monotonic(), loop.create_future())
         self._queue.append(entry)
@@ -81,7 +82,7 @@ class Batcher:
             entry = self._queue.popleft()
             self.waiting -= entry.rows
             if entry.since < oldest:
-                _resolve(entry, Busy())
+                _resolve(entry, _busy())
             elif not entry.answer.done():  # cancelled: the client is gone
                 batch.append(entry)
                 rows += entry.rows
@@ -95,3 +96,7 @@ def _resolve(entry: _Waiting, answer: Any) -> None:
         entry.answer.set_exception(answer)
     else:
         entry.answer.set_result(answer)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(429, "too many rows are waiting", {"retry-after": "1"})

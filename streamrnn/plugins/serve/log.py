@@ -11,13 +11,13 @@ that has no rows.
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from streamrnn.base.storage import LocalFiles, LocalOutput
+from streamrnn.base.storage import LocalFiles, LocalOutput, sink_errors
 from streamrnn.errors import SinkError
 
 _OPEN, _CLOSED = ".arrows.open", ".arrows"
@@ -97,11 +97,14 @@ class Log:
         """Let the next commit have a segment that was closed before this log was opened."""
         self._closed.append(path)
 
-    def remove(self, before: float) -> None:
-        """Remove closed segments of earlier times, but not the last one, which has all notes."""
-        for name in self._names(_CLOSED)[:-1]:
-            if os.stat(self._files.show(name)).st_mtime < before:
-                self._files.delete(name)
+    def older(self, before: float) -> list[str]:
+        """Return closed segments of earlier times, but not the last one, which has all notes."""
+        return [path for path in self.segments[:-1] if os.stat(path).st_mtime < before]
+
+    def remove(self, segments: Iterable[str]) -> None:
+        """Remove closed segments."""
+        for path in segments:
+            self._files.delete(os.path.basename(path))
 
     @contextmanager
     def _once(self) -> Iterator[None]:
@@ -127,11 +130,19 @@ class Log:
     def _cut(self, name: str) -> None:
         """Close a segment that a crash has left, without what is no whole record batch."""
         with self._files.open(name) as file:
-            ends = [end for _, _, end in _complete(file)]
-        if ends:
-            closed = name.removesuffix(_OPEN) + _CLOSED
-            self._files.put(closed, self._files.read(name)[: ends[-1]] + _END)
-        self._files.delete(name)
+            end = max((end for _, _, end in _complete(file)), default=0)
+        if not end:
+            self._files.delete(name)
+            return
+        path = self._files.show(name)
+        with sink_errors("write", path), open(path, "r+b") as torn:
+            torn.truncate(end)
+            torn.seek(end)
+            torn.write(_END)
+            torn.flush()
+            os.fsync(torn.fileno())
+        self._files.move(name, name.removesuffix(_OPEN) + _CLOSED)
+        self._files.sync("")
 
 
 def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:

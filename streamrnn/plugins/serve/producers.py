@@ -5,13 +5,10 @@ import json
 from collections import OrderedDict
 
 import pyarrow as pa
+from starlette.exceptions import HTTPException
 
 _MOST = 10_000
 """Producers that are remembered; of more, the longest silent is forgotten."""
-
-
-class Conflict(Exception):  # noqa: N818 - the request of a producer out of its order
-    """A request is neither the last of its producer nor the one after it."""
 
 
 class Producers:
@@ -27,7 +24,7 @@ class Producers:
     def answer(self, producer: str, sequence: int, schema: pa.Schema) -> pa.RecordBatch | None:
         """Return the answer to a request if it is the last one again; None if it is a new one.
 
-        `schema` is that of answers. Raises Conflict with both numbers for another one.
+        `schema` is that of answers. Raises HTTPException with both numbers for another one.
         """
         if producer not in self._last:
             return None
@@ -35,9 +32,10 @@ class Producers:
         if sequence == last:
             return pa.ipc.read_record_batch(pa.py_buffer(base64.b64decode(answer)), schema)
         if sequence != last + 1:
-            raise Conflict(
+            raise HTTPException(
+                409,
                 f"producer {producer!r}: expected sequence {last} (the last one, again) or "
-                f"{last + 1}, received {sequence}"
+                f"{last + 1}, received {sequence}",
             )
         return None
 

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from starlette.exceptions import HTTPException
 
 from streamrnn.errors import ConfigError, DataError, StreamRNNError
 from streamrnn.jobs.session import Session
 from streamrnn.plugins.serve.log import Log, logged_batches
-from streamrnn.plugins.serve.producers import Conflict, Producers
+from streamrnn.plugins.serve.producers import Producers
 from streamrnn.plugins.serve.values import JsonColumns, json_objects
 from streamrnn.stream.config import Config
 
@@ -42,7 +43,7 @@ class Scoring:
     def __init__(self, session: Session, config: Config) -> None:
         self._session = session
         self._source, self._keys = config.source, config.serve
-        self._producers = Producers()
+        self.producers = Producers()
         self.columns = self._known_columns()
         self._log = Log(_log_folder(config)) if self._keys.durable == "log" else None
         if self._log is not None:
@@ -65,7 +66,7 @@ class Scoring:
             rows = 0
             waiting: list[pa.RecordBatch] = []
             for batch, note in logged_batches(path):
-                self._producers.load(note)
+                self.producers.load(note)
                 if unused and len(batch):
                     waiting.append(batch)
                     rows += len(batch)
@@ -90,21 +91,24 @@ class Scoring:
         """Commit rows and state, and remove segments of the log that may go."""
         self._session.commit()
         if self._log is not None and self._keys.keep_log:
-            oldest = time.time() - self._keys.keep_log.total_seconds()
-            self._log.remove(min(oldest, self._session.oldest))
+            old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
+            self._log.remove(set(old).difference(self._session.unused(old, by_any=True)))
 
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, or the error that it gets."""
         found: list[Any] = [None] * len(requests)
         with self._session.together():
             waiting: dict[int, Asked] = {}
+            producers: set[str] = set()
             for index, asked in enumerate(requests):
                 if asked.producer is not None:
-                    if any(other.producer == asked.producer for other in waiting.values()):
+                    if asked.producer in producers:
                         self._score(waiting, found)
+                        producers.clear()
+                    producers.add(asked.producer)
                     try:
                         found[index] = self._retried(asked, asked.producer)
-                    except (Conflict, DataError) as error:
+                    except (HTTPException, DataError) as error:
                         found[index] = error
                 if found[index] is None:
                     waiting[index] = asked
@@ -116,7 +120,7 @@ class Scoring:
     def _retried(self, asked: Asked, producer: str) -> Objects | pa.RecordBatch | None:
         if self._log is None:
             raise DataError('producer: retries need the log of [serve] durable = "log"')
-        answer = self._producers.answer(producer, asked.sequence, self.answer_schema)
+        answer = self.producers.answer(producer, asked.sequence, self.answer_schema)
         return answer if answer is None or not _as_json(asked) else json_objects(answer)
 
     def _score(self, waiting: dict[int, Asked], found: list[Any]) -> None:
@@ -189,7 +193,7 @@ class Scoring:
         """Append rows to the log that are in the state, with what their producers were told."""
         if self._log is None:
             return
-        before = self._producers.text
+        before = self.producers.text
         told = {
             each.producer: (each.sequence, answer.slice(first, end - first))
             for each, (first, end) in zip(asked, _spans(sizes), strict=True)
@@ -199,7 +203,7 @@ class Scoring:
         if reasons.null_count < len(reasons):
             rows = rows.filter(pc.invert(_refused(reasons)))
         if len(rows) or told:
-            self._log.append(rows, self._producers.note(told), before)
+            self._log.append(rows, self.producers.note(told), before)
 
 
 def _refused(reasons: pa.Array) -> pa.Array:

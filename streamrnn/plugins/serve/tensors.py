@@ -3,11 +3,11 @@
 https://github.com/open-inference/open-inference-protocol; its binary tensor data extension.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,7 +43,7 @@ def read_request(
     """Return the rows of a request, and its JSON without them. Raises DataError."""
     length = len(body) if header_length is None else _length(header_length, len(body))
     try:
-        request = json.loads(body[:length])
+        request = orjson.loads(body[:length])
         inputs = {tensor["name"]: tensor for tensor in request.pop("inputs")}
         binary, rows = body[length:], None
         arrays: dict[str, pa.Array] = {}
@@ -62,7 +62,7 @@ def read_request(
                 raise DataError(f"tensor {name!r}: expected {size} values, received {len(values)}")
             if name in columns.schema.names:
                 arrays[name] = columns.array(name, values)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -114,12 +114,12 @@ def write_answer(
             blobs.append(_bytes_of(column))
             tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            tensor["data"] = [None if v != v else v for v in column.to_pylist()]
+            tensor["data"] = column.to_pylist()
         described.append(tensor)
     head: dict[str, Any] = {"model_name": model, "outputs": described}
     if "id" in request:
         head["id"] = request["id"]
-    text = json.dumps(head, separators=(",", ":")).encode()
+    text = orjson.dumps(head)
     if not blobs:
         return text, {"content-type": "application/json"}
     return b"".join([text, *blobs]), {

@@ -100,6 +100,8 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values of JSON, or of a tensor, in a type, or as what they are."""
     if type(values) is np.ndarray:
         return _as_type(pa.array(values), kind)
+    if kind is not None and pa.types.is_integer(kind) and float in set(map(type, values)):
+        return pa.array(values).cast(kind)  # Arrow would cut 2.5 to 2
     if kind is None or not (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
         return pa.array(values, kind)
     if pa.types.is_decimal(kind):
@@ -126,7 +128,10 @@ def _in_utc(text: str) -> str:
 
 
 def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return the rows of an answer as values that JSON has: times are ISO text."""
+    """Return the rows of an answer as values of JSON: times are ISO text.
+
+    Of what is no finite number orjson makes a null.
+    """
     names = answer.schema.names
     columns = zip(*map(_plain, answer.columns), strict=True)
     return [dict(zip(names, values, strict=True)) for values in columns]
@@ -134,11 +139,7 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def _plain(column: pa.Array) -> list[Any]:
     kind = column.type
-    if pa.types.is_floating(kind):
-        finite = pc.is_finite(column)
-        if finite.false_count:
-            column = pc.if_else(finite, column, None)
-    elif pa.types.is_timestamp(kind):
+    if pa.types.is_timestamp(kind):
         if kind.tz is not None:
             column = column.cast(pa.timestamp(kind.unit, "UTC"))
         column = pc.replace_substring(column.cast(pa.string()), " ", "T")

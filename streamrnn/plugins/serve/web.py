@@ -2,14 +2,13 @@
 
 import asyncio
 import ipaddress
-import json
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
+import orjson
 import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
@@ -20,41 +19,17 @@ from starlette.routing import Route
 
 from streamrnn import __version__
 from streamrnn.errors import DataError, DTypeError, StreamRNNError
-from streamrnn.plugins.serve.batching import Busy
-from streamrnn.plugins.serve.producers import Conflict
-from streamrnn.plugins.serve.scoring import Asked, Scoring
+from streamrnn.plugins.serve.connections import SLOWEST
+from streamrnn.plugins.serve.scoring import Asked
+from streamrnn.plugins.serve.service import Service
 from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answer
 
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
 """Bytes of a body."""
-_SLOWEST = 60.0
-"""Seconds in which a body has to arrive."""
 _ARROW = "application/vnd.apache.arrow.stream"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Unavailable(Exception):  # noqa: N818 - as Busy
-    """The server ends because of an error; whether the rows are in the state is not known."""
-
-
-class Service(Protocol):
-    """What answers requests: `scoring` is there when it is `ready`."""
-
-    ready: bool
-    name: str
-    scoring: Scoring
-
-    @property
-    def waiting(self) -> int:
-        """Rows that are waiting."""
-
-    async def score(self, asked: Asked) -> Any:
-        """Score the rows of a request.
-
-        Raises Busy, Unavailable, Conflict, DataError and DTypeError.
-        """
 
 
 def web_app(service: Service) -> Starlette:
@@ -64,15 +39,22 @@ def web_app(service: Service) -> Starlette:
         "streamrnn_request_seconds", "Seconds of each request.", ["status"], registry=registry
     )
     scored = Counter("streamrnn_request_rows", "Rows of answered requests.", registry=registry)
-    Gauge("streamrnn_waiting_rows", "Rows that are waiting.", registry=registry).set_function(
-        lambda: service.waiting
-    )
+    for name, text, value in (
+        ("waiting_rows", "Rows that are waiting.", lambda: service.batcher.waiting),
+        ("forgotten_producers", "Producers that were dropped.", lambda: service.forgotten),
+    ):
+        Gauge(f"streamrnn_{name}", text, registry=registry).set_function(value)
 
     async def score(request: Request) -> Response:
         numbered = _numbered(request.query_params)
-        if _is_arrow(request):
-            return _arrow(await _score(_table(await _body(request)), numbered))
-        return _json(await _score(_objects(await _body(request)), numbered))
+        body = await _body(request)
+        if not _is_arrow(request):
+            return _json(await _score(_objects(body), numbered))
+        answer = await _score(service.scoring.columns.fitted(_table(body)), numbered)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, answer.schema) as writer:
+            writer.write_batch(answer)
+        return Response(sink.getvalue().to_pybytes(), media_type=_ARROW)
 
     async def infer(request: Request) -> Response:
         if _is_arrow(request):
@@ -84,8 +66,6 @@ def web_app(service: Service) -> Starlette:
         return Response(content, headers=headers)
 
     async def _score(rows: Any, numbered: tuple[str | None, int]) -> Any:
-        if isinstance(rows, pa.Table):
-            rows = service.scoring.columns.fitted(rows)
         answer = await service.score(Asked(rows, *numbered))
         scored.inc(len(rows))
         return answer
@@ -96,13 +76,14 @@ def web_app(service: Service) -> Starlette:
         return _json({"name": service.name, "versions": [], "platform": "streamrnn", **described})
 
     async def state(request: Request) -> Response:
-        found = await _on_thread(service.scoring.state_of, request.path_params["key"].split("/"))
+        key = request.path_params["key"].split("/")
+        found = await asyncio.to_thread(service.scoring.state_of, key)
         if not found:
             raise HTTPException(404, "no stream with this key has a state")
         return _json(found[0])
 
-    async def commit(_: Request) -> Response:
-        await _on_thread(service.scoring.commit)
+    async def commit(request: Request) -> Response:
+        await _administrate(request, service.scoring.commit)
         return _json({"committed": True})
 
     async def load_model(request: Request) -> Response:
@@ -110,7 +91,7 @@ def web_app(service: Service) -> Starlette:
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
             raise DataError('expected {"path": …, "on_change": …}, as of [model]')
-        await _on_thread(service.scoring.load_model, path, on_change)
+        await _administrate(request, service.scoring.load_model, path, on_change)
         return _json({"loaded": True})
 
     async def server(_: Request) -> Response:
@@ -144,29 +125,31 @@ def web_app(service: Service) -> Starlette:
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
-    def answering(handler: Handler, *, admin: bool = False) -> Handler:
+    def check(request: Request) -> None:
+        if not service.ready:
+            raise HTTPException(503, "not ready", {"retry-after": "1"})
+        if request.path_params.get("model", service.name) != service.name:
+            raise HTTPException(404, f"the model is {service.name}")
+
+    def answering(handler: Handler) -> Handler:
         """Return a handler that answers only when ready, and errors with a text."""
 
         async def handle(request: Request) -> Response:
             begun = time.perf_counter()
-            if admin and not _is_local(request):
-                response = _error(403, "for this machine only")
-            elif not service.ready:
-                response = _error(503, "not ready", {"retry-after": "1"})
-            elif request.path_params.get("model", service.name) != service.name:
-                response = _error(404, f"the model is {service.name}")
-            else:
-                try:
-                    response = await handler(request)
-                except (StreamRNNError, Conflict, Busy, Unavailable) as error:
-                    response = _response_to(error, admin=admin)
+            try:
+                check(request)
+                response = await handler(request)
+            except (DataError, DTypeError) as error:
+                response = _error(400, str(error))
+            except HTTPException as error:
+                response = await _refused(request, error)
             seconds.labels(response.status_code).observe(time.perf_counter() - begun)
             return response
 
         return handle
 
     of_model = "/v2/models/{model}"
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/score", answering(score), methods=["POST"]),
             Route(f"{of_model}/infer", answering(infer), methods=["POST"]),
@@ -178,40 +161,26 @@ def web_app(service: Service) -> Starlette:
             Route("/metrics", metrics),
             Route("/openapi.json", answering(openapi)),
             Route("/state/{key:path}", answering(state)),
-            Route("/admin/commit", answering(commit, admin=True), methods=["POST"]),
-            Route("/admin/model", answering(load_model, admin=True), methods=["POST"]),
+            Route("/admin/commit", answering(commit), methods=["POST"]),
+            Route("/admin/model", answering(load_model), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
+    app.router.redirect_slashes = False  # to where the client says that this is
+    return app
 
 
-def _response_to(error: Exception, *, admin: bool) -> Response:
-    """Return the response to an error that the client has caused, or raise another one."""
-    match error:
-        case DataError() | DTypeError():
-            return _error(400, str(error))
-        case Conflict():
-            return _error(409, str(error))
-        case Busy():
-            return _error(429, "too many rows are waiting", {"retry-after": "1"})
-        case Unavailable():
-            return _error(503, "the server ends; its log says why")
-        case _ if admin:
-            _LOGGER.error("%s", error)
-            return _error(409, f"{type(error).__name__}: the log of the server says more")
-    raise error
-
-
-async def _on_thread(call: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
-
-
-def _is_local(request: Request) -> bool:
-    """Return whether a request is from this machine, and no proxy or page of the web sends it."""
+async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
+    """Call what is for this machine alone: not for a proxy, nor for a page of the web."""
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip", "origin"} & set(request.headers)
-    host = request.client.host if request.client else ""
-    loopback: bool = ipaddress.ip_address(host).is_loopback
-    return loopback and not forwarded
+    if forwarded or not ipaddress.ip_address(request.client.host).is_loopback:
+        raise HTTPException(403, "for this machine only")
+    try:
+        await asyncio.to_thread(call, *arguments)
+    except StreamRNNError as error:
+        _LOGGER.error("%s", error)  # noqa: TRY400 - as elsewhere, without a traceback
+        text = f"{type(error).__name__}: the log of the server says more"
+        raise HTTPException(409, text) from None
 
 
 def _is_arrow(request: Request) -> bool:
@@ -233,32 +202,31 @@ def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
 
 
 async def _body(request: Request) -> bytes:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "expected a body without Content-Encoding")
     chunks, size = [], 0
     try:
-        async with asyncio.timeout(_SLOWEST):
+        async with asyncio.timeout(SLOWEST):
             async for chunk in request.stream():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > _LARGEST:
                     raise HTTPException(413, f"expected at most {_LARGEST} bytes")
     except TimeoutError:
-        raise HTTPException(408, f"expected the body within {_SLOWEST:.0f} s") from None
+        raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
     except ClientDisconnect:
         raise HTTPException(400, "the body has no end") from None
     return b"".join(chunks)
 
 
 def _objects(body: bytes) -> list[dict[str, Any]]:
+    expected = "expected a JSON list of objects, one for each row, received"
     try:
-        rows = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"expected a JSON list of objects, one for each row, received no JSON: {error}"
-        ) from None
+        rows = orjson.loads(body)
+    except ValueError as error:
+        raise DataError(f"{expected} no JSON: {error}") from None
     if type(rows) is not list:
-        raise DataError(
-            f"expected a JSON list of objects, one for each row, received {body[:40]!r}"
-        )
+        raise DataError(f"{expected} {body[:40]!r}")
     for row, values in enumerate(rows):
         if type(values) is not dict:
             raise DataError(
@@ -277,18 +245,8 @@ def _table(body: bytes) -> pa.Table:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(
-        json.dumps(value, default=str, separators=(",", ":")) + "\n",  # for who reads it in a shell
-        status,
-        media_type="application/json",
-    )
-
-
-def _arrow(answer: pa.RecordBatch) -> Response:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, answer.schema) as writer:
-        writer.write_batch(answer)
-    return Response(sink.getvalue().to_pybytes(), media_type=_ARROW)
+    content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for who reads it in a shell
+    return Response(content, status, media_type="application/json")
 
 
 def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -305,4 +263,4 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _failed(_: Request, error: Exception) -> Response:
     """Answer what the client has not caused, of which only the log of the server says more."""
     _LOGGER.error("%s: %s", type(error).__name__, error)
-    return _error(500, HTTPStatus(500).phrase)
+    return _error(500, "the log of the server says more")

@@ -141,6 +141,7 @@ def test_metadata_metrics_and_states(server: serving.Server) -> None:
     assert server.send(f"{V2}/ready") == (200, b'{"ready":true}\n')
     assert json.loads(server.send("/v2")[1])["extensions"] == ["binary_tensor_data"]
     server.score(table("state-", 1).to_pylist())
+    assert "streamrnn_forgotten_producers 0.0" in server.send("/metrics")[1].decode()
     text = server.send("/metrics")[1].decode()
     assert 'streamrnn_request_seconds_count{status="200"}' in text
     (name,) = table("state-", 1)["id"].to_pylist()

@@ -94,8 +94,8 @@ def test_requests_at_once_have_the_bits_of_one_after_another(
          "the request: row 1 (from 0): stream id='x': column 'a': value is null"),
         (b'[{"id": "x", "t": 5, "a": 1, "b": 1}, {"id": "x", "t": 4, "a": 1, "b": 1}]',
          "the request: row 1 (from 0): stream id='x': time goes backwards"),
-        (b'[{"id": "\\ud800", "t": 0, "a": 1, "b": 1}]', "row 0 (from 0): column 'id'"),
-        (b'[{"id": "x", "t": 0, "a": 1e400, "b": 1}]', "column 'a'"),
+        (b'[{"id": "\\ud800", "t": 0, "a": 1, "b": 1}]', "received no JSON: no low surrogate"),
+        (b'[{"id": "x", "t": 0, "a": 1e400, "b": 1}]', "received no JSON: number is infinity"),
         (b'[{"id": "x", "t": 0, "a": 1, "b": 99999999999999999999}]', "expected int32"),
     ],
 )  # fmt: skip

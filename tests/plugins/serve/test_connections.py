@@ -1,0 +1,158 @@
+"""What arrives on a socket: other versions and methods, no end, slowly, by a thousand at once."""
+
+import contextlib
+import json
+import re
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import serving
+
+PATIENCE = 2
+IMPATIENT = f"""
+from streamrnn.plugins.serve import connections
+connections.SLOWEST = {PATIENCE}
+from streamrnn.cli import main
+main()
+"""
+ROW = b'[{"id": "x", "t": "2030-01-01", "a": 1, "b": 2}]'
+CLOSE = b"connection: close\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]:
+    folder = serving.make(tmp_path_factory.mktemp("connections"), rows=20)
+    running = serving.Server(folder, code=(IMPATIENT,))
+    try:
+        yield running.wait()
+    finally:
+        running.kill()
+
+
+def request(
+    body: bytes,
+    head: bytes = CLOSE,
+    method: bytes = b"POST",
+    path: bytes = b"/score",
+    version: bytes = b"1.1",
+) -> bytes:
+    first = b"%b %b HTTP/%b\r\nhost: x\r\n" % (method, path, version)
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (first, head, len(body), body)
+
+
+def chunked(*encodings: bytes) -> bytes:
+    head = b"POST /score HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: "
+    return b"%b%b\r\n\r\n1\r\n[\r\n1\r\n]\r\n0\r\n\r\n" % (head, b", ".join(encodings))
+
+
+def answers(server: serving.Server, sent: bytes) -> bytes:
+    """All that comes until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (request(b"[]", b"", version=b"1.0"), [200]),
+        (request(b"[]", b"") * 3 + request(b"{", b"") + request(b"[]"), [200, 200, 200, 400, 200]),
+        (chunked(b"chunked"), [200]),
+        (request(b"[" + b" " * 999_999 + b"]"), [200]),
+        (request(b"[]", CLOSE + b"expect: 100-continue\r\n"), [100, 200]),
+        (request(b"[]", CLOSE + b"content-encoding: identity\r\n"), [200]),
+        (request(b"[]", CLOSE + b"content-encoding: gzip\r\n"), [415]),
+        (request(b"[]", CLOSE + b"content-length: 3\r\n"), [400]),
+        (request(b"[]", CLOSE + b"transfer-encoding: chunked\r\n"), [400]),
+        (request(b"", method=b"HEAD", path=b"/v2/health/live"), [200]),
+        (request(b"", method=b"HEAD"), [405]),
+        (request(b"[]", method=b"PUT"), [405]),
+        (request(b"", path=b"/v2/health/live"), [405]),
+        (request(b"", method=b"GET", path=b"/admin/commit"), [405]),
+        (request(b"", method=b"GET", path=b"*"), [404]),
+        (request(b"[]", path=b"/score/"), [404]),  # not sent on to the host that it names
+        (request(b"", method=b"GET", path=b"/state/%ff%00"), [404]),
+        (request(b"", method=b"GET", path=b"/\xff"), [400]),
+        (request(b"[]", b"x: " + b"y" * 70_000), [400]),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000, [400]),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 is TLS", [400]),
+    ],
+)  # fmt: skip
+def test_each_request_has_one_answer(
+    server: serving.Server, sent: bytes, statuses: list[int]
+) -> None:
+    answer = answers(server, sent)
+    assert [int(s) for s in re.findall(rb"HTTP/1.1 (\d+) ", answer)] == statuses, answer
+    assert b"Traceback" not in answer
+    assert b"location" not in answer
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (b'"a": NaN', "received no JSON"),
+        (b'"a": -Infinity', "received no JSON"),
+        (b'"a": ' + b"9" * 5000, "received no JSON"),
+        (b'"id": "\xff"', "received no JSON"),
+        (b'"b": 2.5', "column 'b': expected int32, received 2.5"),
+        (b'"b": true', "column 'b': expected int32, received True"),
+        (b'"b": 99999999999', "column 'b': expected int32, received 99999999999"),
+        (b'"a": "1"', "column 'a': expected double, received '1'"),
+        (b'"t": 99999999999999999999', "column 't': expected timestamp[us, tz=UTC]"),
+        (b'"t": "9999-01-01T00:00:00+99:99"', "column 't': expected timestamp[us, tz=UTC]"),
+    ],
+)
+def test_no_value_is_changed_in_silence(server: serving.Server, values: bytes, text: str) -> None:
+    status, answer = server.send("/score", ROW.replace(b"}", b", " + values + b"}"))
+    assert (status, text in json.loads(answer)["error"]) == (400, True), answer
+
+
+def test_whole_floats_are_integers_and_the_last_of_a_name_twice_counts(
+    server: serving.Server,
+) -> None:
+    """As JavaScript writes them, and as JavaScript reads them."""
+    first, other = (
+        json.loads(server.send("/score", ROW.replace(b'"x"', name) + b"\n")[1])[0]["score"]
+        for name in (b'"one"', b'"none", "id": "two"')
+    )
+    again = ROW.replace(b'"x"', b'"three"').replace(b'"b": 2', b'"b": 1, "b": 2.0')
+    (third,) = json.loads(server.send("/score", again)[1])
+    assert first == other == third["score"]
+    assert third["id"] == "three"
+
+
+def test_a_thousand_slow_clients_are_closed_and_others_answered(server: serving.Server) -> None:
+    """Their connections leave no memory behind."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    kinds = [b"", b"POST /score HT", request(ROW, b"")[:-9], request(b"[]", b"") + b"P"]
+    sizes = []
+    try:
+        for _ in range(3):
+            with contextlib.ExitStack() as stack:
+                address = ("127.0.0.1", server.port)
+                slow = [
+                    stack.enter_context(socket.create_connection(address, timeout=20))
+                    for _ in range(1000)
+                ]
+                for number, connection in enumerate(slow):
+                    connection.sendall(kinds[number % len(kinds)])
+                assert all(server.score([])[0] == 200 for _ in range(20))
+                ends = [b"".join(iter(lambda c=c: c.recv(65_536), b"")) for c in slow]
+            found = [{end.partition(b"\r\n")[0] for end in ends[kind::4]} for kind in range(4)]
+            assert found == [
+                {b""}, {b""}, {b"HTTP/1.1 408 Request Timeout"}, {b"HTTP/1.1 200 OK"}
+            ]  # fmt: skip
+            sizes.append(resident(server))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sizes[2] < sizes[0] + 8_000, sizes
+
+
+def resident(server: serving.Server) -> int:
+    """Kilobytes of the process."""
+    (size,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())
+    return int(size)
