@@ -2,11 +2,12 @@
 
 import re
 import shlex
-import socket
 import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,11 +82,7 @@ def run_blocks(page: str, clone: Path, can_run: Callable[[Block], bool]) -> int:
         if name is not None:
             (clone / name[1]).write_text(block.text)
         elif block.language == "console":
-            for command, said in re.findall(
-                r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE
-            ):
-                assert TIMES.sub("", shell(command, clone)) == TIMES.sub("", said), command
-                ran += 1
+            ran += _run_console(block.text, clone)
         elif block.language == "python":
             run_python(block.text, clone)
             ran += 1
@@ -93,6 +90,37 @@ def run_blocks(page: str, clone: Path, can_run: Callable[[Block], bool]) -> int:
             Config.parse(_merged(WEATHER, tomllib.loads(block.text)))
             ran += 1
     return ran
+
+
+def _run_console(text: str, clone: Path) -> int:
+    """Run the commands of a block; a server that one starts is there until the last has ended."""
+    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)
+    port = 0
+    with ExitStack() as stack:
+        for command, said in commands:
+            if command.startswith("streamrnn serve "):
+                port = stack.enter_context(_served(command, clone))
+                continue
+            printed = shell(command.replace("localhost:8080", f"localhost:{port}"), clone)
+            assert TIMES.sub("", printed) == TIMES.sub("", said), command
+    return len(commands)
+
+
+@contextmanager
+def _served(command: str, clone: Path) -> Iterator[int]:
+    """The port of a server, which is stopped as by `kill %1`."""
+    words = shlex.split(command.removeprefix("streamrnn").removesuffix("&"))
+    arguments = [*shlex.split(STREAMRNN), *words, "--set", "serve.port=0"]
+    with (clone / "serve.log").open("w+") as log:
+        process = subprocess.Popen(arguments, cwd=clone, stderr=log)
+        try:
+            while not re.search("^ready$", said := Path(log.name).read_text(), re.MULTILINE):
+                assert process.poll() is None, said
+                time.sleep(0.05)
+            yield int(re.findall(r"http://\S+:(\d+)", said)[0])
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0, Path(log.name).read_text()
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,17 +136,11 @@ def make_clone(base: Path) -> Path:
 
 
 def shell(command: str, clone: Path) -> str:
-    """What a command prints; `streamrnn`, `python` and the port of a server are the test's."""
-    before = command
+    """What a command prints; `streamrnn` and `python` are the test's."""
     if command.startswith("streamrnn "):
         command = STREAMRNN + command.removeprefix("streamrnn")
     elif command.startswith("python "):
         command = shlex.quote(sys.executable) + command.removeprefix("python")
-    if "streamrnn serve " in before:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        command = command.replace("localhost:8080", f"localhost:{port}")
-        command = command.replace(".toml", f".toml --set serve.port={port}", 1)
     done = subprocess.run(
         command, shell=True, cwd=clone, capture_output=True, text=True, check=False
     )
