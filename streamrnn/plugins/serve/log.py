@@ -140,7 +140,7 @@ class Log:
             torn.seek(end)
             torn.write(_END)
             torn.flush()
-            os.fsync(torn.fileno())
+            self._files.disk.sync(torn.fileno())
         self._files.move(name, name.removesuffix(_OPEN) + _CLOSED)
         self._files.sync("")
 

@@ -1,0 +1,308 @@
+"""What a request to `streamrnn serve` costs, against ONNX Runtime with states in a dict.
+
+    python tests/benchmarks/bench_serve.py [--streams N] [--seconds N] [--rounds N]
+        [--markdown FILE …]
+
+LSTM(64) and Dense(1), 8 float features, int64 keys, one thread. Each side is a process with the
+same server, which parses requests and writes answers in the same way; what scores the rows of a
+batch differs: a session with `durable = "commit"`, one with "log", ONNX Runtime as in
+`bench_live.py`, and an echo, which scores nothing. CPU time of the server over its requests; sides
+take turns of some seconds, medians of the turns. "At the limit" 64 clients each send their next
+request when they have an answer; at a rate they send at fixed times. Replay: the log as it is after
+a crash, against a run with it as its source. Needs `pip install -e '.[bench,serve]' onnx`.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bench_live
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import timing
+import uvloop
+from bench_pipeline import NAMES, make_model, ort_session
+
+SIDES = ("commit", "log", "dict", "echo")
+CLIENTS = 64
+REPLAYED = 400_000
+"""Rows of the log that is replayed, in batches of 32."""
+_TICK = os.sysconf("SC_CLK_TCK")
+_SCHEMA = bench_live._ROWS
+
+
+def config(folder: Path, side: str) -> dict[str, Any]:
+    return {
+        "source": {"path": str(folder / "in"), "key": "id", "time": "t", "features": NAMES},
+        "model": {"path": str(folder / "model.safetensors")},
+        "output": {"names": ["y"]},
+        "sink": {"path": str(folder / side)},
+        "serve": {"port": 0, "durable": "log" if side == "log" else "commit", "every": "10m"},
+    }
+
+
+# --- a server ---------------------------------------------------------------------------------
+
+
+def serve(side: str, folder: Path) -> None:
+    """Serve one side; each batch adds one to a number that the benchmark reads."""
+    import streamrnn
+    from streamrnn import Pipeline
+    from streamrnn.jobs.session import Session
+    from streamrnn.plugins.serve.server import Server
+
+    streamrnn.set_threads(1)
+    batches = np.memmap(folder / f"{side}.batches", np.int64, "r+", shape=1)
+    scored: Callable[..., Any] = Session.process_requests
+    if side in ("dict", "echo"):
+        scored = _answering(_in_dict(folder) if side == "dict" else _echo)
+
+    def process_requests(self: Session, rows: pa.RecordBatch, sizes: Sequence[int]) -> Any:
+        batches[0] += 1
+        return scored(self, rows, sizes)
+
+    Session.process_requests = process_requests  # type: ignore[method-assign]
+    Server(Pipeline.from_dict(config(folder, side)), "bench", "127.0.0.1", 0).run()
+
+
+def _in_dict(folder: Path) -> bench_live.Side:
+    weights = make_model(folder / "dict.safetensors")
+    return bench_live.in_dict(ort_session(weights, folder / "model.onnx", threads=1))
+
+
+def _echo(rows: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [rows.column("id"), rows.column("t"), rows.column(NAMES[0])]
+    return pa.RecordBatch.from_arrays(columns, ["id", "t", "y"])
+
+
+def _answering(side: bench_live.Side) -> Callable[..., Any]:
+    def process_requests(_: Any, rows: pa.RecordBatch, sizes: Sequence[int]) -> Any:
+        out = side(rows) if len(rows) else _echo(rows)
+        return [(out.append_column("reason", pa.nulls(len(rows), pa.string())), sizes)]
+
+    return process_requests
+
+
+class Server:
+    """A process of one side."""
+
+    def __init__(self, side: str, folder: Path) -> None:
+        self._batches = np.memmap(folder / f"{side}.batches", np.int64, "w+", shape=1)
+        command = [sys.executable, __file__, "--serve", side, str(folder)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        lines = iter(self.process.stderr.readline, "")
+        said = [next(line for line in lines if word in line) for word in ("listening", "ready")]
+        self.port = int(said[0].rpartition(":")[2])
+
+    def used(self) -> tuple[float, int]:
+        """CPU seconds, and batches, so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK, int(self._batches[0])
+
+
+# --- its clients ------------------------------------------------------------------------------
+
+
+class Turn(NamedTuple):
+    """What a turn has measured; seconds and batches are those of one request."""
+
+    requests: int
+    cpu: float
+    rows_per_batch: float
+    latencies: list[float]
+
+
+class Load:
+    """Requests of some rows, of all clients; each client has streams of its own."""
+
+    def __init__(self, streams: int, rows: int) -> None:
+        rng = np.random.default_rng(0)
+        self._rows = rows
+        self._streams = [np.arange(client, streams, CLIENTS) for client in range(CLIENTS)]
+        self._features = rng.normal(size=(1000, len(NAMES))).astype(np.float32).tolist()
+        self._rng = rng
+        self._t = 0
+
+    def _request(self, client: int) -> bytes:
+        self._t += 1
+        keys = self._rng.choice(self._streams[client], self._rows, replace=False)
+        first = int(self._rng.integers(1000 - self._rows))
+        body = orjson.dumps(
+            [
+                {"id": key, "t": self._t, **dict(zip(NAMES, values, strict=True))}
+                for key, values in zip(keys.tolist(), self._features[first:], strict=False)
+            ]
+        )
+        return b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+
+    def turn(self, server: Server, seconds: float, rate: float | None) -> Turn:
+        """Send for some seconds: at a rate, or as fast as there are answers."""
+        before = server.used()
+        latencies = uvloop.run(self._clients(server.port, seconds, rate))
+        cpu, batches = (b - a for a, b in zip(before, server.used(), strict=True))
+        requests = len(latencies)
+        return Turn(requests, cpu / requests, requests * self._rows / batches, latencies)
+
+    async def _clients(self, port: int, seconds: float, rate: float | None) -> list[float]:
+        begin = time.perf_counter() + 0.1
+        clients = [self._client(port, n, begin, seconds, rate) for n in range(CLIENTS)]
+        return list(itertools.chain(*await asyncio.gather(*clients)))
+
+    async def _client(
+        self, port: int, client: int, begin: float, seconds: float, rate: float | None
+    ) -> list[float]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        latencies, due = [], begin + client / (rate or CLIENTS)
+        while due < begin + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            writer.write(self._request(client))
+            began = time.perf_counter()
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(length)
+            latencies.append(time.perf_counter() - began)
+            due = time.perf_counter() if rate is None else due + CLIENTS / rate
+        writer.close()
+        return latencies
+
+
+def fill(server: Server, streams: int) -> None:
+    """Let each stream have a state."""
+    keys = np.arange(streams)
+    zeros = np.zeros(streams, np.float32)
+    whole = pa.table([keys, np.zeros(streams, np.int64), *[zeros] * len(NAMES)], schema=_SCHEMA)
+    for first in range(0, streams, 50_000):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, _SCHEMA) as writer:
+            writer.write_table(whole.slice(first, 50_000))
+        _post(server, sink.getvalue().to_pybytes())
+
+
+def _post(server: Server, body: bytes) -> None:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
+    kind = {"content-type": "application/vnd.apache.arrow.stream"}
+    connection.request("POST", "/score", body, kind)
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def bench(
+    servers: dict[str, Server], streams: int, rows: int, rate: float | None, options: Any
+) -> list[str]:
+    load, turns = Load(streams, rows), dict[str, list[Turn]]()
+    for number in range(options.rounds):
+        for side in list(servers)[:: 1 if number % 2 else -1]:
+            turn = load.turn(servers[side], options.seconds, rate)
+            turns.setdefault(side, []).append(turn)
+    cpu = {side: statistics.median(t.cpu for t in found) * 1e6 for side, found in turns.items()}
+    own = turns["commit"]
+    p99 = statistics.median(np.percentile(t.latencies, 99) for t in own) * 1e3
+    ratios = [cpu["commit"] / cpu["dict"], cpu["commit"] / cpu["echo"], cpu["log"] / cpu["commit"]]
+    return [
+        str(rows),
+        "limit" if rate is None else f"{rate:.0f}/s",
+        f"{statistics.median(t.requests for t in own) / options.seconds:.0f}",
+        f"{statistics.median(t.rows_per_batch for t in own):.0f}",
+        *(f"{cpu[side]:.0f}" for side in SIDES),
+        *(f"{ratio:.2f}" for ratio in ratios),
+        f"{p99:.1f}",
+    ]
+
+
+# --- replay -----------------------------------------------------------------------------------
+
+
+def replay(folder: Path, streams: int) -> str:
+    """Rows a second of CPU: of a replay after a crash, and of a run over the same log."""
+    from streamrnn import Pipeline
+    from streamrnn.plugins.serve.log import Log
+    from streamrnn.plugins.serve.scoring import Scoring
+
+    found: dict[str, list[float]] = {"replay": [], "run": []}
+    for number in range(3):
+        for side in found:
+            name = f"{side}{number}"
+            log, rng = Log(str(folder / f"{name}.accepted")), np.random.default_rng(1)
+            for t in range(REPLAYED // 32):
+                keys = rng.choice(streams, 32, replace=False)
+                log.append(bench_live._batch(keys, t, rng), "{}", lambda: "{}")
+            log.close()
+            settings = config(folder, name)
+            settings["serve"]["durable"] = "log"
+            began = time.process_time()
+            if side == "run":
+                settings["source"]["path"] = str(folder / f"{name}.accepted")
+                Pipeline.from_dict(settings).run()
+            else:
+                pipeline = Pipeline.from_dict(settings)
+                with pipeline.session() as session:
+                    Scoring(session, pipeline.config)
+            found[side].append(REPLAYED / (time.process_time() - began))
+            shutil.rmtree(folder / name)
+            shutil.rmtree(folder / f"{name}.accepted")
+    first, other = (statistics.median(found[side]) for side in ("replay", "run"))
+    return (
+        f"Replay of {REPLAYED:,} rows: {first:,.0f} rows a second, a run {other:,.0f}, "
+        f"ratio {first / other:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--streams", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    timing.add_markdown(parser)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve[0], Path(options.serve[1]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_model(folder / "model.safetensors")
+        (folder / "in").mkdir()
+        pq.write_table(_SCHEMA.empty_table(), folder / "in/0.parquet")
+        servers = {side: Server(side, folder) for side in SIDES}
+        try:
+            for server in servers.values():
+                fill(server, options.streams)
+            lines = [
+                bench(servers, options.streams, *case, options)
+                for case in ((64, None), (1, None), (1, 100), (1, 300), (1, 1000))
+            ]
+        finally:
+            for server in servers.values():
+                server.process.send_signal(signal.SIGKILL)
+                server.process.wait()
+        replayed = replay(folder, options.streams)
+    head = ["rows", "rate", "requests/s", "rows a batch"]
+    head += [f"{side}, µs" for side in SIDES]
+    head += ["commit / dict", "commit / echo", "log / commit", "p99 of commit, ms"]
+    about = timing.machine("pyarrow", "onnxruntime", "starlette", "uvicorn", "orjson")
+    text = f"{about}\n\n{timing.table(head, lines)}\n\n{replayed}"
+    timing.publish({"serve": text}, options.markdown)
+
+
+if __name__ == "__main__":
+    main()
