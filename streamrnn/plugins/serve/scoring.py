@@ -171,10 +171,14 @@ class Scoring:
             raise DataError(f"expected a key of {', '.join(self._source.key)}")
         keys = []
         for name, text in zip(self._source.key, key, strict=True):
-            number = pa.types.is_integer(self.columns.schema.field(name).type)
-            if number and not text.lstrip("-").isdecimal():
-                raise DataError(f"column {name!r}: expected an integer, received {text!r:.80}")
-            keys.append(self.columns.array(name, [int(text) if number else text]))
+            value: str | int = text
+            if pa.types.is_integer(self.columns.schema.field(name).type):
+                try:
+                    value = int(text)
+                except ValueError:
+                    expected = f"column {name!r}: expected an integer, received {text!r:.80}"
+                    raise DataError(expected) from None
+            keys.append(self.columns.array(name, [value]))
         return [
             row for batch in self._session.states(keys).to_batches() for row in json_objects(batch)
         ]

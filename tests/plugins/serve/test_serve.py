@@ -172,6 +172,8 @@ def test_rows_are_answered_in_place_and_types_come_from_json(tmp_path: Path) -> 
         ]  # fmt: skip
         assert answer[0]["t"] == "2024-01-01T00:00:00.000000Z"
         assert server.score([{**good, "id": "seven"}])[0] == 400
+        assert server.send("/state/7")[0] == 200
+        assert [server.send(f"/state/{key}")[0] for key in ("--7", "9" * 5000)] == [400, 400]
         assert server.stop() == 0
     schema = pq.read_schema(tmp_path / "out/part-00000.parquet")
     assert [schema.field(name).type for name in ("id", "t")] == [
