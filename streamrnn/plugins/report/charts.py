@@ -17,22 +17,20 @@ _LONGEST_NAME = 150
 _COMMIT_LABEL, _MODEL_LABEL = 66, 84
 """Widths of labels at rules, in pixels."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
-"""That of the page: widths of labels are measured in it."""
+"""The font of the page: widths of labels are measured in it."""
 _AT = {"test": "datum.row === at", "value": 0.6}
 """The row that the keyboard has chosen."""
 
 
 def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
     """Return the specification of a panel; its rows are to be the data of that name."""
-    made = _CHARTS[picture.chart](picture, panel)
-    several = len(picture.panels) > 1
     return {
         "width": "container",
-        "height": _LOW if several else _TALL,
+        "height": _LOW if len(picture.panels) > 1 else _TALL,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "params": [{"name": "at", "value": -1}],
         "config": _CONFIG,
-        **made,
+        **_CHARTS[picture.chart](picture, panel),
     }
 
 
@@ -59,15 +57,18 @@ def _format(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 def _tooltip(picture: Picture, panel: Panel) -> list[ChartSpec]:
     return [
-        {"field": name, "title": _quotable(title), "type": "quantitative", "format": form}
-        if form
-        else {"field": name, "title": _quotable(title), "type": "nominal"}
+        {"title": _quotable(title)}
+        | (_number(name, format=form) if form else {"field": name, "type": "nominal"})
         for name, title, form in tips(picture, panel.rows)
     ]
 
 
+def _number(field: str, **options: Any) -> ChartSpec:
+    return {"field": field, "type": "quantitative", **options}
+
+
 def _quotable(title: str) -> str:
-    """Escape what Vega-Lite does not when it writes a title between quotes in an expression.
+    """Escape characters that Vega-Lite does not, where it quotes a title in an expression.
 
     Titles have names of columns. A newline in one would end the expression, and a backslash before
     a quote the string; Vega-Lite escapes quotes alone.
@@ -80,8 +81,7 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
         axis: ChartSpec = {"title": picture.x_title, "tickCount": {"signal": "ceil(width / 60)"}}
         if all(isinstance(row[picture.x_field], int) for p in picture.panels for row in p.rows):
             axis["tickMinStep"] = 1
-        scale = {"nice": False, "zero": False}
-        return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+        return _number(field, axis=axis, scale={"nice": False, "zero": False})
     axis = {"title": None, "labelOverlap": True, "tickCount": {"signal": "ceil(width / 90)"}}
     return {"field": field, "type": "temporal", "axis": axis, "scale": {"type": "utc"}}
 
@@ -89,31 +89,26 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
 def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
     ends = _ends(picture, picture.panels if picture.shared else [panel])
-    # One layer sets the domain: Vega-Lite takes the union of those of several for data.
+    # Only one layer sets the domain: of several, Vega-Lite takes the union as data.
     if picture.shared and field == picture.series[0].field and ends:
         scale["domain"] = ends
     if ends and ends[0] == ends[1]:  # as one number only it would be written as an integer
         scale["domain"] = _around(ends[0], from_zero=picture.from_zero)
     axis: ChartSpec = {"title": None, "tickCount": 4}
-    if _counts(picture):
+    rows = [row for each in picture.panels for row in each.rows]
+    if all(isinstance(row[series.field], int) for series in picture.series for row in rows):
         axis["tickMinStep"] = 1
         top = _top(picture, panel)
         if picture.from_zero and top < axis["tickCount"]:  # the step of so few is a half
             axis |= {"values": list(range(max(1, top) + 1)), "format": "d"}
-    return {"field": field, "type": "quantitative", "axis": axis, "scale": scale}
+    return _number(field, axis=axis, scale=scale)
 
 
 def _around(value: float, *, from_zero: bool = False) -> list[float]:
-    """Return a domain about a number that is alone."""
+    """Return a domain around a single number."""
     if from_zero and value == 0:
         return [0, 1]
     return [value - (abs(value) / 10 or 1), value + (abs(value) / 10 or 1)]
-
-
-def _counts(picture: Picture) -> bool:
-    """Whether all that is drawn are numbers of something."""
-    rows = [row for panel in picture.panels for row in panel.rows]
-    return all(isinstance(row[series.field], int) for series in picture.series for row in rows)
 
 
 def _top(picture: Picture, panel: Panel) -> int:
@@ -125,7 +120,7 @@ def _top(picture: Picture, panel: Panel) -> int:
 
 
 def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
-    """Return the ends of all that is drawn in some panels; of none, no ends."""
+    """Return the least and greatest value drawn in some panels; [] without a value."""
     names = [name for series in picture.series for name in (series.field, series.low) if name]
     values = [
         row[name] for panel in panels for row in panel.rows for name in names
@@ -168,9 +163,8 @@ def _color(index: int) -> str:
 
 
 def hue(picture: Picture, index: int) -> int:
-    """Return the number of a series' colour: a line in its band has that of the band."""
-    bands = sum(bool(series.low) for series in picture.series[:index])
-    return index - bands
+    """Return the number of a series' colour: a line and the band around it have one colour."""
+    return index - sum(bool(series.low) for series in picture.series[:index])
 
 
 def _lines(picture: Picture, panel: Panel) -> ChartSpec:
@@ -200,10 +194,10 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    """Return the rules, those of models in a colour and a line of labels of their own.
+    """Return the rules: models have another colour than commits, and another line of labels.
 
-    A label that would reach the next one of its kind, or the edge, is left out; the last one of a
-    model stands on the other side of its rule there.
+    A label that would reach the next one of its kind, or the edge, is left out; the last label of a
+    model then stands on the other side of its rule.
     """
     layers: list[ChartSpec] = []
     for model in (False, True):
@@ -304,17 +298,13 @@ def _dots(picture: Picture, panel: Panel) -> ChartSpec:
         line = {"type": "rule", "color": "var(--grid)", "strokeWidth": 3}
         between = {
             "y": y,
-            "x": {"field": fields[0], "type": "quantitative", "scale": scale},
+            "x": _number(fields[0], scale=scale),
             "x2": {"field": fields[1]},
         }
         layers.append({"mark": line, "encoding": between})
     for index, field in reversed(list(enumerate(fields))):
-        x = {
-            "field": field,
-            "type": "quantitative",
-            "axis": {"title": None, "tickCount": {"signal": "ceil(width / 90)"}},
-            "scale": scale,
-        }
+        steps = {"title": None, "tickCount": {"signal": "ceil(width / 90)"}}
+        x = _number(field, axis=steps, scale=scale)
         mark: ChartSpec = {"type": "circle", "opacity": 1, "color": _color(index)}
         encoding: ChartSpec = {"y": y, "x": x, "size": {"value": 60}}
         if index == 0:
@@ -325,21 +315,17 @@ def _dots(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _reliability(picture: Picture, panel: Panel) -> ChartSpec:
-    ends = {"domain": [0, 1]}
     shares = {"format": ".0%", "tickCount": 5}
-    x = {"field": picture.x_field, "type": "quantitative", "scale": ends}
-    y = {"field": picture.series[0].field, "type": "quantitative", "scale": ends}
-    x["axis"], y["axis"] = {"title": picture.x_title, **shares}, {"title": None, **shares}
+    ends = {"domain": [0, 1]}
+    x = _number(picture.x_field, scale=ends, axis={"title": picture.x_title, **shares})
+    y = _number(picture.series[0].field, scale=ends, axis={"title": None, **shares})
     diagonal = {"values": [{"a": 0, "b": 0}, {"a": 1, "b": 1}]}
     return {
         "layer": [
             {
                 "data": diagonal,
                 "mark": {"type": "line", "color": "var(--muted)", "strokeDash": [4, 3]},
-                "encoding": {
-                    "x": {"field": "a", "type": "quantitative"},
-                    "y": {"field": "b", "type": "quantitative"},
-                },
+                "encoding": {"x": _number("a"), "y": _number("b")},
             },
             {"mark": {"type": "line", "color": _color(0)}, "encoding": {"x": x, "y": y}},
             {

@@ -58,17 +58,16 @@ def report(
         raise typer.BadParameter("-o - and --json both write to stdout: pass one of them")
     file = output if as_json or output is not None else _DEFAULT
     written = None if piped else file
-    wanted: dict[str, Any] = {"keys": key or (), "since": since, "until": until}
+    request: dict[str, Any] = {"keys": key or (), "since": since, "until": until}
     if "://" not in subject and (subject.endswith(".toml") or Path(subject).is_file()):
-        job = Pipeline.from_toml(subject, overrides or [])
-        found = job.report(written, **wanted)
+        drawn = Pipeline.from_toml(subject, overrides or []).report(written, **request)
     elif overrides:
         raise ConfigError(f"--set overrides a key of a pipeline file; {location(subject)} is none")
     else:
-        found = report_output(subject, written, **wanted)
+        drawn = report_output(subject, written, **request)
     if as_json:
-        print_json(found.as_dict())
+        print_json(drawn.as_dict())
     elif piped:
-        sys.stdout.write(found.html())
+        sys.stdout.write(drawn.html())
     elif not quiet:
-        print(f"wrote {location(str(written))}: {count(len(found.pictures), 'picture')}")
+        print(f"wrote {location(str(written))}: {count(len(drawn.pictures), 'picture')}")

@@ -12,7 +12,6 @@ from streamrnn.plugins.report.picture import (
     Missing,
     Panel,
     Picture,
-    Row,
     rows_of_columns,
     short,
     span,
@@ -47,21 +46,34 @@ def _drawn(table: pa.Table) -> Picture | Missing:
         rows = table.to_pylist()
         best = min(rows, key=lambda row: float("inf") if row[judged] is None else row[judged])
         table = pa.Table.from_pylist([row for row in rows if row["seed"] == best["seed"]])
-        notes.append(f"Of several seeds, that of seed {best['seed']}, the best.")
+        notes.append(f"Seed {best['seed']}, the best of several.")
     measures = [
         name for name in table.column_names if name == "loss" or f"val_{name}" in table.column_names
     ]
     if "epoch" not in table.column_names or not measures or not table.num_rows:
         return Missing("curves", _TITLE, "the history of the fit has no epoch yet.")
     table = table.slice(max(0, table.num_rows - _MOST_EPOCHS))
-    panels = [Panel(name, _rows(table, name)) for name in measures[:_MOST_PANELS]]
-    has_validation = any(row["validation"] is not None for panel in panels for row in panel.rows)
+    values = table.to_pydict()
+    panels = [
+        Panel(
+            name,
+            rows_of_columns(
+                {
+                    "epoch": values["epoch"],
+                    "training": values[name],
+                    "validation": values.get(f"val_{name}", [None] * table.num_rows),
+                }
+            ),
+        )
+        for name in measures[:_MOST_PANELS]
+    ]
     series = [Drawn("training", "training")]
-    series += [Drawn("validation", "validation")] if has_validation else []
+    if any(row["validation"] is not None for panel in panels for row in panel.rows):
+        series.append(Drawn("validation", "validation"))
     return Picture(
         "curves",
         _TITLE,
-        _sentence(panels[0], has_validation),
+        _sentence(panels[0], series[-1].field),
         "lines",
         panels,
         series,
@@ -72,23 +84,9 @@ def _drawn(table: pa.Table) -> Picture | Missing:
     )
 
 
-def _rows(table: pa.Table, name: str) -> list[Row]:
-    other = f"val_{name}"
-    none = [None] * table.num_rows
-    return rows_of_columns(
-        {
-            "epoch": table.column("epoch").to_pylist(),
-            "training": table.column(name).to_pylist(),
-            "validation": table.column(other).to_pylist() if other in table.column_names else none,
-        }
-    )
-
-
-def _sentence(panel: Panel, judged: bool) -> str:
-    field = "validation" if judged else "training"
-    rows = [row for row in panel.rows if row[field] is not None]
-    ends = span(rows, field)  # type: ignore[arg-type]
+def _sentence(panel: Panel, field: str) -> str:
+    ends = span(panel.rows, field)
     if ends is None:
         return f"No {field} loss is finite."
-    best = next(row["epoch"] for row in rows if row[field] == ends[0])
+    best = next(row["epoch"] for row in panel.rows if row[field] == ends[0])
     return f"The {field} loss is lowest after epoch {best}, {short(ends[0])}."

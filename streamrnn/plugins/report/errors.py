@@ -28,15 +28,12 @@ from streamrnn.plugins.report.picture import (
     Missing,
     Panel,
     Picture,
-    Row,
-    axis,
     between,
     brief,
-    buckets_of,
-    per,
     rows_of_columns,
     short,
     span,
+    without_name,
 )
 from streamrnn.plugins.report.scan import MOST_OUTPUTS, StreamMeans, Subject, texts_of_keys
 from streamrnn.plugins.report.timeline import Timeline, positions
@@ -47,7 +44,7 @@ _HOUR = 3600
 
 
 class Figure(NamedTuple):
-    """A figure of `evaluate`, and that of its baseline ("" if none)."""
+    """The names of a figure of `evaluate`, and of the same figure of its baseline ("" if none)."""
 
     name: str
     baseline: str
@@ -78,9 +75,19 @@ class Errors(NamedTuple):
     error: Doubles
     baseline: Doubles
 
+    @property
+    def title(self) -> str:
+        """The figure in words."""
+        return _FIGURES[self.figure.name]
+
+    def columns(self) -> dict[str, Any]:
+        """Return what is drawn, by group."""
+        baseline = {"baseline": self.baseline} if self.figure.baseline else {}
+        return {"error": self.error, **baseline, "rows": self.rows}
+
 
 class _Groups:
-    """One grouping of all pairs, with measures of its own."""
+    """The measures of all pairs, by group."""
 
     def __init__(self, plan: EvaluationPlan) -> None:
         self._outputs: list[MeasuredOutput] = measures_of(plan)
@@ -111,11 +118,11 @@ class _Groups:
         groups = max(groups, len(self._rows))
         rows = np.zeros(groups, np.int64)
         rows[: len(self._rows)] = self._rows
-        found = []
+        errors = []
         results = self.figures(plan, groups)
         for item, figures, figure in zip(self._outputs, results, drawn, strict=True):
             none = np.full(groups, np.nan)
-            found.append(
+            errors.append(
                 Errors(
                     item.name,
                     plan.targets[item.target],
@@ -125,13 +132,13 @@ class _Groups:
                     np.where(rows > 0, figures.get(figure.baseline, none), np.nan),
                 )
             )
-        return found
+        return errors
 
 
 class _Reliability:
     """Forecast probabilities in ten classes, and how often what they forecast happened.
 
-    Of several classes, the probability is that of the most likely one.
+    Of several classes, the most likely one counts, with its probability.
     """
 
     def __init__(self, outputs: int) -> None:
@@ -153,7 +160,7 @@ class _Reliability:
                 self._sums[row] += np.bincount(place, labels.weight * value, minlength=BINS)
 
     def table(self) -> pa.Table | None:
-        """Return the classes that have rows; None if the scores are no probabilities."""
+        """Return the classes that have rows; None if a score is not a probability."""
         weight, forecast, happened = self._sums
         some = weight > 0
         if not self._valid or not some.any():
@@ -170,8 +177,7 @@ class _Reliability:
 class ForecastErrors:
     """Reads an output beside its labels, once.
 
-    `means`: those of output number `output` and its label of chosen streams, by the slots of
-    `labels`.
+    `means`: of output number `output` and its label, for chosen streams, by the slots of `labels`.
     """
 
     def __init__(
@@ -220,7 +226,7 @@ class ForecastErrors:
         return [Figure.of(figures) for figures in self._all.figures(self._plan, 1)]
 
     def reliability(self) -> pa.Table | None:
-        """Return forecast and observed probabilities; None if the outputs are no probabilities."""
+        """Return forecast and observed probabilities; None if outputs are not probabilities."""
         return None if self._reliability is None else self._reliability.table()
 
 
@@ -242,52 +248,46 @@ _FIGURES = {
     "log_loss": "Log-loss",
     "pinball": "Pinball loss",
 }
-_BASELINES = {
-    "persistence": "persistence",
-    "seasonal": "seasonal",
-    "base_rate": "base rate",
-    "mean": "mean of the labels",
-}
+_BASELINES = {"base_rate": "base rate", "mean": "mean of the labels"}
 _MOST_STREAMS = 30
 
 
 def error_pictures(
-    subject: Subject, found: ForecastErrors, keys: list[pa.Array]
+    subject: Subject, errors: ForecastErrors, keys: list[pa.Array]
 ) -> list[Picture | Missing]:
-    """Return all pictures of errors; `keys` are those of the streams of `found`, by slot."""
-    compared = found.counts.rows
-    if not compared:
+    """Return all pictures of errors; `keys` has the keys of the streams of `errors`, by slot."""
+    if not errors.counts.rows:
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
     return [
-        _over_time(subject, found.by_time(), not_compared(vars(found.counts))),
-        _by_stream(found.by_stream(), keys),
-        _by_hour(subject, found.by_hour()),
-        _reliability(found.reliability()),
+        _over_time(subject, errors.by_time(), not_compared(vars(errors.counts))),
+        _by_stream(errors.by_stream(), keys),
+        _by_hour(subject, errors.by_hour()),
+        _reliability(errors.reliability()),
     ]
 
 
 def _over_time(subject: Subject, errors: Sequence[Errors], left: str) -> Picture:
-    at = axis(subject.timeline, subject.timed)
     panels = [
         Panel(
             item.output,
-            rows_of_columns({**buckets_of(subject.timeline, subject.timed), **_of(item)}),
+            rows_of_columns({**subject.timeline.starts(), **item.columns()}),
         )
         for item in errors[:MOST_OUTPUTS]
     ]
     return Picture(
         "error-time",
-        f"{TITLES['error-time']}, {per(subject.timeline, subject.timed)}",
-        _sentence(errors, panels),
+        f"{TITLES['error-time']}, {subject.timeline.per}",
+        f"{errors[0].title} of {errors[0].output} {between(span(panels[0].rows, 'error'))}, over "
+        f"{count(int(errors[0].rows.sum()), 'row')}.",
         "lines",
-        panels if len(panels) > 1 else [Panel("", panels[0].rows)],
+        without_name(panels),
         _series(errors[0]),
-        y_title=_title(errors[0]),
+        y_title=errors[0].title,
         from_zero=True,
         rules=rules_of(subject),
         notes=[*_unit(errors), *([f"Not compared: {left}."] if left else [])],
-        **at,
+        **subject.timeline.axis(),
     )
 
 
@@ -295,22 +295,22 @@ def _by_hour(subject: Subject, errors: Sequence[Errors]) -> Picture | Missing:
     if not errors:
         return Missing("error-hour", TITLES["error-hour"], "the times of the rows are integers.")
     panels = [
-        Panel(item.output, rows_of_columns({"hour": range(24), **_of(item)}))
+        Panel(item.output, rows_of_columns({"hour": range(24), **item.columns()}))
         for item in errors[:MOST_OUTPUTS]
     ]
     rows = [row for row in panels[0].rows if row["error"] is not None]
     worst = max(rows, key=lambda row: row["error"])
-    zone = getattr(subject.columns.time.type, "tz", None) if subject.columns.time else None
+    zone = subject.columns.zone
     return Picture(
         "error-hour",
         TITLES["error-hour"],
-        f"{_title(errors[0])} highest at {worst['hour']}:00, {short(worst['error'])}.",
+        f"{errors[0].title} highest at {worst['hour']}:00, {short(worst['error'])}.",
         "lines",
-        panels if len(panels) > 1 else [Panel("", panels[0].rows)],
+        without_name(panels),
         _series(errors[0]),
         x_field="hour",
         x_title=f"hour of day of the row, {zone}" if zone else "hour of day of the row",
-        y_title=_title(errors[0]),
+        y_title=errors[0].title,
         from_zero=True,
         notes=_unit(errors),
     )
@@ -319,19 +319,19 @@ def _by_hour(subject: Subject, errors: Sequence[Errors]) -> Picture | Missing:
 def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
     item = errors[0]
     order = np.argsort(-item.rows, kind="stable")
-    most = order[: min(_MOST_STREAMS, int((item.rows > 0).sum()))]
+    streams = int((item.rows > 0).sum())
+    most = order[: min(_MOST_STREAMS, streams)]
     most = most[np.argsort(item.error[most], kind="stable")]
     names = texts_of_keys([key.take(pa.array(most)) for key in keys])
-    columns = {name: values[most] for name, values in _of(item).items()}
+    columns = {name: values[most] for name, values in item.columns().items()}
     rows = rows_of_columns({"stream": names, **columns})
-    streams = int((item.rows > 0).sum())
-    notes = (
-        [f"The {len(rows)} streams with most rows, of {streams:,}."] if streams > len(rows) else []
-    )
+    notes = _unit(errors)
+    if streams > len(rows):
+        notes.insert(0, f"The {len(rows)} streams with most rows, of {streams:,}.")
     return Picture(
         "error-stream",
         TITLES["error-stream"],
-        f"{_title(item)} of {item.output}: lowest for {brief(names[0])}, "
+        f"{item.title} of {item.output}: lowest for {brief(names[0])}, "
         f"{short(rows[0]['error'])}; highest for {brief(names[-1])}, "
         f"{short(rows[-1]['error'])}.",
         "dots",
@@ -339,17 +339,16 @@ def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
         _series(item),
         x_field="stream",
         x_title="stream",
-        y_title=_title(item),
-        notes=[*notes, *_unit(errors)],
+        y_title=item.title,
+        notes=notes,
     )
 
 
 def _reliability(table: pa.Table | None) -> Picture | Missing:
-    title = TITLES["reliability"]
     if table is None:
         return Missing(
             "reliability",
-            title,
+            TITLES["reliability"],
             "it is of probabilities: an output from 0 to 1 for a target of 0 and 1, or one output "
             "per class.",
         )
@@ -357,7 +356,7 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
     off = max(rows, key=lambda row: abs(row["forecast"] - row["happened"]) * row["rows"])
     return Picture(
         "reliability",
-        title,
+        TITLES["reliability"],
         f"Where the forecast is about {short(100 * off['forecast'])} %, "
         f"{short(100 * off['happened'])} % happened.",
         "reliability",
@@ -373,41 +372,22 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
     )
 
 
-def _of(item: Errors) -> dict[str, Any]:
-    baseline = {"baseline": item.baseline} if item.figure.baseline else {}
-    return {"error": item.error, **baseline, "rows": item.rows}
-
-
 def _series(item: Errors) -> list[Drawn]:
-    found = [Drawn("error", item.output if not item.figure.baseline else "forecast")]
-    if item.figure.baseline:
-        kind = item.figure.baseline.removeprefix(f"{item.figure.name}_")
-        found.append(Drawn("baseline", _BASELINES[kind]))
-    return found
-
-
-def _title(item: Errors) -> str:
-    return _FIGURES[item.figure.name]
+    if not item.figure.baseline:
+        return [Drawn("error", item.output)]
+    kind = item.figure.baseline.removeprefix(f"{item.figure.name}_")
+    return [Drawn("error", "forecast"), Drawn("baseline", _BASELINES.get(kind, kind))]
 
 
 def _unit(errors: Sequence[Errors]) -> list[str]:
-    found = []
+    notes = []
     item = errors[0]
     if item.figure.name in ("mae", "rmse", "pinball"):
-        found.append(f"In the unit of {item.target}.")
+        notes.append(f"In the unit of {item.target}.")
     if item.figure.baseline.endswith("persistence"):
-        found.append("Persistence forecasts the value of the row itself.")
+        notes.append("Persistence forecasts the value of the row itself.")
     if item.figure.baseline.endswith("seasonal"):
-        found.append("Seasonal forecasts the value one [target] season before, or several.")
+        notes.append("Seasonal forecasts the value one [target] season before, or several.")
     if len(errors) > MOST_OUTPUTS:
-        found.append(f"{MOST_OUTPUTS} of {len(errors)} outputs are drawn, the first ones.")
-    return found
-
-
-def _sentence(errors: Sequence[Errors], panels: Sequence[Panel]) -> str:
-    rows: Sequence[Row] = panels[0].rows  # type: ignore[assignment]
-    total = int(errors[0].rows.sum())
-    return (
-        f"{_title(errors[0])} of {errors[0].output} {between(span(rows, 'error'))}, over "
-        f"{count(total, 'row')}."
-    )
+        notes.append(f"{MOST_OUTPUTS} of {len(errors)} outputs are drawn, the first ones.")
+    return notes

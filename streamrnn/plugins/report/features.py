@@ -13,10 +13,7 @@ from streamrnn.plugins.report.picture import (
     Drawn,
     Panel,
     Picture,
-    axis,
     between,
-    buckets_of,
-    per,
     rows_of_columns,
     short,
     span,
@@ -38,7 +35,7 @@ class SourceValues:
     """Adds up the rows of a source within a timeline, as they are in its files.
 
     `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN; outside `valid`; limited
-    by `clip`. Quantiles are those of the values that are left.
+    by `clip`. Quantiles are of the values that are left.
     """
 
     def __init__(self, columns: Sequence[SourceColumn], time: str, timeline: Timeline) -> None:
@@ -99,24 +96,18 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
     """Return the median of each feature, and the band of 80 % of its values."""
     scaling = scaling_of(loaded)
     quantiles = values.sample.quantiles(_SHARES)
-    at = axis(subject.timeline, subject.timed)
     panels = []
     for index, column in enumerate(values.columns):
-        columns = {
-            **buckets_of(subject.timeline, subject.timed),
-            "low": quantiles[:, index, 0],
-            "median": quantiles[:, index, 1],
-            "high": quantiles[:, index, 2],
-        }
+        band = dict(zip(("low", "median", "high"), quantiles[:, index].T, strict=True))
+        columns = {**subject.timeline.starts(), **band}
         panels.append(Panel(column.name, rows_of_columns(columns), scaling.get(column.name)))
     notes = ["Values after valid and clip, from the source as it is now."]
-    if scaling:
-        notes.append(
-            "Behind them: the mean of the model's Normalization (dashed), and one deviation on "
-            "both sides of it."
-        )
-    else:
-        notes.append("The model has no Normalization to compare them with.")
+    notes.append(
+        "Behind them: the mean of the model's Normalization (dashed), and one deviation on both "
+        "sides of it."
+        if scaling
+        else "The model has no Normalization to compare them with."
+    )
     left = len(loaded.contract.features) - len(panels)
     if left:
         notes.append(
@@ -125,32 +116,32 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
         )
     return Picture(
         "features",
-        f"Features {per(subject.timeline, subject.timed)}",
-        _sentence(panels, bool(scaling)),
+        f"Features {subject.timeline.per}",
+        _sentence(panels),
         "band",
         panels,
         [Drawn("high", "10 to 90 % of the values", "low"), Drawn("median", "median")],
         y_title="Each in its own unit",
         notes=notes,
-        **at,
+        **subject.timeline.axis(),
     )
 
 
-def _sentence(panels: list[Panel], scaled: bool) -> str:
-    """Return which features leave the model's range most, or where their medians lie."""
+def _sentence(panels: list[Panel]) -> str:
+    """Return which feature leaves the model's range most, or where the median of one lies."""
     far = []
     for panel in panels:
-        ends = span(panel.rows, "median")  # type: ignore[arg-type]
+        ends = span(panel.rows, "median")
         if ends and panel.reference and panel.reference[1] > 0:
             mean, deviation = panel.reference
             far.append((max(abs(end - mean) for end in ends) / deviation, panel.label))
-    if scaled and far:
+    if far:
         distance, name = max(far)
         return (
-            f"The median that is farthest from the mean of the Normalization is that of {name}, "
-            f"by {short(distance)} deviations."
+            f"{name} has the median farthest from the mean of its Normalization, by "
+            f"{short(distance)} deviations."
         )
-    ends = span(panels[0].rows, "median")  # type: ignore[arg-type]
+    ends = span(panels[0].rows, "median")
     if ends is None:
         return f"{panels[0].label} has no finite value."
     return f"Median {panels[0].label} {between(ends)}."
@@ -158,9 +149,8 @@ def _sentence(panels: list[Panel], scaled: bool) -> str:
 
 def source_values(subject: Subject, values: SourceValues) -> Picture:
     """Return values of the source that a run changes, by time."""
-    at = axis(subject.timeline, subject.timed)
     columns = {
-        **buckets_of(subject.timeline, subject.timed),
+        **subject.timeline.starts(),
         "missing": values.nulls,
         "invalid": values.invalid,
         "clipped": values.clipped,
@@ -169,7 +159,7 @@ def source_values(subject: Subject, values: SourceValues) -> Picture:
     names = ", ".join(column.name for column in values.columns)
     return Picture(
         "values",
-        f"Values that a run changes, {per(subject.timeline, subject.timed)}",
+        f"Values that a run changes, {subject.timeline.per}",
         f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
         "stack",
         [Panel("", rows_of_columns(columns))],
@@ -185,5 +175,5 @@ def source_values(subject: Subject, values: SourceValues) -> Picture:
             "rejected.",
         ],
         from_zero=True,
-        **at,
+        **subject.timeline.axis(),
     )

@@ -1,11 +1,12 @@
-"""Pictures of the outputs over time: of all streams, and of some streams one by one."""
+"""Pictures of an output over time: its values, of some streams one by one too, and its rows."""
 
-from typing import Any
+from collections import Counter
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Ints
+from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
+from streamrnn.jobs.outputs import part_batches
 from streamrnn.plugins.report.picture import (
     Drawn,
     Missing,
@@ -13,89 +14,77 @@ from streamrnn.plugins.report.picture import (
     Picture,
     Row,
     VerticalRule,
-    axis,
     between,
     brief,
-    buckets_of,
-    per,
     rows_of_columns,
     span,
+    without_name,
 )
-from streamrnn.plugins.report.scan import StreamMeans, Subject, stream_means
+from streamrnn.plugins.report.scan import NO_KEY, StreamMeans, Subject
 
 MOST_POINTS = 100
 """Buckets of a stream by itself: more cannot be told apart in a small panel."""
+_MOST_COMMITS = 400
 _MOST_RULES = 12
-_SHARES = (0.1, 0.5, 0.9)
 
 
 def outputs_over_time(subject: Subject) -> Picture | Missing:
     """Return the median of each output and the band of 80 % of its rows, by time."""
-    title = f"Outputs over time, {per(subject.timeline, subject.timed)}"
+    title = f"Outputs over time, {subject.timeline.per}"
     names = subject.columns.drawn
-    quantiles = subject.scanned.sample.quantiles(_SHARES)
-    at = axis(subject.timeline, subject.timed)
+    quantiles = subject.scanned.sample.quantiles((0.1, 0.5, 0.9))
     panels = [
         Panel(
             name,
             rows_of_columns(
                 {
-                    **buckets_of(subject.timeline, subject.timed),
-                    "low": quantiles[:, index, 0],
-                    "median": quantiles[:, index, 1],
-                    "high": quantiles[:, index, 2],
+                    **subject.timeline.starts(),
+                    **dict(zip(("low", "median", "high"), quantiles[:, index].T, strict=True)),
                     "rows": subject.scanned.sample.counts,
                 }
             ),
         )
         for index, name in enumerate(names)
     ]
-    if not any(span(panel.rows, "median") for panel in panels):  # type: ignore[arg-type]
+    if not any(span(panel.rows, "median") for panel in panels):
         return Missing(
             "outputs",
             title,
             "no row has a finite output yet: all are null, as during [output] warmup, or infinite.",
         )
-    several = [] if len(panels) == 1 else panels
+    texts = []
+    for panel in panels:
+        ends = span(panel.rows, "median")
+        no_value = f"{panel.label} has no finite value"
+        texts.append(f"median {panel.label} {between(ends)}" if ends else no_value)
+    sentence = "; ".join(texts)
     return Picture(
         "outputs",
         title,
-        _sentence(panels),
+        f"{sentence[:1].upper()}{sentence[1:]}.",
         "band",
-        several or [Panel("", panels[0].rows)],
+        without_name(panels),
         [Drawn("high", "10 to 90 % of the rows", "low"), Drawn("median", "median")],
         y_title=names[0] if len(names) == 1 else "Each output",
         rules=rules_of(subject, _MOST_RULES),
         notes=_notes(subject),
-        **at,
+        **subject.timeline.axis(),
     )
-
-
-def _sentence(panels: list[Panel]) -> str:
-    texts = []
-    for panel in panels:
-        ends = span(panel.rows, "median")  # type: ignore[arg-type]
-        if ends is None:
-            texts.append(f"{panel.label} has no finite value")
-        else:
-            texts.append(f"median {panel.label} {between(ends)}")
-    text = "; ".join(texts)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
     """Return where each commit begins; of more than `most`, only where the model is another one."""
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)
-    found, before = [], ""
+    rules, before = [], ""
     for number in numbers:
         model, at = extent.models[number], timeline.name(extent.commits[number])
         if before and model != before:
-            found.append(VerticalRule(at, f"model {model[:6]}", model=True))
+            rules.append(VerticalRule(at, f"model {model[:6]}", model=True))
         elif len(numbers) <= most and number != numbers[0]:
-            found.append(VerticalRule(at, f"commit {number}"))
+            rules.append(VerticalRule(at, f"commit {number}"))
         before = model
-    return found[-_MOST_RULES:]
+    return rules[-_MOST_RULES:]
 
 
 def _notes(subject: Subject) -> list[str]:
@@ -117,7 +106,7 @@ def _notes(subject: Subject) -> list[str]:
         notes.append(f"{values} of the drawn outputs left out.")
     if subject.scanned.sample.sampled:
         notes.append(
-            "Quantiles of buckets with more than 4,000 rows are those of at least 2,000 of them."
+            "In buckets with more than 4,000 rows, quantiles are computed from at least 2,000."
         )
     return notes
 
@@ -133,24 +122,22 @@ def streams_one_by_one(
         return Missing(
             "each-stream",
             "Streams one by one",
-            "the key is not in the output: add [source] key to [output] columns, and score again "
-            "with --full-refresh.",
+            NO_KEY,
         )
     if values is None:
         line = subject.timeline.coarser(MOST_POINTS)
         read = StreamMeans(slots, line, len(subject.columns.drawn))
-        stream_means(subject.path, subject.manifest, subject.columns, subject.scanned.streams, read)
+        subject.add_streams(read)
         means, names = read.means()[:, :, index : index + 1], ["output"]
     else:
         line, means, names = values.timeline, values.means(), ["output", "happened"]
     name = subject.columns.outputs[index]
     labels = [name, target] if values is not None else [name]
     keys = subject.scanned.streams.keys(slots)
-    at = axis(line, subject.timed)
-    panels = [
-        Panel(key, _present(buckets_of(line, subject.timed), row, names))
-        for key, row in zip(keys, means, strict=True)
-    ]
+    panels = []
+    for key, mean in zip(keys, means, strict=True):
+        rows = rows_of_columns(line.starts() | dict(zip(names, mean.T, strict=True)))
+        panels.append(Panel(key, [row for row in rows if {row[n] for n in names} != {None}]))
     if not any(panel.rows for panel in panels):
         return Missing("each-stream", title, f"none of these streams has a finite {name} yet.")
     return Picture(
@@ -160,16 +147,11 @@ def streams_one_by_one(
         "lines",
         panels,
         [Drawn(*pair) for pair in zip(names, labels, strict=True)],
-        y_title=f"Mean {per(line, subject.timed)}",
+        y_title=f"Mean {line.per}",
         shared=True,
         notes=["All panels have one vertical scale."],
-        **at,
+        **line.axis(),
     )
-
-
-def _present(times: dict[str, Any], values: Array, names: list[str]) -> list[Row]:
-    rows = rows_of_columns(times | {name: values[:, i] for i, name in enumerate(names)})
-    return [row for row in rows if any(row[name] is not None for name in names)]
 
 
 def _each_sentence(panels: list[Panel], name: str) -> str:
@@ -179,8 +161,103 @@ def _each_sentence(panels: list[Panel], name: str) -> str:
         for panel in panels
         if any(row["output"] is not None for row in panel.rows)
     ]
-    text = f"{name} {between(span(rows, 'output'))}"  # type: ignore[arg-type]
+    text = f"{name} {between(span(rows, 'output'))}"
     if len(means) > 1:
         highest, lowest = (brief(one(means, key=lambda mean: mean[0])[1]) for one in (max, min))
         text += f", on average highest for {highest} and lowest for {lowest}"
     return f"{text}."
+
+
+def _rejected_by_time(subject: Subject) -> Ints | None:
+    """Return the number of rejected rows in each bucket; None if they have no times.
+
+    Rows without a time, or with one beyond the ends, are left out. Raises CheckpointError.
+    """
+    columns, timeline = subject.columns, subject.timeline
+    total = np.zeros(timeline.buckets, np.int64)
+    parts = subject.manifest.named("rejects").parts
+    if not parts:
+        return total
+    if columns.time is None:
+        return None
+    where = subject.manifest.place_of("rejects", subject.path)
+    end = timeline.first + timeline.width * timeline.buckets
+    for _, batch in part_batches(where, subject.manifest, [columns.time.name], parts):
+        if not batch.num_columns:
+            return None
+        batch = columns.limited(batch.filter(batch.column(0).is_valid()))
+        place = columns.places(batch, 0)
+        place = place[(place >= timeline.first) & (place < end)]
+        total += np.bincount(timeline.bucket(place), minlength=timeline.buckets)
+    return total
+
+
+def rows_over_time(subject: Subject) -> Picture:
+    """Return rows by time: with a score, without one, and rejected."""
+    scanned = subject.scanned
+    rejected = _rejected_by_time(subject)
+    columns = {
+        **subject.timeline.starts(),
+        "scored": scanned.scored,
+        "unscored": scanned.sample.counts - scanned.scored,
+    }
+    series = [Drawn("scored", "with a score"), Drawn("unscored", "without a score")]
+    rejects = subject.manifest.named("rejects")
+    if rejects.parts and rejected is not None:
+        columns["rejected"] = rejected
+        series.append(Drawn("rejected", "rejected"))
+    total, scored = int(scanned.sample.counts.sum()), int(scanned.scored.sum())
+    sentence = f"{count(total, 'row')}, {total - scored:,} of them without a score"
+    if rejects.parts:
+        sentence += f"; {count(rejects.rows, 'row')} rejected beside them"
+    notes = ["A row has no score during [output] warmup, and where [source] nulls skips it."]
+    if rejected is None:
+        notes.append("Rejected rows are known by commit only, as they have no times.")
+    return Picture(
+        "rows",
+        f"Rows {subject.timeline.per}",
+        f"{sentence}.",
+        "stack",
+        [Panel("", rows_of_columns(columns))],
+        series,
+        y_title="Rows",
+        notes=notes,
+        from_zero=True,
+        **subject.timeline.axis(),
+    )
+
+
+def rows_by_commit(subject: Subject) -> Picture | Missing:
+    """Return rows and rejects of each commit."""
+    title = "Rows by commit"
+    manifest = subject.manifest
+    rows, rejects = Counter[int](), Counter[int]()
+    for part in manifest.parts:
+        rows[part.commit] += part.rows
+    for part in manifest.named("rejects").parts:
+        rejects[part.commit] += part.rows
+    numbers = sorted({*rows, *rejects})
+    if len(numbers) < 2:
+        return Missing(
+            "commits", title, "there is one commit; each further run that finds rows adds one."
+        )
+    last = numbers[-_MOST_COMMITS:]
+    table: list[Row] = [{"commit": n, "rows": rows[n], "rejected": rejects[n]} for n in last]
+    most = max(table, key=lambda row: row["rows"])
+    notes = ["Parts that were merged count for the commit that merged them."]
+    if len(numbers) > len(last):
+        notes.append(f"The last {len(last)} of {len(numbers):,} commits.")
+    return Picture(
+        "commits",
+        title,
+        f"{count(len(numbers), 'commit')}; the largest, commit {most['commit']}, has "
+        f"{count(most['rows'], 'row')}.",
+        "bars",
+        [Panel("", table)],
+        [Drawn("rows", "rows")],
+        x_field="commit",
+        x_title="commit",
+        y_title="Rows",
+        notes=notes,
+        from_zero=True,
+    )

@@ -1,11 +1,11 @@
 """The HTML file of a report: its text, its numbers, and the script that draws them.
 
 Vega-Lite draws: its script is in the wheel of vl-convert-python, which bundles it without a
-network. Measured with the charts of a report: a file of 0.9 MB (Plotly 4.8 MB, Bokeh 1.3 MB), made
-in 1 s. It draws SVG whose colours are those of the style sheet, so that one page is light and dark
+network. Measured with the charts of a report: a file of 0.9 MB (Plotly 4.8 MB, Bokeh 1.3 MB),
+written in 1 s. It draws SVG in the colours of the style sheet, so that one page is light and dark
 (Bokeh draws on a canvas, and neither of the others reads variables of a style sheet).
 
-The page may run these two scripts and nothing else, and may load nothing: its policy says so.
+By its policy the page can run these two scripts only, and can load nothing.
 """
 
 import base64
@@ -72,13 +72,13 @@ def _library() -> str:
     try:
         import vl_convert
 
-        made: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     except ImportError as error:
         raise UnsupportedError(
             f"the page of a report needs vl-convert ({error}): pip install 'streamrnn[report]'. "
             "Its numbers need nothing: --json"
         ) from error
-    return made.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _read(name: str) -> str:
@@ -98,7 +98,7 @@ def _text(value: object) -> str:
 
 def _visible(text: str) -> str:
     """Return text with characters that show nothing, or turn others around, as their codes."""
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _HIDDEN.sub(lambda hidden: f"\\u{ord(hidden[0]):04x}", text)
 
 
 def _attribute(text: str) -> str:
@@ -132,7 +132,7 @@ def _entries(report: ReportPage) -> str:
 
 
 def _not_drawn(report: ReportPage) -> str:
-    """Return one list of what is missing; what is so for one reason stands together."""
+    """Return one list of what is missing, grouped by reason."""
     reasons: dict[str, list[Missing]] = {}
     for item in report.items:
         if isinstance(item, Missing):

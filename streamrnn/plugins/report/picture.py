@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
-
-from streamrnn.plugins.report.timeline import Timeline
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 MOST_MARKS = 5000
 """Rows, and so marks, of one picture."""
 GENERATOR = '<meta name="generator" content="streamrnn report">'
-"""The element of a page by which an earlier report is known."""
+"""The element of a page that shows that it is a report."""
 LONGEST_HEAD = 200
 """Bytes from the start of a page that have `GENERATOR`."""
 
@@ -153,6 +151,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def without_name(panels: Sequence[Panel]) -> Sequence[Panel]:
+    """Return the panels; the only one of a picture needs no name."""
+    return panels if len(panels) > 1 else [replace(panel, label="") for panel in panels]
+
+
 def short(value: float | None) -> str:
     """Return a number as people read it.
 
@@ -180,7 +183,7 @@ def distinct(values: Sequence[float]) -> list[str]:
     return texts
 
 
-def span(rows: Sequence[Row], field: str) -> tuple[float, float] | None:
+def span(rows: Sequence[Mapping[str, Any]], field: str) -> tuple[float, float] | None:
     """Return the least and the greatest value of a field; None if there is none."""
     values = [row[field] for row in rows if row[field] is not None]
     return (min(values), max(values)) if values else None
@@ -206,32 +209,3 @@ def brief(name: str) -> str:
     ('JFK', 'abcdefghijabcdefghijabcd…ijabcdefghij')
     """
     return name if len(name) <= _LONGEST else f"{name[:24]}…{name[-12:]}"
-
-
-def x_title(timeline: Timeline, timed: bool) -> str:
-    """Return the title of the axis of a timeline: what one bucket is."""
-    if timeline.clock:
-        return timeline.unit
-    return "time" if timed else "row"
-
-
-def per(timeline: Timeline, timed: bool) -> str:
-    """Return what a value is of: "by day", "by 100 rows"."""
-    if timeline.clock:
-        return f"by {timeline.unit}"
-    return f"by {timeline.unit} {'units of time' if timed else 'rows'}"
-
-
-def buckets_of(timeline: Timeline, timed: bool) -> dict[str, Any]:
-    """Return the column of a table that has the starts of the buckets."""
-    return {"time" if timed else "row_number": timeline.names()}
-
-
-def axis(timeline: Timeline, timed: bool) -> dict[str, Any]:
-    """Return what a picture needs to know of its horizontal axis."""
-    return {
-        "x_field": "time" if timed else "row_number",
-        "x_title": x_title(timeline, timed),
-        "clock": timeline.clock,
-        "step": timeline.width,
-    }

@@ -1,105 +1,171 @@
-"""`Pipeline.report`, and a report on an output without its pipeline file: open, draw, write."""
+"""`Pipeline.report`, and a report on an output without its pipeline file.
+
+Reads an output once or twice, its state, its source once, and the history of its fit.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.base.display import location
+from streamrnn.base.display import location, short_model
 from streamrnn.base.storage import open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError, StreamRNNError
+from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.jobs.pipeline import Pipeline
-from streamrnn.plugins.report.making import ReportRequest, make_report
-from streamrnn.plugins.report.picture import LONGEST_HEAD, ReportPage, is_report
-from streamrnn.stream.checkpoints import read_manifest, refuse_inside_output
+from streamrnn.plugins.report.curves import learning_curves
+from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
+from streamrnn.plugins.report.features import (
+    SourceValues,
+    feature_columns,
+    features_over_time,
+    source_values,
+)
+from streamrnn.plugins.report.over_time import (
+    MOST_POINTS,
+    outputs_over_time,
+    rows_by_commit,
+    rows_over_time,
+    streams_one_by_one,
+)
+from streamrnn.plugins.report.picture import (
+    LONGEST_HEAD,
+    Missing,
+    Picture,
+    ReportPage,
+    is_report,
+)
+from streamrnn.plugins.report.scan import (
+    Extent,
+    OutputColumns,
+    StreamMeans,
+    Subject,
+    extent_of,
+    scan,
+)
+from streamrnn.plugins.report.state import norms
+from streamrnn.plugins.report.streams import silence, steps, streams_over_time
+from streamrnn.plugins.report.timeline import Timeline, text_of
+from streamrnn.stream.checkpoints import (
+    Manifest,
+    load_state,
+    read_manifest,
+    refuse_inside_output,
+)
 from streamrnn.stream.config import Config, is_pipe, value_of
+from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline
 from streamrnn.stream.sources import canonical_name
 
-_INSTEAD = "Report on the pipeline file instead: streamrnn report pipeline.toml"
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What is drawn: streams by key (as for `drop_streams`), rows from `since` to `until`."""
+
+    keys: Sequence[str] = ()
+    since: str | datetime | int | None = None
+    until: str | datetime | int | None = None
 
 
-def recorded_pipeline(output: str) -> LoadedPipeline | str:
-    """Load the model of an output; return why it cannot be loaded, in a sentence.
-
-    Relative paths are those of the run. Vocabularies are not recorded, only what they were. Raises
-    MissingFileError or CheckpointError without a readable output.
-    """
-    config = recorded_config(output)
+def report_pipeline(
+    pipeline: Pipeline, name: str | None, file: str | os.PathLike[str] | None, *request: Any
+) -> ReportPage:
+    """Do what `Pipeline.report` does; `name` is the one of the pipeline file."""
+    folder = pipeline.config.sink.folder
+    if folder is None:
+        raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
+    if file is not None:
+        _refuse_page(os.fspath(file), pipeline.config)
     try:
-        return LoadedPipeline(Config.parse(_tables(config)))
+        loaded: LoadedPipeline | str = pipeline.loaded
     except StreamRNNError as error:
-        return f"the pipeline cannot be loaded as the output records it: {error}. {_INSTEAD}."
+        loaded = f"the pipeline cannot be loaded: {error}"
+    return _written(_make_report(folder, loaded, ReportRequest(*request), name), file)
 
 
-def recorded_config(output: str) -> Mapping[str, Any]:
-    """Return the values by key that the last commit of an output records."""
-    return read_manifest(output).config
+def report_output(
+    output: str,
+    file: str | os.PathLike[str] | None = None,
+    *,
+    keys: Sequence[str] = (),
+    since: str | datetime | int | None = None,
+    until: str | datetime | int | None = None,
+) -> ReportPage:
+    """Draw an output as `Pipeline.report` does, by the config that its last commit records."""
+    config = read_manifest(output).config
+    try:
+        loaded: LoadedPipeline | str = LoadedPipeline(Config.parse(_tables(config)))
+    except StreamRNNError as error:
+        loaded = (
+            f"the pipeline cannot be loaded as the output records it: {error}. Report on the "
+            "pipeline file instead: streamrnn report pipeline.toml."
+        )
+    if file is not None:
+        _refuse_page(os.fspath(file), config)
+    return _written(_make_report(output, loaded, ReportRequest(keys, since, until)), file)
 
 
-def _tables(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of a pipeline file. Raises ConfigError if they are not all recorded.
+def _tables(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a pipeline file, for values by key.
 
-    Defaults are left out: some may not be set, such as a stride in most kinds of window.
+    Raises ConfigError if they are not all recorded, as vocabularies. Defaults are left out: some
+    may not be set, such as a stride in most kinds of window.
     """
     tables: dict[str, dict[str, Any]] = {}
-    keys = {key: value for key, value in flat.items() if not key.startswith("source.features.")}
+    keys = {key: value for key, value in config.items() if not key.startswith("source.features.")}
     for key, value in keys.items():
         table, _, name = key.partition(".")
         default = value_of(key, {other: keys[other] for other in keys if other != key})
         if key != "source.schema" and value is not None and value != default:
             tables.setdefault(table, {})[name] = value
     source = tables.get("source", {})
-    source["features"] = [
-        {"name": name, **_keys(flat, f"source.features.{name}.")}
-        for name in source.get("features", [])
-    ]
+    source["features"] = [_feature(config, name) for name in source.get("features", [])]
     return tables
 
 
-def _keys(flat: Mapping[str, Any], head: str) -> dict[str, Any]:
-    found = {key.removeprefix(head): value for key, value in flat.items() if key.startswith(head)}
-    if found.get("vocabulary") is not None:
-        raise ConfigError(
-            f"feature {head.split('.', 2)[2][:-1]!r} has a vocabulary, which is not recorded."
-        )
-    names = ("valid", "clip", "nulls", "nan", "from")
-    return {name: found[name] for name in names if found.get(name) not in (None, [])}
+def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    head = f"source.features.{name}."
+    if config.get(f"{head}vocabulary") is not None:
+        raise ConfigError(f"feature {name!r} has a vocabulary, which is not recorded.")
+    options = {option: config.get(head + option) for option in _FEATURE_OPTIONS}
+    return {
+        "name": name,
+        **{key: value for key, value in options.items() if value not in (None, [])},
+    }
 
 
-def refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
+_FEATURE_OPTIONS = ("valid", "clip", "nulls", "nan", "from")
+
+
+def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
     """Refuse a path at which a page would do harm.
 
-    `config`: of a pipeline, or the values by key of a manifest. Raises ConfigError if a file is
-    there that is no report, if `path` is that of the model, or lies in the source or an output;
-    SinkError if it cannot be read.
+    `config`: of a pipeline, or the values by key of a manifest. Raises ConfigError if another file
+    than a report is there, if `path` is the model, or lies in the source or an output; SinkError if
+    it cannot be read.
     """
     if not path:
         raise ConfigError("report: expected the path of a file to write, received an empty one")
     refuse_inside_output(path, "report")
     place = canonical_name(path)
-    for key, whole in (("model.path", False), ("source.path", True)):
-        other = _path(config, key)
-        if other is None or is_pipe(other):
+    for table in ("model", "source"):
+        if isinstance(config, Config):
+            other = getattr(config, table).path
+        else:
+            other = value_of(f"{table}.path", config)
+        if not other or is_pipe(other):
             continue
         name = canonical_name(other).rstrip("/")
-        if place == name or (whole and place.startswith(f"{name}/") and _is_folder(other)):
-            table, _, field = key.partition(".")
+        inside = table == "source" and place.startswith(f"{name}/") and _is_folder(other)
+        if place == name or inside:
             raise ConfigError(
-                f"report: {location(path)} is, or lies inside, [{table}] {field} "
-                f"{location(other)}. Choose a path beside it."
+                f"report: {location(path)} is, or lies inside, [{table}] path {location(other)}. "
+                "Choose a path beside it."
             )
     _refuse_other_file(path)
-
-
-def _path(config: Config | Mapping[str, Any], key: str) -> str | None:
-    if isinstance(config, Config):
-        found = {"model.path": config.model.path, "source.path": config.source.path}[key]
-    else:
-        found = value_of(key, config)
-    return None if not found else str(found)
 
 
 def _is_folder(path: str) -> bool:
@@ -131,49 +197,207 @@ def _refuse_other_file(path: str) -> None:
         )
 
 
-def write_page(report: ReportPage, path: str) -> None:
+def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:
     """Write the page atomically. Raises SinkError, and UnsupportedError without vl-convert."""
+    if file is None:
+        return report
     page = report.html().encode()
     try:
-        with replace_file(path) as output:
+        with replace_file(os.fspath(file)) as output:
             output.write(page)
     except OSError as error:
         cause = error.__cause__ if isinstance(error, SinkError) else error
-        raise SinkError(f"{location(path)}: cannot write the report: {cause}") from error
-
-
-def report_pipeline(
-    pipeline: Pipeline, name: str | None, file: str | os.PathLike[str] | None, *wanted: Any
-) -> ReportPage:
-    """Do what `Pipeline.report` does; `name` is that of the pipeline file."""
-    folder = pipeline.config.sink.folder
-    if folder is None:
-        raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
-    if file is not None:
-        refuse_page(os.fspath(file), pipeline.config)
-    try:
-        loaded: LoadedPipeline | str = pipeline.loaded
-    except StreamRNNError as error:
-        loaded = f"the pipeline cannot be loaded: {error}"
-    return _written(make_report(folder, loaded, ReportRequest(*wanted), name), file)
-
-
-def report_output(
-    output: str,
-    file: str | os.PathLike[str] | None = None,
-    *,
-    keys: Sequence[str] = (),
-    since: str | datetime | int | None = None,
-    until: str | datetime | int | None = None,
-) -> ReportPage:
-    """Draw an output as `Pipeline.report` does, by the config that its last commit records."""
-    loaded = recorded_pipeline(output)
-    if file is not None:
-        refuse_page(os.fspath(file), recorded_config(output))
-    return _written(make_report(output, loaded, ReportRequest(keys, since, until)), file)
-
-
-def _written(report: ReportPage, file: str | os.PathLike[str] | None) -> ReportPage:
-    if file is not None:
-        write_page(report, os.fspath(file))
+        raise SinkError(f"{location(os.fspath(file))}: cannot write the report: {cause}") from error
     return report
+
+
+def _make_report(
+    output: str, loaded: LoadedPipeline | str, request: ReportRequest, name: str | None = None
+) -> ReportPage:
+    """Make the report on an output.
+
+    `loaded` is its pipeline, or why there is none; `name`: of the pipeline file. Raises
+    MissingFileError or CheckpointError without a readable output, ConfigError for an unknown key,
+    or for since or until that is not a time.
+    """
+    manifest = read_manifest(output)
+    since, until = (None if t is None else str(t) for t in (request.since, request.until))
+    columns = OutputColumns.of(manifest, since, until)
+    extent = extent_of(output, manifest, columns)
+    state = load_state(output)
+    facts = _facts(output, manifest, columns, extent, name)
+    if extent is None:
+        limited = " from since to until" if since or until else ""
+        empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
+        items: list[Picture | Missing] = [empty]
+    else:
+        timeline = Timeline.of(
+            extent.first, extent.last, clock=columns.clock, timed=columns.time is not None
+        )
+        scanned = scan(output, manifest, columns, timeline)
+        subject = Subject(output, manifest, columns, extent, scanned, tuple(request.keys))
+        facts["streams"] = (
+            len(scanned.streams) if columns.keys else None if state is None else state.num_rows
+        )
+        items = _Pictures(subject, state, loaded, request).items()
+    if isinstance(loaded, LoadedPipeline):
+        items.append(learning_curves(loaded.config.model.path))
+    else:
+        items.append(learning_curves(value_of("model.path", manifest.config)))
+    for i, item in enumerate(items):
+        if isinstance(item, Missing):  # sentences of errors have several lines
+            items[i] = replace(item, sentence=" ".join(item.sentence.split()))
+    return ReportPage(f"Report on {name or location(output)}", facts, items)
+
+
+def _facts(
+    output: str,
+    manifest: Manifest,
+    columns: OutputColumns,
+    extent: Extent | None,
+    name: str | None,
+) -> dict[str, object]:
+    """Return what the head of the page says."""
+    ends = () if extent is None or columns.time is None else (extent.first, extent.last)
+    first, last = [text_of(end) if columns.clock else end for end in ends] or (None, None)
+    return {
+        "pipeline": name,
+        "output": location(output),
+        "model": short_model(manifest.model),
+        "rows": 0 if extent is None else extent.rows,
+        "rejected": manifest.named("rejects").rows,
+        "streams": manifest.state_rows,
+        "first_time": first,
+        "last_time": last,
+        "time_zone": columns.zone,
+        "commits": manifest.commit,
+        "last_commit": manifest.time,
+        "outputs": list(columns.outputs[:8]),
+    }
+
+
+class _Pictures:
+    """The pictures of an output with rows."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        state: pa.Table | None,
+        loaded: LoadedPipeline | str,
+        request: ReportRequest,
+    ) -> None:
+        self._subject = subject
+        self._state = state
+        self._loaded = loaded
+        self._request = request
+        self._slots = subject.chosen()
+
+    def items(self) -> list[Picture | Missing]:
+        """Return all pictures, in order."""
+        subject = self._subject
+        each, errors, values = self._compared()
+        return [
+            outputs_over_time(subject),
+            each,
+            *errors,
+            rows_over_time(subject),
+            rows_by_commit(subject),
+            *self._of_source(values),
+            streams_over_time(subject),
+            silence(subject),
+            steps(subject, self._state),
+            *norms(subject, self._state),
+        ]
+
+    def _compared(
+        self,
+    ) -> tuple[Picture | Missing, Sequence[Picture | Missing], SourceValues | None]:
+        """Return streams one by one, errors, and what was read of the source on the way."""
+        subject, loaded = self._subject, self._loaded
+        why = self._why_not_compared()
+        if not why:
+            assert isinstance(loaded, LoadedPipeline)
+            values = self._values(loaded)
+            try:
+                errors, keys = self._read_both(loaded, values)
+            except StreamRNNError as error:
+                why = f"rows cannot be compared: {error}"
+            else:
+                each = self._each(errors.means if errors.counts.rows else None)
+                return each, error_pictures(subject, errors, keys), values
+        missing = [Missing(id, title, why) for id, title in TITLES.items()]
+        return self._each(None), missing, None
+
+    def _why_not_compared(self) -> str:
+        """Return why scores are not compared with what happened; "" if they can be."""
+        if isinstance(self._loaded, str):
+            return self._loaded
+        config, columns = self._loaded.config, self._subject.columns
+        if not config.target.column:
+            return (
+                "it needs [target] column, the column of the source that the outputs forecast: "
+                "add it to the pipeline file, and report on that."
+            )
+        if config.source.time is None or not columns.keys or columns.time is None:
+            return (
+                "scores are joined with labels by key and time: set [source] time, add both to "
+                "[output] columns, and score again with --full-refresh."
+            )
+        return ""
+
+    def _read_both(
+        self, loaded: LoadedPipeline, values: SourceValues
+    ) -> tuple[ForecastErrors, list[pa.Array]]:
+        subject, request = self._subject, self._request
+        labels, plan = comparison(
+            loaded, subject.path, request.since, request.until, watch=values.add
+        )
+        streams = subject.scanned.streams
+        chosen = [column.take(pa.array(self._slots)) for column in streams.key_arrays()]
+        means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
+        errors = ForecastErrors(plan, subject.timeline, means, self._index())
+        errors.read(subject.path, labels)
+        return errors, labels.key_arrays()
+
+    def _index(self) -> int:
+        """Return which output is drawn of single streams: of quantiles the middle one."""
+        assert isinstance(self._loaded, LoadedPipeline)
+        return len(self._loaded.names) // 2 if self._loaded.config.train.quantiles else 0
+
+    def _each(self, means: StreamMeans | None) -> Picture | Missing:
+        target, index = "", 0
+        if means is not None:
+            assert isinstance(self._loaded, LoadedPipeline)
+            config, index = self._loaded.config.target, self._index()
+            ahead = f" {format_duration(config.horizon)} later" if config.horizon else ""
+            ahead = f" {config.rows} rows later" if config.rows else ahead
+            target = f"{config.column[0]}{ahead}, as it happened"
+        return streams_one_by_one(self._subject, self._slots, means, index, target)
+
+    def _values(self, loaded: LoadedPipeline) -> SourceValues:
+        time = str(loaded.config.source.time)
+        return SourceValues(feature_columns(loaded), time, self._subject.timeline)
+
+    def _of_source(self, values: SourceValues | None) -> list[Picture | Missing]:
+        """Return what is drawn of the source; it is read unless `values` has all of it."""
+        loaded, subject = self._loaded, self._subject
+        why = loaded if isinstance(loaded, str) else ""
+        if isinstance(loaded, LoadedPipeline) and values is None:
+            if not subject.timeline.timed:
+                why = (
+                    "the rows of source and output are placed by time: set [source] time, add it "
+                    "to [output] columns, and score again with --full-refresh."
+                )
+            else:
+                values = self._values(loaded)
+                try:
+                    for batch in scored_source(loaded, subject.path).batches():
+                        values.add(batch.batch)
+                except StreamRNNError as error:
+                    why = f"the source cannot be read: {error}"
+        if not why and values is not None and not values.columns:
+            why = "the pipeline has no feature of numbers."
+        if why or values is None or isinstance(loaded, str):
+            return [Missing("values", "Values that a run changes", why),
+                    Missing("features", "Features over time", why)]  # fmt: skip
+        return [source_values(subject, values), features_over_time(subject, values, loaded)]

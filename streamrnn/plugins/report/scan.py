@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
@@ -10,18 +10,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.base.arrays import Floats, Ints
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.outputs import part_batches, rows_of
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.checkpoints import Manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of
-from streamrnn.stream.sources import parse_time
+from streamrnn.stream.sources import parse_time, time_of
 from streamrnn.stream.states import KeyIndex
 
 MOST_OUTPUTS = 4
 """Outputs that are drawn; of more, the first ones."""
+MOST_STREAMS = 12
+"""Streams that are drawn one by one, chosen by their number of rows."""
+NO_KEY = (
+    "the key is not in the output: add [source] key to [output] columns, and score again with "
+    "--full-refresh."
+)
+"""Why streams are not drawn, and how to get them drawn."""
+_AXES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ class OutputColumns:
         present = set(schema.names)
         keys = value_of("source.key", config) or ()
         name = value_of("source.time", config)
-        time = schema.field(name) if name in present and _is_axis(schema.field(name).type) else None
+        time = schema.field(name) if name in present else None
+        if time is not None and not any(is_axis(time.type) for is_axis in _AXES):
+            time = None
         if time is None and (since is not None or until is not None):
             raise ConfigError(
                 "since and until need the time of the rows in the output: add [source] time to "
@@ -81,13 +91,17 @@ class OutputColumns:
         """Whether the time is one of a clock, not an integer."""
         return self.time is not None and not pa.types.is_integer(self.time.type)
 
+    @property
+    def zone(self) -> str | None:
+        """The time zone of the time, None without one."""
+        return None if self.time is None else getattr(self.time.type, "tz", None)
+
     def limited(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows from `since` to `until`."""
         for limit, keep in ((self.since, pc.greater_equal), (self.until, pc.less)):
             if limit is not None and self.time is not None:
                 time = batch.column(self.time.name)
-                bound = pa.array([limit], _integers(time.type)).cast(time.type)[0]
-                batch = batch.filter(keep(time, bound))
+                batch = batch.filter(keep(time, time_of(limit, time.type)))
         return batch
 
     def places(self, batch: pa.RecordBatch, before: int) -> Ints:
@@ -99,14 +113,14 @@ class OutputColumns:
 
 def floats_of(batch: pa.RecordBatch, names: tuple[str, ...]) -> Floats:
     """Return columns (N, V) as float32, NaN for null or for a column that is missing."""
-    found = np.full((batch.num_rows, len(names)), np.nan, np.float32)
+    value_NV = np.full((batch.num_rows, len(names)), np.nan, np.float32)
     for index, name in enumerate(names):
         if name in batch.schema.names:
             column = batch.column(name)
             if not pa.types.is_floating(column.type):
                 column = column.cast(pa.float64(), safe=False)
-            found[:, index] = column.to_numpy(zero_copy_only=False)
-    return found
+            value_NV[:, index] = column.to_numpy(zero_copy_only=False)
+    return value_NV
 
 
 def _outputs(schema: pa.Schema, config: object) -> list[str]:
@@ -120,15 +134,6 @@ def _outputs(schema: pa.Schema, config: object) -> list[str]:
     other = {*carried, value_of("output.model_column", config)}
     numbers = (f for f in schema if pa.types.is_floating(f.type) or pa.types.is_integer(f.type))
     return [field.name for field in numbers if field.name not in other]
-
-
-def _is_axis(kind: pa.DataType) -> bool:
-    axes = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
-    return any(test(kind) for test in axes)
-
-
-def _integers(kind: pa.DataType) -> pa.DataType:
-    return pa.int32() if pa.types.is_date32(kind) else pa.int64()
 
 
 @dataclass(frozen=True)
@@ -215,11 +220,11 @@ class OutputStreams:
 
     def active(self) -> Ints:
         """Return the number of streams with rows in each bucket."""
-        found = np.zeros(self._timeline.buckets, np.int64)
+        total = np.zeros(self._timeline.buckets, np.int64)
         for start in range(0, len(self._active), 65536):  # bits take eight times as much
             bits = np.unpackbits(self._active[start : start + 65536], axis=1, bitorder="little")
-            found += bits[:, : self._timeline.buckets].sum(axis=0, dtype=np.int64)
-        return found
+            total += bits[:, : self._timeline.buckets].sum(axis=0, dtype=np.int64)
+        return total
 
     def new(self) -> Ints:
         """Return the number of streams whose first row is in each bucket."""
@@ -246,7 +251,7 @@ class OutputStreams:
 
 @dataclass
 class Scanned:
-    """What a pass has found.
+    """The result of a pass over the rows.
 
     `scored`: rows (buckets,) with a first output; `infinite`: infinite values of all outputs drawn.
     """
@@ -263,25 +268,16 @@ def scan(path: str, manifest: Manifest, columns: OutputColumns, timeline: Timeli
     drawn = columns.drawn
     sample = BucketSample(timeline.buckets, len(drawn))
     streams = OutputStreams(columns.keys, timeline)
-    scored, infinite, rows = np.zeros(timeline.buckets, np.int64), 0, 0
-    for _, batch in part_batches(path, manifest, _names(columns)):
-        batch = columns.limited(batch)
-        place, value = columns.places(batch, rows), floats_of(batch, drawn)
-        rows += batch.num_rows
+    scored, infinite = np.zeros(timeline.buckets, np.int64), 0
+    for batch, place in _placed(path, manifest, columns):
+        value = floats_of(batch, drawn)
         bucket = timeline.bucket(place)
         streams.add(streams.find(batch), place)
         sample.add(bucket, value)
-        scored += np.bincount(bucket, present(value), minlength=timeline.buckets).astype(np.int64)
+        if drawn:
+            scored += np.bincount(bucket[~np.isnan(value[:, 0])], minlength=timeline.buckets)
         infinite += int(np.isinf(value).sum())
     return Scanned(timeline, sample, streams, scored, infinite)
-
-
-def present(value_NV: Floats) -> Bools:
-    """Return which rows (N,) have a first value."""
-    if not value_NV.shape[1]:
-        return np.zeros(len(value_NV), bool)
-    found: Bools = ~np.isnan(value_NV[:, 0])
-    return found
 
 
 class StreamMeans:
@@ -308,30 +304,22 @@ class StreamMeans:
 
     def means(self) -> Floats:
         """Return means (streams, buckets, series), NaN where there are no values."""
-        found = np.full(self._sums.shape, np.nan)
-        np.divide(self._sums, self._counts, out=found, where=self._counts > 0)
-        return found.reshape(len(self.slots), self.timeline.buckets, -1)
+        means = np.full(self._sums.shape, np.nan)
+        np.divide(self._sums, self._counts, out=means, where=self._counts > 0)
+        return means.reshape(len(self.slots), self.timeline.buckets, -1)
 
 
-def stream_means(
-    path: str,
-    manifest: Manifest,
-    columns: OutputColumns,
-    streams: OutputStreams,
-    wanted: StreamMeans,
-) -> None:
-    """Add the outputs of the chosen streams, in a second pass. Raises CheckpointError."""
-    rows = 0
-    for _, batch in part_batches(path, manifest, _names(columns)):
-        batch = columns.limited(batch)
-        place = columns.places(batch, rows)
-        rows += batch.num_rows
-        wanted.add(streams.find(batch), place, floats_of(batch, columns.drawn))
-
-
-def _names(columns: OutputColumns) -> list[str]:
+def _placed(
+    path: str, manifest: Manifest, columns: OutputColumns
+) -> Iterator[tuple[pa.RecordBatch, Ints]]:
+    """Read keys, times and drawn outputs from `since` to `until`, with the places of the rows."""
     time = [] if columns.time is None else [columns.time.name]
-    return [*(field.name for field in columns.keys), *time, *columns.drawn]
+    names = [*(field.name for field in columns.keys), *time, *columns.drawn]
+    rows = 0
+    for _, batch in part_batches(path, manifest, names):
+        batch = columns.limited(batch)
+        yield batch, columns.places(batch, rows)
+        rows += batch.num_rows
 
 
 def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
@@ -343,13 +331,12 @@ def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
     texts = [[_text(value) for value in column] for column in columns]
     if len(columns) == 1:
         return [text if text.strip() else f'"{text}"' for text in texts[0]]
-    return [_csv_line(row) for row in zip(*texts, strict=True)]
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    line = StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
+    lines = []
+    for row in zip(*texts, strict=True):
+        line = StringIO()
+        csv.writer(line, lineterminator="").writerow(row)
+        lines.append(line.getvalue())
+    return lines
 
 
 def _text(value: pa.Scalar) -> str:
@@ -357,10 +344,6 @@ def _text(value: pa.Scalar) -> str:
         return str(value.as_py())
     except (ValueError, ArithmeticError):  # nanoseconds, years beyond 9999
         return str(value.cast(pa.string()).as_py())
-
-
-MOST_STREAMS = 12
-"""Streams that are drawn one by one: those with the most rows."""
 
 
 @dataclass(frozen=True)
@@ -379,10 +362,11 @@ class Subject:
         """The axis of what is drawn over time."""
         return self.scanned.timeline
 
-    @property
-    def timed(self) -> bool:
-        """Whether the rows have times."""
-        return self.columns.time is not None
+    def add_streams(self, means: StreamMeans) -> None:
+        """Add the outputs of the streams of `means`, in a second pass. Raises CheckpointError."""
+        for batch, place in _placed(self.path, self.manifest, self.columns):
+            slots = self.scanned.streams.find(batch)
+            means.add(slots, place, floats_of(batch, self.columns.drawn))
 
     def chosen(self) -> Ints:
         """Return the slots of the streams to draw. Raises ConfigError for an unknown key."""
@@ -390,6 +374,5 @@ class Subject:
         if self.keys and self.columns.keys:
             mask = rows_of(streams.key_table(), self.keys, self.path)
             return np.flatnonzero(mask)[:MOST_STREAMS].astype(np.int64)
-        order = np.argsort(-streams.rows, kind="stable")
-        found: Ints = order[:MOST_STREAMS].astype(np.int64)
-        return found
+        order: Ints = np.argsort(-streams.rows, kind="stable").astype(np.int64)
+        return order[:MOST_STREAMS]

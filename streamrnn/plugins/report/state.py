@@ -30,7 +30,7 @@ SATURATED = 0.99
 class LayerNorms(NamedTuple):
     """The state h of one layer in one commit: norms (S,), `units`, and the share that is saturated.
 
-    The share is null if the units are not bounded by 1, as those of another activation than tanh.
+    The share is None if units exceed 1, as with another activation than tanh.
     """
 
     layer: str
@@ -41,7 +41,7 @@ class LayerNorms(NamedTuple):
 
 def layer_norms(table: pa.Table) -> list[LayerNorms]:
     """Return the Euclidean norm of each h of each stream of a state table."""
-    found = []
+    layers = []
     for field in table.schema:
         layer, _, name = field.name.rpartition("/")
         if name != "h" or not pa.types.is_fixed_size_list(field.type):
@@ -56,16 +56,17 @@ def layer_norms(table: pa.Table) -> list[LayerNorms]:
             bounded &= not bool((abs(state) > 1).any())
         norm = np.sqrt(np.concatenate([*squares, np.zeros(0)]))
         share = counted / (len(norm) * units) if bounded and len(norm) else None
-        found.append(LayerNorms(layer, units, norm, share))
-    return found
+        layers.append(LayerNorms(layer, units, norm, share))
+    return layers
 
 
-def norm_quantiles(found: LayerNorms) -> tuple[float, float, float] | None:
+def norm_quantiles(layer: LayerNorms) -> tuple[float, float, float] | None:
     """Return the quantiles 0.1, 0.5 and 0.9 over streams; None without a stream."""
-    sample = BucketSample(1, 1, most=max(1, len(found.norm)))
-    sample.add(np.zeros(len(found.norm), np.int64), found.norm[:, None].astype(np.float32))
+    streams = len(layer.norm)
+    sample = BucketSample(1, 1, most=max(1, streams))
+    sample.add(np.zeros(streams, np.int64), layer.norm[:, None].astype(np.float32))
     low, middle, high = sample.quantiles((0.1, 0.5, 0.9))[0, 0].tolist()
-    return (low, middle, high) if len(found.norm) else None
+    return (low, middle, high) if streams else None
 
 
 _TITLE = "Norm of the state h"
@@ -79,32 +80,27 @@ class StateAt(NamedTuple):
     layers: list[LayerNorms]
 
 
-def states_of(subject: Subject, last: pa.Table) -> list[StateAt]:
-    """Return the norms after each retained commit that can be read, and after the last one."""
-    found = []
-    for kept in subject.manifest.kept:
-        try:
-            table = load_state(subject.path, of=kept)
-        except CheckpointError:  # verify reports it; a report shows what is readable
-            continue
-        if table is not None:
-            found.append(StateAt(kept.commit, layer_norms(table)))
-    return [*found, StateAt(subject.manifest.commit, layer_norms(last))]
-
-
 def norms(subject: Subject, last: pa.Table | None) -> list[Picture | Missing]:
     """Return the norm and the saturated share of each layer, by commit or over streams."""
     if last is None:
         return [_missing("the output keeps no state of streams, as [window] kind is not carry.")]
-    found = states_of(subject, last)
-    layers = found[-1].layers
+    layers = layer_norms(last)
     if not layers:
         return [_missing("no layer of the model has a state named h.")]
     if not last.num_rows:
         return [_missing("the state has no streams.")]
-    if len(found) == 1:
+    states = []
+    for commit in subject.manifest.kept:
+        try:
+            table = load_state(subject.path, of=commit)
+        except CheckpointError:  # verify reports it; a report shows what is readable
+            continue
+        if table is not None:
+            states.append(StateAt(commit.commit, layer_norms(table)))
+    if not states:
         return [_over_streams(layers)]
-    return [_by_commit(found), _shares(found)]
+    states.append(StateAt(subject.manifest.commit, layers))
+    return [_by_commit(states), _shares(states)]
 
 
 def _missing(sentence: str) -> Missing:
@@ -143,11 +139,11 @@ def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
     )
 
 
-def _by_commit(found: Sequence[StateAt]) -> Picture:
+def _by_commit(states: Sequence[StateAt]) -> Picture:
     panels = []
-    for index, layer in enumerate(found[-1].layers):
+    for index, layer in enumerate(states[-1].layers):
         rows: list[Row] = []
-        for state in found:
+        for state in states:
             ends = norm_quantiles(state.layers[index]) if index < len(state.layers) else None
             low, middle, high = ends or (None, None, None)
             rows.append({"commit": state.commit, "low": low, "median": middle, "high": high})
@@ -156,8 +152,8 @@ def _by_commit(found: Sequence[StateAt]) -> Picture:
     return Picture(
         "norms",
         f"{_TITLE}, by commit",
-        f"Median norm of {found[-1].layers[0].layer} {short(before)} after commit "
-        f"{found[0].commit}, {short(now)} after commit {found[-1].commit}.",
+        f"Median norm of {states[-1].layers[0].layer} {short(before)} after commit "
+        f"{states[0].commit}, {short(now)} after commit {states[-1].commit}.",
         "band",
         panels,
         [Drawn("high", "10 to 90 % of the streams", "low"), Drawn("median", "median")],
@@ -169,11 +165,11 @@ def _by_commit(found: Sequence[StateAt]) -> Picture:
     )
 
 
-def _shares(found: Sequence[StateAt]) -> Picture | Missing:
+def _shares(states: Sequence[StateAt]) -> Picture | Missing:
     panels = []
-    for index, layer in enumerate(found[-1].layers):
+    for index, layer in enumerate(states[-1].layers):
         rows: list[Row] = []
-        for state in found:
+        for state in states:
             share = state.layers[index].saturated if index < len(state.layers) else None
             rows.append({"commit": state.commit, "share": None if share is None else 100 * share})
         panels.append(Panel(_name(layer), _rounded(rows)))
@@ -181,7 +177,7 @@ def _shares(found: Sequence[StateAt]) -> Picture | Missing:
         return Missing(
             "saturated", _SHARE_TITLE, "units of this activation have no limit to saturate at."
         )
-    last = found[-1].layers
+    last = states[-1].layers
     texts = [f"{layer.layer} {short(100 * (layer.saturated or 0))} %" for layer in last]
     return Picture(
         "saturated",

@@ -11,15 +11,12 @@ from streamrnn.plugins.report.picture import (
     Panel,
     Picture,
     Row,
-    axis,
     between,
-    buckets_of,
     distinct,
-    per,
     rows_of_columns,
     short,
 )
-from streamrnn.plugins.report.scan import Subject
+from streamrnn.plugins.report.scan import NO_KEY, Subject
 
 
 def log_histogram(value_N: Ints) -> pa.Table:
@@ -57,21 +54,16 @@ def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
 
 _HOUR, _DAY = 3600, 86400
 _UNIT = {"days": "a full day", "hours": "a full hour"}
-_NO_KEY = (
-    "the key is not in the output: add [source] key to [output] columns, and score again with "
-    "--full-refresh."
-)
 
 
 def streams_over_time(subject: Subject) -> Picture | Missing:
     """Return active and new streams by time."""
-    title = f"Streams {per(subject.timeline, subject.timed)}"
+    title = f"Streams {subject.timeline.per}"
     if not subject.columns.keys:
-        return Missing("streams", title, _NO_KEY)
+        return Missing("streams", title, NO_KEY)
     streams = subject.scanned.streams
     active, new = streams.active(), streams.new()
-    at = axis(subject.timeline, subject.timed)
-    columns = {**buckets_of(subject.timeline, subject.timed), "active": active, "new": new}
+    columns = {**subject.timeline.starts(), "active": active, "new": new}
     some = active[active > 0]
     return Picture(
         "streams",
@@ -82,7 +74,7 @@ def streams_over_time(subject: Subject) -> Picture | Missing:
         [Drawn("active", "active, with a row"), Drawn("new", "new, with their first row")],
         y_title="Streams",
         from_zero=True,
-        **at,
+        **subject.timeline.axis(),
     )
 
 
@@ -90,7 +82,7 @@ def silence(subject: Subject) -> Picture | Missing:
     """Return for how long streams had no row, at the last row of all."""
     title = "Silent streams"
     if not subject.columns.keys:
-        return Missing("silence", title, _NO_KEY)
+        return Missing("silence", title, NO_KEY)
     if not subject.columns.clock:
         return Missing(
             "silence",
@@ -132,9 +124,9 @@ def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
         note = "From the state of the last commit: steps since a stream began."
     elif subject.columns.keys:
         value = subject.scanned.streams.rows
-        note = "Rows in the output, as there is no state."
+        note = "Rows in the output, which has no state."
     else:
-        return Missing("steps", title, _NO_KEY)
+        return Missing("steps", title, NO_KEY)
     rows = histogram_rows(log_histogram(value), "steps", "streams")
     middle = int(np.sort(value)[len(value) // 2]) if len(value) else 0
     return Picture(
@@ -154,7 +146,7 @@ def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
 
 
 def histogram_rows(table: pa.Table, name: str, counted: str) -> list[Row]:
-    """Return the classes of a histogram with their limits as text, of no two the same."""
+    """Return the classes of a histogram with their limits as text, no two alike."""
     rows = table.to_pylist()
     limits = sorted({limit for row in rows for limit in (row["from"], row["to"])})
     text = dict(zip(limits, distinct(limits), strict=True))

@@ -1,8 +1,9 @@
 """The horizontal axis of a report: the times of rows in buckets of one width, with quantiles."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +30,8 @@ _EPOCH = datetime(1970, 1, 1)
 def positions(column: pa.Array) -> Ints:
     """Return the place (N,) of each time on the axis: seconds of its wall clock since 1970.
 
-    Of a column with a time zone, the clock is that of the zone. Integers are returned as they are;
-    null is 0.
+    A column with a time zone has the clock of its zone. Integers are returned as they are; null is
+    0.
     """
     kind = column.type
     if pa.types.is_date(kind):
@@ -46,8 +47,8 @@ def positions(column: pa.Array) -> Ints:
 class Timeline:
     """`buckets` of `width` places each, from the place `first` on.
 
-    `unit` is the width in words. Without `clock` places are integers: those of an integer time
-    column, or the numbers of rows.
+    `unit` is the width in words. Without `clock` places are integers: of an integer time column, or
+    numbers of rows if the output is not `timed`.
     """
 
     clock: bool
@@ -55,9 +56,12 @@ class Timeline:
     width: int
     buckets: int
     unit: str
+    timed: bool = field(default=True, repr=False)
 
     @classmethod
-    def of(cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS) -> "Timeline":
+    def of(
+        cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS, timed: bool = True
+    ) -> "Timeline":
         """Return the finest timeline from the place `first` to `last` of at most `most` buckets.
 
         >>> Timeline.of(0, 3 * 86400, clock=True, most=100)
@@ -76,17 +80,18 @@ class Timeline:
             width,
             _bucket(last, width) - start + 1,
             unit or f"{width:,}",
+            timed,
         )
 
     def coarser(self, most: int) -> "Timeline":
         """Return a timeline over the same places of at most `most` buckets."""
         last = self.first + self.width * self.buckets - 1
-        return Timeline.of(self.first, last, clock=self.clock, most=most)
+        return Timeline.of(self.first, last, clock=self.clock, most=most, timed=self.timed)
 
     def bucket(self, place_N: Ints) -> Ints:
         """Return the bucket (N,) of each place; places beyond the ends are in the outer ones."""
-        found: Ints = ((place_N - self.first) // self.width).clip(0, self.buckets - 1)
-        return found
+        bucket_N: Ints = ((place_N - self.first) // self.width).clip(0, self.buckets - 1)
+        return bucket_N
 
     def names(self) -> list[str | int]:
         """Return the start of each bucket: a number, or a date (with the hour, if narrower)."""
@@ -97,6 +102,26 @@ class Timeline:
         if not self.clock:
             return place
         return text_of(place, "T%H:%M" if self.width < _DAY else "")
+
+    def starts(self) -> dict[str, Any]:
+        """Return the column of a table that has the starts of the buckets."""
+        return {"time" if self.timed else "row_number": self.names()}
+
+    @property
+    def per(self) -> str:
+        """What a value is of, in words: by day, by 100 rows."""
+        unit = "" if self.clock else " units of time" if self.timed else " rows"
+        return f"by {self.unit}{unit}"
+
+    def axis(self) -> dict[str, Any]:
+        """Return what a picture needs to know of its horizontal axis."""
+        field = "time" if self.timed else "row_number"
+        return {
+            "x_field": field,
+            "x_title": self.unit if self.clock else field.removesuffix("_number"),
+            "clock": self.clock,
+            "step": self.width,
+        }
 
 
 def text_of(place: int, clock: str = "T%H:%M") -> str:
@@ -142,7 +167,7 @@ class BucketSample:
     """Rows of V values, in buckets. Of a bucket of up to 2 `most` rows all are kept.
 
     Of more, a share of 1/2, 1/4, … is kept, so that at least `most` stay; which ones depends on the
-    numbers of the rows alone. NaN is no value.
+    numbers of the rows alone. NaN is left out.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:
@@ -187,15 +212,15 @@ class BucketSample:
     def quantiles(self, shares: Sequence[float]) -> Doubles:
         """Return quantiles (buckets, V, len(shares)), linear between two values; NaN for none."""
         self._compact()
-        found = np.full((len(self.counts), self._series, len(shares)), np.nan)
+        result = np.full((len(self.counts), self._series, len(shares)), np.nan)
         if self._kept:
             bucket, _, value = self._kept[0]
             for series in range(self._series):
                 present = np.isfinite(value[:, series])
-                found[:, series] = _quantiles(
+                result[:, series] = _quantiles(
                     bucket[present], value[present, series], len(self.counts), shares
                 )
-        return found
+        return result
 
 
 def _quantiles(bucket: Ints, value: Floats, buckets: int, shares: Sequence[float]) -> Doubles:
@@ -203,11 +228,11 @@ def _quantiles(bucket: Ints, value: Floats, buckets: int, shares: Sequence[float
     count = np.bincount(bucket, minlength=buckets)
     start = np.cumsum(count) - count
     some = count > 0
-    found = np.full((buckets, len(shares)), np.nan)
+    result = np.full((buckets, len(shares)), np.nan)
     for column, share in enumerate(shares):
         place = (count[some] - 1) * share
         low = place.astype(np.int64)
         high = np.minimum(low + 1, count[some] - 1)
         below, above = ordered[start[some] + low], ordered[start[some] + high]
-        found[some, column] = below + (above - below) * (place - low)
-    return found
+        result[some, column] = below + (above - below) * (place - low)
+    return result
