@@ -9,7 +9,6 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, normalization
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
-    NodeInputs,
     check_of,
     operator,
     refuse_other_outputs,
@@ -24,16 +23,12 @@ def _activation(
     parameters = parameters or {}
 
     @operator(name, *parameters)
-    def run(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-        x = np.ascontiguousarray(inputs[0], dtype=np.float32)
-        y = np.empty_like(x)
+    def run(x: Array, node: NodeDef) -> Array:
         values = {
             parameter: float(node.attributes.get(attribute, default))
             for attribute, (parameter, default) in parameters.items()
         }
-        if x.size:
-            activation.run(kernel, x, y, **values)
-        return y
+        return _applied(kernel, x, **values)
 
 
 _activation("Relu", "relu")
@@ -54,67 +49,55 @@ _activation(
 )
 
 
-def _applied(kernel: str, x: Array) -> Array:
+def _applied(kernel: str, x: Array, **parameters: float) -> Array:
     y = np.empty(x.shape, np.float32)
     if x.size:
-        activation.run(kernel, np.ascontiguousarray(x, dtype=np.float32), y)
+        activation.run(kernel, np.ascontiguousarray(x, dtype=np.float32), y, **parameters)
     return y
 
 
-@operator("Log")
-def _log_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Return the logarithm: -inf of 0, NaN below."""
-    return _applied("log", inputs[0])
+operator("Log")(lambda x: _applied("log", x))  # -inf of 0, NaN below
 
 
 @operator("ThresholdedRelu", "alpha")
-def _thresholded_relu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _thresholded_relu(x: Array, alpha: float = 1.0) -> Array:
     """Return x where it is above alpha, else 0."""
-    x: Array = inputs[0]
-    alpha = np.float32(node.attributes.get("alpha", 1.0))
-    return np.where(x <= alpha, np.zeros_like(x), x)
+    return np.where(x <= np.float32(alpha), np.zeros_like(x), x)
 
 
 @operator("PRelu")
-def _prelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _prelu(x: Array, slope: Array) -> Array:
     """Return x, below zero times a slope."""
-    x: Array = inputs[0]
-    slope: Array = inputs[1]
     np.broadcast_to(slope, x.shape)  # the slope may not widen x
-    made: Array = np.where(x < 0, x * slope, x)
-    return made
+    return np.where(x < 0, x * slope, x)
 
 
 @operator("Celu", "alpha")
-def _celu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _celu(x: Array, alpha: float = 1.0) -> Array:
     """Return x, below zero alpha (e**(x / alpha) - 1)."""
-    x: Array = inputs[0]
-    alpha = np.float32(node.attributes.get("alpha", 1.0))
-    made: Array = np.where(x < 0, alpha * _applied("elu", x / alpha), x)
-    return made
+    scale = np.float32(alpha)
+    y: Array = np.where(x < 0, scale * _applied("elu", x / scale), x)
+    return y
 
 
 @operator("HardSwish")
-def _hard_swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _hard_swish(x: Array) -> Array:
     """Return x max(0, min(1, x / 6 + 1 / 2))."""
-    x: Array = inputs[0]
     ramp = x * np.float32(1 / 6) + np.float32(0.5)
-    made: Array = x * np.clip(ramp, np.float32(0), np.float32(1))
-    return made
+    y: Array = x * np.clip(ramp, np.float32(0), np.float32(1))
+    return y
 
 
 @operator("Swish", "alpha")
-def _swish(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _swish(x: Array, alpha: float = 1.0) -> Array:
     """Return x sigmoid(alpha x)."""
-    x: Array = inputs[0]
-    return np.multiply(x, _applied("sigmoid", np.float32(node.attributes.get("alpha", 1.0)) * x))
+    return np.multiply(x, _applied("sigmoid", np.float32(alpha) * x))
 
 
 @operator("Gelu", "approximate")
-def _gelu(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _gelu(x: Array, approximate: str = "none") -> Array:
     """Return x Phi(x), or its approximation by tanh."""
-    x: Array = inputs[0]
-    if node.attributes.get("approximate", "none") == "none":
+    if approximate == "none":
         return _applied("gelu", x)
     # (1 + tanh(u)) / 2 is sigmoid(2 u).
     cubic = np.float32(0.044715) * x * x * x
@@ -128,32 +111,30 @@ def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
         raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
 
 
-def _rows(node: NodeDef, x: Array, opset: int) -> tuple[Array, Callable[[Array], Array]]:
+def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Array], Array]]:
     """Return x as rows to normalize, and what shapes the result like x.
 
     Over one axis; before opset 13 over all axes from `axis` on.
     """
-    axis = node.attributes.get("axis", -1 if opset >= 13 else 1)
     if opset < 13:
-        before = 1
-        for n in x.shape[: axis % max(x.ndim, 1)]:
-            before *= n
+        first = (1 if axis is None else axis) % max(x.ndim, 1)
+        before = int(np.prod(x.shape[:first], dtype=np.int64))
         return x.reshape(before, -1) if x.size else x, lambda y: y.reshape(x.shape)
-    moved = np.moveaxis(x, axis, -1)
-    return moved, lambda y: np.ascontiguousarray(np.moveaxis(y, -1, axis))
+    last = -1 if axis is None else axis
+    return np.moveaxis(x, last, -1), lambda y: np.ascontiguousarray(np.moveaxis(y, -1, last))
 
 
 @operator("Softmax", "axis")
-def _softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _softmax_of(x: Array, axis: int | None = None, *, opset: int) -> Array:
     """Compute softmax over one axis; before opset 13 over all axes from `axis` on."""
-    rows, shaped = _rows(node, inputs[0], opset)
+    rows, shaped = _rows(x, axis, opset)
     return shaped(_applied("softmax", rows))
 
 
 @operator("LogSoftmax", "axis")
-def _log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _log_softmax_of(x: Array, axis: int | None = None, *, opset: int) -> Array:
     """Compute x - log(sum of e**x) over one axis; before opset 13 over all from `axis` on."""
-    rows, shaped = _rows(node, inputs[0], opset)
+    rows, shaped = _rows(x, axis, opset)
     if not rows.size:
         return shaped(rows)
     rows = rows - rows.max(axis=-1, keepdims=True)
@@ -162,24 +143,30 @@ def _log_softmax_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("LayerNormalization", "axis", "epsilon", "stash_type")
-def _layer_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
+def _layer_normalization(
+    x: Array,
+    scale: Array,
+    shift: Array | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    node: NodeDef,
+) -> list[Array]:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the axes from `axis` on.
 
     Also the mean and 1 / sqrt(variance + epsilon), where they are outputs.
     """
-    x, scale = inputs[0], inputs[1]
-    shape = x.shape[node.attributes.get("axis", -1) % x.ndim :]
-    beta = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros_like(scale)
-    epsilon = float(node.attributes.get("epsilon", 1e-5))
+    shape = x.shape[axis % x.ndim :]
     if x.dtype != np.float32:
         raise ShapeError(f"{node}: expected float32, received {x.dtype}")
     y = np.empty(x.shape, np.float32)
     if x.size:
-        gamma, beta = (np.ascontiguousarray(np.broadcast_to(w, shape)) for w in (scale, beta))
+        shift = np.zeros_like(scale) if shift is None else shift
+        gamma, beta = (np.ascontiguousarray(np.broadcast_to(w, shape)) for w in (scale, shift))
         rows = (-1, gamma.size)
         x = np.ascontiguousarray(x)
         normalization.layer_norm(
-            x.reshape(rows), gamma.reshape(-1), beta.reshape(-1), epsilon, y.reshape(rows)
+            x.reshape(rows), gamma.reshape(-1), beta.reshape(-1), float(epsilon), y.reshape(rows)
         )
     return [y, *_moments(x, len(shape), epsilon)] if any(node.outputs[1:]) else [y]
 
@@ -196,20 +183,19 @@ def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
 
 
 @operator("BatchNormalization", "epsilon", "momentum", "spatial", "training_mode")
-def _batch_normalization(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Array:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b of each channel, axis 1."""
-    x, *given = inputs
-    columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in given]
+    columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in weights]
     scale, shift, mean, variance = columns
-    factor = scale / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5)))
+    factor = scale / np.sqrt(variance + np.float32(epsilon))
     np.broadcast_to(factor, x.shape)  # the weights may not widen x
-    made: Array = (x - mean) * factor + shift
-    return made
+    y: Array = (x - mean) * factor + shift
+    return y
 
 
 @check_of("BatchNormalization")
 def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse training, whose mean is that of the batch."""
+    """Refuse training, which takes the mean of the batch."""
     refuse_other_outputs(node, constants)
     if node.attributes.get("training_mode", 0):
         raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")

@@ -1,13 +1,15 @@
 """The table of operators besides the recurrent ones, and what their functions share.
 
-Every function takes its node, the inputs (None if omitted) and the opset. Attributes are honoured,
-or refused. A check sees the node and the graph's constants before there is data.
+Attributes are honoured, or refused. A check sees the node and the graph's constants before there is
+data.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
@@ -31,12 +33,24 @@ MAX_VALUES = 1 << 25
 _MAX_GROWTH = 64
 
 
-def operator(name: str, *attributes: str) -> Callable[[Operator], Operator]:
-    """Register the function of an operator."""
+def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function of the inputs (None if omitted) of an operator.
 
-    def register(function: Operator) -> Operator:
-        OPERATORS[name] = function
-        ALLOWED[name] = frozenset(attributes)
+    It takes those of the `attributes` that change its result by name, as `node` and `opset`. What
+    is an attribute up to some opset, and an input after it, is one argument.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        named = inspect.signature(function).parameters.keys() & {*attributes, "node", "opset"}
+
+        def run(node: NodeDef, inputs: NodeInputs, opset: int) -> Array | list[Array]:
+            options = {**node.attributes, "node": node, "opset": opset}
+            made: Array | list[Array] = function(
+                *inputs, **{key: value for key, value in options.items() if key in named}
+            )
+            return made
+
+        OPERATORS[name], ALLOWED[name] = run, frozenset(attributes)
         return function
 
     return register
@@ -77,17 +91,9 @@ def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
         )
 
 
-def ints_of(value: object) -> list[int]:
-    """Return the integers of an attribute or an array."""
-    return [int(n) for n in np.asarray(value).reshape(-1)]
-
-
-def axes_of(node: NodeDef, inputs: NodeInputs, position: int = 1) -> list[int] | None:
-    """Return axes: an attribute up to opset 12, an input from 13 on."""
-    if len(inputs) > position and inputs[position] is not None:
-        return ints_of(inputs[position])
-    axes = node.attributes.get("axes")
-    return None if axes is None else ints_of(axes)
+def ints_of(value: ArrayLike | None) -> list[int]:
+    """Return the integers of an attribute or an array, none of None."""
+    return [] if value is None else [int(n) for n in np.asarray(value).reshape(-1)]
 
 
 def tree(x: Array, function: Pairwise, of_none: float) -> Array:

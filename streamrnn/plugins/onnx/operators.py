@@ -3,7 +3,6 @@
 from streamrnn.plugins.onnx import (
     activation_operators,
     number_operators,
-    product_operators,
     quantized_operators,
     shape_operators,
     window_operators,
@@ -15,7 +14,6 @@ __all__ = ["ALLOWED", "CHECKS", "MAX_VALUES", "MODULES", "OPERATORS"]
 MODULES = (
     activation_operators,
     number_operators,
-    product_operators,
     quantized_operators,
     shape_operators,
     window_operators,

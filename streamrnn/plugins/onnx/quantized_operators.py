@@ -11,7 +11,7 @@ import numpy as np
 from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import NodeInputs, check_of, operator
+from streamrnn.plugins.onnx.operator_table import check_of, operator
 
 QUANTIZED = frozenset({
     "ConvInteger",
@@ -45,38 +45,33 @@ def refuse_quantized(op: str, name: str) -> None:
         )
 
 
-def _along(node: NodeDef, x: Array, value: Array) -> Array:
+def _along(axis: int, x: Array, value: Array) -> Array:
     """Return a scale or zero point in a shape that can be broadcast with x."""
     if value.size == 1 and value.ndim < 2:
         return value.reshape(())
-    axis = node.attributes.get("axis", 1) % x.ndim
-    return value.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return value.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
 
 
 @operator("DequantizeLinear", "axis", "block_size", "output_dtype")
-def _dequantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1) -> Array:
     """Return (x - zero point) * scale as float32."""
-    x, scale = inputs[0], _along(node, inputs[0], inputs[1])
-    zero = inputs[2] if len(inputs) > 2 else None
     whole = x.astype(np.int64)
     if zero is not None:
-        whole = whole - _along(node, x, zero).astype(np.int64)
-    return np.asarray(whole.astype(np.float32) * scale)
+        whole = whole - _along(axis, x, zero).astype(np.int64)
+    return np.asarray(whole.astype(np.float32) * _along(axis, x, scale))
 
 
 @operator("QuantizeLinear", "axis", "block_size", "output_dtype", "precision", "saturate")
-def _quantize(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _quantize(
+    x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
+) -> Array:
     """Return x / scale + zero point, rounded to even, limited to the range of the integers."""
-    x, scale = inputs[0], _along(node, inputs[0], inputs[1])
-    zero = inputs[2] if len(inputs) > 2 else None
-    kind = _CODES.get(node.attributes.get("output_dtype", 2), "uint8")
-    dtype = _TYPES[kind] if zero is None else zero.dtype
+    dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
     limits = np.iinfo(dtype)
-    whole = np.rint(x / scale)
+    whole = np.rint(x / _along(axis, x, scale))
     if zero is not None:
-        whole = whole + _along(node, x, zero).astype(np.float32)
-    made: Array = np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
-    return made
+        whole = whole + _along(axis, x, zero).astype(np.float32)
+    return np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
 
 
 @check_of("QuantizeLinear")

@@ -1,33 +1,34 @@
 """Operators that change shapes, and those that compute them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from streamrnn.base.arrays import Array
+from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import DataError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import (
-    NodeInputs,
-    axes_of,
-    check_of,
-    ints_of,
-    operator,
-    require_room,
-)
+from streamrnn.plugins.onnx.operator_table import check_of, ints_of, operator, require_room
 
+_TYPES: dict[object, type[np.generic]] = {
+    1: np.float32,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+}
+"""By their codes in TensorProto."""
 
-@operator("Identity")
-def _identity(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Return x."""
-    x: Array = inputs[0]
-    return x
+operator("Identity")(lambda x: x)
+operator("CastLike", "saturate", "round_mode")(lambda x, like: x.astype(like.dtype))
+operator("Concat", "axis")(lambda *inputs, axis=0: np.concatenate(inputs, axis=axis))
+operator("Size")(lambda x: np.array(x.size, np.int64))
+operator("Transpose", "perm")(lambda x, perm=None: np.ascontiguousarray(np.transpose(x, perm)))
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def _dropout(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
+def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Array]:
     """Return x and, as its mask, True everywhere: nothing is dropped outside training."""
-    x: Array = inputs[0]
     return [x, np.ones(x.shape, np.bool_)]
 
 
@@ -41,20 +42,10 @@ def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
         )
 
 
-_TYPES: dict[object, type[np.generic]] = {
-    1: np.float32,
-    6: np.int32,
-    7: np.int64,
-    9: np.bool_,
-}
-"""By their codes in TensorProto."""
-
-
 @operator("Cast", "to", "saturate", "round_mode")
-def _cast(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _cast(x: Array, to: int) -> Array:
     """Cast x to a type, given by its code in TensorProto."""
-    x: Array = inputs[0]
-    return x.astype(_TYPES[node.attributes["to"]])
+    return x.astype(_TYPES[to])
 
 
 @check_of("Cast")
@@ -67,103 +58,75 @@ def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
         )
 
 
-@operator("CastLike", "saturate", "round_mode")
-def _cast_like(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Cast x to the type of another input."""
-    x: Array = inputs[0]
-    return x.astype(inputs[1].dtype)
-
-
 @operator("Shape", "start", "end")
-def _shape_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _shape_of(x: Array, start: int = 0, end: int | None = None) -> Array:
     """Return the sizes of the axes."""
-    shape = inputs[0].shape
-    start, end = node.attributes.get("start", 0), node.attributes.get("end", len(shape))
-    return np.array(shape[start:end], np.int64)
+    return np.array(x.shape[start:end], np.int64)
 
 
 @operator("ConstantOfShape", "value")
-def _constant_of_shape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Fill an array with one value."""
-    shape = ints_of(inputs[0])
-    require_room(node, shape)
-    dtype, value = node.attributes.get("value", ("float32", 0.0))
-    return np.full(shape, value, dtype)
+def _constant_of_shape(
+    shape: Ints, *, value: tuple[str, float] = ("float32", 0.0), node: NodeDef
+) -> Array:
+    """Fill an array with one value, of a type."""
+    require_room(node, ints_of(shape))
+    dtype, number = value
+    return np.full(ints_of(shape), number, dtype)
 
 
 @operator("Expand")
-def _expand(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _expand(x: Array, sizes: Ints, node: NodeDef) -> Array:
     """Repeat x along axes of size 1."""
-    shape = np.broadcast_shapes(inputs[0].shape, tuple(ints_of(inputs[1])))
+    shape = np.broadcast_shapes(x.shape, tuple(ints_of(sizes)))
     require_room(node, shape)
-    return np.ascontiguousarray(np.broadcast_to(inputs[0], shape))
-
-
-@operator("Transpose", "perm")
-def _transpose(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Permute the axes of x."""
-    return np.ascontiguousarray(np.transpose(inputs[0], node.attributes.get("perm")))
+    return np.ascontiguousarray(np.broadcast_to(x, shape))
 
 
 @operator("Squeeze", "axes")
-def _squeeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _squeeze(x: Array, axes: ArrayLike | None = None) -> Array:
     """Remove axes of size 1."""
-    axes = axes_of(node, inputs)
-    x: Array = inputs[0]
-    return np.squeeze(x, None if axes is None else tuple(axes))
+    return np.squeeze(x, None if axes is None else tuple(ints_of(axes)))
 
 
 @operator("Unsqueeze", "axes")
-def _unsqueeze(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _unsqueeze(x: Array, axes: ArrayLike | None = None, *, node: NodeDef) -> Array:
     """Insert axes of size 1."""
-    axes = axes_of(node, inputs)
     if axes is None:
         raise UnsupportedError(f"{node}: axes are missing")
-    return np.expand_dims(inputs[0], tuple(axes))
+    return np.expand_dims(x, tuple(ints_of(axes)))
 
 
 @operator("Reshape", "allowzero")
-def _reshape(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _reshape(x: Array, sizes: Ints, allowzero: int = 0) -> Array:
     """Reshape x; 0 copies a size, -1 is inferred."""
-    x: Array = inputs[0]
-    shape = ints_of(inputs[1])
-    if not node.attributes.get("allowzero", 0):
+    shape = ints_of(sizes)
+    if not allowzero:
         shape = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
     return x.reshape(shape)
 
 
 @operator("Flatten", "axis")
-def _flatten(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Reshape x to two axes: those before `axis`, and the others."""
-    x: Array = inputs[0]
-    axis = node.attributes.get("axis", 1)
+def _flatten(x: Array, axis: int = 1) -> Array:
+    """Reshape x to two axes: all before `axis`, and the others."""
     before = int(np.prod(x.shape[:axis], dtype=np.int64))
     return x.reshape(before, -1) if x.size else x.reshape(before, 0)
 
 
-@operator("Concat", "axis")
-def _concat(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Concatenate the inputs along an axis."""
-    return np.concatenate(inputs, axis=node.attributes.get("axis", 0))
-
-
 @operator("Split", "axis", "split", "num_outputs")
-def _split_of(node: NodeDef, inputs: NodeInputs, opset: int) -> list[Array]:
-    """Split x along an axis, into equal parts or parts of given sizes."""
-    x, axis = inputs[0], node.attributes.get("axis", 0)
-    sizes = inputs[1] if len(inputs) > 1 else node.attributes.get("split")
-    if sizes is not None:
-        return np.split(x, np.cumsum(ints_of(sizes))[:-1], axis=axis)
+def _split_of(
+    x: Array, split: ArrayLike | None = None, *, axis: int = 0, node: NodeDef
+) -> list[Array]:
+    """Split x along an axis, into equal parts or parts of some sizes."""
+    if split is not None:
+        return np.split(x, np.cumsum(ints_of(split))[:-1], axis=axis)
     parts, size = len(node.outputs), x.shape[axis]
     step = -(-size // parts)
     return np.split(x, [min(step * i, size) for i in range(1, parts)], axis=axis)
 
 
 @operator("Gather", "axis")
-def _gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _gather(x: Array, index: Ints, axis: int = 0, *, node: NodeDef) -> Array:
     """Take the entries of x at these indices of an axis."""
-    x, index = inputs
-    axis = node.attributes.get("axis", 0)
     size = x.shape[axis]
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
@@ -173,17 +136,24 @@ def _gather(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
 
 
 @operator("Slice", "starts", "ends", "axes")
-def _slice_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _slice_of(
+    x: Array,
+    starts: ArrayLike,
+    ends: ArrayLike,
+    axes: ArrayLike | None = None,
+    steps: ArrayLike | None = None,
+) -> Array:
     """Slice x along some axes."""
-    x = inputs[0]
-    given = [inputs[i] if len(inputs) > i else None for i in range(1, 5)]
-    attributes = node.attributes
-    starts = ints_of(attributes["starts"] if given[0] is None else given[0])
-    ends = ints_of(attributes["ends"] if given[1] is None else given[1])
-    axes = axes_of(node, inputs, 3) or list(range(len(starts)))
-    steps = [1] * len(starts) if given[3] is None else ints_of(given[3])
+    firsts = ints_of(starts)
+    slices = zip(
+        ints_of(axes) or range(len(firsts)),
+        firsts,
+        ints_of(ends),
+        [1] * len(firsts) if steps is None else ints_of(steps),
+        strict=True,
+    )
     index = [slice(None)] * x.ndim
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+    for axis, start, end, step in slices:
         size = x.shape[axis]
         begin, stop = _bounds(start, size, step), _bounds(end, size, step)
         index[axis] = slice(begin, None if stop < 0 else stop, step)
@@ -196,52 +166,49 @@ def _bounds(value: int, size: int, step: int) -> int:
     return min(max(value, 0), size) if step > 0 else min(max(value, -1), size - 1)
 
 
-@operator("Size")
-def _size_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
-    """Return the number of values."""
-    return np.array(inputs[0].size, np.int64)
-
-
 @operator("Range")
-def _range_of(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _range_of(*inputs: Array, node: NodeDef) -> Array:
     """Return start, start + step, …, below the limit."""
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
         raise DataError(f"{node}: its step is 0")
     count = max(int(np.ceil((limit - start) / step)), 0)
     require_room(node, [count])
-    steps = np.arange(count).astype(start.dtype)
-    made: Array = start + steps * step
-    return made
+    values: Array = start + np.arange(count).astype(start.dtype) * step
+    return values
 
 
 @operator("Tile")
-def _tile(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _tile(x: Array, repeats: Ints, node: NodeDef) -> Array:
     """Repeat x along its axes."""
-    x, repeats = inputs[0], ints_of(inputs[1])
-    require_room(node, (n * k for n, k in zip(x.shape, repeats, strict=True)), x)
-    return np.tile(x, repeats)
+    counts = ints_of(repeats)
+    require_room(node, (n * k for n, k in zip(x.shape, counts, strict=True)), x)
+    return np.tile(x, counts)
 
 
 @operator("Pad", "mode", "pads", "value")
-def _pad(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _pad(
+    x: Array,
+    pads: ArrayLike,
+    value: ArrayLike | None = None,
+    axes: ArrayLike | None = None,
+    *,
+    mode: Any = "constant",
+    node: NodeDef,
+) -> Array:
     """Add entries at the ends of axes, or remove them where a number is negative."""
-    x = inputs[0]
-    pads = ints_of(node.attributes["pads"] if len(inputs) < 2 else inputs[1])
-    axes = axes_of(node, inputs, 3) or list(range(x.ndim))
+    padded = ints_of(axes) or range(x.ndim)
+    ends = np.reshape(ints_of(pads), (2, -1)).T.tolist()
     width = [(0, 0)] * x.ndim
     cut = [slice(None)] * x.ndim
-    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+    for axis, (before, after) in zip(padded, ends, strict=True):
         cut[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
         width[axis] = (max(before, 0), max(after, 0))
     x = x[tuple(cut)]
     require_room(node, (n + a + b for n, (a, b) in zip(x.shape, width, strict=True)), x)
-    mode = node.attributes.get("mode", "constant")
     if mode != "constant":
         return np.pad(x, width, mode)
-    given = inputs[2] if len(inputs) > 2 else None
-    value = node.attributes.get("value", 0.0) if given is None else np.asarray(given).reshape(())
-    return np.pad(x, width, constant_values=value)
+    return np.pad(x, width, constant_values=0.0 if value is None else np.reshape(value, ()))
 
 
 @check_of("Pad")

@@ -1,15 +1,20 @@
-"""Convolutions and pooling: windows over the axes after batch and channels, (N, C, …)."""
+"""Products of matrices, convolutions and pooling.
+
+Products are computed by the kernel of dense layers: no row depends on the others. Windows are over
+the axes after batch and channels, (N, C, …).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.nn.kernels import dense
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
-    NodeInputs,
     check_of,
     ints_of,
     one_output,
@@ -17,9 +22,70 @@ from streamrnn.plugins.onnx.operator_table import (
     require_room,
     tree_sum,
 )
-from streamrnn.plugins.onnx.product_operators import product
 
 _WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
+
+
+@operator("MatMul")
+def _matmul(x: Array, w: Array, node: NodeDef) -> Array:
+    """Return x W. W: one matrix, or matrices; their leading axes and x's are broadcast."""
+    if w.ndim == 1:
+        return _matrices(node, np.atleast_2d(x), w[:, None]).reshape(x.shape[:-1])
+    if x.ndim == 1:
+        return _matrices(node, x[None], w).reshape(*w.shape[:-2], w.shape[-1])
+    return _matrices(node, x, w)
+
+
+def _matrices(node: NodeDef, x: Array, w: Array) -> Array:
+    if w.ndim == 2:
+        return _product(node, x, w, None)
+    lead = np.broadcast_shapes(x.shape[:-2], w.shape[:-2])
+    require_room(node, (*lead, x.shape[-2], w.shape[-1]), x, w)
+    require_room(node, (*lead, *w.shape[-2:]), x, w)
+    pairs = zip(
+        np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]),
+        np.broadcast_to(w, (*lead, *w.shape[-2:])).reshape(-1, *w.shape[-2:]),
+        strict=True,
+    )
+    products = [_product(node, a, b, None) for a, b in pairs]
+    return np.array(products, np.float32).reshape(*lead, x.shape[-2], w.shape[-1])
+
+
+@operator("Gemm", "alpha", "beta", "transA", "transB")
+def _gemm(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+    node: NodeDef,
+) -> Array:
+    """Return alpha x W + beta b."""
+    x = x.T if transA else x
+    w = np.float32(alpha) * (w.T if transB else w)
+    if bias is None:
+        return _product(node, x, w, None)
+    shift = np.float32(beta) * bias
+    if bias.size not in (1, w.shape[1]):
+        return _product(node, x, w, None) + shift
+    return _product(node, x, w, np.broadcast_to(shift.reshape(-1), w.shape[1]))
+
+
+def _product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
+    """Return x W + b over the last axis of x, each row independently."""
+    if x.shape[-1] != w.shape[0] or x.dtype != np.float32 or w.dtype != np.float32:
+        raise ShapeError(f"{node}: {x.dtype} {x.shape} cannot be multiplied by {w.dtype} {w.shape}")
+    require_room(node, (*x.shape[:-1], w.shape[1]), x)
+    y = np.empty((*x.shape[:-1], w.shape[1]), np.float32)
+    packed = dense.pack(
+        np.ascontiguousarray(w), None if bias is None else np.ascontiguousarray(bias)
+    )
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    dense.run(packed, rows, y.reshape(-1, w.shape[1]), activation="linear")
+    return y
 
 
 @dataclass(frozen=True)
@@ -78,54 +144,57 @@ def _windows(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> _Windows:
     return _Windows(sizes, strides, dilations, tuple(pads))
 
 
-def _kernel_shape(node: NodeDef) -> tuple[int, ...]:
-    return tuple(ints_of(node.attributes["kernel_shape"]))
-
-
 @operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group")
-def _convolution(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _convolution(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    group: int = 1,
+    kernel_shape: ArrayLike | None = None,
+    node: NodeDef,
+) -> Array:
     """Return the products of windows of x (N, C, …) with W (M, C / group, sizes …), plus B (M,)."""
-    x, w = inputs[:2]
-    groups, sizes = node.attributes.get("group", 1), w.shape[2:]
-    channels, made = x.shape[1], w.shape[0]
-    if groups < 1 or w.shape[1] * groups != channels or made % groups:
-        raise ShapeError(f"{node}: weights {w.shape}, {groups} groups, input {x.shape}")
-    if _kernel_shape(node) != sizes if "kernel_shape" in node.attributes else False:
-        raise ShapeError(f"{node}: kernel_shape {_kernel_shape(node)}, weights {w.shape}")
+    sizes, channels, outputs = w.shape[2:], x.shape[1], w.shape[0]
+    if group < 1 or w.shape[1] * group != channels or outputs % group:
+        raise ShapeError(f"{node}: weights {w.shape}, {group} groups, input {x.shape}")
+    if kernel_shape is not None and tuple(ints_of(kernel_shape)) != sizes:
+        raise ShapeError(f"{node}: kernel_shape {ints_of(kernel_shape)}, weights {w.shape}")
     view = _windows(node, x, sizes).of(node, x, 0.0)
     rank = len(sizes)
     positions = view.shape[2 : 2 + rank]
     rows = np.moveaxis(view, 1, 1 + rank)  # (N, positions …, C, sizes …)
-    bias = inputs[2] if len(inputs) > 2 else None
     parts = []
-    for g in range(groups):
-        part = slice(g * channels // groups, (g + 1) * channels // groups)
-        filters = slice(g * made // groups, (g + 1) * made // groups)
+    for g in range(group):
+        part = slice(g * channels // group, (g + 1) * channels // group)
+        filters = slice(g * outputs // group, (g + 1) * outputs // group)
         within = rows[(slice(None), *[slice(None)] * rank, part)]
         flat = within.reshape(*within.shape[: 1 + rank], w[0].size)
         shift = None if bias is None else bias[filters]
-        parts.append(product(node, flat, w[filters].reshape(-1, w[0].size).T, shift))
+        parts.append(_product(node, flat, w[filters].reshape(-1, w[0].size).T, shift))
     y = np.concatenate(parts, axis=-1)
-    return np.ascontiguousarray(np.moveaxis(y, -1, 1)).reshape(len(x), made, *positions)
+    return np.ascontiguousarray(np.moveaxis(y, -1, 1)).reshape(len(x), outputs, *positions)
 
 
 @operator("MaxPool", *_WINDOW, "storage_order")
-def _max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _max_pool(x: Array, kernel_shape: ArrayLike, node: NodeDef) -> Array:
     """Return the largest value of each window."""
-    x, sizes = inputs[0], _kernel_shape(node)
+    sizes = tuple(ints_of(kernel_shape))
     view = _windows(node, x, sizes).of(node, x, -np.inf)
     largest: Array = view.max(axis=tuple(range(2 + len(sizes), view.ndim)))
     return largest
 
 
 @operator("AveragePool", *_WINDOW, "count_include_pad")
-def _average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _average_pool(
+    x: Array, kernel_shape: ArrayLike, count_include_pad: int = 0, *, node: NodeDef
+) -> Array:
     """Return the mean of each window; padding counts as zeros, or not at all."""
-    x, sizes = inputs[0], _kernel_shape(node)
+    sizes = tuple(ints_of(kernel_shape))
     windows = _windows(node, x, sizes)
     total = _summed(windows.of(node, x, 0.0), len(sizes))
     ones = np.ones((1, 1, *x.shape[2:]), np.float32)
-    if node.attributes.get("count_include_pad", 0):
+    if count_include_pad:
         pads = ints_of(node.attributes.get("pads", [0] * 2 * len(sizes)))
         exact = tuple(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
         if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
@@ -142,26 +211,18 @@ def _summed(view: Array, rank: int) -> Array:
     return tree_sum(np.moveaxis(flat, -1, 0))
 
 
-def _flat(x: Array) -> Array:
-    """Return x (N, C, …) as (values, N, C)."""
-    return np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)
-
-
 @operator("GlobalAveragePool")
-def _global_average_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _global_average_pool(x: Array) -> Array:
     """Return the mean of each channel, with axes of size 1."""
-    x: Array = inputs[0]
-    values = _flat(x)
-    made: Array = tree_sum(values) / np.float32(len(values))
-    return made.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    values = np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)
+    mean: Array = tree_sum(values) / np.float32(len(values))
+    return mean.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
 @operator("GlobalMaxPool")
-def _global_max_pool(node: NodeDef, inputs: NodeInputs, opset: int) -> Array:
+def _global_max_pool(x: Array) -> Array:
     """Return the largest value of each channel, with axes of size 1."""
-    x: Array = inputs[0]
-    largest: Array = _flat(x).max(axis=0)
-    return largest.reshape(*x.shape[:2], *[1] * (x.ndim - 2))
+    return np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True))
 
 
 def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
