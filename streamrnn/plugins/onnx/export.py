@@ -21,9 +21,9 @@ from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.plugins.onnx.encode import encode
 from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
 from streamrnn.plugins.onnx.export_layers import exported
+from streamrnn.plugins.onnx.files import encode
 from streamrnn.plugins.onnx.graph import GraphDef, Value
 from streamrnn.plugins.onnx.model import OnnxModel
 

@@ -10,9 +10,9 @@ from streamrnn.nn.layers import Input, PeepholeLSTMCell, serialization
 from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.models import Sequential
 from streamrnn.plugins.onnx.evaluate import fold, unused
+from streamrnn.plugins.onnx.files import parse_graph
 from streamrnn.plugins.onnx.graph import GraphDef, NodeDef
 from streamrnn.plugins.onnx.model import OnnxModel
-from streamrnn.plugins.onnx.parse import parse_graph
 from streamrnn.plugins.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
 
 _LAYERS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}

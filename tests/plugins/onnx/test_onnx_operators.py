@@ -22,8 +22,8 @@ from suites import run_onnx  # noqa: E402
 import streamrnn  # noqa: E402
 from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
 from streamrnn.plugins.onnx import export_activations  # noqa: E402
+from streamrnn.plugins.onnx.files import MAX_OPSET  # noqa: E402
 from streamrnn.plugins.onnx.operators import OPERATORS  # noqa: E402
-from streamrnn.plugins.onnx.parse import MAX_OPSET  # noqa: E402
 from streamrnn.plugins.onnx.quantized_operators import QUANTIZED  # noqa: E402
 from streamrnn.plugins.onnx.recurrent import GATES  # noqa: E402
 

@@ -1,15 +1,15 @@
-"""The parser of .onnx files: from bytes to a GraphDef. Besides encode, no module imports onnx."""
+"""ONNX files: from bytes to a GraphDef, and back. No other module imports onnx."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.guard import extra_needed
-from streamrnn.plugins.onnx import protos
 from streamrnn.plugins.onnx.graph import (
     DTYPES,
     INTEGERS,
@@ -20,9 +20,23 @@ from streamrnn.plugins.onnx.graph import (
 )
 from streamrnn.plugins.onnx.quantized_operators import refuse_quantized
 
+if TYPE_CHECKING:
+    from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
 MIN_OPSET, MAX_OPSET = 7, 28
 _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
+_IR_VERSION = 8
+_MAX_BYTES = 2_000_000_000
+"""A message of protocol buffers has at most 2 GiB."""
+_CONSTANTS = {
+    "value": None,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+"""Attributes of a Constant, and the types of their values."""
 
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:
@@ -43,9 +57,16 @@ class _Parser:
         self.onnx = onnx
         self.constants: dict[str, Array] = {}
 
-    def graph(self, model: protos.ModelProto) -> GraphDef:
+    def graph(self, model: "ModelProto") -> GraphDef:
         graph = model.graph
-        opset = self._opset(model)
+        opset = next((o.version for o in model.opset_import if o.domain in _DOMAINS), None)
+        if opset is None:
+            raise ModelFileError("not an ONNX model: it has no opset version")
+        if not MIN_OPSET <= opset <= MAX_OPSET:
+            raise UnsupportedError(
+                f"opset {opset} is not supported, only {MIN_OPSET} to {MAX_OPSET}. Export the "
+                "model again with opset_version=17"
+            )
         if len(graph.node) > _MAX_NODES:
             raise UnsupportedError(
                 f"the graph has {len(graph.node):,} nodes; the maximum is {_MAX_NODES:,}"
@@ -69,18 +90,7 @@ class _Parser:
         require_sound(parsed)
         return parsed
 
-    def _opset(self, model: protos.ModelProto) -> int:
-        versions = [o.version for o in model.opset_import if o.domain in _DOMAINS]
-        if not versions:
-            raise ModelFileError("not an ONNX model: it has no opset version")
-        if not MIN_OPSET <= versions[0] <= MAX_OPSET:
-            raise UnsupportedError(
-                f"opset {versions[0]} is not supported, only {MIN_OPSET} to {MAX_OPSET}. Export "
-                "the model again with opset_version=17"
-            )
-        return int(versions[0])
-
-    def _value(self, proto: protos.ValueInfoProto) -> Value:
+    def _value(self, proto: "ValueInfoProto") -> Value:
         if proto.type.WhichOneof("value") != "tensor_type":
             raise UnsupportedError(f"{proto.name!r} is not a tensor")
         tensor = proto.type.tensor_type
@@ -100,7 +110,7 @@ class _Parser:
             )
         return dtype
 
-    def _node(self, proto: protos.NodeProto) -> NodeDef:
+    def _node(self, proto: "NodeProto") -> NodeDef:
         name = proto.name or next((o for o in proto.output if o), "")
         op = proto.op_type
         if proto.domain not in _DOMAINS:
@@ -108,13 +118,18 @@ class _Parser:
         node = NodeDef(op, name, tuple(proto.input), tuple(proto.output), {})
         attributes = {a.name: self._attribute(a, node) for a in proto.attribute}
         if op == "Constant":
-            self._constant(node, attributes)
+            key = next(iter(attributes), "")
+            if len(attributes) != 1 or key not in _CONSTANTS:
+                raise UnsupportedError(
+                    f"{node}: only one tensor, number or list of numbers is supported"
+                )
+            self.constants[node.outputs[0]] = np.asarray(attributes.pop(key), _CONSTANTS[key])
         for key, value in attributes.items():
             if isinstance(value, np.ndarray):
                 attributes[key] = _number(node, key, value)
         return NodeDef(op, name, node.inputs, node.outputs, attributes)
 
-    def _attribute(self, proto: protos.AttributeProto, node: NodeDef) -> object:
+    def _attribute(self, proto: "AttributeProto", node: NodeDef) -> object:
         kind = self.onnx.AttributeProto
         if proto.type == kind.TENSOR:
             return self.array(proto.t, f"{node}, {proto.name}")
@@ -133,21 +148,7 @@ class _Parser:
             )
         raise UnsupportedError(f"{node}: attribute {proto.name!r} is of an unknown type")
 
-    def _constant(self, node: NodeDef, attributes: dict[str, object]) -> None:
-        dtypes = {
-            "value_float": np.float32,
-            "value_floats": np.float32,
-            "value_int": np.int64,
-            "value_ints": np.int64,
-        }
-        key = next(iter(attributes), "")
-        if len(attributes) != 1 or key not in ("value", *dtypes):
-            raise UnsupportedError(
-                f"{node}: only one tensor, number or list of numbers is supported"
-            )
-        self.constants[node.outputs[0]] = np.asarray(attributes.pop(key), dtype=dtypes.get(key))
-
-    def array(self, tensor: protos.TensorProto, name: str) -> Array:
+    def array(self, tensor: "TensorProto", name: str) -> Array:
         """Return a stored tensor. Raises ModelFileError, UnsupportedError."""
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise UnsupportedError(
@@ -171,3 +172,46 @@ def _number(node: NodeDef, key: str, value: Array) -> list[object]:
             f"{node}: attribute {key!r} is a tensor of shape {value.shape}, expected one number"
         )
     return [str(value.dtype), value.reshape(-1).tolist()[0]]
+
+
+def encode(graph: GraphDef, path: str | Path) -> bytes:
+    """Return the bytes of a graph as one ONNX file: equal graphs give equal bytes.
+
+    The first open axis of inputs and outputs is named "batch", a second one "time". Raises
+    UnsupportedError, naming `path`, without the extra onnx, or for weights of 2 GB and more.
+    """
+    with extra_needed("onnx", "onnx", path, "writing"):
+        import onnx
+    size = sum(array.nbytes for array in graph.constants.values())
+    if size > _MAX_BYTES:
+        raise UnsupportedError(
+            f"{path}: the weights have {size:,} bytes; one ONNX file has at most {_MAX_BYTES:,}"
+        )
+    helper = onnx.helper
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node(n.op, n.inputs, n.outputs, name=n.name, **n.attributes)
+                for n in graph.nodes
+            ],
+            graph.name,
+            _values(onnx, graph.inputs),
+            _values(onnx, graph.outputs),
+            [onnx.numpy_helper.from_array(a, name) for name, a in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", graph.opset)],
+        ir_version=_IR_VERSION,
+        producer_name="streamrnn",
+    )
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _values(onnx: Any, values: Sequence[Value]) -> list[Any]:
+    infos = []
+    for value in values:
+        names = iter(("batch", "time"))
+        dims = [next(names, None) if n is None else n for n in value.dims]
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+        infos.append(onnx.helper.make_tensor_value_info(value.name, kind, dims))
+    return infos
