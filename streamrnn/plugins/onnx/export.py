@@ -5,8 +5,8 @@ window the output "gru/h_out". Zeros start a stream; the outputs of one window a
 next one. As long as the model is called so, it needs no mask, and `stateful` has no meaning.
 load_model, and `[model] path` of a pipeline, read the file again and find the states themselves.
 
-Values differ from ours in the last bits, as those of every runtime do. An id below zero, which is
-an error here, is taken by Gather from the end of an Embedding's table.
+Every runtime computes values that differ in the last bits. For an id below zero, an error here,
+Gather reads from the end of an Embedding's table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,8 +72,8 @@ def graph_of(model: Model) -> GraphDef:
             )
         inputs.append(Value(builder.fresh(name), dtype, (None, *shape)))
     builder.integers = {value.name for value in inputs if value.dtype != "float32"}
-    made = _calls(builder, model.graph, [value.name for value in inputs], "")
-    outputs = list(_outputs(builder, model.graph.outputs, made))
+    ends = _calls(builder, model.graph, [value.name for value in inputs], "")
+    outputs = list(_outputs(builder, model.graph.outputs, ends))
     return GraphDef(
         builder.fresh(model.name),
         OPSET,
@@ -108,26 +108,25 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
         if not all(isinstance(name, str) for name in names):
             raise call.refused("one of its inputs is a constant")
         if isinstance(layer, Model) and not isinstance(layer, OnnxModel):
-            made = _calls(builder, layer.graph, names, f"{call.path}/")
+            outputs = _calls(builder, layer.graph, names, f"{call.path}/")
         else:
             if layer.input_dtype == "float32":
-                names = [_as_float(call, name) for name in names]
-            made = exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
-        for slot, name in zip(step.outputs, made, strict=True):
+                names = [
+                    call.add("Cast", name, to=_CAST_TO_FLOAT) if name in builder.integers else name
+                    for name in names
+                ]
+            outputs = exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
+        for slot, name in zip(step.outputs, outputs, strict=True):
             values[slot] = name
     return [values[graph.slots[id(symbol)]] for symbol in graph.outputs]
 
 
-def _as_float(call: LayerCall, name: str) -> str:
-    return call.add("Cast", name, to=_CAST_TO_FLOAT) if name in call.builder.integers else name
-
-
 def _outputs(
-    builder: GraphBuilder, symbols: Sequence[Symbol], made: Sequence[str]
+    builder: GraphBuilder, symbols: Sequence[Symbol], ends: Sequence[str]
 ) -> Iterator[Value]:
     """Name the outputs by their layers, with a number where a layer has several."""
     names = [symbol.layer.name for symbol in symbols]
-    for i, (symbol, source) in enumerate(zip(symbols, made, strict=True)):
+    for i, (symbol, source) in enumerate(zip(symbols, ends, strict=True)):
         name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])
         builder.node("Identity", [source], [name], name)
         dtype = "int64" if source in builder.integers else "float32"

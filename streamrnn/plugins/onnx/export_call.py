@@ -38,8 +38,8 @@ class GraphBuilder:
     def constant(self, name: str, array: Array) -> str:
         """Store an array, once if it is equal to the one of this name, and return its name."""
         array = np.asarray(array, order="C")
-        known = self.constants.get(name)
-        if known is not None and known.dtype == array.dtype and np.array_equal(known, array):
+        stored = self.constants.get(name)
+        if stored is not None and stored.dtype == array.dtype and np.array_equal(stored, array):
             return name
         name = self.fresh(name)
         self.constants[name] = array

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
 from streamrnn.nn.layers import Layer
 from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
@@ -36,25 +35,14 @@ def exported(call: LayerCall) -> list[str]:
         raise call.refused("it works on other axes than the last; use axis = -1")
     if type(layer) in _RECURRENT:
         return recurrent_node(call)
-    write = _WRITERS.get(type(layer))
-    if write is None:
-        raise _unknown(call)
-    return [write(call)]
-
-
-def _unknown(call: LayerCall) -> UnsupportedError:
-    reason = _REASONS.get(type(call.layer))
-    if reason is None:
-        known = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
-        reason = (
-            f"the layers that can be are {known}. Leave it out of the model, or write the model "
-            "as .safetensors, which has every layer"
-        )
-    return call.refused(reason)
-
-
-def _same(call: LayerCall) -> str:
-    return call.inputs[0]
+    if type(layer) in _WRITERS:
+        return [_WRITERS[type(layer)](call)]
+    listed = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
+    raise call.refused(
+        _REASONS.get(type(layer))
+        or f"the layers that can be are {listed}. Leave it out of the model, or write the model as "
+        ".safetensors, which has every layer"
+    )
 
 
 def _dense(call: LayerCall) -> str:
@@ -63,10 +51,6 @@ def _dense(call: LayerCall) -> str:
     if "bias" in w:
         y = call.add("Add", y, call.constant("bias", w["bias"]))
     return activated(call, call.layer.activation, y)
-
-
-def _activation(call: LayerCall) -> str:
-    return activated(call, call.layer.activation, call.inputs[0])
 
 
 def _relu(call: LayerCall) -> str:
@@ -78,22 +62,6 @@ def _relu(call: LayerCall) -> str:
     if layer.negative_slope:
         return call.add("LeakyRelu", x, alpha=layer.negative_slope)
     return call.add("Relu", x)
-
-
-def _leaky_relu(call: LayerCall) -> str:
-    return call.add("LeakyRelu", call.inputs[0], alpha=float(call.layer.negative_slope))
-
-
-def _elu(call: LayerCall) -> str:
-    return call.add("Elu", call.inputs[0], alpha=float(call.layer.alpha))
-
-
-def _prelu(call: LayerCall) -> str:
-    return call.add("PRelu", *call.inputs, call.constant("alpha", call.layer.get_weights()[0]))
-
-
-def _softmax(call: LayerCall) -> str:
-    return call.add("Softmax", *call.inputs, axis=-1)
 
 
 def _normalization(call: LayerCall) -> str:
@@ -140,14 +108,7 @@ def _embedding(call: LayerCall) -> str:
 
 
 def _pairwise(op: str) -> Callable[[LayerCall], str]:
-    def write(call: LayerCall) -> str:
-        return reduce(lambda a, b: call.add(op, a, b), call.inputs)
-
-    return write
-
-
-def _extreme(op: str) -> Callable[[LayerCall], str]:
-    return lambda call: call.add(op, *call.inputs)
+    return lambda call: reduce(lambda a, b: call.add(op, a, b), call.inputs)
 
 
 def _mean(call: LayerCall) -> str:
@@ -164,14 +125,6 @@ def _spread(call: LayerCall) -> str:
     return call.add("Sqrt", call.add("Add", part, variance))
 
 
-def _concatenate(call: LayerCall) -> str:
-    return call.add("Concat", *call.inputs, axis=call.layer.from_end)
-
-
-def _flatten(call: LayerCall) -> str:
-    return call.add("Flatten", *call.inputs, axis=1)
-
-
 def _reshape(call: LayerCall) -> str:
     # 0 copies the number of rows.
     sizes = np.array([0, *call.layer.target_shape], np.int64)
@@ -181,8 +134,8 @@ def _reshape(call: LayerCall) -> str:
 def _time_distributed(call: LayerCall) -> str:
     inner: Layer = call.layer.layer
     if type(inner) not in _ON_FEATURES:
-        known = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
-        raise call.refused(f"the layer inside is {inner}; it can be one of {known}")
+        listed = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
+        raise call.refused(f"the layer inside is {inner}; it can be one of {listed}")
     within = LayerCall(
         call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
     )
@@ -201,30 +154,34 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
             layers.Identity,
             layers.SpatialDropout1D,
         ),
-        _same,
+        lambda call: call.inputs[0],
     ),
-    layers.Activation: _activation,
+    layers.Activation: lambda call: activated(call, call.layer.activation, call.inputs[0]),
     layers.BatchNormalization: _batch_normalization,
     layers.Dense: _dense,
-    layers.ELU: _elu,
+    layers.ELU: lambda call: call.add("Elu", *call.inputs, alpha=float(call.layer.alpha)),
     layers.Embedding: _embedding,
     layers.LayerNormalization: _layer_normalization,
-    layers.LeakyReLU: _leaky_relu,
+    layers.LeakyReLU: lambda call: call.add(
+        "LeakyRelu", *call.inputs, alpha=float(call.layer.negative_slope)
+    ),
     layers.Normalization: _normalization,
-    layers.PReLU: _prelu,
+    layers.PReLU: lambda call: call.add(
+        "PRelu", *call.inputs, call.constant("alpha", call.layer.get_weights()[0])
+    ),
     layers.ReLU: _relu,
     layers.Rescaling: _rescaling,
-    layers.Softmax: _softmax,
+    layers.Softmax: lambda call: call.add("Softmax", *call.inputs, axis=-1),
 }
 """Layers that compute the same on each step, whatever the axes before the last."""
 _WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
     **_ON_FEATURES,
     layers.Add: _pairwise("Add"),
     layers.Average: _mean,
-    layers.Concatenate: _concatenate,
-    layers.Flatten: _flatten,
-    layers.Maximum: _extreme("Max"),
-    layers.Minimum: _extreme("Min"),
+    layers.Concatenate: lambda call: call.add("Concat", *call.inputs, axis=call.layer.from_end),
+    layers.Flatten: lambda call: call.add("Flatten", *call.inputs, axis=1),
+    layers.Maximum: lambda call: call.add("Max", *call.inputs),
+    layers.Minimum: lambda call: call.add("Min", *call.inputs),
     layers.Multiply: _pairwise("Mul"),
     layers.Reshape: _reshape,
     layers.Spread: _spread,

@@ -80,14 +80,14 @@ class GraphDef:
 
 def require_sound(graph: GraphDef) -> None:
     """Raise ModelFileError if a node or an output reads a value that no previous node makes."""
-    known = {*graph.constants, *(v.name for v in graph.inputs)}
+    values = {*graph.constants, *(v.name for v in graph.inputs)}
     for node in graph.nodes:
-        if missing := [name for name in node.inputs if name and name not in known]:
+        if missing := [name for name in node.inputs if name and name not in values]:
             raise ModelFileError(f"{node} reads {missing[0]!r}, which no node before it makes")
-        if repeated := [name for name in node.outputs if name and name in known]:
+        if repeated := [name for name in node.outputs if name and name in values]:
             raise ModelFileError(f"{node} makes {repeated[0]!r}, which already exists")
-        known |= set(node.outputs) - {""}
-    if missing := [v.name for v in graph.outputs if v.name not in known]:
+        values |= set(node.outputs) - {""}
+    if missing := [v.name for v in graph.outputs if v.name not in values]:
         raise ModelFileError(f"no node makes the graph's output {missing[0]!r}")
     if not graph.outputs:
         raise ModelFileError("not an ONNX model: the graph has no outputs")

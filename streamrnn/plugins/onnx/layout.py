@@ -7,7 +7,7 @@ the expected axes; the axes of the outputs are identified by their sizes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class Place:
 
     def to_graph(self, x: Array) -> Array:
         """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; "1" is inserted."""
-        given = [axis for axis in "BTF" if axis in self.axes]
-        order = [given.index(axis) for axis in self.axes if axis != "1"]
+        ours = [axis for axis in "BTF" if axis in self.axes]
+        order = [ours.index(axis) for axis in self.axes if axis != "1"]
         x = np.transpose(x, order)
         position = self.axes.find("1")
         return np.ascontiguousarray(x if position < 0 else np.expand_dims(x, position))
@@ -71,17 +71,13 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
             )
     rows, steps = _sizes(evaluator)
     reason = "no layout fits"
-    tried = 0
-    for combination in _combinations(wiring):
-        tried += 1
-        if tried > _MAX_TRIED:
-            break
-        places, states = combination
+    by_name = {value.name: value for value in evaluator.graph.inputs}
+    inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
+    for places, states in islice(_combinations(wiring), _MAX_TRIED):
         feeds = {
             v.name: np.zeros(_shape(v, place, rows, steps), v.dtype)
-            for v, place in zip([*wiring.data, *_state_values(evaluator, wiring)],
-                                [*places, *states], strict=True)
-        }  # fmt: skip
+            for v, place in zip(inputs, [*places, *states], strict=True)
+        }
         feeds |= {name: np.full(rows, steps, np.int32) for name in wiring.lengths}
         one_step = not any("T" in place.axes for place in places)
         if one_step:
@@ -96,11 +92,14 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
         except StreamRNNError as error:
             reason = str(error)
             continue
-        named = zip(wiring.states, states, strict=True)
+        shapes = {}
+        for name, place in zip(wiring.states, states, strict=True):
+            batch = place.axes.index("B")
+            shapes[name] = place, feeds[name].shape[:batch] + feeds[name].shape[batch + 1 :]
         return GraphLayout(
             {v.name: place for v, place in zip(wiring.data, places, strict=True)},
             outputs,
-            {n: (p, _without_batch(feeds[n].shape, p)) for n, p in named},
+            shapes,
             one_step,
         )
     raise ModelMismatchError(
@@ -145,10 +144,10 @@ def _combinations(wiring: Wiring) -> Iterator[tuple[list[Place], list[Place]]]:
 def _data_places(value: Value) -> list[Place]:
     rank = len(value.dims)
     if value.dtype == "float32":
-        known: dict[int, tuple[str, ...]] = {3: ("BTF", "TBF", "B1F", "1BF", "BFT"), 2: ("BF",)}
+        layouts: dict[int, tuple[str, ...]] = {3: ("BTF", "TBF", "B1F", "1BF", "BFT"), 2: ("BF",)}
     else:
-        known = {2: ("BT", "TB", "B1", "1B"), 1: ("B",)}
-    places = [Place(axes) for axes in known.get(rank, ()) if _fits(value, axes)]
+        layouts = {2: ("BT", "TB", "B1", "1B"), 1: ("B",)}
+    places = [Place(axes) for axes in layouts.get(rank, ()) if _fits(value, axes)]
     if not places:
         raise ModelMismatchError(
             f"input {value.name!r} ({value.dtype}, {list(value.dims)}): expected features (batch, "
@@ -166,21 +165,11 @@ def _fits(value: Value, axes: str) -> bool:
     return True
 
 
-def _state_values(evaluator: Evaluator, wiring: Wiring) -> list[Value]:
-    by_name = {v.name: v for v in evaluator.graph.inputs}
-    return [by_name[name] for name in wiring.states]
-
-
 def _shape(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]:
     if len(place.axes) != len(value.dims):
         return (1,) * len(value.dims)
     sizes = {"B": rows, "T": steps, "1": 1}
     return tuple(sizes.get(axis, n or 1) for axis, n in zip(place.axes, value.dims, strict=True))
-
-
-def _without_batch(shape: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    batch = place.axes.index("B")
-    return shape[:batch] + shape[batch + 1 :]
 
 
 def _check_recurrent(
@@ -225,11 +214,11 @@ def _check_sizes(
         for v, place in zip(wiring.data, places, strict=True)
     }
     longer |= {name: np.full(rows, more, np.int32) for name in wiring.lengths}
-    found = _outputs(evaluator, wiring, evaluator.run({**feeds, **longer}), rows, more)
-    if changed := [name for name in outputs if found[name] != outputs[name]]:
+    twice = _outputs(evaluator, wiring, evaluator.run({**feeds, **longer}), rows, more)
+    if changed := [name for name in outputs if twice[name] != outputs[name]]:
         raise ModelMismatchError(
             f"output {changed[0]!r} has other steps than its inputs: {outputs[changed[0]][1]} "
-            f"values for {steps} steps, {found[changed[0]][1]} for {more}"
+            f"values for {steps} steps, {twice[changed[0]][1]} for {more}"
         )
 
 
@@ -237,7 +226,7 @@ def _outputs(
     evaluator: Evaluator, wiring: Wiring, values: Mapping[str, Array], rows: int, steps: int
 ) -> dict[str, tuple[Place, int]]:
     carriers = set(wiring.states.values())
-    found = {}
+    outputs = {}
     for value in evaluator.graph.outputs:
         if value.name in carriers:
             continue
@@ -249,7 +238,7 @@ def _outputs(
                 "expected one entry per row"
             )
         units = [n for n, axis in zip(shape, axes, strict=True) if axis == "F"]
-        found[value.name] = (Place(axes), int(np.prod(units, dtype=np.int64)))
-    if not found:
+        outputs[value.name] = (Place(axes), int(np.prod(units, dtype=np.int64)))
+    if not outputs:
         raise ModelMismatchError("the graph has no outputs except its states")
-    return found
+    return outputs

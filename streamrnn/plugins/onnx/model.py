@@ -36,9 +36,9 @@ GraphConfig = graphs.GraphDef | Mapping[str, Any]
 class OnnxGraph(Packable):
     """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
 
-    Weights: the graph's float32 constants, by name. Its state is carried by the pipeline: that of
-    inputs whose next value is an output (`state`, input name -> output name), and that of
-    recurrent nodes whose initial state is constant.
+    Weights: the graph's float32 constants, by name. The pipeline carries the states of inputs whose
+    next value is an output (`state`, input name -> output name), and of recurrent nodes whose
+    initial state is constant.
     """
 
     ragged = False
@@ -122,12 +122,12 @@ class OnnxGraph(Packable):
     def stream_states(self) -> dict[str, tuple[int, ...]]:
         states = {name: shape for name, (_, shape) in self.layout.states.items()}
         for label in self.carried_nodes():
-            found = self.evaluator.recurrent[label]
-            states |= {f"{label}/{kind}": (found.units,) for kind in found.states}
+            node = self.evaluator.recurrent[label]
+            states |= {f"{label}/{kind}": (node.units,) for kind in node.states}
         return states
 
     def stream_classes(self) -> dict[str, str]:
-        """Return those of recurrent nodes; what an output that is fed back holds is unknown."""
+        """Return the classes for recurrent nodes; what a fed-back output holds is unknown."""
         nodes = ((label, self.evaluator.recurrent[label]) for label in self.carried_nodes())
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
 
@@ -154,13 +154,13 @@ class OnnxGraph(Packable):
         ]
         if context.kind == "stream":
             shapes = self.stream_states()
-            found = {name: context.state(name, shape) for name, shape in shapes.items()}
-            states = {name: state for name, state in found.items() if state is not None}
-            made = self.advance(arrays, context.lengths, states, by_step=self.layout.timeless)
+            stored = {name: context.state(name, shape) for name, shape in shapes.items()}
+            states = {name: state for name, state in stored.items() if state is not None}
+            outputs = self.advance(arrays, context.lengths, states, by_step=self.layout.timeless)
         else:
             states = self.stream_initial(len(arrays[0]))
-            made = self.advance(arrays, None, states, by_step=False)
-        return made if len(made) > 1 else made[0]
+            outputs = self.advance(arrays, None, states, by_step=False)
+        return outputs if len(outputs) > 1 else outputs[0]
 
     def advance(
         self, inputs: Sequence[Array], lengths: Ints | None, states: OnnxStates, *, by_step: bool
@@ -207,8 +207,8 @@ class OnnxGraph(Packable):
         }
         values = self.evaluator.run(feeds, lengths=lengths, carried=carried)
         for name, (place, _) in plan.states.items():
-            made = np.moveaxis(values[str(wires.states[name])], place.axes.index("B"), 0)
-            states[name][...] = made
+            after = values[str(wires.states[name])]
+            states[name][...] = np.moveaxis(after, place.axes.index("B"), 0)
         return [
             place.from_graph(values[name].astype(np.float32, copy=False))
             for name, (place, _) in plan.outputs.items()
@@ -263,16 +263,17 @@ class OnnxModel(Model):
         plan = inner.layout
         symbols = []
         for value in inner.wiring.data:
-            features = _features(value, plan.inputs[value.name])
+            axes = plan.inputs[value.name].axes
+            shape = (None, value.dims[axes.index("F")]) if "F" in axes else (None,)
             dtype = "float32" if value.dtype == "float32" else "int64"
-            symbols.append(Input((None, *features), dtype=dtype, name=value.name))
+            symbols.append(Input(shape, dtype=dtype, name=value.name))
         inner.input_dtype = symbols[0].dtype if len(symbols) == 1 else "float32"
         reads = [
             OnnxIds(name=f"{s.layer.name}/ids")(s) if len(symbols) > 1 and len(s.shape) == 2 else s
             for s in symbols
         ]
-        made = symbols_in([inner(reads if len(reads) > 1 else reads[0])])
-        ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, made, strict=True)]
+        outputs = symbols_in([inner(reads if len(reads) > 1 else reads[0])])
+        ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, outputs, strict=True)]
         self._input_structure = symbols if len(symbols) > 1 else symbols[0]
         self._output_structure = ends if len(ends) > 1 else ends[0]
         self._graph = Graph(symbols, ends)
@@ -336,8 +337,8 @@ class OnnxModel(Model):
                 f"{', '.join(map(str, [*by_name, *options]))}"
             )
         feeds = {value.name: _checked(value, by_name[value.name]) for value in values}
-        made = self.layer.evaluator.run(feeds)
-        return {value.name: made[value.name] for value in self.layer.evaluator.graph.outputs}
+        computed = self.layer.evaluator.run(feeds)
+        return {value.name: computed[value.name] for value in self.layer.evaluator.graph.outputs}
 
     def predict(self, x: object, *args: Any, **options: Any) -> Any:
         """Run Model.predict, with features (batch, time, features) in any layout of the graph."""
@@ -351,10 +352,6 @@ class OnnxModel(Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         return cls(**config)
-
-
-def _features(value: graphs.Value, place: Place) -> tuple[int | None, ...]:
-    return (value.dims[place.axes.index("F")],) if "F" in place.axes else ()
 
 
 def _checked(value: graphs.Value, x: object) -> Array:

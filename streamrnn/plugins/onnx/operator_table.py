@@ -45,10 +45,10 @@ def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Call
 
         def run(node: NodeDef, inputs: NodeInputs, opset: int) -> Array | list[Array]:
             options = {**node.attributes, "node": node, "opset": opset}
-            made: Array | list[Array] = function(
+            outputs: Array | list[Array] = function(
                 *inputs, **{key: value for key, value in options.items() if key in named}
             )
-            return made
+            return outputs
 
         OPERATORS[name], ALLOWED[name] = run, frozenset(attributes)
         return function

@@ -123,11 +123,11 @@ def _windows(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> _Windows:
     )
     if min((*strides, *dilations, *sizes), default=1) < 1:
         raise ShapeError(f"{node}: sizes, strides and dilations must be 1 or more")
-    given = ints_of(attributes.get("pads", [0] * 2 * rank))
+    explicit = ints_of(attributes.get("pads", [0] * 2 * rank))
     pads = []
     for i in range(rank):
         span = (sizes[i] - 1) * dilations[i] + 1
-        before, after = given[i], given[i + rank]
+        before, after = explicit[i], explicit[i + rank]
         kind, n = attributes.get("auto_pad", "NOTSET"), x.shape[2 + i]
         if kind in ("SAME_UPPER", "SAME_LOWER"):
             total = max((-(-n // strides[i]) - 1) * strides[i] + span - n, 0)
@@ -136,7 +136,7 @@ def _windows(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> _Windows:
         elif kind == "VALID":
             before = after = 0
         if attributes.get("ceil_mode", 0):
-            # A window that begins in the padding after the end is none.
+            # A window that begins in the padding after the end does not count.
             more = -(n + before + after - span) % strides[i]
             last = n + before + after - span + more
             after += more if last < n + before else 0
