@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 import streamrnn
 from streamrnn import activations, errors, losses, metrics, optimizers, regularizers
 from streamrnn.cli.app import app
-from streamrnn.jobs.running.metrics_file import METRICS
+from streamrnn.jobs.running.metrics import METRICS
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.keys import may_change
 from streamrnn.stream.config.sample import toml

@@ -3,17 +3,22 @@
 - `run`               one run, from the options to the summary
 - `destination`       an output folder or a stream; what earlier runs committed there
 - `follow`            files that arrive while a run goes on
-- `reloading`, `rechecking`   back to the commit before files that changed, once they are checked
-- `replay`, `replay_plan`, `replay_rows`   earlier rows, read by a new model into a state of its own
+- `reloading`         back to the commit before files that changed, once they are checked
+- `replay`, `replay_plan`   earlier rows, read by a new model into a state of its own
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit
-- `metrics`, `metrics_file`   what Prometheus reads of a run, and of `process`
+- `metrics`           what Prometheus reads of a run, and of `process`
 """
 
 from streamrnn.jobs.running.destination import FolderDestination, open_folder
 from streamrnn.jobs.running.lateness import note_on_order
-from streamrnn.jobs.running.metrics import ProcessMetrics, record_failure, recorded
-from streamrnn.jobs.running.metrics_file import MetricsFile, Series
+from streamrnn.jobs.running.metrics import (
+    MetricsFile,
+    ProcessMetrics,
+    Series,
+    record_failure,
+    recorded,
+)
 from streamrnn.jobs.running.publishing import RunTables
 from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay

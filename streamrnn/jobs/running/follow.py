@@ -34,7 +34,17 @@ class Watcher:
         before: Hashable = None
         while not self._options.stop.is_set():
             source = self._look()
-            source.files = self._complete_files(source)
+            complete = {}
+            for file in source.files:
+                earlier = self._complete.get(file.path)
+                old = time.time() - file.mtime_ns / 1e9 > self._options.poll
+                if earlier == file or (
+                    (old or self._seen.get(file.path) == file) and source.is_complete(file)
+                ):
+                    complete[file.path] = file
+            self._complete = complete
+            self._seen = {file.path: file for file in source.files}
+            source.files = list(complete.values())
             if source.files and source.identity != before:
                 before = source.identity
                 yield source
@@ -57,18 +67,3 @@ class Watcher:
         self._options.progress(
             Progress(summary.rows, None, summary.streams, summary.seconds, message)
         )
-
-    def _complete_files(self, source: SourceOfFiles) -> list[SourceFile]:
-        """Return the files that are complete now, in their order."""
-        complete = {}
-        for file in source.files:
-            known = self._complete.get(file.path)
-            if known == file or (self._is_still(file) and source.is_complete(file)):
-                complete[file.path] = file
-        self._complete = complete
-        self._seen = {file.path: file for file in source.files}
-        return list(complete.values())
-
-    def _is_still(self, file: SourceFile) -> bool:
-        old = time.time() - file.mtime_ns / 1e9 > self._options.poll
-        return old or self._seen.get(file.path) == file

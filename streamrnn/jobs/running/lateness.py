@@ -190,11 +190,11 @@ def _reload(replaced: Sequence[FileTimes], by: FileTimes, kind: pa.DataType) -> 
     )
 
 
-def _read_before(ahead: str, own: str, order: str) -> str:
+def _read_before(ahead: str, late: str, order: str) -> str:
     fix = (
         "Their times overlap: merge and sort them by time."
         if order == "time"
         else 'Files are read in order of their names; with [source] order = "time" they are '
         "read in order of their earliest times."
     )
-    return f"{ahead} was read before {own}. {fix} {_IF_EXPECTED}"
+    return f"{ahead} was read before {late}. {fix} {_IF_EXPECTED}"

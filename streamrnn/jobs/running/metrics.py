@@ -1,24 +1,153 @@
-"""The metrics of a run, which are written while it goes on, and those of `process`."""
+"""The metrics of a run, which are written while it goes on, and of `process`.
+
+They are a file in Prometheus's text format, as node_exporter's textfile collector reads it:
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
 
 import logging
 import os
+import re
 import time
 from calendar import timegm
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.display import location
+from streamrnn.base.storage import advice_on, open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.running.destination import Destination
-from streamrnn.jobs.running.metrics_file import MetricsFile, Series
-from streamrnn.stream.checkpoints import Manifest
 from streamrnn.stream.config import SIDE_OUTPUTS
 from streamrnn.stream.scoring import RowCounts, Summary
 from streamrnn.stream.sources import time_of, unix_seconds
 from streamrnn.stream.states import StateTable
+
+
+class Series(NamedTuple):
+    """A metric (without the prefix "streamrnn_"), and its phase, "" if it has none."""
+
+    metric: str
+    phase: str = ""
+
+
+METRICS = {
+    "rows_read_total": "Rows read, over all runs.",
+    "rows_written_total": "Rows in the output; with stdout, rows written over all runs.",
+    **{side.metric: f"Rows in the {name} table." for name, side in SIDE_OUTPUTS.items()},
+    "rows_rejected_total": "Rows in the rejects table; with stdout, rows rejected over all runs.",
+    "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
+    "rows_repeated_total": "Rows of the last time of their stream, over all runs.",
+    "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
+    "replayed_rows": "Rows that the last new model has read again, of which none was written.",
+    "values_filled_total": "Nulls that were filled, over all runs.",
+    "values_unknown_total": "Values outside the vocabulary of their feature, over all runs.",
+    "streams_started_behind_total": "New streams more than [state] idle behind, over all runs.",
+    "streams_dropped_total": "Streams dropped as idle, over all runs.",
+    "phase_seconds_total": "Busy seconds of each phase, over all runs; phases overlap.",
+    "commit": "Number of the last commit.",
+    "published_commit": "Number of the last commit that all tables of [publish] have.",
+    "last_commit_timestamp_seconds": "When the last commit was made.",
+    "streams": "Streams that have a state.",
+    "state_bytes": "Bytes of the state in the last commit.",
+    "newest_row_timestamp_seconds": "Newest time of the rows; without a zone it is read as UTC.",
+    "lag_seconds": "Seconds from the newest time of the rows to when this file was written.",
+    "running": "1 while a run is in progress, else 0; it stays 1 if the run is killed.",
+    "last_run_timestamp_seconds": "When the last run began, also one that is in progress.",
+    "last_run_success": "1 if the last run that ended was a success (exit code 0), else 0.",
+    "last_run_exit_code": "Exit code of the last run that ended.",
+    "last_run_duration_seconds": "Seconds that the last run took, or has taken so far.",
+    "last_success_timestamp_seconds": "When the last run that was a success ended.",
+}
+"""Help of each metric. Those in `_total` are counters, the others gauges."""
+
+_PREFIX = "streamrnn_"
+_LINE = re.compile(
+    rf'{_PREFIX}(\w+)\{{pipeline="((?:[^"\\]|\\.)*)"(?:,phase="(\w+)")?\}} '
+    r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
+)
+
+
+class MetricsFile:
+    """The metrics of one pipeline. `earlier` are those that the file had when it was opened.
+
+    Raises ConfigError if the file has anything else, or metrics of another pipeline; SinkError if
+    it cannot be read.
+    """
+
+    def __init__(self, path: str, pipeline: str) -> None:
+        self.path = path
+        text = pipeline.encode(errors="backslashreplace").decode()  # may not be UTF-8
+        self._label = text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        self.earlier = self._parsed(_content(path))
+
+    def write(self, values: Mapping[Series, float]) -> None:
+        """Replace the file atomically. Raises SinkError."""
+        text = "".join(
+            f"# HELP {_PREFIX}{name} {description}\n"
+            f"# TYPE {_PREFIX}{name} {'counter' if name.endswith('_total') else 'gauge'}\n"
+            + "".join(self._line(series, values[series]) for series in of_name)
+            for name, description in METRICS.items()
+            if (of_name := sorted(series for series in values if series.metric == name))
+        )
+        try:
+            with replace_file(self.path) as output:
+                output.write(text.encode())
+        except (pa.ArrowException, OSError) as error:
+            raise _refused("write", self.path, error) from error
+
+    def _line(self, series: Series, value: float) -> str:
+        phase = f',phase="{series.phase}"' if series.phase else ""
+        number = str(int(value)) if float(value).is_integer() else repr(float(value))
+        return f'{_PREFIX}{series.metric}{{pipeline="{self._label}"{phase}}} {number}\n'
+
+    def _parsed(self, text: str) -> dict[Series, float]:
+        values = {}
+        for line in text.splitlines():
+            if line.startswith(("# HELP streamrnn_", "# TYPE streamrnn_")):
+                continue
+            match = _LINE.fullmatch(line)
+            if match is None or match[1] not in METRICS:
+                raise ConfigError(
+                    f"--metrics: {location(self.path)} exists, and is not a file of metrics that "
+                    f"streamrnn wrote: received the line {line[:60]!r}. Name another file, or "
+                    "delete this one."
+                )
+            if match[2] != self._label:
+                raise ConfigError(
+                    f"--metrics: {location(self.path)} has the metrics of pipeline "
+                    f'"{match[2]}", expected "{self._label}". Name a file for each pipeline, or '
+                    "delete this one."
+                )
+            values[Series(match[1], match[3] or "")] = float(match[4])
+        return values
+
+
+def _content(path: str) -> str:
+    """Return the text of a file, "" if there is none."""
+    try:
+        store, place = open_store(path)
+        with store.open(place) as file:
+            content: bytes = file.read()
+    except FileNotFoundError:
+        return ""
+    except (pa.ArrowException, OSError) as error:
+        raise _refused("read", path, error) from error
+    return content.decode(errors="replace")
+
+
+def _refused(action: str, path: str, error: Exception) -> SinkError:
+    cause = error.__cause__ if isinstance(error, SinkError) else error
+    assert cause is not None
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return SinkError(
+        f"--metrics: cannot {action} {location(path)}: {reason}. {advice_on(cause)}, or name "
+        "another file."
+    )
+
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _INTERRUPTED = 130
@@ -39,7 +168,7 @@ _COUNTERS = {
 
 
 class ProcessMetrics:
-    """Metrics of calls of `process`, on top of those that a file had before.
+    """Metrics of calls of `process`, on top of the metrics that a file had before.
 
     Raises what `MetricsFile` raises, and ConfigError for the file of a run: a run sets counters to
     the rows of its output, so what is added to them would be lost, and they would go down.
@@ -76,7 +205,7 @@ def _newest_time(table: StateTable) -> float | None:
 
 
 class RunMetrics:
-    """Metrics of a run in progress, on top of those that earlier runs left in the file.
+    """Metrics of a run in progress, on top of what earlier runs left in the file.
 
     A run that was killed has left `running` at 1, and counts as a failure. Raises what
     `MetricsFile` raises; ConfigError for the file of `ProcessMetrics`, which has counters, but not
@@ -156,29 +285,23 @@ class RunMetrics:
         self._set("last_run_duration_seconds", time.monotonic() - self._clock)
         last = None if self._output is None else self._output.last
         if last is not None:
-            self._collect_commit(last)
+            self._set("rows_written_total", last.rows)
+            for name, side in SIDE_OUTPUTS.items():
+                self._set(side.metric, last.named(name).rows)
+            self._set("commit", last.commit)
+            committed = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
+            self._set("last_commit_timestamp_seconds", committed)
+            self._set("streams", last.state_rows)
+            files = [file for shard in last.shards for file in shard.files]
+            self._set("state_bytes", sum(file.bytes for file in files))
         elif self._output is not None:
             self._set("streams", summary.streams)
         if summary.published_commit is not None:
             self._set("published_commit", summary.published_commit)
-        self._collect_lag()
-
-    def _collect_commit(self, last: Manifest) -> None:
-        self._set("rows_written_total", last.rows)
-        for name, side in SIDE_OUTPUTS.items():
-            self._set(side.metric, last.named(name).rows)
-        self._set("commit", last.commit)
-        made = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
-        self._set("last_commit_timestamp_seconds", made)
-        self._set("streams", last.state_rows)
-        files = [file for shard in last.shards for file in shard.files]
-        self._set("state_bytes", sum(file.bytes for file in files))
-
-    def _collect_lag(self) -> None:
-        known = [time for time in (self._newest, self._summary.last_timestamp) if time is not None]
-        if known:
-            self._set("newest_row_timestamp_seconds", max(known))
-            self._set("lag_seconds", time.time() - max(known))
+        times = [time for time in (self._newest, summary.last_timestamp) if time is not None]
+        if times:
+            self._set("newest_row_timestamp_seconds", max(times))
+            self._set("lag_seconds", time.time() - max(times))
 
 
 @contextmanager
@@ -191,7 +314,8 @@ def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[Run
     try:
         yield metrics
     except BaseException as error:
-        metrics.end(_exit_code(error))
+        code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+        metrics.end(error.exit_code if isinstance(error, StreamRNNError) else code)
         raise
     metrics.end()
 
@@ -199,7 +323,7 @@ def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[Run
 def record_failure(path: str | None, pipeline: str, error: StreamRNNError) -> None:
     """Write that a run failed before it began; a file that cannot be written is a note of `error`.
 
-    The name of the pipeline is that of its file.
+    The pipeline is named after its file.
     """
     if path is None:
         return
@@ -207,10 +331,3 @@ def record_failure(path: str | None, pipeline: str, error: StreamRNNError) -> No
         RunMetrics(MetricsFile(path, os.path.basename(pipeline))).end(error.exit_code)
     except StreamRNNError as problem:
         error.add_note(str(problem))
-
-
-def _exit_code(error: BaseException) -> int:
-    """Return what the command line exits with."""
-    if isinstance(error, StreamRNNError):
-        return error.exit_code
-    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1

@@ -84,11 +84,11 @@ class RunTables:
 
     def _add(self, item: dict[str, object]) -> None:
         """Add to the summary what was changed in a table."""
-        for known in self._summary.published:
-            if known["table"] == item["table"]:
-                known["added"] += item["added"]
-                known["removed"] += item["removed"]
-                known["note"] = "; ".join(filter(None, [known["note"], str(item["note"])]))
-                known |= {"version": item["version"], "commit": item["commit"]}
+        for table in self._summary.published:
+            if table["table"] == item["table"]:
+                table["added"] += item["added"]
+                table["removed"] += item["removed"]
+                table["note"] = "; ".join(filter(None, [table["note"], str(item["note"])]))
+                table |= {"version": item["version"], "commit": item["commit"]}
                 return
         self._summary.published.append(item)

@@ -1,28 +1,126 @@
 """Rewind an output to the commit before used files that changed, so that a run rereads them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from streamrnn.base.display import count, first_of, location
-from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.jobs.outputs import commit_before, files_named, restore_commit, used_files
-from streamrnn.jobs.preflight import seen_before
-from streamrnn.jobs.running.rechecking import (
-    check_corrected,
-    check_models,
-    refuse_another_pipeline,
-    refuse_lost_rows,
+from streamrnn.base.display import count, first_of, location, short_model
+from streamrnn.errors import CheckpointError, ConfigError, DataError
+from streamrnn.jobs.outputs import (
+    commit_before,
+    files_named,
+    restore_commit,
+    rows_of_others,
+    used_files,
 )
+from streamrnn.jobs.preflight import features_of, refusals_of, run_config, seen_before
+from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     RetainedCommit,
     changed_files,
+    check_same_pipeline,
+    check_schema,
     current_names,
     has_manifest,
+    load_state,
     read_manifest,
 )
-from streamrnn.stream.scoring import LoadedPipeline, RunOptions
+from streamrnn.stream.config.values import OTHER_WAYS
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
 from streamrnn.stream.sources import Source, SourceFile, SourceOfFiles, canonical_name
+
+
+def _check_corrected(
+    loaded: LoadedPipeline, source: SourceOfFiles, files: Sequence[SourceFile]
+) -> None:
+    """Check what the footers of files show: columns, types, nulls, ranges. No rows are read.
+
+    Raises DataError or DTypeError for the first file at which a run would stop.
+    """
+    source.check_schemas(files)
+    if loaded.config.source.bad == "reject":
+        return
+    for file in files:
+        alone = loaded.source([file])
+        alone.earlier = source.earlier
+        for fault in _faults(loaded, alone):
+            raise DataError(
+                f"{file.path}: {fault}. Correct the file and rerun; the output has not been rewound"
+            )
+
+
+def _faults(loaded: LoadedPipeline, source: SourceOfFiles) -> Iterator[str]:
+    contract = loaded.contract
+    required = [name for name in (*contract.key, contract.time, contract.reset) if name is not None]
+    for name, recorded in source.statistics(required).items():
+        if recorded.nulls:
+            nulls, rows = count(recorded.nulls, "null"), count(recorded.rows, "row")
+            yield f"column {name!r}: {nulls} in {rows}"
+    yield from refusals_of(loaded, features_of(loaded, source))
+
+
+def _check_models(
+    bound: BoundPipeline,
+    manifest: Manifest,
+    target: RetainedCommit,
+    path: str,
+    options: RunOptions,
+    source: Source,
+) -> str:
+    """Check that this pipeline, with its model, can resume from an earlier commit.
+
+    Returns a note on rows of other models that its model scores again; "" if there are none. Raises
+    CheckpointError for such rows without `new_model`; StateError for a state that the model cannot
+    take over.
+    """
+    loaded = bound.loaded
+    then = replace(
+        manifest,
+        model=target.model,
+        commit=target.commit,
+        time=target.time,
+        sources=manifest.sources[: target.sources],
+        position=target.position,
+        positions=target.positions,
+        counters=target.counters,
+    )
+    others = rows_of_others(manifest, target, loaded.fingerprint)
+    if others and not options.new_model:
+        raise CheckpointError(
+            f"{location(path)}: --reload would replace rows that other models wrote by rows of the "
+            f"current model {short_model(loaded.fingerprint)}:\n"
+            + "\n".join(f"  {line}" for line in others)
+            + "\nReplace them with --reload --new-model replay, carry or reset; or set [model] "
+            "path to the model that wrote them and rerun with --reload."
+        )
+    note = "".join(
+        f"; {line}: replaced by rows of model {short_model(loaded.fingerprint)}" for line in others
+    )
+    on_change = options.on_change(loaded.config.model)
+    may_differ = on_change != "error"
+    check_same_pipeline(then, loaded.fingerprint, run_config(bound), path, new_model=may_differ)
+    if target.model != loaded.fingerprint:
+        state = load_state(path, of=target)
+        if needs_replay(bound, then, on_change):
+            rows = target.rows + target.outputs.get("rejects", 0)
+            earlier = replace(Earlier.of(then, source, path, state), rows=rows)
+            plan = plan_replay(bound, source, then, earlier, force=options.force)
+            if plan.gone:
+                raise CheckpointError(
+                    f"replay: {count(len(plan.gone), 'used file')} of {location(path)} "
+                    f"{'is' if len(plan.gone) == 1 else 'are'} gone: {first_of(plan.gone)}. "
+                    f"Restore {'it' if len(plan.gone) == 1 else 'them'}, or use {OTHER_WAYS}."
+                )
+            return note
+        starting_table(
+            bound,
+            state,
+            f"the state of {location(path)}",
+            on_change=on_change,
+            earlier_map=manifest.config.get("state.map", {}),
+        )
+    return note
 
 
 class Reload(NamedTuple):
@@ -59,17 +157,35 @@ def rewind_before_changes(
         names = _named(manifest, files.files, named, path)
     else:
         names = changed_files(manifest, files.files, files, home=home)
-        seen = _seen(loaded, source, names) if options.force else []
-        names = [name for name in names if name not in seen]
+        seen = seen_before(loaded, source) if options.force and names else None
+        by_init = [] if seen is None else seen.among(names)
+        names = [name for name in names if name not in by_init]
     if not names:
         return None
     bound = loaded.bind(source.schema, source.name)
-    refuse_another_pipeline(bound, manifest, path)
+    # Another pipeline would find other values in files that did not change.
+    check_same_pipeline(manifest, loaded.fingerprint, run_config(bound), path, new_model=True)
+    check_schema(manifest, bound.emitter.schema, path)
     target = commit_before(manifest, names)
     if target is None:
         raise CheckpointError(_not_retained(loaded, source, manifest, names, path))
-    note = check_models(bound, manifest, target, path, options, source)
-    _check_files(loaded, files, manifest, target, names, path)
+    note = _check_models(bound, manifest, target, path, options, source)
+    listed = {file.name: file for file in files.files}
+    current = current_names(manifest, listed, canonical_name(path))
+    again = [current.get(used.path, used.path) for used in manifest.sources[target.sources :]]
+    wanted = {current.get(name, name) for name in names}
+    gone = [name for name in again if name not in listed and name not in wanted]
+    if gone:
+        raise CheckpointError(
+            f"{count(len(gone), 'used file')} that --reload would read again "
+            f"{'is' if len(gone) == 1 else 'are'} gone: {first_of(gone)}. Restore "
+            f"{'it' if len(gone) == 1 else 'them'} and rerun, or drop the rows: streamrnn rewind "
+            f"{location(path)} --to {target.commit}, then a run without --reload."
+        )
+    _check_corrected(
+        loaded, files, [listed[name] for name in again if name in wanted & listed.keys()]
+    )
+    _check_order(loaded, files, again, target, path)
     dropped = manifest.rows - target.rows
     restore_commit(path, target.commit, force=options.force)  # the run publishes it when it begins
     return Reload(
@@ -79,31 +195,6 @@ def rewind_before_changes(
         f"({count(target.rows, 'row')}; it had {manifest.rows:,}). Correct the file and rerun the "
         "same command: it scores the rows after that commit again.",
     )
-
-
-def _check_files(
-    loaded: LoadedPipeline,
-    source: SourceOfFiles,
-    manifest: Manifest,
-    target: RetainedCommit,
-    names: Sequence[str],
-    path: str,
-) -> None:
-    """Check that the used files after `target` are present and in the same order, and `names` good.
-
-    Raises CheckpointError, DataError and DTypeError.
-    """
-    listed = {file.name: file for file in source.files}
-    current = current_names(manifest, listed, canonical_name(path))
-    again = [current.get(used.path, used.path) for used in manifest.sources[target.sources :]]
-    wanted = {current.get(name, name) for name in names}
-    refuse_lost_rows(
-        [name for name in again if name not in listed and name not in wanted], target, path
-    )
-    check_corrected(
-        loaded, source, [listed[name] for name in again if name in wanted & listed.keys()]
-    )
-    _check_order(loaded, source, again, target, path)
 
 
 def _named(
@@ -129,7 +220,7 @@ def _check_order(
     target: RetainedCommit,
     path: str,
 ) -> None:
-    """Refuse to read used files, those of `before`, in another order than then.
+    """Refuse to read the used files of `before` in another order than then.
 
     The states of their streams would be those of another history. Raises CheckpointError.
     """
@@ -147,13 +238,6 @@ def _check_order(
             f"matter: streamrnn rewind {output} --to {target.commit}, then a run without --reload. "
             "Or start over with --full-refresh."
         )
-
-
-def _seen(loaded: LoadedPipeline, source: Source, names: Sequence[str]) -> list[str]:
-    """Return those of the used files that the initial state has seen."""
-    if not names or (seen := seen_before(loaded, source)) is None:
-        return []
-    return seen.among(names)
 
 
 def _not_retained(

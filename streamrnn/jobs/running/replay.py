@@ -13,15 +13,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from streamrnn.base.arrays import Bools, Ints
 from streamrnn.base.display import count, first_of, short_model
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget
 from streamrnn.jobs.preflight import lenient
 from streamrnn.jobs.running.replay_plan import Earlier, ReplayPlan, needs_replay, plan_replay
-from streamrnn.jobs.running.replay_rows import LastRows, rows_since
 from streamrnn.stream.checkpoints import (
     Manifest,
     OutputFolder,
@@ -42,7 +44,9 @@ from streamrnn.stream.scoring import (
     Summary,
 )
 from streamrnn.stream.sources import Position, Source, SourceBatch, SourceFile, SourceOfFiles
-from streamrnn.stream.states import StateTable, from_arrow
+from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
+
+_EARLIEST = -(2**63)
 
 
 def replay_of(
@@ -101,13 +105,26 @@ class Replay:
         Raises CheckpointError if a stream has fewer rows than asked for, because files are gone.
         """
         began = time.perf_counter()
-        facts, model = self._facts(), self._bound.loaded.fingerprint
+        model = self._bound.loaded.fingerprint
+        facts = {  # that it must have in common with an earlier replay to resume it
+            "replay.output": self._last.output,
+            "replay.commit": self._last.commit,
+            "replay.range": self._plan.range,
+            "replay.late": self._bound.policy.late,
+        }
         if not self._resumes(facts, model):
             discard_replay(self._output)
         with OutputFolder.open(self._path, keep=0) as folder:
             folder.begin(self._bound.emitter.schema, model=model, config=facts)
             table = self._table(folder)
-            self._read(folder, table)
+            files, start = self._left(folder.manifest)
+            options = replace(self._options, progress=self._progress)
+            every = self._bound.loaded.config.checkpoint.every
+            loop = Loop(Scorer(self._bound, table), self._loop_summary, options, every, self._after)
+            loop.total_rows = self._plan.most
+            batches = self._rows(self._source.subset(files), start)
+            loop.run(batches, _ReplayTarget(folder, files, self._counters), last=False)
+            self._report()
         self._summary.seconds_by_phase["replay"] = time.perf_counter() - began
         if self._loop_summary.interrupted:
             self._summary.interrupted = True
@@ -133,15 +150,6 @@ class Replay:
         if self._plan.note:
             summary.state_notes.append(self._plan.note)
 
-    def _facts(self) -> dict[str, Any]:
-        """Return what a replay must have in common with an earlier one to resume it."""
-        return {
-            "replay.output": self._last.output,
-            "replay.commit": self._last.commit,
-            "replay.range": self._plan.range,
-            "replay.late": self._bound.policy.late,
-        }
-
     def _resumes(self, facts: dict[str, Any], model: str) -> bool:
         """Return whether there is a replay with these facts; one that is damaged is none."""
         try:
@@ -160,16 +168,6 @@ class Replay:
         table = from_arrow(stored, bound.layout, bound.initial(), "replay", same_pipeline=True)
         table.mark_clean()
         return table
-
-    def _read(self, folder: OutputFolder, table: StateTable) -> None:
-        files, start = self._left(folder.manifest)
-        options = replace(self._options, progress=self._progress)
-        every = self._bound.loaded.config.checkpoint.every
-        loop = Loop(Scorer(self._bound, table), self._loop_summary, options, every, self._after)
-        loop.total_rows = self._plan.most
-        batches = self._rows(self._source.subset(files), start)
-        loop.run(batches, _ReplayTarget(folder, files, self._counters), last=False)
-        self._report()
 
     def _left(self, last: Manifest | None) -> tuple[list[SourceFile], Position | None]:
         """Return the files with rows that were not read yet, and where to begin in the first."""
@@ -270,3 +268,83 @@ def discard_replay(output: str) -> None:
         files.delete(name)
     for folder in (STAGING, INSIDE, "") if names else ():
         files.clear(folder)
+
+
+def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterator[SourceBatch]:
+    """Yield the rows whose time is `first` or later, in ticks; not those without a time."""
+    for item in batches:
+        times = item.batch.column(time)
+        if pa.types.is_temporal(times.type):
+            times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
+        ticks: Ints = pc.fill_null(times.cast(pa.int64()), _EARLIEST).to_numpy(zero_copy_only=False)
+        yield _kept(item, ticks >= first)
+
+
+class LastRows:
+    """The last `most` rows of each stream, of batches that are read twice.
+
+    What is kept between the rounds, one number per stream, does not grow with the rows.
+    """
+
+    def __init__(self, keys: Sequence[pa.Field], most: int) -> None:
+        self._index = KeyIndex(keys)
+        self._names = [field.name for field in keys]
+        self._most = most
+        self._left = np.zeros(0, np.int64)
+
+    def count(self, batches: Iterator[SourceBatch]) -> None:
+        """Count the rows of each stream, in the first round."""
+        for item in batches:
+            slots = self._slots(item, add=True)
+            counts = np.bincount(slots, minlength=len(self._index))
+            counts[: len(self._left)] += self._left
+            self._left = counts
+
+    def least(self, keys: Sequence[pa.Array]) -> int:
+        """Return the smallest number of rows of these streams; 0 if one of them has none."""
+        slots = self._index.find(keys, add=False)
+        counts = np.where(slots >= 0, self._left[slots], 0) if len(self._left) else slots * 0
+        return int(counts.min(initial=2**62))
+
+    def of(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        """Yield the last rows of each stream, in the second round, of the same batches."""
+        for item in batches:
+            slots = self._slots(item, add=False)
+            keep = np.zeros(len(slots), bool)
+            valid = np.flatnonzero(slots >= 0)
+            keep[valid] = self._left[slots[valid]] - _earlier(slots[valid]) <= self._most
+            self._left -= np.bincount(slots[valid], minlength=len(self._left))
+            yield _kept(item, keep)
+
+    def _slots(self, item: SourceBatch, add: bool) -> Ints:
+        """Return the slot of each row of a batch; only those with a key, or -1 without one."""
+        keys = [item.batch.column(name) for name in self._names]
+        valid = np.ones(len(item.batch), bool)
+        for key in keys:
+            valid &= key.is_valid().to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(valid)
+        of_valid = self._index.find([key.take(pa.array(rows)) for key in keys], add=add)
+        if add:
+            return of_valid
+        slots = np.full(len(item.batch), -1)
+        slots[rows] = of_valid
+        return slots
+
+
+def _earlier(slots: Ints) -> Ints:
+    """Return how many rows before each one have the same slot."""
+    order = np.argsort(slots, kind="stable")
+    ordered = slots[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    within = np.arange(len(slots)) - np.repeat(begins, np.diff(begins, append=len(slots)))
+    earlier = np.empty(len(slots), np.int64)
+    earlier[order] = within
+    return earlier
+
+
+def _kept(item: SourceBatch, keep_N: Bools) -> SourceBatch:
+    """Return a batch with the rows to keep; its position is the same."""
+    if keep_N.all():
+        return item
+    rows = np.flatnonzero(keep_N)
+    return replace(item, batch=item.batch.take(pa.array(rows)), origin=item.origin.take(rows))

@@ -92,7 +92,10 @@ class Job:
         self._began = time.perf_counter()
         self.config.require_run()
         check_sink(self.config)
-        self._note_kind()
+        if (choice := self.loaded.choice).kept:  # nothing but the output says the kind of window
+            if self.options.full_refresh:
+                raise unsaid_kind(self.loaded.model)
+            self.summary.state_notes.append(str(choice.note))
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source.files)
@@ -115,7 +118,14 @@ class Job:
             else:
                 self._read_once(source, output)
             output.record_tables(self.config.canonical())
-            self._report_commits(output, before)
+            if output.last is not None:
+                self.summary.commit = output.last.commit
+                self.summary.parts = [p.name for p in output.last.parts if p.commit > before]
+                for name, folder in self.config.side_folders.items():
+                    parts = output.last.named(name).parts
+                    rows = sum(part.rows for part in parts if part.commit > before)
+                    if rows and name in self.summary.copies:
+                        self.summary.copies[name] = Copies(rows, location(folder))
             self._tables.finish(output.last)
         return self.summary
 
@@ -138,26 +148,6 @@ class Job:
             refuse_lost_files(last, select(files.files, ()), files, path=path)
         refuse_lost_pipe(last, files, path=path)
         return last
-
-    def _note_kind(self) -> None:
-        """Note that nothing but the output says the kind of window; refuse it if that goes."""
-        choice = self.loaded.choice
-        if choice.kept:
-            if self.options.full_refresh:
-                raise unsaid_kind(self.loaded.model)
-            self.summary.state_notes.append(str(choice.note))
-
-    def _report_commits(self, output: Destination, before: int) -> None:
-        """Set the last commit, and the parts added by commits after number `before`."""
-        if output.last is not None:
-            self.summary.commit = output.last.commit
-            added = (part.name for part in output.last.parts if part.commit > before)
-            self.summary.parts = list(added)
-            for name, folder in self.config.side_folders.items():
-                parts = output.last.named(name).parts
-                rows = sum(part.rows for part in parts if part.commit > before)
-                if rows and name in self.summary.copies:
-                    self.summary.copies[name] = Copies(rows, location(folder))
 
     def _refuse_options(self, source: Source) -> None:
         on_files = source.replayable and self.config.sink.folder is not None
@@ -216,7 +206,12 @@ class Job:
             self.options,
             partial(self._looked, output),
         )
-        self._committed = lambda: self._report(watcher, output)
+
+        def report() -> None:
+            watcher.report(output.last, self.summary)
+            self._after_commit(output)
+
+        self._committed = report
         engine: Engine | None = None
         for source in watcher:
             engine = self._read(source, output, engine, last=False) or engine
@@ -225,11 +220,6 @@ class Job:
         if engine is not None and not self.summary.interrupted:
             engine.end(output.target([]))
             self._end(engine, output)
-
-    def _report(self, watcher: Watcher, output: Destination) -> None:
-        """Report a commit of a run that follows."""
-        watcher.report(output.last, self.summary)
-        self._after_commit(output)
 
     def _after_commit(self, output: Destination) -> None:
         """Publish a commit, and write the metrics; a replay before the first commit is over."""
@@ -267,27 +257,34 @@ class Job:
         first = output.last is None and engine is None
         seen = seen_by_init(self.loaded, source) if first else None
         plan = output.plan(source, self.options.force, seen)
-        self._count_used(plan)
-        if engine is None and plan.files and output.last is not None:
-            self._note_sessions(output.last.live)
-        if seen is not None:
-            self._note_seen(source, plan)
-        committed = output.last
-        start = self._begin(source, output, plan) if engine is None else partial(_running, engine)
+        committed, begun = output.last, engine is not None
+        self._note_used(source, plan, seen_by_init=seen is not None)
+        if not begun and plan.files and committed is not None and committed.live:
+            self.summary.state_notes.append(
+                f"sessions have scored {count(committed.live, 'row')} of this output: a file that "
+                "has them, too, is not recognised, and is scored like any other"
+            )
+        if not begun:
+            bound = self.loaded.bind(source.schema, source.name)
+            self._tables.check(bound.emitter.schema)
+            output.begin(bound)
         if source.replayable and not plan.files:
-            if seen is not None:
-                start()  # an initial state that does not fit is an error even so
+            if seen is not None:  # an initial state that does not fit is an error even so
+                self._start(bound, source, output, plan, committed)
             output.commit_sources(plan, last)
-            unfinished = engine is None and committed is not None and not committed.complete
+            unfinished = not begun and committed is not None and not committed.complete
             if not (unfinished and last):
                 if last and committed is not None and committed.model != self.loaded.fingerprint:
                     self.summary.state_notes.append(_NOT_TAKEN_OVER)
                 return None
-        engine = start()
         if engine is None:
-            return None
+            engine = self._start(bound, source, output, plan, committed)
+            if engine is None:
+                return None
         source.files = self._in_order(source, plan)
-        total = self._total(source, plan)
+        total = source.total_rows()
+        if total is not None:
+            total += self.summary.rows - (plan.position.file_row if plan.position else 0)
         self.summary.files += len(plan.files)
         target = output.target(source.files, pipe=source.of_files is None)
         try:
@@ -301,6 +298,25 @@ class Job:
                 named = name_the_order(error, source, plan.known)
             raise named from None
         return engine
+
+    def _note_used(self, source: Source, plan: SourcePlan, *, seen_by_init: bool) -> None:
+        """Count used files that have changed or vanished, and those the initial state has seen."""
+        self.summary.vanished_files = len(plan.vanished)
+        self.summary.changed_files = len(plan.changed)
+        self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
+        self.summary.files_by_footer = plan.by_footer
+        self.summary.rewrites_unsettled = plan.unresolved
+        if not seen_by_init:
+            return
+        self.summary.vanished_files = 0  # it may have seen files of any source
+        used = {file.path for file in plan.known}
+        used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
+        used -= {file.name for file in plan.files}
+        if number := sum(file.name in used for file in source.files):
+            self.summary.state_notes.append(
+                f"{count(number, 'file')} not read: the initial state has seen "
+                f"{'it' if number == 1 else 'them'}"
+            )
 
     def _state_of_calls(
         self, output: Destination, committed: Manifest | None
@@ -319,35 +335,6 @@ class Job:
         else:
             return None
         return None if table is None else (position, table)
-
-    def _note_sessions(self, live: int) -> None:
-        """Note that rows of sessions are not recognised in files."""
-        if live:
-            self.summary.state_notes.append(
-                f"sessions have scored {count(live, 'row')} of this output: a file that has them, "
-                "too, is not recognised, and is scored like any other"
-            )
-
-    def _note_seen(self, source: Source, plan: SourcePlan) -> None:
-        """Note how many files are not read, as the initial state has seen them."""
-        self.summary.vanished_files = 0  # it may have seen files of any source
-        used = {file.path for file in plan.known}
-        used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
-        used -= {file.name for file in plan.files}
-        if number := sum(file.name in used for file in source.files):
-            self.summary.state_notes.append(
-                f"{count(number, 'file')} not read: the initial state has seen "
-                f"{'it' if number == 1 else 'them'}"
-            )
-
-    def _begin(
-        self, source: Source, output: Destination, plan: SourcePlan
-    ) -> Callable[[], Engine | None]:
-        """Prepare the output; return a call that loads the state and starts the engine."""
-        bound = self.loaded.bind(source.schema, source.name)
-        self._tables.check(bound.emitter.schema)
-        output.begin(bound)
-        return partial(self._start, bound, source, output, plan, output.last)
 
     def _start(
         self,
@@ -370,10 +357,27 @@ class Job:
         if replay is not None and replayed is None:
             return None  # interrupted
         load = partial(self._table, bound, output, committed, replay, replayed)
+        engine: Engine
         if self._on_workers:
-            engine = self._on_cluster(bound, source, output, load)
+            files = source.of_files
+            assert files is not None  # refused before
+            assert output.folder is not None
+            engine = open_engine(
+                bound,
+                files,
+                output.folder,
+                self.summary,
+                self.options,
+                self._committed,
+                lambda: load().to_arrow(),
+            )
         else:
-            engine = self._in_this_process(bound, source, output, load())
+            scorer = Scorer(bound, load())
+            if source.replayable and output.last is not None and not output.last.complete:
+                scorer.resume_counts(output.last.counters)
+            resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
+            every = self.config.checkpoint.every if resumable else 0
+            engine = LocalEngine(scorer, self.summary, self.options, every, self._committed)
         self._closing.callback(engine.close)
         self.summary.rejects = location(self.config.sink.rejects or "") or None
         self.summary.seconds_by_phase["start"] = time.perf_counter() - self._began
@@ -384,36 +388,6 @@ class Job:
     @property
     def _on_workers(self) -> bool:
         return (self.options.engine or self.config.engine.type) != "local"
-
-    def _on_cluster(
-        self,
-        bound: BoundPipeline,
-        source: Source,
-        output: Destination,
-        load: Callable[[], StateTable],
-    ) -> Engine:
-        files, folder = source.of_files, output.folder
-        assert files is not None  # refused before
-        assert folder is not None
-        return open_engine(
-            bound,
-            files,
-            folder,
-            self.summary,
-            self.options,
-            self._committed,
-            lambda: load().to_arrow(),
-        )
-
-    def _in_this_process(
-        self, bound: BoundPipeline, source: Source, output: Destination, table: StateTable
-    ) -> LocalEngine:
-        scorer = Scorer(bound, table)
-        if source.replayable and output.last is not None and not output.last.complete:
-            scorer.resume_counts(output.last.counters)
-        resumable = source.replayable and output.resumable and not self.loaded.kind.needs_end
-        every = self.config.checkpoint.every if resumable else 0
-        return LocalEngine(scorer, self.summary, self.options, every, self._committed)
 
     def _table(
         self,
@@ -437,14 +411,6 @@ class Job:
             replay.report(replayed, table)
         return table
 
-    def _count_used(self, plan: SourcePlan) -> None:
-        """Count the used files that have changed or vanished."""
-        self.summary.vanished_files = len(plan.vanished)
-        self.summary.changed_files = len(plan.changed)
-        self.summary.rewritten_files = sum(len(rewrite.new) for rewrite in plan.rewritten)
-        self.summary.files_by_footer = plan.by_footer
-        self.summary.rewrites_unsettled = plan.unresolved
-
     @property
     def _order(self) -> str:
         return self.config.source.order
@@ -458,13 +424,6 @@ class Job:
         elif self.config.source.late != "error":  # otherwise late rows stop the run
             self.summary.times_go_back = note_on_order(source, files, self._order)
         return files
-
-    def _total(self, source: Source, plan: SourcePlan) -> int | None:
-        """Return how many rows the run will have read after these files, None if not known."""
-        rows = source.total_rows()
-        if rows is None:
-            return None
-        return self.summary.rows + rows - (plan.position.file_row if plan.position else 0)
 
     def _report_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
         if last is None or last.complete:
@@ -502,8 +461,3 @@ class Job:
         if table is not None:
             write_state_file(with_seen_files(table, output.last), self.config.state.save)
             self.summary.state = location(self.config.state.save)
-
-
-def _running(engine: Engine) -> Engine:
-    """Return an engine that has started already."""
-    return engine

@@ -18,7 +18,7 @@ from streamrnn.cli import main
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.engines import opening
-from streamrnn.jobs.running.metrics_file import METRICS
+from streamrnn.jobs.running.metrics import METRICS
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.stream.checkpoints import load_state, read_manifest
 from streamrnn.stream.config import SIDE_OUTPUTS
