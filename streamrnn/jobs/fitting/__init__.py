@@ -1,16 +1,16 @@
 """Training a pipeline's model on its source: `streamrnn fit`.
 
-- `staging`, `raw`   rows with their labels, sorted by stream, in mapped files
-- `division`         which steps train and which validate; pieces that run side by side
-- `samples`          windows that start from the initial state, of fits that carry no state
+- `staging`          rows with their labels, sorted by stream, in mapped files
+- `division`         which steps train and which validate; pieces that run side by side, or windows
+  that start from the initial state, of fits that carry no state
 - `carried`          the states of lanes from window to window
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
-- `learner`          what a window does to the weights; `training` has losses, optimizers, gradients
-- `labels`           labels that a loss cannot use; weights of classes
-- `fit_loop`         the epochs, for the loop in `training`; `baseline`: what it compares
-- `rates`            the learning rate
-- `commit`           what is committed; `folder`: where
+- `learner`          what a window does to the weights, which labels a loss cannot use; `training`
+  has losses, optimizers, gradients
+- `fit_loop`         the epochs, for the loop in `training`, and the learning rate
+- `baseline`         forecasts without a model, which the outputs are compared with
+- `commit`           what is committed, and where
 - `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own
 - `summary`            options and result
@@ -19,8 +19,7 @@ A fit is a function of its rows, its config and its seed: no bit of a weight dep
 record batches, the CPU, or where it was stopped and resumed.
 """
 
-from streamrnn.jobs.fitting.commit import FitCommit
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, FitFolder
+from streamrnn.jobs.fitting.commit import HISTORY_FILE, FitCommit, FitFolder
 from streamrnn.jobs.fitting.request import load_untrained
 from streamrnn.jobs.fitting.seeds import fit_job
 from streamrnn.jobs.fitting.summary import FitOptions, FitProgress, FitSummary

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.base.arrays import Bools, Doubles, Floats
+from streamrnn.base.arrays import Doubles, Floats
 from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.division import StepRuns
-from streamrnn.jobs.fitting.raw import mapped
-from streamrnn.jobs.fitting.staging import Staged
+from streamrnn.jobs.fitting.staging import Staged, mapped
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.stream.windows import Labels, SeasonJoin, TargetRows
@@ -167,7 +166,10 @@ def best_season(
         labels, errors = 0, AgainstBaselines()
         for begin, forecast in _season_blocks(staged, season):
             block = staged.labels[begin : begin + len(forecast)]
-            counts = (block[:, -1] > 0) & _inside(rows, begin, len(forecast))
+            step = np.arange(begin, begin + len(forecast))
+            run = np.searchsorted(rows.begin, step, side="right") - 1  # runs are in order
+            inside = (run >= 0) & (step < rows.begin[run] + rows.length[run])
+            counts = (block[:, -1] > 0) & inside
             labels += int(counts.sum())
             counts &= np.isfinite(forecast).all(axis=1)
             label, now, _ = np.split(block[counts], [staged.targets, 2 * staged.targets], axis=1)
@@ -197,11 +199,3 @@ def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]
         rows = TargetRows(step, slot, staged.time[step], nothing, value, weight[:, 0])
         yield begin, join.add(Labels(rows, label, staged.at[step]))
         join.keep_stream(int(slot[-1]))
-
-
-def _inside(rows: StepRuns, begin: int, length: int) -> Bools:
-    """Return which of `length` steps from `begin` are in runs, which are in order."""
-    step = np.arange(begin, begin + length)
-    run = np.searchsorted(rows.begin, step, side="right") - 1
-    inside: Bools = (run >= 0) & (step < rows.begin[run] + rows.length[run])
-    return inside

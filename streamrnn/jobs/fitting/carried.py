@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from streamrnn.base.arrays import Array
-from streamrnn.jobs.fitting.division import CARRIED, RESUMED, Division, Pieces
+from streamrnn.jobs.fitting.division import CARRIED, RESUMED, Division, Pieces, Samples
 from streamrnn.jobs.fitting.learner import Judged, States
-from streamrnn.jobs.fitting.samples import Samples
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.models import SequenceRunner, StepRunner
@@ -74,12 +73,12 @@ class CarriedStates(LaneStates):
         piece = placement.sequence_B[lanes]
         stream, origin = self._pieces.stream[piece], self._pieces.origin[piece]
         begun = self._runner.initial_state(len(lanes))
-        if (given := origin == RESUMED).any():
-            found = self._table.layout.empty_states(int(given.sum()))
-            slots = self._staged.slot_S[stream[given]]
-            self._table.gather(slots, np.zeros(len(slots), bool), found)
-            for name, values in found.items():
-                begun[name][given] = values
+        if (resumes := origin == RESUMED).any():
+            restored = self._table.layout.empty_states(int(resumes.sum()))
+            slots = self._staged.slot_S[stream[resumes]]
+            self._table.gather(slots, np.zeros(len(slots), bool), restored)
+            for name, values in restored.items():
+                begun[name][resumes] = values
         carried = origin == CARRIED
         for name, values in begun.items():
             if carried.any():

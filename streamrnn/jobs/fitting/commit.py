@@ -4,13 +4,20 @@ import hashlib
 import io
 import json
 import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
-from streamrnn.errors import CheckpointError
+from streamrnn.base.storage import LocalFiles, sink_errors
+from streamrnn.errors import CheckpointError, ConfigError
+from streamrnn.stream.checkpoints import Lock
 
 _LAYOUT = 1
 
@@ -160,3 +167,211 @@ class FitCommit:
             "over and keep the model of this fit, copy its file elsewhere, then fit with "
             "--full-refresh and --overwrite."
         )
+
+
+_COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
+_INITIAL, _NEXT = "initial.safetensors", "next."
+MEMBERS = "seeds"
+"""Folder of the fits of several seeds, one folder each."""
+HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
+"""Names of results in the folder."""
+
+
+class FitFolder:
+    """`<model path>.fit`: commits replace one another, in one rename each.
+
+    A folder without a commit is removed. A commit is durable before the fit goes on. Staged rows
+    are made again when a fit resumes.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.path = model.with_name(f"{model.name}.fit")
+        self._files = LocalFiles(str(self.path))
+
+    @classmethod
+    def beside(cls, path: str) -> "FitFolder":
+        """Return the folder of the model file at a path, which may be a link to it."""
+        model = Path(path)
+        return cls(model.resolve() if model.is_symlink() else model)
+
+    def result(self) -> FitRecord | None:
+        """Return the record of the fit that wrote the model file as it is; None if none did."""
+        try:
+            last, digest = self.read(), self.model_digest()
+        except (CheckpointError, ConfigError):
+            return None
+        if last is None or not last.record.done or last.record.model_digests[-1:] != [digest]:
+            return None
+        return last.record
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one fit, and remove the staged rows at its end.
+
+        Raises CheckpointError if another process holds it.
+        """
+        self._files.make("")
+        lock = Lock(self._files, _LOCK)
+        try:
+            present = self._files.entries("")
+            for name in present:
+                if name.endswith((".tmp", ".streamrnn.lock")):  # of a write that was interrupted
+                    self._files.delete(name)
+            if _NOTICE not in present:
+                self._files.put(_NOTICE, b"*\n")
+            yield
+        finally:
+            unused = False
+            try:
+                shutil.rmtree(self.rows, ignore_errors=True)
+                unused = _COMMIT not in self._files.entries("")
+                for name in (_INITIAL, _NOTICE) if unused else ():
+                    self._files.delete(name)
+            finally:
+                lock.release(remove=unused)
+            if unused:
+                self._files.clear("")
+
+    def read(self) -> FitCommit | None:
+        """Return the last commit; None if there is none."""
+        try:
+            data = self._files.read(_COMMIT)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CheckpointError(f"{self.show(_COMMIT)}: {error}") from None
+        return FitCommit.of_bytes(data, self.show(_COMMIT))
+
+    def last(self) -> FitCommit | None:
+        """Return the last commit, after putting the results of a finished fit into place."""
+        last = self.read()
+        if last is not None and last.record.done:
+            self.publish(last)
+        else:
+            self.discard_pending()
+        return last
+
+    def commit(self, commit: FitCommit) -> None:
+        """Replace the last commit."""
+        self._files.put(_COMMIT, commit.to_bytes())
+
+    def withdraw(self) -> None:
+        """Remove the last commit, so that the folder is as before the fit."""
+        self._files.delete(_COMMIT)
+
+    def begin(self, initial: bytes) -> None:
+        """Keep the model that a fit starts from."""
+        self._files.put(_INITIAL, initial)
+
+    @contextmanager
+    def on_disk(self, model: bytes) -> Iterator[str]:
+        """Yield the path of a model file for as long as it is loaded."""
+        path = self.path / "loading.safetensors"
+        try:
+            with sink_errors("write", str(path)):
+                path.write_bytes(model)
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def initial(self) -> bytes:
+        """Return the model that the fit here started from."""
+        return self._files.read(_INITIAL)
+
+    def pending(self, name: str) -> str:
+        """Return the path for a result that `publish` will put into place."""
+        return self._files.show(f"{_NEXT}{name}")
+
+    def put_pending(self, name: str, data: bytes) -> None:
+        """Write a result that `publish` will put into place."""
+        self._files.put(f"{_NEXT}{name}", data)
+
+    def publish(self, commit: FitCommit) -> None:
+        """Put all pending results into place, after the commit of a finished fit.
+
+        Members of earlier fits are removed. Safe to repeat: a fit that died in between does the
+        rest at its next start.
+        """
+        for name in self._files.entries(""):
+            if not name.startswith(_NEXT):
+                continue
+            result = name.removeprefix(_NEXT)
+            target = f"../{result}" if result == self.model.name else result
+            self._files.move(name, target)
+        if not commit.record.state:
+            self._files.delete(STATE_FILE)  # of an earlier fit
+        self._files.sync("..")  # before the folder that the model left
+        self._files.sync("")
+        self._remove_other_members(commit.record.identity)
+
+    def _remove_other_members(self, identity: FitIdentity) -> None:
+        first, seeds = identity.get("train.seed", 0), identity.get("train.seeds", 1)
+        assert isinstance(first, int)
+        assert isinstance(seeds, int)
+        kept = {str(seed) for seed in range(first, first + seeds)} if seeds > 1 else set()
+        folder = self.path / MEMBERS
+        for member in list(folder.iterdir()) if folder.is_dir() else ():
+            if member.name.isdigit() and member.name not in kept:
+                shutil.rmtree(member, ignore_errors=True)
+        if not kept:
+            with suppress(OSError):  # missing, or with files of others
+                folder.rmdir()
+
+    def restore_model(self, commit: FitCommit) -> None:
+        """Write the model of a finished fit again, unless the file is there."""
+        if self.model_digest() != commit.record.model_digests[-1]:
+            LocalFiles(os.fspath(self.model.parent)).put(
+                self.model.name, commit.arrays["model"].tobytes()
+            )
+
+    def discard_pending(self) -> None:
+        """Remove results that no commit names."""
+        for name in self._files.entries(""):
+            if name.startswith(_NEXT):
+                self._files.delete(name)
+
+    def show(self, name: str) -> str:
+        """Return the path of a file."""
+        return self._files.show(name)
+
+    @property
+    def rows(self) -> Path:
+        """The folder for staged rows."""
+        return self.path / _ROWS
+
+    def empty_rows(self) -> Path:
+        """Return the empty folder for staged rows."""
+        rows = self.rows
+        with sink_errors("write", str(rows)):
+            shutil.rmtree(rows, ignore_errors=True)
+            rows.mkdir()
+        return rows
+
+    def model_digest(self) -> str | None:
+        """Return the hash of the model file; None if there is none."""
+        try:
+            return LocalFiles(os.fspath(self.model.parent)).sha256(self.model.name)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"[model] path: {self.model}: {error}") from None
+
+
+def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays under names with a prefix.
+
+    >>> prefixed("best", {"a": 1})
+    {'best/a': 1}
+    """
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names have a prefix, without it.
+
+    >>> without_prefix("best", {"best/a": 1, "b": 2})
+    {'a': 1}
+    """
+    start = f"{prefix}/"
+    return {name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)}

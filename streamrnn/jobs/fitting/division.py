@@ -5,16 +5,113 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.jobs.fitting.samples import SampleRule, Samples, divided_samples
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import TrainingWindow
-from streamrnn.nn.kernels.random import permutation
 from streamrnn.stream.scoring import BoundTarget
 from streamrnn.stream.states import key_hashes
 from streamrnn.stream.windows import Placement, Sequences, place
+
+
+class SampleRule(NamedTuple):
+    """How sequences are cut: windows of `steps` every `stride` steps; None: each one is whole.
+
+    `at_end`: the model has one output a window, after its last step.
+    """
+
+    steps: int | None
+    stride: int
+    at_end: bool
+
+
+class Samples(NamedTuple):
+    """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
+
+    `used`: whether any of those has a weight; other windows are left out.
+    """
+
+    begin: Ints
+    length: Ints
+    counted: Ints
+    used: Bools
+    at_end: bool
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of all windows in use."""
+        return int(self.length[self.used].sum())
+
+    @property
+    def judged(self) -> int:
+        """The number of steps that count in the loss, or would with a weight."""
+        return int((self.begin + self.length - self.counted).sum())
+
+    def counts(self, staged: Staged) -> int:
+        """Return how many steps count in the loss."""
+        ends = self.begin + self.length
+        return sum(
+            int(np.count_nonzero(staged.weight[first:end]))
+            for first, end in zip(self.counted.tolist(), ends.tolist(), strict=True)
+        )
+
+    def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
+        """Yield `lanes` windows at a time, in an order; `steps` has no effect."""
+        places = np.flatnonzero(self.used[order])
+        for first in range(0, len(places), lanes):
+            place = places[first : first + lanes]
+            number = order[place]
+            yield Placement(
+                place, self.begin[number], self.length[number], np.ones(len(place), bool)
+            )
+
+    def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
+        """Return a window of staged rows; `sequence_B` of the placement numbers samples."""
+        counted = self.counted[placement.sequence_B]
+        return TrainingWindow(staged, placement, counted, at_end=self.at_end)
+
+
+def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Samples, Samples]:
+    """Return the windows to train and to validate; training ends at `ends` of each sequence.
+
+    Windows of validation may begin among the rows of training; what counts in them does not.
+    """
+    cut = _whole if rule.steps is None else _windows
+    samples = [_samples(staged, rows, rule.at_end) for rows in cut(staged, ends, rule)]
+    return samples[0], samples[1]
+
+
+def _samples(staged: Staged, rows: Ints, at_end: bool) -> Samples:
+    """Return samples of rows (N, 3): begin, end, and the first step that counts."""
+    begin, end, counted = rows.T
+    if at_end:
+        counted = end - 1
+    weight = staged.weight
+    used = [bool(weight[a:b].any()) for a, b in zip(counted.tolist(), end.tolist(), strict=True)]
+    return Samples(begin, end - begin, counted, np.array(used, bool), at_end)
+
+
+def _whole(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
+    start, stop = staged.start_Q, staged.start_Q + staged.length_Q
+    training = np.stack([start, ends, start], axis=1)[ends > start]
+    return training, np.stack([start, stop, ends], axis=1)[stop > ends]
+
+
+def _windows(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
+    """Return the windows that a run would have, from the last reset on; their last step counts."""
+    assert rule.steps is not None
+    windows = [np.zeros((0, 4), np.int64)]
+    sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)
+    for start, length, before, end in sequences:
+        begin = np.arange(
+            start + -before % rule.stride, start + length - rule.steps + 1, rule.stride
+        )
+        last = begin + rule.steps - 1
+        windows.append(np.stack([begin, last + 1, last, last < end], axis=1))
+    rows = np.concatenate(windows)
+    trains = rows[:, 3] == 1
+    return rows[trains, :3], rows[~trains, :3]
+
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
 """A piece starts from the initial state, the given state of its stream, or that at the cut."""
@@ -127,7 +224,9 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
     """Return the end of the training steps of each sequence."""
     ends = staged.start_Q + staged.length_Q
     if rule.share is not None:
-        held = _held_out(staged.keys, rule.share)[staged.stream_Q]
+        # By a hash of the key, so that a stream is always on the same side.
+        validates = key_hashes(staged.keys) < np.uint64(int(rule.share * 2.0**64))
+        held = validates[staged.stream_Q]
         ends[held] = staged.start_Q[held]
     if rule.since is None:
         return ends
@@ -141,12 +240,6 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
         elif len(late):
             ends[q], done[stream] = begin + late[0], True
     return ends
-
-
-def _held_out(keys: list[pa.Array], share: float) -> Bools:
-    """Return which streams validate: by a hash of the key, so that they never change."""
-    held: Bools = key_hashes(keys) < np.uint64(int(share * 2.0**64))
-    return held
 
 
 def _forget_later_labels(
@@ -182,7 +275,7 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
     length = ends - staged.start_Q
     kept = np.flatnonzero(length > 0)
     wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))
-    made: list[tuple[int, int, int, int, bool, int]] = []
+    pieces: list[tuple[int, int, int, int, bool, int]] = []
     for q in kept.tolist():
         parts = max(1, min(wanted, int(length[q]) // (2 * rule.steps)))
         if rule.pieces:
@@ -193,8 +286,8 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
             carries = i == parts - 1 and b < staged.start_Q[q] + staged.length_Q[q]
             origin = first if i == 0 else FRESH
             before = int(staged.before_Q[q]) if i == 0 else 0
-            made.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
-    columns = zip(*made, strict=True) if made else [()] * 6
+            pieces.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
+    columns = zip(*pieces, strict=True) if pieces else [()] * 6
     begin, size, stream, starts, last, steps = (list(column) for column in columns)
     return Pieces(
         np.array(begin, np.int64),
@@ -204,8 +297,3 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
         np.array(last, bool),
         np.array(steps, np.int64),
     )
-
-
-def epoch_order(pieces: Pieces | Samples, key: int) -> Ints:
-    """Return the pieces in the random order of a key."""
-    return permutation(key, len(pieces.begin))

@@ -11,19 +11,82 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import DivergedError
 from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, TargetErrors
 from streamrnn.jobs.fitting.carried import LaneStates, WindowCall, lane_states
-from streamrnn.jobs.fitting.commit import EpochSums, FitCommit, FitRecord, FitStatus, HistoryRow
-from streamrnn.jobs.fitting.division import Division, epoch_order
-from streamrnn.jobs.fitting.folder import prefixed, without_prefix
+from streamrnn.jobs.fitting.commit import (
+    EpochSums,
+    FitCommit,
+    FitRecord,
+    FitStatus,
+    HistoryRow,
+    prefixed,
+    without_prefix,
+)
+from streamrnn.jobs.fitting.division import Division
 from streamrnn.jobs.fitting.learner import Judged, Learner
-from streamrnn.jobs.fitting.rates import BaseRate, RateSchedule
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import TrainingWindow
-from streamrnn.nn.kernels.random import key_of
+from streamrnn.nn.kernels.random import key_of, permutation
 from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
+from streamrnn.nn.training.curves import cosine, real_power
 from streamrnn.nn.training.epochs import run_epochs
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
+
+
+@dataclass(frozen=True)
+class RateSchedule:
+    """What `Pipeline.fit` multiplies the learning rate by, over the share of training that is done.
+
+    `name` and the numbers are those of [train] schedule.
+
+    `warmup`: the share in which it first rises from 0, in a line. "step" multiplies by `factor`
+    at each share in `at`; "exponential" falls to `factor` at the end; "plateau" is for
+    ReduceLROnPlateau.
+    """
+
+    name: str = "constant"
+    warmup: float = 0.0
+    factor: float = 1.0
+    at: tuple[float, ...] = ()
+    patience: int = 0
+    min_rate: float = 0.0
+
+    def __call__(self, done: float) -> float:
+        """Return the factor after this share of the training, with the same bits anywhere.
+
+        >>> RateSchedule("step", at=(0.5, 0.75), factor=0.5)(0.75)
+        0.25
+        >>> RateSchedule("cosine", warmup=0.5)(0.25), RateSchedule("cosine", warmup=0.5)(0.5)
+        (0.5, 1.0)
+        """
+        if done < self.warmup:
+            return done / self.warmup
+        after = (done - self.warmup) / (1 - self.warmup) if self.warmup else done
+        if self.name == "cosine":
+            return cosine(after)
+        if self.name == "exponential":
+            return real_power(self.factor, after)
+        if self.name == "step":
+            return real_power(self.factor, sum(done >= share for share in self.at))
+        return 1.0
+
+
+@dataclass
+class BaseRate:
+    """The learning rate before the factor of the schedule; ReduceLROnPlateau sets `scale`."""
+
+    rate: float
+    scale: float = 1.0
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate, as low as it was set."""
+        return self.rate * self.scale
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.scale = rate / self.rate
+
 
 _COMMIT_SHARE = 0.01
 """Of the time, for commits of short epochs."""
@@ -223,11 +286,11 @@ class FitLoop:
 
     def _rest_of_epoch(self) -> Iterator[Placement]:
         training, status = self.division.training, self.status
-        order = epoch_order(training, key_of(self.plan.seed, status.epoch))
+        order = permutation(key_of(self.plan.seed, status.epoch), len(training.begin))
         for placement in islice(
             training.windows(order, self._lanes, self.plan.steps), status.window, None
         ):
-            yield _of_pieces(placement, order)
+            yield placement._replace(sequence_B=order[placement.sequence_B])
 
     def _train(self, placement: Placement) -> None:
         status, plan = self.status, self.plan
@@ -305,9 +368,9 @@ class FitLoop:
                 label, output = window.label[window.counts], output[window.counts]
                 self._errors.add(label, output)
                 against.add(label, output, self._baselines.of(window))
-        found: HistoryRow = {"val_loss": sums.mean_loss}
-        found |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
-        return found | against.as_row()
+        row: HistoryRow = {"val_loss": sums.mean_loss}
+        row |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}
+        return row | against.as_row()
 
     def _progress(self) -> FitProgress:
         status = self.status
@@ -323,11 +386,6 @@ class FitLoop:
 def _add(sums: EpochSums, judged: Judged) -> None:
     sums.loss += judged.loss * judged.counted
     sums.count += judged.counted
-
-
-def _of_pieces(placement: Placement, order: Array) -> Placement:
-    """Return the placement with numbers of pieces in place of places in an order."""
-    return placement._replace(sequence_B=order[placement.sequence_B])
 
 
 def _numbered(prefix: str, arrays: list[Floats]) -> dict[str, Array]:

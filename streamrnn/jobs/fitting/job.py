@@ -23,15 +23,16 @@ from streamrnn.errors import (
 )
 from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
 from streamrnn.jobs.fitting.commit import (
+    HISTORY_FILE,
+    STATE_FILE,
     FitCommit,
     FitFile,
+    FitFolder,
     FitIdentity,
     FitRecord,
-    FitStatus,
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, STATE_FILE, FitFolder
 from streamrnn.jobs.fitting.plan import FitModel, division_rule, fit_plan
 from streamrnn.jobs.fitting.request import (
     check_request,
@@ -110,14 +111,14 @@ class FitJob:
         """Return what is to be done after the last fit here."""
         folder, options = self._folder, self.options
         try:
-            known = folder.last()
+            committed = folder.last()
         except CheckpointError:
             if not options.full_refresh:
                 raise
-            known = None
-        refuse_foreign_model(folder, known, options.overwrite)
-        digests = [] if known is None else known.record.model_digests
-        last = None if options.full_refresh else known
+            committed = None
+        refuse_foreign_model(folder, committed, options.overwrite)
+        digests = [] if committed is None else committed.record.model_digests
+        last = None if options.full_refresh else committed
         if last is not None:  # its folder has no model to start from, if it is of several
             seeds = value_of("train.seeds", last.record.identity)
             refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
@@ -172,10 +173,19 @@ class FitJob:
                 folder.begin(initial)
             parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
             baselines = self._baselines(fit, staged, parts, record)
-            loop = self._loop(model, staged, parts, baselines, reader, record)
+            adapt_normalization(model.learner.model, staged, parts.rows)
+            model.scale(staged, parts.rows)
+            plan, table = fit_plan(self.config), reader.scorer.table
+            commit = self._folder.commit if self.options.limit is None else lambda _: None
+            loop = FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
             if last is not None and resumed:
                 loop.resume(last)
-                self._report_resumed(loop.status)
+                status, epochs = loop.status, self.config.train.epochs
+                self.summary.resumed = (
+                    f"Resumed in epoch {status.epoch + 1} of {epochs}, after "
+                    f"{status.iterations:,} updates."
+                )
+                self._report(FitProgress(status.epoch, 0, 0, 0, 0.0, self.summary.resumed))
             if self._run(loop, fit, reader):
                 self._finish(loop, model, fit, config, reader)
             return None
@@ -289,23 +299,15 @@ class FitJob:
             summary.notes.append(
                 "no row is in [train] validation; the model has the weights of the last epoch"
             )
-        self._check_labels(staged, model, fit, reader)
+        wrong = model.wrong_label(staged)
+        if wrong is not None:
+            column = fit.target.columns.values[wrong.target]
+            raise DataError(
+                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
+                f"[target] column {column!r}, is {wrong.value:g}; the loss "
+                f"{model.learner.loss.name} expects {wrong.expected}"
+            )
         return parts
-
-    def _loop(
-        self,
-        model: FitModel,
-        staged: Staged,
-        parts: Division,
-        baselines: Baselines | None,
-        reader: Reader,
-        record: FitRecord,
-    ) -> FitLoop:
-        adapt_normalization(model.learner.model, staged, parts.rows)
-        model.scale(staged, parts.rows)
-        plan, table = fit_plan(self.config), reader.scorer.table
-        commit = self._folder.commit if self.options.limit is None else lambda _: None
-        return FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
 
     def _baselines(
         self, fit: FitSource, staged: Staged, parts: Division, record: FitRecord
@@ -334,13 +336,6 @@ class FitJob:
                 )
         return baselines
 
-    def _report_resumed(self, status: FitStatus) -> None:
-        self.summary.resumed = (
-            f"Resumed in epoch {status.epoch + 1} of {self.config.train.epochs}, after "
-            f"{status.iterations:,} updates."
-        )
-        self._report(FitProgress(status.epoch, 0, 0, 0, 0.0, self.summary.resumed))
-
     def _report(self, progress: FitProgress) -> None:
         if self.options.progress is not None:
             self.options.progress(progress)
@@ -364,18 +359,6 @@ class FitJob:
         summary.interrupted = not finished
         summary.committed = self.options.limit is None
         return finished
-
-    def _check_labels(
-        self, staged: Staged, model: FitModel, fit: FitSource, reader: Reader
-    ) -> None:
-        wrong = model.wrong_label(staged)
-        if wrong is not None:
-            column = fit.target.columns.values[wrong.target]
-            raise DataError(
-                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
-                f"[target] column {column!r}, is {wrong.value:g}; the loss "
-                f"{model.learner.loss.name} expects {wrong.expected}"
-            )
 
     def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
         key = ", ".join(str(column[stream].as_py()) for column in staged.keys)

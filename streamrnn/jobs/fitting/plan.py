@@ -7,13 +7,16 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.jobs.fitting.division import DivisionRule, StepRuns
-from streamrnn.jobs.fitting.fit_loop import FitPlan
-from streamrnn.jobs.fitting.labels import ClassWeights, WrongLabel, check_units, find_wrong_label
-from streamrnn.jobs.fitting.learner import Learner
-from streamrnn.jobs.fitting.rates import RateSchedule
-from streamrnn.jobs.fitting.request import loss_from, optimizer_from
-from streamrnn.jobs.fitting.samples import SampleRule
+from streamrnn.jobs.fitting.division import DivisionRule, SampleRule, StepRuns
+from streamrnn.jobs.fitting.fit_loop import FitPlan, RateSchedule
+from streamrnn.jobs.fitting.learner import (
+    ClassWeights,
+    Learner,
+    WrongLabel,
+    check_units,
+    find_wrong_label,
+)
+from streamrnn.jobs.fitting.request import optimizer_from
 from streamrnn.jobs.fitting.scaling import (
     check_finite_scale,
     scale_of,
@@ -25,6 +28,7 @@ from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import Scale
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.nn.training import Loss, MeanMetric
+from streamrnn.nn.training.losses import Quantile, loss_of
 from streamrnn.nn.training.metrics import metric_of
 from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
@@ -58,7 +62,8 @@ class FitModel:
             core = model
         else:
             check_finite_scale(model_scale)
-        loss, targets = loss_from(config), len(config.target.column)
+        loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
+        targets = len(config.target.column)
         units = int(core.graph.outputs[0].shape[-1] or 0)
         metrics = [_metric(name, loss, units, targets) for name in train.metrics]
         runner = loaded.kind.runner(core)

@@ -10,15 +10,13 @@ import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
-from streamrnn.jobs.fitting.commit import FitCommit, FitIdentity
-from streamrnn.jobs.fitting.folder import FitFolder
+from streamrnn.jobs.fitting.commit import FitCommit, FitFolder, FitIdentity
 from streamrnn.jobs.fitting.summary import FitOptions
 from streamrnn.jobs.preflight import ModelFile, reader
 from streamrnn.nn.formats import check_layers, load_model, untrained
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
-from streamrnn.nn.training import Loss, Optimizer
-from streamrnn.nn.training.losses import Quantile, loss_of
+from streamrnn.nn.training import Optimizer
 from streamrnn.nn.training.optimizers import optimizer_of
 from streamrnn.stream.config import Config, value_of, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
@@ -197,12 +195,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def loss_from(config: Config) -> Loss:
-    """Return the loss of [train]."""
-    quantiles = config.train.quantiles
-    return Quantile(quantiles) if quantiles else loss_of(config.train.loss)
-
-
 def optimizer_from(config: Config) -> Optimizer:
     """Return the optimizer of [train] with its clips. Raises ConfigError."""
     train = config.train
@@ -213,12 +205,12 @@ def optimizer_from(config: Config) -> Optimizer:
         options["clipvalue"] = train.clip_value
     try:
         kind = type(optimizer_of(train.optimizer["name"]))
-        known = inspect.signature(kind).parameters
+        parameters = inspect.signature(kind).parameters
         wrong = [
             f"{key} = {value!r}"
             for key, value in options.items()
             if isinstance(value, int | float)
-            and (not math.isfinite(value) or (key in known and value < 0))
+            and (not math.isfinite(value) or (key in parameters and value < 0))
         ]
         if wrong:
             raise ConfigError(f"[train] optimizer: expected numbers from 0, received {wrong[0]}")

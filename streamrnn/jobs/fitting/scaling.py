@@ -4,6 +4,7 @@ Sums are in float64, in the order of the rows, so that a fit has the same bits o
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 
 import numpy as np
 
@@ -34,7 +35,8 @@ def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
 def with_scale(model: Model, scale: Scale) -> Model:
     """Return a model that ends in a Rescaling to the scale of the target."""
     names = {layer.name for layer in model.layers}
-    name = next(n for n in _names() if n not in names)
+    numbered = (f"rescaling_{number}" for number in count(1))
+    name = next(name for name in chain(["rescaling"], numbered) if name not in names)
     with counted_from_the_start():
         layer = Rescaling(scale.deviation.tolist(), scale.offset.tolist(), name=name)
     if isinstance(model, Sequential):
@@ -43,14 +45,6 @@ def with_scale(model: Model, scale: Scale) -> Model:
         scaled.add(layer)  # type: ignore[attr-defined]
         return scaled
     return Model(model.graph.inputs, layer(model.graph.outputs[0]), name=model.name)
-
-
-def _names() -> Iterator[str]:
-    yield "rescaling"
-    number = 1
-    while True:
-        yield f"rescaling_{number}"
-        number += 1
 
 
 def scale_of(layer: Rescaling) -> Scale:
@@ -107,20 +101,16 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
         if layer.features is None:  # axis=None: one mean of all
             square = (variance + mean * mean).mean()
             mean, variance = mean.mean(), square - mean.mean() ** 2
-        _check_moments(layer, mean, variance)
+        largest = float(np.finfo(np.float32).max)
+        beyond = np.atleast_1d((np.abs(mean) > largest) | ~(variance <= largest))
+        if beyond.any():
+            index = int(np.flatnonzero(beyond)[0])
+            raise DataError(
+                f"{layer}: feature {index} (from 0) has the variance "
+                f"{np.atleast_1d(variance)[index]:.3g}, more than float32 holds. Limit it with "
+                "clip in [source] features"
+            )
         layer.set_weights([mean, variance, np.float32(count)])
-
-
-def _check_moments(layer: Layer, mean: Doubles, variance: Doubles) -> None:
-    largest = float(np.finfo(np.float32).max)
-    found = np.atleast_1d((np.abs(mean) > largest) | ~(variance <= largest))
-    if found.any():
-        index = int(np.flatnonzero(found)[0])
-        raise DataError(
-            f"{layer}: feature {index} (from 0) has the variance "
-            f"{np.atleast_1d(variance)[index]:.3g}, more than float32 holds. Limit it with clip in "
-            "[source] features"
-        )
 
 
 def _is_blank(layer: Layer) -> bool:
@@ -163,5 +153,5 @@ def _moments(blocks: Callable[[], Iterator[Array]], columns: int) -> tuple[int, 
 
 def _sum(block: Doubles) -> Doubles:
     """Return the sum of rows, added one after another: np.sum may add in another order."""
-    found: Doubles = np.cumsum(block, axis=0)[-1] if len(block) else np.zeros(block.shape[1])
-    return found
+    total: Doubles = np.cumsum(block, axis=0)[-1] if len(block) else np.zeros(block.shape[1])
+    return total

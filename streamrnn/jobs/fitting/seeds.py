@@ -13,9 +13,16 @@ import pyarrow.parquet as pq
 
 from streamrnn.base.display import location
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.jobs.fitting.commit import FitCommit, FitIdentity, FitRecord
+from streamrnn.jobs.fitting.commit import (
+    HISTORY_FILE,
+    MEMBERS,
+    STATE_FILE,
+    FitCommit,
+    FitFolder,
+    FitIdentity,
+    FitRecord,
+)
 from streamrnn.jobs.fitting.fit_loop import FitProgress
-from streamrnn.jobs.fitting.folder import HISTORY_FILE, MEMBERS, STATE_FILE, FitFolder
 from streamrnn.jobs.fitting.job import FitJob
 from streamrnn.jobs.fitting.request import refuse_another_fit, refuse_foreign_model, without_layers
 from streamrnn.jobs.fitting.source import FitSource, trained_state
@@ -248,10 +255,10 @@ class SeedsJob:
         return encoded(mixture_of(models, self.seeds, variance.tolist()))
 
     def _commit(self, seed: int) -> FitCommit:
-        found = self._of(seed).read()
-        if found is None:
+        commit = self._of(seed).read()
+        if commit is None:
             raise CheckpointError(f"{self._of(seed).path}: the fit of this seed is gone; rerun fit")
-        return found
+        return commit
 
     def _history(self) -> pa.Table:
         """Return the epochs of all members, with a column `seed`."""

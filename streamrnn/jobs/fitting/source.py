@@ -154,14 +154,10 @@ def _used(
         content = source.plain.content(file, row)
         opened = time.time_ns()
         used.append(UsedFile.of(file, Reading(content, opened_ns=opened)))
-        return used, _position(source, file, row)
+        group = first = 0
+        for rows in source.plain.footer(file).groups:
+            if row < first + rows:
+                break
+            group, first = group + 1, first + rows
+        return used, Position(file.name, group, row - first, row, False)
     return used, None
-
-
-def _position(source: FitSource, file: SourceFile, row: int) -> Position:
-    group = first = 0
-    for rows in source.plain.footer(file).groups:
-        if row < first + rows:
-            break
-        group, first = group + 1, first + rows
-    return Position(file.name, group, row - first, row, False)

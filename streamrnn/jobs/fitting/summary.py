@@ -94,7 +94,7 @@ class FitSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
         shares = {name: of if math.isfinite(of) else None for name, of in self.better.items()}
-        found |= {"better": shares}
-        return found | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}
+        values |= {"better": shares}
+        return values | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}

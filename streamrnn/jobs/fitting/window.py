@@ -52,12 +52,12 @@ class TrainingWindow:
 
     def _cut(self, array: Array) -> Array:
         shape = (len(self.lanes), int(self.lengths.max()))
-        found = np.zeros((*shape, *array.shape[1:]), array.dtype)
+        padded = np.zeros((*shape, *array.shape[1:]), array.dtype)
         for lane, (begin, length) in enumerate(
             zip(self.begin.tolist(), self.lengths.tolist(), strict=True)
         ):
-            found[lane, :length] = array[begin : begin + length]
-        return found
+            padded[lane, :length] = array[begin : begin + length]
+        return padded
 
     @property
     def steps(self) -> int:

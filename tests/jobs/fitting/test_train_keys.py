@@ -20,7 +20,7 @@ from streamrnn import load_model
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.jobs.fitting import FitProgress
 from streamrnn.jobs.fitting.commit import FitCommit, FitFile, FitRecord, FitStatus
-from streamrnn.jobs.fitting.rates import BaseRate, RateSchedule
+from streamrnn.jobs.fitting.fit_loop import BaseRate, RateSchedule
 from streamrnn.nn.training.callbacks import ReduceLROnPlateau
 
 LAST = {"type": "Dense", "units": 1, "activation": "sigmoid"}
