@@ -6,16 +6,17 @@
 - `evaluation`         the table of figures
 """
 
-from streamrnn.jobs.evaluation.compared import (
+from streamrnn.jobs.evaluation.evaluating import comparison, evaluate_pipeline, scored_source
+from streamrnn.jobs.evaluation.evaluation import Evaluation, MeasuredOutput, measures_of
+from streamrnn.jobs.evaluation.matching import (
     ComparedCounts,
     EvaluationPlan,
+    LabelledRows,
     LabelledStreams,
+    ScoreRows,
     compared_rows,
     not_compared,
 )
-from streamrnn.jobs.evaluation.evaluating import comparison, evaluate_pipeline, scored_source
-from streamrnn.jobs.evaluation.evaluation import Evaluation, MeasuredOutput, measures_of
-from streamrnn.jobs.evaluation.matching import LabelledRows, ScoreRows
 from streamrnn.jobs.evaluation.measures import Classes, Number, Pairs
 
 __all__ = [

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from streamrnn.base.display import location
 from streamrnn.errors import ConfigError, MissingFileError
-from streamrnn.jobs.evaluation.compared import EvaluationPlan
 from streamrnn.jobs.evaluation.evaluation import Evaluation, evaluate
+from streamrnn.jobs.evaluation.matching import EvaluationPlan
 from streamrnn.jobs.fitting import FitFolder
 from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_target
 from streamrnn.nn.models.mixture import members_of
@@ -32,7 +32,22 @@ def evaluate_pipeline(
     """Open source and output, and compare them."""
     if by not in (None, "stream", "month"):
         raise ConfigError(f'by: expected "stream" or "month", received {by!r}')
-    output = _output_of(loaded)
+    config = loaded.config
+    if not config.target.column:
+        raise ConfigError(
+            "evaluate: [target] column is missing: the column to compare the scores with. Add a "
+            'table such as\n  [target]\n  column = "temp"\n  horizon = "3h"'
+        )
+    if config.source.time is None:
+        raise ConfigError(
+            "evaluate: [source] time is missing: scores are joined with labels by key and time"
+        )
+    if config.sink.folder is None or config.source.path is None or config.source.piped:
+        raise ConfigError(
+            "evaluate: needs [source] path and [sink] path, both of files; stdin and stdout "
+            "cannot be read again"
+        )
+    output = config.sink.folder
     labels, plan = comparison(loaded, output, since, until, quantiles)
     if by == "month" and pa.types.is_integer(plan.time.type):
         raise ConfigError(
@@ -119,28 +134,8 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
     """Return the quantiles of [train] loss, if the model has an output for each, of one target."""
-    found, targets = loaded.config.train.quantiles, loaded.config.target.column
-    return found if len(found) == len(loaded.names) and len(targets) == 1 else ()
-
-
-def _output_of(loaded: LoadedPipeline) -> str:
-    """Return the path of the output. Raises ConfigError if the pipeline cannot be evaluated."""
-    config = loaded.config
-    if not config.target.column:
-        raise ConfigError(
-            "evaluate: [target] column is missing: the column to compare the scores with. Add a "
-            'table such as\n  [target]\n  column = "temp"\n  horizon = "3h"'
-        )
-    if config.source.time is None:
-        raise ConfigError(
-            "evaluate: [source] time is missing: scores are joined with labels by key and time"
-        )
-    if config.sink.folder is None or config.source.path is None or config.source.piped:
-        raise ConfigError(
-            "evaluate: needs [source] path and [sink] path, both of files; stdin and stdout "
-            "cannot be read again"
-        )
-    return config.sink.folder
+    quantiles, targets = loaded.config.train.quantiles, loaded.config.target.column
+    return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 
 
 def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOfFiles:

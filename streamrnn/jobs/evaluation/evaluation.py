@@ -13,14 +13,15 @@ from streamrnn.base.arrays import Doubles, Ints
 from streamrnn.base.display import location, without_options
 from streamrnn.base.storage import replace_file
 from streamrnn.errors import ConfigError, SinkError
-from streamrnn.jobs.evaluation.compared import (
+from streamrnn.jobs.evaluation.matching import (
     ComparedCounts,
     EvaluationPlan,
+    LabelledRows,
     LabelledStreams,
     LabelsBefore,
+    ScoreRows,
     compared_rows,
 )
-from streamrnn.jobs.evaluation.matching import LabelledRows, ScoreRows
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
 
 
@@ -70,10 +71,19 @@ def evaluate(
     """
     if file is not None and not without_options(file).endswith(".parquet"):
         raise ConfigError(f"{location(file)}: expected a file name ending in .parquet")
-    found = _Run(path, labels, plan).result()
+    evaluation = _Run(path, labels, plan).result()
     if file is not None:
-        _write(found.table, file)
-    return found
+        try:
+            with replace_file(file) as output:
+                pq.write_table(evaluation.table, output)
+        except (pa.ArrowException, OSError) as error:
+            cause = error.__cause__ if isinstance(error, SinkError) else error
+            raise SinkError(f"{location(file)}: cannot write the evaluation: {cause}") from error
+    return evaluation
+
+
+_FIGURES = {"output", "target", "rows", "quantile", "best_baseline", "better"}
+"""Columns of the result, of which a column for a key must not have the name."""
 
 
 class MeasuredOutput(NamedTuple):
@@ -105,22 +115,38 @@ class _Run:
         if plan.trained_means is None and plan.since is not None:
             streams = before = LabelsBefore(self.labels, plan.since)
         for scores, labels in compared_rows(self.path, streams, plan, self.counts):
-            self._add(scores, labels)
+            self.counts.rows += len(scores.slot)
+            group = self._groups(scores)
+            for groups in (
+                np.zeros(len(scores.slot), np.int64),
+                *([] if group is None else [group]),
+            ):
+                self._sum(groups, scores, labels)
         earlier = None if before is None else before.means()
         table = self._table(earlier if plan.trained_means is None else plan.trained_means)
+        if plan.trained_means is not None:
+            mean = "the mean of the labels that the fit of this model was trained on"
+        elif earlier is not None:
+            mean = "the mean of the labels before the first row compared"
+        else:
+            mean = "the mean of the labels compared, known only afterwards"
+        texts = {
+            "persistence": "the value at the row itself",
+            "seasonal": f"the value {plan.season} before the label, or a multiple of it",
+            "mean": mean,
+            "base_rate": "the share of each class in the rows compared, known only afterwards",
+        }
         return Evaluation(
             location(self.path),
             table,
             **vars(self.counts),
-            baselines=_described(table.column_names, plan, earlier is not None),
+            baselines={
+                name: text
+                for name, text in texts.items()
+                if any(column.endswith(f"_{name}") for column in table.column_names)
+            },
             zone=plan.zone or ("UTC" if getattr(plan.time.type, "tz", None) else ""),
         )
-
-    def _add(self, scores: ScoreRows, labels: LabelledRows) -> None:
-        self.counts.rows += len(scores.slot)
-        group = self._groups(scores)
-        for groups in (np.zeros(len(scores.slot), np.int64), *([] if group is None else [group])):
-            self._sum(groups, scores, labels)
 
     def _sum(self, group: Ints, scores: ScoreRows, labels: LabelledRows) -> None:
         added = np.bincount(group, minlength=len(self._group_rows))
@@ -145,8 +171,8 @@ class _Run:
             return rows.slot + 1
         months, index = np.unique(_months(rows.time, self.plan), return_inverse=True)
         numbers = [self._months.setdefault(m, len(self._months) + 1) for m in months.tolist()]
-        found: Ints = np.array(numbers, np.int64)[index]
-        return found
+        group: Ints = np.array(numbers, np.int64)[index]
+        return group
 
     def _table(self, means: Sequence[float] | None) -> pa.Table:
         groups = len(self._group_rows)
@@ -192,7 +218,7 @@ class _Run:
         index = pa.array(shown - 1, mask=shown == 0)
         columns = {}
         for name, key in zip(self.plan.keys, self.labels.key_arrays(), strict=True):
-            columns[_free(name)] = key.take(index)
+            columns[f"{name}_" if name in _FIGURES else name] = key.take(index)
         return columns
 
 
@@ -210,32 +236,6 @@ def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
     best, least = table.argmin(axis=0), table.min(axis=0)
     names = pa.array(list(shares)).take(pa.array(best, mask=least == np.inf))
     return {"best_baseline": names, "better": _nullable(least)}
-
-
-def _described(columns: Sequence[str], plan: EvaluationPlan, since: bool) -> dict[str, str]:
-    """Return the baselines by name, in words."""
-    if plan.trained_means is not None:
-        mean = "the mean of the labels that the fit of this model was trained on"
-    else:
-        mean = "the mean of the labels before the first row compared"
-        mean = mean if since else "the mean of the labels compared, known only afterwards"
-    texts = {
-        "persistence": "the value at the row itself",
-        "seasonal": f"the value {plan.season} before the label, or a multiple of it",
-        "mean": mean,
-        "base_rate": "the share of each class in the rows compared, known only afterwards",
-    }
-    return {
-        name: text
-        for name, text in texts.items()
-        if any(column.endswith(f"_{name}") for column in columns)
-    }
-
-
-def _free(name: str) -> str:
-    """Return a key's name, with `_` if it is that of a column of the result."""
-    taken = {"output", "target", "rows", "quantile", "best_baseline", "better"}
-    return f"{name}_" if name in taken else name
 
 
 def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
@@ -280,15 +280,6 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
     )
 
 
-def _write(table: pa.Table, path: str) -> None:
-    try:
-        with replace_file(path) as output:
-            pq.write_table(table, output)
-    except (pa.ArrowException, OSError) as error:
-        cause = error.__cause__ if isinstance(error, SinkError) else error
-        raise SinkError(f"{location(path)}: cannot write the evaluation: {cause}") from error
-
-
 def _months(ticks: Ints, plan: EvaluationPlan) -> Ints:
     """Return the month (N,) of each time, counted from year 0, in UTC or the zone of the plan."""
     integers, kind = pa.array(ticks, pa.int64()), plan.time.type
@@ -296,8 +287,8 @@ def _months(ticks: Ints, plan: EvaluationPlan) -> Ints:
     plain = pa.timestamp(kind.unit, plan.zone or None) if pa.types.is_timestamp(kind) else kind
     time = integers.cast(width).cast(plain)
     months = pc.add(pc.multiply(pc.year(time), 12), pc.subtract(pc.month(time), 1))
-    found: Ints = months.to_numpy(zero_copy_only=False)
-    return found
+    numbers: Ints = months.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _nullable(values: Any) -> pa.Array:

@@ -226,13 +226,13 @@ class Distance:
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
-        found = {"mae": sums["mae"], "rmse": np.sqrt(sums["square"])}
+        figures = {"mae": sums["mae"], "rmse": np.sqrt(sums["square"])}
         if self._quantile is not None:
-            found["pinball"], found["coverage"] = sums["pinball"], sums["coverage"]
+            figures["pinball"], figures["coverage"] = sums["pinball"], sums["coverage"]
         for name, beside in self._beside.items():
             rows, errors = beside.result(groups)
             square, where = np.sqrt(errors["square"]), np.sqrt(errors["square_where"])
-            found |= {
+            figures |= {
                 f"rows_{name}": rows,
                 f"mae_{name}": errors["mae"],
                 f"mae_where_{name}": errors["mae_where"],
@@ -241,14 +241,14 @@ class Distance:
             }
             if self._quantile is not None:
                 square, where = errors["pinball"], errors["pinball_where"]
-                found |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
-            found[f"better_{name}"] = better(where, square)
+                figures |= {f"pinball_{name}": square, f"pinball_where_{name}": where}
+            figures[f"better_{name}"] = better(where, square)
         variance = sums["label_square"] - sums["label"] ** 2
         away = 0.0 if mean is None else sums["label"] + (self._shift or 0.0) - mean
-        found["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
+        figures["rmse_mean"] = np.sqrt(np.maximum(variance, 0) + away**2)
         if self._quantile is None and (mean is not None or not self._beside):
-            found["better_mean"] = better(found["rmse"], found["rmse_mean"])
-        return found
+            figures["better_mean"] = better(figures["rmse"], figures["rmse_mean"])
+        return figures
 
 
 class Band:
@@ -273,8 +273,8 @@ class Band:
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
-        own = {name: sums[name] for name in ("spread", "coverage_90")}
-        return {**self._distance.result(groups, mean), **own}
+        band = {name: sums[name] for name in ("spread", "coverage_90")}
+        return {**self._distance.result(groups, mean), **band}
 
 
 class _Answers:
@@ -291,17 +291,17 @@ class _Answers:
 
     def result(self, groups: int) -> dict[str, Doubles]:
         """Return figures (groups,) by name; `better_b` compares the shares of wrong answers."""
-        found: dict[str, Doubles] = {}
+        figures: dict[str, Doubles] = {}
         for name, beside in self._beside.items():
             rows, shares = beside.result(groups)
             right, where = shares["right"], shares["right_where"]
-            found |= {
+            figures |= {
                 f"rows_{name}": rows,
                 f"accuracy_{name}": right,
                 f"accuracy_where_{name}": where,
                 f"better_{name}": better(1 - where, 1 - right),
             }
-        return found
+        return figures
 
 
 class Binary:
@@ -335,7 +335,7 @@ class Binary:
         sums = _means(self._sums.of(groups))
         rate = sums["positive"]
         area, bound = self._ranks.auc(groups)
-        found = {
+        figures = {
             "base_rate": rate,
             "log_loss": sums["loss"],
             "log_loss_base_rate": -_weighted_log(rate) - _weighted_log(1 - rate),
@@ -343,8 +343,8 @@ class Binary:
             "accuracy_base_rate": np.maximum(rate, 1 - rate),
             **self._answers.result(groups),
         }
-        found["better_base_rate"] = _better_than_rate(found)
-        return {**found, "auc": area, "auc_error": bound}
+        figures["better_base_rate"] = _better_than_rate(figures)
+        return {**figures, "auc": area, "auc_error": bound}
 
 
 class Classes:
@@ -384,15 +384,15 @@ class Classes:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
         rates = np.stack([sums[name] for name in self._labels])
-        found = {
+        figures = {
             "log_loss": sums["loss"],
             "log_loss_base_rate": -sum(map(_weighted_log, rates)),
             "accuracy": sums["right"],
             "accuracy_base_rate": rates.max(axis=0),
             **self._answers.result(groups),
         }
-        found["better_base_rate"] = _better_than_rate(found)
-        return found
+        figures["better_base_rate"] = _better_than_rate(figures)
+        return figures
 
 
 class Number:
@@ -432,8 +432,8 @@ def _means(sums: dict[str, Any]) -> dict[str, Doubles]:
 
 def _log(values: Doubles) -> Doubles:
     limited = values.clip(_LEAST, 1 - _LEAST)
-    found: Doubles = np.log(limited)  # noqa: TID251 - of a report, not of an output or a state
-    return found
+    logarithm: Doubles = np.log(limited)  # noqa: TID251 - of a report, not of an output or a state
+    return logarithm
 
 
 def _weighted_log(rate: Doubles) -> Doubles:

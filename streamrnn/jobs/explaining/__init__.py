@@ -1,7 +1,6 @@
 """What a run would do, without it: checks, explanations, previews, windows."""
 
-from streamrnn.jobs.explaining.explain import explain, feature_statistics, validate
-from streamrnn.jobs.explaining.mermaid import mermaid
+from streamrnn.jobs.explaining.explain import explain, feature_statistics, mermaid, validate
 from streamrnn.jobs.explaining.rounding import preview_rows, source_windows
 
 __all__ = [

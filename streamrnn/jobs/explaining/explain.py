@@ -1,11 +1,11 @@
-"""Check a pipeline, and explain what a run would do, without running it."""
+"""Check a pipeline, and explain what a run would do, in values or as a flowchart of Mermaid."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from streamrnn.base.display import count, location, short_model
+from streamrnn.base.display import count, listed, location, short_model
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import epoch_rows
 from streamrnn.jobs.explaining.memory import memory_of, row_bytes, stream_bytes
@@ -24,11 +24,13 @@ from streamrnn.jobs.preflight import (
 )
 from streamrnn.jobs.running import (
     Earlier,
-    RunTables,
+    RunPublisher,
     needs_replay,
     note_on_order,
     plan_replay,
 )
+from streamrnn.nn.models.graph import Graph
+from streamrnn.nn.models.mermaid import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (
     Manifest,
     check_same_pipeline,
@@ -42,8 +44,8 @@ from streamrnn.stream.checkpoints import (
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
 from streamrnn.stream.config.values import length_text
-from streamrnn.stream.scoring import Summary, starting_table
-from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring import LoadedPipeline, Summary, starting_table
+from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name, note_on_offset
 
@@ -62,7 +64,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     if source is None:
         return ["the source has no files to check: its columns are checked when it is read"]
     bound = _bind(loaded, source)
-    RunTables(loaded.config, Summary()).check(bound.emitter.schema)
+    RunPublisher(loaded.config, Summary()).check(bound.emitter.schema)
     used = set() if last is None else {file.path for file in last.sources}
     wide, _ = with_target(bound, source)
     wide.check_schemas([file for file in source.files if file.name not in used])
@@ -116,13 +118,21 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     source = _files_of(loaded, committed)
     bound = None if source is None else _bind(loaded, source)
     features = features_of(loaded, source)
-    titles = RunTables(loaded.config, Summary()).titles
+    titles = RunPublisher(loaded.config, Summary()).titles
     filters = side_filters(config.canonical())
     plan: dict[str, Any] = {
         "model": location(config.model.path),
         "model_fingerprint": short_model(loaded.fingerprint),
         "precision": loaded.model.precision,
-        "inputs": _inputs(loaded),
+        "inputs": [
+            {
+                "name": name,
+                "type": kind,
+                "shape": list(shape),
+                "columns": loaded.input_columns[name],
+            }
+            for name, shape, kind in loaded.model.input_specs
+        ],
         "features": [item.as_dict() for item in features],
         "kind": config.window.kind,
         "kind_because": loaded.choice.why,
@@ -145,7 +155,11 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         **plan,
         "precision_errors": [error.as_dict() for error in errors],
         "output_columns": bound.emitter.schema.names,
-        **_files(source, config.source.order),
+        "files": len(source.files),
+        "order": config.source.order,
+        "first_files": [file.path for file in source.files[:_SHOWN]],
+        "last_file": source.files[-1].path,
+        "rows": source.total_rows(),
         "state_bytes_per_stream": stream_bytes(bound),
         "memory": memory_of(bound, source, files, streams),
         **resume,
@@ -160,25 +174,6 @@ def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
     if source is not None:
         _bind(loaded, source)
     return [item.as_dict() for item in features_of(loaded, source)]
-
-
-def _inputs(loaded: LoadedPipeline) -> list[dict[str, Any]]:
-    """Return the inputs of the model, each with its columns."""
-    return [
-        {"name": name, "type": kind, "shape": list(shape), "columns": loaded.input_columns[name]}
-        for name, shape, kind in loaded.model.input_specs
-    ]
-
-
-def _files(source: SourceOfFiles, order: str) -> dict[str, Any]:
-    paths = [file.path for file in source.files]
-    return {
-        "files": len(paths),
-        "order": order,
-        "first_files": paths[:_SHOWN],
-        "last_file": paths[-1],
-        "rows": source.total_rows(),
-    }
 
 
 def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
@@ -302,3 +297,69 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
     if note := note_on_order(source, source.files, loaded.config.source.order):
         notes.append(note)
     return notes
+
+
+def mermaid(loaded: LoadedPipeline) -> str:
+    """Return source, features, window, layers, outputs, sink and state as a flowchart.
+
+    Facts are those of `explain`, which raises what it raises.
+    """
+    plan, config = explain(loaded), loaded.config
+    source, sink = config.source, config.sink
+    first, last = _ends(loaded.model.graph)
+    features = [feature.name for feature in source.features] + list(source.time_features)
+    keys = [f"key: {', '.join(source.key)}", *([f"time: {source.time}"] if source.time else [])]
+    files, committed, resume = [], [], plan.get("resume")
+    if "files" in plan:
+        new = f", {plan['new_files']:,} of them new" if "new_files" in plan else ""
+        files = [f"{count(plan['files'], 'file')}{new}", count(plan["rows"], "row")]
+    if resume is not None:
+        committed = [f"commit {resume['commit']}", count(resume["rows"], "row")]
+    lines = [
+        "flowchart TB",
+        _store("source", "source", location(source.path or "process()"), *files),
+        box("features", "features", listed(features), *keys),
+        box(
+            "window",
+            f"window: {config.window.kind}",
+            f"{config.window.lanes:,} lanes × {config.window.steps:,} steps",
+        ),
+        f'subgraph model["{box_text("model", location(config.model.path))}"]',
+        *(f"    {line}" for line in graph_lines(loaded.model)),
+        "end",
+        box("outputs", "outputs", listed(loaded.names), f"emit: {config.output.emit}"),
+        _store("sink", "sink", location(sink.path or "process()"), *committed),
+        "source --> features --> window",
+        *(f"window --> {name}" for name in first),
+        *(f"{name} --> outputs" for name in last),
+        "outputs --> sink",
+        *_state(plan),
+    ]
+    if sink.folder is not None and source.bad == "reject":
+        rejects = _store("rejects", "rejects", location(sink.rejects or ""))
+        lines += [rejects, "features -->|rejected rows| rejects"]
+    return "\n".join([lines[0], *(f"    {line}" for line in lines[1:])])
+
+
+def _ends(graph: Graph) -> tuple[list[str], list[str]]:
+    """Return the boxes of a model's inputs and of its outputs."""
+    names = {id(node): f"layer{index}" for index, node in enumerate(graph.nodes)}
+    first, last = (
+        list(dict.fromkeys(names[id(symbol.node)] for symbol in symbols))
+        for symbols in (graph.inputs, graph.outputs)
+    )
+    return first, last
+
+
+def _state(plan: Mapping[str, Any]) -> Sequence[str]:
+    """Return the state of the streams, which the model reads and the sink stores."""
+    size = plan.get("state_bytes_per_stream")
+    if size is None:
+        return ()
+    streams = plan["memory"]["streams"]
+    facts = (count(streams, "stream"), f"{size:,} bytes each")
+    return (_store("state", "state", *facts), "state <--> model", "state -.- sink")
+
+
+def _store(name: str, *facts: str) -> str:
+    return f'{name}[("{box_text(*facts)}")]'

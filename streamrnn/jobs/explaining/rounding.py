@@ -81,7 +81,8 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
     if precision == FLOAT32 or loaded.config.source.path is None or loaded.config.source.piped:
         return [], []
     try:
-        exact = _in_float32(loaded)
+        model = loaded.config.model.model_copy(update={"precision": FLOAT32})
+        exact = LoadedPipeline(loaded.config.model_copy(update={"model": model}), loaded.read_init)
     except ConfigError:
         return [], [
             f"the file of the model has weights in {precision}: to see their error, name the "
@@ -89,25 +90,19 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
         ]
     before, after = (preview_rows(_from_zeros(each), COMPARED) for each in (exact, loaded))
     steps = _steps(after, loaded.contract.key)
-    found = []
+    errors = []
     for name in loaded.names:
         one, other = _columns(name, before, after, steps)
-        found.append(RoundingError.of(name, precision, one, other, steps=0))
-    return found, [warning for error in found if (warning := error.warning())]
-
-
-def _in_float32(loaded: LoadedPipeline) -> LoadedPipeline:
-    """Return the pipeline in float32. Raises ConfigError if the file has integers."""
-    model = loaded.config.model.model_copy(update={"precision": FLOAT32})
-    return LoadedPipeline(loaded.config.model_copy(update={"model": model}), loaded.read_init)
+        errors.append(RoundingError.of(name, precision, one, other, steps=0))
+    return errors, [warning for error in errors if (warning := error.warning())]
 
 
 def _from_zeros(loaded: LoadedPipeline) -> LoadedPipeline:
     """Return a lenient copy without an initial state, which belongs to one precision."""
-    found = lenient(loaded)
-    state = found.config.state.model_copy(update={"init": None})
-    found.config = found.config.model_copy(update={"state": state})
-    return found
+    copied = lenient(loaded)
+    state = copied.config.state.model_copy(update={"init": None})
+    copied.config = copied.config.model_copy(update={"state": state})
+    return copied
 
 
 def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tuple[Floats, Floats]:

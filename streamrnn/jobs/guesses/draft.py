@@ -223,8 +223,8 @@ def _of_zone(source: FileSource, streams: Streams) -> list[str]:
 
 def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
-    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"nulls in the rows read of {', '.join(found)}"] if found else []
+    columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"nulls in the rows read of {', '.join(columns)}"] if columns else []
 
 
 def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
@@ -234,8 +234,8 @@ def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
         if name in rows.schema.names and pa.types.is_floating(rows.schema.field(name).type)
     ]
     counts = {name: pc.sum(pc.is_nan(rows[name])).as_py() or 0 for name in floats}
-    found = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"NaN in the rows read of {', '.join(found)}"] if found else []
+    columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    return [f"NaN in the rows read of {', '.join(columns)}"] if columns else []
 
 
 class _Rejects(NamedTuple):

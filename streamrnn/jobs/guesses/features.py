@@ -38,14 +38,14 @@ class GuessedFeatures:
 
 def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, str]:
     """Return the columns of inputs that read one column, where their names are alike."""
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for name, shape, dtype in specs:
         if _width(shape, dtype) == 1:
             fitting = [f.name for f in sample.schema if _fits(f.type, dtype)]
-            column = _by_name(name, [n for n in fitting if n not in found.values()])
+            column = _by_name(name, [n for n in fitting if n not in named.values()])
             if column is not None:
-                found[name] = column
-    return found
+                named[name] = column
+    return named
 
 
 def guess_features(
@@ -188,19 +188,19 @@ def _by_scaling(
     if has_times and len(means) > 2 and all(part.all() for part in tail):
         waves = 2
     slots = len(means) - waves
-    known = {n: m for n in columns if (m := _moments(sample[n])) is not None}
+    moments = {n: m for n in columns if (m := _moments(sample[n])) is not None}
     pairs = sorted(
-        (_distance(known[column], (float(means[i]), float(deviations[i]))), i, column)
+        (_distance(moments[column], (float(means[i]), float(deviations[i]))), i, column)
         for i in range(slots)
-        for column in known
+        for column in moments
     )
-    found: dict[int, str] = {}
+    chosen: dict[int, str] = {}
     for distance, slot, column in pairs:
-        if distance < _FAR and slot not in found and column not in found.values():
-            found[slot] = column
-    if len(found) < slots:
+        if distance < _FAR and slot not in chosen and column not in chosen.values():
+            chosen[slot] = column
+    if len(chosen) < slots:
         return None
-    return [*(found[i] for i in range(slots)), *_WAVE[:waves]]
+    return [*(chosen[i] for i in range(slots)), *_WAVE[:waves]]
 
 
 def _moments(column: pa.ChunkedArray) -> tuple[float, float] | None:

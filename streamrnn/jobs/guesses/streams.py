@@ -50,17 +50,17 @@ def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
         key = named[0] if named else None
         count = 0 if key is None else len(pc.unique(sample[key]))
         return Streams(key, None, 0.0, count, tuple(named[1:]))
-    found = [item for time in times[:3] for item in _possible(sample, keys, time)]
-    least = min((disorder for disorder, *_ in found), default=1.0)
+    possible = [item for time in times[:3] for item in _possible(sample, keys, time)]
+    least = min((disorder for disorder, *_ in possible), default=1.0)
     if least > _TOLERATED:
         return Streams(None, times[0], least, 0, tuple(keys))
-    kept = [item for item in found if item[0] <= _TOLERATED]
+    kept = [item for item in possible if item[0] <= _TOLERATED]
     texts = [item for item in kept if not _may_be_a_measure(sample.schema.field(item[1]))]
-    found = texts or [item for item in kept if _numbers_things(sample[item[1]], item[3])]
-    if not found:
+    possible = texts or [item for item in kept if _numbers_things(sample[item[1]], item[3])]
+    if not possible:
         return Streams(None, times[0], least, 0, tuple(dict.fromkeys(item[1] for item in kept)))
-    least = min(disorder for disorder, *_ in found)
-    alike = [item for item in found if item[0] <= least + _ALIKE]
+    least = min(disorder for disorder, *_ in possible)
+    alike = [item for item in possible if item[0] <= least + _ALIKE]
     alike.sort(key=lambda item: _rank(sample.schema.field(item[1]), times.index(item[2]), item[3]))
     disorder, key, time, count = alike[0]
     others = [name for _, name, *_ in alike[1:] if name != key]
@@ -71,7 +71,10 @@ def _possible(
     sample: pa.Table, keys: Sequence[str], time: str
 ) -> Iterator[tuple[float, str, str, int]]:
     """Yield (disorder, key, time, number of streams) of the columns that can be the key."""
-    ticks = _ticks(sample[time])
+    column = sample[time]
+    if pa.types.is_date32(column.type):
+        column = column.cast(pa.int32())
+    ticks: Ints = column.cast(pa.int64()).to_numpy()
     together, _ = _disorder(np.zeros_like(ticks), ticks)
     for key in keys:
         if key == time:
@@ -131,13 +134,6 @@ def _key_columns(sample: pa.Table) -> list[str]:
     names = [field.name for field in sample.schema if can_be_key(field.type)]
     names.sort(key=lambda name: not like_a_key(name))
     return names[:MAX_CANDIDATES]
-
-
-def _ticks(column: pa.ChunkedArray) -> Ints:
-    if pa.types.is_date32(column.type):
-        column = column.cast(pa.int32())
-    ticks: Ints = column.cast(pa.int64()).to_numpy()
-    return ticks
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:

@@ -1,16 +1,16 @@
 """Work on committed outputs: verify, compact, rewind and publish them, change their states."""
 
-from streamrnn.jobs.outputs.naming import files_named, used_files
-from streamrnn.jobs.outputs.parts import compact, merge_small_parts, verify
+from streamrnn.jobs.outputs.parts import compact, merge_small_parts, part_batches, verify
 from streamrnn.jobs.outputs.publishing import TABLE_KEYS, Published, Publisher, publish
-from streamrnn.jobs.outputs.reading import part_batches
 from streamrnn.jobs.outputs.rewinding import (
     CommitInfo,
     commit_before,
+    files_named,
     history,
     restore_commit,
     rewind,
     rows_of_others,
+    used_files,
 )
 from streamrnn.jobs.outputs.streams import (
     clear_leftovers,

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from streamrnn.base.display import count, first_of
+from streamrnn.base.display import count, first_of, location
 from streamrnn.base.storage.files import Files
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.jobs.outputs.publishing import Publisher
-from streamrnn.jobs.outputs.reading import part_batches
+from streamrnn.stream.checkpoints import partitioning_of
 from streamrnn.stream.checkpoints.attempt import draw_name
 from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirectory
 from streamrnn.stream.checkpoints.folder import OutputFolder
@@ -32,6 +32,8 @@ _LOGGER = logging.getLogger("streamrnn.outputs")
 # Parts below this size are merged until together they reach it.
 SMALL_PART = 128 << 20
 _BATCH_ROWS = 65536
+READ_ROWS = 131072
+"""Rows of a record batch of `part_batches`."""
 _Found = TypeVar("_Found")
 
 
@@ -104,7 +106,7 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
             _checksum(() if states is None else states.to_batches()),
             manifest.live,
             tuple(tables.problems(manifest)),
-            tuple(tables.left({"publish.delta": bool(files.entries(DELTA_LOG))})),
+            tuple(tables.abandoned_tables({"publish.delta": bool(files.entries(DELTA_LOG))})),
         )
 
     return consistent_read(path, read)
@@ -118,18 +120,18 @@ def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
     """Describe files of rows that are not parts, but that readers see."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
-    found = [
+    foreign = [
         name
         for name in directory.files.tree()
         if name.lower().endswith(suffixes)
         and name not in ours
         and not any(piece[0] in "._" for piece in name.split("/"))
     ]
-    if not found:
+    if not foreign:
         return []
     return [
         f"{directory.path} holds files of rows that no commit of it names: "
-        f"{first_of(found, 5)}. Readers of the folder find their rows too. Move them elsewhere."
+        f"{first_of(foreign, 5)}. Readers of the folder find their rows too. Move them elsewhere."
     ]
 
 
@@ -154,11 +156,11 @@ def _fault(directory: PartDirectory, location: str, part: Part) -> str:
             f"{part.commit}). {RESTORE}"
         )
     expected = count(part.rows, "row")
-    found = _read(partial(_rows, directory.files, part.format), location, part)
-    if found in (expected, None):
+    rows = _read(partial(_rows, directory.files, part.format), location, part)
+    if rows in (expected, None):
         return ""
     return (
-        f"has {found}, expected {expected} as in the manifest, which was edited. Restore the "
+        f"has {rows}, expected {expected} as in the manifest, which was edited. Restore the "
         "manifest from a backup, or start over with --full-refresh."
     )
 
@@ -231,8 +233,8 @@ def merge_small_parts(
         for name, output in manifest.outputs.items()
     }
     numbers = Counter[tuple[str, str]]()
-    for name, found in groups.items():
-        for group in found:
+    for name, lists in groups.items():
+        for group in lists:
             numbers[name, group[0].folder] += len(group) if len(group) > 1 else 0
     if max(numbers.values(), default=0) < least:
         return None
@@ -273,17 +275,17 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 def _partition_groups(manifest: Manifest, small: int) -> list[list[Part]]:
     """Return the groups of each partition, by their first parts."""
     ends = {kept.rows for kept in manifest.kept}
-    found: list[list[Part]] = []
+    groups: list[list[Part]] = []
     within: dict[str, list[Part]] = {}
     rows = 0
     for part in manifest.parts:
         if rows in ends:
-            found += (group for parts in within.values() for group in _groups(parts, small))
+            groups += (group for parts in within.values() for group in _groups(parts, small))
             within = {}
         within.setdefault(part.folder, []).append(part)
         rows += part.rows
-    found += (group for parts in within.values() for group in _groups(parts, small))
-    return sorted(found, key=lambda group: group[0].number)
+    groups += (group for parts in within.values() for group in _groups(parts, small))
+    return sorted(groups, key=lambda group: group[0].number)
 
 
 def rewritten(
@@ -313,3 +315,39 @@ def rewritten(
     finally:
         if writer is not None:
             writer.abandon()
+
+
+def part_batches(
+    path: str,
+    manifest: Manifest,
+    columns: Sequence[str] | None = None,
+    parts: Sequence[Part] | None = None,
+) -> Iterator[tuple[Part, pa.RecordBatch]]:
+    """Read the parts of a folder in order, of `columns` those that a part or its folders have.
+
+    `parts` defaults to those of the output; others, such as rejects, lie in no partitions. Raises
+    CheckpointError for a missing or damaged part.
+    """
+    files = open_files(path)
+    partitioning = partitioning_of(manifest) if parts is None else None
+    directory = row_directory(manifest, files) if parts is None else PartDirectory(files)
+    wanted = manifest.parts if parts is None else parts
+    stored = columns
+    if partitioning is not None and columns is not None:
+        names = partitioning.file_schema.names
+        stored = [name for name in columns if name in names] or names[:1]  # else no rows are read
+    locations = directory.locate(wanted)
+    for part in wanted:
+        if part.name not in locations:
+            raise CheckpointError(directory.lost(part))
+        try:
+            with directory.files.open(locations[part.name]) as source:
+                for batch in part.format.batches(source, READ_ROWS, stored):
+                    if partitioning is not None:
+                        batch = partitioning.complete(batch, part.name)
+                    yield part, batch
+        except (pa.ArrowException, FileNotFoundError) as error:
+            raise CheckpointError(
+                f"{directory.files.show(part.name)} cannot be read: {error}. "
+                f"Run `streamrnn verify {location(path)}`."
+            ) from error

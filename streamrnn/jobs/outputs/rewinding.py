@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
-from streamrnn.jobs.outputs.naming import used_files
 from streamrnn.jobs.outputs.parts import rewritten
 from streamrnn.jobs.outputs.publishing import Publisher
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
@@ -112,11 +111,11 @@ def restore_commit(
     force: bool = False,
 ) -> Manifest:
     """Do what `rewind` does, and leave the tables of [publish] as they are."""
-    found = read_manifest(path)
+    listed = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
-    target = _numbered(found, to, path) if before is None else _before(found, before, path)
-    if (lost := found.live - target.live) > 0 and not force:
+    target = _numbered(listed, to, path) if before is None else _before(listed, before, path)
+    if (lost := listed.live - target.live) > 0 and not force:
         raise CheckpointError(
             f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "
             f"{'is' if lost == 1 else 'are'} in no source: going back to it would drop "
@@ -125,7 +124,7 @@ def restore_commit(
         )
     with OutputFolder.reopen(path, rejects=rejects, check="manifest") as folder:
         manifest = folder.manifest
-        if manifest is None or manifest.commit != found.commit:
+        if manifest is None or manifest.commit != listed.commit:
             raise CheckpointError(
                 f"{path} got a new commit meanwhile; list the commits again with "
                 f"`streamrnn rewind {path}`"
@@ -164,14 +163,14 @@ def rows_of_others(manifest: Manifest, target: RetainedCommit, model: str) -> li
 
     One line for each model: its rows, commits and parts.
     """
-    found: dict[str, list[tuple[Part, int]]] = {}
+    by_model: dict[str, list[tuple[Part, int]]] = {}
     end = 0
     for part in manifest.parts:
         end += part.rows
         rows = min(part.rows, end - target.rows)
         if rows > 0 and part.model != model:
-            found.setdefault(part.model, []).append((part, rows))
-    return [_written(name, parts) for name, parts in found.items()]
+            by_model.setdefault(part.model, []).append((part, rows))
+    return [_written(name, parts) for name, parts in by_model.items()]
 
 
 def _written(model: str, parts: Sequence[tuple[Part, int]]) -> str:
@@ -223,8 +222,8 @@ def _moment(text: str, path: str) -> datetime:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _retained(manifest: Manifest) -> str:
@@ -246,3 +245,37 @@ def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
         stay.append(part)
         rows -= part.rows
     return tuple(stay)
+
+
+def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
+    """Return the used files that `name` means: one, or all of one partition; none if unknown.
+
+    Raises ConfigError, with the candidates, if it is the end of several paths.
+    """
+    meant = files_named([used.path for used in manifest.sources], name)
+    if len(meant) > 1:
+        kind = "file" if all(path in paths for path, paths in meant.items()) else "partition"
+        raise ConfigError(
+            f"{name}: {location(output)} has used {count(len(meant), kind)} of this name: "
+            f"{first_of(list(meant))}. Name one by more of its path"
+        )
+    return [path for paths in meant.values() for path in paths]
+
+
+def files_named(paths: Sequence[str], name: str) -> dict[str, list[str]]:
+    """Return the files, or the partitions with their files, whose paths are or end in `name`.
+
+    >>> files_named(["in/day=1/a.parquet", "in/day=2/a.parquet"], "day=2")
+    {'in/day=2': ['in/day=2/a.parquet']}
+    """
+    if name in paths:
+        return {name: [name]}
+    end = "/" + name.lstrip("./").rstrip("/")
+    meant = {path: [path] for path in paths if path.endswith(end)}
+    if meant or "=" not in name:
+        return meant
+    for path in dict.fromkeys(paths):
+        before, folder, _ = f"/{path}".partition(f"{end}/")
+        if folder:
+            meant.setdefault(f"{before}{end}"[1:], []).append(path)
+    return meant

@@ -31,16 +31,16 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
                 f"--key {key}: expected {count(len(names), 'value')}, of {', '.join(names)}, "
                 f"received {len(values)}"
             )
-        found = np.ones(table.num_rows, bool)
+        chosen = np.ones(table.num_rows, bool)
         for name, value in zip(names, values, strict=True):
             equal = pc.equal(table.column(name), _typed(value, table.schema.field(name)))
-            found &= equal.to_numpy(zero_copy_only=False) if table.num_rows else found
-        if not found.any():
-            known = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
+            chosen &= equal.to_numpy(zero_copy_only=False) if table.num_rows else chosen
+        if not chosen.any():
+            candidates = [str(value) for value in table.column(names[0]).slice(0, 1000).to_pylist()]
             raise ConfigError(
-                f"--key {key}: no such stream in {output}{did_you_mean(values[0], known)}"
+                f"--key {key}: no such stream in {output}{did_you_mean(values[0], candidates)}"
             )
-        rows |= found
+        rows |= chosen
     return rows
 
 

@@ -139,10 +139,10 @@ def _check_alike(new: pa.Table, old: pa.Table, file: str, output: str) -> None:
             f"{file}: its keys are {', '.join(keys)}, expected {', '.join(expected)} as in {output}"
         )
     for name in ("fingerprint", "layers"):
-        found, wanted = meta(new, name), meta(old, name)
-        if found != wanted:
+        received, wanted = meta(new, name), meta(old, name)
+        if received != wanted:
             raise StateError(
-                f"{file}: this is the state of another model.\n  {file}: {found[:200]}\n"
+                f"{file}: this is the state of another model.\n  {file}: {received[:200]}\n"
                 f"  {output}: {wanted[:200]}"
             )
     for field in old.schema:

@@ -32,7 +32,7 @@ from streamrnn.jobs.preflight import (
     initial_table,
     reader,
 )
-from streamrnn.jobs.running import Job, recorded
+from streamrnn.jobs.running import RunJob, recorded
 from streamrnn.jobs.session import (
     Calls,
     CheckpointHeader,
@@ -100,7 +100,7 @@ class Pipeline:
         self._state_table = state_table  # the one that [state] init names, if it is in memory
         self._folder = os.getcwd()  # relative paths are resolved from it
         self._model_file: ModelFile | None = None  # of a checkpoint that includes it
-        self._last_run: Job | None = None
+        self._last_run: RunJob | None = None
         self._calls = Calls(lambda: self.loaded, self._first_scorer)
         self._lock = OwnLock()
         self._checkpoints = OwnLock()  # held for the whole of one
@@ -249,7 +249,7 @@ class Pipeline:
             stop=stop or threading.Event(),
         )
         with recorded(metrics, self._label) as recorder:
-            job = Job(self.loaded, options, recorder)
+            job = RunJob(self.loaded, options, recorder)
             summary = job.run()
         self._last_run = job
         return summary
@@ -277,9 +277,9 @@ class Pipeline:
         options = FitOptions(
             extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
         )
-        found = fit_job(self.config, self._state_table, options).run()
+        summary = fit_job(self.config, self._state_table, options).run()
         vars(self).pop("loaded", None)  # of the model file before
-        return found
+        return summary
 
     def compile_kernels(self) -> Compiled:
         """Compile every kernel that a run needs, into the cache that this user's runs read.

@@ -17,11 +17,12 @@ from streamrnn.jobs.preflight.checks import (
 from streamrnn.jobs.preflight.initial import (
     GivenState,
     InitialState,
+    ModelFile,
+    included_model,
     initial_table,
     logged_table,
     reader,
 )
-from streamrnn.jobs.preflight.model_file import ModelFile, included_model
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
 
 __all__ = [

@@ -183,7 +183,7 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
 
     Rows that were scored are valid; others may be in files that were not scored yet.
     """
-    source, found = loaded.config.source, copy(loaded)
+    source, copied = loaded.config.source, copy(loaded)
     late = "drop" if source.late == "error" else source.late
     repeated = "score" if source.repeated == "error" else source.repeated
     update = {
@@ -193,8 +193,8 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
         "max_rejects": _UNLIMITED,
     }
     source = source.model_copy(update=update)
-    found.config = loaded.config.model_copy(update={"source": source})
-    return found
+    copied.config = loaded.config.model_copy(update={"source": source})
+    return copied
 
 
 def check_sink(config: Config) -> None:

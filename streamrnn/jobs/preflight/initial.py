@@ -3,14 +3,20 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import pyarrow as pa
 
-from streamrnn.errors import ConfigError, DataError, MissingFileError
+from streamrnn.base.display import location
+from streamrnn.errors import ConfigError, DataError, MissingFileError, UnsupportedError
 from streamrnn.jobs.outputs import read_states
 from streamrnn.jobs.preflight.checks import open_source
+from streamrnn.nn.formats import file_name, on_disk
 from streamrnn.stream.scoring import (
     BoundPipeline,
     LoadedPipeline,
@@ -113,8 +119,8 @@ def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Sc
     types |= {contract.reset: pa.bool_()} if contract.reset else {}
     carried = list(loaded.columns or ())
     if "pending" in table.column_names:  # an output row, whose columns are carried or the model's
-        made = {*loaded.names, loaded.config.output.model_column}
-        fields = [f for f in table.schema.field("pending").type if f.name not in made][:-2]
+        outputs = {*loaded.names, loaded.config.output.model_column}
+        fields = [f for f in table.schema.field("pending").type if f.name not in outputs][:-2]
         carried = carried or [field.name for field in fields]
         types |= {field.name: field.type for field in fields}
     types |= {key: table.schema.field(key).type for key in key_names(table, name)}
@@ -131,3 +137,46 @@ def logged_table(bound: BoundPipeline) -> StateTable:
     for note in notes:
         _LOGGER.warning("[state] init: %s", note)
     return table
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file in memory: its name and its bytes."""
+
+    name: str
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str) -> "ModelFile":
+        """Read a model file, or the object of a URI. Raises MissingFileError."""
+        try:
+            with on_disk(path) as file:
+                return cls(file_name(path), file.read_bytes())
+        except FileNotFoundError as error:
+            raise MissingFileError(f"[model] path: {location(path)}: no such file") from error
+
+    @contextmanager
+    def on_disk(self) -> Iterator[str]:
+        """Write the file to a temporary folder; its path, which is removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
+            path = Path(folder) / self.name
+            path.write_bytes(self.content)
+            yield str(path)
+
+
+def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
+    """Read the model file of a loaded pipeline, whose relative path is resolved from `folder`.
+
+    Raises MissingFileError; UnsupportedError if the file has another model now.
+    """
+    path = loaded.config.model.path
+    if "://" not in path:
+        path = os.path.join(folder, path)
+    file = ModelFile.read(path)
+    with file.on_disk() as copy:
+        if LoadedPipeline(loaded.config, model_path=copy).fingerprint != loaded.fingerprint:
+            raise UnsupportedError(
+                f"[model] path: {location(path)}: the file is not the model that was loaded. "
+                "Load the pipeline again, or leave out include_model."
+            )
+    return file

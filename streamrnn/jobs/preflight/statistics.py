@@ -46,28 +46,28 @@ def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[Fe
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
     """Return mean and deviation by feature."""
-    found = {}
+    by_feature = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():
         columns = loaded.input_columns[name]
         for i, column in enumerate(columns):
             at = i if len(means) == len(columns) else 0
-            found[column] = float(means[at]), float(deviations[at])
-    return found
+            by_feature[column] = float(means[at]), float(deviations[at])
+    return by_feature
 
 
 def _facts(
     feature: Feature, recorded: ColumnStatistics | None, scaling: tuple[float, float] | None
 ) -> FeatureFacts:
     mean, deviation = scaling or (None, None)
-    known = recorded or ColumnStatistics()
-    rows = known.rows - known.unrecorded
+    statistics = recorded or ColumnStatistics()
+    rows = statistics.rows - statistics.unrecorded
     return FeatureFacts(
         feature.name,
         feature.kind,
         rows,
-        known.nulls if rows or known.nulls else None,
-        known.minimum,
-        known.maximum,
+        statistics.nulls if rows or statistics.nulls else None,
+        statistics.minimum,
+        statistics.maximum,
         mean,
         deviation,
     )
@@ -76,22 +76,22 @@ def _facts(
 def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
     """Return a warning for nulls that stop a run, and for values that the model does not expect."""
     rejects = loaded.config.source.bad == "reject"
-    found = []
+    messages = []
     for feature, item in zip(loaded.contract.features, facts, strict=True):
         if item.nulls and feature.nulls == "error":
-            found.append(_on_nulls(item, rejects))
-        found += _on_valid(feature, item)
-        found += _on_scale(feature, item)
-    return found
+            messages.append(_on_nulls(item, rejects))
+        messages += _on_valid(feature, item)
+        messages += _on_scale(feature, item)
+    return messages
 
 
 def refusals_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:
     """Return a message for each feature with values that stop a run, unless rows are rejected."""
-    found = []
+    messages = []
     for feature, item in zip(loaded.contract.features, facts, strict=True):
         if feature.nulls == "error":
-            found += [_on_nulls(item, rejects=False)] if item.nulls else _on_valid(feature, item)
-    return found
+            messages += [_on_nulls(item, rejects=False)] if item.nulls else _on_valid(feature, item)
+    return messages
 
 
 def _on_nulls(item: FeatureFacts, rejects: bool) -> str:

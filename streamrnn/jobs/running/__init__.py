@@ -19,18 +19,18 @@ from streamrnn.jobs.running.metrics import (
     record_failure,
     recorded,
 )
-from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
-from streamrnn.jobs.running.run import Job
+from streamrnn.jobs.running.run import RunJob
 
 __all__ = [
     "Earlier",
     "FolderDestination",
-    "Job",
     "MetricsFile",
     "ProcessMetrics",
-    "RunTables",
+    "RunJob",
+    "RunPublisher",
     "Series",
     "discard_replay",
     "needs_replay",

@@ -17,7 +17,7 @@ RETRY_SECONDS = 30.0
 """How long a run that follows waits after a failure before it tries again without a new commit."""
 
 
-class RunTables:
+class RunPublisher:
     """The tables of one run.
 
     A failure does not stop the run: it is a warning, and is repeated when the files found so far
@@ -47,7 +47,7 @@ class RunTables:
     def warn_of_left(self, before: Manifest | None) -> None:
         """Warn of tables of the last commit that this run does not keep up to date."""
         if before is not None and self._named is not None:
-            for table in self._named.left(before.config):
+            for table in self._named.abandoned_tables(before.config):
                 _LOGGER.warning("%s", table)
 
     def after_commit(self, manifest: Manifest | None) -> None:

@@ -34,7 +34,7 @@ from streamrnn.jobs.running.lateness import (
     note_on_order,
 )
 from streamrnn.jobs.running.metrics import RunMetrics
-from streamrnn.jobs.running.publishing import RunTables
+from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.reloading import rewind_before_changes
 from streamrnn.jobs.running.replay import Replay, discard_replay, replay_of
 from streamrnn.stream.checkpoints import (
@@ -66,7 +66,7 @@ _NOT_TAKEN_OVER = (
 )
 
 
-class Job:
+class RunJob:
     """One run of a loaded pipeline with its options.
 
     `unsaved` is the state at its end, unless an output folder has it.
@@ -80,7 +80,7 @@ class Job:
         self.options = options
         self.summary = Summary(output=location(str(loaded.config.sink.path)))
         self._metrics = metrics
-        self._tables = RunTables(loaded.config, self.summary)
+        self._tables = RunPublisher(loaded.config, self.summary)
         self._committed: Callable[[], None] = self._update_metrics
         self.unsaved: StateTable | None = None
         self._began = 0.0

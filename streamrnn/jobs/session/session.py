@@ -17,7 +17,7 @@ from streamrnn.base.storage.threads import BackgroundWriter
 from streamrnn.errors import ConfigError, DataError, DTypeError, SinkError, StreamRNNError
 from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output, seen_by_init
-from streamrnn.jobs.running import FolderDestination, RunTables, discard_replay, open_folder
+from streamrnn.jobs.running import FolderDestination, RunPublisher, discard_replay, open_folder
 from streamrnn.jobs.session.calls import Answer, Calls
 from streamrnn.jobs.session.data import BATCH
 from streamrnn.jobs.session.starting import first_scorer, schema_before_rows, scorer_after
@@ -99,7 +99,7 @@ class Session:
         self._loaded, self._label = loaded, label
         self._output, self._writer = output, writer
         self._folder = output.folder
-        self._tables = RunTables(loaded.config, Summary())
+        self._tables = RunPublisher(loaded.config, Summary())
         self._calls = Calls(lambda: self._loaded, self._first_scorer, self._begin)
         self._lock = threading.RLock()
         self._committing = threading.Lock()  # a commit builds on the files of the one before it

@@ -18,8 +18,8 @@ from selection import first_quick
 from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from streamrnn.jobs.engines import opening
-from streamrnn.jobs.evaluation import compared
-from streamrnn.jobs.outputs import reading
+from streamrnn.jobs.evaluation import matching
+from streamrnn.jobs.outputs import parts
 from streamrnn.stream.checkpoints import directory
 
 
@@ -377,13 +377,13 @@ def watch_waiting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list to which the number of waiting rows is added, with small record batches."""
     waiting: list[int] = []
 
-    class Watched(compared.Matcher):
+    class Watched(matching.Matcher):
         def match(self, *, scores_ended: bool, labels_ended: bool) -> Any:
             waiting.append(self.waiting_scores + self.waiting_labels)
             return super().match(scores_ended=scores_ended, labels_ended=labels_ended)
 
-    monkeypatch.setattr(compared, "Matcher", Watched)
-    monkeypatch.setattr(reading, "_BATCH_ROWS", 60)
+    monkeypatch.setattr(matching, "Matcher", Watched)
+    monkeypatch.setattr(parts, "READ_ROWS", 60)
     return waiting
 
 

@@ -17,7 +17,6 @@ from stream.checkpoints.zombie import Zombie
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.outputs import parts
-from streamrnn.jobs.outputs import reading as part_reading
 from streamrnn.outputs import compact, rewind, verify
 from streamrnn.stream.checkpoints import (
     OutputFolder,
@@ -55,7 +54,7 @@ def store(tmp_path, monkeypatch):
             ]
 
     store = Store()
-    for module in (attempt, folder, part_reading, parts, reading):
+    for module in (attempt, folder, parts, reading):
         monkeypatch.setattr(module, "open_files", store.files)
     monkeypatch.setattr(segments, "TAIL", 1)
     return store

@@ -123,68 +123,67 @@ class Publisher:
                 failed.append(f"{table.title}: {_reason(error, table.error_text(error))}")
         for item in done:
             _LOGGER.debug("%s", item)
-        return done, self._behind(manifest, failed) if failed else None
-
-    def _behind(self, manifest: Manifest, failed: Sequence[str]) -> PublishError:
-        return PublishError(
+        return done, PublishError(
             f"{self.path}: commit {manifest.commit} is complete, but not published:\n"
             + "\n".join(failed)
             + "\nFix the cause. The next run repeats it, even if it has nothing new to score, and "
             f"so does: streamrnn publish {self.path}"
-        )
+        ) if failed else None
 
-    def left(self, before: Mapping[str, Any]) -> list[str]:
+    def abandoned_tables(self, before: Mapping[str, Any]) -> list[str]:
         """Describe tables of an earlier config (dotted key -> value) that are no longer named."""
         earlier = Publisher.of(before, self._place).tables
         return [
-            found for table in earlier if table.title not in self.titles and (found := table.left())
+            advice
+            for table in earlier
+            if table.title not in self.titles and (advice := table.left())
         ]
 
     def problems(self, manifest: Manifest) -> list[str]:
         """Describe how the tables differ from the parts of the manifest."""
-        found = []
+        problems = []
         for table in self.tables:
             try:
                 table.check(columns_of(manifest))
-                found += _differences(table, manifest)
+                problems += _differences(table, manifest)
             except PublishError as error:
-                found.append(str(error))
+                problems.append(str(error))
             except Exception as error:  # noqa: BLE001 - of any library, catalog or store
                 reason = _reason(error, table.error_text(error))
-                found.append(f"{table.title} cannot be compared: {reason}")
-        return found
+                problems.append(f"{table.title} cannot be compared: {reason}")
+        return problems
 
 
 def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Published]:
     """Bring one table up to date."""
-    found = table.read(manifest)
-    if found is not None and found.foreign:
-        others = f" ({found.version}: {found.others})" if found.others else ""
+    contents = table.read(manifest)
+    if contents is not None and contents.foreign:
+        others = f" ({contents.version}: {contents.others})" if contents.others else ""
         raise PublishError(
             f"{table.title} has files that are no parts of the output{others}: "
-            f"{first_of(list(found.foreign))}. {table.advice(found)}"
+            f"{first_of(list(contents.foreign))}. {table.advice(contents)}"
         )
-    wanted = changes(manifest, found, merged=merged)
+    wanted = changes(manifest, contents, merged=merged)
     if not wanted:
         return []
     # Parts of earlier commits than the last one may have been published.
     existed = any(part.commit < manifest.commit for part in manifest.parts)
-    note = "the table did not exist" if found is None and existed else ""
-    if found is not None and found.others:
-        again = "all parts were" if found.commit is None else "what it lacked was"
-        note = f"after {found.version}, {found.others}: {again} registered again"
-    version = table.commit(manifest, wanted, found)
+    note = "the table did not exist" if contents is None and existed else ""
+    if contents is not None and contents.others:
+        again = "all parts were" if contents.commit is None else "what it lacked was"
+        note = f"after {contents.version}, {contents.others}: {again} registered again"
+    version = table.commit(manifest, wanted, contents)
     removed = len(wanted.remove)
     return [Published(table.title, version, manifest.commit, len(wanted.add), removed, note)]
 
 
 def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
-    found = table.read(manifest)
-    if found is None:
+    contents = table.read(manifest)
+    if contents is None:
         return [f"{table.title} does not exist. Make it with `streamrnn publish`."]
-    if found.foreign:
-        return [f"{table.title} has files that are no parts: {first_of(list(found.foreign))}."]
-    wanted = changes(manifest, found)
+    if contents.foreign:
+        return [f"{table.title} has files that are no parts: {first_of(list(contents.foreign))}."]
+    wanted = changes(manifest, contents)
     if not wanted:
         return []
     return [

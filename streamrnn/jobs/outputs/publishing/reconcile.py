@@ -13,9 +13,9 @@ from streamrnn.stream.sinks import Part
 
 
 def changes(
-    manifest: Manifest, found: TableContents | None, *, merged: bool = False
+    manifest: Manifest, contents: TableContents | None, *, merged: bool = False
 ) -> TableChanges:
-    """Return what has to change in a table, of which `found` was read; None: there is none.
+    """Return what has to change in a table, of which `contents` were read; None: there is none.
 
     `merged`: since the table was equal to the output, parts were merged and nothing else.
 
@@ -23,35 +23,41 @@ def changes(
     differs in size: rewinding and merging reuse names.
     """
     parts = {part.name: part for part in manifest.parts}
-    if found is not None and found.commit is not None and found.commit > manifest.commit:
-        found = replace(found, commit=None)  # the folder is one from before, from a backup
-    if found is None:
+    if contents is not None and contents.commit is not None and contents.commit > manifest.commit:
+        contents = replace(contents, commit=None)  # the folder is one from before, from a backup
+    if contents is None:
         return TableChanges(manifest.parts, columns=True)
-    if not found.same_schema:
-        remove = {name: file for name, file in found.files.items() if name not in parts}
+    if not contents.same_schema:
+        remove = {name: file for name, file in contents.files.items() if name not in parts}
         return TableChanges(manifest.parts, remove, columns=True)
-    add = [part for name, part in parts.items() if _is_news(part, found.files.get(name), found)]
-    remove = {name: file for name, file in found.files.items() if name not in parts}
+    add = [
+        part
+        for name, part in parts.items()
+        if _needs_registering(part, contents.files.get(name), contents)
+    ]
+    remove = {name: file for name, file in contents.files.items() if name not in parts}
     if merged:
         return TableChanges(add, remove, frozenset({part.name for part in add} | remove.keys()))
-    return TableChanges(add, remove, _moved(add, remove, found))
+    return TableChanges(add, remove, _moved(add, remove, contents))
 
 
-def _is_news(part: Part, file: TableFile | None, found: TableContents) -> bool:
-    if file is None or found.commit is None or part.commit > found.commit:
+def _needs_registering(part: Part, file: TableFile | None, contents: TableContents) -> bool:
+    if file is None or contents.commit is None or part.commit > contents.commit:
         return True
     return (file.bytes, file.rows) != (part.bytes, part.rows)
 
 
-def _moved(add: list[Part], remove: dict[str, TableFile], found: TableContents) -> frozenset[str]:
+def _moved(
+    add: list[Part], remove: dict[str, TableFile], contents: TableContents
+) -> frozenset[str]:
     """Return the names, old and new, of parts that were renamed: all numbers got more digits."""
-    if found.commit is None:
+    if contents.commit is None:
         return frozenset()
     old = {(_number(name), file.bytes): name for name, file in remove.items()}
     pairs = [
         (part.name, name)
         for part in add
-        if part.commit <= found.commit and (name := old.get((_number(part.name), part.bytes)))
+        if part.commit <= contents.commit and (name := old.get((_number(part.name), part.bytes)))
     ]
     return frozenset(name for pair in pairs for name in pair)
 

@@ -94,7 +94,7 @@ class PublishedTable(Protocol):
         "" if there is none, as far as that is known.
         """
 
-    def advice(self, found: TableContents) -> str:
+    def advice(self, contents: TableContents) -> str:
         """Return how to get rid of foreign files."""
 
 
@@ -103,8 +103,8 @@ def partition_fields(config: Mapping[str, Any], schema: pa.Schema) -> tuple[pa.F
 
     `config`: dotted key -> value.
     """
-    found = partitioning_in(config, schema)
-    return () if found is None else tuple(found.fields)
+    partitioning = partitioning_in(config, schema)
+    return () if partitioning is None else tuple(partitioning.fields)
 
 
 def with_partitions(config: Mapping[str, Any], schema: pa.Schema) -> pa.Schema:
