@@ -11,7 +11,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Always raises SystemExit; its codes are listed in `cli.epilogs`.
 
-    Without `arguments`, those of the process are used, which then belongs to the command.
+    `arguments` default to sys.argv; the command then handles the signals of the process.
     """
     if arguments is None:
         exit_on_signal()  # before the imports, which take most of a start

@@ -35,7 +35,7 @@ from streamrnn.errors import StreamRNNError
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, and after them those of plug-ins: each is an app with one command.
+    """The commands, and after them the commands of plug-ins: each is an app with one command.
 
     Help and completion read what a plug-in does from its file; only what runs is loaded.
     """
@@ -125,7 +125,7 @@ def _streamrnn(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Always raises SystemExit with one of the exit codes.
 
-    Without `arguments`, those of the process are used, which then belongs to the command.
+    `arguments` default to sys.argv; the command then runs without pandas.
     """
     if arguments is None:
         run_without_pandas()

@@ -32,7 +32,7 @@ def shown(
     bar: Callable[[], AbstractContextManager[Callable[[T], None]]],
     lines: Callable[[], Callable[[T], None]],
 ) -> Iterator[Callable[[T], None] | None]:
-    """Yield the callback of a bar on a terminal, elsewhere that of lines; None to show nothing."""
+    """Yield the callback of a bar on a terminal, elsewhere of lines; None to show nothing."""
     if quiet:
         yield None
     elif sys.stderr.isatty():

@@ -138,7 +138,7 @@ def diff(
 
 @app.command(epilog=example("state drop scores --key N162UW", "state"))
 def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
-    """Forget streams. Their next rows are scored like those of new streams."""
+    """Forget streams. Their next rows are scored like rows of new streams."""
     from streamrnn.jobs.outputs import drop_streams
 
     print(f"{location(out)}: {count(drop_streams(out, keys), 'stream')} dropped")

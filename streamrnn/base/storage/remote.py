@@ -91,7 +91,7 @@ class Breaker:
 
 @lru_cache(maxsize=64)
 def breaker_of(bucket: str, options: str) -> Breaker:
-    """Return the one breaker of a bucket in this process; `options` are those of its URI."""
+    """Return the one breaker of a bucket in this process; `options` are in its URI."""
     return Breaker()
 
 

@@ -27,7 +27,7 @@ from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure,
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` has found.
+    """The result of `evaluate`.
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
     by stream or month. Its figures are null where there is nothing to
@@ -36,10 +36,10 @@ class Evaluation:
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
-    `better_persistence` by what share that is smaller. All other figures are over all rows. `zone`
-    is that of months: [source] time_zone, else UTC; "" for times without one. `better` is the least
-    of these shares, so that of the `best_baseline`. `baselines` describes the baselines by name;
-    `notes` say what else a reader of the figures has to know.
+    `better_persistence` by what share that is smaller. All other figures are over all rows. Months
+    are in `zone`: [source] time_zone, else UTC; "" for times without one. `better` is the smallest
+    share, by which the model beats the `best_baseline`. `baselines` describes the baselines by
+    name; `notes` say what else a reader of the figures has to know.
     """
 
     output: str

@@ -60,9 +60,9 @@ class Matcher:
 
     Rows with the same stream and time are matched in their order. A row waits until its partner
     comes, or a later row of its stream is matched, or nothing can come any more. Few rows wait if
-    the output has the order of the source; if it has not, those of an epoch do. Not `ordered`: the
-    score rows of a stream are in any order (of partitions), so that a row waits until its partner
-    comes, or nothing can come any more.
+    the output has the order of the source; if it has not, the rows of an epoch wait. Not `ordered`:
+    the score rows of a stream are in any order (of partitions), so that a row waits until its
+    partner comes, or nothing can come any more.
 
     `missing` is the number of score rows that have no source row.
     """
@@ -210,7 +210,7 @@ class EvaluationPlan:
     """What is compared, and how.
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
-    outputs, `targets` the K columns of labels, `integers` those of integers or booleans; `ahead`:
+    outputs, `targets` the K columns of labels, `integers` the integer or boolean ones; `ahead`:
     labels are of later rows. `zone`: of months, "" for UTC. `since` and `until` limit the rows, in
     ticks: at or after, and before. `quantiles`: those that the outputs forecast. `spreads`: the
     second half of the outputs has the standard deviations of the first. `source_begins`: the

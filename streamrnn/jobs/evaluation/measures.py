@@ -358,7 +358,7 @@ class Classes:
         self._answers = _Answers(forecasts)
 
     def add(self, pairs: Pairs) -> None:
-        """Add rows. Raises ConfigError for a label that is no class."""
+        """Add rows. Raises ConfigError for a label that is not a class."""
         wrong = (pairs.label < 0) | (pairs.label >= self._count) | (pairs.label % 1 != 0)
         if wrong.any():
             raise ConfigError(

@@ -302,7 +302,7 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
 def mermaid(loaded: LoadedPipeline) -> str:
     """Return source, features, window, layers, outputs, sink and state as a flowchart.
 
-    Facts are those of `explain`, which raises what it raises.
+    Its facts are from `explain`. Raises what that raises.
     """
     plan, config = explain(loaded), loaded.config
     source, sink = config.source, config.sink

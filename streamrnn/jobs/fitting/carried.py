@@ -20,7 +20,7 @@ WindowCall = Callable[[TrainingWindow, States], Judged]
 class LaneStates:
     """What lanes carry from window to window: here nothing, every one starts anew.
 
-    `values`: states of the lanes by name, (B, size); `at_cut`: those of the streams, (S, size).
+    `values`: states of the lanes by name, (B, size); `at_cut`: states of the streams, (S, size).
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LaneStates:
         self.at_cut: States = {}
 
     def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
-        """Return the states of other lanes, for pieces that continue those of training."""
+        """Return the states of other lanes, for pieces that continue the ones of training."""
         return self
 
     def begin(self, placement: Placement) -> None:

@@ -125,7 +125,7 @@ class FitCommit:
         """Return a checksum, a line break, and an .npz file."""
         text = json.dumps({"layout": _LAYOUT, **asdict(self.record)})
         stream = io.BytesIO()
-        # Names of arrays have slashes, which are not those of files in an archive.
+        # Names of arrays have slashes, which would be folders in an archive.
         names = sorted(self.arrays)
         entries = {f"a{number}": self.arrays[name] for number, name in enumerate(names)}
         np.savez(

@@ -114,13 +114,13 @@ def _windows(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""A piece starts from the initial state, the given state of its stream, or that at the cut."""
+"""A piece starts from the initial state, the state of its stream before the fit, or at the cut."""
 
 
 class Pieces(NamedTuple):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
-    `last`: the state after the piece is that of the stream at the cut. `before`: steps of the
+    `last`: the stream has the state after the piece at the cut. `before`: steps of the
     stream before the piece, since its state was initial.
     """
 
@@ -168,7 +168,7 @@ class StepRuns(NamedTuple):
 
 @dataclass(frozen=True)
 class Division:
-    """What trains and what validates; `rows`: those of training, each once."""
+    """What trains and what validates; `rows`: the rows that train, each once."""
 
     training: Pieces | Samples
     validation: Pieces | Samples

@@ -37,7 +37,7 @@ from streamrnn.stream.windows import Placement
 class RateSchedule:
     """What `Pipeline.fit` multiplies the learning rate by, over the share of training that is done.
 
-    `name` and the numbers are those of [train] schedule.
+    `name` and the numbers are set in [train] schedule.
 
     `warmup`: the share in which it first rises from 0, in a line. "step" multiplies by `factor`
     at each share in `at`; "exponential" falls to `factor` at the end; "plateau" is for

@@ -119,7 +119,7 @@ class ClassWeights:
             classes = units
         else:
             raise ConfigError(
-                f"[train] class_weight: the labels of {loss.name} are no classes; remove "
+                f"[train] class_weight: the labels of {loss.name} are not classes; remove "
                 "class_weight, or name a column of weights in [target] weight"
             )
         self.binary = isinstance(loss, BinaryCrossentropy)
@@ -146,7 +146,7 @@ States = dict[str, Floats]
 class Judged(NamedTuple):
     """The mean loss over the `counted` steps of a window.
 
-    `norm` is that of the gradient before clips, 0 if there was no update.
+    `norm` is the norm of the gradient before clips, 0 if there was no update.
     """
 
     loss: float

@@ -188,7 +188,7 @@ class SeedsJob:
         return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
 
     def _describe(self, results: list[FitSummary | None]) -> None:
-        """Sum up the members that began; the rest is that of the best one."""
+        """Sum up the members that began; all else is from the best one."""
         fits = {seed: of for seed, of in zip(self.seeds, results, strict=True) if of is not None}
         summary, members = self.summary, fits.values()
         summary.seeds = [SeedResult(seed, of.best) for seed, of in fits.items()]

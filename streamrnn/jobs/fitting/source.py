@@ -33,7 +33,7 @@ from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile,
 
 @dataclass
 class FitSource:
-    """The rows that a fit reads: those of files that its initial state has not seen.
+    """The rows that a fit reads, of files that its initial state has not seen.
 
     `files` are the name, size and time of all files, in order; `later` the number of those that
     came after the fit began, which are not read. `plain` reads those to use as a run does, `wide`
@@ -68,7 +68,7 @@ class FitSource:
         readable = list(files.files)
         bound, plan = plan_first_run(loaded, files)
         new = files.files
-        files.files = new or readable  # types of columns are those of a file
+        files.files = new or readable  # a file has the types of columns
         wide, target = with_target(bound, files)
         assert target is not None  # checked before
         wide.files, files.files = list(new), new
@@ -79,7 +79,7 @@ class FitSource:
         return self.wide.batches(self.plan.position, self.plan.before)
 
     def refuse_changes(self) -> None:
-        """Raise CheckpointError if one of the files that were read is another by now."""
+        """Raise CheckpointError if one of the files that were read has changed."""
         now = {file.name: file for file in _fit_files(file_source(self.loaded, RunOptions()).files)}
         for file in self.files:
             if now.get(file.name) != file:

@@ -79,7 +79,7 @@ _BLOCK = 1 << 16
 class Limit(NamedTuple):
     """The rows to read: those earlier than `time` (None: all) in a column, `rows` at most.
 
-    `zone` is that of `time` if it has no offset.
+    `time` is in `zone` if it has no offset.
     """
 
     column: str | None = None
@@ -154,7 +154,7 @@ def _some(batch: SourceBatch, index: Ints) -> SourceBatch:
 
 @dataclass(frozen=True)
 class Staged:
-    """All M steps of S streams, those of a stream in its order, and streams by their first row.
+    """All M steps of S streams, each stream in its order, and streams by their first row.
 
     `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
     has the labels, the values of the target columns at the step itself (NaN for none), and the
@@ -386,7 +386,7 @@ class _Rows:
 
 
 def _places(stream: Ints, offset: Ints) -> Ints:
-    """Return where steps, those of a stream together, go; advance the offsets in place."""
+    """Return where steps go, each stream's together; advance the offsets in place."""
     begins = np.ones(len(stream), bool)
     np.not_equal(stream[1:], stream[:-1], out=begins[1:])
     begin = np.flatnonzero(begins)

@@ -1,4 +1,4 @@
-"""What a fit found, and its options."""
+"""The result of a fit, and its options."""
 
 import math
 import threading
@@ -44,9 +44,9 @@ class FitSummary:
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
     one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
     loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
-    saved state, None if it was not saved. Of a fit of several `seeds` the model is that of `seed`,
-    the best one, or of all (None); `epochs` and `updates` are those of all together. `season` is
-    that of [target], "" for none.
+    saved state, None if it was not saved. Of several `seeds` the best one, `seed`, gives the
+    model, or all do (None); `epochs` and `updates` are of all together. `season` is as in [target],
+    "" for none.
     """
 
     model: str = ""

@@ -15,7 +15,7 @@ class TrainingWindow:
 
     `lanes` (B,): their numbers. `inputs`: (B, T, F) float32 or (B, T) int64; zero after the last
     step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,). Only steps from
-    `counted` on have a weight. With `at_end` labels and weights are those of the last step of each
+    `counted` on have a weight. With `at_end` labels and weights are of the last step of each
     lane, without T.
     """
 

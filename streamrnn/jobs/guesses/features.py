@@ -16,7 +16,7 @@ Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
-"""Limit of a distance: that of the means, in deviations, plus the deviations' ratio less 1."""
+"""Limit of a distance: between means, in deviations, plus the deviations' ratio less 1."""
 
 
 @dataclass

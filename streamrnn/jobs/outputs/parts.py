@@ -39,7 +39,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has read and found intact.
+    """What `verify` has read, and is intact.
 
     `rows_checksum` and `state_checksum` are of the decoded values, whatever the order of the rows
     and the way they are divided into parts: outputs with equal rows and states have equal ones.
@@ -325,7 +325,7 @@ def part_batches(
 ) -> Iterator[tuple[Part, pa.RecordBatch]]:
     """Read the parts of a folder in order, of `columns` those that a part or its folders have.
 
-    `parts` defaults to those of the output; others, such as rejects, lie in no partitions. Raises
+    `parts` defaults to the output's parts; others, such as rejects, are not partitioned. Raises
     CheckpointError for a missing or damaged part.
     """
     files = open_files(path)

@@ -38,8 +38,8 @@ def read_states(
     """Read the state table of the last commit of an output folder, or of a file.
 
     With `keys` (as for `drop_streams`) only these streams; with `sort` by that column, largest
-    first. With `seen` its metadata has the files that it has seen, as that of an exported table
-    has, for a run that starts from it. Raises ConfigError for an unknown key or column,
+    first. With `seen` its metadata lists the files that it has seen, as in an exported table,
+    for a run that starts from it. Raises ConfigError for an unknown key or column,
     MissingFileError, DataError, CheckpointError, and StateError if there is no state.
 
     >>> read_states("out/weather").column_names[:4]
@@ -83,7 +83,7 @@ def export_state(output: str, file: str) -> int:
 def import_state(file: str, output: str) -> int:
     """Replace the state of an output folder by a state table, in one commit.
 
-    Returns the number of streams. Raises StateError unless keys, states and model are those of the
+    Returns the number of streams. Raises StateError unless keys, states and model match the
     folder and all values are valid, as for `[state] init`; no stream may lose its last time. The
     position of a checkpoint of `Pipeline` is taken along, for `process` from the state of the
     folder, and for messages of a run over files whose rows `process` has scored.

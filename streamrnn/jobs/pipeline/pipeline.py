@@ -222,7 +222,7 @@ class Pipeline:
         `full_refresh` discards output and state first, unless the source lacks rows that the
         output has; with `force` they are lost; it resumes past used files that
         changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values;
-        `new_model` says how another model than that of the last run takes over, in place of [model]
+        `new_model` says how a model other than the last run's takes over, in place of [model]
         on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
         its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
         before the used files that changed, or before the named ones; `follow` looks for new files
@@ -311,7 +311,7 @@ class Pipeline:
         rows) later: the first one, if several have that time. Rows that are late or rejected are no
         labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
 
-        Before there is a model file, the inputs are those of [model] layers (or [train] init).
+        Before there is a model file, the inputs are as in [model] layers (or [train] init).
 
         What a first run would read is read, whatever `run` has scored, on the first window. All
         its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
@@ -337,7 +337,7 @@ class Pipeline:
         position is not kept.
 
         The first call gives each column that is a key, the time or copied to the output its type.
-        Later data may have another one: values are cast as `run` casts those of files, and refused
+        Later data may have another one: values are cast as `run` casts values of files, and refused
         where that would change one. A column without values (of type null) has its type from the
         first call that has some. Raises DataError for invalid rows; then no row of `data` is
         counted. After an interrupt either all rows are, or none.
@@ -383,7 +383,7 @@ class Pipeline:
         """The position of the last batch that `process` scored; None if it had none.
 
         With positions of partitions it has all of them, each with its last position. Before the
-        first call it is that of the checkpoint, or, with `state="output"`, of the output.
+        first call it is the one in the checkpoint, or, with `state="output"`, in the output.
         """
         if self._scorer is not None:
             return copy.copy(self._scorer.position)
@@ -396,8 +396,8 @@ class Pipeline:
     def rejects(self) -> pa.RecordBatch | None:
         """The rows that the last `process` of this thread rejected, each with its reason.
 
-        In a thread that has not called it: those of the last call in any thread. None if there are
-        none.
+        A thread that has not called it gets the rejects of the last call in any thread. None if
+        there are none.
         """
         rejects: pa.RecordBatch | None = getattr(self._local, "rows", self._rejects)
         return rejects
@@ -416,9 +416,9 @@ class Pipeline:
     def write_metrics(self, path: str | os.PathLike[str]) -> None:
         """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
 
-        Counts are added to those that the file had at the first call for this path. So the totals
-        of jobs that resume one after another go on; jobs that run at once need a file each. The
-        label is that of `run`: the name of the pipeline file, else the output. There is nothing
+        They are added to the counts that the file had at the first call for this path. So the
+        totals of jobs that resume one after another go on; jobs that run at once need a file each.
+        The label is as in `run`: the name of the pipeline file, else the output. There is nothing
         about the last run. Raises ConfigError if the file has metrics of a run, which needs a file
         of its own, of another pipeline, or anything else; SinkError if it cannot be read or
         written.
@@ -435,8 +435,8 @@ class Pipeline:
     def session(self) -> Iterator[Session]:
         """Own the output, as a run does, to score rows of the caller into it: a context manager.
 
-        In the block, `Session.process` scores data, and `Session.commit` commits it. Rows, state
-        and position of a commit are those of a run: sessions and runs may follow one another in any
+        In the block, `Session.process` scores data, and `Session.commit` commits it. A commit
+        has rows, state and position like a run's: sessions and runs may follow one another in any
         order, each from the state that the other has left. `[source] path` is not read. The block
         ends with a commit, but not by an exception: then what was not committed is lost, and the
         next session goes on from the position of the last commit, `Session.position`.
@@ -512,7 +512,7 @@ class Pipeline:
     ) -> Pipeline:
         """Load the pipeline of a `checkpoint`, and resume from its state.
 
-        `path` is that of the file, or its bytes, or a binary file to read them from. The model is
+        `path` is a path, the bytes of the file, or a binary file to read them from. The model is
         the one included in the checkpoint, else it is read from the path in the config; `model`
         names another file. If it is another model, `on_change` says what to do: "error" raises
         StateError, "carry" lets it take over the state of each stream, with "reset" each starts
@@ -598,7 +598,7 @@ class Pipeline:
     def state(self) -> StateTable:
         """The state that `process` carries; before its first call, the state after `run`.
 
-        Before either, it is the state that both start from: that of [state] init or `state=`, else
+        Before either, it is the state that both start from: [state] init or `state=`, else
         a table without streams. Raises ConfigError if neither a source nor [state] init has the
         types of the key columns.
 
@@ -713,7 +713,7 @@ class Pipeline:
     def explain(self) -> dict[str, Any]:
         """Return what a run would do: files, rows, inputs, memory, where it would resume from.
 
-        The values are those of JSON; sizes are in bytes.
+        Values are as in JSON; sizes are in bytes.
         """
         return explain(self.loaded)
 

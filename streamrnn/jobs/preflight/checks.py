@@ -135,7 +135,7 @@ def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
 def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipeline, SourcePlan]:
     """Plan what a run into a new output would read, and let the source read that.
 
-    That is no file that the initial state has seen, or that does not come after `[source] after`.
+    It skips files that the initial state has seen, or that do not come after `[source] after`.
     Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
     """
     files, seen = source.of_files, seen_by_init(loaded, source)

@@ -38,7 +38,7 @@ class FeatureFacts:
 
 
 def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
-    """Return the facts of each feature; without a source of files, those of the model only."""
+    """Return the facts of each feature; without a source of files, only what the model says."""
     features, scaling = loaded.contract.features, scaling_of(loaded)
     recorded = source.statistics([f.name for f in features]) if source is not None else {}
     return [_facts(f, recorded.get(f.name), scaling.get(f.name)) for f in features]

@@ -222,7 +222,7 @@ def _check_order(
 ) -> None:
     """Refuse to read the used files of `before` in another order than then.
 
-    The states of their streams would be those of another history. Raises CheckpointError.
+    Their streams would get states of another history. Raises CheckpointError.
     """
     then = set(before)
     files = [file for file in source.files if file.name in then]

@@ -1,8 +1,8 @@
 """A replay: a new model reads earlier rows of the source into a state of its own.
 
 It is a run of the same loop, over rows that the output has read, that writes none of them. What it
-has read is committed like a run, in a folder inside that of the output, so that one that was killed
-resumes. The first commit of any run into the output removes it.
+has read is committed like a run, in a folder inside the output, so that a killed replay resumes.
+The first commit of any run into the output removes it.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def replay_of(
 class Replay:
     """The replay of the rows of `plan` for a new model of the output whose last commit is `last`.
 
-    `state` is that of the output, `summary` that of the run, which is updated in place; `committed`
-    is called after each commit.
+    `state` is the output's; the `summary` of the run is updated in place; `committed` is called
+    after each commit.
     """
 
     def __init__(

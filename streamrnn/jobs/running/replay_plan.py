@@ -55,7 +55,7 @@ class Earlier:
 class ReplayPlan:
     """The rows that a new model reads: of `files`, in order, up to `stop` in the last one.
 
-    `first`: only those of this time, in ticks, or later. `last`: only so many of each stream; then
+    `first`: only rows of this time, in ticks, or later. `last`: only so many of each stream; then
     `gone` are used files before these that are gone, which may not have any of them. `most` is the
     number of rows, at most. `range` says which rows these are, `note` what they lack ("": nothing).
     """

@@ -297,7 +297,7 @@ def test_files_of_others_are_refused_and_nothing_is_changed(lake: Lake) -> None:
     with pytest.raises(PublishError) as found:
         lake.run(1)
     text = str(found.value)
-    assert "files that are no parts of the output (version 1: WRITE of another writer)" in text
+    assert "files that do not belong to the output (version 1: WRITE of another writer)" in text
     assert "append of another writer): file:" in text
     assert "DeltaTable(…).restore(version)" in text
     assert lake.versions() == before

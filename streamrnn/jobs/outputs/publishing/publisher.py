@@ -67,7 +67,7 @@ class Publisher:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], path: str) -> "Publisher":
-        """Return that of a config (dotted key -> value), for the output at `path`."""
+        """Return the publisher of a config (dotted key -> value), for the output at `path`."""
         files = open_files(path)
         tables: list[PublishedTable] = [
             load_plugin(*key.split("."))(files, path, wanted)
@@ -84,7 +84,7 @@ class Publisher:
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if a library is missing, or a table cannot have these columns.
 
-        `schema` is that of the rows, as in a manifest.
+        `schema` is the schema of the rows, as in a manifest.
         """
         columns = with_partitions(self._config, schema) if self.tables else schema
         for table in self.tables:
@@ -160,7 +160,7 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
     if contents is not None and contents.foreign:
         others = f" ({contents.version}: {contents.others})" if contents.others else ""
         raise PublishError(
-            f"{table.title} has files that are no parts of the output{others}: "
+            f"{table.title} lists files that do not belong to the output{others}: "
             f"{first_of(list(contents.foreign))}. {table.advice(contents)}"
         )
     wanted = changes(manifest, contents, merged=merged)
@@ -182,7 +182,9 @@ def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
     if contents is None:
         return [f"{table.title} does not exist. Make it with `streamrnn publish`."]
     if contents.foreign:
-        return [f"{table.title} has files that are no parts: {first_of(list(contents.foreign))}."]
+        return [
+            f"{table.title} lists files that are not parts: {first_of(list(contents.foreign))}."
+        ]
     wanted = changes(manifest, contents)
     if not wanted:
         return []
@@ -209,7 +211,7 @@ def _reason(error: Exception, text: str) -> str:
 def publish(path: str, *, rejects: str | None = None) -> list[Published]:
     """Make the tables of [publish] equal to the parts of an output, and return what was changed.
 
-    The tables are those of the last commit. A table that does not exist is made; what others have
+    The last commit names the tables. A table that does not exist is created; what others have
     done to one is undone, as far as it names parts of the output. `rejects` is the folder of
     rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
     missing; CheckpointError if the folder is in use or damaged; PublishError.

@@ -32,8 +32,8 @@ class TableContents:
 
     `files`: name in the output -> its file; `foreign` are paths of files that are not parts of
     this output. `commit` is the last commit of this output that was registered; None if its last
-    version is that of another output or writer, which `others` describes: it is to be registered
-    anew. `same_schema`: its columns are those of the output. `version` identifies it for messages.
+    version is from another output or writer, which `others` describes: it is to be registered
+    anew. `same_schema`: it has the columns of the output. `version` identifies it for messages.
     """
 
     files: Mapping[str, TableFile]
