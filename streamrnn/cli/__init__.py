@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line. Always raises SystemExit; its codes are listed in `cli.epilogs`.
+    """Run the command line. Always raises SystemExit; its codes are listed in `cli.guide`.
 
     `arguments` default to sys.argv; the command then handles the signals of the process.
     """

@@ -28,7 +28,7 @@ from streamrnn.cli import (
     run,
     states,
 )
-from streamrnn.cli.epilogs import EXIT_CODES, example
+from streamrnn.cli.guide import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error
 from streamrnn.errors import StreamRNNError
@@ -41,9 +41,9 @@ class _Commands(typer.core.TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        own = super().list_commands(ctx)
-        of_plugins = [name for name in plugin_names("command") if name not in own]
-        return own + [name for name in of_plugins if plugin_summary("command", name) is not None]
+        names = super().list_commands(ctx)
+        of_plugins = [name for name in plugin_names("command") if name not in names]
+        return names + [name for name in of_plugins if plugin_summary("command", name) is not None]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)

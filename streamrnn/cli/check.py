@@ -43,13 +43,13 @@ def compile_pipeline(
     """Compile a pipeline's kernels before its first run. For a container image or a new node."""
     from streamrnn.jobs.pipeline import Pipeline
 
-    found = Pipeline.from_toml(pipeline, overrides or []).compile_kernels()
+    compiled = Pipeline.from_toml(pipeline, overrides or []).compile_kernels()
     if as_json:
-        print_json({**found._asdict(), "folder": str(found.folder)})
+        print_json({**compiled._asdict(), "folder": str(compiled.folder)})
     elif not quiet:
         print(
-            f"{found.kernels} kernels ready, {found.new} of them compiled now: "
-            f"{found.bytes / 1e6:.1f} MB in {found.folder}\n"
+            f"{compiled.kernels} kernels ready, {compiled.new} of them compiled now: "
+            f"{compiled.bytes / 1e6:.1f} MB in {compiled.folder}\n"
             "This user can load them on CPUs like this one; if root compiled them, so can every "
             "user who can read the folder. Set XDG_CACHE_HOME to move the folder."
         )
@@ -101,7 +101,11 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
         words["memory"] = _memory(plan["memory"])
         words["resume"] = _resume(plan["resume"])
     if "replay" in plan:
-        words["replay"] = _replay(plan["replay"])
+        replay = plan["replay"]
+        files, rows = count(replay["files"], "file"), count(replay["rows_at_most"], "row")
+        words["replay"] = (
+            f"{replay['range']}: at most {rows} of {files}, into the states of the new model"
+        )
     if "engine" in plan:
         words["engine"] = _engine(plan["engine"])
     if "would_refuse" in plan:
@@ -109,11 +113,6 @@ def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
     if "notes" in words and not words["notes"]:
         del words["notes"]
     return words
-
-
-def _replay(replay: Mapping[str, Any]) -> str:
-    files, rows = count(replay["files"], "file"), count(replay["rows_at_most"], "row")
-    return f"{replay['range']}: at most {rows} of {files}, into the states of the new model"
 
 
 def _memory(memory: Mapping[str, int]) -> str:

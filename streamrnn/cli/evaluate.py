@@ -8,7 +8,7 @@ import typer
 from streamrnn.base.display import location
 from streamrnn.cli.check import PipelineFile
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, print_table, verdict
-from streamrnn.cli.values import rows as rows_of
+from streamrnn.cli.report import rows as rows_of
 from streamrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,13 +60,19 @@ def evaluate(
     from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
-    found = job.evaluate(by, since=since, until=until, quantiles=_quantiles(quantiles), file=output)
+    evaluation = job.evaluate(
+        by, since=since, until=until, quantiles=_quantiles(quantiles), file=output
+    )
     if as_json:
-        head = {"output": found.output, **found.counts(), "baselines": found.baselines}
-        head["notes"] = found.notes
-        print_json({**head, "figures": rows_of(found.table)})
+        head = {
+            "output": evaluation.output,
+            **evaluation.counts(),
+            "baselines": evaluation.baselines,
+        }
+        head["notes"] = evaluation.notes
+        print_json({**head, "figures": rows_of(evaluation.table)})
     elif not quiet:
-        _print(found, by)
+        _print(evaluation, by)
         if output is not None:
             print(f"wrote {location(output)}")
 
@@ -82,14 +88,14 @@ def _quantiles(text: str | None) -> list[float]:
         ) from None
 
 
-def _print(found: "Evaluation", by: str | None) -> None:
+def _print(evaluation: "Evaluation", by: str | None) -> None:
     from streamrnn.jobs.evaluation import not_compared
 
-    names = found.table.column_names
+    names = evaluation.table.column_names
     groups = names.index("output") if by else 0
     shown = [name for name in names if not _is_detail(name, names)]
-    lines = rows_of(found.table)
-    heads = {"month": f"month ({found.zone})"} if found.zone else {}
+    lines = rows_of(evaluation.table)
+    heads = {"month": f"month ({evaluation.zone})"} if evaluation.zone else {}
     print_table(
         [heads.get(name, name.replace("_", " ")) for name in shown],
         [_cells(row, shown, groups) for row in lines],
@@ -98,12 +104,12 @@ def _print(found: "Evaluation", by: str | None) -> None:
     for row in lines:
         if not groups or all(row[name] is None for name in names[:groups]):
             _print_verdict(row)
-    for name, text in found.baselines.items():
+    for name, text in evaluation.baselines.items():
         print(f"{name.replace('_', ' ')}: {text}")
-    left = not_compared(found.counts())
+    left = not_compared(evaluation.counts())
     rest = f"; not compared: {left}" if left else ""
-    print(f"{count(found.rows, 'row')} of {found.output} compared{rest}")
-    print("".join(f"note     {note}\n" for note in found.notes), end="")
+    print(f"{count(evaluation.rows, 'row')} of {evaluation.output} compared{rest}")
+    print("".join(f"note     {note}\n" for note in evaluation.notes), end="")
 
 
 def _is_detail(name: str, names: list[str]) -> bool:

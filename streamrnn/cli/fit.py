@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamrnn.cli.check import PipelineFile
-from streamrnn.cli.fit_progress import fit_progress
+from streamrnn.cli.progress import fit_progress
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json, verdict
 from streamrnn.cli.run import DROPPED, INTERRUPTED, NOT_IN_VOCABULARY, REPEATED, VALUE_NOTES
 from streamrnn.cli.signals import stop_on_signal
@@ -127,17 +127,17 @@ def _errors(s: "FitSummary") -> list[str]:
 def _seeds(s: "FitSummary") -> str:
     """Return the range of the validation losses of all seeds, and what is kept."""
     losses = [of.best["val_loss"] for of in s.seeds if "val_loss" in of.best]
-    found = f"seeds    {s.seeds[0].seed} to {s.seeds[-1].seed}"
+    text = f"seeds    {s.seeds[0].seed} to {s.seeds[-1].seed}"
     if losses:
-        found += f": validation {min(losses):.4g} to {max(losses):.4g}"
+        text += f": validation {min(losses):.4g} to {max(losses):.4g}"
     if s.interrupted:
-        return found
+        return text
     kept = (
         "all of them, with the outputs mean and spread"
         if s.seed is None
         else f"that of seed {s.seed}, the best"
     )
-    return f"{found}; the model is {kept}"
+    return f"{text}; the model is {kept}"
 
 
 def _row_notes(counts: dict[str, int]) -> list[str]:

@@ -27,21 +27,24 @@ def verify(
     """
     from streamrnn.jobs import outputs
 
-    found = outputs.verify(out, rejects=rejects)
+    output = outputs.verify(out, rejects=rejects)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(output))
     else:
-        rows = count(found.rows, "row") + (f" ({found.live:,} of sessions)" if found.live else "")
-        rejected = f", {count(found.rejected, 'reject')}" if found.rejected else ""
-        print(
-            f"{location(out)} is intact: commit {found.commit}, {count(found.parts, 'part')} with "
-            f"{rows}{rejected}, state of {count(found.state_rows, 'stream')}, "
-            f"{found.bytes / 1e6:,.1f} MB\n"
-            f"checksum {found.rows_checksum} of the rows, {found.state_checksum} of the state"
+        rows = count(output.rows, "row") + (
+            f" ({output.live:,} of sessions)" if output.live else ""
         )
-        print("".join(f"note     {table}\n" for table in found.left), end="")
-    if found.behind:
-        raise PublishError("\n".join(found.behind))
+        rejected = f", {count(output.rejected, 'reject')}" if output.rejected else ""
+        print(
+            f"{location(out)} is intact: commit {output.commit}, "
+            f"{count(output.parts, 'part')} with "
+            f"{rows}{rejected}, state of {count(output.state_rows, 'stream')}, "
+            f"{output.bytes / 1e6:,.1f} MB\n"
+            f"checksum {output.rows_checksum} of the rows, {output.state_checksum} of the state"
+        )
+        print("".join(f"note     {table}\n" for table in output.left), end="")
+    if output.behind:
+        raise PublishError("\n".join(output.behind))
 
 
 def rewind(
@@ -162,6 +165,6 @@ def compact(
     else:
         beside = ""
         for key in SIDE_OUTPUTS:
-            then, now = (len(found.named(key).parts) for found in (last, manifest))
+            then, now = (len(of.named(key).parts) for of in (last, manifest))
             beside += f", {then} of {key} into {now}" if now < then else ""
         print(f"{location(out)}: merged {count(before, 'part')} into {after}{beside}")

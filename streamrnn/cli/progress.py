@@ -1,6 +1,6 @@
-"""The progress of a run: a bar on a terminal, elsewhere a line every 30 seconds.
+"""The progress of a run or a fit: a bar on a terminal, elsewhere a line every 30 seconds.
 
-With -v, a line per record batch.
+With -v, a line per record batch; of a fit, a line per epoch.
 """
 
 import logging
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 from streamrnn.cli.report import LOGGER, count
 
 if TYPE_CHECKING:
+    from streamrnn.jobs.fitting import FitProgress
     from streamrnn.jobs.pipeline import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
+_PAUSE = 0.1
+"""Seconds between two updates of the bar: a small model trains thousands of windows a second."""
 T = TypeVar("T")
 
 
@@ -91,8 +94,63 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
 
 def _pace(now: "Progress") -> str:
     note = f", {now.note}" if now.note else ""
-    return f"{_rate(now)}, {count(now.streams, 'stream')}{note}"
+    return f"{_rate(now.rows, now.seconds)}, {count(now.streams, 'stream')}{note}"
 
 
-def _rate(now: "Progress") -> str:
-    return f"{now.rows / now.seconds:,.0f} rows/s" if now.seconds > 0 else "- rows/s"
+def _rate(rows: int, seconds: float) -> str:
+    return f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "- rows/s"
+
+
+@contextmanager
+def fit_progress(quiet: bool) -> Iterator["Callable[[FitProgress], None] | None"]:
+    """Yield the callback for `Pipeline.fit`, or None to show nothing."""
+    with shown(quiet, _fit_bar, _fit_lines) as show:
+        yield show
+
+
+def _fit_lines() -> "Callable[[FitProgress], None]":
+    last = time.monotonic()
+
+    def show(now: "FitProgress") -> None:
+        nonlocal last
+        if now.message:
+            LOGGER.info(now.message)
+        elif time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            LOGGER.info(
+                f"epoch {now.epoch}/{now.epochs}: {now.steps:,} of {now.total_steps:,} rows, "
+                f"{_rate(now.steps, now.seconds)}"
+            )
+        else:
+            return
+        last = time.monotonic()
+
+    return show
+
+
+@contextmanager
+def _fit_bar() -> "Iterator[Callable[[FitProgress], None]]":
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = TextColumn("{task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[rate]}")
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, epoch="reading", rate="")
+        last = 0.0
+
+        def show(now: "FitProgress") -> None:
+            nonlocal last
+            if now.message:
+                LOGGER.info(now.message)
+            elif time.monotonic() - last < _PAUSE:
+                return
+            last = time.monotonic()
+            bar.update(
+                task,
+                total=now.total_steps,
+                completed=now.steps,
+                epoch=f"epoch {now.epoch}/{now.epochs}",
+                rate=_rate(now.steps, now.seconds),
+            )
+
+        yield show

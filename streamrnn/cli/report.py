@@ -7,13 +7,18 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from streamrnn.base.display import without_credentials
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 LOGGER = logging.getLogger("streamrnn")
+# Raised for values that Python's types cannot hold: nanoseconds, years beyond 9999, 77 digits.
+_BEYOND = (ValueError, ArithmeticError)
 
 
 class _Stderr(logging.Handler):
@@ -84,7 +89,11 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], *, widest: int 
     texts = [[_cell(value, widest) for value in row] for row in body]
     widths = [max(len(text) for text in column) for column in zip(columns, *texts, strict=True)]
     right = [
-        bool(values) and all(value is None or _is_number(value) for value in values)
+        bool(values)
+        and all(
+            value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+            for value in values
+        )
         for values in (zip(*body, strict=True) if body else [()] * len(columns))
     ]
     lines = []
@@ -155,10 +164,6 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple) and bool(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _cell(value: Any, widest: int) -> str:
     match value:
         case None:
@@ -178,3 +183,30 @@ def _cell(value: Any, widest: int) -> str:
 
 def _cut(text: str, widest: int) -> str:
     return text if len(text) <= widest else f"{text[: widest - 1]}…"
+
+
+def values(column: "pa.ChunkedArray") -> list[Any]:
+    """Return the values of a column for Python, as Arrow's text if Python has no such value."""
+    try:
+        return list(column.to_pylist())
+    except _BEYOND:
+        return [_value(scalar) for scalar in column]
+
+
+def rows(table: "pa.Table") -> list[dict[str, Any]]:
+    """Return the rows of a table, each as name -> value."""
+    columns = [values(column) for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _value(scalar: "pa.Scalar") -> Any:
+    import pyarrow as pa
+
+    try:
+        return scalar.as_py()
+    except _BEYOND:
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(field) for name, field in scalar.items()}
+        if isinstance(scalar, pa.ListScalar):
+            return [_value(item) for item in scalar]
+        return scalar.cast(pa.string()).as_py()

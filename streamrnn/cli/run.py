@@ -8,14 +8,22 @@ import typer
 import typer.core
 
 from streamrnn.cli.progress import progress
-from streamrnn.cli.report import LOGGER, Json, Quiet, Set, Verbose, count, print_json, print_table
+from streamrnn.cli.report import (
+    LOGGER,
+    Json,
+    Quiet,
+    Set,
+    Verbose,
+    count,
+    print_json,
+    print_table,
+    rows,
+    values,
+)
 from streamrnn.cli.signals import stop_on_signal
-from streamrnn.cli.values import rows, values
 from streamrnn.errors import PublishError, StreamRNNError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from streamrnn.jobs.pipeline import Pipeline, Summary, Workload
 
 INTERRUPTED = 130
@@ -120,7 +128,13 @@ def run(
         )
     job = _load(pipeline, overrides, metrics)
     if limit is not None:
-        _preview(job.preview(limit), as_json)
+        scored = job.preview(limit)
+        if as_json:
+            print_json(rows(scored))
+        else:
+            print_table(
+                scored.column_names, zip(*map(values, scored.columns), strict=True), widest=28
+            )
         return
     on_workers = (engine or job.config.engine.type) != "local"
     with progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
@@ -299,10 +313,3 @@ def _notes(summary: "Summary") -> list[str]:
     said = filter(None, [s.reloaded, s.times_in_utc, s.times_go_back, s.unusual_gap])
     advice = s.workload.advice if s.workload is not None else []
     return [*repaired, *s.state_notes, *notes, *said, *advice]
-
-
-def _preview(scored: "pa.Table", as_json: bool) -> None:
-    if as_json:
-        print_json(rows(scored))
-    else:
-        print_table(scored.column_names, zip(*map(values, scored.columns), strict=True), widest=28)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamrnn.base.display import location
-from streamrnn.cli.epilogs import example
-from streamrnn.cli.report import Json, Verbose, count, print_json, print_table
-from streamrnn.cli.values import rows, values
+from streamrnn.cli.guide import example
+from streamrnn.cli.report import Json, Verbose, count, print_json, print_table, rows, values
 from streamrnn.errors import CheckpointError, MissingFileError
 
 if TYPE_CHECKING:
@@ -114,25 +113,27 @@ def diff(
     """
     from streamrnn.jobs.outputs import diff_states
 
-    found = diff_states(a, b)
+    differences = diff_states(a, b)
     if as_json:
-        print_json(asdict(found))
-    elif not found:
-        print(f"no difference in {count(found.same, 'stream')}")
+        print_json(asdict(differences))
+    elif not differences:
+        print(f"no difference in {count(differences.same, 'stream')}")
     else:
         lines = [
-            *([key, "differs", ", ".join(columns)] for key, columns in found.changed.items()),
-            *([key, f"only in {location(a)}", ""] for key in found.only_a),
-            *([key, f"only in {location(b)}", ""] for key in found.only_b),
+            *([key, "differs", ", ".join(columns)] for key, columns in differences.changed.items()),
+            *([key, f"only in {location(a)}", ""] for key in differences.only_a),
+            *([key, f"only in {location(b)}", ""] for key in differences.only_b),
         ]
         print_table(["stream", "what", "columns"], lines[:limit])
         left = f", {len(lines) - limit:,} not shown" if len(lines) > limit else ""
-        print(f"\n{count(len(lines), 'difference')}{left}; {count(found.same, 'stream')} equal")
-        for column, largest in found.largest.items():
-            streams = sum(column in columns for columns in found.changed.values())
+        print(
+            f"\n{count(len(lines), 'difference')}{left}; {count(differences.same, 'stream')} equal"
+        )
+        for column, largest in differences.largest.items():
+            streams = sum(column in columns for columns in differences.changed.values())
             apart = "" if largest is None else f", by at most {largest:.4g}"
             print(f"{column} differs in {count(streams, 'stream')}{apart}")
-    if found:
+    if differences:
         raise typer.Exit(DIFFERENT)
 
 

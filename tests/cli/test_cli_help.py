@@ -16,7 +16,7 @@ from selection import with_plugins
 from streamrnn import errors
 from streamrnn.cli import main
 from streamrnn.cli.app import app
-from streamrnn.cli.epilogs import EXIT_CODES
+from streamrnn.cli.guide import EXIT_CODES
 
 PAGE = Path(errors.__file__).parent / "guide" / "troubleshooting.md"
 ROOT: Any = typer.main.get_command(app)

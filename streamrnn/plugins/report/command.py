@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from streamrnn.base.display import location
-from streamrnn.cli.epilogs import example
+from streamrnn.cli.guide import example
 from streamrnn.cli.report import Json, Quiet, Set, Verbose, count, print_json
 from streamrnn.errors import ConfigError
 

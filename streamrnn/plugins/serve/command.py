@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamrnn.cli.epilogs import EXIT_CODES, example
+from streamrnn.cli.guide import EXIT_CODES, example
 from streamrnn.cli.report import Quiet, Set, Verbose
 from streamrnn.errors import UnsupportedError
 

@@ -82,10 +82,12 @@ class PublishedTable(Protocol):
     def read(self, manifest: Manifest) -> TableContents | None:
         """Return what the table has; None if there is no such table."""
 
-    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+    def commit(
+        self, manifest: Manifest, changes: TableChanges, contents: TableContents | None
+    ) -> str:
         """Make the changes in one version, and return its name, as in "version 4".
 
-        `found` is what `read` returned; for None the table is created.
+        `contents` is what `read` returned; for None the table is created.
         """
 
     def left(self) -> str:
