@@ -139,6 +139,11 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def _plain(column: pa.Array) -> list[Any]:
     kind = column.type
+    if column.null_count == len(column):
+        return [None] * len(column)
+    if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and not column.null_count):
+        numbers: list[Any] = column.to_numpy(zero_copy_only=False).tolist()  # null: NaN
+        return numbers
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:
             column = column.cast(pa.timestamp(kind.unit, "UTC"))
