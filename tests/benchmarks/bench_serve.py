@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_serve.py [--streams N] [--seconds N] [--rounds N]
         [--markdown FILE …]
+    python tests/benchmarks/bench_serve.py --soak MINUTES [--streams 1000000]
 
 LSTM(64) and Dense(1), 8 float features, int64 keys, one thread. Each side is a process with the
 same server, which parses requests and writes answers in the same way; what scores the rows of a
@@ -9,12 +10,14 @@ batch differs: a session with `durable = "commit"`, one with "log", ONNX Runtime
 `bench_live.py`, and an echo, which scores nothing. CPU time of the server over its requests; sides
 take turns of some seconds, medians of the turns. "At the limit" 64 clients each send their next
 request when they have an answer; at a rate they send at fixed times. Replay: the log as it is after
-a crash, against a run with it as its source. Needs `pip install -e '.[bench,serve]' onnx`.
+a crash, against a run with it as its source. The soak asks at half of the limit, with
+`[state] idle`, and prints the memory of the server. Needs `pip install -e '.[bench,serve]' onnx`.
 """
 
 import argparse
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import signal
@@ -40,7 +43,10 @@ SIDES = ("commit", "log", "dict", "echo")
 CLIENTS = 64
 REPLAYED = 400_000
 """Rows of the log that is replayed, in batches of 32."""
+IDLE = 20_000
+"""Requests after which a stream that is in none of them is dropped, in a soak."""
 _TICK = os.sysconf("SC_CLK_TCK")
+_TIMES = itertools.count(1)
 _SCHEMA = bench_live._ROWS
 
 
@@ -50,7 +56,13 @@ def config(folder: Path, side: str) -> dict[str, Any]:
         "model": {"path": str(folder / "model.safetensors")},
         "output": {"names": ["y"]},
         "sink": {"path": str(folder / side)},
-        "serve": {"port": 0, "durable": "log" if side == "log" else "commit", "every": "10m"},
+        "state": {"idle": IDLE} if side == "soak" else {},
+        "serve": {
+            "port": 0,
+            "durable": "log" if side in ("log", "soak") else "commit",
+            "every": "10s" if side == "soak" else "10m",
+            "keep_log": "1m" if side == "soak" else "",
+        },
     }
 
 
@@ -64,6 +76,7 @@ def serve(side: str, folder: Path) -> None:
     from streamrnn.jobs.session import Session
     from streamrnn.plugins.serve.server import Server
 
+    logging.basicConfig(level=logging.INFO)  # says when it is ready
     streamrnn.set_threads(1)
     batches = np.memmap(folder / f"{side}.batches", np.int64, "r+", shape=1)
     scored: Callable[..., Any] = Session.process_requests
@@ -132,18 +145,21 @@ class Load:
     def __init__(self, streams: int, rows: int) -> None:
         rng = np.random.default_rng(0)
         self._rows = rows
-        self._streams = [np.arange(client, streams, CLIENTS) for client in range(CLIENTS)]
+        self._streams = [
+            rng.permutation(np.arange(client, streams, CLIENTS)) for client in range(CLIENTS)
+        ]
         self._features = rng.normal(size=(1000, len(NAMES))).astype(np.float32).tolist()
         self._rng = rng
-        self._t = 0
 
     def _request(self, client: int) -> bytes:
-        self._t += 1
-        keys = self._rng.choice(self._streams[client], self._rows, replace=False)
+        now = next(_TIMES)
+        streams = self._streams[client]
+        begin = int(self._rng.integers(len(streams) - self._rows))
+        keys = streams[begin : begin + self._rows]
         first = int(self._rng.integers(1000 - self._rows))
         body = orjson.dumps(
             [
-                {"id": key, "t": self._t, **dict(zip(NAMES, values, strict=True))}
+                {"id": key, "t": now, **dict(zip(NAMES, values, strict=True))}
                 for key, values in zip(keys.tolist(), self._features[first:], strict=False)
             ]
         )
@@ -229,6 +245,26 @@ def bench(
     ]
 
 
+def soak(folder: Path, streams: int, minutes: int) -> None:
+    """Print what the server holds, each minute of a load of half the limit."""
+    server = Server("soak", folder)
+    try:
+        fill(server, streams)
+        load = Load(streams, 64)
+        limit = load.turn(server, 10, None).requests / 10
+        for minute in range(minutes):
+            turn = load.turn(server, 60, limit / 2)
+            status = Path(f"/proc/{server.process.pid}/status").read_text()
+            resident = int(status.partition("VmRSS:")[2].split()[0]) // 1024
+            p99 = np.percentile(turn.latencies, 99) * 1e3
+            figures = f"{turn.requests:,} requests, {turn.cpu * 1e6:.0f} µs each, p99 {p99:.0f} ms"
+            print(f"minute {minute + 1}: {resident:,} MB; {figures}", flush=True)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(300) == 0
+    finally:
+        server.process.kill()
+
+
 # --- replay -----------------------------------------------------------------------------------
 
 
@@ -272,6 +308,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--soak", type=int, metavar="MINUTES")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     timing.add_markdown(parser)
     options = parser.parse_args()
@@ -283,14 +320,15 @@ def main() -> None:
         make_model(folder / "model.safetensors")
         (folder / "in").mkdir()
         pq.write_table(_SCHEMA.empty_table(), folder / "in/0.parquet")
+        if options.soak:
+            soak(folder, options.streams, options.soak)
+            return
         servers = {side: Server(side, folder) for side in SIDES}
         try:
             for server in servers.values():
                 fill(server, options.streams)
-            lines = [
-                bench(servers, options.streams, *case, options)
-                for case in ((64, None), (1, None), (1, 100), (1, 300), (1, 1000))
-            ]
+            cases = ((64, None), (1, None), (1, 100), (1, 300), (1, 1000))
+            lines = [bench(servers, options.streams, *case, options) for case in cases]
         finally:
             for server in servers.values():
                 server.process.send_signal(signal.SIGKILL)
