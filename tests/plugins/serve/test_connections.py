@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import serving
 
-PATIENCE = 2
+PATIENCE = 4
 IMPATIENT = f"""
 from streamrnn.plugins.serve import connections
 connections.SLOWEST = {PATIENCE}
@@ -131,14 +131,13 @@ def test_a_thousand_slow_clients_are_closed_and_others_answered(server: serving.
     kinds = [b"", b"POST /score HT", request(ROW, b"")[:-9], request(b"[]", b"") + b"P"]
     sizes = []
     try:
-        for _ in range(3):
+        for _ in range(2):
             with contextlib.ExitStack() as stack:
                 address = ("127.0.0.1", server.port)
-                slow = [
-                    stack.enter_context(socket.create_connection(address, timeout=20))
-                    for _ in range(1000)
-                ]
-                for number, connection in enumerate(slow):
+                slow = []
+                for number in range(1000):
+                    connection = socket.create_connection(address, timeout=60)
+                    slow.append(stack.enter_context(connection))
                     connection.sendall(kinds[number % len(kinds)])
                 assert all(server.score([])[0] == 200 for _ in range(20))
                 ends = [b"".join(iter(lambda c=c: c.recv(65_536), b"")) for c in slow]
@@ -149,7 +148,7 @@ def test_a_thousand_slow_clients_are_closed_and_others_answered(server: serving.
             sizes.append(resident(server))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert sizes[2] < sizes[0] + 8_000, sizes
+    assert sizes[1] < sizes[0] + 8_000, sizes
 
 
 def resident(server: serving.Server) -> int:
