@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pytest
 from selection import first_quick
 
@@ -148,6 +149,44 @@ def test_names_quotes_newlines_and_marks_are_read(tmp_path: Path) -> None:
             {"id": "", 'a "b"': 2},
             {"id": "NA", 'a "b"': 3},
         ]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        ('"a","b ""x"""', ["a", 'b "x"']),
+        ('"a,\nb",c', ["a,\nb", "c"]),
+        ('a,"b"x', ["a", "bx"]),
+        ('5" pipe,b', ['5" pipe', "b"]),
+        ("\n\r\n a,b ", [" a", "b "]),
+    ],
+)
+def test_a_small_file_is_parsed_once(
+    header: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a header that is not one line of plain or quoted names."""
+    calls: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        real = getattr(pacsv, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return real(*arguments, **options)
+
+        return call
+
+    for name in ("open_csv", "read_csv"):
+        monkeypatch.setattr(pacsv, name, noted(name))
+    found = source(tmp_path / "in", f"{header}\n1,2\n".encode())
+    file = found.files[0]
+    assert found.content(file).rows == 1
+    calls.clear()
+    assert found.content(file).rows == 1
+    assert found.schema.names == names
+    again = header in ('"a,\nb",c', 'a,"b"x')
+    assert calls == ["open_csv"] * again + ["read_csv"]
 
 
 def test_delimiters_are_those_of_the_name_or_the_key(tmp_path: Path) -> None:

@@ -11,20 +11,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import (
-    CUT_OFF,
-    NEWLINES,
-    check_text,
-    decompressed,
-    ending,
-)
+from streamrnn.stream.sources.formats.rawtext import BLOCK, CUT_OFF, NEWLINES, Text
 from streamrnn.stream.sources.formats.text import UnfitTextError, infer, note_offset, parse_texts
 
-# Types are inferred from the first block; a row must fit into one.
-_BLOCK = 1 << 20
-# Columns without values there get types from the next ones.
+# Types are inferred from the first block (a row must fit into one); those of columns without values
+# there from the next ones.
 _FIRST_BLOCKS = 16
-_BLANK = b"\r\n\xef\xbb\xbf"
+_MARK = b"\xef\xbb\xbf"
+_BLANK = b"\r\n" + _MARK
 # Blank lines at the end of a file that do not hide its last row.
 _BLANK_END = 1 << 12
 _ENDINGS = ("", ".gz", ".zst")
@@ -51,15 +45,15 @@ class CsvReader(FileReader):
     """One open CSV file."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._stream = stream
+        self._text = Text(stream)
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         self._declared = hints.declared
         self._counted = hints.rows
         self._offsets: dict[str, str] = {}
-        check_text(stream)
-        names = self._names()
+        names = self._names_of_a_line() or self._names()
+        self._columns = list(dict.fromkeys(names))
         kinds = {name: hints.types[name] for name in names if name in hints.types}
-        kinds |= self._inferred([name for name in dict.fromkeys(names) if name not in kinds])
+        kinds |= self._inferred([name for name in self._columns if name not in kinds])
         self.schema = pa.schema([pa.field(name, kinds[name]) for name in names])
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
@@ -112,12 +106,23 @@ class CsvReader(FileReader):
             if batch.num_rows:
                 last = batch.column(0)[-1].as_py() or ""
         quoted = '"{}"'.format(last.replace('"', '""')).encode()
-        text = ending(self._stream, len(quoted) + _BLANK_END)
+        text = self._text.ending(len(quoted) + _BLANK_END)
         if not text.endswith(NEWLINES):
             raise ValueError(f"the last line {CUT_OFF}")
         if last.endswith(("\n", "\r")) and not text.rstrip(b"\r\n").endswith(quoted):
             raise ValueError("the last row is cut off: a quote is not closed")
         return rows
+
+    def _names_of_a_line(self) -> list[str]:
+        """Return the names in a header of one line; [] if there is another, or none."""
+        lines = self._text.head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
+        if not lines or not lines[0].endswith(NEWLINES):
+            return []
+        line = lines[0].rstrip(b"\r\n").decode()
+        try:
+            return next(csv.reader([line], delimiter=self._delimiter, strict=True))
+        except csv.Error:  # such as a quote that is not closed in the line
+            return []
 
     def _names(self) -> list[str]:
         """Return the names in the header. Raises ValueError if it is missing or cut off."""
@@ -132,9 +137,9 @@ class CsvReader(FileReader):
 
     def _no_header(self) -> str:
         """Return what is wrong with the header of a file that was read to its end."""
-        if not ending(self._stream, 1).endswith(NEWLINES):
+        if not self._text.ending(1).endswith(NEWLINES):
             return f"the header {CUT_OFF}"
-        if decompressed(self._stream).read(_BLOCK).strip(_BLANK):
+        if self._text.open().read(BLOCK).strip(_BLANK):
             return "the header is cut off: a quote is not closed. Write the file again"
         return "it has no header: write the names of the columns into its first line"
 
@@ -151,23 +156,36 @@ class CsvReader(FileReader):
 
     def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns as text, block by block; an empty field that is not quoted is null."""
-        options = pacsv.ConvertOptions(
-            column_types=dict.fromkeys(columns, pa.string()),
-            include_columns=columns,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        )
+        if self._text.whole is not None:
+            yield from self._table.select(columns).to_batches()
+            return
         with self._located():
-            yield from self._open(options)
+            yield from self._open(_as_text(columns))
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        """All columns of a file of one block as text."""
+        text = self._text.open()
+        with self._located():
+            table: pa.Table = pacsv.read_csv(
+                text,
+                read_options=pacsv.ReadOptions(block_size=text.size() + 1, use_threads=False),
+                parse_options=self._parsing,
+                convert_options=_as_text(self._columns),
+            )
+        return table
 
     def _open(self, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
         return pacsv.open_csv(
-            decompressed(self._stream),
-            read_options=pacsv.ReadOptions(block_size=_BLOCK),
-            parse_options=pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            self._text.open(),
+            read_options=pacsv.ReadOptions(block_size=BLOCK),
+            parse_options=self._parsing,
             convert_options=convert,
         )
+
+    @property
+    def _parsing(self) -> pacsv.ParseOptions:
+        return pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
 
     @contextmanager
     def _located(self) -> Iterator[None]:
@@ -176,7 +194,7 @@ class CsvReader(FileReader):
             yield
         except pa.ArrowInvalid as error:
             if "straddl" in str(error):
-                raise ValueError(f"a row is longer than {_BLOCK:,} bytes: {error}") from error
+                raise ValueError(f"a row is longer than {BLOCK:,} bytes: {error}") from error
             rows = self._lines()
             _, header = next(rows, (0, []))
             for line, values in rows:
@@ -195,8 +213,18 @@ class CsvReader(FileReader):
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the last line and the values of header and rows; slow, to locate an error."""
         text = io.TextIOWrapper(
-            decompressed(self._stream), encoding="utf-8-sig", errors="replace", newline=""
+            self._text.open(), encoding="utf-8-sig", errors="replace", newline=""
         )
         lines = csv.reader(text, delimiter=self._delimiter)
         with suppress(csv.Error):
             yield from ((lines.line_num, values) for values in lines if values)
+
+
+def _as_text(columns: list[str]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()),
+        include_columns=columns,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )

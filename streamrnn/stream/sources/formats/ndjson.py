@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import CUT_OFF, check_text, decompressed
+from streamrnn.stream.sources.formats.rawtext import BLOCK, CUT_OFF, Text
 from streamrnn.stream.sources.formats.text import (
     UnfitTextError,
     infer_time,
@@ -17,7 +17,6 @@ from streamrnn.stream.sources.formats.text import (
     parse_texts,
 )
 
-_BLOCK = 1 << 20
 # Types are inferred from the first block; those of columns without values there from later ones.
 _FIRST_BLOCKS = 16
 _EXACT = float(1 << 53)
@@ -45,10 +44,10 @@ class NdjsonReader(FileReader):
     """One open NDJSON file. A key that a row lacks is null in it."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._stream = stream
+        self._text = Text(stream)
         self._counted = hints.rows
         self._offsets: dict[str, str] = {}
-        check_text(stream)
+        self._all: pa.RecordBatch | None = None  # rows of a file of one block
         self.schema = self._columns(hints)
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
@@ -63,9 +62,8 @@ class NdjsonReader(FileReader):
         """Read all rows."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         row, end = 0, self._rows if group == 0 else 0
-        for block in self._blocks():
-            lines = _lines(block)
-            batch = self._parsed(lines, schema, row).slice(0, end - row)
+        for texts in self._texts(schema):
+            batch = self._parsed(texts, schema, row).slice(0, end - row)
             row += batch.num_rows
             for first in range(0, batch.num_rows, rows):
                 yield batch.slice(first, rows)
@@ -79,6 +77,8 @@ class NdjsonReader(FileReader):
         """Count the rows. Raises ValueError if the last is cut off."""
         if self._counted is not None:
             return self._counted
+        if self._all is not None:
+            return int(self._all.num_rows)
         return sum(len(_lines(block)) for block in self._blocks())
 
     def _columns(self, hints: Hints) -> pa.Schema:
@@ -98,6 +98,8 @@ class NdjsonReader(FileReader):
                 lines = _lines(block)
                 batch = self._first(lines, known, row)
                 row += len(lines)
+                if self._text.whole is not None:
+                    self._all = batch
                 found |= {
                     name: _inferred(batch.column(name), name)
                     for name in (batch.schema.names if number == 0 else pending)
@@ -120,10 +122,20 @@ class NdjsonReader(FileReader):
         ]
         return self._read(lines, pa.schema([*known, *times]), "infer", row) if times else batch
 
-    def _parsed(self, lines: list[bytes], schema: pa.Schema, row: int) -> pa.RecordBatch:
-        batch = self._read(lines, _as_json(schema), "ignore", row)
+    def _texts(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Read these columns of all rows, block by block; times and binary values as texts."""
+        if self._all is not None:
+            yield self._all.select(schema.names)
+            return
+        wanted, row = _as_json(schema), 0
+        for block in self._blocks():
+            lines = _lines(block)
+            yield self._read(lines, wanted, "ignore", row)
+            row += len(lines)
+
+    def _parsed(self, texts: pa.RecordBatch, schema: pa.Schema, row: int) -> pa.RecordBatch:
         arrays = []
-        for field, values in zip(schema, batch.columns, strict=True):
+        for field, values in zip(schema, texts.columns, strict=True):
             try:
                 text = pa.types.is_string(values.type)
                 arrays.append(parse_texts(values, field.type) if text else values)
@@ -181,8 +193,8 @@ class NdjsonReader(FileReader):
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
-        text, rest = decompressed(self._stream), b""
-        while data := text.read(_BLOCK):
+        text, rest = self._text.open(), b""
+        while data := text.read(BLOCK):
             block, newline, after = data.rpartition(b"\n")
             if newline:
                 yield rest + block

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _HEAD = 4096
 NEWLINES = (b"\n", b"\r")
 CUT_OFF = (
@@ -29,13 +29,41 @@ def _codec(stream: pa.NativeFile) -> str:
     return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), "")
 
 
-def check_text(stream: pa.NativeFile) -> None:
-    """Raise ValueError if the text of a file does not begin as UTF-8, or is empty."""
-    head = decompressed(stream).read(_HEAD)
-    if not head:
-        raise ValueError("it is empty: is it still being written?")
-    if b"\0" in head:
-        raise ValueError("expected text in UTF-8, received bytes of value 0 (UTF-16, binary?)")
+class Text:
+    """The text of an open file, which is read once if a block holds it.
+
+    `whole` is all of it then, else None; `head` its first bytes. Raises ValueError if they are not
+    of UTF-8, or there are none; OSError if a compressed file is torn.
+    """
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        text = decompressed(stream)
+        block = text.read(BLOCK)
+        self.head: bytes = block[:_HEAD]
+        self.whole: bytes | None = None if text.read(1) else block
+        if not self.head:
+            raise ValueError("it is empty: is it still being written?")
+        if b"\0" in self.head:
+            raise ValueError("expected text in UTF-8, received bytes of value 0 (UTF-16, binary?)")
+
+    def open(self) -> pa.NativeFile:
+        """Return the text from its beginning, at a position of its own."""
+        if self.whole is not None:
+            return pa.BufferReader(self.whole)
+        return decompressed(self._stream)
+
+    def ending(self, size: int) -> bytes:
+        """Return the last bytes. A large compressed file is read to its end."""
+        if self.whole is not None:
+            return self.whole[-size:]
+        if not _codec(self._stream):
+            start = max(self._stream.size() - size, 0)
+            return bytes(self._stream.read_at(size, start))
+        text, tail = self.open(), b""
+        while data := text.read(BLOCK):
+            tail = (tail + data)[-size:]
+        return tail
 
 
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
@@ -50,14 +78,3 @@ def shows_rows(stream: pa.NativeFile, header: int) -> bool:
     lines = [line for line in text.splitlines() if line.strip()]
     # In quotes a line may go on in the next one.
     return len(lines) > header and b"".join(lines[:header]).count(b'"') % 2 == 0
-
-
-def ending(stream: pa.NativeFile, size: int) -> bytes:
-    """Return the last bytes of the text of a file. A compressed one is read to its end."""
-    if not _codec(stream):
-        start = max(stream.size() - size, 0)
-        return bytes(stream.read_at(size, start))
-    text, tail = decompressed(stream), b""
-    while data := text.read(_BLOCK):
-        tail = (tail + data)[-size:]
-    return tail
