@@ -11,8 +11,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.nn.formats.guard import Budget
 from streamrnn.nn.formats.tables import LayerTable, stack
-from streamrnn.nn.formats.torch_group import Arrays, Group, TorchLayer, make
-from streamrnn.nn.formats.torch_prefixes import with_prefixes
+from streamrnn.nn.formats.torch_group import Arrays, Group, TorchLayer, make, with_prefixes
 from streamrnn.nn.formats.torch_recurrent import derived_values, recurrent_layers
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer

@@ -1,11 +1,17 @@
-"""The arrays of one table of [[model.layers]], and the layer that is made from them."""
+"""The arrays of PyTorch under one prefix, and the prefix that a table without one means."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, ModelFileError
-from streamrnn.nn.formats.tables import LayerTable
+from streamrnn.nn.formats.tables import LayerTable, layer_type
+from streamrnn.nn.formats.torch_tables import (
+    TensorShape,
+    kinds_of,
+    naturally_sorted,
+    shapes_by_prefix,
+)
 from streamrnn.nn.layers.layer import Layer
 
 Arrays = Mapping[str, Array]
@@ -55,7 +61,7 @@ class Group:
 
 
 def layer_name(group: Group, suffix: str = "") -> dict[str, str]:
-    """Return the layer's name: that of the table, else its prefix."""
+    """Return the layer's name: the table's name, else its prefix."""
     base = group.table.arguments.get("name") or group.table.weights
     return {"name": f"{base}{suffix}"} if base else {}
 
@@ -73,3 +79,57 @@ def make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer
             )
     config = {**implied, **arguments, **layer_name(group, suffix)}
     return group.table.make({"class_name": group.table.kind, "config": config})
+
+
+def with_prefixes(
+    tables: Sequence[LayerTable], arrays: Arrays, kinds: Collection[str]
+) -> list[LayerTable]:
+    """Return the tables; if they are of `kinds`, with a prefix that some arrays have.
+
+    A table without one takes the only prefix whose arrays are of its type, or, of an nn.Sequential
+    with as many of them as there are such tables, the next one. Raises ConfigError otherwise.
+    """
+    groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
+    named = {table.weights for table in tables if table.weights is not None}
+    free = {prefix: shapes for prefix, shapes in groups.items() if prefix not in named}
+    queues = {
+        kind: _candidates(free, kind, sum(t.kind == kind and t.weights is None for t in tables))
+        for kind in {table.kind for table in tables}
+    }
+    complete = []
+    for table in tables:
+        if table.kind in kinds:
+            queue = queues[table.kind]
+            if table.weights is None and queue:
+                table = replace(table, weights=queue.pop(0))
+            _require(table, arrays)
+        complete.append(table)
+    return complete
+
+
+def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted: int) -> list[str]:
+    """Return the prefixes of `wanted` layers of a type in their order; [] if it is unknown.
+
+    Of several layers, the order is known if all are numbered members of one nn.Sequential.
+    """
+    prefixes = [p for p, shapes in groups.items() if kind in map(layer_type, kinds_of(shapes))]
+    parents = {prefix.rpartition(".")[0] for prefix in prefixes}
+    numbered = all(prefix.rpartition(".")[2].isdecimal() for prefix in prefixes)
+    if len(prefixes) != wanted or (wanted > 1 and not (len(parents) == 1 and numbered)):
+        return []
+    return prefixes
+
+
+def _require(table: LayerTable, arrays: Arrays) -> None:
+    prefixes = naturally_sorted({name.rpartition(".")[0] for name in arrays})
+    listed = ", ".join(repr(prefix) for prefix in prefixes)
+    if table.weights is None:
+        raise ConfigError(
+            f"{table}: set the prefix of its weights, for instance weights = {prefixes[0]!r}; the "
+            f"file has the prefixes {listed}"
+        )
+    if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
+        raise ConfigError(
+            f"{table}: no array starts with {table.weights + '.'!r}; the file has the prefixes "
+            f"{listed}"
+        )
