@@ -2,10 +2,13 @@
 
 import json
 import time
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from streamrnn.base.display import location, safe_text, without_options
 from streamrnn.base.storage import Files
@@ -18,10 +21,8 @@ from streamrnn.jobs.outputs.publishing.table import (
     columns_of,
     partitions_of,
 )
-from streamrnn.plugins.lakes.footers import delta_statistics, part_footer
-from streamrnn.plugins.lakes.types import delta_type, lake_schema
+from streamrnn.plugins.lakes.parts import delta_type, lake_schema, may_be_part, part_footer
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.sinks import Part, number_of
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
@@ -31,6 +32,8 @@ _FORBIDDEN = set(" ,;{}()\n\t=")
 # only delete parts that wait to be registered.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
+_LONGEST_TEXT = 64
+"""Characters of a text that is worth a place in the log of a table."""
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 
@@ -95,16 +98,19 @@ class DeltaLog:
                 f"{self.title} maps its columns (delta.columnMapping.mode = {mapped!r}); parts "
                 f"have no column ids. {self._remake()}"
             )
-        found = _files(table)
-        ours = {name: file for name, file in found.items() if _may_be_ours(name)}
-        last = self._last_commit(table.version())
+        files = _files(table)
+        ours = {name: file for name, file in files.items() if may_be_part(name)}
+        # deltalake's own call would stop all threads of Python meanwhile.
+        last = _commit_info(self._files, f"{table.version():020d}.json")
         written = last.get(_OUTPUT) == manifest.output
+        columns = [field.name for field in partitions_of(manifest)]
         return TableContents(
             ours,
             int(last[_COMMIT]) if written else None,
-            self._has_columns(table, manifest),
+            table.schema() == _delta_schema(manifest)
+            and [*table.metadata().partition_columns] == columns,
             f"version {table.version()}",
-            [name for name in found if name not in ours],
+            [name for name in files if name not in ours],
             "" if _OUTPUT in last else f"{last.get('operation', 'a commit')} of another writer",
         )
 
@@ -112,7 +118,18 @@ class DeltaLog:
         """Commit one version; two if the columns change: the first one empties the table."""
         library = _library().transaction
         schema = _delta_schema(manifest)
-        adds = [self._add_action(part, changes) for part in changes.add]
+        now = time.time_ns() // 1_000_000
+        adds = [
+            library.AddAction(
+                path=part.name,
+                size=part.bytes,
+                partition_values=part.partition,
+                modification_time=now,
+                data_change=part.name not in changes.moved,
+                stats=delta_statistics(part_footer(self._files, part.name)),
+            )
+            for part in changes.add
+        ]
         properties = self._properties(manifest.output, manifest.commit)
         columns = [field.name for field in partitions_of(manifest)]
         table = self._open()
@@ -124,7 +141,16 @@ class DeltaLog:
                 commit_properties=properties,
             )  # fmt: skip
         else:
-            removes = [] if not found.same_schema else _remove_actions(changes)
+            removes = [
+                library.RemoveAction(
+                    path=file.path,
+                    data_change=name not in changes.moved,
+                    deletion_timestamp=now,
+                    size=file.bytes,
+                )
+                for name, file in changes.remove.items()
+                if found.same_schema
+            ]
             if not found.same_schema:
                 _library().DeltaTable.create(
                     self._uri, schema, mode="overwrite", partition_by=columns,
@@ -174,26 +200,6 @@ class DeltaLog:
         except _library().exceptions.TableNotFoundError:
             return None
 
-    def _last_commit(self, version: int) -> dict[str, Any]:
-        """Read who made a version; deltalake's own call stops all threads of Python meanwhile."""
-        return _commit_info(self._files, f"{version:020d}.json")
-
-    def _has_columns(self, table: Any, manifest: Manifest) -> bool:
-        columns = [field.name for field in partitions_of(manifest)]
-        same: bool = table.schema() == _delta_schema(manifest)
-        return same and columns == [*table.metadata().partition_columns]
-
-    def _add_action(self, part: Part, changes: TableChanges) -> Any:
-        footer = part_footer(self._files, part.name)
-        return _library().transaction.AddAction(
-            path=part.name,
-            size=part.bytes,
-            partition_values=part.partition,
-            modification_time=time.time_ns() // 1_000_000,
-            data_change=part.name not in changes.moved,
-            stats=delta_statistics(footer),
-        )
-
     def _properties(self, output: str, commit: int) -> Any:
         library = _library()
         transactions = [library.Transaction(f"{BY}-{output}", commit)] if commit else []
@@ -208,8 +214,7 @@ def _commit_info(files: Files, name: str) -> dict[str, Any]:
     """Return who wrote a file of the log."""
     log = files.read(f"{_LOG}/{name}").decode()
     actions = [json.loads(line) for line in log.splitlines() if line]
-    found = (action["commitInfo"] for action in actions if "commitInfo" in action)
-    return next(found, {})
+    return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
 
 
 def _delta_schema(manifest: Manifest) -> Any:
@@ -219,27 +224,47 @@ def _delta_schema(manifest: Manifest) -> Any:
 
 def _files(table: Any) -> dict[str, TableFile]:
     """Return the files of a table by their paths, which a log has percent-encoded."""
-    found = pa.table(table.get_add_actions(flatten=True))
-    paths, sizes, rows = (found.column(name).to_pylist() for name in _FILE)
-    names = [unquote(path) for path in paths]
+    actions = pa.table(table.get_add_actions(flatten=True))
+    columns = (actions.column(name).to_pylist() for name in _FILE)
     return {
-        name: TableFile(size, number, name)
-        for name, size, number in zip(names, sizes, rows, strict=True)
+        unquote(path): TableFile(size, rows, unquote(path))
+        for path, size, rows in zip(*columns, strict=True)
     }
 
 
-def _may_be_ours(name: str) -> bool:
-    return "://" not in name and number_of(name.rpartition("/")[2]) is not None
+def delta_statistics(footer: pq.FileMetaData) -> str:
+    """Return the number of rows, and nulls, least and greatest values of plain columns, as JSON.
+
+    Floats have no bounds: Parquet leaves NaN out of its bounds, Delta orders it above all numbers.
+    """
+    nulls: dict[str, int] = {}
+    bounds: dict[str, dict[str, Any]] = {"minValues": {}, "maxValues": {}}
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    for index in range(footer.num_columns):
+        column = footer.schema.column(index)
+        if column.path != column.name or column.max_repetition_level or not groups:
+            continue
+        statistics = [group.column(index).statistics for group in groups]
+        if any(item is None for item in statistics):
+            continue
+        if all(item.has_null_count for item in statistics):
+            nulls[column.name] = sum(item.null_count for item in statistics)
+        bounded = [item for item in statistics if item.has_min_max]
+        empty = [item for item in statistics if not item.has_min_max and not item.num_values]
+        if bounded and len(bounded) + len(empty) == len(statistics):
+            _add(bounds["minValues"], column.name, min, (item.min for item in bounded))
+            _add(bounds["maxValues"], column.name, max, (item.max for item in bounded))
+    return json.dumps({"numRecords": footer.num_rows, **bounds, "nullCount": nulls})
 
 
-def _remove_actions(changes: TableChanges) -> list[Any]:
-    library, now = _library().transaction, time.time_ns() // 1_000_000
-    return [
-        library.RemoveAction(
-            path=file.path,
-            data_change=name not in changes.moved,
-            deletion_timestamp=now,
-            size=file.bytes,
-        )
-        for name, file in changes.remove.items()
-    ]
+def _add(bounds: dict[str, Any], name: str, best: Any, values: Iterable[Any]) -> None:
+    value = best(values)
+    if isinstance(value, bool):
+        return
+    if isinstance(value, datetime):
+        utc = value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+        bounds[name] = utc.isoformat(timespec="microseconds") + ("" if value is utc else "Z")
+    elif isinstance(value, date):
+        bounds[name] = value.isoformat()
+    elif isinstance(value, int) or (isinstance(value, str) and len(value) <= _LONGEST_TEXT):
+        bounds[name] = value

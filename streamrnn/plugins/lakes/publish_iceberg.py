@@ -1,6 +1,7 @@
 """A table of an Iceberg catalog that names the parts of the output."""
 
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.base.storage import Files
+from streamrnn.base.storage.store import open_like
 from streamrnn.errors import ConfigError, PublishError
 from streamrnn.jobs.outputs.publishing.table import (
     BY,
@@ -17,18 +19,11 @@ from streamrnn.jobs.outputs.publishing.table import (
     columns_of,
     partitions_of,
 )
-from streamrnn.plugins.lakes.copies import is_another_folder
-from streamrnn.plugins.lakes.footers import part_footer
-from streamrnn.plugins.lakes.iceberg_columns import (
-    divide_by,
-    is_divided_by,
-    set_columns,
-    types_of,
-)
+from streamrnn.plugins.lakes.parts import iceberg_type, lake_schema, may_be_part, part_footer
 from streamrnn.plugins.lakes.read_iceberg import catalog_text, open_catalog
-from streamrnn.plugins.lakes.types import iceberg_type, lake_schema
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.sinks import Part, number_of
+from streamrnn.stream.checkpoints.reading import find_manifest
+from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import canonical_name
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
@@ -90,19 +85,20 @@ class IcebergCatalogTable:
         about = _about(snapshot)
         output = about.get(_OUTPUT)
         tasks = list(table.scan().plan_files())
-        found = {self._name_of(task.file.file_path): task.file for task in tasks}
+        # By their names in the output; by their paths if they are elsewhere.
+        files = {task.file.file_path.removeprefix(f"{self._root}/"): task.file for task in tasks}
         ours = output == manifest.output
         foreign = [
-            file.file_path for name, file in found.items() if not (ours or self._is_ours(name))
+            file.file_path for name, file in files.items() if not (ours or may_be_part(name))
         ]
         if ours:
-            self._refuse_original([name for name in found if "://" in name], manifest)
+            self._refuse_original([name for name in files if "://" in name], manifest)
         if any(task.delete_files for task in tasks):
             output = None
         return TableContents(
             {
                 name: TableFile(file.file_size_in_bytes, file.record_count, file.file_path)
-                for name, file in found.items()
+                for name, file in files.items()
             },
             int(about.get(_COMMIT, 0)) if output == manifest.output else None,
             self._has_columns(table, manifest),
@@ -114,12 +110,15 @@ class IcebergCatalogTable:
     def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
-        gone = set() if found is None else _replaced(changes, found)
+        gone = {file.path for file in changes.remove.values()}
+        if found is not None:  # also files under the name of a part, or of other columns
+            names = {part.name for part in changes.add} if found.same_schema else found.files.keys()
+            gone |= {found.files[name].path for name in names if name in found.files}
         if not self._has_columns(table, manifest):
             if gone:
                 self._commit_files(table, manifest.output, 0, gone, (), ())
             with table.transaction() as transaction:
-                set_columns(transaction, _iceberg_schema(manifest), partitions_of(manifest))
+                _set_columns(transaction, _iceberg_schema(manifest), partitions_of(manifest))
             gone = set()
         self._commit_files(
             table, manifest.output, manifest.commit, gone, changes.add, partitions_of(manifest)
@@ -187,29 +186,26 @@ class IcebergCatalogTable:
         schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
         table = self._catalog.create_table(self._name, schema, properties=_PROPERTIES)
         with table.transaction() as transaction:
-            divide_by(transaction, partitions_of(manifest))
+            _divide_by(transaction, partitions_of(manifest))
         return table
 
     def _has_columns(self, table: Any, manifest: Manifest) -> bool:
-        wanted = _iceberg_schema(manifest).fields
-        same = types_of(table.schema().fields) == types_of(wanted)
-        return same and is_divided_by(table, partitions_of(manifest))
-
-    def _name_of(self, path: str) -> str:
-        """Return the name of a file in the output; its path if it is elsewhere."""
-        return path.removeprefix(f"{self._root}/")
-
-    def _is_ours(self, name: str) -> bool:
-        return "://" not in name and number_of(name.rpartition("/")[2]) is not None
+        schema, folders = table.schema(), partitions_of(manifest)
+        divided_by = [
+            (schema.find_column_name(field.source_id), str(field.transform))
+            for field in table.spec().fields
+        ]
+        same = _types_of(schema.fields) == _types_of(_iceberg_schema(manifest).fields)
+        return same and divided_by == [(field.name, "identity") for field in folders]
 
     def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
-        """Raise PublishError if parts in another folder are there of an output with our id.
+        """Raise PublishError if another folder still has an output with our id.
 
-        If they are gone, the output was moved; if not, it was copied.
+        Our output is then a copy of it, and was not moved.
         """
         levels = len(partitions_of(manifest)) + 1
         for root in dict.fromkeys(path.rsplit("/", levels)[0] for path in paths):
-            if is_another_folder(root, self._files, manifest.output):
+            if _is_copy(root, self._files, manifest.output):
                 raise PublishError(
                     f"{self.title} has the parts of {root}, which is still there; {self._root} is "
                     "a copy of it. Name another table in [publish] iceberg for the copy. If the "
@@ -235,24 +231,17 @@ class IcebergCatalogTable:
         )
 
 
-def _replaced(changes: TableChanges, found: TableContents) -> set[str]:
-    """Return the paths of the files that leave a table: removed, or under the name of a part."""
-    names = found.files.keys() if not found.same_schema else {part.name for part in changes.add}
-    gone = {file.path for file in changes.remove.values()}
-    return gone | {found.files[name].path for name in names if name in found.files}
-
-
 def _partition(part: Part, fields: Sequence[pa.Field]) -> list[Any]:
     """Return the values of the folders of a part, as Iceberg stores them: dates are days."""
-    found: list[Any] = []
+    values: list[Any] = []
     for field, text in zip(fields, part.partition.values(), strict=True):
         if text is None or not (pa.types.is_integer(field.type) or pa.types.is_date(field.type)):
-            found.append(text)
+            values.append(text)
         elif pa.types.is_date(field.type):
-            found.append((date.fromisoformat(text) - date(1970, 1, 1)).days)
+            values.append((date.fromisoformat(text) - date(1970, 1, 1)).days)
         else:
-            found.append(int(text))
-    return found
+            values.append(int(text))
+    return values
 
 
 def _store_options(files: Files) -> dict[str, str]:
@@ -264,8 +253,8 @@ def _store_options(files: Files) -> dict[str, str]:
         "secret_access_key": "s3.secret-access-key",
         "session_token": "s3.session-token",
     }
-    found = {} if files.local else files.options()
-    return {new: found[f"aws_{old}"] for old, new in names.items() if f"aws_{old}" in found}
+    options = {} if files.local else files.options()
+    return {new: options[f"aws_{old}"] for old, new in names.items() if f"aws_{old}" in options}
 
 
 def _about(snapshot: Any) -> dict[str, str]:
@@ -281,7 +270,7 @@ def _about(snapshot: Any) -> dict[str, str]:
 
 
 def _others(table: Any, about: Any, output: str) -> str:
-    """Describe what others have done to a table since our last snapshot; "" for nothing."""
+    """Describe changes by others since our last snapshot; "" without one."""
     if about and _OUTPUT not in about:
         return f"{about['operation']} of another writer"
     ours = [item for item in map(_about, table.metadata.snapshots) if item.get(_OUTPUT) == output]
@@ -297,3 +286,62 @@ def _iceberg_schema(manifest: Manifest) -> Any:
 
     schema = lake_schema(columns_of(manifest), iceberg_type, "Iceberg")
     return assign_fresh_schema_ids(_pyarrow_to_schema_without_ids(schema))
+
+
+def _types_of(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
+    """Return all of columns but their ids."""
+    return [(field.name, str(field.field_type), field.required) for field in fields]
+
+
+def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> None:
+    """Give a table these columns, in this order, and one partition for each of the folders.
+
+    Columns of another type are replaced, as the table keeps none of its files.
+    """
+    with transaction.update_spec() as spec:
+        for field in transaction.table_metadata.spec().fields:
+            spec.remove_field(field.name)
+    now = _types_of(transaction.table_metadata.schema().fields)
+    stay = {column[0] for column in now if column in _types_of(wanted.fields)}
+    with transaction.update_schema(allow_incompatible_changes=True) as update:
+        for name, *_ in now:
+            if name not in stay:
+                update.delete_column(name)
+    with transaction.update_schema(allow_incompatible_changes=True) as update:
+        before = None
+        for field in wanted.fields:
+            if field.name not in stay:
+                update.add_column(field.name, field.field_type, required=field.required)
+            if before is None:
+                update.move_first(field.name)
+            else:
+                update.move_after(field.name, before)
+            before = field.name
+    _divide_by(transaction, folders)
+
+
+def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
+    """Give a table without partitions one for each of the folders.
+
+    No column or earlier partition has their names, as a column could not be removed and come back
+    otherwise.
+    """
+    number = len(transaction.table_metadata.partition_specs)
+    with transaction.update_spec() as spec:
+        for field in folders:
+            spec.add_field(field.name, "identity", f"{field.name}_partition_{number}")
+
+
+def _is_copy(uri: str, files: Files, output: str) -> bool:
+    """Return whether a folder holds an output of this id, and is not the one of `files`.
+
+    Raises CheckpointError if its manifest is damaged; SinkError or ConfigError if its store does
+    not answer.
+    """
+    other = open_like(uri, files)
+    manifest = find_manifest(other)
+    if manifest is None or manifest.output != output:
+        return False
+    if files.local and other.local:  # one folder may have two paths, as in a container
+        return not os.path.samefile(files.show(""), other.show(""))
+    return True

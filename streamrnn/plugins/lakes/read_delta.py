@@ -1,7 +1,7 @@
 """Delta tables, read from their log.
 
-The log is read here, not by the library `deltalake`, as that does not tell which files a version
-removed and added without a change of rows; and as it would need credentials of its own.
+The log is read here, not by the library `deltalake`, which does not tell which files a version
+removed and added without a change of rows, and would need credentials of its own.
 """
 
 import json
@@ -57,10 +57,10 @@ def _open(path: str, version: int | None) -> Table:
         raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {DELTA_LOG}")
     last = log.last if version is None else version
     if last not in log.versions and last not in log.checkpoints:
-        known = sorted({*log.versions, *log.checkpoints})
+        oldest = min({*log.versions, *log.checkpoints})
         raise MissingFileError(
-            f"[source] version: {path}: expected a version from {known[0]} to "
-            f"{log.last}, received {last}"
+            f"[source] version: {path}: expected a version from {oldest} to {log.last}, received "
+            f"{last}"
         )
     first = log.first(last)
     base, state = log.checkpoint(first - 1) if first else ([], {})
@@ -68,7 +68,7 @@ def _open(path: str, version: int | None) -> Table:
     numbered = [(number, log.actions(number)) for number in range(first, last + 1)]
     for _, actions in numbered:
         _update(state, actions)
-        ids += [found.get("id") for found in _of("metaData", actions)]
+        ids += [metadata.get("id") for metadata in _of("metaData", actions)]
     name = f"version {last}"
     _check_features(path, state, name)
     reader = _Files(path, log.store, log.location, state)
@@ -90,10 +90,9 @@ class _Log:
     def __init__(self, path: str) -> None:
         self.store, self.location = resolve(path)
         folder = posixpath.join(self.location, DELTA_LOG)
-        found = self.store.find(folder, AllFiles((".json", ".parquet")))
         self.versions: dict[int, str] = {}
         self.checkpoints: dict[int, list[str]] = {}
-        for entry in found:
+        for entry in self.store.find(folder, AllFiles((".json", ".parquet"))):
             number, _, rest = posixpath.basename(entry.path).partition(".")
             if number.isdigit() and rest == "json":
                 self.versions[int(number)] = entry.path
@@ -139,8 +138,7 @@ class _Log:
             with self.store.open(path) as file:
                 table = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
             for row in table.to_pylist():
-                found = {name: _with_maps(v) for name, v in row.items() if v is not None}
-                actions.append(found)
+                actions.append({n: _with_maps(action) for n, action in row.items() if action})
         state: dict[str, Any] = {}
         _update(state, actions)
         return actions, state
@@ -208,16 +206,16 @@ class _Files:
 
     def refuse_vectors(self, active: set[str], version: str) -> None:
         """Raise DataError if rows of a file are deleted by a deletion vector."""
-        found = [file for name, file in self._vectors.items() if name in active]
-        if found:
+        file = next((file for name, file in self._vectors.items() if name in active), None)
+        if file is not None:
             raise DataError(
-                f"{found[0].path}: has rows that a deletion vector deletes, in {version} of the "
+                f"{file.path}: has rows that a deletion vector deletes, in {version} of the "
                 "table; these cannot be read. Rewrite the table without them: REORG TABLE … APPLY "
                 "(PURGE), then set delta.enableDeletionVectors = false."
             )
 
     def _typed(self, values: Mapping[str, str | None]) -> Partitions:
-        found = []
+        partitions = []
         for name in self._partitions:
             kind, text = self._kinds[name], values.get(name) or None
             if kind is None:
@@ -225,8 +223,8 @@ class _Files:
             if pa.types.is_timestamp(kind) and kind.tz and text and not text.endswith("Z"):
                 text = text.replace(" ", "T") + "Z"
             parsed = parse_texts(pa.array([text], pa.string()), kind, padded=True)
-            found.append((name, parsed[0]))
-        return tuple(found)
+            partitions.append((name, parsed[0]))
+        return tuple(partitions)
 
 
 def _of(kind: str, actions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ _EXTRAS = {
     "sqlalchemy": "sql-sqlite",
     "thrift": "hive",
 }
-# Properties of catalogs that are no secrets, but may be URIs.
+# Properties of catalogs that are not secret, but may be URIs.
 _URIS = ("type", "uri", "warehouse", "s3.endpoint", "s3.region", "client.region")
 
 
@@ -67,7 +67,7 @@ def open_iceberg(path: str, version: int | None) -> Table:
 
 
 def open_catalog(name: str, options: Mapping[str, str]) -> Any:
-    """Open a catalog of pyiceberg's configuration; `options` count where that says nothing.
+    """Open a catalog of pyiceberg's configuration, which overrides `options`.
 
     Raises ConfigError, with the pip command, for a catalog whose driver is not installed, and what
     the libraries raise: see `catalog_text`.
@@ -162,11 +162,8 @@ class _Files:
 
     def live(self, snapshot: Any) -> dict[str, SourceFile]:
         """Return the data files of a snapshot, by their names."""
-        found = {}
-        for entry in self._entries(snapshot, "DATA"):
-            file = self._file(entry.data_file)
-            found[file.name] = file
-        return found
+        files = (self._file(entry.data_file) for entry in self._entries(snapshot, "DATA"))
+        return {file.name: file for file in files}
 
     def deletes(self, snapshot: Any) -> bool:
         """Return whether a snapshot added files that delete rows of data files."""
@@ -223,12 +220,12 @@ class _Files:
         """Return the columns by whose values the file is partitioned, which it may lack."""
         spec = self._table.metadata.specs()[data.spec_id]
         schema = self._table.metadata.schema()
-        found = []
+        partitions = []
         for field, value in zip(spec.fields, data.partition, strict=True):
             name = schema.find_column_name(field.source_id)
             if str(field.transform) == "identity" and name in self._kinds:
-                found.append((name, pa.scalar(value, self._kinds[name])))
-        return tuple(found)
+                partitions.append((name, pa.scalar(value, self._kinds[name])))
+        return tuple(partitions)
 
 
 def _commit(
@@ -264,7 +261,7 @@ def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
             if field.name not in names.setdefault(field.field_id, []):
                 names[field.field_id].append(field.name)
     now = {field.field_id: field.name for field in table.metadata.schema().fields}
-    twice = [n for n, found in ids.items() if len(found) > 1 and found & now.keys()]
+    twice = [name for name, used in ids.items() if len(used) > 1 and used & now.keys()]
     if twice:
         raise DataError(
             f"{path}: column {twice[0]!r}: two columns of the table have had this name, one after "

@@ -17,8 +17,8 @@ from streamrnn.jobs.outputs.publishing import publisher
 from streamrnn.jobs.outputs.publishing.reconcile import changes
 from streamrnn.jobs.outputs.publishing.table import TableContents, TableFile
 from streamrnn.plugins.lakes import publish_delta
-from streamrnn.plugins.lakes.footers import delta_statistics
-from streamrnn.plugins.lakes.types import delta_type, iceberg_type, lake_schema
+from streamrnn.plugins.lakes.parts import delta_type, iceberg_type, lake_schema
+from streamrnn.plugins.lakes.publish_delta import delta_statistics
 from streamrnn.stream.checkpoints import Manifest
 from streamrnn.stream.checkpoints.manifest import NamedOutput
 from streamrnn.stream.sinks import Part
