@@ -23,6 +23,7 @@ from streamrnn.jobs.outputs.publishing.table import (
 )
 from streamrnn.plugins.lakes.parts import delta_type, lake_schema, may_be_part, part_footer
 from streamrnn.stream.checkpoints import Manifest
+from streamrnn.stream.sinks import Part
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
@@ -118,18 +119,7 @@ class DeltaLog:
         """Commit one version; two if the columns change: the first one empties the table."""
         library = _library().transaction
         schema = _delta_schema(manifest)
-        now = time.time_ns() // 1_000_000
-        adds = [
-            library.AddAction(
-                path=part.name,
-                size=part.bytes,
-                partition_values=part.partition,
-                modification_time=now,
-                data_change=part.name not in changes.moved,
-                stats=delta_statistics(part_footer(self._files, part.name)),
-            )
-            for part in changes.add
-        ]
+        adds = [self._add_action(part, changes) for part in changes.add]
         properties = self._properties(manifest.output, manifest.commit)
         columns = [field.name for field in partitions_of(manifest)]
         table = self._open()
@@ -141,6 +131,7 @@ class DeltaLog:
                 commit_properties=properties,
             )  # fmt: skip
         else:
+            now = time.time_ns() // 1_000_000
             removes = [
                 library.RemoveAction(
                     path=file.path,
@@ -199,6 +190,16 @@ class DeltaLog:
             return _library().DeltaTable(self._uri, storage_options=self._options)
         except _library().exceptions.TableNotFoundError:
             return None
+
+    def _add_action(self, part: Part, changes: TableChanges) -> Any:
+        return _library().transaction.AddAction(
+            path=part.name,
+            size=part.bytes,
+            partition_values=part.partition,
+            modification_time=time.time_ns() // 1_000_000,
+            data_change=part.name not in changes.moved,
+            stats=delta_statistics(part_footer(self._files, part.name)),
+        )
 
     def _properties(self, output: str, commit: int) -> Any:
         library = _library()
