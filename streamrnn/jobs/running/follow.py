@@ -36,11 +36,10 @@ class Watcher:
             source = self._look()
             complete = {}
             for file in source.files:
-                earlier = self._complete.get(file.path)
                 old = time.time() - file.mtime_ns / 1e9 > self._options.poll
-                if earlier == file or (
-                    (old or self._seen.get(file.path) == file) and source.is_complete(file)
-                ):
+                is_still = old or self._seen.get(file.path) == file
+                was_complete = self._complete.get(file.path) == file
+                if was_complete or (is_still and source.is_complete(file)):
                     complete[file.path] = file
             self._complete = complete
             self._seen = {file.path: file for file in source.files}
