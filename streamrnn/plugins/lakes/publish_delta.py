@@ -185,7 +185,7 @@ class DeltaLog:
         return self._files.show("")
 
     def _open(self) -> Any:
-        """Open the last version of the table; None if there is none."""
+        """Open the last version of the table; None without a table."""
         try:  # is_deltatable would stop all threads of Python while it waits for a store
             return _library().DeltaTable(self._uri, storage_options=self._options)
         except _library().exceptions.TableNotFoundError:

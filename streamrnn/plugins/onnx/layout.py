@@ -104,7 +104,7 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
         )
     raise ModelMismatchError(
         "this graph cannot be run on streams, only called from Python: it fails for other numbers "
-        f"of rows and steps than those of its export ({reason}). Export it with dynamic axes for "
+        f"of rows and steps than at its export ({reason}). Export it with dynamic axes for "
         "batch and time"
     )
 

@@ -36,8 +36,8 @@ _MAX_GROWTH = 64
 def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function of the inputs (None if omitted) of an operator.
 
-    It takes those of the `attributes` that change its result by name, as `node` and `opset`. What
-    is an attribute up to some opset, and an input after it, is one argument.
+    It takes `node`, `opset` and the `attributes` that change its result by name. What is an
+    attribute up to some opset, and an input after it, is one argument.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,7 +66,7 @@ class Figure(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """The error of one output by group, beside a baseline; NaN where there are no rows."""
+    """The error of one output by group, beside a baseline; NaN without rows."""
 
     output: str
     target: str

@@ -157,8 +157,9 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
     commits: dict[int, int] = {}
     models: dict[int, str] = {}
     read = part_batches(path, manifest, names) if names else ((p, p.rows) for p in manifest.parts)
-    for part, found in read:
-        batch = columns.limited(found) if isinstance(found, pa.RecordBatch) else found
+    for part, batch in read:
+        if isinstance(batch, pa.RecordBatch):
+            batch = columns.limited(batch)
         count = batch.num_rows if isinstance(batch, pa.RecordBatch) else batch
         if not count:
             continue

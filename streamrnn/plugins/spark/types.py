@@ -43,7 +43,7 @@ def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
 
 
 def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
-    """Return the Arrow type of a Spark type; None if there is none."""
+    """Return the Arrow type of a Spark type; None without one."""
     name = type(kind).__name__
     if name == "TimestampType":
         return pa.timestamp("us", zone)
