@@ -365,7 +365,7 @@ class Pipeline:
             kind = self.config.window.kind
             raise ConfigError(f'process: kind "{kind}" needs all rows at once; use run()')
         with self._lock.lock:
-            if self._scorer is None and self._start == "init":
+            if self._start == "init" and self._scorer is None:
                 warn_of_output(self.config)
             answer = self._calls.process(data, position, align)
             self._rejects = self._local.rows = rejects_of(answer.scored)

@@ -21,7 +21,7 @@ from streamrnn.jobs.session.data import (
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
 from streamrnn.stream.scoring.positions import next_position
 from streamrnn.stream.scoring.scorer import Scored
-from streamrnn.stream.sources import Origin, used_schema, with_values
+from streamrnn.stream.sources import used_schema, with_values
 from streamrnn.stream.states.positions import CallPosition
 
 
@@ -61,18 +61,19 @@ class Calls:
         The data may be rows of `requests`, which have no position of their own: then rows that are
         an error raise one with `align`, too.
         """
-        loaded = self._loaded
+        scorer = self.scorer
+        loaded = self._load() if scorer is None else scorer.bound.loaded
         if isinstance(data, list):
-            data = table = self._table_of(data)
-            if not table.num_rows and self.scorer is None:
+            data = table = self._table_of(data, loaded)
+            if not table.num_rows and scorer is None:
                 bound = BoundPipeline(loaded, table.schema, BATCH)
                 return Answer([], _schema(bound, align).empty_table())
         batches, schema = batches_of(data)
         if renames := loaded.renames:
             batches, schema = apply_renames(batches, schema, renames)
-        scorer, checked = self._bound_scorer(schema)
+        scorer, checked = self._bound_scorer(schema, loaded)
         schema_out = _schema(scorer.bound, align)
-        last = copy.copy(scorer.position)
+        last = scorer.position
         position = last if requests else next_position(position, last, sum(map(len, batches)))
         if len(batches) > 1:
             scorer = scorer.copy()  # the assignment below commits all of them, or none
@@ -84,22 +85,19 @@ class Calls:
             return Answer(scored, outputs[0])
         return Answer(scored, pa.Table.from_batches(outputs, schema_out))
 
-    @property
-    def _loaded(self) -> LoadedPipeline:
-        return self._load() if self.scorer is None else self.scorer.bound.loaded
-
-    def _table_of(self, rows: list[Any]) -> pa.Table:
+    def _table_of(self, rows: list[Any], loaded: LoadedPipeline) -> pa.Table:
         scorer = self.scorer
         if scorer is None:
-            return table_of_dicts(rows, self._loaded, None, 0)
-        return table_of_dicts(rows, self._loaded, scorer.bound.schema, scorer.rows_read)
+            return table_of_dicts(rows, loaded, None, 0)
+        return table_of_dicts(rows, loaded, scorer.bound.schema, scorer.rows_read)
 
-    def _bound_scorer(self, schema: pa.Schema) -> tuple[Scorer, CheckedSchema]:
+    def _bound_scorer(
+        self, schema: pa.Schema, loaded: LoadedPipeline
+    ) -> tuple[Scorer, CheckedSchema]:
         """Return the scorer, and what is known of the schema, which is checked once."""
         checked, scorer = self._checked, self.scorer
         if scorer is not None and checked is not None and checked.schema.equals(schema):
             return scorer, checked
-        loaded = self._loaded
         used = used_schema(schema, loaded.columns, BATCH)
         if scorer is None:
             scorer = self._start(used)
@@ -124,13 +122,12 @@ class Calls:
             scorer.position = position
         scored = []
         for batch in batches:
-            size = batch.num_rows
             name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
-            origin = Origin.consecutive(name, first_row, size)
-            used, cast = checked.columns(batch, first_row), checked.changed * size
-            scored.append(
-                scorer.process(used, origin, position, cast=cast, align=align, errors=requests)
+            used, cast = checked.columns(batch, first_row), checked.changed * batch.num_rows
+            item = scorer.process(
+                used, name, first_row, position, cast=cast, align=align, errors=requests
             )
+            scored.append(item)
         return scored
 
     @property

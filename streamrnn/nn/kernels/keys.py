@@ -37,6 +37,7 @@ class StringIndex:
         self._hashes, self._size = np.zeros(512, np.uint64), np.zeros(512, np.int64)
         self._begin, self._words = np.zeros(513, np.int64), np.zeros(1024, np.uint64)
         self._counts = np.zeros(5, np.int64)
+        self._table: StringTable | None = None
 
     def __len__(self) -> int:
         return int(self._counts[KNOWN])
@@ -54,7 +55,8 @@ class StringIndex:
         while True:
             simd.keys.find_entry()(strings, add, before, self.table(), found, added)
             if counts[DONE] == rows:
-                if counts[MOVED] == len(self._older):
+                if len(self._older) and counts[MOVED] == len(self._older):
+                    self._table = None
                     self._older, counts[MOVED] = _NONE, 0
                 new = int(counts[KNOWN]) - before
                 return found, added[:new].copy() if new else _NO_ROWS
@@ -62,15 +64,10 @@ class StringIndex:
 
     def table(self) -> StringTable:
         """Return the arrays that kernels search in."""
-        return StringTable(
-            self._cells,
-            self._older,
-            self._hashes,
-            self._size,
-            self._begin,
-            self._words,
-            self._counts,
-        )
+        if self._table is None:
+            arrays = self._cells, self._older, self._hashes, self._size, self._begin, self._words
+            self._table = StringTable(*arrays, self._counts)
+        return self._table
 
     def truncate(self, size: int) -> None:
         """Remove all strings from number `size` on; what is left in the cells is not found."""
@@ -78,13 +75,14 @@ class StringIndex:
 
     def rebuild(self) -> None:
         """Insert all strings into new cells: for a copy made during a `find`."""
-        cells = _empty_cells(len(self._cells))
+        cells, self._table = _empty_cells(len(self._cells)), None
         # In one statement: an interrupt happens before all or after all.
         self._cells, self._older, self._counts[:] = cells, _NONE, (len(self), 0, 0, 0, 0)
 
     def _grow(self, size: int) -> None:
         """Make room for one more string of `size` bytes, or let `find` move more of the cells."""
         known, cells, counts = len(self), self._cells, self._counts
+        self._table = None  # before it changes: an interrupt leaves none that is out of date
         if 2 * (counts[FILLED] + 1) > len(cells) and counts[MOVED] == len(self._older):
             # Those that hold removed strings for the most part need no more room.
             larger = _empty_cells(2 * len(cells) if 4 * known > len(cells) else len(cells))

@@ -108,7 +108,7 @@ class StepPlan:
         if self._calls is None:
             return self._runner.run(inputs, None, self.states)
         for array, given in zip(self._inputs, inputs, strict=True):
-            np.copyto(array, given)
+            array[...] = given  # faster than np.copyto
         for call in self._calls:
             call()
         return [array.copy() for array in self._outputs]

@@ -23,6 +23,8 @@ _FEW = 1024
 that takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
 _SMALL = 64
 """Most lanes of a window that is planned once for all record batches of its size."""
+_NUMBERS = np.arange(_FEW)
+_NUMBERS.flags.writeable = False
 
 # States of some lanes: name -> (B, size).
 _States = Mapping[str, Floats]
@@ -72,9 +74,11 @@ class CarryOperator:
         streams in a record batch.
         """
         inputs, rows_M = self.plan.of(by_stream), len(by_stream.row_M)
+        if self.takes(rows_M) and (steps := _steps_each(by_stream)):
+            last = None if by_stream.all_last else by_stream.last
+            segments = by_stream.slot, by_stream.row_M, by_stream.step_M, by_stream.reset, last
+            return self._few(table, inputs, steps, *segments)
         groups = self.workers.shares(rows_M * self._weights)
-        if rows_M <= _FEW and groups == 1 and (steps := _steps_each(by_stream)):
-            return self._few(by_stream, table, inputs, steps)
         values = np.empty((rows_M, self.units), np.float32)
         batch = _Batch(by_stream, table, inputs, values)
         packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
@@ -91,35 +95,47 @@ class CarryOperator:
             commit_states=commit_states,
         )
 
+    def takes(self, rows: int) -> bool:
+        """Return whether so many steps are run in one window as they stand."""
+        return rows <= _FEW and self.workers.shares(rows * self._weights) == 1
+
+    def one_each(self, slots: Ints, features_NF: Floats, table: StateTable) -> ModelOutput:
+        """Return the outputs of one step of each of N streams, if it `takes` so many."""
+        inputs, steps = self.plan.arrays(features_NF, {}), table.steps(slots)
+        steps += 1
+        return self._few(table, inputs, 1, slots, _NUMBERS[: len(slots)], steps)
+
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """Return nothing: every row has its output already."""
         return iter(())
 
     def _few(
-        self, by_stream: StreamBatch, table: StateTable, inputs: Inputs, steps: int
+        self,
+        table: StateTable,
+        inputs: Inputs,
+        steps: int,
+        slots: Ints,
+        row_K: Ints,
+        step_K: Ints,
+        reset: Bools | None = None,
+        last: Bools | None = None,
     ) -> ModelOutput:
-        """Return the outputs of segments of `steps` steps each, in one window as they stand."""
-        slot = by_stream.slot
-        shape = len(slot), steps
+        """Return the outputs of segments of `steps` steps each, in one window as they stand.
+
+        `reset` and `last` as in a StreamBatch; None: none is reset, all are the last ones.
+        """
+        shape = len(slots), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
         # Its states are in use until they are committed: it is kept again then.
         plan = self._plans.pop(shape, None) or self.stream.plan(window)
-        table.gather(slot, by_stream.reset, plan.states)
+        table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
 
         def commit_states() -> None:
-            if by_stream.all_last:
-                table.scatter(slot, plan.states)
-            else:
-                _write_last(plan.states, slot, by_stream.last, table)
+            _write_last(plan.states, slots, last, table)
             self._keep(shape, plan)
 
-        return ModelOutput(
-            row_K=by_stream.row_M,
-            step_K=by_stream.step_M,
-            values_KU=values.reshape(-1, self.units),
-            commit_states=commit_states,
-        )
+        return ModelOutput(row_K, step_K, values.reshape(-1, self.units), None, commit_states)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
         """Keep a plan for the next record batch of its shape: all small ones, and a large one."""
@@ -201,9 +217,9 @@ def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: St
     _write_last(states, slots, last, table)
 
 
-def _write_last(states: _States, slots: Ints, last: Bools, table: StateTable) -> None:
+def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTable) -> None:
     """Write the states of those slots, one for each lane, that are marked `last` to the table."""
-    if not last.all():
+    if last is not None and not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)
 

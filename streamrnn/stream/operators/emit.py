@@ -56,6 +56,10 @@ class Emitter:
         return pa.schema(fields)
 
     @cached_property
+    def _names(self) -> list[str]:
+        return [f.name for f in self.carried]
+
+    @cached_property
     def _units(self) -> list[pa.Field]:
         return [pa.field(name, _FLOAT32) for name in self.names]
 
@@ -63,13 +67,14 @@ class Emitter:
         """Return the fields of a row that is held until the end of the run."""
         return (*self.schema, _ORDER, _COMPUTED) if self.emit == "final" else ()
 
-    def rows(
-        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput
-    ) -> pa.RecordBatch:
-        """Return the output rows of a record batch, in file order (emit every and last)."""
-        values, valid = self._by_row(batch.num_rows, computed, by_stream.kept)
+    def rows(self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput) -> pa.RecordBatch:
+        """Return the output rows of a record batch, in file order (emit every and last).
+
+        `kept` are the rows that have one with emit every.
+        """
+        values, valid = self._by_row(batch.num_rows, computed, kept)
         if self.emit == "every":
-            chosen = by_stream.kept
+            chosen = kept
         else:
             chosen = np.sort(computed.row_K[computed.step_K % self.last_of == 0])
         return self._build(batch, chosen, values, valid)
@@ -87,23 +92,25 @@ class Emitter:
     def aligned(
         self,
         batch: pa.RecordBatch,
-        by_stream: StreamBatch,
+        kept: Ints,
+        row_M: Ints,
         computed: ModelOutput,
-        refused_N: Array,
+        refused_N: Array | None,
     ) -> pa.RecordBatch:
         """Return a row for each row of a record batch, in file order (emit every and last).
 
-        `refused_N` says why a row was not accepted, "" where it was. Only rows whose `reason` is
-        null have values.
+        `kept` as for `rows`; `row_M` are the steps of the model; `refused_N` says why a row was not
+        accepted, "" where it was. Only rows whose `reason` is null have values.
         """
         reason = np.full(batch.num_rows, "skipped", object)
-        reason[by_stream.row_M] = "waiting"
+        reason[row_M] = "waiting"
         emitted = computed.step_K % (1 if self.emit == "every" else self.last_of) == 0
         reason[computed.row_K[emitted]] = ""
         reason[computed.row_K[emitted & (computed.step_K <= self.warmup)]] = "warmup"
-        refused = refused_N != ""
-        reason[refused] = refused_N[refused]
-        values, _ = self._by_row(batch.num_rows, computed, by_stream.kept)
+        if refused_N is not None:
+            refused = refused_N != ""
+            reason[refused] = refused_N[refused]
+        values, _ = self._by_row(batch.num_rows, computed, kept)
         valid = np.broadcast_to((reason == "")[:, None], values.shape)
         columns = self._build(batch, np.arange(batch.num_rows), values, valid).columns
         columns.append(pa.array(reason, pa.string(), mask=reason == ""))
@@ -189,7 +196,7 @@ class Emitter:
         values: Floats,
         valid: Bools | None,
     ) -> pa.RecordBatch:
-        rows = batch.select([f.name for f in self.carried])
+        rows = batch.select(self._names)
         if len(chosen) != batch.num_rows or self.emit == "final":
             rows = rows.take(pa.array(chosen))
             values, valid = values[chosen], None if valid is None else valid[chosen]
@@ -209,11 +216,16 @@ class Emitter:
         return pa.RecordBatch.from_arrays(rows.columns, schema=self.schema)
 
 
+def all_finite(computed: ModelOutput) -> bool:
+    """Return whether no output is NaN or infinite."""
+    return b"\0" not in np.isfinite(computed.values_KU).tobytes()  # faster than all()
+
+
 def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> None:
     """Raise DataError for the first row whose output is NaN or infinite."""
-    values = computed.values_KU
-    if np.count_nonzero(np.isfinite(values)) == values.size:  # faster than all()
+    if all_finite(computed):
         return
+    values = computed.values_KU
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     k = int(bad[np.argmin(computed.row_K[bad])])
     unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])

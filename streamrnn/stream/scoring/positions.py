@@ -29,6 +29,7 @@ def next_position(
         raise DTypeError("process: expected the position of each partition with rows, received {}")
     if last is None:
         return position
+    last = _copy(last)  # errors have it
     now, before = _by_partition(position), _by_partition(last)
     if type(position) is not type(last) or not _are_alike(now, before):
         raise DTypeError(

@@ -12,7 +12,7 @@ from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError
 from streamrnn.nn.kernels.plain_rows import PlainColumns
-from streamrnn.stream.operators import ModelOutput, check_finite
+from streamrnn.stream.operators import CarryOperator, ModelOutput, all_finite, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow
 from streamrnn.stream.sources import Origin, Rows, plain_columns
@@ -24,7 +24,7 @@ from streamrnn.stream.windows import (
     Update,
     first_late,
     first_repeated,
-    plain_batch,
+    previous_of,
     rejected_rows,
     sort_by_stream,
     why_refused,
@@ -78,6 +78,9 @@ class Scorer:
         self.totals: dict[str, int] = {}
         self._operator = bound.operator()
         self._plain: tuple[pa.Schema, PlainColumns | None] = pa.schema([]), None
+        self._carry: CarryOperator | None = None
+        if isinstance(self._operator, CarryOperator) and bound.emitter.emit != "final":
+            self._carry = self._operator
         self._streams_before = table.streams
 
     @property
@@ -97,7 +100,8 @@ class Scorer:
     def process(
         self,
         batch: pa.RecordBatch,
-        origin: Origin,
+        name: str,
+        first_row: int,
         position: CallPosition | None,
         *,
         cast: int = 0,
@@ -106,30 +110,51 @@ class Scorer:
     ) -> Scored:
         """Read a record batch, and score it as `score` does, in fewer steps if its rows are plain.
 
-        `position` becomes that of the scorer together with the state; `cast` is the number of
-        values that were cast. With `align` rows that would be an error are refused in the answer,
-        but with `errors` they raise one.
+        Messages call the rows those of `name`, from `first_row` on. `position` becomes that of the
+        scorer together with the state; `cast` is the number of values that were cast. With `align`
+        rows that would be an error are refused in the answer, but with `errors` they raise one.
         """
-        policy = self.bound.policy.answering(errors) if align else self.bound.policy
-        read = partial(self._read, batch, origin, policy, cast)
-        return self.table.change(lambda: self._score(*read(), position, align))
 
-    def _read(
-        self, batch: pa.RecordBatch, origin: Origin, policy: RowPolicy, cast: int
-    ) -> tuple[Rows, StreamBatch]:
-        contract, columns = self.bound.loaded.contract, self._plain_columns(batch.schema)
-        plain = None
-        if columns is not None:
-            plain = self.table.plain(batch, columns, policy.most_gap)
-        if plain is None:
-            rows = contract.read(batch, origin)
+        def work() -> tuple[Scored, Callable[[], None]]:
+            counts = {"cast": cast} if cast else {}
+            if (plain := self._score_plain(batch, counts, position, align)) is not None:
+                return plain
+            policy = self.bound.policy.answering(errors) if align else self.bound.policy
+            origin = Origin.consecutive(name, first_row, batch.num_rows)
+            rows = self.bound.loaded.contract.read(batch, origin)
             by_stream = self._sort(rows, policy, room=True)
-        else:
-            rows = contract.plain_rows(batch, origin, plain)
-            by_stream = plain_batch(rows, plain.slots, self.table, policy)
-        if cast:
-            by_stream.counts["cast"] = cast
-        return rows, by_stream
+            by_stream.counts |= counts
+            return self._score(rows, by_stream, position, align)
+
+        return self.table.change(work)
+
+    def _score_plain(
+        self,
+        batch: pa.RecordBatch,
+        counts: dict[str, int],
+        position: CallPosition | None,
+        align: bool,
+    ) -> tuple[Scored, Callable[[], None]] | None:
+        """Return what `_score` does, if nothing is to be decided about any row, else None."""
+        if self._carry is None or not self._carry.takes(batch.num_rows):
+            return None
+        columns, policy = self._plain_columns(batch.schema), self.bound.policy
+        if columns is None:
+            return None
+        plain = self.table.plain(batch, columns, policy.most_gap)
+        if plain is None:
+            return None
+        features = self.bound.loaded.contract.with_time(plain.features, batch)
+        computed = self._carry.one_each(plain.slots, features, self.table)
+        if not all_finite(computed):
+            return None  # the long way says where
+        rows, emitter = computed.row_K, self.bound.emitter
+        scored = Scored(self._emit(batch, rows, computed), None, counts)
+        if align:
+            scored.answer = emitter.aligned(batch, rows, rows, computed, None)
+        time = plain.time if columns.time >= 0 else None
+        update = Update(plain.slots, computed.step_K, time, previous_of(features, policy))
+        return scored, self._committing(scored, len(rows), update, computed, position)
 
     def _score(
         self,
@@ -145,22 +170,47 @@ class Scorer:
         scored = self._scored(rows, by_stream, computed)
         if align:
             scored.answer = self._answer(rows, by_stream, computed)
-        before = self.rows_read, self.rejected
+        rejected = len(by_stream.rejected)
+        return scored, self._committing(
+            scored, len(rows), update, computed, position, rejected, held
+        )
+
+    def _committing(
+        self,
+        scored: Scored,
+        rows: int,
+        update: Update,
+        computed: ModelOutput | None,
+        position: CallPosition | None,
+        rejected: int = 0,
+        held: Held | None = None,
+    ) -> Callable[[], None]:
+        """Return the call that commits so many rows to the table; it may be repeated."""
         totals = dict(self.totals)
-        counted = {**scored.counts, "rows": len(rows), "rows_out": scored.output.num_rows}
-        for name, number in counted.items():
+        for name, number in scored.counts.items():
             totals[name] = totals.get(name, 0) + number
+        totals["rows"] = totals.get("rows", 0) + rows
+        totals["rows_out"] = totals.get("rows_out", 0) + scored.output.num_rows
+        read = self.rows_read + rows, self.rejected + rejected
+        return partial(self._commit, update, computed, held, read, position, totals)
 
-        def commit() -> None:
-            self.rows_read, self.rejected = before  # the call may be repeated
-            self._advance(by_stream, update)
-            self._commit_states(rows, computed)
-            if held is not None:
-                self.table.hold(held)
-            self.position = position
-            self.totals = totals
-
-        return scored, commit
+    def _commit(
+        self,
+        update: Update,
+        computed: ModelOutput | None,
+        held: Held | None,
+        read: tuple[int, int],
+        position: CallPosition | None,
+        totals: dict[str, int],
+    ) -> None:
+        self.table.advance(*update)
+        if computed is not None:
+            computed.commit_states()
+        if held is not None:
+            self.table.hold(held)
+        self.rows_read, self.rejected = read
+        self.position = position
+        self.totals = totals
 
     def prepare(self, rows: Rows) -> Prepared:
         """Do the first half of `score`, possibly during the `compute` of the previous batch.
@@ -177,7 +227,8 @@ class Scorer:
         After an error the table is invalid.
         """
         by_stream = self._sort(rows, self.bound.policy, room=False)
-        self._advance(by_stream, by_stream.update())
+        self.table.advance(*by_stream.update())
+        self.rejected += len(by_stream.rejected)
         return by_stream
 
     def compute(self, prepared: Prepared) -> Scored:
@@ -188,7 +239,9 @@ class Scorer:
         self.table.make_room(streams)
         computed = self._compute(rows, by_stream, at_once=True)
         scored = self._scored(rows, by_stream, computed)
-        self._commit_states(rows, computed)
+        if computed is not None:
+            computed.commit_states()
+        self.rows_read += len(rows)
         return scored
 
     def drop_idle(self) -> int:
@@ -212,7 +265,7 @@ class Scorer:
             held = self._held(rows, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
-            yield self._emit(rows.batch, by_stream, computed)
+            yield self._emit(rows.batch, by_stream.kept, computed)
             self.rows_read += len(rows)
         if (final := self.final()) is not None:
             yield final
@@ -270,10 +323,6 @@ class Scorer:
             )
         return by_stream
 
-    def _advance(self, by_stream: StreamBatch, update: Update) -> None:
-        self.table.advance(*update)
-        self.rejected += len(by_stream.rejected)
-
     def _compute(
         self, rows: Rows, by_stream: StreamBatch, at_once: bool = False
     ) -> ModelOutput | None:
@@ -285,7 +334,7 @@ class Scorer:
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:
-        scored = Scored(self._emit(rows.batch, by_stream, computed), None, by_stream.counts)
+        scored = Scored(self._emit(rows.batch, by_stream.kept, computed), None, by_stream.counts)
         slots, repeated = by_stream.slot_N, by_stream.repeated
         if len(by_stream.rejected) and self.bound.writes:
             scored.rejects = rejected_rows(rows, by_stream.rejected, repeated, self.bound.schema)
@@ -303,12 +352,9 @@ class Scorer:
     ) -> pa.RecordBatch:
         assert computed is not None  # kind whole has no calls
         refused = why_refused(rows, by_stream.late, by_stream.repeated, self.bound.policy)
-        return self.bound.emitter.aligned(rows.batch, by_stream, computed, refused)
-
-    def _commit_states(self, rows: Rows, computed: ModelOutput | None) -> None:
-        if computed is not None:
-            computed.commit_states()
-        self.rows_read += len(rows)
+        return self.bound.emitter.aligned(
+            rows.batch, by_stream.kept, by_stream.row_M, computed, refused
+        )
 
     def _slots(self, rows: Rows, room: bool) -> Ints:
         """Return the slot of each row, -1 for an invalid row."""
@@ -321,11 +367,11 @@ class Scorer:
         return slots
 
     def _emit(
-        self, batch: pa.RecordBatch, by_stream: StreamBatch, computed: ModelOutput | None
+        self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput | None
     ) -> pa.RecordBatch:
         emitter = self.bound.emitter
         if computed is not None and emitter.emit != "final" and self.bound.writes:
-            return emitter.rows(batch, by_stream, computed)
+            return emitter.rows(batch, kept, computed)
         return pa.RecordBatch.from_pylist([], schema=emitter.schema)
 
     def _held(

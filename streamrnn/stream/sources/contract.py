@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
-from streamrnn.nn.kernels.plain_rows import PlainRows
 from streamrnn.stream.sources.angles import sine_and_cosine
 from streamrnn.stream.sources.casts import is_number, shown
 from streamrnn.stream.sources.columns import (
@@ -208,24 +207,6 @@ class Contract:
             time_name=self.time,
         )
 
-    def plain_rows(self, batch: pa.RecordBatch, origin: Origin, plain: PlainRows) -> Rows:
-        """Return N rows as `read` does, of which none is invalid."""
-        features = plain.features
-        return Rows(
-            batch=batch,
-            origin=origin,
-            time=None if self.time is None else plain.time,
-            features=self._with_time(features, batch) if self.time_features else features,
-            complete=True,
-            identifiers={},
-            reset=None,
-            faults=Faults.of_rows(batch.num_rows),
-            counts={},
-            looked_up={},
-            key_names=self.key,
-            time_name=self.time,
-        )
-
     def _time(self, batch: pa.RecordBatch, faults: Faults) -> Ints | None:
         if self.time is None:
             return None
@@ -279,10 +260,12 @@ class Contract:
                 out[:, index] = to_float32(column(f.name), f, faults, counts)
             elif nulls or f.valid is not None or f.clip is not None:
                 out[:, index] = limit(out[:, index].copy(), f, faults, counts)
-        return (self._with_time(out, batch) if self.time_features else out), complete
+        return self.with_time(out, batch), complete
 
-    def _with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
+    def with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
         """Return the features with two columns more for each time feature."""
+        if not self.time_features:
+            return features_NF
         rows, i = features_NF.shape
         out = np.empty((rows, i + 2 * len(self.time_features)), np.float32)
         out[:, :i] = features_NF

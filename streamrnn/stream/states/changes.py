@@ -64,7 +64,7 @@ class Changes:
         must be idempotent, also after an interrupt. An error or an interrupt in `work` undoes the
         change; a later one does not.
         """
-        with self.lock:
+        with self._own.lock:
             self.complete()
             try:
                 self._left = undo()

@@ -324,7 +324,8 @@ class StateTable:
         Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
         has had a row.
         """
-        self._keep(slots)
+        if self._copies:
+            self._keep(slots)
         self._steps[slots] = steps
         self._seen[slots] = seen
         if last_time is not None:
@@ -360,9 +361,9 @@ class StateTable:
         self.scatter(slots, states)
         self._spare.append(room)
 
-    def gather(self, slots: Ints, reset: Bools, out: Mapping[str, Floats]) -> None:
+    def gather(self, slots: Ints, reset: Bools | None, out: Mapping[str, Floats]) -> None:
         """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
-        any_reset = np.count_nonzero(reset)  # twice as fast as any()
+        any_reset = reset is not None and np.count_nonzero(reset)  # twice as fast as any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
             if any_reset:
@@ -370,7 +371,8 @@ class StateTable:
 
     def scatter(self, slots: Ints, states: Mapping[str, Floats]) -> None:
         """Write the states of B slots, name -> (B, size); omitted names keep their values."""
-        self._keep(slots)
+        if self._copies:
+            self._keep(slots)
         for name, values in states.items():
             self._states[name][slots] = values
 

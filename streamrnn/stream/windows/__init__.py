@@ -1,12 +1,13 @@
 """Sort rows by stream, and pack streams into windows of fixed size."""
 
-from streamrnn.stream.windows.by_stream import StreamBatch, plain_batch, sort_by_stream
+from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
 from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
 from streamrnn.stream.windows.past import Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     first_late,
     first_repeated,
+    previous_of,
     reject_names,
     rejected_rows,
     why_refused,
@@ -33,7 +34,7 @@ __all__ = [
     "first_repeated",
     "pack_lanes",
     "place",
-    "plain_batch",
+    "previous_of",
     "reject_names",
     "rejected_rows",
     "sequences_of",

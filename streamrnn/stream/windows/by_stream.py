@@ -1,8 +1,6 @@
 """Rows in file order to steps in stream order; `row_policy` says what becomes of each."""
 
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -150,63 +148,6 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
         previous=previous,
         counts=counts,
     )
-
-
-def plain_batch(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> StreamBatch:
-    """Return N plain rows (see `StateTable.plain`) as `sort_by_stream` does, in file order."""
-    each = _few_each(len(slots)) if len(slots) <= _FEW else _one_of_each(len(slots))
-    values, _, previous = fill_nulls(
-        rows, each.number, slots, each.number, each.end, each.reset, past, policy, rows.counts
-    )
-    base = past.steps(slots)
-    return StreamBatch(
-        slot_N=slots,
-        kept=each.number,
-        rejected=NO_ROWS,
-        late=NO_ROWS,
-        late_after=NO_ROWS,
-        repeated=NO_ROWS,
-        row_M=each.number,
-        step_M=base + 1,
-        features_MF=values[""],
-        identifiers={},
-        start=each.number,
-        length=each.length,
-        slot=slots,
-        base=base,
-        reset=each.reset,
-        last=each.last,
-        all_last=True,
-        last_time=rows.time,
-        previous=previous,
-        counts=rows.counts,
-    )
-
-
-class _OneOfEach(NamedTuple):
-    """N segments of one step each, all of their stream."""
-
-    number: Ints
-    end: Ints
-    length: Ints
-    reset: Bools
-    last: Bools
-
-
-def _one_of_each(rows: int) -> _OneOfEach:
-    each = _OneOfEach(
-        np.arange(rows),
-        np.arange(1, rows + 1),
-        np.ones(rows, np.int64),
-        np.zeros(rows, bool),
-        np.ones(rows, bool),
-    )
-    for array in each:
-        array.flags.writeable = False
-    return each
-
-
-_few_each = cache(_one_of_each)
 
 
 def _stream_order(rows: Rows, slots: Ints) -> Ints:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.arrays import Array, Bools, Ints
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
@@ -282,8 +282,9 @@ def fill_nulls(
     matrix = rows.features.take(order, axis=0)
     previous: Previous = {}
     absent = None if rows.complete else np.isnan(matrix)
-    if absent is None and not policy.previous and not rows.identifiers:
-        return {"": matrix}, None, previous
+    if absent is None and not rows.identifiers:
+        latest = matrix.take(ends - 1, axis=0) if policy.previous else matrix
+        return {"": matrix}, None, previous_of(latest, policy)
     missing = np.zeros(len(order), bool)
     filler = _NullFiller(stream.take(group), group, ends, reset, past)
     latest, present = matrix.take(ends - 1, axis=0), np.ones(len(ends), bool)
@@ -305,6 +306,15 @@ def fill_nulls(
         missing |= ~valid
         values[name] = column
     return values, missing if missing.any() else None, previous
+
+
+def previous_of(latest: Floats, policy: RowPolicy) -> Previous:
+    """Return the last values of the features that need them, of rows without a null."""
+    if not policy.previous:
+        return {}
+    present = np.ones(len(latest), bool)
+    numbered = enumerate(policy.float_names)
+    return {name: (latest[:, i], present) for i, name in numbered if name in policy.previous}
 
 
 @dataclass

@@ -165,7 +165,7 @@ POINTS = [
     (StateTable, "make_room"),
     (CarryOperator, "process"),
     (StateTable, "advance"),
-    (Scorer, "_commit_states"),
+    (Scorer, "_commit"),
 ]
 
 

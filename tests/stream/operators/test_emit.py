@@ -41,7 +41,8 @@ class Lab:
         return batch, by_stream, computed
 
     def rows(self, keys: str, values: list[float | None]) -> list[tuple[Any, ...]]:
-        out = self.emitter.rows(*self.score(keys, values))
+        batch, by_stream, computed = self.score(keys, values)
+        out = self.emitter.rows(batch, by_stream.kept, computed)
         assert out.schema == self.emitter.schema
         return [tuple(row.values()) for row in out.to_pylist()]
 
@@ -86,7 +87,7 @@ def test_outputs_that_a_row_lacks_are_null_unit_by_unit() -> None:
     batch, by_stream, computed = lab.score("aa", [1, 2])
     computed.values_KU = np.array([[1, 0], [2, 3]], np.float32)
     computed.valid_KU = np.array([[True, False], [True, True]])
-    out = lab.emitter.rows(batch, by_stream, computed).to_pydict()
+    out = lab.emitter.rows(batch, by_stream.kept, computed).to_pydict()
     assert out == {"k": ["a", "a"], "y": [1, 2], "z": [None, 3]}
 
 
