@@ -488,12 +488,12 @@ class Pipeline:
         the rows in one transaction. What is there before is not looked at.
         """
         with self._checkpoints.lock:  # in the order of their states
+            self._calls.drop_idle(self._lock.lock)
             with self._lock.lock:
                 if include_model and self._model_file is None:
                     self._model_file = included_model(self.loaded, self._folder)
                 header, scorer = self._header(), self._scorer
                 assert scorer is not None  # else there is no header
-                scorer.drop_idle()
                 scorer.table.mark_clean()
                 copied = scorer.table.copied()
             table = header.attach(copied(), self._folder)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, S
 from streamrnn.stream.scoring.positions import next_position
 from streamrnn.stream.scoring.scorer import Scored
 from streamrnn.stream.sources import used_schema, with_values
+from streamrnn.stream.states.copying import PAUSE
 from streamrnn.stream.states.positions import CallPosition
 
 
@@ -129,6 +132,20 @@ class Calls:
             )
             scored.append(item)
         return scored
+
+    def drop_idle(self, lock: AbstractContextManager[object]) -> None:
+        """Remove idle streams for a commit; calls of other threads, which hold `lock`, go on."""
+        with lock:
+            scorer = self.scorer
+        if scorer is None:
+            return
+        steps = scorer.dropping()
+        while True:
+            with lock:  # several batches at once are scored by a copy, which then takes its place
+                if self.scorer is not scorer or next(steps, None) is None:
+                    break
+            time.sleep(PAUSE)
+        scorer.table.forget_removed()
 
     @property
     def position(self) -> CallPosition | None:

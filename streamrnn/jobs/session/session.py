@@ -249,6 +249,7 @@ class Session:
         loaded = LoadedPipeline(config, self._loaded.read_init)
         compile_beside(loaded)
         with self._committing:
+            self._calls.drop_idle(self._lock)
             with self._lock:
                 self._refuse_over()
                 self._take_over(loaded, on_change)
@@ -261,7 +262,6 @@ class Session:
             bound = loaded.bind(before.bound.schema, BATCH)
             _refuse_other_columns(bound, before.bound)
             notes: list[str] = []
-            before.drop_idle()  # as the commit would: it moves streams to other slots
             hand_over = taken_over(bound, before.table, on_change, notes)
             with self._whole():
                 self._queue_commit(last=False)
@@ -348,6 +348,11 @@ class Session:
         with self._committing, self._whole():
             with self._lock:
                 self._refuse_over()
+                due = self._is_due(last)
+            if due:
+                self._calls.drop_idle(self._lock)
+            with self._lock:
+                self._refuse_over()
                 self._queue_commit(last)
                 if last:
                     self._close()
@@ -368,11 +373,9 @@ class Session:
 
         The `last` commit of several is one in any case: `rewind` can return to it.
         """
-        scorer, mark = self._calls.scorer, self._mark
-        if scorer is None or (mark == self._committed and not (last and self._commits)):
+        scorer, mark, before = self._calls.scorer, self._mark, self._output.last
+        if scorer is None or not self._is_due(last):
             return
-        scorer.drop_idle()
-        mark, before = self._mark, self._output.last
         counters = {} if before is None else before.counters
         in_files = self._close_files is not None
         live = self._live_before + (0 if in_files else self._calls.accepted)
@@ -391,6 +394,10 @@ class Session:
         scorer.table.mark_clean()
         self._committed = mark
         self._commits += 1
+
+    def _is_due(self, last: bool) -> bool:
+        """Whether a commit has something new, or is the `last` one of several."""
+        return self._mark != self._committed or bool(last and self._commits)
 
     def _commit_with(
         self, paths: Sequence[str], loaded: LoadedPipeline, commit: Callable[..., object]

@@ -12,6 +12,8 @@ latency, so it
   million streams to move all would take a call 0.2 s
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from streamrnn.base.arrays import Ints, Words
@@ -19,7 +21,7 @@ from streamrnn.nn import simd
 from streamrnn.nn.kernels.growing import grown, small_pages
 from streamrnn.nn.simd.arguments import DONE, FILLED, KNOWN, MOVED, Strings, StringTable
 
-_NONE = np.zeros(0, np.uint64)
+_NONE, _HALF = np.zeros(0, np.uint64), np.uint64(32)
 _NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
@@ -70,8 +72,30 @@ class StringIndex:
         return self._table
 
     def truncate(self, size: int) -> None:
-        """Remove all strings from number `size` on; what is left in the cells is not found."""
+        """Remove all strings from number `size` on; what is left in the cells is not found.
+
+        Not below the number that the last `moving` has left: words of others stand in between.
+        """
         self._counts[:2] = np.minimum(self._counts[:2], size)
+
+    def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
+        """Return the call that gives the strings `source` the numbers `to`, so that `size` stay.
+
+        `source` are all of those from number `size` on that stay; those that had the numbers `to`
+        are removed. The call may be repeated. Words of removed strings stay where they are.
+        """
+        hashes, sizes, begins = self._hashes[source], self._size[source], self._begin[source]
+        end, contents = self._begin[len(self)], _contents(hashes, to)
+        tables = [(cells, _places(cells, hashes, source)) for cells in (self._cells, self._older)]
+
+        def move() -> None:
+            self._hashes[to], self._size[to], self._begin[to] = hashes, sizes, begins
+            for cells, place in tables:
+                cells[place[place >= 0]] = contents[place >= 0]
+            self._begin[size] = end
+            self.truncate(size)
+
+        return move
 
     def rebuild(self) -> None:
         """Insert all strings into new cells: for a copy made during a `find`."""
@@ -97,6 +121,25 @@ class StringIndex:
             self._size = grown(self._size, 2 * len(self._size))
         while self._begin[known] + (size + 7) // 8 > len(self._words):
             self._words = grown(self._words, 2 * len(self._words))
+
+
+def _contents(hashes: Words, numbers: Ints) -> Words:
+    """Return what the cells of strings hold."""
+    return hashes >> _HALF << _HALF | (numbers + 1).astype(np.uint64)
+
+
+def _places(cells: Words, hashes: Words, numbers: Ints) -> Ints:
+    """Return the cell of each string with these hashes and numbers, -1 if there is none."""
+    places, left = np.full(len(numbers), -1), np.arange(len(numbers) if len(cells) else 0)
+    wanted, mask = _contents(hashes, numbers), np.uint64(max(1, len(cells)) - 1)
+    cell = hashes & mask
+    while len(left):
+        inside = cells[cell[left]]
+        there = inside == wanted[left]
+        places[left[there]] = cell[left[there]]
+        left = left[~there & (inside != 0)]
+        cell[left] = (cell[left] + np.uint64(1)) & mask
+    return places
 
 
 def _empty_cells(size: int) -> Words:

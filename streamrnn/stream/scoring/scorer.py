@@ -249,12 +249,18 @@ class Scorer:
 
         Not between `prepare` and `compute`. Those with rows since `table.mark_clean` stay.
         """
-        idle = self.bound.policy.idle
-        dropped = 0 if idle is None else self.table.drop_idle(idle)
-        if dropped:
-            before = self.totals.get("dropped_streams", 0)
-            self.totals = {**self.totals, "dropped_streams": before + dropped}
+        dropped = sum(self.dropping())
+        self.table.forget_removed()
         return dropped
+
+    def dropping(self) -> Iterator[int]:
+        """Do what `drop_idle` does step by step, but for the table's `forget_removed`."""
+        idle = self.bound.policy.idle
+        for dropped in () if idle is None else self.table.dropping(idle):
+            if dropped:
+                before = self.totals.get("dropped_streams", 0)
+                self.totals = {**self.totals, "dropped_streams": before + dropped}
+            yield dropped
 
     def finish(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows that can be output only at the end of the input."""

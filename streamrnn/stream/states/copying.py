@@ -11,7 +11,7 @@ from streamrnn.nn.kernels.growing import small_pages
 
 _SLICE = 1 << 20
 """Bytes that are copied while the lock is held: less than 1 ms."""
-_PAUSE = 1e-4
+PAUSE = 1e-4
 """Seconds after each slice: a lock that is free for less goes to the one who has just had it."""
 
 
@@ -42,7 +42,7 @@ class SlicedCopy:
         rows = max(1, _SLICE // max(1, width))  # without streams there are no bytes
         for first in range(0, len(self._left), rows):
             locked(partial(self._take, first, first + rows))
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def _take(self, first: int, last: int) -> None:
         left = self._left[first:last]

@@ -1,12 +1,13 @@
 """From keys to slots: the row of each stream in the state table, in order of appearance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Ints, Words
 from streamrnn.errors import StateError
+from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources.words import bytes_of, words_of
@@ -19,6 +20,7 @@ class KeyIndex:
     """Slots of keys of one or more columns; equal values are one stream, null is not allowed.
 
     With several columns, the values of each are numbered; the key of a row is its tuple of numbers.
+    `removed`: number of keys that are kept although no slot has them any more.
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
@@ -28,6 +30,8 @@ class KeyIndex:
             _check_type(field)
         # In pieces: to join all of them in each record batch would cost the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
+        # How far behind its slot each of the first keys is; others, by the number of those removed.
+        self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
 
@@ -57,27 +61,52 @@ class KeyIndex:
 
     def truncate(self, size: int) -> None:
         """Remove the keys that were added last, down to `size`."""
-        self._keys = [_first(size, pieces) for pieces in self._keys]
+        self._keys = [_first(size + self.removed, pieces) for pieces in self._keys]
         self._rows.truncate(size)
 
-    def kept(self, slots: Ints) -> "KeyIndex":
-        """Return an index of the keys that have these slots, in that order."""
-        index, take = KeyIndex(self.fields), pa.array(slots)
-        index.find([key.take(take) for key in self._whole()])
-        return index
+    def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
+        """Return the call that moves keys from the slots `source` to `to`, so that `size` stay.
+
+        `source` are all slots from `size` on whose keys stay; those of `to` are removed. The call
+        may be repeated.
+        """
+        streams = len(self)
+        behind, removed = grown(self._behind, streams), self.removed + streams - size
+        if self.removed:  # else they are 0, in memory that nobody has touched
+            behind[self._moved : streams] = self.removed
+        moved, move_rows = behind[source] + source - to, self._rows.moving(source, to, size)
+
+        def move() -> None:
+            behind[to] = moved
+            move_rows()
+            self._behind, self._moved, self.removed = behind, size, removed
+
+        return move
 
     def become(self, other: "KeyIndex") -> None:
         """Have the keys of another index from now on, which must not change any more."""
         self._keys, self._columns, self._rows = other._keys, other._columns, other._rows
+        self._behind, self._moved, self.removed = other._behind, other._moved, other.removed
 
     def rebuild(self) -> None:
         """Repair the index in a process that was forked during a `find` of another thread."""
         for table in (*self._columns, self._rows):
             table.rebuild()
 
-    def arrays(self) -> list[pa.Array]:
-        """Return the key columns, one value per slot."""
-        return [key.cast(field.type) for key, field in zip(self._whole(), self.fields, strict=True)]
+    def arrays(self, slots: Ints | None = None) -> list[pa.Array]:
+        """Return the key columns, one value per slot, or those of `slots`."""
+        keys = self._whole()
+        if slots is not None or self.removed:
+            take = pa.array(self._places(np.arange(len(self)) if slots is None else slots))
+            keys = [key.take(take) for key in keys]
+        return [key.cast(field.type) for key, field in zip(keys, self.fields, strict=True)]
+
+    def _places(self, slots: Ints) -> Ints:
+        """Return where the keys of some slots are."""
+        places = slots + self.removed
+        early = slots < self._moved
+        places[early] = slots[early] + self._behind[slots[early]]
+        return places
 
     def _whole(self) -> list[pa.Array]:
         """Return the keys of each column as one array."""
@@ -103,6 +132,8 @@ class KeyCopy(KeyIndex):
     def __init__(self, index: KeyIndex) -> None:
         self.fields, self._size = index.fields, len(index)
         self._keys = [list(pieces) for pieces in index._keys]
+        self._behind, self._moved = index._behind[: index._moved].copy(), index._moved
+        self.removed = index.removed
 
     def __len__(self) -> int:
         return self._size

@@ -1,6 +1,6 @@
 """The state table: one row per stream."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -27,7 +27,9 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 _EARLIEST = np.iinfo(np.int64).min
 _IDLE_SHARE = 1 / 8
-"""Least share of the streams that are dropped together."""
+"""Least share of the streams that are dropped at a commit, which has to write those that move."""
+_TOGETHER = 2048
+"""Most streams that are dropped in one change."""
 
 
 class StateTable:
@@ -217,9 +219,9 @@ class StateTable:
             )
         return {name: values.copy() for name, values in self._initial.items()}
 
-    def key_arrays(self) -> list[pa.Array]:
-        """Return the key columns, one value per stream."""
-        return self._index.arrays()
+    def key_arrays(self, slots: Ints | None = None) -> list[pa.Array]:
+        """Return the key columns, one value per stream, or those of `slots`."""
+        return self._index.arrays(slots)
 
     def idle(self, idle: int) -> Ints:
         """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
@@ -231,49 +233,84 @@ class StateTable:
         times, seen = self._last_time[: self.streams], self._seen[: self.streams]
         return np.flatnonzero(seen & (times < self.newest - 2 * idle))
 
-    def drop_idle(self, idle: int) -> int:
-        """Remove streams that are `idle`, by the newest time now; return how many.
+    def dropping(self, idle: int) -> Iterator[int]:
+        """Remove streams that are `idle`, by the newest time now; yield how many, step by step.
 
-        Their slots are used again: the last streams move there, and are dirty. A stream that is
-        dirty stays, as do all while rows are held, or while few are idle: to remove some costs a
-        new index of all keys.
+        Between two steps other threads may change the table. Slots are used again: the last streams
+        move there, and are dirty. A stream that is dirty stays, as do all while rows are held, or
+        while few are idle.
         """
 
-        def work() -> tuple[int, Callable[[], None]]:
+        def work() -> tuple[Ints, Callable[[], None]]:
             self.note_newest()
             slots = self.idle(idle)
             slots = slots[~self._dirty[slots]]
-            if self._held.rows is not None or len(slots) < max(1, _IDLE_SHARE * self.streams):
-                return 0, _do_nothing
-            return len(slots), self._dropping(slots)
+            few = len(slots) < max(1, _IDLE_SHARE * self.streams)
+            return _NONE if few or self._held.rows is not None else slots, _do_nothing
+
+        slots = self._changes.make(lambda: _do_nothing, work)
+        # From the end: the streams that move are none of those that are still to be dropped.
+        for end in range(len(slots), 0, -_TOGETHER):
+            yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
+
+    def _drop_clean(self, slots: Ints) -> int:
+        """Remove those of these streams that had no row meanwhile; return how many."""
+
+        def work() -> tuple[int, Callable[[], None]]:
+            clean = slots[~self._dirty[slots]]
+            return len(clean), self._dropping(clean)
 
         return self._changes.make(lambda: _do_nothing, work)
+
+    def drop_idle(self, idle: int) -> int:
+        """Do all that `dropping` does; return how many streams were removed."""
+        dropped = sum(self.dropping(idle))
+        self.forget_removed()
+        return dropped
 
     def drop(self, slots: Ints) -> None:
         """Remove these streams (ascending), which hold no rows; their slots are used again."""
         self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
+        self.forget_removed()
 
     def _dropping(self, slots: Ints) -> Callable[[], None]:
         """Return the call that removes these streams, and moves the last ones to their slots."""
         streams, size = self.streams, self.streams - len(slots)
-        stays = np.ones(streams, bool)
-        stays[slots] = False
-        source = np.flatnonzero(stays[size:]) + size
+        stays = np.ones(len(slots), bool)
+        stays[slots[slots >= size] - size] = False
+        source = np.flatnonzero(stays) + size
         to = slots[: len(source)]
-        order = np.arange(size)
-        order[to] = source
         self.make_room(streams)
-        index, moved = self._index.kept(order), [array[source] for array in self._columns()]
+        move_keys = self._index.moving(source, to, size)
+        moved = [array[source] for array in self._columns()]
 
         def write() -> None:
             self._keep(np.concatenate([to, np.arange(size, streams)]))
             for array, values in zip(self._columns(), moved, strict=True):
                 array[to] = values
             self._dirty[to] = True
-            self._index.become(index)
+            move_keys()
             self._room = size
 
         return write
+
+    def forget_removed(self) -> None:
+        """Index the keys anew if more were dropped than are left; others go on meanwhile."""
+        with self._changes.lock:
+            self._changes.complete()
+            if self._index.removed <= self.streams:
+                return
+            before = KeyCopy(self._index)
+        index = KeyIndex(self.layout.keys)
+        index.find(before.arrays())
+
+        def work() -> tuple[None, Callable[[], None]]:
+            if self._index.removed != before.removed:
+                return None, _do_nothing
+            index.find(self._index.arrays(np.arange(len(index), self.streams)))
+            return None, partial(self._index.become, index)
+
+        self._changes.make(lambda: _do_nothing, work)
 
     def note_newest(self) -> None:
         """Set `newest` to the last time of all streams."""

@@ -16,10 +16,9 @@ def to_arrow(table: "StateTable", slots: Ints | None = None, copy: bool = True) 
 
     The result is a copy. Without `copy` it may share memory with the table, and change with it.
     """
-    rows = np.arange(table.streams) if slots is None else slots
+    rows = np.arange(table.streams) if slots is None else np.asarray(slots, np.int64)
     layout = table.layout
-    take = pa.array(rows)
-    arrays = [array if slots is None else array.take(take) for array in table.key_arrays()]
+    arrays = table.key_arrays(None if slots is None else rows)
     arrays.append(pa.array(table.steps(rows)))
     if layout.time is not None:
         arrays.append(_times(*table.last_times(rows), layout.time))

@@ -74,18 +74,37 @@ def test_what_was_forgotten_gets_its_number_anew() -> None:
     assert table.find(*words(later), True)[0].tolist() == list(range(100, len(numbers)))
 
 
+def drop(table: keys.StringIndex, numbers: dict[bytes, int], slots: np.ndarray) -> None:
+    """Remove the strings with these numbers; the last ones get them."""
+    size = len(numbers) - len(slots)
+    source = np.setdiff1d(np.arange(size, len(numbers)), slots)
+    to = slots[: len(source)]
+    move = table.moving(source, to, size)
+    for _ in range(2):  # as after an interrupt
+        move()
+    moved = dict(zip(source.tolist(), to.tolist(), strict=True))
+    gone = set(slots.tolist())
+    left = {text: moved.get(n, n) for text, n in numbers.items() if n not in gone}
+    numbers.clear()
+    numbers |= dict(sorted(left.items(), key=lambda item: item[1]))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_calls_of_any_size_find_what_a_dict_finds(seed: int) -> None:
     """While what is in the cells is moved, too, and after some of it was removed: by an oracle."""
     rng, table = np.random.default_rng(seed), keys.StringIndex()
     numbers: dict[bytes, int] = {}
-    moving = 0
+    moving = least = 0
     for _ in range(600):
         some = [b"%d" % n for n in rng.integers(0, 9000, rng.choice([1, 2, 40, 300]))]
         if rng.random() < 0.1:
-            size = len(numbers) - int(rng.integers(0, 60))
+            size = max(least, len(numbers) - int(rng.integers(0, 60)))
             table.truncate(size)
             numbers = {text: number for text, number in numbers.items() if number < size}
+        if rng.random() < 0.1:
+            slots = rng.permutation(len(numbers))[: int(rng.integers(0, 300))]
+            drop(table, numbers, np.sort(slots))
+            least = len(numbers)
         add = bool(rng.random() < 0.7)
         wanted = [
             numbers.setdefault(text, len(numbers)) if add else numbers.get(text, -1)

@@ -15,7 +15,8 @@ import pytest
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StateError
 from streamrnn.states import Layout, StateTable, from_arrow, read_state_file, write_state_file
-from streamrnn.stream.states import MATRIX, Held, copying, waiting_after
+from streamrnn.stream.states import MATRIX, Held, KeyIndex, copying, waiting_after
+from streamrnn.stream.states import table as table_module
 
 CARRY = Layout(
     keys=(pa.field("k", pa.string()), pa.field("day", pa.timestamp("s"))),
@@ -673,6 +674,69 @@ def test_dropped_streams_are_gone_and_new_ones_begin_in_their_slots(slots: list[
         row = table.to_arrow(again[[slot]]).to_pylist()[0]
         assert (row["steps"], row["last_time"], row["previous/s"]) == (0, None, None)
         assert row["lstm/h"] == row["lstm/c"] == [0.5] * 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_of_streams_leaves_what_a_dict_has(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New streams, rows, lookups and drops, with keys of any length in two columns."""
+    monkeypatch.setattr(table_module, "_TOGETHER", 7)
+    rng = np.random.default_rng(seed)
+    fields = pa.field("k", pa.string()), pa.field("n", pa.int64())
+    table = StateTable(Layout(fields, pa.int64(), {"h": 1}), None)
+    known: dict[tuple[str, int], tuple[int, float]] = {}
+    renewed: list[KeyIndex] = []
+    become = KeyIndex.become
+
+    def counted(index: KeyIndex, other: KeyIndex) -> None:
+        become(index, other)
+        renewed.append(other)
+
+    monkeypatch.setattr(KeyIndex, "become", counted)
+    for time in range(400):
+        texts = [str(n) * int(n % 4 + 1) for n in rng.integers(0, 3000, rng.integers(1, 40))]
+        keys = list(dict.fromkeys((text, len(text) % 3) for text in texts))
+        arrays = [pa.array([k for k, _ in keys]), pa.array([n for _, n in keys], pa.int64())]
+        wanted = [known.get(key, (-1, 0.0))[0] for key in keys]
+        found = table.lookup(arrays)
+        assert [table.steps(found[[i]])[0] if s >= 0 else -1 for i, s in enumerate(found)] == wanted
+        slots, values = table.find(arrays), rng.random((len(keys), 1), np.float32)
+        table.advance(slots, np.full(len(keys), time), np.full(len(keys), time), {})
+        table.scatter(slots, {"h": values})
+        known |= {key: (time, float(values[i, 0])) for i, key in enumerate(keys)}
+        if rng.random() < 0.1:
+            table.mark_clean()
+            dropped = table.drop_idle(10)
+            gone = [key for key, (last, _) in known.items() if last < time - 20]
+            assert dropped == (len(gone) if 8 * len(gone) >= max(8, len(known)) else 0)
+            known = {k: v for k, v in known.items() if not dropped or k not in gone}
+        assert len(table) == len(known)
+    rows = table.to_arrow().to_pylist()
+    assert {(r["k"], r["n"]): (r["steps"], r["h"][0]) for r in rows} == known
+    some = rng.permutation(len(table))[:9]
+    assert table.to_arrow(some).to_pylist() == [rows[slot] for slot in some]
+    assert len(renewed) > 3
+
+
+def test_a_drop_holds_the_lock_for_a_few_streams_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others add streams between two steps, and rows to such that were to be dropped."""
+    monkeypatch.setattr(table_module, "_TOGETHER", 10)
+    table = _timed([*[0] * 95, *[1000] * 5])
+    table.mark_clean()
+    steps = []
+    for dropped in table.dropping(100):
+        steps.append(dropped)
+        new, old = [pa.array([1000 + len(steps)])], [pa.array([len(steps)])]
+        for key in (new, old):
+            table.advance(table.find(key), np.array([1]), np.array([1000]), {})
+    assert max(steps) == 10
+    assert sum(steps) == 95 - 8  # 1 to 8 had had a row when it was their turn, 9 and 10 came again
+    left = sorted(table.to_arrow()["k"].to_pylist())
+    assert left == [*range(1, 11), *range(95, 100), *range(1001, 1001 + len(steps))]
+    assert table.lookup([pa.array(left)]).tolist() == [
+        table.to_arrow()["k"].to_pylist().index(key) for key in left
+    ]
 
 
 def test_a_drop_that_is_interrupted_at_any_line_has_happened_or_not() -> None:
