@@ -16,7 +16,8 @@ class ActivationRow(Row):
     parameters: all that it has, none of them its default. named: layers take it by name, and
     configs and native files keep it. inside: a layer that ends in it gives the bits of the function
     on arrays. cut: the bits do not depend on where a value stands in an array. apart: NaN in one
-    value (softmax: vector) changes no other. trained: its derivative is the oracle's.
+    value (softmax: vector) changes no other. trained: its derivative is the oracle's. onnx: a model
+    that has it is written as ONNX.
     """
 
     oracle: Contract
@@ -26,6 +27,7 @@ class ActivationRow(Row):
     cut: Contract = HOLDS
     apart: Contract = HOLDS
     trained: Contract = HOLDS
+    onnx: Contract = HOLDS
 
 
 def known(name: str) -> ActivationRow:
@@ -62,6 +64,7 @@ def capped(x: float, largest: float = 6.0) -> float:
     return min(max(x, 0.0), largest)
 
 
+NO_OPERATOR = "The exporter has no operator for it."
 ONNX_ALONE = "Only graphs of ONNX name it: no layer takes it, and no Keras file has it."
 
 ACTIVATIONS = {
@@ -69,20 +72,27 @@ ACTIVATIONS = {
         name: known(name)
         for name in (
             *("linear", "tanh", "sigmoid", "softplus", "softsign", "silu", "mish"),
-            *("exponential", "softmax", "log_softmax", "hard_silu", "hard_tanh", "log_sigmoid"),
-            *("sparse_plus", "sparse_sigmoid", "tanh_shrink"),
+            *("exponential", "softmax", "hard_silu"),
+        )
+    },
+    **{
+        name: replace(known(name), onnx=NO_OPERATOR)
+        for name in (
+            *("hard_tanh", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "tanh_shrink"),
+            "log_softmax",
         )
     },
     "sparsemax": ActivationRow(
         lambda x: naive.activate("sparsemax", x),
         trained="Keras's gradient needs the order of the inputs, which no layer keeps.",
+        onnx=NO_OPERATOR,
     ),
     "relu": of_numbers(naive.ELEMENTWISE["relu"], 0.15, 0.45, 2.5),
     "gelu": of_numbers(naive.ELEMENTWISE["gelu"], 1.0),
     "celu": of_numbers(naive.ELEMENTWISE["celu"], 0.7),
-    "hard_shrink": of_numbers(naive.ELEMENTWISE["hard_shrink"], 1.2),
-    "soft_shrink": of_numbers(naive.ELEMENTWISE["soft_shrink"], 1.2),
-    "squareplus": of_numbers(naive.ELEMENTWISE["squareplus"], 1.5),
+    "hard_shrink": replace(of_numbers(naive.ELEMENTWISE["hard_shrink"], 1.2), onnx=NO_OPERATOR),
+    "soft_shrink": replace(of_numbers(naive.ELEMENTWISE["soft_shrink"], 1.2), onnx=NO_OPERATOR),
+    "squareplus": replace(of_numbers(naive.ELEMENTWISE["squareplus"], 1.5), onnx=NO_OPERATOR),
     "threshold": replace(
         of_numbers(naive.ELEMENTWISE["threshold"], 0.5, -0.7),
         named="Keras gives it no defaults, so its name alone says nothing.",

@@ -18,7 +18,7 @@ from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.kernels import activation as kernel
 from streamrnn.nn.kernels import dense
-from streamrnn.nn.kernels.gradients import FROM_ROW, FROM_VALUE, has_derivative, times_derivative
+from streamrnn.nn.kernels.gradients import times_derivative
 from streamrnn.nn.layers import activations
 
 FILE = "tests/contracts/rows_activations.py"
@@ -29,7 +29,7 @@ FAR = np.array([[-100, -3.1, -1, -0.2, 0, 0.3, 1, 2.9, 60]], np.float32)
 def registered() -> set[str]:
     """What kernels compute, and the functions that `streamrnn.activations` offers."""
     functions = {f.__name__ for f in vars(activations).values() if _is_activation(f)}
-    return set(kernel.DEFAULTS) | functions
+    return set(kernel.ACTIVATIONS) | functions
 
 
 def _is_activation(value: object) -> bool:
@@ -48,10 +48,13 @@ def test_a_new_activation_without_a_row_fails(monkeypatch: pytest.MonkeyPatch) -
     """Whether kernels or the module of functions have it."""
     new = r"activation without a row of contracts: add one for \['bent'\]"
     with monkeypatch.context() as patch:
-        patch.setitem(kernel.DEFAULTS, "bent", {})
+        patch.setitem(kernel.ACTIVATIONS, "bent", kernel.ACTIVATIONS["tanh"])
         with pytest.raises(AssertionError, match=new):
             test_every_activation_has_a_row_and_every_row_an_activation()
-    bent = activations._function("bent", "(sqrt(x^2 + 1) - 1) / 2 + x")
+
+    def bent(x: Any) -> np.ndarray:
+        return activations.linear(x)
+
     monkeypatch.setattr(activations, "bent", bent, raising=False)
     monkeypatch.setitem(activations._FUNCTIONS, "bent", bent)
     with pytest.raises(AssertionError, match=new):
@@ -70,7 +73,7 @@ def specs(name: str) -> list[kernel.Spec]:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_row_has_all_parameters_of_its_activation(name: str) -> None:
-    defaults = tuple(kernel.DEFAULTS[name].values())
+    defaults = tuple(kernel.parameters_of(name).values())
     assert len(ACTIVATIONS[name].parameters) == len(defaults)
     assert not set(ACTIVATIONS[name].parameters) & set(defaults)
 
@@ -155,7 +158,8 @@ def test_the_derivative_is_that_of_the_oracle(name: str) -> None:
     """By central differences, in every vector of a row and beyond."""
     dy = np.random.default_rng(6).normal(size=X.shape).astype(np.float32)
     for spec in specs(name):
-        assert name in FROM_ROW or has_derivative(spec)
+        source = kernel.derivative_source(spec)
+        assert source is not None
         given = kernel.split_spec(spec)[1] if isinstance(spec, tuple) else ()
         x = X.tolist()
 
@@ -164,12 +168,11 @@ def test_the_derivative_is_that_of_the_oracle(name: str) -> None:
             return math.fsum(a * b for a, b in zip(flat(rows), flat(dy.tolist()), strict=True))
 
         wanted = np.array([naive_backward.central(loss, x, row) for row in range(len(x))])
-        from_value = name in FROM_ROW or has_derivative(spec, FROM_VALUE)
-        kept = applied(spec, X) if from_value else X
+        kept = X if source == "input" else applied(spec, X)
         found = times_derivative(spec, kept, dy)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", reasoned(ACTIVATIONS, "trained"))
 def test_an_activation_without_a_derivative_is_known(name: str) -> None:
-    assert not has_derivative(name)
+    assert kernel.derivative_source(name) is None

@@ -140,4 +140,4 @@ def _group(name: str) -> int:
 def test_the_names_of_a_room_are_sorted_and_not_repeated(room: str) -> None:
     """So that a merge cannot lose one."""
     names = importlib.import_module(f"streamrnn.{room}").__all__
-    assert names == sorted(set(names), key=lambda name: (_group(name), name))
+    assert list(names) == sorted(set(names), key=lambda name: (_group(name), name))

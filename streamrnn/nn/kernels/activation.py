@@ -2,11 +2,34 @@
 
 import numpy as np
 
+import streamrnn.nn.simd.activations  # noqa: F401 - fills ACTIVATIONS
 from streamrnn.base.arrays import Floats
 from streamrnn.nn import simd
-from streamrnn.nn.simd.names import DEFAULTS, ROW_WISE, Spec, clipped, label, split_spec
+from streamrnn.nn.simd.names import (
+    ACTIVATIONS,
+    ROW_WISE,
+    ActivationFunction,
+    Spec,
+    clipped,
+    derivative_source,
+    label,
+    parameters_of,
+    split_spec,
+)
 
-__all__ = ["DEFAULTS", "ROW_WISE", "Spec", "applied", "clipped", "label", "run", "split_spec"]
+__all__ = [
+    "ACTIVATIONS",
+    "ROW_WISE",
+    "ActivationFunction",
+    "Spec",
+    "applied",
+    "clipped",
+    "derivative_source",
+    "label",
+    "parameters_of",
+    "run",
+    "split_spec",
+]
 
 
 def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
@@ -18,7 +41,7 @@ def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
         if x.size:
             simd.activation.row_wise_entry(name)(x.reshape(-1), out.reshape(-1), x.shape[-1])
         return
-    merged = {**DEFAULTS.get(name, {}), **parameters}
+    merged = {**parameters_of(name), **parameters}
     simd.activation.elementwise_entry((name, *merged.values()))(x.reshape(-1), out.reshape(-1))
 
 
@@ -30,5 +53,8 @@ def applied(spec: Spec, x: Floats) -> Floats:
         return x.copy()
     out = np.empty_like(x)
     if x.size:
-        run(name, x, out, **dict(zip(DEFAULTS[name], numbers, strict=True)))
+        run(name, x, out, **dict(zip(parameters_of(name), numbers, strict=True)))
     return out
+
+
+ActivationFunction.on_arrays = staticmethod(applied)

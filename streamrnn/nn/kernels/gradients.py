@@ -11,16 +11,12 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import packing, threads
-from streamrnn.nn.kernels.activation import Spec
-from streamrnn.nn.simd.names import FROM_ROW, FROM_VALUE, has_derivative
+from streamrnn.nn.kernels.activation import Spec, derivative_source
 
 __all__ = [
-    "FROM_ROW",
-    "FROM_VALUE",
     "Outer",
     "Projection",
     "StridedRows",
-    "has_derivative",
     "outer",
 ]
 
@@ -201,8 +197,8 @@ def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
 def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     """Return dy times the derivative of an activation at each element.
 
-    `value`: the activation's value, if its name is in `FROM_VALUE` or `FROM_ROW`, else its input.
-    Those in `FROM_ROW` are over the last axis.
+    `value`: the activation's value, or its input, if that is its `derivative_source`. A derivative
+    whose source is a row is over the last axis.
     """
     if spec == "linear":
         return dy
@@ -210,7 +206,7 @@ def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     if not dy.size:
         return out
     arrays = value.reshape(-1), np.ascontiguousarray(dy).reshape(-1), out.reshape(-1)
-    if spec in FROM_ROW:
+    if derivative_source(spec) == "row":
         simd.activation.row_wise_back_entry(str(spec))(*arrays, dy.shape[-1])
     else:
         simd.activation.derivative_entry(spec)(*arrays)

@@ -16,50 +16,31 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.base.arrays import Floats
-from streamrnn.base.display import closest
-from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
+from streamrnn.base.display import not_one_of
+from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation as kernel
 from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.activations import *
+from streamrnn.nn.kernels.activations import __all__ as __all__
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 
-__all__ = [
-    "celu",
+_NAMES = (*__all__, "relu", *sorted(kernel.ROW_WISE))
+"""What layers take."""
+
+__all__ += (
     "compute",
-    "elu",
-    "exponential",
-    "gelu",
     "get",
     "glu",
-    "hard_shrink",
-    "hard_sigmoid",
-    "hard_sigmoid_02",
-    "hard_silu",
     "hard_swish",
-    "hard_tanh",
-    "leaky_relu",
-    "linear",
-    "log_sigmoid",
     "log_softmax",
-    "mish",
     "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "soft_shrink",
     "softmax",
-    "softplus",
-    "softsign",
-    "sparse_plus",
-    "sparse_sigmoid",
     "sparsemax",
-    "squareplus",
     "swish",
-    "tanh",
-    "tanh_shrink",
     "threshold",
-]
+)
+__all__ = tuple(sorted(__all__))
 
 _ALIASES = {
     "swish": "silu",
@@ -74,36 +55,6 @@ def compute(spec: kernel.Spec, x: npt.ArrayLike) -> Floats:
     return kernel.applied(spec, np.asarray(x, dtype=np.float32))
 
 
-Activation = Callable[..., Floats]
-
-
-def _function(name: str, doc: str) -> Callable[[npt.ArrayLike], Floats]:
-    def activation(x: npt.ArrayLike) -> Floats:
-        return compute(name, x)
-
-    activation.__name__ = activation.__qualname__ = name
-    activation.__doc__ = doc
-    return activation
-
-
-linear = _function("linear", "x")
-tanh = _function("tanh", "The hyperbolic tangent.")
-sigmoid = _function("sigmoid", "1 / (1 + exp(-x))")
-relu6 = _function("relu6", "min(max(x, 0), 6)")
-hard_sigmoid = _function("hard_sigmoid", "clip(x / 6 + 0.5, 0, 1), as in Keras 3.")
-hard_sigmoid_02 = _function("hard_sigmoid_02", "clip(0.2 x + 0.5, 0, 1), as in Keras 2 and ONNX.")
-hard_silu = _function("hard_silu", "x clip(x / 6 + 0.5, 0, 1); also called hard_swish.")
-hard_tanh = _function("hard_tanh", "clip(x, -1, 1)")
-log_sigmoid = _function("log_sigmoid", "log(1 / (1 + exp(-x)))")
-selu = _function("selu", "1.0507 x where x > 0, else 1.0507 * 1.6733 (exp(x) - 1).")
-softplus = _function("softplus", "log(1 + exp(x))")
-softsign = _function("softsign", "x / (1 + |x|)")
-silu = _function("silu", "x sigmoid(x); also called swish.")
-sparse_plus = _function("sparse_plus", "(x + 1)^2 / 4 where -1 < x < 1, 0 below, x above.")
-sparse_sigmoid = _function("sparse_sigmoid", "clip(0.5 x + 0.5, 0, 1)")
-mish = _function("mish", "x tanh(log(1 + exp(x)))")
-exponential = _function("exponential", "exp(x)")
-tanh_shrink = _function("tanh_shrink", "x - tanh(x)")
 swish = silu
 hard_swish = hard_silu
 
@@ -116,41 +67,6 @@ def relu(
 ) -> Floats:
     """Return x up to max_value; negative_slope (x - threshold) at the threshold and below."""
     return compute(spec_of_relu(negative_slope, max_value, threshold), x)
-
-
-def leaky_relu(x: npt.ArrayLike, negative_slope: float = 0.2) -> Floats:
-    """Return x where x >= 0, else negative_slope x."""
-    return compute(("leaky_relu", float(negative_slope)), x)
-
-
-def elu(x: npt.ArrayLike, alpha: float = 1.0) -> Floats:
-    """Return x where x > 0, else alpha (exp(x) - 1)."""
-    return compute(("elu", float(alpha)), x)
-
-
-def celu(x: npt.ArrayLike, alpha: float = 1.0) -> Floats:
-    """Return x where x > 0, else alpha (exp(x / alpha) - 1); alpha > 0."""
-    return compute(_checked("celu", (float(alpha),)), x)
-
-
-def gelu(x: npt.ArrayLike, approximate: bool = False) -> Floats:
-    """Return x Phi(x), Phi the normal distribution; approximate: by tanh."""
-    return compute(("gelu", float(approximate)), x)
-
-
-def squareplus(x: npt.ArrayLike, b: float = 4) -> Floats:
-    """Return (x + sqrt(x^2 + b)) / 2."""
-    return compute(_checked("squareplus", (float(b),)), x)
-
-
-def hard_shrink(x: npt.ArrayLike, threshold: float = 0.5) -> Floats:
-    """Return x where |x| > threshold, else 0."""
-    return compute(_checked("hard_shrink", (float(threshold),)), x)
-
-
-def soft_shrink(x: npt.ArrayLike, threshold: float = 0.5) -> Floats:
-    """Return x - threshold where x > threshold, x + threshold where x < -threshold, else 0."""
-    return compute(_checked("soft_shrink", (float(threshold),)), x)
 
 
 def threshold(x: npt.ArrayLike, threshold: float, default_value: float) -> Floats:
@@ -186,40 +102,7 @@ def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
     return y
 
 
-_FUNCTIONS: dict[str, Callable[..., Floats]] = {
-    f.__name__: f
-    for f in (
-        linear,
-        tanh,
-        sigmoid,
-        relu,
-        relu6,
-        hard_sigmoid,
-        hard_sigmoid_02,
-        hard_silu,
-        hard_shrink,
-        hard_tanh,
-        log_sigmoid,
-        log_softmax,
-        softmax,
-        elu,
-        celu,
-        selu,
-        soft_shrink,
-        softplus,
-        softsign,
-        silu,
-        sparse_plus,
-        sparse_sigmoid,
-        sparsemax,
-        squareplus,
-        mish,
-        gelu,
-        exponential,
-        leaky_relu,
-        tanh_shrink,
-    )
-}
+_FUNCTIONS: dict[str, Callable[..., Floats]] = {name: globals()[name] for name in _NAMES}
 _ALONE = {
     "glu": "it halves the last axis; call streamrnn.activations.glu on arrays",
     "threshold": "it needs two arguments; use relu or hard_shrink, or call "
@@ -264,21 +147,13 @@ def _compute_over_all(name: str, array: Floats, axes: tuple[int, ...]) -> Floats
     return np.ascontiguousarray(np.moveaxis(made, ends, axes))
 
 
-def _checked(name: str, numbers: Sequence[float]) -> kernel.Spec:
-    """Return the spec of an activation. Raises ArgumentError for a parameter out of range."""
-    least = {"celu": "greater than 0", "squareplus": "0 or more", "hard_shrink": "0 or more"}
-    least["soft_shrink"] = "0 or more"
-    if name in least and numbers and (numbers[0] < 0 or (name == "celu" and numbers[0] == 0)):
-        parameter = next(iter(kernel.DEFAULTS[name]))
-        raise ArgumentError(f"{name}: {parameter} must be {least[name]}, received {numbers[0]}")
-    return (name, *numbers) if numbers else name
-
-
 class _ActivationLayer(Protocol):
     def get_config(self) -> ConfigDict: ...
 
 
-ActivationLike = str | Sequence[str | float] | StoredConfig | Activation | _ActivationLayer | None
+ActivationLike = (
+    str | Sequence[str | float] | StoredConfig | Callable[..., Floats] | _ActivationLayer | None
+)
 """What `get` accepts."""
 
 
@@ -307,18 +182,14 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
         return _of_layer(type(identifier).__name__, identifier.get_config(), owner)
     elif isinstance(identifier, list | tuple) and _is_spec(identifier):
         name, numbers = kernel.split_spec(tuple(identifier))
-        return _checked(name, numbers)
+        return kernel.ACTIVATIONS[name].spec(*numbers) if numbers else name
     for name, why in _ALONE.items():
         if identifier in (name, globals()[name]):
             raise UnsupportedError(
                 f"{_prefix(owner)}activation {name!r} is not supported in layers: {why}"
             )
-    near = closest(identifier, _FUNCTIONS) if isinstance(identifier, str) else None
-    raise UnsupportedError(
-        f"{_prefix(owner)}activation {identifier!r} is not supported"
-        f"{f'; did you mean {near!r}? Supported' if near else '; supported'}: "
-        f"{', '.join(sorted(_FUNCTIONS))}"
-    )
+    what = f"{_prefix(owner)}activation {identifier!r}"
+    raise UnsupportedError(not_one_of(what, _FUNCTIONS, identifier))
 
 
 def _is_spec(value: Sequence[object]) -> TypeGuard[Sequence[str | float]]:

@@ -5,7 +5,7 @@ machine. Products of matrices are left to Dense.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.kernels.activation import applied
+from streamrnn.nn.kernels.activation import ACTIVATIONS, Spec, applied
 
 
 class Function(NamedTuple):
@@ -60,8 +60,14 @@ def _of_truths(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *xs: function(*map(truths, xs))
 
 
+def activation_of(name: str, arguments: Mapping[str, Any]) -> Spec:
+    """Return the activation that a function computes with these arguments."""
+    record = ACTIVATIONS[name]
+    return record.spec(*(record.defaults | dict(arguments)).values()) if arguments else name
+
+
 def _activation(name: str) -> Callable[..., Any]:
-    return lambda x: applied(name, floats(x))
+    return lambda x, **arguments: applied(activation_of(name, arguments), floats(x))
 
 
 def _power(x: Any, exponent: Any) -> Floats:
@@ -226,20 +232,8 @@ def _squeeze(x: Any, axis: Any = None) -> Array:
     return np.squeeze(np.asarray(x), axis=_axes(axis))
 
 
-_ACTIVATIONS = (
-    "hard_sigmoid",
-    "relu",
-    "relu6",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softplus",
-    "softsign",
-    "tanh",
-)
-
 ARRAY_FUNCTIONS: dict[str, Function] = {
-    **{name: Function(_activation(name)) for name in _ACTIVATIONS},
+    **{name: Function(_activation(name)) for name in ACTIVATIONS},
     "absolute": Function(_of_floats(np.abs)),
     "add": Function(_add),
     "all": Function(_quantifier(np.all), "axis"),
@@ -248,7 +242,6 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "ceil": Function(_of_floats(np.ceil)),
     "clip": Function(_clip),
     "concatenate": Function(_concatenate, "axis"),
-    "elu": Function(lambda x, alpha=1.0: applied(("elu", float(alpha)), floats(x))),
     "equal": Function(_of_floats(np.equal)),
     "exp": Function(_activation("exponential")),
     "expand_dims": Function(lambda x, axis: np.expand_dims(np.asarray(x), axis), "new"),
@@ -259,12 +252,8 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "get_item": Function(_get_item, "key"),
     "greater": Function(_of_floats(np.greater)),
     "greater_equal": Function(_of_floats(np.greater_equal)),
-    "leaky_relu": Function(
-        lambda x, negative_slope=0.2: applied(("leaky_relu", float(negative_slope)), floats(x))
-    ),
     "less": Function(_of_floats(np.less)),
     "less_equal": Function(_of_floats(np.less_equal)),
-    "log": Function(_activation("log")),
     "log_softmax": Function(_log_softmax, "axis"),
     "logical_and": Function(_of_truths(np.logical_and)),
     "logical_not": Function(_of_truths(np.logical_not)),

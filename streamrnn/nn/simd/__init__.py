@@ -3,7 +3,7 @@
 From the inside out:
 
 - `jit`         compiler options, the width of vectors, compiled kernels kept on disk
-- `vector`      a vector of float32 as a Numba type; `functions`: activations on it
+- `vector`      a vector of float32 as a Numba type; `functions`: elementary functions of it
 - `tile`        rows x vectors of sums in registers, fed with inputs times weights; `integer`,
                 `packed_rows`: the same in integers
 - `sweep`       all rows times all weights, tile by tile, then a cell
@@ -13,11 +13,12 @@ From the inside out:
                 each: the cell
 - `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
 - `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
-                gradients of weights and of inputs; `derivatives`: of the activations; `losses`,
-                `row_losses`; `updates`: of optimizers; `random`: by counter; `sums`: in order
+                gradients of weights and of inputs; `losses`, `row_losses`; `updates`: of
+                optimizers; `random`: by counter; `sums`: in order
 - `orthogonal`   initial weights
 - `keys`, `digest`, `plain_rows`   of the rows of a source; `cell`, `cell_bptt`: custom cells
-- `names`, `arguments`   types that host and kernels share; they need no compiler
+- `activations`  each with its derivative, declared without the compiler (`inlined`); `names`,
+                `arguments`: types that host and kernels share
 
 Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
 arithmetic has one order (initial sums, then input by input, then state by state, each product added
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         cell_bptt,
         conv1d,
         dense,
-        derivatives,
         digest,
         embedding,
         gru,
@@ -75,7 +75,6 @@ __all__ = [
     "cell_bptt",
     "conv1d",
     "dense",
-    "derivatives",
     "digest",
     "embedding",
     "gru",

@@ -6,10 +6,10 @@ import numpy as np
 from numba import types
 
 from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.activations import derivative_of, function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.derivatives import of_input, of_value
-from streamrnn.nn.simd.functions import activation, exp, log
-from streamrnn.nn.simd.names import FROM_VALUE, Spec, label, split_spec
+from streamrnn.nn.simd.functions import exp, log
+from streamrnn.nn.simd.names import Spec, label
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 
@@ -19,7 +19,7 @@ def elementwise_entry(spec: Spec) -> Kernel:
     n = jit.width()
 
     def build() -> Kernel:
-        g, copy = activation(spec), make_copy(n)
+        g, copy = function_of(spec), make_copy(n)
 
         @jit.kernel
         def run(x, out):
@@ -146,8 +146,7 @@ def derivative_entry(spec: Spec) -> Kernel:
     n = jit.width()
 
     def build() -> Kernel:
-        of = of_value if split_spec(spec)[0] in FROM_VALUE else of_input
-        slope, copy = of(spec), make_copy(n)
+        slope, copy = derivative_of(spec), make_copy(n)
 
         @jit.kernel
         def run(value, dy, out):

@@ -14,10 +14,9 @@ from collections.abc import Callable
 import numpy as np
 
 from streamrnn.nn.simd import bptt, jit
+from streamrnn.nn.simd.activations import derivative_of, function_of
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.bptt import CellPasses, Pass
-from streamrnn.nn.simd.derivatives import of_value
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import inline
 from streamrnn.nn.simd.names import Spec, label
 from streamrnn.nn.simd.sweep import TileShape
@@ -58,8 +57,8 @@ def _back_shape(n: int, vectors: int) -> TileShape:
 def _lstm(
     n: int, ahead: int, back: int, recurrent_activation: Spec, activation: Spec
 ) -> CellPasses:
-    f, g = function(recurrent_activation), function(activation)
-    df, dg = of_value(recurrent_activation), of_value(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
+    df, dg = derivative_of(recurrent_activation), derivative_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -96,8 +95,8 @@ def _lstm(
 def _peephole_lstm(
     n: int, ahead: int, back: int, gate: Spec, candidate: Spec, output: Spec
 ) -> CellPasses:
-    f, g, h = function(gate), function(candidate), function(output)
-    df, dg, dh_of = of_value(gate), of_value(candidate), of_value(output)
+    f, g, h = function_of(gate), function_of(candidate), function_of(output)
+    df, dg, dh_of = derivative_of(gate), derivative_of(candidate), derivative_of(output)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -139,8 +138,8 @@ def _peephole_lstm(
 
 
 def _gru(n: int, ahead: int, back: int, recurrent_activation: Spec, activation: Spec) -> CellPasses:
-    f, g = function(recurrent_activation), function(activation)
-    df, dg = of_value(recurrent_activation), of_value(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
+    df, dg = derivative_of(recurrent_activation), derivative_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -172,8 +171,8 @@ def _gru(n: int, ahead: int, back: int, recurrent_activation: Spec, activation: 
 def _gru_before(
     n: int, ahead: int, back: int, recurrent_activation: Spec, activation: Spec
 ) -> CellPasses:
-    f, g = function(recurrent_activation), function(activation)
-    df, dg = of_value(recurrent_activation), of_value(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
+    df, dg = derivative_of(recurrent_activation), derivative_of(activation)
 
     @inline
     def gates(s, z, old, new, own, unit, padded):
@@ -215,7 +214,7 @@ def _gru_before(
 
 
 def _simple_rnn(n: int, ahead: int, back: int, activation: Spec) -> CellPasses:
-    g, dg = function(activation), of_value(activation)
+    g, dg = function_of(activation), derivative_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):

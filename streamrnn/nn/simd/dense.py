@@ -7,8 +7,8 @@ from numba import types
 from numba.core.typing.templates import Signature
 
 from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import Inlined, inline, kernel
 from streamrnn.nn.simd.names import Spec, label, packed_name
 from streamrnn.nn.simd.packed_rows import make_pack_inputs, make_packed_floats
@@ -38,7 +38,7 @@ def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
 
 def linear(n: int, vectors: int, word: int, activation: Spec) -> Inlined:
     """Make the sweep of rows without a state: the activation of inputs times weights."""
-    g = function(activation)
+    g = function_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -84,7 +84,12 @@ def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
 
 
 def _few(n: int, activation: Spec) -> Kernel:
-    g, copy, transpose, vectors = function(activation), make_copy(n), make_transpose(n), SUMS // n
+    g, copy, transpose, vectors = (
+        function_of(activation),
+        make_copy(n),
+        make_transpose(n),
+        SUMS // n,
+    )
 
     @inline
     def add_up(s, i):

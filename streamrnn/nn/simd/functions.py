@@ -1,44 +1,30 @@
-"""Activations on vectors: elementary functions by polynomials and at most one division.
+"""Elementary functions of vectors, by polynomials and at most one division.
 
 Errors in ulp are the largest over all float32; tests/nn/kernels/test_functions.py samples them. NaN
-stays NaN everywhere; infinities give the limit, except where the formula itself has none (silu,
-gelu and mish of -inf, softsign of both are NaN). Names and formulas of the activations are those of
-Keras 3; parameters are constants of the compiled code.
+stays NaN everywhere; infinities give the limit, except where the formula itself has none.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
-from streamrnn.nn.simd.jit import Inlined, inline
-from streamrnn.nn.simd.names import Spec, split_spec, unclipped
-from streamrnn.nn.simd.piecewise import (
-    hard_shrink,
-    hard_sigmoid,
-    hard_silu,
-    hard_tanh,
-    leaky_relu,
-    relu,
-    relu_up_to,
-    relu_with,
-    soft_shrink,
-    sparse_plus,
-    threshold,
-    thresholded_relu,
-)
-from streamrnn.nn.simd.vector import (
+from streamrnn.nn.simd.inlined import (
     absolute,
     exponent,
     fma,
+    inline,
     mantissa,
     power_of_two,
-    square_root,
     where_less,
 )
 
 ROUND = 12582912.0  # 1.5 * 2**23: adding and subtracting it rounds to an integer
 SMALLEST_NORMAL = 2.0**-126
 LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504, 0.693359375, -2.12194440e-4
+
+
+@inline
+def positive(x):
+    """Return max(x, 0)."""
+    return where_less(x, 0.0, 0.0, x)
 
 
 @inline
@@ -162,182 +148,3 @@ def erfc_of_positive(z):
     p = fma(p, t, 1.00002368)
     p = fma(p, t, -1.26551223)
     return t * exp(fma(-z, z, p))
-
-
-@inline
-def erf(x):
-    """Return the error function."""
-    size = 1.0 - erfc_of_positive(absolute(x))
-    return where_less(x, 0.0, -size, size)
-
-
-@inline
-def linear(x):
-    """Return x."""
-    return x
-
-
-@inline
-def softplus(x):
-    """Return log(1 + e**x)."""
-    return relu(x) + log1p_of_fraction(exp_negative(absolute(x)))
-
-
-@inline
-def softsign(x):
-    """Return x / (1 + |x|)."""
-    return x / (1.0 + absolute(x))
-
-
-@inline
-def silu(x):
-    """Return x * sigmoid(x)."""
-    return x * sigmoid(x)
-
-
-@inline
-def _gelu(x):
-    tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
-    return x * where_less(x, 0.0, tail, 1.0 - tail)
-
-
-@inline
-def twice_gelu_angle(x):
-    """Return 2 sqrt(2 / pi) (x + 0.044715 x**3)."""
-    return 1.5957691216 * fma(0.044715 * x, x * x, x)
-
-
-@inline
-def _gelu_by_tanh(x):
-    # (1 + tanh(u)) / 2 is sigmoid(2 u), without the cancellation.
-    return x * sigmoid(twice_gelu_angle(x))
-
-
-def gelu(approximate: float) -> Inlined:
-    """Make x times the standard normal distribution function at x, or its approximation by tanh."""
-    return _gelu_by_tanh if approximate else _gelu
-
-
-@inline
-def mish(x):
-    """Return x * tanh(softplus(x))."""
-    return x * tanh(softplus(x))
-
-
-@inline
-def log_sigmoid(x):
-    """Return log(1 / (1 + e**-x))."""
-    return -softplus(-x)
-
-
-@inline
-def tanh_shrink(x):
-    """Return x - tanh(x)."""
-    return x - tanh(x)
-
-
-def squareplus(b: float) -> Inlined:
-    """Make (x + sqrt(x**2 + b)) / 2."""
-
-    @inline
-    def curve(x):
-        total = absolute(x) + square_root(fma(x, x, b))
-        return where_less(x, 0.0, (0.5 * b) / total, 0.5 * total)
-
-    return curve
-
-
-def celu(alpha: float) -> Inlined:
-    """Make x, below zero alpha * (e**(x / alpha) - 1)."""
-
-    @inline
-    def curve(x):
-        down = alpha * expm1_of_negative(where_less(0.0, x, 0.0, x) / alpha)
-        return where_less(x, 0.0, down, x)
-
-    return curve
-
-
-def elu(alpha: float, scale: float) -> Inlined:
-    """Make scale * x, below zero scale * alpha * (e**x - 1)."""
-
-    @inline
-    def curve(x):
-        down = (scale * alpha) * expm1_of_negative(where_less(0.0, x, 0.0, x))
-        return where_less(x, 0.0, down, scale * x)
-
-    return curve
-
-
-def scaled_tanh(alpha: float, beta: float) -> Inlined:
-    """Make alpha * tanh(beta * x)."""
-
-    @inline
-    def curve(x):
-        return alpha * tanh(beta * x)
-
-    return curve
-
-
-def affine(alpha: float, beta: float) -> Inlined:
-    """Make alpha * x + beta."""
-
-    @inline
-    def line(x):
-        return fma(x, alpha, beta)
-
-    return line
-
-
-def _clipped(limit: float, function: Inlined) -> Inlined:
-    @inline
-    def of_clipped(x):
-        return function(where_less(x, -limit, -limit, where_less(limit, x, limit, x)))
-
-    return of_clipped
-
-
-_PLAIN: dict[str, Inlined] = {
-    "linear": linear,
-    "tanh": tanh,
-    "sigmoid": sigmoid,
-    "softplus": softplus,
-    "softsign": softsign,
-    "silu": silu,
-    "mish": mish,
-    "exponential": exp,
-    "hard_silu": hard_silu,
-    "hard_tanh": hard_tanh,
-    "log_sigmoid": log_sigmoid,
-    "sparse_plus": sparse_plus,
-    "sparse_sigmoid": hard_sigmoid(0.5, 0.5),
-    "tanh_shrink": tanh_shrink,
-    "log": log_of_any,
-    "erf": erf,
-}
-_MADE: dict[str, Callable[..., Inlined]] = {
-    "relu6": relu_up_to,
-    "leaky_relu": leaky_relu,
-    "elu": elu,
-    "selu": elu,
-    "hard_sigmoid": hard_sigmoid,
-    "hard_sigmoid_02": hard_sigmoid,
-    "scaled_tanh": scaled_tanh,
-    "affine": affine,
-    "thresholded_relu": thresholded_relu,
-    "relu": relu_with,
-    "gelu": gelu,
-    "celu": celu,
-    "hard_shrink": hard_shrink,
-    "soft_shrink": soft_shrink,
-    "squareplus": squareplus,
-    "threshold": threshold,
-}
-
-
-def activation(spec: Spec) -> Inlined:
-    """Return the vector function of an activation, given its name or (name, parameter, ...)."""
-    limit, spec = unclipped(spec)
-    name, numbers = split_spec(spec)
-    function = _PLAIN[name] if name in _PLAIN else _MADE[name](*numbers)
-    return function if limit is None else _clipped(limit, function)

@@ -1,8 +1,8 @@
 """GRU in both forms. Gates in the order z, r, h (Keras)."""
 
 from streamrnn.nn.simd import recurrent
+from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import inline
 from streamrnn.nn.simd.names import Spec
 from streamrnn.nn.simd.sweep import OWN, TileShape
@@ -20,7 +20,7 @@ def entry(
 
 def _after(n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
     """Apply the reset gate after the product with the state: the candidate has two sums."""
-    f, g = function(recurrent_activation), function(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -36,7 +36,7 @@ def _before(
     n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec
 ) -> Kernel:
     """Apply the reset gate before the product, which needs it for all units: two sweeps."""
-    f, g = function(recurrent_activation), function(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
 
     @inline
     def gates(s, z, old, new, own, unit, padded):

@@ -46,12 +46,11 @@ from numba.core.typing.templates import Signature
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError
+from streamrnn.nn.simd.inlined import Inlined as Inlined
 from streamrnn.nn.simd.turns import one_at_a_time
 
 _LOGGER = logging.getLogger("streamrnn.simd")
 CHECKED = os.environ.get("STREAMRNN_BOUNDSCHECK") == "1"
-Inlined: TypeAlias = Callable[..., Any]
-"""A function that only kernels call: what it takes and returns is a matter of Numba's types."""
 EntryPoint: TypeAlias = Callable[..., Any]
 """Machine code, to call from Python."""
 F = TypeVar("F", bound=Callable[..., object])

@@ -8,8 +8,8 @@ its bits do not depend on the width of vectors.
 import numpy as np
 
 from streamrnn.nn.simd import recurrent
+from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import Inlined, inline
 from streamrnn.nn.simd.names import Spec
 from streamrnn.nn.simd.sweep import TileShape
@@ -43,7 +43,11 @@ def _window(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec
 
 
 def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -> Inlined:
-    f, g, normalize = function(recurrent_activation), function(activation), _normalizer(n, epsilon)
+    f, g, normalize = (
+        function_of(recurrent_activation),
+        function_of(activation),
+        _normalizer(n, epsilon),
+    )
 
     @inline
     def gate(s, k, x, h, own, padded):

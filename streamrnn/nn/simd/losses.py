@@ -9,17 +9,17 @@ import numpy as np
 from numba import types
 
 from streamrnn.nn.simd import jit
+from streamrnn.nn.simd.activations import softplus
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.functions import (
     exp_negative,
     log,
     log1p_of_fraction,
+    positive,
     sigmoid,
-    softplus,
     tanh,
 )
 from streamrnn.nn.simd.jit import Inlined, inline
-from streamrnn.nn.simd.piecewise import relu
 from streamrnn.nn.simd.vector import absolute, load, make_copy, store, where_less
 
 EPSILON = 1e-7
@@ -70,7 +70,7 @@ def _binary(p, t, q):
 
 @inline
 def _binary_of_logits(p, t, q):
-    value = relu(p) - p * t + log1p_of_fraction(exp_negative(absolute(p)))
+    value = positive(p) - p * t + log1p_of_fraction(exp_negative(absolute(p)))
     return value, sigmoid(p) - t
 
 
@@ -113,12 +113,12 @@ def _poisson(p, t, q):
 @inline
 def _hinge(p, t, q):
     e = 1.0 - t * p
-    return relu(e), where_less(0.0, e, -t, e * 0.0)
+    return positive(e), where_less(0.0, e, -t, e * 0.0)
 
 
 @inline
 def _squared_hinge(p, t, q):
-    e = relu(1.0 - t * p)
+    e = positive(1.0 - t * p)
     return e * e, -2.0 * t * e
 
 

@@ -1,8 +1,8 @@
 """LSTM. Gates in the order i, f, c, o (Keras)."""
 
 from streamrnn.nn.simd import recurrent
+from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import Inlined, inline
 from streamrnn.nn.simd.names import Spec
 from streamrnn.nn.simd.sweep import TileShape
@@ -38,7 +38,7 @@ def _window(n: int, cell: Inlined, word: int = 1) -> Kernel:
 
 
 def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Inlined:
-    f, g = function(recurrent_activation), function(activation)
+    f, g = function_of(recurrent_activation), function_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):
@@ -51,7 +51,7 @@ def _cell(n: int, recurrent_activation: Spec, activation: Spec) -> Inlined:
 
 
 def _peephole_cell(n: int, coupled: bool, gate: Spec, candidate: Spec, output: Spec) -> Inlined:
-    f, g, h = function(gate), function(candidate), function(output)
+    f, g, h = function_of(gate), function_of(candidate), function_of(output)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):

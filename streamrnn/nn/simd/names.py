@@ -1,95 +1,99 @@
-"""Names and parameters of the activations. Needs no compiler."""
+"""Activations: what one is, and how it is named with its parameters. Needs no compiler."""
 
+import inspect
+from collections.abc import Callable
 from math import inf
-from typing import TypeAlias
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeAlias
 
-from streamrnn.errors import UnsupportedError
+import numpy as np
 
+from streamrnn.base.arrays import Floats
+from streamrnn.errors import ArgumentError, UnsupportedError
+from streamrnn.nn.simd.inlined import Inline, Inlined, inline
+
+P = ParamSpec("P")
 Spec: TypeAlias = str | tuple[str | float, ...]
 """An activation: its name, or (name, parameter, ...) to override its defaults."""
+_Source: TypeAlias = Literal["value", "input", "row"]
+"""What a derivative follows from: the value, the input, or the values of the row."""
 
-DEFAULTS: dict[str, dict[str, float]] = {
-    "linear": {},
-    "tanh": {},
-    "sigmoid": {},
-    "relu": {"negative_slope": 0.0, "threshold": 0.0, "max_value": inf},
-    "softplus": {},
-    "softsign": {},
-    "silu": {},
-    "gelu": {"approximate": 0.0},
-    "mish": {},
-    "exponential": {},
-    "log": {},
-    "erf": {},
-    "softmax": {},
-    "log_softmax": {},
-    "sparsemax": {},
-    "celu": {"alpha": 1.0},
-    "hard_shrink": {"threshold": 0.5},
-    "hard_silu": {},
-    "hard_tanh": {},
-    "log_sigmoid": {},
-    "soft_shrink": {"threshold": 0.5},
-    "sparse_plus": {},
-    "sparse_sigmoid": {},
-    "squareplus": {"b": 4.0},
-    "tanh_shrink": {},
-    "threshold": {"threshold": 0.0, "default_value": 0.0},
-    "relu6": {"max_value": 6.0},
-    "leaky_relu": {"negative_slope": 0.2},
-    "elu": {"alpha": 1.0, "scale": 1.0},
-    "selu": {"alpha": 1.6732632423543772, "scale": 1.0507009873554805},
-    "hard_sigmoid": {"alpha": 1 / 6, "beta": 0.5},
-    "hard_sigmoid_02": {"alpha": 0.2, "beta": 0.5},
-    "scaled_tanh": {"alpha": 1.0, "beta": 1.0},
-    "affine": {"alpha": 1.0, "beta": 0.0},
-    "thresholded_relu": {"alpha": 1.0},
-}
-"""Every activation, with its parameters in order."""
-
-
-FROM_VALUE = frozenset({
-    "linear",
-    "tanh",
-    "sigmoid",
-    "relu",
-    "softplus",
-    "softsign",
-    "exponential",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "hard_sigmoid",
-    "hard_sigmoid_02",
-    "celu",
-    "hard_shrink",
-    "hard_tanh",
-    "log_sigmoid",
-    "soft_shrink",
-    "sparse_sigmoid",
-    "squareplus",
-})  # fmt: skip
-"""Activations whose derivative follows from their value (`simd.derivatives`)."""
-
-FROM_INPUT = frozenset({
-    "silu",
-    "gelu",
-    "mish",
-    "hard_silu",
-    "sparse_plus",
-    "tanh_shrink",
-    "threshold",
-})  # fmt: skip
-"""Activations whose derivative needs their input."""
-
+CLIPPED = "clipped"
 ROW_WISE = frozenset({"softmax", "log_softmax", "sparsemax"})
 """Activations of all units of a row at once. They have no parameters."""
-
 FROM_ROW = frozenset({"softmax", "log_softmax"})
 """Those of them whose derivative is known, from the values of the row."""
 
-CLIPPED = "clipped"
+
+class ActivationFunction(Inline, Generic[P]):
+    """An activation: function(x, *parameters) of vectors; the defaults are in its signature.
+
+    It is called on arrays, with the first `arguments` parameters (None: all of them), and inside
+    kernels on vectors. bounds: of its first parameter.
+    """
+
+    on_arrays: ClassVar[Callable[[Spec, Floats], Floats]]
+    """Computes a spec on an array; `kernels.activation` sets it."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        arguments: int | None = None,
+        bounds: Literal["", "0 or more", "greater than 0"] = "",
+    ) -> None:
+        super().__init__(function)
+        self.__name__ = self.__qualname__ = function.__name__
+        self.__doc__ = function.__doc__
+        x, *parameters = inspect.signature(function).parameters.values()
+        self.__signature__ = inspect.Signature([x, *parameters[:arguments]])
+        self.defaults = {parameter.name: float(parameter.default) for parameter in parameters}
+        self.bounds = bounds
+        self.source: _Source | None = None
+        self.slope: Inlined | None = None
+        self.least = -inf
+        ACTIVATIONS[self.__name__] = self
+
+    def derivative(self, of: _Source, least: float = -inf) -> Callable[[Inlined], None]:
+        """Declare the derivative: a function of the value, or of the input, and the parameters.
+
+        least: it is known only if no parameter is less.
+        """
+
+        def declare(slope: Inlined) -> None:
+            self.source, self.slope, self.least = of, inline(slope), least
+
+        return declare
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Floats:
+        """Return the activation of each element of x in a new array, float32."""
+        bound = self.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        x, *numbers = bound.arguments.values()
+        return ActivationFunction.on_arrays(self.spec(*numbers), np.asarray(x, np.float32))
+
+    def spec(self, *numbers: float) -> Spec:
+        """Return the activation with parameters. Raises ArgumentError for one out of range."""
+        if self.bounds and numbers:
+            first = numbers[0]
+            if first < 0 or (first == 0 and self.bounds == "greater than 0"):
+                raise ArgumentError(
+                    f"{self.__name__}: {next(iter(self.defaults))} must be {self.bounds}, "
+                    f"received {float(first)}"
+                )
+        return (self.__name__, *map(float, numbers)) if numbers else self.__name__
+
+    def __repr__(self) -> str:
+        return f"<activation {self.__name__}{self.__signature__}>"
+
+
+ACTIVATIONS: dict[str, ActivationFunction[Any]] = {}
+"""Every activation but those of rows, by its name."""
+
+
+def activation(
+    *, arguments: int | None = None, bounds: Literal["", "0 or more", "greater than 0"] = ""
+) -> Callable[[Callable[P, Any]], ActivationFunction[P]]:
+    """Declare an activation; see the class."""
+    return lambda function: ActivationFunction(function, arguments, bounds)
 
 
 def packed_name(name: str, word: int) -> str:
@@ -112,10 +116,10 @@ def unclipped(spec: Spec) -> tuple[float | None, Spec]:
 def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
     """Return the name and all parameters of an activation."""
     name, *given = (spec,) if isinstance(spec, str) else spec
-    if name not in DEFAULTS:
-        known = ", ".join(DEFAULTS)
+    if name not in ACTIVATIONS and name not in ROW_WISE:
+        known = ", ".join([*ACTIVATIONS, *sorted(ROW_WISE)])
         raise UnsupportedError(f"unknown activation {name!r}; expected one of: {known}")
-    defaults = tuple(DEFAULTS[str(name)].values())
+    defaults = tuple(parameters_of(str(name)).values())
     if len(given) > len(defaults):
         raise UnsupportedError(
             f"activation {name!r} has {len(defaults)} parameters, received {len(given)}"
@@ -123,13 +127,21 @@ def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
     return str(name), tuple(float(value) for value in given) + defaults[len(given) :]
 
 
-def has_derivative(spec: Spec, among: frozenset[str] = FROM_VALUE | FROM_INPUT) -> bool:
-    """Return whether the derivative of an activation is known, of those `among`.
+def parameters_of(name: str) -> dict[str, float]:
+    """Return the parameters of an activation with their defaults, in order."""
+    return {} if name in ROW_WISE else ACTIVATIONS[name].defaults
+
+
+def derivative_source(spec: Spec) -> _Source | None:
+    """Return what the derivative of an activation follows from; None if it is not known.
 
     With a negative slope below zero, the value does not determine it.
     """
     name, numbers = split_spec(spec)
-    return name in among and (name not in ("leaky_relu", "elu", "relu") or min(numbers) >= 0)
+    if name in ROW_WISE:
+        return "row" if name in FROM_ROW else None
+    record = ACTIVATIONS[name]
+    return record.source if min(numbers, default=inf) >= record.least else None
 
 
 def label(spec: Spec) -> str:

@@ -1,8 +1,8 @@
 """SimpleRNN."""
 
 from streamrnn.nn.simd import recurrent
+from streamrnn.nn.simd.activations import function_of
 from streamrnn.nn.simd.arguments import Kernel
-from streamrnn.nn.simd.functions import activation as function
 from streamrnn.nn.simd.jit import inline
 from streamrnn.nn.simd.names import Spec
 from streamrnn.nn.simd.sweep import TileShape
@@ -18,7 +18,7 @@ def entry(n: int, vectors: int, word: int, activations: tuple[Spec, ...]) -> Ker
 
 
 def _kernel(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    g = function(activation)
+    g = function_of(activation)
 
     @inline
     def cell(s, z, old, new, own, unit, padded):

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from llvmlite import ir
 from numba.core import types
 from numba.core.imputils import lower_builtin
+from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import models, register_model
+from numba.extending import models, register_model, typeof_impl
 
 from streamrnn.nn.simd import jit
-from streamrnn.nn.simd.jit import Inlined, intrinsic
+from streamrnn.nn.simd.inlined import Inline, Inlined, Instruction
+from streamrnn.nn.simd.jit import intrinsic
 
 F32 = ir.FloatType()
 I32 = ir.IntType(32)
@@ -278,15 +280,24 @@ def fma(typingctx, a, b, c):
     return widest((a, b, c))(a, b, c), emit
 
 
+def _choice(comparison, a, b, yes, no):
+    def emit(context, builder, sig, args):
+        first, second, one, other = vectors_of(context, builder, sig.args, args)
+        return builder.select(builder.fcmp_ordered(comparison, first, second), one, other)
+
+    return widest((a, b, yes, no))(a, b, yes, no), emit
+
+
 @intrinsic
 def where_less(typingctx, a, b, yes, no):
     """Return element by element: `yes` where a < b, else `no`, also where a or b is NaN."""
+    return _choice("<", a, b, yes, no)
 
-    def emit(context, builder, sig, args):
-        first, second, one, other = vectors_of(context, builder, sig.args, args)
-        return builder.select(builder.fcmp_ordered("<", first, second), one, other)
 
-    return widest((a, b, yes, no))(a, b, yes, no), emit
+@intrinsic
+def where_at_most(typingctx, a, b, yes, no):
+    """Return element by element: `yes` where a <= b, else `no`, also where a or b is NaN."""
+    return _choice("<=", a, b, yes, no)
 
 
 @intrinsic
@@ -352,3 +363,18 @@ def _call(builder, name, args):
         builder.module, ir.FunctionType(kind, [kind] * len(args)), full
     )
     return builder.call(function, args)
+
+
+# -- what is declared without the compiler -------------------------------------------------------
+
+
+@typeof_impl.register(Inline)
+def _type_of_inline(block, context):
+    if block.dispatcher is None:
+        block.dispatcher = jit.inline(block.function)
+    return types.Dispatcher(block.dispatcher)
+
+
+@typeof_impl.register(Instruction)
+def _type_of_instruction(instruction, context):
+    return cpu_target.typing_context.resolve_value_type(globals()[instruction.name])

@@ -7,8 +7,8 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn.kernels.activation import ACTIVATIONS, derivative_source
 from streamrnn.nn.kernels.bptt import Network
-from streamrnn.nn.kernels.gradients import FROM_VALUE, has_derivative
 from streamrnn.nn.layers import (
     GRUCell,
     LayerNormLSTMCell,
@@ -36,10 +36,11 @@ def check_cell(owner: object, cell: Any) -> None:
         check_custom_cell(owner, cell)
         return
     for spec in cell.activations():
-        if not has_derivative(spec, FROM_VALUE):
+        if derivative_source(spec) != "value":
+            known = [name for name in ACTIVATIONS if derivative_source(name) == "value"]
             raise UnsupportedError(
                 f"{owner}: training with the activation {spec!r} inside a recurrent layer is not "
-                f"supported; use one of: {', '.join(sorted(FROM_VALUE))}"
+                f"supported; use one of: {', '.join(sorted(known))}"
             )
 
 

@@ -9,13 +9,8 @@ import numpy as np
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
-from streamrnn.nn.kernels.gradients import (
-    FROM_ROW,
-    FROM_VALUE,
-    has_derivative,
-    summed_over,
-    times_derivative,
-)
+from streamrnn.nn.kernels.activation import derivative_source
+from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.axes import as_rows, from_rows
 from streamrnn.nn.layers.context import CallContext
@@ -25,12 +20,12 @@ from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_on
 @functools.cache
 def from_value(spec: Any) -> bool:
     """Return whether the derivative of an activation follows from its value."""
-    return spec in FROM_ROW or has_derivative(spec, FROM_VALUE)
+    return derivative_source(spec) != "input"
 
 
 def check_activation(layer: Any, spec: Any) -> None:
     """Raise UnsupportedError, naming the layer, if the derivative of an activation is unknown."""
-    if spec not in FROM_ROW and not has_derivative(spec):
+    if derivative_source(spec) is None:
         raise UnsupportedError(f"{layer}: training with the activation {spec!r} is not supported")
 
 

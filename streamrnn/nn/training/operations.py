@@ -8,9 +8,11 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn.kernels.activation import ACTIVATIONS, derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS, floats, truths
+from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS, activation_of, floats, truths
+from streamrnn.nn.training.elementwise import check_activation
 from streamrnn.nn.training.recording import Recorded, Recording
 
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
@@ -84,8 +86,13 @@ def _of_softmax(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
     return [y * (dy - total)]
 
 
-def _value(name: str) -> _Back:
-    return lambda a, xs, y, dy: [times_derivative(name, y, np.ascontiguousarray(dy))]
+def _of_activation(name: str, **defaults: float) -> _Back:
+    def back(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+        spec = activation_of(name, defaults | a)
+        kept = np.ascontiguousarray(floats(xs[0])) if derivative_source(spec) == "input" else y
+        return [times_derivative(spec, kept, np.ascontiguousarray(dy))]
+
+    return back
 
 
 def _nothing(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
@@ -93,6 +100,7 @@ def _nothing(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
 
 
 BACK: dict[str, _Back] = {
+    **{name: _of_activation(name) for name in ACTIVATIONS if derivative_source(name)},
     "absolute": lambda a, xs, y, dy: [dy * np.sign(floats(xs[0]))],
     "add": lambda a, xs, y, dy: [dy, dy],
     "clip": _of_clip,
@@ -100,6 +108,7 @@ BACK: dict[str, _Back] = {
     "exp": lambda a, xs, y, dy: [dy * y],
     "expand_dims": _reshaped,
     "flip": lambda a, xs, y, dy: [np.flip(dy, a["axis"])],
+    "gelu": _of_activation("gelu", approximate=True),
     "get_item": _of_item,
     "log": lambda a, xs, y, dy: [dy / floats(xs[0])],
     "maximum": _of_first,
@@ -108,10 +117,8 @@ BACK: dict[str, _Back] = {
     "multiply": lambda a, xs, y, dy: [dy * floats(xs[1]), dy * floats(xs[0])],
     "negative": lambda a, xs, y, dy: [-dy],
     "power": _of_power,
-    "relu": _value("relu"),
     "reshape": _reshaped,
     "rsqrt": lambda a, xs, y, dy: [dy * np.float32(-0.5) * y / floats(xs[0])],
-    "sigmoid": _value("sigmoid"),
     "softmax": _of_softmax,
     "sqrt": lambda a, xs, y, dy: [dy * np.float32(0.5) / y],
     "square": lambda a, xs, y, dy: [dy * np.float32(2) * floats(xs[0])],
@@ -119,7 +126,6 @@ BACK: dict[str, _Back] = {
     "stack": lambda a, xs, y, dy: list(np.moveaxis(dy, a["axis"], 0)),
     "subtract": lambda a, xs, y, dy: [dy, -dy],
     "sum": lambda a, xs, y, dy: [_over(a, xs[0], dy)],
-    "tanh": _value("tanh"),
     "true_divide": _of_quotient,
     "where": _of_where,
     **dict.fromkeys(("equal", "greater", "greater_equal", "less", "less_equal"), _nothing),
@@ -135,6 +141,8 @@ def check_operation(layer: Any) -> None:
             f"{layer}: training through the operation {layer.function!r} is not supported; "
             f"supported: {', '.join(sorted(BACK))}"
         )
+    if layer.function in ACTIVATIONS and layer.arguments:
+        check_activation(layer, activation_of(layer.function, layer.arguments))
 
 
 def operation(layer: Any, inputs: Any, context: CallContext, recording: Recording) -> Recorded:

@@ -7,6 +7,7 @@ import numpy as np
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, normalization
+from streamrnn.plugins.onnx.activation_names import NAMES, Row
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     check_of,
@@ -16,37 +17,19 @@ from streamrnn.plugins.onnx.operator_table import (
 )
 
 
-def _activation(
-    name: str, kernel: str, parameters: dict[str, tuple[str, float]] | None = None
-) -> None:
-    """Register an activation. parameters: ONNX attribute -> (kernel's parameter, default)."""
-    parameters = parameters or {}
+def _register(name: str, row: Row) -> None:
+    """Register the operator that a kernel computes."""
+    parameters = activation.parameters_of(name)
 
-    @operator(name, *parameters)
+    @operator(row.operator, *row.attributes)
     def run(x: Array, node: NodeDef) -> Array:
-        values = {
-            parameter: float(node.attributes.get(attribute, default))
-            for attribute, (parameter, default) in parameters.items()
-        }
-        return _applied(kernel, x, **values)
+        given = [float(node.attributes.get(*each)) for each in row.attributes.items()]
+        return _applied(name, x, **dict(zip(parameters, given, strict=False)))
 
 
-_activation("Relu", "relu")
-_activation("Tanh", "tanh")
-_activation("Sigmoid", "sigmoid")
-_activation("Softplus", "softplus")
-_activation("Softsign", "softsign")
-_activation("Elu", "elu", {"alpha": ("alpha", 1.0)})
-_activation("LeakyRelu", "leaky_relu", {"alpha": ("negative_slope", 0.01)})
-_activation("HardSigmoid", "hard_sigmoid_02", {"alpha": ("alpha", 0.2), "beta": ("beta", 0.5)})
-_activation("Exp", "exponential")
-_activation("Erf", "erf")
-_activation("Mish", "mish")
-_activation(
-    "Selu",
-    "selu",
-    {"alpha": ("alpha", 1.67326319217681884765625), "gamma": ("scale", 1.05070102214813232421875)},
-)
+for _name, _row in NAMES.items():
+    if _row.by_kernel:
+        _register(_name, _row)
 
 
 def _applied(kernel: str, x: Array, **parameters: float) -> Array:

@@ -3,38 +3,17 @@
 from collections.abc import Callable, Sequence
 
 from streamrnn.nn.kernels.activation import Spec, split_spec
+from streamrnn.nn.layers import activations
+from streamrnn.plugins.onnx.activation_names import NAMES
 from streamrnn.plugins.onnx.export_call import LayerCall
 
-_OPERATORS = {
-    "tanh": ("Tanh", ()),
-    "sigmoid": ("Sigmoid", ()),
-    "relu": ("Relu", ()),
-    "softplus": ("Softplus", ()),
-    "softsign": ("Softsign", ()),
-    "exponential": ("Exp", ()),
-    "celu": ("Celu", ("alpha",)),
-    "hard_silu": ("HardSwish", ()),
-    "leaky_relu": ("LeakyRelu", ("alpha",)),
-    "elu": ("Selu", ("alpha", "gamma")),
-    "selu": ("Selu", ("alpha", "gamma")),
-    "hard_sigmoid": ("HardSigmoid", ("alpha", "beta")),
-    "hard_sigmoid_02": ("HardSigmoid", ("alpha", "beta")),
-}
-"""streamrnn's name -> ONNX operator, the attributes that take its parameters."""
-
+_WRITTEN_AS = {"elu": "selu", "hard_sigmoid": "hard_sigmoid_02"}
+"""Activations that are another one with their own parameters."""
 _IN_NODES = {
-    "linear": "Affine",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "relu": "Relu",
-    "softplus": "Softplus",
-    "softsign": "Softsign",
-    "leaky_relu": "LeakyRelu",
-    "elu": "Elu",
-    "hard_sigmoid": "HardSigmoid",
-    "hard_sigmoid_02": "HardSigmoid",
+    "linear": NAMES["affine"],
+    **{name: row for name, row in NAMES.items() if row.in_nodes},
+    "hard_sigmoid": NAMES["hard_sigmoid_02"],
 }
-"""streamrnn's name -> that in the attribute `activations` of a recurrent node."""
 
 
 def activated(call: LayerCall, spec: Spec, x: str) -> str:
@@ -50,10 +29,10 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
         numbers = ()
     if name in _COMPOSED:
         return _COMPOSED[name](call, x, numbers)
-    if name not in _OPERATORS:
+    row = NAMES.get(_WRITTEN_AS.get(name, name))
+    if row is None:
         raise call.refused(f"no operator is the activation {name!r}")
-    op, attributes = _OPERATORS[name]
-    return call.add(op, x, **dict(zip(attributes, numbers, strict=True)))
+    return call.add(row.operator, x, **dict(zip(row.attributes, numbers, strict=False)))
 
 
 def _silu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
@@ -92,6 +71,10 @@ _COMPOSED: dict[str, Callable[[LayerCall, str, Sequence[float]], str]] = {
 }
 
 
+WRITTEN = {*NAMES, *_WRITTEN_AS, *_COMPOSED, "linear", "softmax"}
+"""All that a model may have, outside recurrent nodes."""
+
+
 def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[str] | list[float]]:
     """Return the attributes activations, activation_alpha and activation_beta of a node."""
     names: list[str] = []
@@ -104,12 +87,14 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
             numbers = numbers[:1]
         if name == "relu" and numbers == split_spec(name)[1]:
             numbers = ()
-        if name not in _IN_NODES or (name in ("elu", "relu") and len(numbers) > 1):
+        row = _IN_NODES.get(name)
+        if row is None or len(numbers) > len(row.attributes):
+            known = [name for name in _IN_NODES if name in activations.__all__]
             raise call.refused(
                 f"no recurrent node of ONNX has the activation {spec!r}; they have "
-                f"{', '.join(_IN_NODES)}"
+                f"{', '.join(known)}"
             )
-        names.append(_IN_NODES[name])
+        names.append(row.operator)
         parameters.append(numbers)
     alphas = [numbers[0] for numbers in parameters if numbers]
     betas = [numbers[1] for numbers in parameters if len(numbers) > 1]

@@ -21,6 +21,7 @@ from streamrnn.nn.kernels.integers import Integers
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
 from streamrnn.nn.layers.rnn import reverse
+from streamrnn.plugins.onnx.activation_names import NAMES
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -41,20 +42,7 @@ _ATTRIBUTES = (
 )
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
-_ACTIVATIONS: dict[str, tuple[str, int, tuple[float, ...]]] = {
-    "relu": ("relu", 0, ()),
-    "tanh": ("tanh", 0, ()),
-    "sigmoid": ("sigmoid", 0, ()),
-    "softsign": ("softsign", 0, ()),
-    "softplus": ("softplus", 0, ()),
-    "affine": ("affine", 2, (1.0, 0.0)),
-    "leakyrelu": ("leaky_relu", 1, (0.01,)),
-    "thresholdedrelu": ("thresholded_relu", 1, (1.0,)),
-    "scaledtanh": ("scaled_tanh", 2, (1.0, 1.0)),
-    "hardsigmoid": ("hard_sigmoid_02", 2, (0.2, 0.5)),
-    "elu": ("elu", 1, (1.0,)),
-}
-"""ONNX name -> streamrnn's name, how many of (alpha, beta) it takes, their defaults."""
+_ACTIVATIONS = {row.operator.lower(): name for name, row in NAMES.items() if row.in_nodes}
 
 
 @dataclass(frozen=True)
@@ -370,17 +358,16 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
 
 def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
     """Return an activation with its numbers, removed from (alpha, beta), or its defaults."""
-    known = _ACTIVATIONS.get(name.lower())
-    if known is None:
+    kernel = _ACTIVATIONS.get(name.lower())
+    if kernel is None:
         raise UnsupportedError(
             f"{node}: activation {name!r} is not supported; supported are "
             f"{', '.join(sorted(_ACTIVATIONS))}"
         )
-    kernel, count, defaults = known
     values = [
-        float(numbers[i].pop(0)) if numbers[i] else default
-        for i, default in enumerate(defaults[:count])
+        float(given.pop(0)) if given else default
+        for given, default in zip(numbers, NAMES[kernel].attributes.values(), strict=False)
     ]
-    if tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(kernel, ()):
+    if not values or tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(kernel):
         return kernel
     return (kernel, *values)

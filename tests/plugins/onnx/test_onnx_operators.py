@@ -15,6 +15,8 @@ from selection import slow
 
 onnx: Any = pytest.importorskip("onnx", reason="needs the onnx extra")
 
+from contracts.declared import holding  # noqa: E402
+from contracts.rows_activations import ACTIVATIONS  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 from plugins.onnx import onnx_graphs  # noqa: E402
 from suites import run_onnx  # noqa: E402
@@ -22,6 +24,7 @@ from suites import run_onnx  # noqa: E402
 import streamrnn  # noqa: E402
 from streamrnn.errors import ShapeError, UnsupportedError  # noqa: E402
 from streamrnn.plugins.onnx import export_activations  # noqa: E402
+from streamrnn.plugins.onnx.activation_names import NAMES  # noqa: E402
 from streamrnn.plugins.onnx.files import MAX_OPSET  # noqa: E402
 from streamrnn.plugins.onnx.operators import OPERATORS  # noqa: E402
 from streamrnn.plugins.onnx.quantized_operators import QUANTIZED  # noqa: E402
@@ -70,7 +73,7 @@ def written_operators() -> set[str]:
     room = Path(export_activations.__file__).parent
     text = "".join(path.read_text() for path in room.glob("export*.py"))
     calls = re.findall(r'(?:\.add|_pairwise|_extreme|\.node)\(\s*"(\w+)"', text)
-    activations = {op for op, _ in export_activations._OPERATORS.values()}
+    activations = {row.operator for row in NAMES.values() if row.operator in OPERATORS}
     return {*calls, *activations, *GATES}
 
 
@@ -79,6 +82,11 @@ def test_what_the_exporter_writes_is_read_again() -> None:
     written = written_operators()
     assert {"Clip", "Erf", "Exp", "Max", "Min", "PRelu", "Sqrt"} <= written
     assert written - {*OPERATORS, *GATES} == set()
+
+
+def test_every_activation_is_written_or_its_row_says_why_not() -> None:
+    named = set(holding(ACTIVATIONS, "named"))
+    assert named & export_activations.WRITTEN == named & set(holding(ACTIVATIONS, "onnx"))
 
 
 def test_the_newest_opset_of_the_package_is_read() -> None:
