@@ -327,7 +327,8 @@ def main() -> None:
         try:
             for server in servers.values():
                 fill(server, options.streams)
-            cases = ((64, None), (1, None), (1, 100), (1, 300), (1, 1000))
+            cases: list[tuple[int, float | None]]
+            cases = [(64, None), (1, None), (1, 100), (1, 300), (1, 1000)]
             lines = [bench(servers, options.streams, *case, options) for case in cases]
         finally:
             for server in servers.values():
