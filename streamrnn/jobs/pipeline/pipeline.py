@@ -496,7 +496,7 @@ class Pipeline:
                 assert scorer is not None  # else there is no header
                 scorer.table.mark_clean()
                 copied = scorer.table.copied()
-            table = header.attach(copied(), self._folder)
+            table = header.attach(copied.finish(), self._folder)
             if isinstance(path, str | os.PathLike):
                 self._last_checkpoint.write(table, os.fspath(path), overwrite=overwrite)
             else:

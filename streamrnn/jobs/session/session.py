@@ -123,17 +123,17 @@ class Session:
         that the data has caused no row of it is counted, or in the output. Rejected rows go to the
         rejects. Raises SinkError if the session is over.
         """
-        return self._processed(data, position, align=align)
+        return self._processed(data, position, align)
 
     def _processed(
-        self, data: object, position: CallPosition | None, **how: bool
+        self, data: object, position: CallPosition | None, align: bool, requests: bool = False
     ) -> pa.RecordBatch | pa.Table:
         with self._lock:
             self._refuse_over()
             before = self._mark
             self._renew()
             try:
-                answer = self._calls.process(data, position, **how)
+                answer = self._calls.process(data, position, align, requests)
                 self._queue(answer)
             except BaseException as error:
                 if self._mark != before:  # the state has rows that the output will not have
@@ -381,7 +381,7 @@ class Session:
         live = self._live_before + (0 if in_files else self._calls.accepted)
         commit = partial(
             self._folder.commit,
-            state=self._folder.delta(Snapshot.of(scorer.table)),
+            state=self._folder.delta(Snapshot.begun(scorer.table)),
             position=self._partly,
             positions=to_json(scorer.position),
             counters={**counters, "live": live},

@@ -27,12 +27,14 @@ from streamrnn.base.storage.files import Files, sink_errors
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.stream.checkpoints.directory import RESTORE
 from streamrnn.stream.checkpoints.manifest import Shard, StateFile
-from streamrnn.stream.states import StateTable
+from streamrnn.stream.states import Copying, StateTable
 
 CHANGED = "__row__"
 SMALL = 1 << 20
 CHAIN = 8
 _SHARE = 0.5
+_FEW = 1000
+"""Rows whose copy takes less than 1 ms."""
 # IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
 _BATCH_ROWS = 65536
 
@@ -42,12 +44,13 @@ class Snapshot(NamedTuple):
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
     changed, moved or added since the last commit; None if not known. `table(which)`:
-    those rows as a pa.Table in that order, all rows for None; called before the commit returns.
+    those rows as a pa.Table in that order, all rows for None; called before the commit returns. Or
+    a copy that is being made of them.
     """
 
     rows: int
     dirty: Ints | None
-    table: Callable[[Ints | None], pa.Table]
+    table: Callable[[Ints | None], pa.Table | Copying]
 
     @classmethod
     def of(cls, table: StateTable, copy: bool = True) -> "Snapshot":
@@ -57,17 +60,27 @@ class Snapshot(NamedTuple):
         """
         return cls(len(table), table.dirty(), partial(table.to_arrow, copy=copy))
 
+    @classmethod
+    def begun(cls, table: StateTable) -> "Snapshot":
+        """Take a snapshot of `table`, which goes on to change while the commit copies it."""
+
+        def copied(which: Ints | None) -> pa.Table | Copying:
+            few = which is not None and len(which) <= _FEW
+            return table.to_arrow(which) if few else table.copied(which)
+
+        return cls(len(table), table.dirty(), copied)
+
 
 class StateDelta(NamedTuple):
     """A copy of what a commit will write of the state; the table may change afterwards.
 
     `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all
-    of them. `table` is None if nothing was dirty.
+    of them. `table` is None if nothing was dirty; it may be a copy that is being made.
     """
 
     rows: int
     changed: Ints | None
-    table: pa.Table | None
+    table: pa.Table | Copying | None
 
 
 def delta_since(
@@ -79,12 +92,12 @@ def delta_since(
     """
     dirty = snapshot.dirty
     if dirty is not None and last and (not len(dirty) or _may_follow(last, snapshot)):
-        table = snapshot.table(dirty)
-        if table.schema.equals(last_schema):  # the columns of the files before
-            nothing = not len(dirty) and table.schema.equals(last_schema, check_metadata=True)
-            return StateDelta(snapshot.rows, dirty, None if nothing else table)
+        schema = snapshot.table(dirty[:0]).schema
+        if schema.equals(last_schema):  # the columns of the files before
+            nothing = not len(dirty) and schema.equals(last_schema, check_metadata=True)
+            return StateDelta(snapshot.rows, dirty, None if nothing else snapshot.table(dirty))
     table = snapshot.table(None)
-    if CHANGED in table.column_names:
+    if CHANGED in table.schema.names:
         raise StateError(
             f"a column of the state is named {CHANGED!r}, which is reserved; rename that key"
         )
@@ -98,11 +111,12 @@ def write_version(
 
     Returns the files of the new version. Raises SinkError.
     """
-    if delta.table is None:
+    table = delta.table.finish() if isinstance(delta.table, Copying) else delta.table
+    if table is None:
         return tuple(last)
     if delta.changed is None:
-        return (_write_table(files, folder, name, delta.table),)
-    changes = delta.table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
+        return (_write_table(files, folder, name, table),)
+    changes = table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
     written = sum(file.rows for file in last[1:]) + len(changes)
     dropped = max(0, last[0].rows - delta.rows)
     if written + dropped > _SHARE * last[0].rows:
@@ -110,7 +124,7 @@ def write_version(
         latest = _latest_changes([*older, changes])
         with files.open(f"{folder}/{last[0].name}") as source:
             batches = _merged(pa.ipc.open_file(source), latest, delta.rows)
-            return (_write(files, folder, name, delta.table.schema, batches, delta.rows),)
+            return (_write(files, folder, name, table.schema, batches, delta.rows),)
     stay, merge = _split_chain(last, len(delta.changed))
     if merge:
         older = [_read(files, folder, file) for file in merge]

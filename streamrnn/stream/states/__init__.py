@@ -30,13 +30,14 @@ from streamrnn.stream.states.layout import MATRIX, Layout, waiting_after
 from streamrnn.stream.states.opening import from_arrow
 from streamrnn.stream.states.reading import check_model
 from streamrnn.stream.states.shards import by_shard, key_hashes, shard_of
-from streamrnn.stream.states.table import StateTable
+from streamrnn.stream.states.table import Copying, StateTable
 from streamrnn.stream.states.writing import to_arrow
 
 __all__ = [
     "FOR_RUNS",
     "MATRIX",
     "CarryAdvice",
+    "Copying",
     "Held",
     "KeyIndex",
     "Layout",

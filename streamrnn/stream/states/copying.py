@@ -18,23 +18,35 @@ PAUSE = 1e-4
 class SlicedCopy:
     """The first `rows` rows of arrays as they are when this is made, with their lock held.
 
-    `columns` returns the arrays, which may be others after they have grown. Whoever writes rows
-    calls `keep` before. `arrays` is the copy; rows whose turn has not come are undefined.
+    With `which`, in ascending order, only these. `columns` returns the arrays, which may be others
+    after they have grown. Whoever writes rows calls `keep` before. `arrays` is the copy; rows whose
+    turn has not come are undefined.
     """
 
-    def __init__(self, columns: Callable[[], list[Array]], rows: int) -> None:
-        self.arrays = [_undefined(array, rows) for array in columns()]
+    def __init__(
+        self, columns: Callable[[], list[Array]], rows: int, which: Ints | None = None
+    ) -> None:
+        size = rows if which is None else len(which)
+        self.arrays = [_undefined(array, size) for array in columns()]
         self._columns = columns
-        self._left = np.ones(rows, bool)
+        self._which = which
+        self._left = np.ones(size, bool)
 
     def keep(self, rows: Ints) -> None:
         """Copy those of these rows that are still missing. After an interrupt, again."""
-        rows = rows[rows < len(self._left)]
-        rows = rows[self._left[rows]]
+        places = rows if self._which is None else np.searchsorted(self._which, rows)
+        inside = places < len(self._left)
+        rows, places = rows[inside], places[inside]
+        missing = self._left[places]
+        if self._which is not None:
+            missing &= self._which[places] == rows
+        self._copy(rows[missing], places[missing])
+
+    def _copy(self, rows: Ints, places: Ints) -> None:
         if len(rows):
             for kept, array in zip(self.arrays, self._columns(), strict=True):
-                kept[rows] = array[rows]
-            self._left[rows] = False
+                kept[places] = array[rows]
+            self._left[places] = False
 
     def finish(self, locked: Callable[[Callable[[], object]], object]) -> None:
         """Copy what is missing, a slice in each call that `locked` makes with the lock held."""
@@ -46,8 +58,9 @@ class SlicedCopy:
 
     def _take(self, first: int, last: int) -> None:
         left = self._left[first:last]
-        if not left.all():
-            self.keep(first + np.flatnonzero(left))
+        if self._which is not None or not left.all():
+            places = first + np.flatnonzero(left)
+            self._copy(places if self._which is None else self._which[places], places)
             return
         for kept, array in zip(self.arrays, self._columns(), strict=True):
             kept[first:last] = array[first : first + len(left)]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
@@ -12,3 +13,9 @@ class Held(NamedTuple):
 
     slots: Ints
     rows: pa.RecordBatch | None
+
+    def taken(self, slots: Ints) -> "Held":
+        """Return the rows of these slots, in ascending order, by their numbers among them."""
+        chosen = np.flatnonzero(np.isin(self.slots, slots))
+        rows = None if self.rows is None else self.rows.take(pa.array(chosen))
+        return Held(np.searchsorted(slots, self.slots[chosen]), rows)

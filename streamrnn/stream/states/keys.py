@@ -138,6 +138,13 @@ class KeyCopy(KeyIndex):
     def __len__(self) -> int:
         return self._size
 
+    def taken(self, slots: Ints) -> "KeyCopy":
+        """Return the keys of these slots alone, in that order."""
+        taken, take = KeyCopy(self), pa.array(self._places(slots))
+        taken._keys = [[key.take(take)] for key in self._whole()]
+        taken._size, taken._moved, taken.removed = len(slots), 0, 0
+        return taken
+
 
 def _join_small(field: pa.Field, pieces: list[pa.Array]) -> None:
     """Join the last pieces while that is cheap, so that there are few: as the digits of a sum."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,13 @@ _IDLE_SHARE = 1 / 8
 """Least share of the streams that are dropped at a commit, which has to write those that move."""
 _TOGETHER = 2048
 """Most streams that are dropped in one change."""
+
+
+class Copying(NamedTuple):
+    """A copy of streams that is being made: its schema, and the call that completes it."""
+
+    schema: pa.Schema
+    finish: Callable[[], pa.Table]
 
 
 class StateTable:
@@ -501,25 +508,30 @@ class StateTable:
             self._changes.complete()
             return to_arrow(self, slots, copy)
 
-    def copied(self) -> Callable[[], pa.Table]:
-        """Begin a copy of all streams as they are now; return the call that completes it.
+    def copied(self, slots: Ints | None = None) -> Copying:
+        """Begin a copy of all streams as they are now, or of those of ascending `slots`.
 
-        That returns what `to_arrow` would have returned now, and holds the lock for less than 1 ms
-        at a time: a change meanwhile copies what it is about to overwrite. Not for use within a
-        change.
+        Its `finish` returns what `to_arrow` would have returned now, and holds the lock for less
+        than 1 ms at a time: a change meanwhile copies what it is about to overwrite. Not for use
+        within a change.
         """
         with self._changes.lock:
             self._changes.complete()
-            begun = SlicedCopy(self._columns, self.streams)
+            begun = SlicedCopy(self._columns, self.streams, slots)
             self._copies = [*self._copies, begun]
-            return partial(self._copied, begun, KeyCopy(self._index), self._held)
+            new, keys = StateTable(self.layout, self._initial), KeyCopy(self._index)
+            finish = partial(self._copied, begun, slots, new, keys, self._held)
+            return Copying(self.layout.schema(), finish)
 
-    def _copied(self, begun: SlicedCopy, keys: KeyIndex, held: Held) -> pa.Table:
+    def _copied(
+        self, begun: SlicedCopy, slots: Ints | None, new: "StateTable", keys: KeyCopy, held: Held
+    ) -> pa.Table:
         try:
             begun.finish(self._between_changes)
         finally:
             self._between_changes(partial(self._forget, begun))
-        new = StateTable(self.layout, self._initial)
+        if slots is not None:
+            keys, held = keys.taken(slots), held.taken(slots)
         new.adopt(keys, held, begun.arrays)
         return to_arrow(new, copy=False)
 

@@ -1,5 +1,6 @@
 """A session owns the output as a run does, and commits what a run would have."""
 
+import itertools
 import logging
 import re
 import shutil
@@ -28,7 +29,8 @@ from streamrnn.errors import (
 from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import export_state, history, read_states, rewind, verify
 from streamrnn.pipeline import Session
-from streamrnn.stream.checkpoints import OutputFolder, read_manifest
+from streamrnn.stream.checkpoints import OutputFolder, read_manifest, versions
+from streamrnn.stream.states import copying
 
 LOG = logs.random_log(240, streams=9, nulls=0.1)
 SOURCE = {"nulls": "previous", "max_gap": "3h"}
@@ -258,17 +260,53 @@ def test_small_parts_are_merged_before_there_are_more_than_60() -> None:
     assert [commit.rows for commit in history("out")] == [80, 240]
 
 
-def test_partitions_are_merged_each() -> None:
+@pytest.mark.parametrize("keep", [0, 2, 1000])
+def test_partitions_are_merged_each(keep: int) -> None:
+    """Each to fewer than 60 parts, and one up to each end of a session that is retained."""
     rows = LOG.filter(pc.is_in(LOG["id"], pa.array(["s0", "s1"])))
-    streams = {"sink": {"partition_by": ["id"]}, "checkpoint": {"keep": 2}}
-    with pipeline("parts", **streams).session() as session:
-        for row in range(len(rows)):
-            session.process(rows.slice(row, 1))
-            session.commit()
-    found = [part.folder for part in read_manifest("parts").parts]
+    streams = {"sink": {"partition_by": ["id"]}, "checkpoint": {"keep": keep}}
+    sessions, most = (0, 3, len(rows)), 0
     assert len(rows) > 80
-    assert max(map(found.count, found)) < 60
+    for first, end in itertools.pairwise(sessions):
+        with pipeline("parts", **streams).session() as session:
+            for row in range(first, end):
+                session.process(rows.slice(row, 1))
+                session.commit()
+                found = [part.folder for part in read_manifest("parts").parts]
+                most = max(most, *map(found.count, found))
+    assert 50 < most < 60
     assert verify("parts").rows == len(rows)
+    assert [commit.rows for commit in history("parts")] == [*([3] if keep else []), len(rows)]
+
+
+@pytest.mark.parametrize("small", [0, versions.SMALL])
+def test_calls_go_on_while_a_commit_copies_the_states(
+    monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    """The copy has those at the commit, if all streams have changed, or some of them."""
+    monkeypatch.setattr(versions, "SMALL", small)
+    monkeypatch.setattr(versions, "_FEW", 0)
+    monkeypatch.setattr(copying, "_SLICE", 1)
+    few = next(n for n in range(1, 80) if len(LOG["id"].slice(100, n).unique()) == 3)
+    with pipeline("new").session() as session:
+        session.process(LOG.slice(0, 100))
+        session.commit()
+        session.process(LOG.slice(100, few))
+        finish, sizes = copying.SlicedCopy.finish, []
+
+        def later(copy: Any, locked: Any) -> None:
+            sizes.append(len(copy.arrays[0]))
+            session.process(LOG.slice(100 + few))
+            finish(copy, locked)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(copying.SlicedCopy, "finish", later)
+            session.commit()
+        assert sizes == [3 if small == 0 else len(LOG["id"].slice(0, 100).unique())]
+        alone = pipeline(None)
+        alone.process(LOG.slice(0, 100 + few))
+        assert read_states("new") == alone.state.to_arrow()
+    same("new")
 
 
 def test_threads_score_beside_commits() -> None:

@@ -26,7 +26,8 @@ from streamrnn import Pipeline
 from streamrnn.jobs.engines import opening
 from streamrnn.jobs.session import session as session_module
 from streamrnn.outputs import read_states, verify
-from streamrnn.stream.checkpoints import has_manifest, read_manifest
+from streamrnn.stream.checkpoints import has_manifest, read_manifest, versions
+from streamrnn.stream.states import copying
 
 HISTORIES = int(os.environ.get("STREAMRNN_SESSIONS", "3"))
 PIECES, STREAMS = 6, 25
@@ -40,8 +41,14 @@ class Killed(BaseException):
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two models whose states are alike; parts are merged soon, kernels are here."""
+    """Two models whose states are alike; parts are merged soon, kernels are here.
+
+    Commits copy changed states in slices, beside calls.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(versions, "SMALL", 0)
+    monkeypatch.setattr(versions, "_FEW", 2)
+    monkeypatch.setattr(copying, "_SLICE", 100)
     monkeypatch.setattr(session_module, "_MOST_PARTS", 6)
     monkeypatch.setattr(session_module, "compile_beside", lambda _: None)
     for seed, name in enumerate(MODELS):

@@ -518,11 +518,16 @@ def test_a_copy_is_the_table_as_it_was_whatever_is_written_before_it_ends(
 
     works = [advance, scatter, move, wait, add, hold, table.reset]
     first, expected = table.copied(), table.to_arrow()
+    slots = np.flatnonzero(rng.random(table.streams) < 0.3)
+    some, of_them = table.copied(slots), table.to_arrow(slots)
     write()
     second, later = table.copied(), table.to_arrow()
     monkeypatch.setattr(copying.time, "sleep", lambda _: write())
-    assert first().equals(expected, check_metadata=True)
-    assert second().equals(later, check_metadata=True)
+    assert first.finish().equals(expected, check_metadata=True)
+    assert some.schema.equals(of_them.schema, check_metadata=True)
+    assert some.finish().equals(of_them, check_metadata=True)
+    assert table.copied(slots[:0]).finish().equals(table.to_arrow(slots[:0]), check_metadata=True)
+    assert second.finish().equals(later, check_metadata=True)
     assert not table.to_arrow().equals(expected)
 
 
