@@ -138,3 +138,17 @@ SOURCES = {
         open_stream, resumed="A stream can be read once, from its beginning to its end."
     ),
 }
+
+
+@dataclass(frozen=True)
+class TableRow(Row):
+    """config: the pipeline file takes its name. oracle: what is read is what a library wrote."""
+
+    config: Contract = HOLDS
+    oracle: Contract = HOLDS
+
+
+TABLES = {
+    name: TableRow(oracle=f"tests/plugins/lakes/test_{name}_oracle.py reads what {library} wrote.")
+    for name, library in {"delta": "deltalake", "iceberg": "pyiceberg"}.items()
+}

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import logs
 import pyarrow as pa
@@ -14,15 +14,19 @@ from contracts.rows_files import (
     PART_FORMATS,
     SOURCE_FORMATS,
     SOURCES,
+    TABLES,
     read_parts,
     write_files,
 )
 
 from streamrnn import Pipeline
-from streamrnn.errors import CheckpointError, DataError
+from streamrnn.base.plugin import plugin_names
+from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.outputs import compact, diff_states, verify
 from streamrnn.stream import sources
+from streamrnn.stream.config import values
 from streamrnn.stream.config.load import Config
+from streamrnn.stream.config.schema import SinkSection
 from streamrnn.stream.sinks import PART_FORMATS as PARTS
 from streamrnn.stream.sources import SOURCE_FORMATS as FILES
 
@@ -48,6 +52,29 @@ def test_every_format_of_source_files_has_a_row() -> None:
 
 def test_every_format_of_parts_has_a_row() -> None:
     assert_declared("format of parts", PARTS, PART_FORMATS, FILE)
+
+
+def test_the_schema_names_every_format() -> None:
+    tables = set(values.SOURCE_FORMAT_NAMES) - {"auto", *FILES}
+    assert set(FILES) < set(values.SOURCE_FORMAT_NAMES)
+    assert tables <= set(plugin_names("table"))
+    assert set(PARTS) == set(get_args(SinkSection.model_fields["format"].annotation))
+    indexed = {name for name, each in PARTS.items() if each.indexed}
+    assert indexed == set(values.INDEXED_FORMATS)
+
+
+def test_a_table_of_another_plugin_is_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs no line here: a module, and its entry point."""
+    monkeypatch.setattr(values, "plugin_names", lambda kind: ["delta", "iceberg", "tablets"])
+    assert_config_takes("source", "tablets")
+    with pytest.raises(
+        ConfigError, match=r'"iceberg" or "tablets", received the string "tablet"; did'
+    ):
+        assert_config_takes("source", "tablet")
+
+
+def test_every_format_of_tables_has_a_row() -> None:
+    assert_declared("format of tables", plugin_names("table"), TABLES, FILE)
 
 
 def test_every_source_has_a_row() -> None:
@@ -110,7 +137,7 @@ def assert_config_takes(table: str, name: str) -> None:
     assert Config.parse(config.model_dump(mode="json", exclude_unset=True)) == config
 
 
-@pytest.mark.parametrize("name", holding(SOURCE_FORMATS, "config"))
+@pytest.mark.parametrize("name", [*holding(SOURCE_FORMATS, "config"), *holding(TABLES, "config")])
 def test_the_pipeline_file_takes_a_format_of_files(name: str) -> None:
     assert_config_takes("source", name)
 

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "provider": "",
     "errors": "display",
     "plugin": "errors",
-    "config": "display errors",
+    "config": "display errors plugin",
     "storage": "display errors",
     "simd": "arrays errors",
     "kernels": "arrays errors simd",

@@ -1,7 +1,7 @@
 """Work on committed outputs: verify, compact, rewind and publish them, change their states."""
 
 from streamrnn.jobs.outputs.parts import compact, merge_small_parts, part_batches, verify
-from streamrnn.jobs.outputs.publishing import TABLE_KEYS, Published, Publisher, publish
+from streamrnn.jobs.outputs.publishing import Published, Publisher, publish
 from streamrnn.jobs.outputs.rewinding import (
     CommitInfo,
     commit_before,
@@ -23,7 +23,6 @@ from streamrnn.jobs.outputs.transfer import diff_states, export_state, import_st
 from streamrnn.stream.checkpoints import read_manifest
 
 __all__ = [
-    "TABLE_KEYS",
     "CommitInfo",
     "Published",
     "Publisher",

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget, StreamTarget
-from streamrnn.jobs.outputs import TABLE_KEYS, merge_small_parts
+from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import after_rule, run_config, seen_before
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -22,6 +22,7 @@ from streamrnn.stream.checkpoints import (
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, value_of
 from streamrnn.stream.config.load import Config
+from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
 from streamrnn.stream.sources import Source, SourceFile
 
@@ -132,8 +133,8 @@ class FolderDestination(Destination):
     def record_tables(self, config: Mapping[str, Any]) -> None:
         """Commit the keys of [publish] if the last commit has others, and nothing else."""
         last = self.last
-        now = {key: config[key] for key in TABLE_KEYS}
-        if last is None or now == {key: value_of(key, last.config) for key in TABLE_KEYS}:
+        now = {key: config[key] for key in PUBLISH_KEYS}
+        if last is None or now == {key: value_of(key, last.config) for key in PUBLISH_KEYS}:
             return
         self._folder.replace(
             time=last.time,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.stream.config.paths import SIDE_OUTPUTS
-from streamrnn.stream.config.schema import FeatureSection, Sections
+from streamrnn.stream.config.schema import PUBLISH_KEYS, FeatureSection, Sections
 
 FREE = frozenset(
     {
@@ -33,8 +33,7 @@ FREE = frozenset(
         "model.replay",
         "model.threads",
         "sink.path",
-        "publish.delta",  # tables only index the parts
-        "publish.iceberg",
+        *PUBLISH_KEYS,  # tables only index the parts
         "output.names",  # the columns of the output are compared
         "target.column",  # compared with outputs, not computed
         "target.horizon",

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from streamrnn.stream.config.load import STAND_INS, problem_of
 from streamrnn.stream.config.problems import received
-from streamrnn.stream.config.schema import Sections
+from streamrnn.stream.config.schema import PUBLISH_KEYS, Sections
 
 _USED = (
     "source.time_zone",
@@ -19,8 +19,7 @@ _USED = (
     "model.state",
     "sink.format",
     "sink.partition_by",
-    "publish.delta",
-    "publish.iceberg",
+    *PUBLISH_KEYS,
     "checkpoint.keep",
 )
 

@@ -7,7 +7,8 @@ from streamrnn.base.display import without_options
 from streamrnn.stream.config.filters import parse_filter
 from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import Path, Problem, choices, did_you_mean
-from streamrnn.stream.config.schema import PIPE, Sections
+from streamrnn.stream.config.schema import PIPE, PUBLISH_KEYS, Sections
+from streamrnn.stream.config.values import INDEXED_FORMATS
 
 Check = Callable[[Sections], Iterator[Problem]]
 
@@ -350,7 +351,7 @@ def _partitions_are_folders(tables: Sections) -> Iterator[Problem]:
         )
 
 
-@_needs("sink.path", "sink.format", "publish.delta", "publish.iceberg")
+@_needs("sink.path", "sink.format", *PUBLISH_KEYS)
 def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
     for key in tables.publish.used:
         if tables.sink.path == PIPE:
@@ -359,7 +360,7 @@ def _tables_index_parquet_parts(tables: Sections) -> Iterator[Problem]:
                 'a table indexes the parts of a folder, and sink.path is "-"; set sink.path to a '
                 "directory or URI, or remove the key",
             )
-        elif tables.sink.format != "parquet":
+        elif tables.sink.format not in INDEXED_FORMATS:
             yield Problem(
                 ("publish", key),
                 f'a table indexes Parquet files, and sink.format is "{tables.sink.format}"; set '

@@ -12,6 +12,7 @@ from streamrnn.stream.config.paths import side_folder
 from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.training import TrainSection
 from streamrnn.stream.config.values import (
+    SOURCE_FORMAT_NAMES,
     STRING,
     Columns,
     ColumnTypes,
@@ -37,6 +38,7 @@ from streamrnn.stream.config.values import (
     Renames,
     ReplayRange,
     Shards,
+    SourceFormat,
     TableName,
     Text,
     TimeFeatures,
@@ -112,10 +114,10 @@ class SourceSection(Section):
         description='file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
         examples=["data/log.parquet"],
     )
-    format: Literal["auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg"] = Field(
+    format: SourceFormat = Field(
         default="auto",
-        description="parquet | arrow | csv | ndjson | delta | iceberg | auto (by name; a folder: "
-        "by its files)",
+        description=" | ".join(SOURCE_FORMAT_NAMES[1:])
+        + " | auto (by name; a folder: by its files)",
     )
     version: Version | None = Field(
         default=None,
@@ -394,7 +396,11 @@ class PublishSection(Section):
     @property
     def used(self) -> tuple[str, ...]:
         """The keys that name a table."""
-        return tuple(key for key in ("delta", "iceberg") if getattr(self, key))
+        return tuple(key for key in type(self).model_fields if getattr(self, key))
+
+
+PUBLISH_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
+"""The keys that name a table, which are entry points of plug-ins, too."""
 
 
 class AlertsSection(Section):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from streamrnn.base.display import uri_fault
+from streamrnn.base.plugin import plugin_names
 from streamrnn.stream.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.stream.config.partitions import partition_texts
 from streamrnn.stream.config.problems import choices, did_you_mean, received
@@ -74,6 +75,16 @@ def _members(*options: str) -> Callable[[Any], Any]:
         return names
 
     return check
+
+
+def _source_format(value: Any) -> Any:
+    """Return the name of a format of files or tables; one of a table may be a plug-in's."""
+    if value not in SOURCE_FORMAT_NAMES:
+        names = tuple(dict.fromkeys([*SOURCE_FORMAT_NAMES, *plugin_names("table")]))
+        if value not in names:
+            hint = did_you_mean(str(value), names)
+            raise ValueError(f"expected {choices(names)}, received {received(value)}{hint}")
+    return value
 
 
 def _range(value: Any) -> Any:
@@ -274,6 +285,14 @@ LiveChange = Literal["carry", "reset"]
 OnChange = Literal["error", "replay", "carry", "reset"]
 """What to do if the model is not the one that made the state."""
 EngineType = Literal["local", "ray"]
+SOURCE_FORMAT_NAMES = ("auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg")
+SourceFormat = Annotated[
+    str,
+    BeforeValidator(_source_format),
+    WithJsonSchema({"enum": list(SOURCE_FORMAT_NAMES), "type": "string"}),
+]
+INDEXED_FORMATS = ("parquet",)
+"""The formats of parts that tables can index."""
 Text = Annotated[str, Field(min_length=1)]
 TableName = Annotated[str, BeforeValidator(_table_name), Field(min_length=1)]
 TimeText = Annotated[

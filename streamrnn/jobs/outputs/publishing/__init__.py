@@ -6,6 +6,6 @@ table. What is not done, because a process died or a catalog did not answer, is 
 A format is a plug-in with a `PublishedTable`: its entry point is `publish.NAME`.
 """
 
-from streamrnn.jobs.outputs.publishing.publisher import TABLE_KEYS, Published, Publisher, publish
+from streamrnn.jobs.outputs.publishing.publisher import Published, Publisher, publish
 
-__all__ = ["TABLE_KEYS", "Published", "Publisher", "publish"]
+__all__ = ["Published", "Publisher", "publish"]

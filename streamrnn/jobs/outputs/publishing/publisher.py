@@ -17,11 +17,9 @@ from streamrnn.jobs.outputs.publishing.table import PublishedTable, columns_of, 
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of
-from streamrnn.stream.config.schema import PublishSection
+from streamrnn.stream.config.schema import PUBLISH_KEYS
 
 _LOGGER = logging.getLogger("streamrnn.outputs")
-TABLE_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
-"""Keys of the pipeline file, and entry points of plug-ins."""
 _LONGEST = 500
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|↳ ?")
 _AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILINE)
@@ -71,7 +69,7 @@ class Publisher:
         files = open_files(path)
         tables: list[PublishedTable] = [
             load_plugin(*key.split("."))(files, path, wanted)
-            for key in TABLE_KEYS
+            for key in PUBLISH_KEYS
             if (wanted := value_of(key, config))
         ]
         return cls(path, tables, config)

@@ -9,9 +9,10 @@ from streamrnn.base.storage import Output
 
 
 class PartFormat(Protocol):
-    """A file format of parts. `suffix` is that of its files."""
+    """A file format of parts. `suffix` is that of its files; tables can index them if `indexed`."""
 
     suffix: str
+    indexed: bool
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "GroupWriter":
         """Create a writer to a new file; `first` are the rows that will be written first.

@@ -4,6 +4,7 @@ A plug-in reads the log of a format, and returns a `Table`: its entry point is `
 """
 
 import posixpath
+from collections.abc import Callable
 
 from streamrnn.base.plugin import load_plugin
 from streamrnn.stream.sources.files import canonical_name, read_errors, resolve
@@ -26,26 +27,29 @@ def open_table(path: str, format: str, version: int | None) -> Table | None:
     MissingFileError, and UnsupportedError without the plug-in of the format.
     """
     if format == "auto":
-        format = _format_of(path)
+        format = next((name for name, is_at in MARKS.items() if is_at(path)), "")
     if not format or format in SOURCE_FORMATS:
         return None
     table: Table = load_plugin("table", format)(path, version)
     return table
 
 
-def _format_of(path: str) -> str:
-    """Return the format of the table at a path, "" for none. Raises DataError for an invalid URI.
+def _names_iceberg(path: str) -> bool:
+    return path.startswith(CATALOG) or path.endswith(".metadata.json")
 
-    Without the plug-in, too: the files of a table may have rows that it removed.
-    """
-    if path.startswith(CATALOG) or path.endswith(".metadata.json"):
-        return "iceberg"
+
+def _has_delta_log(path: str) -> bool:
     with read_errors(canonical_name(path)):
         if MAGIC.intersection(path.partition("?")[0]):
-            return ""
+            return False
         store, location = resolve(path)
         log = posixpath.join(location, DELTA_LOG)
-        return "delta" if store.exists(log) and store.is_folder(log) else ""
+        return store.exists(log) and store.is_folder(log)
+
+
+MARKS: dict[str, Callable[[str], bool]] = {"iceberg": _names_iceberg, "delta": _has_delta_log}
+"""What shows that there is a table at a path: looked at without the plug-in, too, as the files of a
+table may have rows that it removed. They raise DataError for an invalid URI."""
 
 
 __all__ = ["CATALOG", "DELTA_LOG", "Commit", "Listing", "Table", "open_table"]
