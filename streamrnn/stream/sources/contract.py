@@ -287,7 +287,7 @@ def ticks(array: pa.Array) -> Ints:
         array = array.view(pa.int64())
     if array.null_count:
         array = pc.fill_null(array, 0)
-    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64)
+    values: Ints = array.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return values
 
 

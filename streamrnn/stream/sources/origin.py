@@ -29,9 +29,10 @@ class Origin:
     by_time: bool = False
 
     @classmethod
-    def consecutive(cls, file: str, first_row: int, rows: int) -> Self:
+    def consecutive(cls, file: str, first_row: int, rows: int, by_time: bool = False) -> Self:
         """Return the origin of consecutive rows of one file."""
-        return cls((file,), np.zeros(rows, np.int64), np.arange(first_row, first_row + rows))
+        row_N = np.arange(first_row, first_row + rows)
+        return cls((file,), np.zeros(rows, np.int64), row_N, by_time=by_time)
 
     @classmethod
     def pieces(
@@ -46,6 +47,8 @@ class Origin:
         >>> Origin.pieces(["a", "b"], first_rows=[7, 0], sizes=[2, 3]).place(2)
         'b: row 0 (from 0)'
         """
+        if len(files) == 1:
+            return cls.consecutive(files[0], first_rows[0], sizes[0], by_time)
         starts = np.cumsum([0, *sizes])[:-1]
         file_N = np.repeat(np.arange(len(files)), sizes)
         row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]
