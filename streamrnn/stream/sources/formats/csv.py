@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import BLOCK, CUT_OFF, NEWLINES, Text
+from streamrnn.stream.sources.formats.rawtext import CUT_OFF, NEWLINES, TEXT_BLOCK, TextFile
 from streamrnn.stream.sources.formats.text import UnfitTextError, infer, note_offset, parse_texts
 
 # Types are inferred from the first block (a row must fit into one); those of columns without values
@@ -45,7 +45,7 @@ class CsvReader(FileReader):
     """One open CSV file."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._text = Text(stream)
+        self._text = TextFile(stream)
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
         self._declared = hints.declared
         self._counted = hints.rows
@@ -139,7 +139,7 @@ class CsvReader(FileReader):
         """Return what is wrong with the header of a file that was read to its end."""
         if not self._text.ending(1).endswith(NEWLINES):
             return f"the header {CUT_OFF}"
-        if self._text.open().read(BLOCK).strip(_BLANK):
+        if self._text.open().read(TEXT_BLOCK).strip(_BLANK):
             return "the header is cut off: a quote is not closed. Write the file again"
         return "it has no header: write the names of the columns into its first line"
 
@@ -178,7 +178,7 @@ class CsvReader(FileReader):
     def _open(self, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
         return pacsv.open_csv(
             self._text.open(),
-            read_options=pacsv.ReadOptions(block_size=BLOCK),
+            read_options=pacsv.ReadOptions(block_size=TEXT_BLOCK),
             parse_options=self._parsing,
             convert_options=convert,
         )
@@ -194,7 +194,7 @@ class CsvReader(FileReader):
             yield
         except pa.ArrowInvalid as error:
             if "straddl" in str(error):
-                raise ValueError(f"a row is longer than {BLOCK:,} bytes: {error}") from error
+                raise ValueError(f"a row is longer than {TEXT_BLOCK:,} bytes: {error}") from error
             rows = self._lines()
             _, header = next(rows, (0, []))
             for line, values in rows:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import BLOCK, CUT_OFF, Text
+from streamrnn.stream.sources.formats.rawtext import CUT_OFF, TEXT_BLOCK, TextFile
 from streamrnn.stream.sources.formats.text import (
     UnfitTextError,
     infer_time,
@@ -44,7 +44,7 @@ class NdjsonReader(FileReader):
     """One open NDJSON file. A key that a row lacks is null in it."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._text = Text(stream)
+        self._text = TextFile(stream)
         self._counted = hints.rows
         self._offsets: dict[str, str] = {}
         self._all: pa.RecordBatch | None = None  # rows of a file of one block
@@ -194,7 +194,7 @@ class NdjsonReader(FileReader):
     def _blocks(self) -> Iterator[bytes]:
         """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
         text, rest = self._text.open(), b""
-        while data := text.read(BLOCK):
+        while data := text.read(TEXT_BLOCK):
             block, newline, after = data.rpartition(b"\n")
             if newline:
                 yield rest + block

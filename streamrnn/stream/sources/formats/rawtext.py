@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-BLOCK = 1 << 20
+TEXT_BLOCK = 1 << 20
 _HEAD = 4096
 NEWLINES = (b"\n", b"\r")
 CUT_OFF = (
@@ -29,7 +29,7 @@ def _codec(stream: pa.NativeFile) -> str:
     return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), "")
 
 
-class Text:
+class TextFile:
     """The text of an open file, which is read once if a block holds it.
 
     `whole` is all of it then, else None; `head` its first bytes. Raises ValueError if they are not
@@ -39,7 +39,7 @@ class Text:
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream
         text = decompressed(stream)
-        block = text.read(BLOCK)
+        block = text.read(TEXT_BLOCK)
         self.head: bytes = block[:_HEAD]
         self.whole: bytes | None = None if text.read(1) else block
         if not self.head:
@@ -61,7 +61,7 @@ class Text:
             start = max(self._stream.size() - size, 0)
             return bytes(self._stream.read_at(size, start))
         text, tail = self.open(), b""
-        while data := text.read(BLOCK):
+        while data := text.read(TEXT_BLOCK):
             tail = (tail + data)[-size:]
         return tail
 
