@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -217,18 +217,23 @@ def _published(tables: Publisher, manifest: Manifest | None) -> bool:
 
 
 def merge_small_parts(
-    folder: OutputFolder, *, least: int = 2, small: int = SMALL_PART
+    folder: OutputFolder, least: int = 2, small: int = SMALL_PART, *, across: bool = False
 ) -> Manifest | None:
     """Merge small parts of an open folder, between two commits of its run.
 
-    Does nothing, and returns None, if fewer than `least` would be merged in each partition.
+    Does nothing, and returns None, if fewer than `least` would be merged in each partition. With
+    `across`, retained commits of the run itself do not divide the parts of a partition, and are
+    retained no longer: only ends of runs are.
     """
     manifest = folder.manifest
     if manifest is None:
         return None
+    kept, partitioned = manifest.kept, bool(layout_in(manifest.config))
+    if across and partitioned:
+        kept = tuple(commit for commit in kept if commit.end_of_run)
     groups = {
-        name: _partition_groups(manifest, small)
-        if name == "rows" and layout_in(manifest.config)
+        name: _partition_groups(manifest.parts, small, {commit.rows for commit in kept})
+        if name == "rows" and partitioned
         else list(_groups(output.parts, small))
         for name, output in manifest.outputs.items()
     }
@@ -246,7 +251,7 @@ def merge_small_parts(
         sum(len(out.parts) for out in of.values()) for of in (manifest.outputs, outputs)
     )
     _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
-    return folder.replace(outputs=outputs, kept=manifest.kept, end_of_run=manifest.end_of_run)
+    return folder.replace(outputs=outputs, kept=kept, end_of_run=manifest.end_of_run)
 
 
 def _merge(
@@ -272,19 +277,18 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
         yield group
 
 
-def _partition_groups(manifest: Manifest, small: int) -> list[list[Part]]:
-    """Return the groups of each partition, by their first parts."""
-    ends = {kept.rows for kept in manifest.kept}
+def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
+    """Return the groups of each partition, by their first parts, none across `ends` in rows."""
     groups: list[list[Part]] = []
     within: dict[str, list[Part]] = {}
     rows = 0
-    for part in manifest.parts:
+    for part in parts:
         if rows in ends:
-            groups += (group for parts in within.values() for group in _groups(parts, small))
+            groups += (group for each in within.values() for group in _groups(each, small))
             within = {}
         within.setdefault(part.folder, []).append(part)
         rows += part.rows
-    groups += (group for parts in within.values() for group in _groups(parts, small))
+    groups += (group for each in within.values() for group in _groups(each, small))
     return sorted(groups, key=lambda group: group[0].number)
 
 

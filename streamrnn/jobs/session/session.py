@@ -413,7 +413,8 @@ class Session:
         if self._commits == 1:
             discard_replay(str(self._loaded.config.sink.folder))
         self._tables.after_commit(self._output.last)
-        if merge_small_parts(self._folder, least=_MOST_PARTS, small=_SMALL_PART) is not None:
+        limits = _MOST_PARTS, _SMALL_PART
+        if merge_small_parts(self._folder, *limits, across=True) is not None:
             self._tables.publish(self._output.last, merged=True)
 
     def _close(self) -> None:
