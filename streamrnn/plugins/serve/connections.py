@@ -40,15 +40,18 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
             self.send_400_response(f"expected a head of at most {_LONGEST_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
+        """Give the request to the app; its body has a time of its own."""
         self._in_head = False
         self._cancel()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """Expect the head of the next request."""
         self._in_head, self._received = True, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        """Close unless another request comes in time."""
         self._await_head()
         super().on_response_complete()
 
