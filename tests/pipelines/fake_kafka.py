@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class TopicPartition(NamedTuple):
@@ -14,11 +14,12 @@ class TopicPartition(NamedTuple):
     offset: int = 0
 
 
-class KafkaError(NamedTuple):
+@dataclass
+class KafkaError:
+    _PARTITION_EOF: ClassVar = -191
+    _TIMED_OUT: ClassVar = -185
     kind: int
     text: str = ""
-    _PARTITION_EOF = -191
-    _TIMED_OUT = -185
 
     def code(self) -> int:
         return self.kind

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines import days
 
-job = days.load("kafka_rows")
+job: Any = days.load("kafka_rows")
 
 
 def killed_at(call: Callable[..., Any], number: int, when: str) -> Callable[..., Any]:

@@ -126,7 +126,7 @@ def test_killed_at_any_answer_it_sends_only_what_is_not_there(
 ) -> None:
     """The state may be far behind; the rows beyond it are scored again."""
     monkeypatch.setattr(job, "COMMIT_SECONDS", commits)
-    rng, ended = np.random.default_rng(commits), 0
+    rng, ended, left = np.random.default_rng(commits), 0, 0
 
     def some_answers(_: bytes) -> None:
         nonlocal left

@@ -47,8 +47,10 @@ def advice_on(error: BaseException) -> str:
     if number in _BY_NUMBER:
         return _BY_NUMBER[number]
     text = str(error)
-    advices = (advice for signs, advice in _BY_TEXT.items() if any(sign in text for sign in signs))
-    return next(advices, "Fix the cause")
+    for signs, advice in _BY_TEXT.items():
+        if any(sign in text for sign in signs):
+            return advice
+    return "Fix the cause"
 
 
 def check_path(path: str) -> None:
