@@ -3,7 +3,7 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import logs
 import pyarrow as pa
@@ -13,10 +13,8 @@ import pytest
 from contracts.rows_files import SOURCE_FORMATS, write_files
 
 from streamrnn import Pipeline
-from streamrnn.base.plugin import plugin_names
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.pipeline import draft_pipeline
-from streamrnn.stream.config.schema import SourceSection
 from streamrnn.stream.sources import SOURCE_FORMATS as FORMATS
 from streamrnn.stream.sources import list_files, suffixes_of
 
@@ -40,11 +38,6 @@ def _run(path: str, out: str, **source: Any) -> Any:
 
 def _rows(out: str) -> pa.Table:
     return pa.concat_tables([pq.read_table(p) for p in sorted(Path(out).glob("*.parquet"))])
-
-
-def test_the_pipeline_file_knows_all_formats() -> None:
-    formats = set(get_args(SourceSection.model_fields["format"].annotation))
-    assert formats == {"auto", *FORMATS, *plugin_names("table")}
 
 
 @pytest.mark.parametrize("name", FORMATS)
