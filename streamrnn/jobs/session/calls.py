@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from streamrnn.errors import DataError, DTypeError
 from streamrnn.jobs.running import MetricsFile, ProcessMetrics
 from streamrnn.jobs.session.data import (
     BATCH,
@@ -19,6 +20,7 @@ from streamrnn.jobs.session.data import (
     apply_renames,
     batches_of,
     table_of_dicts,
+    with_nulls_for_unfit,
 )
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
 from streamrnn.stream.scoring.positions import next_position
@@ -57,15 +59,22 @@ class Calls:
         self._metrics: dict[str, ProcessMetrics] = {}
 
     def process(
-        self, data: object, position: CallPosition | None, align: bool, requests: bool = False
+        self,
+        data: object,
+        position: CallPosition | None,
+        align: bool,
+        requests: bool = False,
+        unfit: Mapping[int, str] | None = None,
     ) -> Answer:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises.
 
         The data may be rows of `requests`, which have no position of their own: then rows that are
-        an error raise one with `align`, too.
+        an error raise one with `align`, too. `unfit` says of dicts why they are refused.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
+        if isinstance(data, list) and align and not requests and unfit is None and scorer:
+            return self._answer_dicts(data, position)
         if isinstance(data, list):
             data = table = self._table_of(data, loaded)
             if not table.num_rows and scorer is None:
@@ -80,7 +89,7 @@ class Calls:
         position = last if requests else next_position(position, last, sum(map(len, batches)))
         if len(batches) > 1:
             scorer = scorer.copy()  # the assignment below commits all of them, or none
-        scored = self._score(batches, checked, scorer, position, align, requests)
+        scored = self._score(batches, checked, scorer, position, align, requests, unfit or {})
         self.scorer = scorer
         self._checked = checked
         outputs = [item.output if item.answer is None else item.answer for item in scored]
@@ -88,11 +97,28 @@ class Calls:
             return Answer(scored, outputs[0])
         return Answer(scored, pa.Table.from_batches(outputs, schema_out))
 
+    def _answer_dicts(self, rows: list[Any], position: CallPosition | None) -> Answer:
+        try:
+            return self.process(rows, position, align=True, unfit={})
+        except (DataError, DTypeError):
+            rows, unfit = with_nulls_for_unfit(rows, self._check)
+            if not unfit:
+                raise
+        return self.process(rows, position, align=True, unfit=unfit)
+
     def _table_of(self, rows: list[Any], loaded: LoadedPipeline) -> pa.Table:
         scorer = self.scorer
         if scorer is None:
             return table_of_dicts(rows, loaded, None, 0)
         return table_of_dicts(rows, loaded, scorer.bound.schema, scorer.rows_read)
+
+    def _check(self, rows: list[Any]) -> None:
+        """Raise DataError or DTypeError if rows of dicts have not the types of earlier rows."""
+        scorer = self.scorer
+        assert scorer is not None
+        loaded = scorer.bound.loaded
+        schema = self._table_of(rows, loaded).schema
+        self._checked_schema(schema, used_schema(schema, loaded.columns, BATCH), scorer)
 
     def _bound_scorer(
         self, schema: pa.Schema, loaded: LoadedPipeline
@@ -108,9 +134,12 @@ class Calls:
             scorer = scorer.copy(loaded.bind(types, BATCH))
         if scorer is not self.scorer:
             self._bound(scorer.bound)
+        return scorer, self._checked_schema(schema, used, scorer)
+
+    def _checked_schema(self, schema: pa.Schema, used: pa.Schema, scorer: Scorer) -> CheckedSchema:
+        loaded = scorer.bound.loaded
         features = loaded.contract.features_alone(loaded.config.columns)
-        expected = scorer.bound.schema
-        return scorer, CheckedSchema.of(schema, used, expected, "earlier rows", features)
+        return CheckedSchema.of(schema, used, scorer.bound.schema, "earlier rows", features)
 
     def _score(
         self,
@@ -120,15 +149,23 @@ class Calls:
         position: CallPosition | None,
         align: bool,
         requests: bool,
+        unfit: Mapping[int, str],
     ) -> list[Scored]:
         if not batches:
             scorer.position = position
         scored = []
         for batch in batches:
             name, first_row = (REQUEST, 0) if requests else (BATCH, scorer.rows_read)
-            used, cast = checked.columns(batch, first_row), checked.changed * batch.num_rows
+            used, reasons = checked.columns(batch, first_row, refuse=align and not requests)
             item = scorer.process(
-                used, name, first_row, position, cast=cast, align=align, errors=requests
+                used,
+                name,
+                first_row,
+                position,
+                cast=checked.changed * batch.num_rows,
+                align=align,
+                errors=requests,
+                unfit={**reasons, **unfit} if unfit else reasons,  # of dicts, in one record batch
             )
             scored.append(item)
         return scored

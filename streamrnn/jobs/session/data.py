@@ -1,6 +1,6 @@
 """Data of a caller: Arrow data or dicts, as record batches whose schema is checked once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from streamrnn.stream.scoring.scorer import Scored
 from streamrnn.stream.sources import (
     Feature,
     cast_columns,
+    cast_what_fits,
     common_schema,
     missing_column,
     new_names,
@@ -67,19 +68,24 @@ class CheckedSchema(NamedTuple):
         in_order = indices == list(range(len(schema)))
         return cls(schema, used, target, origin, indices, in_order, changed)
 
-    def columns(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+    def columns(
+        self, batch: pa.RecordBatch, first_row: int, *, refuse: bool
+    ) -> tuple[pa.RecordBatch, Mapping[int, str]]:
         """Return the columns to score, converted; `first_row` is the number of its first row.
 
-        Raises DataError for a value that the type to cast to cannot hold.
+        A value that the type to cast to cannot hold raises DataError; with `refuse` it is null, and
+        the second result says why, by row.
         """
         if self.all_in_order:
-            return batch
+            return batch, {}
         if self.indices is not None:
-            return batch.select(self.indices)
+            return batch.select(self.indices), {}
         batch = select(batch, self.used)
         if self.used == self.target:
-            return batch
-        return cast_columns(batch, self.target, BATCH, first_row, self.origin)
+            return batch, {}
+        if refuse:
+            return cast_what_fits(batch, self.target, self.origin)
+        return cast_columns(batch, self.target, BATCH, first_row, self.origin), {}
 
 
 def _table(data: object) -> pa.Table:
@@ -184,6 +190,37 @@ def table_of_dicts(
             array = array.cast(pa.bool_())
         arrays.append(array)
     return pa.Table.from_arrays(arrays, names)
+
+
+def with_nulls_for_unfit(
+    rows: list[Any], check: Callable[[list[Any]], object]
+) -> tuple[list[Any], dict[int, str]]:
+    """Return rows without the values that `check` refuses, and why, by the number of the row.
+
+    `check` raises DataError or DTypeError for rows that have one.
+    """
+    try:
+        check(rows)
+    except (DataError, DTypeError) as error:
+        if half := len(rows) // 2:
+            first, reasons = with_nulls_for_unfit(rows[:half], check)
+            rest, others = with_nulls_for_unfit(rows[half:], check)
+            return first + rest, reasons | {half + row: why for row, why in others.items()}
+        if not isinstance(rows[0], Mapping):
+            raise
+        nulls = dict.fromkeys(rows[0])
+        kept = {n: v for n, v in rows[0].items() if not _raises(check, [{**nulls, n: v}])}
+        why = str(error).removeprefix(f"{BATCH}: ").rpartition("(from 0): ")[2]
+        return [{**nulls, **kept}], {0: why}
+    return rows, {}
+
+
+def _raises(check: Callable[[list[Any]], object], rows: list[Any]) -> bool:
+    try:
+        check(rows)
+    except (DataError, DTypeError):
+        return True
+    return False
 
 
 class _Column(NamedTuple):

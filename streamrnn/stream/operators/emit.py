@@ -221,17 +221,33 @@ def all_finite(computed: ModelOutput) -> bool:
     return b"\0" not in np.isfinite(computed.values_KU).tobytes()  # faster than all()
 
 
-def check_finite(computed: ModelOutput, rows: Rows, names: Sequence[str]) -> None:
-    """Raise DataError for the first row whose output is NaN or infinite."""
+class NotFiniteError(DataError):
+    """An output is NaN or infinite. `reasons`: why, by the first such row of each stream."""
+
+    def __init__(self, what: str, reasons: dict[int, str]) -> None:
+        super().__init__(what)
+        self.reasons = reasons
+
+
+def check_finite(
+    computed: ModelOutput, rows: Rows, names: Sequence[str], by_stream: StreamBatch
+) -> None:
+    """Raise NotFiniteError, about the first row, if outputs are NaN or infinite."""
     if all_finite(computed):
         return
     values = computed.values_KU
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    k = int(bad[np.argmin(computed.row_K[bad])])
-    unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
-    row = int(computed.row_K[k])
-    raise DataError(
-        f"{rows.place(row)}: output {names[unit]!r}: the model returned "
-        f"{values[k, unit]} for finite features; its state would carry it on. Check the weights, "
-        "and limit the features to the range of the training data (`valid`, `clip`)."
+    bad = bad[np.argsort(computed.row_K[bad])]
+    _, first = np.unique(by_stream.slot_N[computed.row_K[bad]], return_index=True)
+    reasons = {}
+    for k in bad[np.sort(first)].tolist():
+        unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
+        reasons[int(computed.row_K[k])] = (
+            f"output {names[unit]!r}: the model returned {values[k, unit]} for finite features"
+        )
+    row = next(iter(reasons))
+    raise NotFiniteError(
+        f"{rows.place(row)}: {reasons[row]}; its state would carry it on. Check the weights, "
+        "and limit the features to the range of the training data (`valid`, `clip`).",
+        reasons,
     ).at(rows.number(row))

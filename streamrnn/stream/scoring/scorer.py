@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,13 @@ from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
 from streamrnn.errors import DataError
 from streamrnn.nn.kernels.plain_rows import PlainColumns
-from streamrnn.stream.operators import CarryOperator, ModelOutput, all_finite, check_finite
+from streamrnn.stream.operators import (
+    CarryOperator,
+    ModelOutput,
+    NotFiniteError,
+    all_finite,
+    check_finite,
+)
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow
 from streamrnn.stream.sources import Origin, Rows, plain_columns
@@ -107,26 +114,37 @@ class Scorer:
         cast: int = 0,
         align: bool = False,
         errors: bool = False,
+        unfit: Mapping[int, str] = MappingProxyType({}),
     ) -> Scored:
         """Read a record batch, and score it as `score` does, in fewer steps if its rows are plain.
 
         Messages call the rows those of `name`, from `first_row` on. `position` becomes that of the
         scorer together with the state; `cast` is the number of values that were cast. With `align`
         rows that would be an error are refused in the answer, but with `errors` they raise one.
+        `unfit` says of rows why they are invalid whatever is in the batch.
         """
 
         def work() -> tuple[Scored, Callable[[], None]]:
             counts = {"cast": cast} if cast else {}
-            if (plain := self._score_plain(batch, counts, position, align)) is not None:
+            plain = None if unfit else self._score_plain(batch, counts, position, align)
+            if plain is not None:
                 return plain
             policy = self.bound.policy.answering(errors) if align else self.bound.policy
             origin = Origin.consecutive(name, first_row, batch.num_rows)
             rows = self.bound.loaded.contract.read(batch, origin)
+            if unfit:
+                rows.faults.replace(unfit)
             by_stream = self._sort(rows, policy, room=True)
             by_stream.counts |= counts
             return self._score(rows, by_stream, position, align)
 
-        return self.table.change(work)
+        while True:
+            try:
+                return self.table.change(work)
+            except NotFiniteError as error:
+                if errors or not align:
+                    raise
+                unfit = {**unfit, **error.reasons}  # at least one more row each time
 
     def _score_plain(
         self,
@@ -267,7 +285,7 @@ class Scorer:
         if self._operator.needs_end:
             self.rows_read = 0
         for rows, by_stream, computed in self._operator.finish():
-            check_finite(computed, rows, self.bound.loaded.names)
+            check_finite(computed, rows, self.bound.loaded.names, by_stream)
             held = self._held(rows, by_stream, computed)
             if held is not None:
                 self.table.hold(held)
@@ -336,7 +354,7 @@ class Scorer:
             self._refuse_used(rows, by_stream)
         computed = self._operator.process(by_stream, self.table, rows, at_once)
         if computed is not None:
-            check_finite(computed, rows, self.bound.loaded.names)
+            check_finite(computed, rows, self.bound.loaded.names, by_stream)
         return computed
 
     def _scored(self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None) -> Scored:

@@ -2,7 +2,7 @@
 
 from streamrnn.stream.sources.after import after_partition, after_path, after_time, parse_time
 from streamrnn.stream.sources.base import Source, SourceBatch, SourceOfFiles
-from streamrnn.stream.sources.casts import cast_columns, fitted, shown
+from streamrnn.stream.sources.casts import cast_columns, cast_what_fits, fitted, shown
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks
 from streamrnn.stream.sources.faults import Faults
@@ -82,6 +82,7 @@ __all__ = [
     "after_time",
     "canonical_name",
     "cast_columns",
+    "cast_what_fits",
     "check_zone",
     "common_schema",
     "etag",

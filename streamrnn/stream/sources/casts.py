@@ -155,12 +155,33 @@ def cast_columns(
         try:
             arrays.append(_cast(array, field.type))
         except UnfitError as error:
+            reason = _why_unfit(field, array, error.row, origin)
             raise DataError(
-                f"{file}: row {first_row + error.row} (from 0): column {field.name!r}: expected "
-                f"{field.type} as in {origin}, received {shown(array, error.row)} ({array.type}), "
-                f"which {field.type} cannot hold. Cast one of them."
+                f"{file}: row {first_row + error.row} (from 0): {reason}. Cast one of them."
             ) from None
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def cast_what_fits(
+    batch: pa.RecordBatch, schema: pa.Schema, origin: str
+) -> tuple[pa.RecordBatch, dict[int, str]]:
+    """Cast as `cast_columns`, with null for values that do not fit; return why, by row, too."""
+    arrays, reasons = [], dict[int, str]()
+    for field, array in zip(schema, batch.columns, strict=True):
+        try:
+            arrays.append(_cast(array, field.type))
+        except UnfitError:
+            cast, unfit = fitted(array, field.type)
+            arrays.append(cast)
+            reasons = {row: _why_unfit(field, array, row, origin) for row in unfit} | reasons
+    return pa.RecordBatch.from_arrays(arrays, schema=schema), reasons
+
+
+def _why_unfit(field: pa.Field, array: pa.Array, row: int, origin: str) -> str:
+    return (
+        f"column {field.name!r}: expected {field.type} as in {origin}, received "
+        f"{shown(array, row)} ({array.type}), which {field.type} cannot hold"
+    )
 
 
 def shown(array: pa.Array, row: int) -> str:

@@ -1,6 +1,6 @@
 """Rows that violate the contract."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,13 @@ class Faults:
         self.codes[rows] = np.where(self.codes[rows] == 0, codes, self.codes[rows])
         self.reasons += reasons
         self.advice += [advice] * len(reasons)
+
+    def replace(self, reasons: Mapping[int, str]) -> None:
+        """Set the reason of some rows, also of those that have one."""
+        for row, reason in reasons.items():
+            self.reasons.append(reason)
+            self.advice.append("")
+            self.codes[row] = len(self.reasons)
 
     def reason(self, row: int) -> str:
         """Return the reason of a row whose code is not 0."""

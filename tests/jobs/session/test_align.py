@@ -1,5 +1,6 @@
 """Answers that line up: a row for each row, and why one has no output."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn import Pipeline
-from streamrnn.errors import ConfigError, DataError, LateRowError
+from streamrnn import Pipeline, Sequential, layers
+from streamrnn.errors import ConfigError, DataError, DTypeError, LateRowError
 from streamrnn.outputs import read_states
 
 INDEPENDENT = {"window": {"kind": "independent", "steps": 4, "stride": 2}}
@@ -186,3 +187,91 @@ def test_random_cuts_with_and_without_align(seed: int) -> None:
     assert pq.read_table("out") == output
     assert read_states("out") == plain.state.to_arrow()
     assert counts == plain.counts
+
+
+def test_a_value_that_its_column_cannot_hold_fails_no_other_row() -> None:
+    """In Arrow data and in dicts; without `align` the call fails, and the state is untouched."""
+    big = 2**40
+    other = logs.SCHEMA.set(3, pa.field("b", pa.int64()))
+    output = {"columns": ["id", "t", "b"]}
+    job, alone = pipeline(output=output), pipeline(output=output)
+    for each in (job, alone):
+        each.process(rows(("s", 1, 1.0), ("r", 1, 1.0)))
+    data = rows(("s", 2, 1.0), ("r", 2, 2.0), ("s", 3, 3.0)).cast(other)
+    data = data.set_column(3, other.field(3), pa.array([1, big, -big]))
+    before = job.state.to_arrow()
+    with pytest.raises(DataError, match=r"row 3 .*column 'b': expected int32 .*cannot hold"):
+        job.process(data)
+    assert job.state.to_arrow() == before
+    answer = job.process(data, align=True)
+    reason = answer["reason"].to_pylist()
+    assert reason[0] is None
+    for text, value in zip(reason[1:], (big, -big), strict=True):
+        assert text.startswith(
+            f"rejected: column 'b': expected int32 as in earlier rows, received {value}"
+        )
+    assert answer["b"].to_pylist() == [1, None, None]
+    assert answer["id"].to_pylist() == ["s", "r", "s"]
+    wanted = alone.process(data.slice(0, 1).cast(logs.SCHEMA), align=True)
+    assert answer.slice(0, 1).equals(wanted)
+    assert job.state.to_arrow() == alone.state.to_arrow()
+
+
+def test_a_dict_with_a_value_of_another_kind_fails_no_other_row() -> None:
+    good = rows(("s", 1, 1.0), ("s", 2, 2.0), ("r", 2, 2.0)).to_pylist()
+    job, alone = pipeline(), pipeline()
+    for each in (job, alone):
+        each.process(rows(("s", 0, 1.0)))
+    time = good[0]["t"].replace(minute=9)
+    odd = [
+        {"id": 5, "t": time, "a": 1.0, "b": 1},
+        {"id": "s", "t": "noon", "a": 1.0, "b": 1},
+        {"id": "s", "t": time, "a": "warm", "b": 1},
+        {"id": "s", "t": time, "a": [1.0], "b": 1},
+        {"id": "s", "t": time.replace(tzinfo=None), "a": 1.0, "b": 1},
+    ]
+    mixed = [good[0], *odd[:3], good[1], *odd[3:], good[2]]
+    before = job.state.to_arrow()
+    with pytest.raises(DataError):
+        job.process(mixed)
+    assert job.state.to_arrow() == before
+    answer = job.process(mixed, align=True)
+    reason = answer["reason"].to_pylist()
+    assert [text is None for text in reason] == [row in good for row in mixed]
+    for text, name in zip(filter(None, reason), ("id", "t", "a", "a", "t"), strict=True):
+        assert re.match(rf"rejected: (\[source\] features: )?column '{name}'", text)
+    assert answer["id"].to_pylist() == ["s", None, "s", "s", "s", "s", "s", "r"]
+    wanted = alone.process(good, align=True)
+    assert answer.filter(pc.is_null(answer["reason"])).equals(wanted)
+    assert job.state.to_arrow() == alone.state.to_arrow()
+    assert (job.counts.rows, job.counts.rejected) == (9, 5)
+    all_odd = job.process(odd, align=True)
+    assert all_odd["reason"].null_count == 0
+    with pytest.raises(DTypeError, match="expected a dict"):
+        job.process([5], align=True)
+
+
+def test_an_output_that_is_not_finite_fails_no_other_row() -> None:
+    """The row that caused it is refused; later rows of its stream go on from the state before."""
+    model = Sequential([layers.Input((None, 2)), layers.SimpleRNN(1, activation="relu", name="r")])
+    model.set_weights([np.full(w.shape, 1.0, np.float32) for w in model.get_weights()])
+    model.save("m.safetensors")
+    output = {"names": ["score"]}
+    job, alone = pipeline("out", output=output), pipeline(output=output)
+    values = [("s", 1, 1.0), ("s", 2, 3e38), ("r", 2, 1.0), ("s", 3, 3e38), ("s", 4, 2.0)]
+    with job.session() as session:
+        session.process(rows(("s", 0, 3e38)), align=True)
+        alone.process(rows(("s", 0, 3e38)))
+        with pytest.raises(DataError, match="the model returned inf"):
+            session.process(rows(*values))
+        answer = session.process(rows(*values), align=True)
+        reason = "rejected: output 'score': the model returned inf for finite features"
+        assert answer["reason"].to_pylist() == [None, reason, None, reason, None]
+        wanted = alone.process(rows(values[0], values[2], values[4]), align=True)
+        assert answer.filter(pc.is_null(answer["reason"])).equals(wanted)
+        again = session.process(rows(("s", 5, 1.0), ("s", 6, 3e38)), align=True)
+        assert again["reason"].to_pylist() == [None, reason]
+        alone.process(rows(("s", 5, 1.0)))
+        assert (session.counts.rows, session.counts.rejected) == (8, 3)
+    assert read_states("out") == alone.state.to_arrow()
+    assert not Path("out.rejects").exists()
