@@ -53,8 +53,8 @@ def ray() -> Any:
 
 
 def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:
-    found, chunks = split(*context, piece, shards)
-    return (found, *chunks)
+    divided, chunks = split(*context, piece, shards)
+    return (divided, *chunks)
 
 
 def _score(
@@ -85,7 +85,11 @@ class RayTasks:
             self._survived = weakref.finalize(self, _dismiss, _watcher())
             with _own_signals(), _on_loopback(address), _no_cluster(address):
                 _connect(address)
-                ray().init(**_options(address, workers))
+                options: dict[str, Any] = {}
+                if address == "local":
+                    options = {"num_cpus": workers, "include_dashboard": False}
+                    options["_node_ip_address"] = "127.0.0.1"
+                ray().init(address=address, log_to_driver=False, logging_level="ERROR", **options)
             # Ray prints the deaths of workers to stdout, where a summary may be for a program.
             ray()._private.worker._worker_logs_enabled = False
         self.workers = max(1, int(ray().cluster_resources().get("CPU", 1)))
@@ -125,8 +129,8 @@ class RayTasks:
             for node in nodes
         ]
         with _as_engine_errors("a node of the cluster does not answer"):
-            found = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
-        if problems := [f"node {node}: {problem}" for node, problem in found if problem]:
+            answers = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
+        if problems := [f"node {node}: {problem}" for node, problem in answers if problem]:
             raise ConfigError("[engine] " + "; ".join(dict.fromkeys(problems)) + ".")
         ray().wait(warm_ups, num_returns=len(warm_ups), timeout=_PROBE_SECONDS)
 
@@ -136,11 +140,11 @@ class RayTasks:
 
     def split(self, piece: RowRange, shards: int) -> tuple[Any, list[Any]]:
         """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
-        found, *chunks = self._task(_split, "split", shards + 1).remote(
+        divided, *chunks = self._task(_split, "split", shards + 1).remote(
             self._context, piece, shards
         )
-        self._results.append(found)
-        return found, chunks
+        self._results.append(divided)
+        return divided, chunks
 
     def score(
         self, task: ShardTask, before: Any, state: Any, chunks: Sequence[Any]
@@ -167,9 +171,10 @@ class RayTasks:
         )
 
     def ready(self, handles: Sequence[Any]) -> list[Any]:
-        """Wait a moment for results; return the handles of those that are known."""
-        found: list[Any] = ray().wait(list(handles), num_returns=len(handles), timeout=_PAUSE)[0]
-        return found
+        """Wait a moment for results; return the handles of those that are ready."""
+        handles = list(handles)
+        ready: list[Any] = ray().wait(handles, num_returns=len(handles), timeout=_PAUSE)[0]
+        return ready
 
     def get(self, handle: Any) -> Any:
         """Return a result. Raises EngineError if its workers died again and again."""
@@ -194,14 +199,14 @@ class RayTasks:
 
 
 def _probed(node: dict[str, Any], result: Any) -> Probe:
-    """Return what a node found; a task fails there only if its code cannot be loaded."""
+    """Return what a node reports; a task fails there only if its code cannot be loaded."""
     try:
-        found: Probe = ray().get(result, timeout=_PROBE_SECONDS)
+        report: Probe = ray().get(result, timeout=_PROBE_SECONDS)
     except ray().exceptions.RayTaskError as error:
         reason = str(error).strip().splitlines()[-1]
         problem = f"it cannot load streamrnn {__version__}: {reason}. Install the same version"
         return Probe(node["NodeManagerHostname"], problem)
-    return found
+    return report
 
 
 def _watcher() -> subprocess.Popen[bytes]:
@@ -221,17 +226,6 @@ def _watcher() -> subprocess.Popen[bytes]:
 
 def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
     watcher.communicate(b"\n")
-
-
-def _options(address: str, workers: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        options |= {
-            "num_cpus": workers,
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-        }
-    return options
 
 
 def _connect(address: str) -> None:
@@ -284,7 +278,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _as_engine_errors(what: str) -> Iterator[None]:
-    """Convert errors of the cluster; one of the code in a task stays what it is."""
+    """Convert errors of the cluster; an error of the code in a task is raised as it is."""
     try:
         yield
     except (ray().exceptions.RayError, ConnectionError) as error:

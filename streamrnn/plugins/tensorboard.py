@@ -82,13 +82,13 @@ class TensorBoard(Callback):
         self._write("validation", named, self.model.optimizer.iterations)
 
     def on_epoch_end(self, epoch: int, logs: _Logs = None) -> None:
-        found = dict(logs or {})
-        found["learning_rate"] = float(self.model.optimizer.learning_rate)
+        values = dict(logs or {})
+        values["learning_rate"] = float(self.model.optimizer.learning_rate)
         if self.write_steps_per_second:
             steps = self._batches - self._epoch_batches
-            found["steps_per_second"] = steps / max(time.perf_counter() - self._begun, 1e-9)
-        train = {f"epoch_{n}": v for n, v in found.items() if not n.startswith("val_")}
-        validation = {f"epoch_{n[4:]}": v for n, v in found.items() if n.startswith("val_")}
+            values["steps_per_second"] = steps / max(time.perf_counter() - self._begun, 1e-9)
+        train = {f"epoch_{n}": v for n, v in values.items() if not n.startswith("val_")}
+        validation = {f"epoch_{n[4:]}": v for n, v in values.items() if n.startswith("val_")}
         self._write("train", train, epoch)
         self._write("validation", validation, epoch)
 
