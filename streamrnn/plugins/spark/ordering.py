@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import ConfigError, DataError, DTypeError
-from streamrnn.plugins.spark.deferred import pyspark
-from streamrnn.plugins.spark.types import arrow_type
+from streamrnn.plugins.spark.types import arrow_type, pyspark, quoted
 from streamrnn.stream.sources import Origin, shown, ticks
 
 _ADVICE = (
@@ -30,7 +29,7 @@ class Order:
 
     @classmethod
     def of(cls, frame: Any, order: Sequence[str]) -> "Order":
-        """Check the order of a DataFrame; a name may be that of a hidden column.
+        """Check the order of a DataFrame; a hidden column can be named.
 
         Raises ConfigError for none, DataError for a missing column, DTypeError for values that may
         not be equal to themselves.
@@ -38,7 +37,7 @@ class Order:
         names = (order,) if isinstance(order, str) else tuple(order)
         if not names:
             raise ConfigError(
-                "order: rows of a DataFrame have no order; name the columns that order those of "
+                "order: rows of a DataFrame have no order; name the columns that order the rows of "
                 f"each stream. {_ADVICE}"
             )
         types = [arrow_type(_type_of(frame, name), "UTC") for name in names]
@@ -52,7 +51,7 @@ class Order:
 
     @property
     def is_file_and_row(self) -> bool:
-        """Whether the order is that of files and rows: a text, and an integer."""
+        """Whether the order is by file and row: a text, and an integer."""
         if len(self.types) != 2:
             return False
         return bool(pa.types.is_string(self.types[0]) and pa.types.is_integer(self.types[1]))
@@ -62,11 +61,6 @@ def column(frame: Any, name: str) -> Any:
     """Return a column of a DataFrame by its name, or by an expression for a hidden one."""
     functions = pyspark().sql.functions
     return functions.col(quoted(name) if name in frame.columns else name)
-
-
-def quoted(name: str) -> str:
-    """Return a name in backticks, so that its dots have no meaning."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _type_of(frame: Any, name: str) -> Any:
@@ -108,13 +102,13 @@ class Places(Origin):
 
     def key(self, row: int) -> list[tuple[bool, str | int]]:
         """Return values that sort rows as their order does, null first, for JSON."""
-        found: list[tuple[bool, str | int]] = []
+        values: list[tuple[bool, str | int]] = []
         for array in self.values:
             one = array.slice(row, 1)
             text = pa.types.is_string(array.type)
             value = (one[0].as_py() or "") if text else int(ticks(one)[0])
-            found.append((one[0].is_valid, value))
-        return found
+            values.append((one[0].is_valid, value))
+        return values
 
     def first_of_last_tie(self) -> int:
         """Return the first of the rows at the end that have the same order."""

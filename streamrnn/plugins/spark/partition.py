@@ -26,9 +26,9 @@ _OWNER = "state"
 class Task:
     """What a worker needs to score a partition.
 
-    Columns of its record batches, by index: the first is 0 for the state of a stream, 1 for a row;
-    `data` are those of `bound.schema`, `order` those of the order, `state` those of the flat state,
-    whose table has the schema `state_schema` (None: no state).
+    Columns of its record batches: the first is 0 for the state of a stream, 1 for a row. `data`,
+    `order` and `state` are the indices of the columns of `bound.schema`, of the order, and of the
+    flat state, whose table has the schema `state_schema` (None: no state).
     """
 
     bound: BoundPipeline
@@ -140,9 +140,8 @@ class _Partition:
         return select(pa.RecordBatch.from_arrays(columns, schema.names), schema)
 
     def _places(self, batch: pa.RecordBatch) -> Places:
-        order = self._task.order_of
         values = [batch.column(i) for i in self._task.order]
-        return Places.in_order(order, values)
+        return Places.in_order(self._task.order_of, values)
 
 
 def _score(
@@ -184,13 +183,13 @@ def _placed(task: Task, rejects: pa.RecordBatch | None, places: Places) -> pa.Re
         return None
     schema = task.rejects_schema()
     index = rejects.column("row")
-    found = [value.take(index) for value in places.values]
+    order = [value.take(index) for value in places.values]
     columns = list(rejects.columns)
     if places.order.is_file_and_row:
-        columns[1:3] = found
+        columns[1:3] = order
     else:
         columns[1:3] = [pa.nulls(len(index), pa.string()), pa.nulls(len(index), pa.int64())]
-        columns += found
+        columns += order
     columns = [column.cast(f.type) for column, f in zip(columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

@@ -1,29 +1,108 @@
-"""Score the rows of a DataFrame."""
+"""Score the rows of a DataFrame: check all that can be checked before a job, and plan the job.
 
+The result is one DataFrame of rows, state and rejects, which is computed once.
+"""
+
+import copy
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.errors import ConfigError
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.spark.ordering import Order
-from streamrnn.plugins.spark.preparing import (
-    bound_to,
-    for_workers,
-    in_own_zone,
-    initial_state,
-    loaded_for_workers,
-    with_new_columns,
-    zone_of,
+from streamrnn.plugins.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
+from streamrnn.plugins.spark.state_frames import (
+    LABEL,
+    state_from_arrow,
+    state_struct,
+    table_schema,
 )
-from streamrnn.plugins.spark.result import ScoredFrames
-from streamrnn.plugins.spark.shipping import scoring
-from streamrnn.plugins.spark.state_frames import LABEL, state_from_arrow, table_schema
-from streamrnn.plugins.spark.types import spark_schema
+from streamrnn.plugins.spark.types import arrow_schema, in_zone, pyspark, quoted, spark_schema
 from streamrnn.plugins.spark.union import Union
-from streamrnn.stream.scoring import BoundPipeline, starting_table
-from streamrnn.stream.states import StateTable, as_table
+from streamrnn.plugins.spark.workers import scoring, unpacking, worker_errors
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, Summary, starting_table
+from streamrnn.stream.sources import new_names
+from streamrnn.stream.states import StateTable, as_table, read_state_file
+
+_FRAME = "the DataFrame"
+
+
+class ScoredFrames:
+    """Scored rows, the new state of all streams, and rejected rows.
+
+    All of them are in one DataFrame, `both`, which is computed once: the first action on `rows`,
+    `state`, `rejects` or `summary` keeps it on the disks of the executors, until `unpersist`.
+    """
+
+    def __init__(self, both: Any, task: Task) -> None:
+        self.both = both
+        self._task = task
+        self._persisted = False
+
+    @property
+    def rows(self) -> Any:
+        """The scored rows, with the columns of an output."""
+        names = self._task.bound.emitter.schema.names
+        return self._of(SCORED_ROWS).select(*map(quoted, names))
+
+    @property
+    def state(self) -> Any:
+        """The state of all streams: keys, steps, last_time, each state as a binary value."""
+        return self._unpacked(STATE, state_struct(self._task.bound.layout.schema()))
+
+    @property
+    def rejects(self) -> Any:
+        """The rejected rows with their reason and place.
+
+        `file` and `row` are the columns of an order of a text and an integer; for other orders they
+        are null, and the columns of the order are `order/<name>`.
+        """
+        return self._unpacked(REJECTS, spark_schema(self._task.rejects_schema()))
+
+    def summary(self) -> Summary:
+        """Compute the result once, and return its counts.
+
+        Raises DataError if more rows are rejected than [source] max_rejects, and the error of a
+        worker.
+        """
+        with worker_errors():
+            collected = self._of(SUMMARY).select(DATA).collect()
+        summary = Summary()
+        results = [json.loads(bytes(content)) for (content,) in collected]
+        for name in {name for result in results for name in result["first"]}:
+            rows = [result["first"][name] for result in results if name in result["first"]]
+            setattr(summary, name, min(rows)[1])
+        for counts in (result["counts"] for result in results):
+            summary.add(counts)
+            for name in ("rows", "rows_out", "streams", "new_streams"):
+                setattr(summary, name, getattr(summary, name) + counts.get(name, 0))
+        self._task.bound.policy.limit_rejects(
+            summary.rejected,
+            f"{summary.rejected} rows are rejected",
+            "The `rejects` of the result have their reasons.",
+        )
+        return summary
+
+    def unpersist(self) -> None:
+        """Drop what was persisted."""
+        if self._persisted:
+            self.both.unpersist()
+            self._persisted = False
+
+    def _of(self, kind: str) -> Any:
+        spark = pyspark()
+        if not self._persisted:
+            self.both = self.both.persist(spark.StorageLevel.DISK_ONLY)
+            self._persisted = True
+        return self.both.where(spark.sql.functions.col(KIND) == kind)
+
+    def _unpacked(self, kind: str, schema: Any) -> Any:
+        return self._of(kind).select(DATA).mapInArrow(unpacking(), schema)
 
 
 def score(
@@ -47,24 +126,27 @@ def score(
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
     batch_rows rows (in kind whole: the partition). The result is computed when it is used. Stream
-    by stream, its bits are those of a local run that reads the rows in this order.
+    by stream, its bits equal a local run that reads the rows in this order.
 
     Raises, before a job runs: ConfigError without `order`, or for another `zone` than [source]
-    time_zone, DataError for a missing column,
-    DTypeError for a column that cannot be used, such as a key of floats, StateError for the state
-    of another model or other columns. Actions on the result raise errors in rows: see
-    `worker_errors`.
+    time_zone, DataError for a missing column, DTypeError for a column that cannot be used, such as
+    a key of floats, StateError for the state of another model or other columns. Actions on the
+    result raise errors in rows: see `worker_errors`.
     """
-    loaded = loaded_for_workers(pipeline)
-    df = with_new_columns(df, loaded)
-    bound = bound_to(df, loaded, zone_of(loaded, zone))
+    loaded = _with_one_thread(pipeline)
+    names = new_names(df.columns, loaded.renames, _FRAME)
+    if names:
+        df = df.toDF(*(names.get(name, name) for name in df.columns))
+    bound = _bound_to(df, loaded, _zone_of(loaded, zone))
     checked = Order.of(df, order)
     states = _state_frame(df.sparkSession, bound, state)
     schema = None
     if states is not None:
-        schema = in_own_zone(table_schema(states), bound)
-        _check_state(bound, schema)
-    union = Union(df, for_workers(bound), checked, states)
+        schema = _in_zone_of(bound, table_schema(states))
+        on_change = loaded.config.model.on_change
+        # Raises for a state of other columns, or one that the model cannot take over.
+        starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)
+    union = Union(df, _without_init(bound), checked, states)
     task = union.task(schema)
     both = union.by_key(partitions).mapInArrow(scoring(task), spark_schema(task.result_schema))
     return ScoredFrames(both, task)
@@ -73,18 +155,69 @@ def score(
 def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
     """Return the state as a DataFrame; None if there is none."""
     if state is None:
-        table = initial_state(bound)
-        return None if table is None else state_from_arrow(spark, table)
+        if bound.loaded.config.state.init is None:
+            return None
+        return state_from_arrow(spark, starting_table(bound, None, ""))
     if hasattr(state, "sparkSession"):
         return state
     table = state.to_arrow() if isinstance(state, StateTable) else as_table(state, "state")
-    table = table.cast(in_own_zone(table.schema, bound))
+    table = table.cast(_in_zone_of(bound, table.schema))
     on_change = bound.loaded.config.model.on_change
-    # In the types of this pipeline's columns, which are those of Spark.
+    # In the types of this pipeline's columns, which Spark has.
     return state_from_arrow(spark, starting_table(bound, table, "state", on_change=on_change))
 
 
-def _check_state(bound: BoundPipeline, schema: pa.Schema) -> None:
-    """Raise StateError for a state of other columns, or one that the model cannot take over."""
-    on_change = bound.loaded.config.model.on_change
-    starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)
+def _with_one_thread(pipeline: Pipeline | str | os.PathLike[str]) -> LoadedPipeline:
+    """Return a pipeline with its model, whose workers use one thread each: Spark has the others."""
+    if not isinstance(pipeline, Pipeline):
+        pipeline = Pipeline.from_toml(pipeline)
+    loaded = copy.copy(pipeline.loaded)
+    model = loaded.config.model.model_copy(update={"threads": 1})
+    loaded.config = loaded.config.model_copy(update={"model": model})
+    return loaded
+
+
+def _zone_of(loaded: LoadedPipeline, zone: str | None) -> str:
+    """Return the time zone of times. Raises ConfigError for another than [source] time_zone."""
+    configured = loaded.config.source.time_zone
+    if configured and zone not in (None, configured):
+        raise ConfigError(
+            f"zone={zone!r} and [source] time_zone = {configured!r} differ: remove one, or make "
+            "them equal"
+        )
+    return zone or "UTC"
+
+
+def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
+    """Bind a pipeline to the columns of a DataFrame, whose times are in a time zone.
+
+    Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
+    names that clash.
+    """
+    used = loaded.columns if loaded.columns is not None else list(frame.columns)
+    bound = loaded.bind(arrow_schema(frame, used, zone), _FRAME)
+    for name in bound.emitter.schema.names:
+        if name in (KIND, DATA):
+            raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
+    return bound
+
+
+def _in_zone_of(bound: BoundPipeline, schema: pa.Schema) -> pa.Schema:
+    """Return the schema of a state with the time zone of the bound columns: Spark has instants.
+
+    Where hours or days are inputs of the model, the zone of the state stays, to be compared, unless
+    [source] time_zone names one.
+    """
+    zone, contract = getattr(bound.layout.time, "tz", None), bound.loaded.contract
+    if zone is None or (contract.time_features and not contract.time_zone):
+        return schema
+    return in_zone(schema, zone)
+
+
+def _without_init(bound: BoundPipeline) -> BoundPipeline:
+    """Return a bound pipeline that can be sent: without the table of [state] init."""
+    loaded = copy.copy(bound.loaded)
+    loaded.read_init = read_state_file
+    state = loaded.config.state.model_copy(update={"init": None})
+    loaded.config = loaded.config.model_copy(update={"state": state})
+    return replace(bound, loaded=loaded)

@@ -10,10 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.errors import StateError
-from streamrnn.plugins.spark.deferred import pyspark
-from streamrnn.plugins.spark.failures import worker_errors
-from streamrnn.plugins.spark.ordering import quoted
-from streamrnn.plugins.spark.types import spark_schema
+from streamrnn.plugins.spark.types import pyspark, quoted, spark_schema
+from streamrnn.plugins.spark.workers import worker_errors
 from streamrnn.stream.states import flat_schema, from_flat, to_flat
 
 _KEPT = "streamrnn.schema"
@@ -60,8 +58,8 @@ def state_to_arrow(frame: Any) -> pa.Table:
     schema = table_schema(frame)
     flat = flat_schema(schema)
     with worker_errors():
-        found = frame.select(*(quoted(name) for name in flat.names)).toArrow()
-    return from_flat(found, schema, LABEL)
+        collected = frame.select(*map(quoted, flat.names)).toArrow()
+    return from_flat(collected, schema, LABEL)
 
 
 def state_from_arrow(spark: Any, table: Any) -> Any:
@@ -70,12 +68,7 @@ def state_from_arrow(spark: Any, table: Any) -> Any:
     Raises DTypeError, with the column, for a type that Spark lacks, and StateError for a time that
     is not a multiple of Spark's microseconds.
     """
-    table = _in_spark_types(pa.table(table))
-    return spark.createDataFrame(to_flat(table), state_struct(table.schema))
-
-
-def _in_spark_types(table: pa.Table) -> pa.Table:
-    """Return a state table whose times and texts have the types of Spark."""
+    table = pa.table(table)
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
         kind = field.type
@@ -88,4 +81,5 @@ def _in_spark_types(table: pa.Table) -> pa.Table:
         except pa.ArrowInvalid as error:
             raise StateError(f"column {field.name!r}: Spark cannot hold it: {error}") from error
         fields.append(field.with_type(kind))
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
+    table = pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
+    return spark.createDataFrame(to_flat(table), state_struct(table.schema))

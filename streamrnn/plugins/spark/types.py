@@ -1,12 +1,11 @@
-"""Types of Spark as types of Arrow, and back."""
+"""PySpark, imported when it is first used, and its types as types of Arrow."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.errors import DTypeError
-from streamrnn.plugins.spark.deferred import pyspark
+from streamrnn.errors import DTypeError, UnsupportedError
 
 _ARROW = {
     "BooleanType": pa.bool_(),
@@ -22,6 +21,26 @@ _ARROW = {
     "TimestampNTZType": pa.timestamp("us"),
 }
 _SPARK = {kind: name for name, kind in _ARROW.items()}
+
+
+def pyspark() -> Any:
+    """Return the module of PySpark. Raises UnsupportedError, with the extra, if it is missing."""
+    try:
+        import pyspark as library
+        import pyspark.cloudpickle
+        import pyspark.errors
+        import pyspark.sql.functions
+        import pyspark.sql.types
+    except ImportError as error:
+        raise UnsupportedError(
+            f"streamrnn.spark needs pyspark ({error}): pip install 'streamrnn[spark]'"
+        ) from error
+    return library
+
+
+def quoted(name: str) -> str:
+    """Return a name in backticks, so that its dots have no meaning."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.plugins.spark.deferred import pyspark
-from streamrnn.plugins.spark.ordering import Order, column, quoted
+from streamrnn.plugins.spark.ordering import Order, column
 from streamrnn.plugins.spark.partition import Task
+from streamrnn.plugins.spark.types import pyspark, quoted
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.states import flat_schema
 
@@ -14,8 +14,8 @@ from streamrnn.stream.states import flat_schema
 class Union:
     """The rows of a DataFrame, with the streams of a state DataFrame if there is one.
 
-    Columns: `kind` (0: a stream, 1: a row), c0, c1, … in use, o0, … of the order that are not among
-    them, s0, … of the flat state. The keys of a stream are among the first.
+    Columns: `kind` (0: a stream, 1: a row), c0, c1, … in use, with the keys of a stream, o0, … of
+    the order unless they are among these, s0, … of the flat state.
     """
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
@@ -33,7 +33,7 @@ class Union:
         self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
 
     def task(self, schema: pa.Schema | None) -> Task:
-        """Return the task of a worker; `schema` is that of the state."""
+        """Return the task of a worker; `schema` is of the state."""
         width = 1 + len(self._names) + len(self._others)
         return Task(
             bound=self._bound,

@@ -13,7 +13,7 @@ pytest.importorskip("pyspark", reason="needs the engines extra")
 from plugins.spark import sessions
 
 from streamrnn import Pipeline
-from streamrnn.plugins.spark import result, state_to_arrow
+from streamrnn.plugins.spark import ScoredFrames, state_to_arrow
 
 pytestmark = pytest.mark.filterwarnings(sessions.PANDAS)
 ROOT = Path(__file__).parents[3]
@@ -80,5 +80,4 @@ def _fail_at(step: str, patched: pytest.MonkeyPatch) -> None:
     def fail(self: Any) -> None:
         raise RuntimeError(f"the power fails at {step}")
 
-    kind = result.ScoredFrames
-    patched.setattr(kind, step, fail if step == "unpersist" else property(fail))
+    patched.setattr(ScoredFrames, step, fail if step == "unpersist" else property(fail))

@@ -1,13 +1,15 @@
-"""Functions that Spark sends to its workers.
+"""Functions that Spark sends to its workers, and the errors of workers, hidden in Spark's own.
 
-They are sent as code, not by name, so that a worker without this package can report it.
+Functions are sent as code, not by name, so that a worker without this package can report it.
 """
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from streamrnn import __version__
-from streamrnn.plugins.spark.deferred import pyspark
+from streamrnn import __version__, errors
+from streamrnn.plugins.spark.types import pyspark
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,3 +61,33 @@ def unpacking() -> Mapped:
                     yield from reader
 
     return unpack
+
+
+_RAISED = re.compile(
+    r"^(?:streamrnn\.errors\.(\w+)|RuntimeError): (.*?)(?=\n\s*\n|\n\s+at |\s+SQLSTATE: |\s*\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Raise the error of a worker in place of the one of Spark that has it in its text.
+
+    For actions on the DataFrames of `score`: `with worker_errors(): result.rows.write…`. Raises
+    DataError, StateError and so on; UnsupportedError for a worker without this version of
+    streamrnn. Other errors of Spark pass through.
+    """
+    try:
+        yield
+    except errors.StreamRNNError:
+        raise
+    except Exception as error:
+        for name, message in reversed(_RAISED.findall(str(error))):
+            if name:
+                kind = getattr(errors, name, errors.DataError)
+                if kind is errors.LateRowError:
+                    kind = errors.DataError  # a late row's error has more than a text
+                raise kind(message.strip()) from error
+            if message.startswith("a Spark worker "):
+                raise errors.UnsupportedError(message.strip()) from error
+        raise
