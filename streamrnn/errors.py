@@ -14,6 +14,7 @@
     ├── DataError (ValueError)                            65  invalid row, column or file
     │   ├── DivergedError                                 65  loss or gradient that is not finite
     │   ├── LateRowError                                  65  row earlier than its stream's last
+    │   ├── NotFiniteError                                65  output that is NaN or infinite
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found
@@ -47,6 +48,7 @@ __all__ = [
     "MissingFileError",
     "ModelFileError",
     "ModelMismatchError",
+    "NotFiniteError",
     "PipeClosed",
     "PositionError",
     "PublishError",
@@ -130,6 +132,17 @@ class DivergedError(DataError):
     def __init__(self, what: str, step: tuple[int, int] = (0, 0)) -> None:
         super().__init__(what)
         self.step = step
+
+
+class NotFiniteError(DataError):
+    """A model returned NaN or infinity for finite features.
+
+    `reasons`: by the number of the row in its record batch, the first such one of each stream.
+    """
+
+    def __init__(self, what: str, reasons: dict[int, str] | None = None) -> None:
+        super().__init__(what)
+        self.reasons = reasons or {}
 
 
 class LateRowError(DataError):

@@ -1,7 +1,7 @@
 """Run a model on windows of streams: gather the state, run the model, scatter the state back."""
 
 from streamrnn.stream.operators.carry import CarryOperator
-from streamrnn.stream.operators.emit import Emitter, NotFiniteError, all_finite, check_finite
+from streamrnn.stream.operators.emit import Emitter, all_finite, check_finite
 from streamrnn.stream.operators.independent import IndependentOperator
 from streamrnn.stream.operators.inputs import InputPlan, choose_inputs, feature_kinds, plan_inputs
 from streamrnn.stream.operators.kinds import KINDS, WindowKind
@@ -16,7 +16,6 @@ __all__ = [
     "IndependentOperator",
     "InputPlan",
     "ModelOutput",
-    "NotFiniteError",
     "WindowKind",
     "WindowSize",
     "Workers",

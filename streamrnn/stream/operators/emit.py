@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
-from streamrnn.errors import ConfigError, DataError
+from streamrnn.errors import ConfigError, NotFiniteError
 from streamrnn.stream.operators.model_output import ModelOutput
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable
@@ -219,14 +219,6 @@ class Emitter:
 def all_finite(computed: ModelOutput) -> bool:
     """Return whether no output is NaN or infinite."""
     return b"\0" not in np.isfinite(computed.values_KU).tobytes()  # faster than all()
-
-
-class NotFiniteError(DataError):
-    """An output is NaN or infinite. `reasons`: why, by the first such row of each stream."""
-
-    def __init__(self, what: str, reasons: dict[int, str]) -> None:
-        super().__init__(what)
-        self.reasons = reasons
 
 
 def check_finite(

@@ -11,15 +11,9 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.base.display import count
-from streamrnn.errors import DataError
+from streamrnn.errors import DataError, NotFiniteError
 from streamrnn.nn.kernels.plain_rows import PlainColumns
-from streamrnn.stream.operators import (
-    CarryOperator,
-    ModelOutput,
-    NotFiniteError,
-    all_finite,
-    check_finite,
-)
+from streamrnn.stream.operators import CarryOperator, ModelOutput, all_finite, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow
 from streamrnn.stream.sources import Origin, Rows, plain_columns
