@@ -1,4 +1,7 @@
-"""A broker in memory, with the names of confluent-kafka that pipelines/etl/kafka_rows.py uses."""
+"""A broker in memory, with the names of confluent-kafka that pipelines/etl/kafka_rows.py uses.
+
+And the pipeline file of the tests of that job.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
+
+PIPELINE = """
+[source]
+path = "log.parquet"
+key = "id"
+time = "t"
+features = ["a", "b"]
+nulls = "previous"
+late = "drop"
+[model]
+path = "m.safetensors"
+[sink]
+path = "out"
+"""
 
 
 class TopicPartition(NamedTuple):

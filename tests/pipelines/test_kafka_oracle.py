@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pipelines.fake_kafka import PIPELINE
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -38,19 +39,6 @@ PARTITIONS, ROWS = 3, 3000
 STEPS = {"score": 20, "step": 20, "begin": 3, "commit": 20, "produce": 2000, "flush": 20}
 """What is killed, and the largest number of its call."""
 LOG = logs.random_log(ROWS, nulls=0.1, jitter=5)
-PIPELINE = """
-[source]
-path = "log.parquet"
-key = "id"
-time = "t"
-features = ["a", "b"]
-nulls = "previous"
-late = "drop"
-[model]
-path = "m.safetensors"
-[sink]
-path = "out"
-"""
 
 
 @pytest.fixture(scope="module")

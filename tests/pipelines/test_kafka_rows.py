@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pipelines.fake_kafka import Broker, KafkaError
+from pipelines.fake_kafka import PIPELINE, Broker, KafkaError
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -21,19 +21,6 @@ from streamrnn.outputs import read_states
 
 LOG = logs.random_log(600, nulls=0.1, jitter=5)
 ROWS = LOG.to_pylist()
-PIPELINE = """
-[source]
-path = "log.parquet"
-key = "id"
-time = "t"
-features = ["a", "b"]
-nulls = "previous"
-late = "drop"
-[model]
-path = "m.safetensors"
-[sink]
-path = "out"
-"""
 
 
 class Killed(BaseException):
