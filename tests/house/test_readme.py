@@ -79,6 +79,9 @@ def test_the_table_of_the_readme_says_what_the_one_of_the_benchmark_says() -> No
     careful, loop = (float(ratio) for ratio in re.findall(r"\(([\d.]+)x\)", row))
     cells = f"float32 | fewest | not measured | {careful:.1f} to {loop:.0f} times as many |"
     assert f"| seconds of a whole job on 100,000 streams, {cells}" in README
+    (row,) = [line for line in _lines("live") if line.startswith("| 100,000 | 1 |")]
+    cells = f"{row.split('|')[5].strip()} | not measured | 1 |"
+    assert f"| CPU of a call with one row, 100,000 streams | {cells}" in README
 
 
 def test_the_sentence_on_kernels_says_what_their_tables_say() -> None:
