@@ -54,7 +54,11 @@ def test_every_path_on_the_page_exists() -> None:
     assert [path for path in paths if not (root[path] / path).exists()] == []
 
 
-DECISIONS = re.findall(r"^\| .+ \| (.+) \|$", PAGE.partition("## Where is it decided")[2], re.M)
+DECISIONS = re.findall(
+    r"^\| .+ \| (.+) \|$",
+    PAGE.partition("## Where is it decided")[2].partition("\n## ")[0],
+    re.MULTILINE,
+)
 PLACES = re.compile(r"((?:`\w+`(?:, )?)+) in `(streamrnn/[\w/]+\.py)`")
 
 
@@ -107,5 +111,37 @@ def test_what_the_page_of_a_room_names_exists(page: str) -> None:
         assert any(re.search(rf"\b{name}\b", file.read_text()) for file in files), (name, path)
 
 
+BEFORE, _, LIST = PAGE.partition("## How to add something")
+ADDED = [line.split(" | ") for line in LIST.splitlines() if line.startswith("| a")]
+EXAMPLES = [
+    (thing[2:], name[1], files + example)
+    for thing, files, example, _ in ADDED
+    if (name := re.match(r"`(\w+)`", example))
+]
+
+
+@pytest.mark.parametrize(("thing", "name", "files"), EXAMPLES)
+def test_an_example_is_named_in_the_files_of_the_list_alone(
+    thing: str, name: str, files: str
+) -> None:
+    """What names one thing of a kind has to be changed for the next one."""
+    listed = set(re.findall(r"`(streamrnn/[\w./]+)`", files))
+    naming = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if re.search(rf"\b{name}\b", path.read_text())
+    }
+    assert naming
+    assert naming - listed == set(), thing
+
+
+def test_the_list_of_what_can_be_added_is_complete() -> None:
+    rows = {path.name for path in (ROOT / "tests" / "contracts").glob("rows_*.py")}
+    assert {name for name in rows if name not in LIST} == set()
+    assert len(ADDED) > 20
+    assert len(EXAMPLES) > 7
+
+
 def test_the_page_is_read_in_one_sitting() -> None:
-    assert len(PAGE.splitlines()) <= 150
+    """But for the list, in which one looks up a line."""
+    assert len(BEFORE.splitlines()) <= 150
