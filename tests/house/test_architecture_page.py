@@ -111,6 +111,19 @@ def test_what_the_page_of_a_room_names_exists(page: str) -> None:
         assert any(re.search(rf"\b{name}\b", file.read_text()) for file in files), (name, path)
 
 
+@pytest.mark.parametrize(
+    "room", sorted(PACKAGE.rglob("__init__.py")), ids=lambda room: room.parent.name
+)
+def test_the_files_that_a_room_lists_are_there(room: Path) -> None:
+    """A line "- `name`  what it holds" of its docstring."""
+    lines = re.findall(r"^- ((?:`[\w/]+`(?:, )?)+)", room.read_text().partition("\nfrom ")[0], re.M)
+    names = [name for line in lines for name in re.findall(r"[\w/]+", line)]
+    there = {
+        path.relative_to(room.parent).with_suffix("").as_posix() for path in room.parent.rglob("*")
+    }
+    assert set(names) <= there
+
+
 BEFORE, _, LIST = PAGE.partition("## How to add something")
 ADDED = [line.split(" | ") for line in LIST.splitlines() if line.startswith("| a")]
 EXAMPLES = [

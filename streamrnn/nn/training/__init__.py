@@ -9,7 +9,7 @@
 - `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
 - `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output
-- `data`, `tables`, `windows`, `lanes`, `classes`   what `fit` accepts, as batches
+- `data`, `tables`, `windows`, `lanes`   what `fit` accepts, as batches
 - `trainer`     a compiled model and one batch; `loop`: `fit` and `evaluate` of arrays
 - `epochs`      the loop over epochs, which callbacks steer
 
