@@ -44,8 +44,9 @@ def side_by_side(sync: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
 
 
 class Prefetcher(Generic[_Item]):
-    """Runs an iterator on a thread, with `depth` items in its queue and one in hand. Use it in a `with` block.
+    """Runs an iterator on a thread, with `depth` items in its queue and one in hand.
 
+    Use it in a `with` block.
     An error of the iterator is raised in place of its next item.
     """
 
