@@ -17,12 +17,12 @@ from streamrnn.jobs.pipeline import (
 
 if TYPE_CHECKING:
     from streamrnn.jobs.fitting import FitProgress, FitSummary
-    from streamrnn.jobs.guesses import Draft, draft_pipeline
+    from streamrnn.jobs.guesses import Draft, draft_pipeline, write_demo
     from streamrnn.plugins.report.reporting import report_output
 else:  # a type checker reports a misspelled name
 
     def __getattr__(name: str) -> Any:
-        if name in ("Draft", "draft_pipeline"):
+        if name in ("Draft", "draft_pipeline", "write_demo"):
             from streamrnn.jobs import guesses  # noqa: PLC0415 - a run drafts nothing
 
             return getattr(guesses, name)
@@ -49,6 +49,7 @@ __all__ = [
     "Workload",
     "draft_pipeline",
     "report_output",
+    "write_demo",
 ]
 
 

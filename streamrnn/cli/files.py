@@ -13,8 +13,13 @@ from streamrnn.errors import ConfigError
 
 def init(
     file: Annotated[
-        str, typer.Argument(metavar="[PATH]", help="The file to write; - for stdout.")
-    ] = "pipeline.toml",
+        str | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help="The file to write; - for stdout.",
+            show_default="pipeline.toml",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--from", metavar="DATA", help="Guess key, time and features of this data."),
@@ -22,10 +27,19 @@ def init(
     model: Annotated[
         str | None, typer.Option(metavar="FILE", help="With --from: the model to score it with.")
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Write demo.toml, with a log and a model: it runs.")
+    ] = False,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does."""
     from streamrnn.stream.config import is_pipe, sample
 
+    if demo:
+        if (file, data, model) != (None, None, None):
+            raise typer.BadParameter("--demo writes demo.toml; leave out PATH, --from and --model")
+        _write_demo()
+        return
+    file = "pipeline.toml" if file is None else file
     if (data is None) != (model is None):
         raise typer.BadParameter("--from and --model go together: pass both, or neither")
     if "://" in file or uri_fault(file):
@@ -61,6 +75,13 @@ def init(
         raise
     edit = "fill in each TODO" if todos else "edit it"
     print(f"wrote {path}; {edit}, then check it: streamrnn validate {path}")
+
+
+def _write_demo() -> None:
+    from streamrnn.jobs.guesses import write_demo
+
+    pipeline, *others = write_demo()
+    print(f"wrote {pipeline}, {' and '.join(others)}; run it: streamrnn run {pipeline}")
 
 
 def _exists(path: Path) -> ConfigError:

@@ -1,0 +1,115 @@
+"""`streamrnn init --demo`: a pipeline that runs in an empty folder.
+
+What a wheel has inside is read here if the package is installed from one, as .ci/run does.
+"""
+
+import errno
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import run_command
+from readme import ROOT
+
+from streamrnn import Pipeline, errors
+from streamrnn.pipeline import write_demo
+
+FILES = ["demo", "demo.toml", "demo/model.safetensors", "demo/weather.parquet"]
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_writes_all_that_a_run_needs_and_says_the_next_command(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_command(capsys, "init", "--demo")
+    assert (code, written(empty)) == (0, FILES)
+    assert out == (
+        "wrote demo.toml, demo/weather.parquet and demo/model.safetensors; "
+        "run it: streamrnn run demo.toml\n"
+    )
+    code, out, _ = run_command(capsys, *out.split("run it: streamrnn ")[1].split())
+    assert (code, "output   out/weather (26,115 rows written" in out) == (0, True)
+
+
+def test_it_is_the_pipeline_of_the_weather(empty: Path) -> None:
+    """But for the names of the files; nothing in it speaks of a clone."""
+    write_demo()
+    text = Path("demo.toml").read_text()
+    demo, weather = (
+        tomllib.loads(text),
+        tomllib.loads((ROOT / "pipelines/weather.toml").read_text()),
+    )
+    demo["source"]["path"] = weather["source"]["path"]
+    demo["model"]["path"] = weather["model"]["path"]
+    assert demo == weather
+    assert [word for word in ("pipelines/", "data/", "repository") if word in text] == []
+    assert Pipeline.from_toml("demo.toml").run().rows_out == 26_115
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "demo"])
+def test_what_exists_stays_as_it_is(
+    empty: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    Path(name).write_text("mine")
+    code, _, err = run_command(capsys, "init", "--demo")
+    assert (code, f"error: {name} already exists; remove it, or use" in err) == (78, True)
+    assert (written(empty), Path(name).read_text()) == ([name], "mine")
+
+
+def test_a_second_one_is_refused(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(capsys, "init", "--demo")[0] == 0
+    code, _, err = run_command(capsys, "init", "--demo")
+    assert (code, "error: demo.toml already exists" in err) == (78, True)
+
+
+@pytest.mark.parametrize(
+    "more", [["mine.toml"], ["-"], ["--from", "in", "--model", "m.keras"], ["--model", "m.keras"]]
+)
+def test_other_arguments_of_init_do_not_go_with_it(
+    empty: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    code, _, err = run_command(capsys, "init", "--demo", *more)
+    assert (code, written(empty)) == (2, [])
+    assert "--demo writes demo.toml; leave out PATH, --from and --model" in " ".join(err.split())
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(
+    empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:  # a mode does not stop root
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert run_command(capsys, "init", "--demo") == (1, "", "error: demo: Permission denied\n")
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(
+    empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(source: Path, target: str) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", fill)
+        code, _, err = run_command(capsys, "init", "--demo")
+    assert (code, "no space left on the device" in err) == (1, True)
+    assert written(empty) == []
+    assert run_command(capsys, "init", "--demo")[0] == 0
+
+
+def test_an_installation_without_it_says_so(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamrnn.jobs.guesses.demo.errors.__file__", str(empty / "a" / "e.py"))
+    with pytest.raises(errors.MissingFileError, match="installed without its demo; install its"):
+        write_demo()
+    assert written(empty) == []
