@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
@@ -34,12 +35,16 @@ Tables = str | Path | Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True)
 class LayerTable:
-    """One layer: its class, the prefix of its weights (None: not given), its arguments."""
+    """One layer: its class, the prefix of its weights (None: not given), its arguments.
+
+    `inputs` are the names of the layers that it reads; (): the one before it.
+    """
 
     number: int
     kind: str
     weights: str | None
     arguments: dict[str, object]
+    inputs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"[[model.layers]] number {self.number} ({self.kind})"
@@ -80,14 +85,23 @@ def layer_type(name: str) -> str:
     return _FROM_TORCH.get(name, name)
 
 
-def parse(tables: Tables) -> list[LayerTable]:
-    """Check and return the tables. Raises ConfigError that names the invalid one."""
+def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
+    """Check and return the tables. Raises ConfigError that names the invalid one.
+
+    Only in a `graph` a table may have inputs.
+    """
     found = _from_toml(tables) if isinstance(tables, str | Path) else tables
     if not isinstance(found, Sequence) or not found:
         raise ConfigError(
             f"layers: expected a list of tables, one per layer, received {found!r:.60}"
         )
-    return [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
+    parsed = [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
+    if not graph and (wired := next((table for table in parsed if table.inputs), None)):
+        raise ConfigError(
+            f"{wired}: inputs are for a model to train; of a file of weights alone each layer "
+            "reads the one before it"
+        )
+    return parsed
 
 
 def _from_toml(name: str | Path) -> object:
@@ -118,8 +132,16 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
             f"[[model.layers]] number {number}: weights must be the prefix of arrays' names, "
             f"received {weights!r:.60}"
         )
+    inputs = arguments.pop("inputs", None) if outer else None
+    names: Any = [inputs] if isinstance(inputs, str) else inputs
+    listed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if inputs is not None and not listed:
+        raise ConfigError(
+            f"[[model.layers]] number {number}: inputs must be a name of a layer before it, or a "
+            f"list of names, received {inputs!r:.60}"
+        )
     serialization.get(kind)
-    return LayerTable(number, kind, weights, arguments)
+    return LayerTable(number, kind, weights, arguments, tuple(names or ()))
 
 
 def _inner(value: object) -> object:

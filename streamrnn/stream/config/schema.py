@@ -304,7 +304,7 @@ class ModelSection(Section):
     )
     layers: LayerTables = Field(
         default=(),
-        description="for a fit, or weights without an architecture: type, Keras arguments, and "
+        description="for a fit, or a file of weights: type, Keras arguments, inputs, "
         "weights (name prefix)",
         examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
     )

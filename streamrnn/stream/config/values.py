@@ -414,7 +414,11 @@ LayerTables = Annotated[
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"type": STRING, "weights": {"type": "string"}},
+                "properties": {
+                    "type": STRING,
+                    "weights": {"type": "string"},
+                    "inputs": _ONE_OR_MORE,
+                },
                 "required": ["type"],
             },
         }
