@@ -204,21 +204,22 @@ class Session:
         with self._lock:
             yield
 
-    def start(self) -> pa.Schema:
-        """Load the state before the first call, and return the columns that it expects.
+    def start(self) -> tuple[pa.Schema, pa.Schema | None]:
+        """Load the state before the first call; return the columns that it expects, and answers'.
 
         Their types are those of the last commit, else of the source's files; a column whose type
-        neither has is null: then the first call loads the state.
+        neither has is null: then the first call loads the state, and answers are not known.
         """
         with self._lock:
             self._refuse_over()
             if self._calls.scorer is None:
                 schema = schema_before_rows(self._loaded, self._output.last)
                 if any(pa.types.is_null(field.type) for field in schema):
-                    return schema
+                    return schema, None
                 self._processed(schema.empty_table(), None, align=True, requests=True)
             assert self._calls.scorer is not None
-            return self._calls.scorer.bound.schema
+            bound = self._calls.scorer.bound
+            return bound.schema, bound.emitter.aligned_schema
 
     def commit(self) -> int | None:
         """Commit the rows of all calls so far, with state and position; wait until it is done.

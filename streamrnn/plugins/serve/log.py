@@ -42,12 +42,15 @@ class _Segment(NamedTuple):
 
 
 class Log:
-    """Appends rows to the segments in a folder, for one writer. Raises SinkError."""
+    """Appends rows to the segments in a folder, for one writer. Raises SinkError.
+
+    `closed` are the paths of those that are closed, and in no commit, in order.
+    """
 
     def __init__(self, folder: str) -> None:
         self._files = LocalFiles(folder)
         self._open: _Segment | None = None
-        self._closed: list[str] = []  # that no commit has, in order
+        self.closed: list[str] = []
         self._failure: SinkError | None = None
         self._files.make("")
         for name in self._files.entries(""):
@@ -84,18 +87,14 @@ class Log:
                 closed = self._open.name.removesuffix(_OPEN) + _CLOSED
                 self._files.move(self._open.name, closed)
                 self._files.sync("")
-                self._closed.append(self._files.show(closed))
+                self.closed.append(self._files.show(closed))
                 self._open = None
 
     def take_closed(self) -> list[str]:
         """Close the segment, and return all that were closed since the last call."""
         self.close()
-        closed, self._closed = self._closed, []
+        closed, self.closed = self.closed, []
         return closed
-
-    def to_commit(self, path: str) -> None:
-        """Let the next commit have a segment that was closed before this log was opened."""
-        self._closed.append(path)
 
     def older(self, before: float) -> list[str]:
         """Return closed segments of earlier times, but not the last one, which has all notes."""

@@ -1,9 +1,10 @@
 """What was last answered to each producer: a retry has the same answer, and adds no rows."""
 
 import base64
-import json
 from collections import OrderedDict
+from collections.abc import Mapping
 
+import orjson
 import pyarrow as pa
 from starlette.exceptions import HTTPException
 
@@ -21,14 +22,14 @@ class Producers:
         self._last: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self.forgotten = 0
 
-    def answer(self, producer: str, sequence: int, schema: pa.Schema) -> pa.RecordBatch | None:
+    def answer(
+        self, producer: str, sequence: int, schema: pa.Schema | None
+    ) -> pa.RecordBatch | None:
         """Return the answer to a request if it is the last one again; None if it is a new one.
 
         `schema` is that of answers. Raises HTTPException with both numbers for another one.
         """
-        if producer not in self._last:
-            return None
-        last, answer = self._last[producer]
+        last, answer = self._last.get(producer, (sequence - 1, ""))
         if sequence == last:
             return pa.ipc.read_record_batch(pa.py_buffer(base64.b64decode(answer)), schema)
         if sequence != last + 1:
@@ -39,29 +40,24 @@ class Producers:
             )
         return None
 
-    def note(self, answers: dict[str, tuple[int, pa.RecordBatch]]) -> str:
-        """Remember answers; return them as text."""
-        if not answers:
-            return "{}"
-        texts = {
-            producer: (sequence, base64.b64encode(answer.serialize()).decode())
-            for producer, (sequence, answer) in answers.items()
-        }
-        self._remember(texts)
-        return json.dumps(texts)
-
-    def load(self, note: str) -> None:
-        """Remember what a note of the log has."""
-        self._remember(json.loads(note))
-
-    def text(self) -> str:
-        """Return all as text."""
-        return json.dumps(self._last)
-
-    def _remember(self, texts: dict[str, tuple[int, str]]) -> None:
-        for producer, last in texts.items():
+    def remember(self, note: str) -> None:
+        """Take over the last requests of some producers from a note."""
+        for producer, last in orjson.loads(note).items():
             self._last[producer] = last
             self._last.move_to_end(producer)
         while len(self._last) > _MOST:
             self._last.popitem(last=False)
             self.forgotten += 1
+
+    def note(self) -> str:
+        """Return all as a note."""
+        return orjson.dumps(self._last).decode()
+
+
+def note_of(answers: Mapping[str, tuple[int, pa.RecordBatch]]) -> str:
+    """Return a note of the number, and the answer, of a request of each of some producers."""
+    texts = {
+        producer: (sequence, base64.b64encode(answer.serialize()).decode())
+        for producer, (sequence, answer) in answers.items()
+    }
+    return orjson.dumps(texts).decode()

@@ -78,7 +78,7 @@ class Server:
             service.ready = False
             self._uvicorn.should_exit = True
             await serving
-            await service.batcher.drain()
+            await service.drain()
             committing.cancel()
 
     def _open(self, stack: ExitStack) -> None:
@@ -108,15 +108,12 @@ class Server:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except OSError as error:
-        listening.close()
+        why = str(error.strerror).partition(" (")[0]
         raise ConfigError(
-            f"[serve] port: cannot listen on {host}, port {port}: {error.strerror}. Set another "
-            "port; 0 is one that is free"
+            f"[serve] port: cannot listen on {host}, port {port}: {why}. Set another port; 0 is "
+            "one that is free"
         ) from error
-    return listening

@@ -1,51 +1,118 @@
-"""What requests are answered from, and whether it can answer."""
+"""Requests that are waiting, scored together: at most so many rows, in order of arrival."""
 
 import asyncio
-from typing import Any
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
-from streamrnn.errors import DataError, DTypeError, SinkError, StreamRNNError
-from streamrnn.plugins.serve.batching import Batcher
+from streamrnn.errors import SinkError, StreamRNNError
 from streamrnn.plugins.serve.scoring import Asked, Scoring
 from streamrnn.stream.config.schema import ServeSection
 
+_LONGEST = 30.0
+"""Seconds that a request may wait before its rows are scored."""
+
+
+class _Waiting(NamedTuple):
+    asked: Asked
+    since: float
+    answer: "asyncio.Future[Any]"
+
 
 class Service:
-    """Answers requests while it is `ready`, from `scoring`; `name` is that of the model.
+    """Answers requests from `scoring` while it is `ready`; `name` is that of the model.
 
-    `ended` is set after an error that no request has caused: `failure`.
+    Requests are scored on a thread, in one call at a time of at most `batch_rows` rows, or of one
+    request; at most `queue_rows` rows are `waiting`. `ended` is set after an error that no request
+    has caused: `failure`.
     """
 
     def __init__(self, name: str, keys: ServeSection) -> None:
         self.name = name
         self.ready = False
         self.scoring: Scoring
-        self.batcher = Batcher(
-            lambda asked: self.scoring.answers(asked), keys.batch_rows, keys.queue_rows
-        )
+        self.waiting = 0
         self.failure: StreamRNNError | None = None
         self.ended = asyncio.Event()
+        self._keys = keys
+        self._queue: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "streamrnn-serve")
 
     async def score(self, asked: Asked) -> Any:
-        """Return the answer to a request. Raises DataError, DTypeError and HTTPException."""
-        try:
-            return await self.batcher.answer(asked, len(asked.rows))
-        except (DataError, DTypeError):
-            raise
-        except StreamRNNError as error:
-            self.fail(error)
-            raise HTTPException(
-                507 if isinstance(error, SinkError) else 500,
-                "the server ends, and its log says why; it may have these rows when it is back",
-            ) from error
+        """Wait for the answer to a request. Raises DataError, DTypeError and HTTPException."""
+        if self.waiting + len(asked.rows) > self._keys.queue_rows:
+            raise _busy()
+        loop = asyncio.get_running_loop()
+        entry = _Waiting(asked, time.monotonic(), loop.create_future())
+        self._queue.append(entry)
+        self.waiting += len(asked.rows)
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        return await entry.answer
 
     def fail(self, error: StreamRNNError) -> None:
         """End because of an error."""
         self.failure = self.failure or error
         self.ended.set()
 
-    @property
-    def forgotten(self) -> int:
-        """Producers that were dropped, as there are too many."""
-        return self.scoring.producers.forgotten if self.ready else 0
+    async def drain(self) -> None:
+        """Wait until all that is waiting has its answer."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while batch := self._next():
+                asked = [entry.asked for entry in batch]
+                try:
+                    answers = await loop.run_in_executor(self._thread, self.scoring.answers, asked)
+                except Exception as error:  # noqa: BLE001 - raised where the requests wait
+                    answers = [self._failed(error)] * len(batch)
+                for entry, answer in zip(batch, answers, strict=True):
+                    _resolve(entry, answer)
+        finally:
+            self._task = None
+
+    def _failed(self, error: Exception) -> Exception:
+        if not isinstance(error, StreamRNNError):
+            return error
+        self.fail(error)
+        status = 507 if isinstance(error, SinkError) else 500
+        text = "the server ends, and its log says why; it may have these rows when it is back"
+        refusal: Exception = HTTPException(status, text)
+        return refusal
+
+    def _next(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        rows, oldest = 0, time.monotonic() - _LONGEST
+        while self._queue:
+            size = len(self._queue[0].asked.rows)
+            if batch and rows + size > self._keys.batch_rows:
+                break
+            entry = self._queue.popleft()
+            self.waiting -= size
+            if entry.since < oldest:
+                _resolve(entry, _busy())
+            elif not entry.answer.done():  # cancelled: the client is gone
+                batch.append(entry)
+                rows += size
+        return batch
+
+
+def _resolve(entry: _Waiting, answer: Any) -> None:
+    if entry.answer.done():
+        return
+    if isinstance(answer, Exception):
+        entry.answer.set_exception(answer)
+    else:
+        entry.answer.set_result(answer)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(429, "too many rows are waiting", {"retry-after": "1"})

@@ -3,65 +3,78 @@
 https://github.com/open-inference/open-inference-protocol; its binary tensor data extension.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
-from streamrnn.plugins.serve.values import JsonColumns
+from streamrnn.plugins.serve.values import RequestColumns
 
 _NUMPY = {
-    "BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-    **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
-    **{f"UINT{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
-}  # fmt: skip
-_NAMES = {
-    pa.bool_(): "BOOL", pa.float16(): "FP16", pa.float32(): "FP32", pa.float64(): "FP64",
-    **{getattr(pa, name.lower())(): name for name in _NUMPY if "INT" in name},
-}  # fmt: skip
+    "BOOL": np.dtype("?"),
+    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+}
+_NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
-def datatype(kind: pa.DataType) -> str:
+def _datatype(kind: pa.DataType) -> str:
     """Return the datatype of a column: that of a time is INT64, in its unit; of text BYTES."""
-    if pa.types.is_temporal(kind):
-        return "INT64"
-    return _NAMES.get(kind, "BYTES")
+    return "INT64" if pa.types.is_temporal(kind) else _NAMES.get(kind, "BYTES")
 
 
-def tensors_of(schema: pa.Schema) -> list[dict[str, Any]]:
+def tensors_of(fields: Iterable[pa.Field]) -> list[dict[str, Any]]:
     """Return the description of columns as tensors of shape [rows]."""
-    return [{"name": f.name, "datatype": datatype(f.type), "shape": [-1]} for f in schema]
+    return [{"name": f.name, "datatype": _datatype(f.type), "shape": [-1]} for f in fields]
+
+
+class Request(NamedTuple):
+    """A request: its rows, its parameters, its id if it has one, and the outputs to answer.
+
+    An output is a name, and whether it is answered in binary: else `binary`. Without outputs all
+    are answered.
+    """
+
+    rows: pa.RecordBatch
+    parameters: Mapping[str, Any]
+    named: Mapping[str, Any]
+    outputs: Sequence[tuple[str, bool]]
+    binary: bool
 
 
 def read_request(
-    body: bytes, header_length: str | None, columns: JsonColumns
-) -> tuple[pa.RecordBatch, dict[str, Any]]:
-    """Return the rows of a request, and its JSON without them. Raises DataError."""
-    length = len(body) if header_length is None else _length(header_length, len(body))
+    body: bytes, header_length: str | None, columns: RequestColumns, answer: pa.Schema | None
+) -> Request:
+    """Return a request; `answer` has the outputs, if they are known. Raises DataError."""
+    place = len(body) if header_length is None else _length(header_length, len(body))
     try:
-        request = orjson.loads(body[:length])
-        inputs = {tensor["name"]: tensor for tensor in request.pop("inputs")}
-        binary, rows = body[length:], None
-        arrays: dict[str, pa.Array] = {}
-        for name, tensor in inputs.items():
-            (size,) = tensor["shape"]
+        request = orjson.loads(body[:place])
+        rows, tensors = None, {}
+        for tensor in request["inputs"]:
+            name, (size,) = tensor["name"], tensor["shape"]
             if type(size) is not int or size < 0 or rows not in (None, size):
                 raise DataError(f"tensor {name!r}: expected shape [rows], received [{size!r:.40}]")
-            rows = size
-            taken = tensor.get("parameters", {}).get("binary_data_size")
+            rows, taken = size, tensor.get("parameters", {}).get("binary_data_size")
             if taken is None:
                 values = tensor["data"]
             else:
-                values = _from_bytes(name, tensor["datatype"], binary[:taken], size)
-                binary = binary[taken:]
+                blob, place = body[place : place + taken], place + taken
+                values = _from_bytes(name, tensor["datatype"], blob, size)
             if len(values) != size:
                 raise DataError(f"tensor {name!r}: expected {size} values, received {len(values)}")
-            if name in columns.schema.names:
-                arrays[name] = columns.array(name, values)
+            tensors[name] = values
+        parameters = request.get("parameters") or {}
+        binary = parameters.get("binary_data_output", False)
+        outputs = [
+            (output["name"], output.get("parameters", {}).get("binary_data", binary))
+            for output in request.get("outputs") or ()
+        ]
+        named = {"id": request["id"]} if "id" in request else {}
+        batch = columns.batch(tensors, rows or 0)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -69,7 +82,10 @@ def read_request(
             "expected a request of the Open Inference Protocol V2 with inputs of shape [rows], "
             f"received {body[:40]!r}: {type(error).__name__}: {error}"
         ) from None
-    return columns.filled(arrays, rows or 0), request
+    read = Request(batch, parameters, named, outputs, binary)
+    if answer is not None:
+        _outputs(read, answer)
+    return read
 
 
 def _length(text: str, most: int) -> int:
@@ -80,52 +96,48 @@ def _length(text: str, most: int) -> int:
     )
 
 
-def _from_bytes(name: str, kind: str, data: bytes, size: int) -> Any:
-    if kind == "BYTES":
-        return list(_texts(data))
-    if kind not in _NUMPY or len(data) != size * np.dtype(_NUMPY[kind]).itemsize:
+def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
+    if kind == "BYTES":  # before each text its length is, in four bytes
+        texts, place = [], 0
+        while place < len(blob):
+            begin = place + 4
+            place = begin + int.from_bytes(blob[place:begin], "little")
+            texts.append(blob[begin:place].decode())
+        return texts
+    if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:
         raise DataError(f"tensor {name!r}: expected {size} values of {kind!r:.20} in its bytes")
-    return np.frombuffer(data, _NUMPY[kind])
-
-
-def _texts(data: bytes) -> Iterator[str]:
-    """Yield texts, before each of which its length is, in four bytes."""
-    place = 0
-    while place < len(data):
-        end = place + 4 + int.from_bytes(data[place : place + 4], "little")
-        yield data[place + 4 : end].decode()
-        place = end
+    return np.frombuffer(blob, _NUMPY[kind])
 
 
 def write_answer(
-    answer: pa.RecordBatch, request: Mapping[str, Any], model: str
+    answer: pa.RecordBatch, request: Request, model: str
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body of an answer, and its headers. Raises DataError for an unknown output."""
-    outputs = request.get("outputs") or [{"name": name} for name in answer.schema.names]
-    as_bytes = request.get("parameters", {}).get("binary_data_output", False)
     described, blobs = [], []
-    for output in outputs:
-        name, wanted = output.get("name"), output.get("parameters", {})
-        if name not in answer.schema.names:
-            raise DataError(f"output {name!r:.80}: expected one of {answer.schema.names}")
+    for name, binary in _outputs(request, answer.schema):
         column = _without_nulls(answer.column(name))
-        tensor = {"name": name, "datatype": datatype(column.type), "shape": [len(column)]}
-        if wanted.get("binary_data", as_bytes):
+        tensor: dict[str, Any] = {"name": name, "datatype": _datatype(column.type)}
+        tensor["shape"] = [len(column)]
+        if binary:
             blobs.append(_bytes_of(column))
             tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             tensor["data"] = column.to_pylist()
         described.append(tensor)
-    head: dict[str, Any] = {"model_name": model, "outputs": described}
-    if "id" in request:
-        head["id"] = request["id"]
-    text = orjson.dumps(head)
+    text = orjson.dumps({"model_name": model, "outputs": described, **request.named})
     if not blobs:
         return text, {"content-type": "application/json"}
     return b"".join([text, *blobs]), {
         "content-type": "application/octet-stream",
         "inference-header-content-length": str(len(text)),
     }
+
+
+def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
+    for name, _ in request.outputs:
+        if name not in answer.names:
+            raise DataError(f"output {name!r:.80}: expected one of {answer.names}")
+    return request.outputs or [(name, request.binary) for name in answer.names]
 
 
 def _without_nulls(column: pa.Array) -> pa.Array:
@@ -136,18 +148,16 @@ def _without_nulls(column: pa.Array) -> pa.Array:
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64
         column = column.view(pa.int64() if wide else pa.int32()).cast(pa.int64())
-    elif datatype(column.type) == "BYTES":
-        return pc.fill_null(column.cast(pa.string()), "")
-    if pa.types.is_floating(column.type):
-        return pc.fill_null(column, pa.scalar(float("nan"), column.type))
-    return pc.fill_null(column, pa.scalar(0, pa.int64()).cast(column.type))
+    elif _datatype(column.type) == "BYTES":
+        return column.cast(pa.string()).fill_null("")
+    missing = float("nan") if pa.types.is_floating(column.type) else 0
+    return column.fill_null(pa.scalar(missing).cast(column.type))
 
 
 def _bytes_of(column: pa.Array) -> bytes:
     if pa.types.is_string(column.type):
         texts = [text.encode() for text in column.to_pylist()]
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    data: bytes = (
-        column.to_numpy(zero_copy_only=False).astype(_NUMPY[datatype(column.type)]).tobytes()
-    )
-    return data
+    values = column.to_numpy(zero_copy_only=False)
+    blob: bytes = values.astype(_NUMPY[_datatype(column.type)], copy=False).tobytes()
+    return blob

@@ -34,23 +34,27 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def web_app(service: Service) -> Starlette:
     """Return the ASGI app of a service."""
+
+    def forgotten() -> int:
+        return service.scoring.producers.forgotten if service.ready else 0
+
     registry = CollectorRegistry()
     seconds = Histogram(
         "streamrnn_request_seconds", "Seconds of each request.", ["status"], registry=registry
     )
     scored = Counter("streamrnn_request_rows", "Rows of answered requests.", registry=registry)
     for name, text, value in (
-        ("waiting_rows", "Rows that are waiting.", lambda: service.batcher.waiting),
-        ("forgotten_producers", "Producers that were dropped.", lambda: service.forgotten),
+        ("waiting_rows", "Rows that are waiting.", lambda: service.waiting),
+        ("forgotten_producers", "Producers that were dropped.", forgotten),
     ):
         Gauge(f"streamrnn_{name}", text, registry=registry).set_function(value)
 
     async def score(request: Request) -> Response:
-        numbered = _numbered(request.query_params)
         body = await _body(request)
         if not _is_arrow(request):
-            return _json(await _score(_objects(body), numbered))
-        answer = await _score(service.scoring.columns.fitted(_table(body)), numbered)
+            return _json(await _score(_objects(body), request.query_params))
+        rows = service.scoring.columns.batch(*_columns(body))
+        answer = await _score(rows, request.query_params)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, answer.schema) as writer:
             writer.write_batch(answer)
@@ -60,19 +64,20 @@ def web_app(service: Service) -> Starlette:
         if _is_arrow(request):
             return await score(request)
         length = request.headers.get("inference-header-content-length")
-        rows, asked = read_request(await _body(request), length, service.scoring.columns)
-        answer = await _score(rows, _numbered(asked.get("parameters") or {}))
+        columns, outputs = service.scoring.columns, service.scoring.answer_schema
+        asked = read_request(await _body(request), length, columns, outputs)
+        answer = await _score(asked.rows, asked.parameters)
         content, headers = write_answer(answer, asked, service.name)
         return Response(content, headers=headers)
 
-    async def _score(rows: Any, numbered: tuple[str | None, int]) -> Any:
-        answer = await service.score(Asked(rows, *numbered))
+    async def _score(rows: Any, parameters: Mapping[str, Any]) -> Any:
+        answer = await service.score(Asked(rows, *_numbered(parameters)))
         scored.inc(len(rows))
         return answer
 
     async def model(_: Request) -> Response:
         inputs, outputs = service.scoring.columns.schema, service.scoring.answer_schema
-        described = {"inputs": tensors_of(inputs), "outputs": tensors_of(outputs)}
+        described = {"inputs": tensors_of(inputs), "outputs": tensors_of(outputs or ())}
         return _json({"name": service.name, "versions": [], "platform": "streamrnn", **described})
 
     async def state(request: Request) -> Response:
@@ -91,7 +96,7 @@ def web_app(service: Service) -> Starlette:
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
             raise DataError('expected {"path": …, "on_change": …}, as of [model]')
-        await _administrate(request, service.scoring.load_model, path, on_change)
+        await _administrate(request, service.scoring.session.load_model, path, on_change)
         return _json({"loaded": True})
 
     async def server(_: Request) -> Response:
@@ -116,12 +121,10 @@ def web_app(service: Service) -> Starlette:
             }
             for route in request.app.routes
         }
-        row = {
-            "type": "object",
-            "properties": {n: {} for n in service.scoring.columns.schema.names},
-        }
-        rows = {"application/json": {"schema": {"type": "array", "items": row}}}
-        paths["/score"]["post"]["requestBody"] = {"content": rows}
+        names = service.scoring.columns.schema.names
+        row = {"type": "object", "properties": {name: {} for name in names}}
+        rows = {"type": "array", "items": row}
+        paths["/score"]["post"]["requestBody"] = {"content": {"application/json": {"schema": rows}}}
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
@@ -235,13 +238,15 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(body: bytes) -> pa.Table:
+def _columns(body: bytes) -> tuple[dict[str, pa.Array], int]:
+    """Return the columns of an Arrow stream, and its number of rows."""
     try:
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"expected an Arrow stream: {error}") from None
-    return table
+    columns = [column.combine_chunks() for column in table.columns]
+    return dict(zip(table.column_names, columns, strict=True)), len(table)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from streamrnn.base.storage import LocalFiles
 from streamrnn.errors import SinkError
 from streamrnn.plugins.serve.log import Log, logged_batches
-from streamrnn.plugins.serve.producers import Producers
+from streamrnn.plugins.serve.producers import Producers, note_of
 
 ROWS = logs.random_log(40, nulls=0.3).combine_chunks().to_batches()[0]
 
@@ -96,11 +96,10 @@ def test_the_longest_silent_of_many_producers_is_forgotten() -> None:
     answer = ROWS.slice(0, 1)
     producers = Producers()
     for number in range(10_000):
-        producers.note({f"p{number}": (0, answer)})
-    producers.note({"p0": (1, answer)})
-    producers.note({"new": (5, answer)})
+        producers.remember(note_of({f"p{number}": (0, answer)}))
+    producers.remember(note_of({"p0": (1, answer), "new": (5, answer)}))
     again = Producers()
-    again.load(producers.text())
+    again.remember(producers.note())
     for known in (producers, again):
         assert known.answer("p1", 7, answer.schema) is None  # forgotten: any number is new
         assert known.answer("p0", 1, answer.schema) == answer

@@ -131,6 +131,17 @@ def test_tensors_in_binary(server: serving.Server, scores: list[float]) -> None:
     assert json.loads(answer[:-160])["outputs"][1]["data"] == data["id"].to_pylist()
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"outputs": [{"name": "none"}]}, {"outputs": [1]}, {"parameters": [1]}]
+)
+def test_an_output_that_is_wrong_adds_no_row(server: serving.Server, wrong: dict[str, Any]) -> None:
+    inputs = [tensor("id", "BYTES", ["unscored"]), tensor("t", "INT64", [0])]
+    inputs += [tensor("a", "FP64", [1.0]), tensor("b", "INT32", [1])]
+    status, answer = server.send(f"{V2}/infer", json.dumps({"inputs": inputs, **wrong}).encode())
+    assert (status, b"expected" in answer) == (400, True), answer
+    assert server.send("/state/unscored")[0] == 404
+
+
 def test_metadata_metrics_and_states(server: serving.Server) -> None:
     described = json.loads(server.send(V2)[1])
     assert [tensor["datatype"] for tensor in described["inputs"]] == [
