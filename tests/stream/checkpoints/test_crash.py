@@ -1,6 +1,7 @@
 """A run stopped anywhere, in any way, and started again."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -143,15 +144,43 @@ def assert_nothing_else(path, point):
     assert files_of(path).keys() == named, point
 
 
-def copies(tmp_path, before, points, when, every=1):
-    """A folder as it was `before`, for each n-th point of that time: (number, point, path)."""
+def stops(tmp_path, before, points, when, stop_at, every=1):
+    """Stop at each n-th point of that time: (point, path) of each folder that no earlier one left.
+
+    `stop_at(path, number, point)` acts on a folder as it was `before`. The next run depends on
+    nothing but the files: what is left after a sync was recovered from after the write before it.
+    """
     before(tmp_path / "start" / "out")
+    path, seen = tmp_path / "stopped" / "out", set()
     for number, point in enumerate(points):
         if point.startswith(when) and number % every == 0:
-            path = tmp_path / str(number) / "out"
             shutil.copytree(tmp_path / "start", path.parent)
-            yield number, point, path
+            stop_at(path, number, point)
+            left = contents(path.parent)
+            if left not in seen:
+                seen.add(left)
+                yield point, path
             shutil.rmtree(path.parent)
+
+
+ANEW = re.compile(
+    rb"[0-9a-f]{16,}"  # tokens, and checksums of what has them
+    rb"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*"
+    rb'|"(?:pid|seen)": [.\d]+'  # of a lock
+)
+"""What is other bytes in each run."""
+
+
+def contents(folder):
+    """All names below a folder, and what the files have, but for what is `ANEW` in each run."""
+    return frozenset(
+        (
+            ANEW.sub(b"", str(item.relative_to(folder)).encode()),
+            ANEW.sub(b"", item.read_bytes()) if item.is_file() else None,
+        )
+        for item in folder.rglob("*")
+        if "out.spare" not in item.parts  # of the disk that forgets
+    )
 
 
 def stop(act, path, disk, patch):
@@ -162,6 +191,33 @@ def stop(act, path, disk, patch):
     return disk
 
 
+def by_exception(act, patch):
+    """What `stops` calls."""
+
+    def stop_at(path, number, point):
+        assert stop(act, path, StoppingDisk(str(path), number), patch).point == point
+
+    return stop_at
+
+
+def by_power(act, patch, but_renames=False):
+    """What `stops` calls."""
+
+    def stop_at(path, number, point):
+        stop(act, path, ForgetfulDisk(str(path), number), patch).lose(but_renames)
+
+    return stop_at
+
+
+def by_kill(act):
+    """What `stops` calls."""
+
+    def stop_at(path, number, point):
+        assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
+
+    return stop_at
+
+
 # What is true after a system call is true before the next one: each way to stop takes one of them.
 @pytest.mark.parametrize(("before", "act", "steps"), first_quick(SCENES, 4), ids=IDS)
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act, steps):
@@ -169,9 +225,7 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
     assert any("_rows-" in point for point in points)
-    for number, point, path in copies(tmp_path, before, points, "after"):
-        disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
-        assert disk.point == point
+    for point, path in stops(tmp_path, before, points, "after", by_exception(act, monkeypatch)):
         assert_recovers(path, point, steps)
 
 
@@ -185,8 +239,8 @@ def test_stopped_by_the_power_at_every_point(
     The quick tests stop those runs by an exception.
     """
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "before"):
-        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
+    power = by_power(act, monkeypatch, but_renames)
+    for point, path in stops(tmp_path, before, points, "before", power):
         assert_recovers(path, point, steps)
 
 
@@ -226,8 +280,7 @@ def killed(act, path, number):
 def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps, every):
     """Slow: SIGKILL at each point; the quick tests stop by an exception there."""
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "after", every):
-        assert os.WTERMSIG(killed(act, path, number)) == signal.SIGKILL, point
+    for point, path in stops(tmp_path, before, points, "after", by_kill(act), every):
         assert_recovers(path, point, steps)
 
 
@@ -237,8 +290,8 @@ def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch
 
     points = points_of(tmp_path, monkeypatch, finished, act)
     lengths = set()
-    for number, point, path in copies(tmp_path, finished, points, "before"):
-        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+    stop_at = by_exception(act, monkeypatch)
+    for point, path in stops(tmp_path, finished, points, "before", stop_at):
         rows = history(str(path))[-1].rows
         assert rows in (len(expected(1)[0]), len(expected(STEPS)[0]))
         lengths.add(rows)

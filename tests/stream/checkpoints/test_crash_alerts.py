@@ -6,16 +6,16 @@ from functools import partial
 import pytest
 from selection import first_quick, slow
 from stream.checkpoints import small_run
-from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.test_crash import (
     STEPS,
-    copies,
+    by_exception,
+    by_power,
     fresh,
     is_prefix,
     merge,
     points_of,
     quick_with_changes_and_few_numbers,
-    stop,
+    stops,
     tmp_path,
 )
 
@@ -72,9 +72,7 @@ IDS = ["fresh", "refresh", "merge"]
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, act):
     """Slow: a run with alerts; quick tests stop the same run with rejects, a side output, too."""
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "after"):
-        disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
-        assert disk.point == point
+    for point, path in stops(tmp_path, before, points, "after", by_exception(act, monkeypatch)):
         assert_recovers(path, point)
 
 
@@ -83,8 +81,7 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
 def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act):
     """Slow: loss of power; the quick tests stop the same run by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "before"):
-        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(False)
+    for point, path in stops(tmp_path, before, points, "before", by_power(act, monkeypatch)):
         assert_recovers(path, point)
 
 
@@ -94,8 +91,8 @@ def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch
 
     points = points_of(tmp_path, monkeypatch, finished, act)
     lengths = set()
-    for number, point, path in copies(tmp_path, finished, points, "before"):
-        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+    stop_at = by_exception(act, monkeypatch)
+    for point, path in stops(tmp_path, finished, points, "before", stop_at):
         lengths.add((history(str(path))[-1].rows, read_manifest(str(path)).named("alerts").rows))
         assert_recovers(path, point)
     assert lengths == {(len(small_run.expected(n)[0]), len(alerts(n))) for n in (1, STEPS)}
@@ -141,8 +138,7 @@ def test_alerts_go_if_a_commit_without_any_is_stopped(tmp_path, monkeypatch, bef
     """Those that a rewind or refresh withdraws, by the next run at the latest. Slow: refreshes."""
     points = points_of(tmp_path, monkeypatch, before, act)
     counts = set()
-    for number, point, path in copies(tmp_path, before, points, "after"):
-        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+    for point, path in stops(tmp_path, before, points, "after", by_exception(act, monkeypatch)):
         run(path, steps=1, where="", full_refresh=not is_readable(path))
         kept = read_manifest(str(path)).named("alerts").rows
         assert len(small_run.visible(f"{path}.alerts")) == kept, point

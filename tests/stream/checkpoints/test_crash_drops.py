@@ -1,22 +1,19 @@
 """Commits that drop idle streams, stopped anywhere and started again; see `test_crash`."""
 
-import os
-import signal
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from selection import slow
-from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.small_run import SCHEMA, visible
 from stream.checkpoints.test_crash import (
     assert_nothing_else,
-    copies,
+    by_exception,
+    by_kill,
+    by_power,
     is_prefix,
-    killed,
     points_of,
     quick_with_changes_and_few_numbers,
-    stop,
+    stops,
     tmp_path,
 )
 
@@ -111,17 +108,15 @@ def test_streams_are_dropped_in_changes_of_these_runs(tmp_path):
 
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch):
     points = points_of(tmp_path, monkeypatch, fresh, run_on)
-    for number, point, path in copies(tmp_path, fresh, points, "after"):
-        disk = stop(run_on, path, StoppingDisk(str(path), number), monkeypatch)
-        assert disk.point == point
+    stop_at = by_exception(run_on, monkeypatch)
+    for point, path in stops(tmp_path, fresh, points, "after", stop_at):
         assert_recovers(path, point)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_at_every_fifth_point(tmp_path, monkeypatch):
     points = points_of(tmp_path, monkeypatch, fresh, run_on)
-    for number, point, path in copies(tmp_path, fresh, points, "after", 5):
-        assert os.WTERMSIG(killed(run_on, path, number)) == signal.SIGKILL, point
+    for point, path in stops(tmp_path, fresh, points, "after", by_kill(run_on), 5):
         assert_recovers(path, point)
 
 
@@ -130,6 +125,6 @@ def test_killed_at_every_fifth_point(tmp_path, monkeypatch):
 def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, but_renames):
     """Slow: loss of power; the quick tests stop the same runs by exceptions and kills."""
     points = points_of(tmp_path, monkeypatch, fresh, run_on)
-    for number, point, path in copies(tmp_path, fresh, points, "before"):
-        stop(run_on, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
+    power = by_power(run_on, monkeypatch, but_renames)
+    for point, path in stops(tmp_path, fresh, points, "before", power):
         assert_recovers(path, point)

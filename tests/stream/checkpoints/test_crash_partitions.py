@@ -5,17 +5,17 @@ from functools import partial
 import pytest
 from selection import slow
 from stream.checkpoints import small_run, test_crash
-from stream.checkpoints.disks import ForgetfulDisk, StoppingDisk
 from stream.checkpoints.test_crash import (
     STEPS,
     assert_nothing_else,
-    copies,
+    by_exception,
+    by_power,
     fresh,
     is_prefix,
     merge,
     points_of,
     quick_with_changes_and_few_numbers,
-    stop,
+    stops,
     tmp_path,
 )
 
@@ -109,9 +109,7 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch, before, a
     rewind of partitions."""
     points = points_of(tmp_path, monkeypatch, before, act)
     assert "after rename to _streamrnn/_manifest.json" in points
-    for number, point, path in copies(tmp_path, before, points, "after"):
-        disk = stop(act, path, StoppingDisk(str(path), number), monkeypatch)
-        assert disk.point == point
+    for point, path in stops(tmp_path, before, points, "after", by_exception(act, monkeypatch)):
         if not (path / "_streamrnn" / "_manifest.json").exists():
             run(path, steps=steps, full_refresh=before is not fresh)
         if is_partitioned(path):
@@ -131,8 +129,8 @@ def test_stopped_by_the_power_at_every_point(
 ):
     """Slow: loss of power; the quick tests stop those runs by an exception."""
     points = points_of(tmp_path, monkeypatch, before, act)
-    for number, point, path in copies(tmp_path, before, points, "before"):
-        stop(act, path, ForgetfulDisk(str(path), number), monkeypatch).lose(but_renames)
+    power = by_power(act, monkeypatch, but_renames)
+    for point, path in stops(tmp_path, before, points, "before", power):
         if before is test_crash.finished and not is_partitioned(path):
             test_crash.assert_recovers(path, point, steps)  # it is still the plain folder
         else:
@@ -145,8 +143,8 @@ def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch
 
     points = points_of(tmp_path, monkeypatch, finished, act)
     lengths = set()
-    for number, point, path in copies(tmp_path, finished, points, "before"):
-        stop(act, path, StoppingDisk(str(path), number), monkeypatch)
+    stop_at = by_exception(act, monkeypatch)
+    for point, path in stops(tmp_path, finished, points, "before", stop_at):
         lengths.add(history(str(path))[-1].rows)
         assert_recovers(path, point)
     assert len(lengths) == 2

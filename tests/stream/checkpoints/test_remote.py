@@ -154,6 +154,8 @@ def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, mo
             run(URI, steps=after)
         shutil.rmtree(store.where)
         for number, point in enumerate(points):
+            if point.startswith("before"):
+                continue  # what is true there was true after the call before
             store.where = tmp_path / "stopped"
             shutil.copytree(tmp_path / f"{before}", store.where)
             with monkeypatch.context() as patch:
