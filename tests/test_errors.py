@@ -16,7 +16,7 @@ TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md"
 PRIVATE = {
     "streamrnn.stream.sources.casts.UnfitError",
     "streamrnn.stream.sources.formats.base.UnparsedError",
-    "streamrnn.stream.sources.formats.text.UnfitTextError",
+    "streamrnn.stream.sources.formats.text_values.UnfitTextError",
     "streamrnn.stream.states.lossless.UnfitValueError",
 }
 """Signals within one room, which turns each into a StreamRNNError, or the status of an answer."""

@@ -22,7 +22,7 @@ from streamrnn.stream.sources import (
     select,
     with_new_names,
 )
-from streamrnn.stream.sources.renames import NamesInFiles
+from streamrnn.stream.sources.schema import NamesInFiles
 
 BATCH = "the batch"
 """What messages call the data of a call."""

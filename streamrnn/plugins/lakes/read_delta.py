@@ -15,10 +15,15 @@ import pyarrow.parquet as pq
 
 from streamrnn.base.storage import Store
 from streamrnn.errors import DataError, MissingFileError
-from streamrnn.stream.sources.files import SourceFile, canonical_name, read_errors, resolve
-from streamrnn.stream.sources.formats.text import parse_texts
+from streamrnn.stream.sources.files import (
+    AllFiles,
+    SourceFile,
+    canonical_name,
+    read_errors,
+    resolve,
+)
+from streamrnn.stream.sources.formats.text_values import parse_texts
 from streamrnn.stream.sources.order import Partitions
-from streamrnn.stream.sources.patterns import AllFiles
 from streamrnn.stream.sources.tables import DELTA_LOG, Commit, Table
 
 _KINDS = {

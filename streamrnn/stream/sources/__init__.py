@@ -1,6 +1,6 @@
 """Record batches with their positions, and the contract that turns their rows into arrays."""
 
-from streamrnn.stream.sources.after import after_partition, after_path, after_time, parse_time
+from streamrnn.stream.sources.after import after_partition, after_path, after_time
 from streamrnn.stream.sources.base import Source, SourceBatch, SourceOfFiles
 from streamrnn.stream.sources.casts import cast_columns, cast_what_fits, fitted, shown
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
@@ -18,27 +18,29 @@ from streamrnn.stream.sources.formats import (
     ColumnStatistics,
     suffixes_of,
 )
-from streamrnn.stream.sources.origin import Origin
 from streamrnn.stream.sources.plain import plain_columns
-from streamrnn.stream.sources.position import Position
+from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.reading import FileSource
-from streamrnn.stream.sources.renames import joined_renames, new_names, with_new_names
 from streamrnn.stream.sources.schema import (
     common_schema,
     in_earlier_types,
+    joined_renames,
     missing_column,
+    new_names,
     select,
     used_schema,
+    with_new_names,
     with_values,
 )
 from streamrnn.stream.sources.stream import DAMAGE, StreamSource
 from streamrnn.stream.sources.tables import Listing, Table, open_table
 from streamrnn.stream.sources.targets import TargetColumns
-from streamrnn.stream.sources.timeline import (
-    FileTimes,
-    last_with,
+from streamrnn.stream.sources.timeline import FileTimes, last_with, steps_back
+from streamrnn.stream.sources.times import (
+    check_zone,
+    note_on_offset,
+    parse_time,
     shown_time,
-    steps_back,
     time_of,
     unix_seconds,
 )
@@ -46,10 +48,9 @@ from streamrnn.stream.sources.vocabulary import (
     UNKNOWN_IN,
     LookedUp,
     add_looked_up,
+    load_vocabulary,
     refuse_all_unknown,
 )
-from streamrnn.stream.sources.vocabulary_files import load_vocabulary
-from streamrnn.stream.sources.zones import check_zone, note_on_offset
 
 __all__ = [
     "DAMAGE",

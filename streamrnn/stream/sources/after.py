@@ -3,16 +3,13 @@
 import posixpath
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-
-import pyarrow as pa
 
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.base import SourceOfFiles
 from streamrnn.stream.sources.files import SourceFile, canonical_name
 from streamrnn.stream.sources.order import NULL_PARTITION, Hive, is_number, value_key
-from streamrnn.stream.sources.timeline import FileTimes, require_times, shown_time
-from streamrnn.stream.sources.zones import instant
+from streamrnn.stream.sources.timeline import FileTimes, require_times
+from streamrnn.stream.sources.times import parse_time, shown_time
 
 
 def after_path(
@@ -25,12 +22,12 @@ def after_path(
     that all used files came after it. Raises ConfigError if `path` names no file otherwise, or if
     it is the end of several paths.
     """
-    found = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
+    places = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
         i for i, file in enumerate(files) if _ends(file.path, path)
     ]
-    _refuse_several([files[i].path for i in found], path)
-    if found:
-        return list(files[found[0] + 1 :])
+    _refuse_several([files[i].path for i in places], path)
+    if places:
+        return list(files[places[0] + 1 :])
     if not used:
         raise ConfigError(
             f"[source] after: path: {path}: no such file among the {len(files):,} of the source"
@@ -73,16 +70,19 @@ def after_partition(
     """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
 
     They are named from the first level on; a value alone is one of the only level. Values are
-    compared as in the order of paths: numbers if those of all files of the source (`among`) are,
-    else text in natural order, null last. Raises ConfigError if a file is in no such partition, or
-    in others above it.
+    compared as in the order of paths: as numbers if all files of the source (`among`) have
+    numbers, else as text in natural order, null last. Raises ConfigError if a file is in no such
+    partition, or in others above it.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
     if not files:
         return []
     _check_levels(named, partition, among)
-    numbers = [all(map(is_number, _texts(among, name))) for name, _ in named]
+    numbers = [
+        all(is_number(text) for text in {_text(file, name) for file in among} - {NULL_PARTITION})
+        for name, _ in named
+    ]
     limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
 
     def key(file: SourceFile) -> list[tuple[bool, object]]:
@@ -137,18 +137,13 @@ def _check_levels(
         if len(levels) == 1 if names == [""] else names == list(levels[: len(names)]):
             continue
         depth = 1 + max((levels.index(name) for name in names if name), default=len(levels) - 1)
-        given = dict(named)
-        whole = "/".join(f"{name}={given.get(name, '…')}" for name in levels[:depth])
+        values = dict(named)
+        whole = "/".join(f"{name}={values.get(name, '…')}" for name in levels[:depth])
         raise ConfigError(
             f"[source] after: partition: {partition} does not divide the files: {file.path} is in "
             f"the partitions {', '.join(levels)}. Name them from the first one on: {whole}. Or set "
             "{ time = … }."
         )
-
-
-def _texts(files: Sequence[SourceFile], name: str) -> set[str]:
-    """Return the different values of a partition, without null."""
-    return {_text(file, name) for file in files} - {NULL_PARTITION}
 
 
 def _text(file: SourceFile, name: str) -> str:
@@ -167,28 +162,3 @@ def _key(text: str, numbers: bool) -> tuple[bool, object]:
             "[source] after: partition: expected a number, as all values of this partition are, "
             f"received {text!r}"
         ) from None
-
-
-def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
-    """Convert a time to ticks of the column's type; without an offset it is by the clock of `zone`.
-
-    Without a zone that is UTC.
-
-    Raises ConfigError that begins with `owner` unless it is a time of that type.
-    """
-    try:
-        if pa.types.is_integer(kind):
-            return int(time)
-        if pa.types.is_timestamp(kind):
-            moment = datetime.fromisoformat(time)
-            if zone and moment.tzinfo is None:
-                moment = instant(moment, zone)
-            plain = moment.replace(tzinfo=moment.tzinfo or UTC) if kind.tz else moment
-            return int(pa.array([plain], kind).cast(pa.int64())[0].as_py())
-        value = pa.array([time]).cast(kind)
-        width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
-        return int(value.cast(width).cast(pa.int64())[0].as_py())
-    except (pa.ArrowException, ValueError) as error:
-        raise ConfigError(
-            f"{owner}: expected a value of type {kind}, received {time!r}: {error}"
-        ) from error

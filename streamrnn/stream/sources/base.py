@@ -9,8 +9,7 @@ import pyarrow as pa
 from streamrnn.stream.sources.content import Content, Reading
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import ColumnStatistics, Footer
-from streamrnn.stream.sources.origin import Origin
-from streamrnn.stream.sources.position import Position
+from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.tables import Table
 from streamrnn.stream.sources.timeline import FileTimes
 
@@ -21,7 +20,7 @@ class SourceBatch:
 
     `readings`: what was read so far of each file that has rows, or its end, in the batch, by name.
     `cast` counts the values of columns that have another type in their file than in the source's
-    schema. `offset` is one that the text of times in UTC has and that is not that of UTC; "": none.
+    schema. `offset` is one other than UTC that the text of times in UTC has; "" for none.
     """
 
     batch: pa.RecordBatch
@@ -113,7 +112,7 @@ class SourceOfFiles(Source, Protocol):
         """Return what the footers of all files record of these columns. Raises DataError."""
 
     def offset(self) -> str:
-        """Return an offset of the text of times in UTC that is not that of UTC; "" for none.
+        """Return an offset other than UTC that the text of times in UTC has; "" for none.
 
         The first rows of files of text are read. Raises DataError.
         """

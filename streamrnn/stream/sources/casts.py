@@ -45,19 +45,19 @@ def type_named(text: str) -> pa.DataType | None:
     return kind if str(kind) == text else None
 
 
-def may_cast(found: pa.DataType, kind: pa.DataType) -> bool:
+def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether values differ at most in width, or in unit or zone of a timestamp.
 
     Or they are decimals where floats were. Whether each value fits shows when they are cast.
     """
     types = pa.types
-    if found == kind or types.is_null(found):
+    if stored == kind or types.is_null(stored):
         return True
-    if types.is_timestamp(found) and types.is_timestamp(kind):
-        return (found.tz is None) == (kind.tz is None)  # a zone does not change the instant
-    if types.is_decimal(found):
+    if types.is_timestamp(stored) and types.is_timestamp(kind):
+        return (stored.tz is None) == (kind.tz is None)  # a zone does not change the instant
+    if types.is_decimal(stored):
         return kind in _DIGITS
-    return any(test(found) and test(kind) for test in (is_text, _is_bytes, *_NUMBERS))
+    return any(test(stored) and test(kind) for test in (is_text, _is_bytes, *_NUMBERS))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -145,7 +145,7 @@ def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
 def cast_columns(
     batch: pa.RecordBatch, schema: pa.Schema, file: str, first_row: int, origin: str
 ) -> pa.RecordBatch:
-    """Return a record batch whose columns are cast to those of the schema.
+    """Return a record batch whose columns are cast to the types of the schema.
 
     `file` and `first_row` locate its rows, `origin` is where the types come from, for the DataError
     about a value that does not fit.

@@ -80,7 +80,24 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     values outside `valid` (inclusive), then `clip` limits the rest, then a number in `nulls`
     replaces null.
     """
-    values = _numbers(array, feature, faults, counts)
+    kind = array.type
+    if pa.types.is_null(kind):
+        return limit(np.full(len(array), np.nan, np.float32), feature, faults, counts)
+    nulls = _null_mask(array)
+    decimals = array if pa.types.is_decimal(kind) else None
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.uint8())
+    elif decimals is not None:
+        array = array.cast(pa.float64())
+    raw = zero_for_null(array)
+    with np.errstate(over="ignore"):
+        values: Floats = raw.astype(np.float32, copy=False)
+    _note_loss(raw, values, feature, faults, counts)
+    if decimals is not None and kind.scale <= 0:
+        wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
+        _note_integers(decimals, wide, feature.name, faults)
+    if nulls is not None:
+        values = np.where(nulls, np.float32(np.nan), values)
     return limit(values, feature, faults, counts)
 
 
@@ -125,26 +142,6 @@ def _apply_nulls(
         values = np.where(nulls, np.float32(feature.nulls), values)
         counts["filled"] += int(nulls.sum())
     return values
-
-
-def _numbers(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
-    kind = array.type
-    if pa.types.is_null(kind):
-        return np.full(len(array), np.nan, np.float32)
-    nulls = _null_mask(array)
-    decimals = array if pa.types.is_decimal(kind) else None
-    if pa.types.is_boolean(kind):
-        array = array.cast(pa.uint8())
-    elif decimals is not None:
-        array = array.cast(pa.float64())
-    raw = zero_for_null(array)
-    with np.errstate(over="ignore"):
-        values: Floats = raw.astype(np.float32, copy=False)
-    _note_loss(raw, values, feature, faults, counts)
-    if decimals is not None and kind.scale <= 0:
-        wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
-        _note_integers(decimals, wide, feature.name, faults)
-    return values if nulls is None else np.where(nulls, np.float32(np.nan), values)
 
 
 def _note_loss(
@@ -255,11 +252,11 @@ def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
     if not outside.any():
         return
     rows = np.flatnonzero(outside)
-    found, which = np.unique(values[rows], return_inverse=True)
+    ids, which = np.unique(values[rows], return_inverse=True)
     reasons = [
         f"column {feature.name!r}: expected an id from 0 to {size - 1}, as the model has, "
         f"received {value}"
-        for value in found.tolist()
+        for value in ids.tolist()
     ]
     faults.add_each(rows, which, reasons, "use the model of these ids")
 

@@ -57,17 +57,17 @@ class Content:
         A number counts as a value of its type in `schema` if that can hold it: a file may be
         rewritten, or merged with others, in another type.
         """
-        return cls.of_pieces(batch, time, [batch.num_rows], schema)[0]
+        return cls.of_slices(batch, time, [batch.num_rows], schema)[0]
 
     @classmethod
-    def of_pieces(
+    def of_slices(
         cls,
         batch: pa.RecordBatch,
         time: str | None,
         sizes: Sequence[int],
         schema: pa.Schema | None = None,
     ) -> list[Self]:
-        """Return the content of each of the consecutive pieces that a record batch consists of.
+        """Return the content of each of the consecutive slices that a record batch consists of.
 
         `sizes` are their numbers of rows. (Hashing files of 20 rows one by one took 5 times longer
         than reading them.)
@@ -135,29 +135,25 @@ def sum_of(contents: Iterable[Content]) -> Content:
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 
-def _ranges(times: pa.Array, start_P: Ints, size_P: Ints) -> list[_Times]:
-    """Return the first and the last time of each of P pieces, in ticks of their type."""
+def _ranges(times: pa.Array, start_S: Ints, size_S: Ints) -> list[_Times]:
+    """Return the first and the last time of each of S slices, in ticks of their type."""
     if pa.types.is_temporal(times.type):
         times = times.view(pa.int64() if times.type.bit_width == 64 else pa.int32())
-    if times.null_count or len(size_P) == 1:
-        return [
-            _range(times.slice(start, size))
-            for start, size in zip(start_P.tolist(), size_P.tolist(), strict=True)
+    if times.null_count or len(size_S) == 1:
+        ends = [
+            pc.min_max(times.slice(start, size))
+            for start, size in zip(start_S.tolist(), size_S.tolist(), strict=True)
         ]
-    found: list[_Times] = [(None, None)] * len(size_P)
-    filled = np.flatnonzero(size_P)
+        return [(end["min"].as_py(), end["max"].as_py()) for end in ends]
+    ranges: list[_Times] = [(None, None)] * len(size_S)
+    filled = np.flatnonzero(size_S)
     if len(filled):
         ticks = times.to_numpy()
-        firsts = np.minimum.reduceat(ticks, start_P[filled]).tolist()
-        lasts = np.maximum.reduceat(ticks, start_P[filled]).tolist()
-        for piece, *ends in zip(filled.tolist(), firsts, lasts, strict=True):
-            found[piece] = (ends[0], ends[1])
-    return found
-
-
-def _range(ticks: pa.Array) -> _Times:
-    ends = pc.min_max(ticks)
-    return ends["min"].as_py(), ends["max"].as_py()
+        firsts = np.minimum.reduceat(ticks, start_S[filled]).tolist()
+        lasts = np.maximum.reduceat(ticks, start_S[filled]).tolist()
+        for place, *ends in zip(filled.tolist(), firsts, lasts, strict=True):
+            ranges[place] = (ends[0], ends[1])
+    return ranges
 
 
 @functools.cache

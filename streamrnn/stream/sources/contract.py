@@ -21,9 +21,9 @@ from streamrnn.stream.sources.columns import (
     to_identifiers,
 )
 from streamrnn.stream.sources.faults import Faults
-from streamrnn.stream.sources.origin import Origin
+from streamrnn.stream.sources.position import Origin
+from streamrnn.stream.sources.times import with_clock
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
-from streamrnn.stream.sources.zones import with_clock
 
 _DATE32 = pa.date32().id
 _TEMPORAL = frozenset(
@@ -131,7 +131,7 @@ class Contract:
 
     @cached_property
     def limited(self) -> tuple[Feature, ...]:
-        """The features whose ids have a limit; those of a vocabulary are within it."""
+        """Features with a maximum id. Ids from a vocabulary never exceed it."""
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
 
     @cached_property
@@ -355,17 +355,13 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
     else:
         good, expected = is_number(kind), "number or boolean"
     if not good:
-        advice = _how_to_read_text(feature) if text else ""
-        if feature.kind == "int64" and is_number(kind):
-            advice = _CAST_IDS
+        advice = _CAST_IDS if feature.kind == "int64" and is_number(kind) else ""
+        if text:
+            advice = (
+                ". To read text as ids, list its values: "
+                f'{{ name = {feature.name!r}, vocabulary = "values.txt" }}, one per line'
+            )
         raise DTypeError(
             f"{path}: [source] features: column {feature.name!r}: expected {expected}, "
             f"received {kind}{advice}"
         )
-
-
-def _how_to_read_text(feature: Feature) -> str:
-    return (
-        f". To read text as ids, list its values: {{ name = {feature.name!r}, vocabulary = "
-        '"values.txt" }, one per line'
-    )

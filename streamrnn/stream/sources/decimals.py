@@ -19,7 +19,7 @@ _STEPS = (64, 32, 16, 8, 4, 2, 1)  # their sums are all numbers of zeros
 def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
-    Zeros at the end are no digits: 0.50 has one. Values of other decimals, and of nulls, have no
+    Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, have no
     meaning. Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
     """
     unscaled, fits = _unscaled(array)
@@ -30,8 +30,7 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     values[fits] = _scaled(unscaled[fits], np.full(int(fits.sum()), -scale))
     others = np.flatnonzero(~fits & array.is_valid().to_numpy(zero_copy_only=False))
     if len(others):
-        found = array.take(pa.array(others))
-        unscaled, exponent, short = _without_zeros(found, limit)
+        unscaled, exponent, short = _without_zeros(array.take(pa.array(others)), limit)
         short &= np.abs(exponent) <= _POWERS
         rows = others[short]
         values[rows] = _scaled(unscaled[short], exponent[short])

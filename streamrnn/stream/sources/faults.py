@@ -23,7 +23,7 @@ class Faults:
         return cls(np.zeros(rows, np.int32))
 
     def add(self, rows: Bools, reason: str, advice: str = "") -> None:
-        """Set the reason of those of the rows that have none yet.
+        """Set the reason of the rows that have none yet.
 
         `advice` is what the config could set, such as "set `nulls` for the column"; "" for nothing.
         """

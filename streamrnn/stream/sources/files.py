@@ -1,5 +1,6 @@
 """The files that a source path matches, in the order in which they are read."""
 
+import fnmatch
 import hashlib
 import os
 import posixpath
@@ -16,8 +17,8 @@ from streamrnn.base.storage.walking import is_wanted, steps_of
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.formats import SOURCE_FORMATS, suffixes_of
 from streamrnn.stream.sources.order import Hive, Partitions
-from streamrnn.stream.sources.patterns import MAGIC, AllFiles, Pattern, fixed_part
 
+MAGIC = frozenset("*?[")
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 
 
@@ -104,13 +105,9 @@ def canonical_name(path: str) -> str:
     scheme, _, rest = path.partition("://")
     if scheme == "file":
         return os.path.realpath(resolve(path)[1])
-    return _remote_name(scheme, rest.partition("?")[0])
-
-
-def _remote_name(scheme: str, location: str) -> str:
-    """Remove a user and password before the bucket."""
-    bucket, slash, key = location.partition("/")
-    return f"{_SAME_STORE.get(scheme, scheme)}://{bucket.rpartition('@')[2]}{slash}{key}"
+    bucket, slash, key = rest.partition("?")[0].partition("/")
+    host = bucket.rpartition("@")[2]  # without user and password
+    return f"{_SAME_STORE.get(scheme, scheme)}://{host}{slash}{key}"
 
 
 def list_files(
@@ -126,9 +123,9 @@ def list_files(
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
     with read_errors(scheme + location):
         if MAGIC.intersection(location) and not store.exists(location):
-            found, base = _expand(store, location, suffixes), fixed_part(location)
+            entries, base = _expand(store, location, suffixes), fixed_part(location)
         elif (file := store.entry(location)) is not None:
-            found, base = [file], posixpath.dirname(location)
+            entries, base = [file], posixpath.dirname(location)
         elif store.exists(location):
             if not store.is_folder(location):
                 raise DataError(
@@ -136,10 +133,10 @@ def list_files(
                     "device, pipe or socket. To read a stream, pipe Arrow IPC to stdin and set "
                     'path = "-".'
                 )
-            found, base = store.find(location, AllFiles(suffixes)), location
+            entries, base = store.find(location, AllFiles(suffixes)), location
         else:
             raise MissingFileError(f"[source] path: {location_of(path)}: no such file or directory")
-    return _listed(store, found, base, scheme)
+    return _listed(store, entries, base, scheme)
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
@@ -166,11 +163,11 @@ def list_of_format(path: str, format: str) -> list[SourceFile]:
     return next(iter(others.values()), [])
 
 
-def _listed(store: Store, found: list[Entry], base: str, scheme: str) -> list[SourceFile]:
+def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[SourceFile]:
     """Sort the files, each by one path: most partitions first, then fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
     by_name: dict[str, Entry] = {}
-    for entry in found:
+    for entry in entries:
         other = by_name.setdefault(entry.name, entry)
         if other is not entry and _path_rank(entry) < _path_rank(other):
             by_name[entry.name] = entry
@@ -222,14 +219,14 @@ def _split_glob_uri(path: str) -> tuple[Store, str]:
 
 
 def _expand(store: Store, pattern: str, suffixes: tuple[str, ...]) -> list[Entry]:
-    """List the files that a pattern matches; in an object store, those of the format."""
+    """List the files that a pattern matches; in an object store, only files of the format."""
     top = fixed_part(pattern)
     wanted = Pattern.of(pattern[len(top) :])
-    found = store.find(top or ("/" if pattern.startswith("/") else ""), wanted)
+    entries = store.find(top or ("/" if pattern.startswith("/") else ""), wanted)
     if store.local:
-        return found
+        return entries
     start = len(top.rstrip("/")) + 1 if top else 0
-    return [entry for entry in found if is_wanted(entry.path[start:], AllFiles(suffixes))]
+    return [entry for entry in entries if is_wanted(entry.path[start:], AllFiles(suffixes))]
 
 
 @contextmanager
@@ -251,3 +248,79 @@ def read_errors(location: str) -> Iterator[None]:
             f"{shown}: cannot be read: {error.strerror}. Allow this user to read it, or remove it "
             "from the source."
         ) from error
+
+
+@dataclass(frozen=True)
+class AllFiles:
+    """The files with one of `suffixes` at any depth, except names that begin with "." or "_"."""
+
+    suffixes: tuple[str, ...]
+
+    def below(self, folder: str) -> "AllFiles | None":
+        """Return the pattern of the names in a folder, None if none can match."""
+        return None if folder[0] in "._" else self
+
+    def takes(self, file: str) -> bool:
+        """Return whether a file of this name matches."""
+        return file[0] not in "._" and file.endswith(self.suffixes)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The unmatched part of a pattern: several `rests`, as `**` may match any number of folders.
+
+    `*`, `?` and `[]` match within one name, and no name that begins with ".".
+    """
+
+    rests: frozenset[tuple[str, ...]]
+
+    @classmethod
+    def of(cls, text: str) -> "Pattern":
+        """Parse a pattern: empty parts are ignored, a final `**` matches all files.
+
+        Raises ConfigError for `..`: with links, its meaning would depend on the matches.
+        """
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise ConfigError(
+                f'[source] path: ".." is not allowed after a pattern, as in {text}. Remove it.'
+            )
+        return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
+
+    def below(self, folder: str) -> "Pattern | None":
+        """Return the pattern of the names in a folder, None if none can match."""
+        rests = set()
+        for rest in self._open():
+            if rest[0] == "**" and not folder.startswith("."):
+                rests.add(rest)
+            elif len(rest) > 1 and _fits(folder, rest[0]):
+                rests.add(rest[1:])
+        return Pattern(frozenset(rests)) if rests else None
+
+    def takes(self, file: str) -> bool:
+        """Return whether a file of this name matches."""
+        return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
+
+    def _open(self) -> Iterator[tuple[str, ...]]:
+        """Yield the rests, also with `**` matching no folder."""
+        for rest in self.rests:
+            yield rest
+            while rest[0] == "**" and len(rest) > 1:
+                rest = rest[1:]
+                yield rest
+
+
+def fixed_part(path: str) -> str:
+    """Return the folders before the first part with a wildcard."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if MAGIC.intersection(part):
+            break
+        parts.append(part)
+    return "/".join(parts)
+
+
+def _fits(name: str, part: str) -> bool:
+    if part == "**" or (name.startswith(".") and not part.startswith(".")):
+        return False
+    return fnmatch.fnmatchcase(name, part)

@@ -20,15 +20,17 @@ from streamrnn.stream.sources.formats import (
     format_of,
     shows_rows,
 )
-from streamrnn.stream.sources.renames import NamesInFiles, RenamingReader, new_names
 from streamrnn.stream.sources.schema import (
+    NamesInFiles,
     check_present,
     common_schema,
     earlier_schema,
     in_earlier_types,
+    new_names,
     refuse_unknown_types,
     used_schema,
     value_type,
+    with_new_names,
 )
 from streamrnn.stream.sources.tables import Table
 from streamrnn.stream.sources.timeline import FileTimes, by_time
@@ -47,8 +49,8 @@ class SourceFiles:
     must have the columns of the first; their types are cast to its types where no value changes.
     The columns `features` are not cast: each file may have them as any type that can be read.
     `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
-    the first file of earlier runs, in their order. `format`: that of all files; "auto" goes by
-    suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
+    the first file of earlier runs, in their order. `format`: the format of all files; "auto" goes
+    by suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
     otherwise have the types that the first file and earlier runs gave them; those not among `roles`
     (None: all) are text if no file has values for them. `table`: the table whose files they are.
     `by_time`: the rows of each file are read in the order of their time, and positions count in it.
@@ -103,8 +105,8 @@ class SourceFiles:
         """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
             self._first = _EARLIER if self.earlier else ""
-            known = earlier_schema(self.earlier, self.columns)
-            self._schema = known and self._with_types(known, self.files, self._features)
+            used = earlier_schema(self.earlier, self.columns)
+            self._schema = used and self._with_types(used, self.files, self._features)
         if self._schema is None:
             first, used = self._first_readable()
             self._first = _EARLIER if self.earlier else first.path
@@ -150,9 +152,9 @@ class SourceFiles:
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
     ) -> pa.Schema:
-        """Return the columns in use with types for those of `names` without values so far.
+        """Return the columns in use; those among `names` without values so far get types.
 
-        They are those in the first of `files` of text that has values.
+        A column has its type in the first of `files` of text that has values of it.
         """
         for file in files:
             pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
@@ -161,14 +163,14 @@ class SourceFiles:
             if self._format_of(file).typed:
                 continue
             with suppress(DataError):
-                found = self._columns(file, self._open(file))
-                for name in set(pending).intersection(found.names):
+                columns = self._columns(file, self._open(file))
+                for name in set(pending).intersection(columns.names):
                     index = used.get_field_index(name)
-                    used = used.set(index, pa.field(name, value_type(found.field(name).type)))
+                    used = used.set(index, pa.field(name, value_type(columns.field(name).type)))
         return used
 
     def _with_text(self, used: pa.Schema) -> pa.Schema:
-        """Return the columns in use; those of text without values that outputs have are text.
+        """Return the columns in use; those without values that outputs have are text in text files.
 
         An output cannot change their types when values come.
         """
@@ -196,10 +198,10 @@ class SourceFiles:
         return sum(map(self._rows_of, self.files))
 
     def _rows_of(self, file: SourceFile) -> int:
-        known = self._footers.get(file.name)
-        if known is None and file.rows is not None:
+        footer = self._footers.get(file.name)
+        if footer is None and file.rows is not None:
             return file.rows
-        return (self._footer(file, self._open(file), None) if known is None else known).rows
+        return (self._footer(file, self._open(file), None) if footer is None else footer).rows
 
     def _footer(self, file: SourceFile, reader: FileReader, kind: pa.DataType | None) -> Footer:
         """Read the footer of an open file, with the range of its times if `kind` is their type."""
@@ -215,8 +217,8 @@ class SourceFiles:
         """Return the times of those files whose footers record them, in order."""
         if self.time is None:
             return []
-        found = ((file.path, self.footer(file).times) for file in files)
-        return [FileTimes(path, *times) for path, times in found if times is not None]
+        ranges = ((file.path, self.footer(file).times) for file in files)
+        return [FileTimes(path, *times) for path, times in ranges if times is not None]
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
         """Sort files by their earliest times; equal ones keep their order.
@@ -234,17 +236,17 @@ class SourceFiles:
 
         Raises DataError if a file cannot be opened.
         """
-        found = dict.fromkeys(columns, ColumnStatistics())
+        total = dict.fromkeys(columns, ColumnStatistics())
         for file in self.files:
             reader, rows = self._open(file), self.footer(file).rows
             recorded = reader.statistics(columns)
             constants = self._partitions(file)
             for name in columns:
                 if name not in reader.schema.names and name in constants:
-                    found[name] += ColumnStatistics.of_constant(constants[name], rows)
+                    total[name] += ColumnStatistics.of_constant(constants[name], rows)
                 else:
-                    found[name] += recorded.get(name, ColumnStatistics(rows, unrecorded=rows))
-        return found
+                    total[name] += recorded.get(name, ColumnStatistics(rows, unrecorded=rows))
+        return total
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
         """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
@@ -257,7 +259,7 @@ class SourceFiles:
     def is_complete(self, file: SourceFile) -> bool:
         """Return whether a file can be opened: while being written, it has no footer yet.
 
-        A file of text is read to its end, which must be that of a line, and has rows.
+        A file of text is read to its end: it must have rows, and end with a newline.
         """
         try:
             reader = self._open(file)
@@ -299,7 +301,7 @@ class SourceFiles:
         with self._readable(file):
             reader = format.open(stream, self._hints(file))
         names = self._new_names(file, reader.schema.names)
-        return RenamingReader(reader, names) if names else reader
+        return _RenamingReader(reader, names) if names else reader
 
     @contextmanager
     def _readable(self, file: SourceFile) -> Iterator[None]:
@@ -316,12 +318,12 @@ class SourceFiles:
     def _hints(self, file: SourceFile) -> Hints:
         """Return the types that columns have in earlier files, by their new and old names."""
         if self._schema is None:
-            known = {name: type_named(text) for name, text in self.earlier.items()}
+            earlier = {name: type_named(text) for name, text in self.earlier.items()}
         else:
-            known = dict(zip(self._schema.names, self._schema.types, strict=True))
+            earlier = dict(zip(self._schema.names, self._schema.types, strict=True))
         types = {
             name: kind
-            for name, kind in {**known, **self._types}.items()
+            for name, kind in {**earlier, **self._types}.items()
             if kind is not None and not pa.types.is_null(kind)
         }
         for new, olds in self._renames.items():
@@ -351,20 +353,20 @@ class SourceFiles:
 
     def _partitions(self, file: SourceFile) -> dict[str, pa.Scalar]:
         names = self._new_names(file, ())
-        found = (*file.defaults, *file.partitions)
-        return {names.get(name, name): value for name, value in found}
+        values = (*file.defaults, *file.partitions)
+        return {names.get(name, name): value for name, value in values}
 
     def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
         """Return the columns of a file in its own types, and in those to cast them to.
 
-        They are found once for consecutive files with equal columns.
+        They are compared once for consecutive files with equal columns.
         """
         partitions = self._partitions(file).items()
         key = reader.schema, [(name, value.type) for name, value in partitions]
         if self._last_common is None or self._last_common[0] != key:
-            found = self._columns(file, reader)
-            check_present(self.schema, found, file.path, self._first)
-            used = used_schema(found, self.columns, file.path)
+            columns = self._columns(file, reader)
+            check_present(self.schema, columns, file.path, self._first)
+            used = used_schema(columns, self.columns, file.path)
             common = common_schema(self.schema, used, file.path, self._first, self._features)
             self._last_common = key, common
         return self._last_common[1]
@@ -380,3 +382,33 @@ class SourceFiles:
 def one_line(error: Exception) -> str:
     """Return the text of an error without its line breaks, shortened."""
     return " ".join(str(error).split())[:300]
+
+
+class _RenamingReader:
+    """An open file whose columns have new names; `names` has old name -> new name."""
+
+    def __init__(self, reader: FileReader, names: Mapping[str, str]) -> None:
+        self._reader = reader
+        self._names = names
+        self._old = {new: old for old, new in names.items()}
+        self.schema = with_new_names(reader.schema, names)
+
+    def offset(self, column: str) -> str:
+        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
+        return self._reader.offset(self._old.get(column, column))
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
+        return self._reader.footer(None if time is None else self._old.get(time, time), kind)
+
+    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+        """Return what the footer records of these columns."""
+        recorded = self._reader.statistics([self._old.get(name, name) for name in columns])
+        return {self._names.get(name, name): item for name, item in recorded.items()}
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read these columns of all rows from a group on, in order, at most `rows` at a time."""
+        old = [self._old.get(name, name) for name in columns]
+        for batch in self._reader.batches(group, rows, old):
+            names = [self._names.get(name, name) for name in batch.schema.names]
+            yield batch.rename_columns(names)

@@ -37,7 +37,10 @@ class Hive:
             folder: tuple((name, self._typed(name, value)) for name, value in _pairs(folder))
             for folder in folders
         }
-        self._keys = {folder: self._folder_key(folder) for folder in folders}
+        self._keys = {
+            folder: tuple(self._step_key(step) for step in folder.split("/") if step)
+            for folder in folders
+        }
 
     def partitions(self, path: str) -> Partitions:
         """Return the name and value of each partition that contains a file."""
@@ -53,9 +56,6 @@ class Hive:
         if value == NULL_PARTITION:
             return pa.scalar(None, kind)
         return pa.scalar(int(value) if name in self._integers else value, kind)
-
-    def _folder_key(self, path: str) -> _Key:
-        return tuple(self._step_key(step) for step in path.split("/") if step)
 
     def _step_key(self, folder: str) -> tuple[str | int | Decimal, ...]:
         name, mark, value = folder.partition("=")

@@ -26,7 +26,10 @@ def plain_columns(contract: Contract, schema: pa.Schema, stored: pa.Schema) -> P
     widths = [_FLOATS.get(schema.field(place).type) for place in features]
     kind = schema.field(key).type
     key_width = _key_width(kind) if kind == stored.field(contract.key[0]).type else None
-    time_width = 0 if time < 0 else _time_width(schema.field(time).type)
+    time_width: int | None = 0
+    if time >= 0:
+        of_time = schema.field(time).type
+        time_width = 8 if pa.types.is_timestamp(of_time) else _TIMES.get(of_time)
     if not key_width or time_width is None or None in widths or contract.vocabularies:
         return None
     low, high = np.array([_limits(f) for f in floats], np.float32).reshape(-1, 2).T
@@ -48,10 +51,6 @@ def _key_width(kind: pa.DataType) -> int | None:
     if types.is_decimal(kind) or types.is_fixed_size_binary(kind) or types.is_primitive(kind):
         return None if types.is_boolean(kind) else kind.bit_width // 8
     return _OFFSETS.get(kind)
-
-
-def _time_width(kind: pa.DataType) -> int | None:
-    return 8 if pa.types.is_timestamp(kind) else _TIMES.get(kind)
 
 
 def _limits(feature: Feature) -> tuple[np.float32, np.float32]:

@@ -1,6 +1,12 @@
-"""A position in a source."""
+"""Where each row comes from, and where the reading of a source stands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from streamrnn.base.arrays import Ints
 
 
 @dataclass(frozen=True, order=True)
@@ -16,11 +22,6 @@ class Position:
     row: int
     file_row: int
     done: bool = False
-
-
-def position_within(name: str, position: Position | None) -> Position | None:
-    """Return a position if it is in this file, else None."""
-    return position if position is not None and position.file == name else None
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,84 @@ class Cursor:
         """Return it as a manifest has it."""
         done = self.row_group >= len(self.sizes)
         return Position(self.name, self.row_group, self.row, self.file_row, done)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file of each of N rows, and the number of the row in that file, from 0.
+
+    `file_N` (N,) int64 is the index into `files`, `row_N` (N,) int64 the row in that file. The rows
+    of a record batch may come from several files, in any order. `number_N` (N,) int64 is the number
+    of each row in the input of the run, None if these rows follow those that were scored before.
+    `by_time`: the rows of each file are counted in the order of their time.
+
+    >>> Origin.consecutive("a.parquet", first_row=10, rows=3).place(2)
+    'a.parquet: row 12 (from 0)'
+    """
+
+    files: tuple[str, ...]
+    file_N: Ints
+    row_N: Ints
+    number_N: Ints | None = None
+    by_time: bool = False
+
+    @classmethod
+    def consecutive(cls, file: str, first_row: int, rows: int, by_time: bool = False) -> Self:
+        """Return the origin of consecutive rows of one file."""
+        row_N = np.arange(first_row, first_row + rows)
+        return cls((file,), np.zeros(rows, np.int64), row_N, by_time=by_time)
+
+    @classmethod
+    def of_slices(
+        cls,
+        files: Sequence[str],
+        first_rows: Sequence[int],
+        sizes: Sequence[int],
+        by_time: bool = False,
+    ) -> Self:
+        """Return the origin of consecutive rows of some files, one after another.
+
+        >>> Origin.of_slices(["a", "b"], first_rows=[7, 0], sizes=[2, 3]).place(2)
+        'b: row 0 (from 0)'
+        """
+        if len(files) == 1:
+            return cls.consecutive(files[0], first_rows[0], sizes[0], by_time)
+        starts = np.cumsum([0, *sizes])[:-1]
+        file_N = np.repeat(np.arange(len(files)), sizes)
+        row_N = np.arange(len(file_N)) + (np.array(first_rows, np.int64) - starts)[file_N]
+        return cls(tuple(files), file_N, row_N, by_time=by_time)
+
+    def file(self, row: int) -> str:
+        """Return the file of a row."""
+        return self.files[int(self.file_N[row])]
+
+    @classmethod
+    def joined(cls, origins: Sequence[Self]) -> Self:
+        """Return the origin of the rows of several origins, one after another.
+
+        Their rows have numbers in the input.
+        """
+        files = tuple(file for origin in origins for file in origin.files)
+        first = np.cumsum([0, *(len(origin.files) for origin in origins)])
+        numbered = zip(origins, first[:-1], strict=True)
+        return cls(
+            files,
+            np.concatenate([origin.file_N + start for origin, start in numbered]),
+            np.concatenate([origin.row_N for origin in origins]),
+            np.concatenate([origin.number_N for origin in origins if origin.number_N is not None]),
+            origins[0].by_time,
+        )
+
+    def take(self, index: Ints) -> "Origin":
+        """Return the origin of some of the rows."""
+        number_N = None if self.number_N is None else self.number_N[index]
+        return Origin(self.files, self.file_N[index], self.row_N[index], number_N, self.by_time)
+
+    def numbers(self, scored: int) -> Ints:
+        """Return the number of each row in the input, of which `scored` rows came before."""
+        return self.number_N if self.number_N is not None else np.arange(len(self.row_N)) + scored
+
+    def place(self, row: int) -> str:
+        """Return the location of a row, for a message."""
+        order = ", in the order of time" if self.by_time else ""
+        return f"{self.file(row)}: row {self.row_N[row]} (from 0{order})"

@@ -1,23 +1,116 @@
-"""Record batches of files, one after another, from any position."""
+"""Record batches of files, one after another, from any position; one may span several files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
 from streamrnn.stream.sources.base import SourceBatch
 from streamrnn.stream.sources.casts import cast_columns
-from streamrnn.stream.sources.content import NOTHING, Content
+from streamrnn.stream.sources.content import NOTHING, Content, Reading
 from streamrnn.stream.sources.files import SourceFile, etag
 from streamrnn.stream.sources.formats import FileReader, UnparsedError
-from streamrnn.stream.sources.gathering import Piece, gather_pieces
 from streamrnn.stream.sources.opening import SourceFiles, one_line
-from streamrnn.stream.sources.position import Cursor, Position, position_within
+from streamrnn.stream.sources.position import Cursor, Origin, Position
 from streamrnn.stream.sources.schema import select
-from streamrnn.stream.sources.sorting import in_time_order
+
+# Slices are copied when they are gathered; offsets of strings have 32 bits.
+_MOST_BYTES = 64 << 20
+# A run stops after a record batch: on an object store, to read 256 files may take 10 s.
+_MOST_SLICES = 256
+Contents = Callable[[pa.RecordBatch, Sequence[int]], Sequence[Content]]
+
+
+class FileSlice(NamedTuple):
+    """Consecutive rows of one file, from `first_row` on, and the position after the last.
+
+    `etag` is the object store's name of the version read, `opened_ns` the time it was opened,
+    `cast` the number of values of columns that have another type in the file. `by_time`: its rows
+    were sorted by time, and are counted in that order. `offset`: one other than UTC that
+    the text of its times has.
+    """
+
+    batch: pa.RecordBatch
+    path: str
+    first_row: int
+    position: Position
+    etag: str
+    opened_ns: int
+    cast: int
+    by_time: bool
+    offset: str = ""
+
+
+def gather(
+    slices: Iterator[FileSlice], rows: int, before: Content, contents: Contents
+) -> Iterator[SourceBatch]:
+    """Yield record batches of whole slices, with at most `rows` rows (or one slice) each.
+
+    `before` is the content of the first file before its first slice; `contents` returns the
+    contents of the slices of a batch, given their sizes. If `slices` raises an error, the slices
+    before it are yielded first.
+    """
+    waiting: list[FileSlice] = []
+    last = Reading(before)
+    free_rows = free_bytes = 0
+    schema: pa.Schema | None = None
+    try:
+        for each in slices:
+            batch = each.batch
+            size, width = batch.num_rows, batch.nbytes
+            if waiting and (
+                size > free_rows
+                or width > free_bytes
+                or len(waiting) == _MOST_SLICES
+                or not batch.schema.equals(schema)
+            ):
+                joined, last = _joined(waiting, last, contents)
+                yield joined
+                waiting = []
+            if not waiting:
+                free_rows, free_bytes, schema = rows, _MOST_BYTES, batch.schema
+            waiting.append(each)
+            free_rows -= size
+            free_bytes -= width
+    except Exception:
+        if waiting:
+            yield _joined(waiting, last, contents)[0]
+        raise
+    if waiting:
+        yield _joined(waiting, last, contents)[0]
+
+
+def _joined(
+    slices: Sequence[FileSlice], last: Reading, contents: Contents
+) -> tuple[SourceBatch, Reading]:
+    """Return the slices as one batch, and what was read so far of the last file.
+
+    `last` is what was read of the first file before the first slice.
+    """
+    batch = slices[0].batch
+    if len(slices) > 1:
+        batch = pa.concat_batches([each.batch for each in slices])
+    sizes = [each.batch.num_rows for each in slices]
+    readings: dict[str, Reading] = {}
+    for each, content in zip(slices, contents(batch, sizes), strict=True):
+        if each.first_row:
+            content += last.content
+        last = Reading(content, each.etag, each.opened_ns)
+        readings[each.position.file] = last
+    origin = Origin.of_slices(
+        [each.path for each in slices],
+        [each.first_row for each in slices],
+        sizes,
+        slices[0].by_time,
+    )
+    cast = sum(each.cast for each in slices)
+    offset = max(each.offset for each in slices)
+    return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
 
 
 class FileSource(SourceFiles):
@@ -46,10 +139,10 @@ class FileSource(SourceFiles):
         return self._reading(list(names))
 
     def _reading(self, columns: Sequence[str] | None) -> "FileSource":
-        found = copy(self)
-        found.files, found.columns = list(self.files), columns
-        found._schema, found._first, found._last_common = None, "", None
-        return found
+        source = copy(self)
+        source.files, source.columns = list(self.files), columns
+        source._schema, source._first, source._last_common = None, "", None
+        return source
 
     @property
     def of_files(self) -> "FileSource":
@@ -57,13 +150,13 @@ class FileSource(SourceFiles):
         return self
 
     def offset(self) -> str:
-        """Return an offset of the text of times in UTC that is not that of UTC; "" for none.
+        """Return an offset other than UTC that the text of times in UTC has; "" for none.
 
         The first rows of files of text are read. Raises DataError.
         """
         texts = (file for file in self.files if not self._format_of(file).typed)
-        found = (next(self._pieces_of(file, None, None)).offset for file in texts)
-        return next(filter(None, found), "") if self.time is not None else ""
+        offsets = (next(self._slices_of(file, None, None)).offset for file in texts)
+        return next(filter(None, offsets), "") if self.time is not None else ""
 
     def content(self, file: SourceFile, rows: int | None = None) -> Content:
         """Read the first `rows` rows of a file (default: all) and return their content.
@@ -71,10 +164,10 @@ class FileSource(SourceFiles):
         Raises DataError if the file cannot be read or lacks a column in use.
         """
         content = NOTHING
-        for piece in self._pieces_of(file, None, None):
-            batch = piece.batch if rows is None else piece.batch.slice(0, rows - content.rows)
+        for each in self._slices_of(file, None, None):
+            batch = each.batch if rows is None else each.batch.slice(0, rows - content.rows)
             content += Content.of(batch, self.time, self.schema)
-            if batch.num_rows < piece.batch.num_rows:
+            if batch.num_rows < each.batch.num_rows:
                 break
         return content
 
@@ -87,25 +180,23 @@ class FileSource(SourceFiles):
         """Read all record batches from `start` (a position in the first file), in order.
 
         `before` is the content of the rows before `start`, `stop` (a position in the last file) the
-        first row that is not read. A file without rows gives a piece without rows, so that its end
+        first row that is not read. A file without rows gives a slice without rows, so that its end
         is a position too. Raises DataError, which names the file, if a file cannot be read to its
         end, after the rows before it.
         """
-        pieces = (
-            piece
-            for file in self.files
-            for piece in self._pieces_of(
-                file, position_within(file.name, start), position_within(file.name, stop)
-            )
+        slices = (each for file in self.files for each in self._slices_of(file, start, stop))
+        return gather(
+            slices,
+            self.rows,
+            before or NOTHING,
+            lambda batch, sizes: Content.of_slices(batch, self.time, sizes, self.schema),
         )
-        return gather_pieces(pieces, self.rows, before or NOTHING, self._contents)
 
-    def _contents(self, batch: pa.RecordBatch, sizes: Sequence[int]) -> list[Content]:
-        return Content.of_pieces(batch, self.time, sizes, self.schema)
-
-    def _pieces_of(
+    def _slices_of(
         self, file: SourceFile, start: Position | None, stop: Position | None
-    ) -> Iterator[Piece]:
+    ) -> Iterator[FileSlice]:
+        """Yield the slices of a file; positions in other files do not count."""
+        start, stop = (p if p is not None and p.file == file.name else None for p in (start, stop))
         if start is not None and start.done:
             return
         opened = time.time_ns()
@@ -124,7 +215,7 @@ class FileSource(SourceFiles):
         if cursor.row_group >= len(sizes):
             batch = pa.RecordBatch.from_pylist([], schema=schema)
             position = cursor.position()
-            yield Piece(
+            yield FileSlice(
                 batch, file.path, cursor.file_row, position, version, opened, 0, self._by_time
             )
             return
@@ -136,7 +227,7 @@ class FileSource(SourceFiles):
                 cursor = cursor.after(batch.num_rows)
                 position = cursor.position()
                 offset = reader.offset(self.time) if self.time is not None else ""
-                yield Piece(
+                yield FileSlice(
                     batch,
                     file.path,
                     first,
@@ -163,9 +254,17 @@ class FileSource(SourceFiles):
         start: Cursor,
         end: int | None,
     ) -> Iterator[pa.RecordBatch]:
-        """Read the rows from `start` to `end`, counted in the order of their time."""
-        whole = self._cast(file, reader, schemas, replace(start, row_group=0, row=0, file_row=0))
-        return in_time_order(whole, str(self.time), self.rows, start.file_row, end)
+        """Read the rows from `start` to `end`, counted in the order of their time; null comes last.
+
+        Rows of one time keep their order. Memory holds all rows of the file.
+        """
+        first = replace(start, row_group=0, row=0, file_row=0)
+        whole = pa.Table.from_batches(list(self._cast(file, reader, schemas, first)))
+        order = pc.sort_indices(whole[self.time])  # stable, null last
+        end = len(order) if end is None else end
+        for row in range(start.file_row, end, self.rows):
+            rows = order.slice(row, min(self.rows, end - row))
+            yield from whole.take(rows).combine_chunks().to_batches()
 
     def _cast(
         self,

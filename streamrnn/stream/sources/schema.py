@@ -1,4 +1,4 @@
-"""The columns that a pipeline uses, and the types in which files may have them."""
+"""The columns that a pipeline uses, and the names and types that files may have for them."""
 
 import difflib
 import functools
@@ -12,7 +12,43 @@ from streamrnn.base.display import first_of
 from streamrnn.errors import DataError, DTypeError
 from streamrnn.stream.sources.casts import may_cast, type_named
 from streamrnn.stream.sources.contract import Feature, check_feature
-from streamrnn.stream.sources.renames import how_to_rename
+
+NamesInFiles = Mapping[str, Sequence[str]]
+"""The name of a column -> its old names."""
+
+
+def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[str, str]:
+    """Return the old names of columns among `names`, and their new ones.
+
+    Raises DataError, with the file, if a column is present under two names.
+
+    >>> new_names(["id", "temp_f"], {"temp": ["temp_c", "temp_f"]}, "a.parquet")
+    {'temp_f': 'temp'}
+    """
+    renamed = {}
+    for new, olds in renames.items():
+        present = [name for name in (new, *olds) if name in names]
+        if len(present) > 1:
+            raise DataError(
+                f"{path}: column {new!r}: expected one column, found {', '.join(present)}, which "
+                "[source] rename (or `from` of the feature) declares to be the same. Remove one."
+            )
+        renamed.update({name: new for name in present if name != new})
+    return renamed
+
+
+def joined_renames(renames: NamesInFiles, others: NamesInFiles) -> dict[str, tuple[str, ...]]:
+    """Return the old names of columns by either."""
+    names = dict.fromkeys([*renames, *others])
+    return {
+        name: tuple(dict.fromkeys([*renames.get(name, ()), *others.get(name, ())]))
+        for name in names
+    }
+
+
+def with_new_names(schema: pa.Schema, names: Mapping[str, str]) -> pa.Schema:
+    """Return a schema with new names: `names` has old name -> new name."""
+    return pa.schema([field.with_name(names.get(field.name, field.name)) for field in schema])
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -31,10 +67,10 @@ def select(
     batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Scalar] | None = None
 ) -> pa.RecordBatch:
     """Return the columns of the schema in its order and types; `constants` fill missing ones."""
-    found = batch.schema
-    if found.equals(schema):
+    stored = batch.schema
+    if stored.equals(schema):
         return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-    arrays, present = [], set(found.names)
+    arrays, present = [], set(stored.names)
     for field in schema:
         if field.name in present:
             array = batch.column(field.name)
@@ -121,8 +157,7 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
     fields = []
     for field in map(schema.field, names):
         kind = type_named(earlier.get(field.name, ""))
-        known = kind is not None and not pa.types.is_null(kind)
-        fields.append(field.with_type(kind) if known else field)
+        fields.append(field if kind is None or pa.types.is_null(kind) else field.with_type(kind))
     return pa.schema(fields)
 
 
@@ -136,18 +171,22 @@ def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
     )
 
 
-def check_present(expected: pa.Schema, found: pa.Schema, path: str, origin: str) -> None:
+def check_present(expected: pa.Schema, received: pa.Schema, path: str, origin: str) -> None:
     """Raise DataError if a file lacks a column of `expected`, the schema of `origin`."""
-    present = set(found.names)
+    present = set(received.names)
     if missing := [name for name in expected.names if name not in present]:
-        message = missing_column(path, missing[0], found.names)
-        advice = how_to_rename(missing[0], found.names)
-        raise DataError(f"{message}. Expected the columns of {origin}. {advice}")
+        name = missing[0]
+        close = difflib.get_close_matches(name, received.names, n=1)
+        old = close[0] if close else "its name here"
+        raise DataError(
+            f"{missing_column(path, name, received.names)}. Expected the columns of {origin}. If "
+            f'it has another name here, set [source] rename = {{ {name} = "{old}" }}.'
+        )
 
 
 def common_schema(
     expected: pa.Schema,
-    found: pa.Schema,
+    received: pa.Schema,
     path: str,
     origin: str,
     features: Mapping[str, Feature],
@@ -158,10 +197,10 @@ def common_schema(
     an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
     `features`, which are not cast, if its type cannot be read.
     """
-    check_present(expected, found, path, origin)
+    check_present(expected, received, path, origin)
     own, target = [], []
     for field in expected:
-        other = found.field(field.name)
+        other = received.field(field.name)
         own.append(other)
         if field.name in features:
             check_feature(other.type, features[field.name], path)
@@ -178,7 +217,7 @@ def common_schema(
             )
         target.append(other if field.name in features else field)
     present = set(expected.names)
-    if extra := [name for name in found.names if name not in present]:
+    if extra := [name for name in received.names if name not in present]:
         raise DataError(
             f'{path}: column {extra[0]!r} is not in {origin}: [output] columns = "*" requires the '
             "same columns in all files."

@@ -13,10 +13,16 @@ from streamrnn.stream.sources.casts import cast_columns
 from streamrnn.stream.sources.content import Content
 from streamrnn.stream.sources.contract import Feature
 from streamrnn.stream.sources.files import SourceFile
-from streamrnn.stream.sources.origin import Origin
-from streamrnn.stream.sources.position import Position
-from streamrnn.stream.sources.renames import NamesInFiles, new_names, with_new_names
-from streamrnn.stream.sources.schema import common_schema, in_earlier_types, select, used_schema
+from streamrnn.stream.sources.position import Origin, Position
+from streamrnn.stream.sources.schema import (
+    NamesInFiles,
+    common_schema,
+    in_earlier_types,
+    new_names,
+    select,
+    used_schema,
+    with_new_names,
+)
 from streamrnn.stream.sources.timeline import FileTimes
 
 STDIN = "stdin"

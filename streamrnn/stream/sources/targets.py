@@ -43,7 +43,7 @@ class TargetColumns:
     def read(self, rows: Rows) -> tuple[Doubles, Doubles]:
         """Return values (N, K) float64, NaN for null, and weights (N,) float64 of N rows.
 
-        A null weight is 0. Values are converted as they are, those of invalid rows too: `refuse`
+        A null weight is 0. Values are converted as they are, also in invalid rows: `refuse`
         checks them.
         """
         values = np.empty((len(rows), len(self.values)))
@@ -72,13 +72,13 @@ class TargetColumns:
 def _refuse(rows: Rows, wrong: Bools, valid: Ints, key: str, name: str, expected: str) -> None:
     if not wrong.any():
         return
-    found = valid[wrong[valid]]
-    if len(found):
-        row = int(found[0])
+    unfit = valid[wrong[valid]]
+    if len(unfit):
+        row = int(unfit[0])
         value = rows.batch.column(name)[row].as_py()
         raise DataError(
             f"{rows.place(row)}: [target] {key}: column {name!r}: expected {expected}, received "
-            f"{value}. Rows like it in this record batch: {len(found)}."
+            f"{value}. Rows like it in this record batch: {len(unfit)}."
         ).at(rows.number(row))
 
 

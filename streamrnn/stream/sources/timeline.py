@@ -9,6 +9,7 @@ import pyarrow as pa
 from streamrnn.errors import DataError
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import Footer
+from streamrnn.stream.sources.times import shown_time
 
 
 class FileTimes(NamedTuple):
@@ -24,35 +25,6 @@ class FileTimes(NamedTuple):
             return f"{self.path} ({shown_time(self.first, kind)})"
         first, last = shown_time(self.first, kind), shown_time(self.last, kind)
         return f"{self.path} ({first} to {last})"
-
-
-def shown_time(ticks: int, kind: pa.DataType) -> str:
-    """Format a time in ticks of its type, for a message."""
-    if not pa.types.is_temporal(kind):
-        return str(ticks)
-    return str(_array_of(ticks, kind).cast(pa.string())[0])
-
-
-def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
-    """Return the time of ticks of its type."""
-    return _array_of(ticks, kind)[0]
-
-
-def _array_of(ticks: int, kind: pa.DataType) -> pa.Array:
-    return pa.array([ticks], pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
-
-
-def unix_seconds(time: pa.Scalar) -> float | None:
-    """Return the seconds since 1970 of a time, which without a zone is read as UTC.
-
-    None for null, and for a type that is neither timestamp nor date.
-    """
-    if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
-        return None
-    zone = getattr(time.type, "tz", None)
-    in_array = pa.array([time], time.type)  # without the type, Arrow looks for dateutil each time
-    microseconds: int = in_array.cast(pa.timestamp("us", zone), safe=False)[0].value
-    return microseconds / 1e6
 
 
 def by_time(
@@ -82,12 +54,12 @@ def require_times(footer: Footer, file: SourceFile, time: str | None, need: str)
 
 def _why_unknown(footer: Footer) -> str:
     """Explain why a footer does not record the times, and how to fix it."""
-    if not footer.stored:
+    if not footer.stored_as:
         return (
             "it is a partition, whose value is null for this file. Move the file to the "
             "partition of its time"
         )
-    if footer.stored == "INT96":
+    if footer.stored_as == "INT96":
         return (
             "it is stored as INT96, which has no usable statistics. Write timestamps "
             "(in Spark: spark.sql.parquet.outputTimestampType = TIMESTAMP_MICROS)"

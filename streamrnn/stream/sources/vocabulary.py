@@ -1,27 +1,33 @@
 """Vocabularies: the id of each value of a column, for a model whose lookup was outside it.
 
-The rules are those of the layers StringLookup and IntegerLookup: the special token for unknown
+The pipeline file has one as a list, a table, or a file of either.
+
+The rules are as in the layers StringLookup and IntegerLookup: the special token for unknown
 values may be listed at its own place and nowhere else, and no value is listed twice.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.stream.sources.casts import is_text, numpy_type, shown
 from streamrnn.stream.sources.faults import Faults
+from streamrnn.stream.sources.files import resolve
 
 _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
 """The tokens of Keras for unknown values."""
-
 
 UNKNOWN_IN = "unknown in "
 """Before the name of a column, a count: its values that are not in its vocabulary."""
@@ -40,7 +46,7 @@ class LookedUp:
     examples: list[str | int] = field(default_factory=list)
 
     def add(self, other: LookedUp) -> None:
-        """Add those of other rows."""
+        """Add the values of other rows."""
         self.values += other.values
         self.unknown += other.unknown
         new = [value for value in other.examples if value not in self.examples]
@@ -64,7 +70,7 @@ def refuse_all_unknown(
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Values and their ids; with `oov` = 1, id 0 is that of all other values.
+    """Values and their ids; with `oov` = 1, all other values have id 0.
 
     `label` names it in messages. If `is_text`, the values are lines of text, which are integers
     for a column of integers.
@@ -106,7 +112,7 @@ class Vocabulary:
         label: str,
         is_text: bool = False,
     ) -> Vocabulary:
-        """Make a vocabulary with given ids. Raises ConfigError.
+        """Make a vocabulary of values and their ids. Raises ConfigError.
 
         If `oov` is 1, only the special token may have id 0.
         """
@@ -204,7 +210,7 @@ class Vocabulary:
         return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
 
     def refuse_all(self, column: str, seen: LookedUp) -> None:
-        """Raise DataError: no value of a column is known; say how they differ, where it shows."""
+        """Raise DataError: no value of a column is listed; say how they differ, if it shows."""
         likely = _difference(map(str, seen.examples), map(str, self.values))
         if blank := [v for v in map(str, self.values) if v != v.strip()]:
             likely += (
@@ -221,13 +227,13 @@ class Vocabulary:
 
     def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
-        found = array.filter(unknown).dictionary_encode()
+        values = array.filter(unknown).dictionary_encode()
         reasons = [
-            f"column {column!r}: value {shown(found.dictionary, i)} is not in the vocabulary "
+            f"column {column!r}: value {shown(values.dictionary, i)} is not in the vocabulary "
             f"({self.label})"
-            for i in range(len(found.dictionary))
+            for i in range(len(values.dictionary))
         ]
-        faults.add_each(rows, found.indices.to_numpy(), reasons, "set oov = 1 for the column")
+        faults.add_each(rows, values.indices.to_numpy(), reasons, "set oov = 1 for the column")
 
     def _table(self, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
         """Return the values that a column of this type can have, and their ids."""
@@ -235,8 +241,9 @@ class Vocabulary:
             return pa.array(self.values, kind), pa.array(self.ids, pa.int64())
         limits = np.iinfo(numpy_type(kind))
         pairs = zip(self._integers() or (), self.ids, strict=True)
-        found = [(value, i) for value, i in pairs if limits.min <= value <= limits.max]
-        return pa.array([v for v, _ in found], kind), pa.array([i for _, i in found], pa.int64())
+        fitting = [(value, i) for value, i in pairs if limits.min <= value <= limits.max]
+        values, ids = [value for value, _ in fitting], [i for _, i in fitting]
+        return pa.array(values, kind), pa.array(ids, pa.int64())
 
     def _integers(self) -> list[int] | None:
         """Return the values as integers; None if one is text, or an integer with leading zeros."""
@@ -273,3 +280,113 @@ def _difference(received: Iterable[str], listed: Iterable[str]) -> str:
             if form(value) in same:
                 return f"Received {value!r} differs from {same[form(value)]!r} only in {what}. "
     return ""
+
+
+_PARQUET = (".parquet", ".pq")
+
+
+def load_vocabulary(
+    vocabulary: str | Sequence[str | int] | Mapping[str, int], oov: int, feature: str
+) -> Vocabulary:
+    """Load the vocabulary of a feature: a list of values, a table of value -> id, or a file.
+
+    A Parquet or CSV file has two columns, values and ids; any other one value per line, whose ids
+    are positions + `oov`, as in a list. Raises ConfigError, with file and line.
+    """
+    label = f"[source] features: vocabulary of {feature!r}"
+    if isinstance(vocabulary, Mapping):
+        values, ids = list(vocabulary), list(vocabulary.values())
+        return Vocabulary.of_pairs(values, ids, oov, label, is_text=True)
+    if not isinstance(vocabulary, str):
+        return Vocabulary.of(vocabulary, oov, label)
+    path, label = vocabulary, f"{label}: {vocabulary}"
+    data = _read(path, label)
+    if path.lower().endswith(_PARQUET):
+        return Vocabulary.of_pairs(*_parquet(data, label), oov, label)
+    text = _decoded(data, label)
+    if path.lower().endswith(".csv"):
+        return Vocabulary.of_pairs(*_csv(text, label), oov, label, is_text=True)
+    return Vocabulary.of(_lines(text, label), oov, label, is_text=True)
+
+
+def _read(path: str, label: str) -> bytes:
+    store, location = resolve(path)
+    try:
+        with store.open(location) as stream:
+            data: bytes = stream.read()
+    except (OSError, pa.ArrowException) as error:
+        number = getattr(error, "errno", None)
+        cause = os.strerror(number) if number else " ".join(str(error).split())
+        raise ConfigError(f"{label}: cannot be read: {cause}") from error
+    return data
+
+
+def _decoded(data: bytes, label: str) -> str:
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{label}: expected UTF-8, received other bytes at {error.start}. Only names that end "
+            "in .parquet, .pq or .csv are read as tables."
+        ) from error
+
+
+def _lines(text: str, label: str) -> list[str]:
+    lines = text.removesuffix("\n").split("\n")
+    if "" in lines:
+        raise ConfigError(
+            f"{label}: line {lines.index('') + 1} is empty: expected one value per line. An empty "
+            "value needs a list, or a file with ids."
+        )
+    return lines
+
+
+def _csv(text: str, label: str) -> tuple[list[str], list[int]]:
+    """Return values and ids; the first row may be a header."""
+    values, ids = [], []
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ConfigError(f"{label}: line {reader.line_num}: invalid CSV: {error}") from error
+    for line, row in rows:
+        if len(row) != 2:
+            raise ConfigError(f"{label}: line {line}: {_expected_two(len(row))}")
+        try:
+            number = int(row[1])
+        except ValueError:
+            if line == rows[0][0]:
+                continue
+            raise ConfigError(
+                f"{label}: line {line}: expected an integer id, received {row[1]!r}"
+            ) from None
+        values.append(row[0])
+        ids.append(number)
+    return values, ids
+
+
+def _parquet(data: bytes, label: str) -> tuple[list[str | int], list[int]]:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{label}: not a readable Parquet file: {error}") from error
+    if table.num_columns != 2:
+        raise ConfigError(f"{label}: {_expected_two(table.num_columns)}")
+    values, ids = (
+        column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    )
+    types = pa.types
+    text = types.is_string(values.type) or types.is_large_string(values.type)
+    if not (text or types.is_integer(values.type)) or not types.is_integer(ids.type):
+        raise ConfigError(
+            f"{label}: expected values (string or integer) and ids (integer), received "
+            f"{values.type} and {ids.type}"
+        )
+    if values.null_count or ids.null_count:
+        raise ConfigError(f"{label}: expected values and ids without nulls, received a null")
+    return values.to_pylist(), ids.to_pylist()
+
+
+def _expected_two(columns: int) -> str:
+    return f"expected two columns, values and ids, received {columns}"

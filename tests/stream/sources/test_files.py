@@ -16,8 +16,7 @@ from streamrnn.base.storage.store import LocalStore, RemoteStore
 from streamrnn.base.storage.walking import is_wanted
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.stream.sources import FileSource, canonical_name, files, list_files
-from streamrnn.stream.sources.files import _split_glob_uri
-from streamrnn.stream.sources.patterns import Pattern
+from streamrnn.stream.sources.files import Pattern, _split_glob_uri
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 

@@ -15,8 +15,8 @@ from streamrnn.stream.sources import (
     Content,
     FileSource,
     SourceBatch,
-    gathering,
     list_files,
+    reading,
 )
 
 KINDS = {
@@ -111,7 +111,7 @@ def test_the_number_of_files_in_a_batch_has_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of files without rows too; the end of each is known."""
-    monkeypatch.setattr(gathering, "_MOST_PIECES", 10)
+    monkeypatch.setattr(reading, "_MOST_SLICES", 10)
     _write(_table(3), [0] * 25 + [3], tmp_path)
     found = _batches(tmp_path, 10)
     assert [len(each.readings) for each in found] == [10, 10, 6]
@@ -145,7 +145,7 @@ def test_large_values_are_not_copied_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offsets of text have 32 bits: pieces are joined up to a number of bytes only."""
-    monkeypatch.setattr(gathering, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(reading, "_MOST_BYTES", 1000)
     for i in range(4):
         pq.write_table(pa.table({"k": ["x" * 450]}), tmp_path / f"{i}.parquet")
     found = _batches(tmp_path, 100, time=None)

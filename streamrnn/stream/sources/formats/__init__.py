@@ -12,7 +12,7 @@ from streamrnn.stream.sources.formats.base import (
 from streamrnn.stream.sources.formats.csv import CsvFiles
 from streamrnn.stream.sources.formats.ndjson import NdjsonFiles
 from streamrnn.stream.sources.formats.parquet import ParquetFiles
-from streamrnn.stream.sources.formats.rawtext import shows_rows
+from streamrnn.stream.sources.formats.text_file import shows_rows
 
 SOURCE_FORMATS: dict[str, FileFormat] = {
     "parquet": ParquetFiles(),
@@ -24,7 +24,7 @@ SOURCE_FORMATS: dict[str, FileFormat] = {
 
 
 def format_of(path: str, name: str) -> FileFormat:
-    """Return the named format; for "auto", that of the file's suffix, or else Parquet."""
+    """Return the named format; for "auto", the one of the file's suffix, or else Parquet."""
     if name != "auto":
         return SOURCE_FORMATS[name]
     matches = (
@@ -34,7 +34,7 @@ def format_of(path: str, name: str) -> FileFormat:
 
 
 def suffixes_of(name: str) -> tuple[str, ...]:
-    """Return the suffixes of the files to read in a directory; for "auto", those of Parquet."""
+    """Return the suffixes of the files to read in a directory; for "auto", of Parquet."""
     return SOURCE_FORMATS["parquet" if name == "auto" else name].suffixes
 
 

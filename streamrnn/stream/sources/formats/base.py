@@ -13,12 +13,13 @@ import pyarrow as pa
 class Footer:
     """Rows of each row group, and the first and last time in ticks (None if not recorded).
 
-    `stored` is the Parquet type of the time column; "" if the file has no such column.
+    `stored_as`: how the file has the time column: its physical type in Parquet, else "text" or
+    "record batches"; "" if there is no such column.
     """
 
     groups: list[int]
     times: tuple[int, int] | None
-    stored: str = ""
+    stored_as: str = ""
 
     @property
     def rows(self) -> int:
@@ -47,7 +48,7 @@ class ColumnStatistics:
 
     @classmethod
     def of_constant(cls, value: pa.Scalar, rows: int) -> ColumnStatistics:
-        """Return those of a column that has one value in all rows: that of a partition."""
+        """Return the statistics of a column with one value in all rows, as of a partition."""
         if not value.is_valid:
             return cls(rows, rows)
         number = value.as_py() if pa.types.is_integer(value.type) else None
@@ -66,10 +67,10 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of a file before it is opened; only formats of text need it.
+    """What a format of text needs beside a file to open it.
 
-    `types`: the types of columns that are known; others are inferred from the first rows. For the
-    `declared` ones, the pipeline file states them.
+    `types`: types of columns; others are inferred from the first rows. For the `declared` ones,
+    the pipeline file states them.
     `delimiter`: between the values of a row; "" goes by the suffix of `path`. `rows`: the number of
     rows, if they were counted before.
     """
@@ -134,7 +135,7 @@ class FileReader(Protocol):
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -11,18 +11,28 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import CUT_OFF, NEWLINES, TEXT_BLOCK, TextFile
-from streamrnn.stream.sources.formats.text import UnfitTextError, infer, note_offset, parse_texts
+from streamrnn.stream.sources.formats.text_file import (
+    CUT_OFF,
+    NEWLINES,
+    TEXT_BLOCK,
+    TextFile,
+    also_compressed,
+)
+from streamrnn.stream.sources.formats.text_values import (
+    UnfitTextError,
+    infer,
+    note_offset,
+    parse_texts,
+)
 
-# Types are inferred from the first block (a row must fit into one); those of columns without values
-# there from the next ones.
+# Types are inferred from the first block (a row must fit into one); of columns without values
+# there, from the next ones.
 _FIRST_BLOCKS = 16
 _MARK = b"\xef\xbb\xbf"
 _BLANK = b"\r\n" + _MARK
 # Blank lines at the end of a file that do not hide its last row.
 _BLANK_END = 1 << 12
-_ENDINGS = ("", ".gz", ".zst")
-_TABS = tuple(f".tsv{end}" for end in _ENDINGS)
+_TABS = also_compressed(".tsv")
 
 
 class CsvFiles:
@@ -32,7 +42,7 @@ class CsvFiles:
     """
 
     name = "CSV"
-    suffixes: tuple[str, ...] = (*(f".csv{end}" for end in _ENDINGS), *_TABS)
+    suffixes: tuple[str, ...] = (*also_compressed(".csv"), *_TABS)
     typed = False
     header = 1
 
@@ -61,7 +71,7 @@ class CsvReader(FileReader):
         return Footer([self._rows] if self._rows else [], None, "text")
 
     def offset(self, column: str) -> str:
-        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
         return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -94,7 +104,7 @@ class CsvReader(FileReader):
 
     @cached_property
     def _rows(self) -> int:
-        """Count the rows: a pass that finds the values of all columns and keeps those of the last.
+        """Count the rows: a pass that parses all columns and keeps the values of the last.
 
         Raises ValueError if the last row is cut off.
         """
@@ -145,14 +155,14 @@ class CsvReader(FileReader):
 
     def _inferred(self, names: list[str]) -> dict[str, pa.DataType]:
         """Infer types from the first block; of columns without values there, from later ones."""
-        found: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
+        kinds: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
         left = names
         for batch in islice(self._texts(names) if names else (), _FIRST_BLOCKS):
-            found |= {name: infer(batch.column(name)) for name in left}
-            left = [name for name in left if pa.types.is_null(found[name])]
+            kinds |= {name: infer(batch.column(name)) for name in left}
+            left = [name for name in left if pa.types.is_null(kinds[name])]
             if not left:
                 break
-        return found
+        return kinds
 
     def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns as text, block by block; an empty field that is not quoted is null."""
@@ -206,7 +216,7 @@ class CsvReader(FileReader):
             raise
 
     def _line(self, row: int) -> int | None:
-        """Return the number of the line at which a row ends, from 1; None if it is not found."""
+        """Return the number of the line at which a row ends, from 1; None if there is none."""
         lines = (line for line, _ in self._lines())
         return next(islice(lines, row + 1, None), None)  # the first is the header
 

@@ -9,15 +9,20 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
-from streamrnn.stream.sources.formats.rawtext import CUT_OFF, TEXT_BLOCK, TextFile
-from streamrnn.stream.sources.formats.text import (
+from streamrnn.stream.sources.formats.text_file import (
+    CUT_OFF,
+    TEXT_BLOCK,
+    TextFile,
+    also_compressed,
+)
+from streamrnn.stream.sources.formats.text_values import (
     UnfitTextError,
     infer_time,
     note_offset,
     parse_texts,
 )
 
-# Types are inferred from the first block; those of columns without values there from later ones.
+# Types are inferred from the first block; of columns without values there, from later ones.
 _FIRST_BLOCKS = 16
 _EXACT = float(1 << 53)
 
@@ -29,9 +34,7 @@ class NdjsonFiles:
     """
 
     name = "NDJSON"
-    suffixes: tuple[str, ...] = tuple(
-        f"{name}{end}" for name in (".ndjson", ".jsonl") for end in ("", ".gz", ".zst")
-    )
+    suffixes: tuple[str, ...] = also_compressed(".ndjson", ".jsonl")
     typed = False
     header = 0
 
@@ -55,7 +58,7 @@ class NdjsonReader(FileReader):
         return Footer([self._rows] if self._rows else [], None, "text")
 
     def offset(self, column: str) -> str:
-        """Return an offset, not that of UTC, of the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
         return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -82,25 +85,25 @@ class NdjsonReader(FileReader):
         return sum(len(_lines(block)) for block in self._blocks())
 
     def _columns(self, hints: Hints) -> pa.Schema:
-        """Return the columns of the first block, and those known by `hints` if in later ones.
+        """Return the columns of the first block, and those of `hints` that later ones have.
 
-        Types that are not known are inferred. Raises ValueError for an integer that would be
+        Types without a hint are inferred. Raises ValueError for an integer that would be
         rounded.
         """
-        found: dict[str, pa.DataType] = {}
+        inferred: dict[str, pa.DataType] = {}
         missing = set(hints.types)
-        known = _as_json(pa.schema(list(hints.types.items())))
+        hinted = _as_json(pa.schema(list(hints.types.items())))
         row = 0
         for number, block in enumerate(self._blocks()):
             missing = {name for name in missing if not _mentions(block, name)}
-            pending = [name for name, kind in found.items() if pa.types.is_null(kind)]
+            pending = [name for name, kind in inferred.items() if pa.types.is_null(kind)]
             if number == 0 or (pending and number < _FIRST_BLOCKS):
                 lines = _lines(block)
-                batch = self._first(lines, known, row)
+                batch = self._first(lines, hinted, row)
                 row += len(lines)
                 if self._text.whole is not None:
                     self._all = batch
-                found |= {
+                inferred |= {
                     name: _inferred(batch.column(name), name)
                     for name in (batch.schema.names if number == 0 else pending)
                     if name not in hints.types
@@ -110,17 +113,17 @@ class NdjsonReader(FileReader):
         if not row:
             missing = set()
         names = {name: kind for name, kind in hints.types.items() if name not in missing}
-        return pa.schema([*found.items(), *names.items()])
+        return pa.schema([*inferred.items(), *names.items()])
 
-    def _first(self, lines: list[bytes], known: pa.Schema, row: int) -> pa.RecordBatch:
+    def _first(self, lines: list[bytes], hinted: pa.Schema, row: int) -> pa.RecordBatch:
         """Read lines with all their columns; times as texts, as pyarrow drops their offsets."""
-        batch = self._read(lines, known, "infer", row)
+        batch = self._read(lines, hinted, "infer", row)
         times = [
             pa.field(field.name, pa.string())
             for field in batch.schema
             if pa.types.is_timestamp(field.type)
         ]
-        return self._read(lines, pa.schema([*known, *times]), "infer", row) if times else batch
+        return self._read(lines, pa.schema([*hinted, *times]), "infer", row) if times else batch
 
     def _texts(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Read these columns of all rows, block by block; times and binary values as texts."""
@@ -170,16 +173,16 @@ class NdjsonReader(FileReader):
         """Return the error about a row that cannot be read."""
         number = self._line(row)
         try:
-            found = json.loads(line)
+            row_object = json.loads(line)
         except ValueError as error:
             return ValueError(f"row {row} (from 0), line {number}: invalid JSON: {error}")
-        if not isinstance(found, dict):
+        if not isinstance(row_object, dict):
             return ValueError(
                 f"row {row} (from 0), line {number}: expected one object a line, received "
-                f"{type(found).__name__}"
+                f"{type(row_object).__name__}"
             )
         for field in schema:
-            value = found.get(field.name)
+            value = row_object.get(field.name)
             alone = json.dumps({field.name: value}).encode()
             try:
                 _read_lines([alone], pa.schema([field]), "ignore")
@@ -250,17 +253,10 @@ def _read_lines(lines: list[bytes], schema: pa.Schema, unexpected: str) -> pa.Re
 
 def _as_json(schema: pa.Schema) -> pa.Schema:
     """Return the types in which columns are read: times and binary values are texts in JSON."""
-    kinds = [
-        pa.string() if pa.types.is_temporal(kind) or _is_text(kind) else kind
-        for kind in schema.types
-    ]
-    return pa.schema(list(zip(schema.names, kinds, strict=True)))
-
-
-def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
-    tests = (types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(test(kind) for test in tests)
+    texts = (types.is_temporal, types.is_large_string, types.is_binary, types.is_large_binary)
+    kinds = [pa.string() if any(test(kind) for test in texts) else kind for kind in schema.types]
+    return pa.schema(list(zip(schema.names, kinds, strict=True)))
 
 
 def _inferred(values: pa.Array, name: str) -> pa.DataType:

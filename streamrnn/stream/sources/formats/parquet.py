@@ -41,11 +41,37 @@ class ParquetReader(FileReader):
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
         """Return the rows of each row group, and the range of times from the statistics."""
-        return read_footer(self._file, time, kind)
+        metadata = self._file.metadata
+        groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+        sizes = [group.num_rows for group in groups]
+        if time is None or kind is None:
+            return Footer(sizes, None)
+        names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+        if time not in names:
+            return Footer(sizes, None)
+        index = names.index(time)
+        column = metadata.schema.column(index)
+        stored_as = column.physical_type
+        ranges = [_range(group.column(index), column, kind) for group in groups]
+        recorded = [ends for ends, rows in zip(ranges, sizes, strict=True) if rows and ends]
+        if not recorded or len(recorded) < sum(rows > 0 for rows in sizes):
+            return Footer(sizes, None, stored_as)
+        times = min(first for first, _ in recorded), max(last for _, last in recorded)
+        return Footer(sizes, times, stored_as)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return nulls, minimum and maximum of these columns, where the file has them."""
-        return read_statistics(self._file.metadata, columns)
+        metadata = self._file.metadata
+        paths = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+        groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+        return {
+            name: sum(
+                (_chunk_statistics(group.column(paths[name]), group.num_rows) for group in groups),
+                ColumnStatistics(),
+            )
+            for name in columns
+            if name in paths
+        }
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read all rows from a row group on."""
@@ -55,43 +81,6 @@ class ParquetReader(FileReader):
             rows, row_groups=groups, columns=columns, use_threads=metadata.num_rows > _FEW_ROWS
         )
         return batches
-
-
-def read_footer(parquet: pq.ParquetFile, time: str | None, kind: pa.DataType | None) -> Footer:
-    """Read the footer of an open file; `time` names its time column, which is read as `kind`."""
-    metadata = parquet.metadata
-    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
-    sizes = [group.num_rows for group in groups]
-    if time is None or kind is None:
-        return Footer(sizes, None)
-    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    if time not in names:
-        return Footer(sizes, None)
-    index = names.index(time)
-    column = metadata.schema.column(index)
-    stored = column.physical_type
-    ranges = [_range(group.column(index), column, kind) for group in groups]
-    known = [ends for ends, rows in zip(ranges, sizes, strict=True) if rows and ends]
-    if not known or len(known) < sum(rows > 0 for rows in sizes):
-        return Footer(sizes, None, stored)
-    times = min(first for first, _ in known), max(last for _, last in known)
-    return Footer(sizes, times, stored)
-
-
-def read_statistics(
-    metadata: pq.FileMetaData, columns: Sequence[str]
-) -> dict[str, ColumnStatistics]:
-    """Read the statistics of columns over all row groups."""
-    paths = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
-    return {
-        name: sum(
-            (_chunk_statistics(group.column(paths[name]), group.num_rows) for group in groups),
-            ColumnStatistics(),
-        )
-        for name in columns
-        if name in paths
-    }
 
 
 def _chunk_statistics(chunk: pq.ColumnChunkMetaData, rows: int) -> ColumnStatistics:

@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+# A file name ends in the key; a file starts with the bytes.
+_CODECS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
 TEXT_BLOCK = 1 << 20
 _HEAD = 4096
 NEWLINES = (b"\n", b"\r")
@@ -10,6 +11,15 @@ CUT_OFF = (
     "does not end with a newline: it may be cut off, or the file still being written. If it is "
     "complete, append a newline"
 )
+
+
+def also_compressed(*suffixes: str) -> tuple[str, ...]:
+    """Return suffixes of file names, each also with the ending of each compression.
+
+    >>> also_compressed(".csv")
+    ('.csv', '.csv.gz', '.csv.zst')
+    """
+    return tuple(f"{suffix}{ending}" for suffix in suffixes for ending in ("", *_CODECS))
 
 
 def decompressed(stream: pa.NativeFile) -> pa.NativeFile:
@@ -26,7 +36,7 @@ def decompressed(stream: pa.NativeFile) -> pa.NativeFile:
 
 def _codec(stream: pa.NativeFile) -> str:
     start = stream.read_at(4, 0)
-    return next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), "")
+    return next((codec for codec, magic in _CODECS.values() if start.startswith(magic)), "")
 
 
 class TextFile:
@@ -67,7 +77,7 @@ class TextFile:
 
 
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
-    """Return whether the beginning of a file has more lines than those of its header.
+    """Return whether the beginning of a file has lines after its header.
 
     If so it has rows, or is damaged. False if that does not show there.
     """

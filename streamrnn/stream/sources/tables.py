@@ -1,10 +1,17 @@
-"""What the versions of a table did to its data files, and so which files hold unread rows."""
+"""Tables: lists of data files, with a log that tells what became of them.
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+A plug-in reads the log of a format, and returns a `Table`: its entry point is `table.NAME`. What
+the versions of a table did to its files says which of them hold unread rows.
+"""
+
+import posixpath
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streamrnn.base.plugin import load_plugin
 from streamrnn.errors import CheckpointError
-from streamrnn.stream.sources.files import SourceFile
+from streamrnn.stream.sources.files import MAGIC, SourceFile, canonical_name, read_errors, resolve
+from streamrnn.stream.sources.formats import SOURCE_FORMATS
 
 
 @dataclass(frozen=True)
@@ -81,11 +88,11 @@ class Table:
         """The name that the format gave the table; "" if it has none."""
         return self._ids[-1] if self._ids else ""
 
-    def refuse_another(self, known: str) -> None:
-        """Raise CheckpointError unless `known` ("": unknown) is or was the id of this table."""
-        if known and self._ids and known not in self._ids:
+    def refuse_another(self, earlier: str) -> None:
+        """Raise CheckpointError unless `earlier` ("": unknown) is or was the id of this table."""
+        if earlier and self._ids and earlier not in self._ids:
             raise CheckpointError(
-                f"{self.root}: expected the table {known}, whose rows were read before, received "
+                f"{self.root}: expected the table {earlier}, whose rows were read before, received "
                 f"the table {self.id}: it was dropped and made again. Which rows are new is "
                 "unknown: write them to another [sink] path, or start over with --full-refresh "
                 "--force, which discards the rows of the earlier table."
@@ -104,7 +111,7 @@ class Table:
         listed as they were before. Raises CheckpointError if one of those was deleted, or if what
         became of a used file is unknown.
         """
-        found = Listing()
+        listing = Listing()
         covered = set(used) - {partly}
         origins = {name: {name} for name in used}  # the used files whose rows a file holds
         unread: dict[str, list[SourceFile]] = {}
@@ -112,8 +119,8 @@ class Table:
             if commit.changes:
                 hit = _origins(commit.removed, origins).difference(gone)
                 if hit:
-                    found.changed |= dict.fromkeys(sorted(hit), f"removed by {commit.name}")
-                    found.taken += commit.added
+                    listing.changed |= dict.fromkeys(sorted(hit), f"removed by {commit.name}")
+                    listing.taken += commit.added
                     covered |= {file.name for file in commit.added}
                     origins |= {file.name: hit for file in commit.added}
                 continue
@@ -135,11 +142,11 @@ class Table:
                     unread |= {file.name: list(parts.values()) for file in new}
         self._check_explained(set(used) - set(gone))
         listed = {part.name: part for f in self.files for part in unread.get(f.name, [f])}
-        found.files = list(listed.values())
-        known = {*used, *(file.name for file in found.taken)}
-        found.covered = [f for f in found.files if f.name in covered and f.name not in known]
-        found.taken = [file for file in found.taken if file.name in listed]
-        return found
+        listing.files = list(listed.values())
+        seen = {*used, *(file.name for file in listing.taken)}
+        listing.covered = [f for f in listing.files if f.name in covered and f.name not in seen]
+        listing.taken = [file for file in listing.taken if file.name in listed]
+        return listing
 
     def _check_kept(self, parts: Sequence[SourceFile], commit: Commit) -> None:
         """Raise CheckpointError if a file with unread rows is no longer there."""
@@ -185,7 +192,47 @@ def _groups(commit: Commit) -> Iterator[tuple[list[SourceFile], list[SourceFile]
 
 
 def _by_partition(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
-    found: dict[str, list[SourceFile]] = {}
+    groups: dict[str, list[SourceFile]] = {}
     for file in files:
-        found.setdefault(repr(file.partitions), []).append(file)
-    return found
+        groups.setdefault(repr(file.partitions), []).append(file)
+    return groups
+
+
+CATALOG = "iceberg:"
+"""Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
+DELTA_LOG = "_delta_log"
+"""The folder in a Delta table that has its log."""
+
+
+def open_table(path: str, format: str, version: int | None) -> Table | None:
+    """Open the table at a path, at a version (default: the latest); None if it is not a table.
+
+    With format "auto" a folder with `_delta_log` is a Delta table, and what names a table of a
+    catalog, or a metadata file, an Iceberg table. (A folder of Iceberg is none: only a catalog
+    knows which of its metadata files is the current one.) Raises ConfigError, DataError,
+    MissingFileError, and UnsupportedError without the plug-in of the format.
+    """
+    if format == "auto":
+        format = next((name for name, is_at in MARKS.items() if is_at(path)), "")
+    if not format or format in SOURCE_FORMATS:
+        return None
+    table: Table = load_plugin("table", format)(path, version)
+    return table
+
+
+def _names_iceberg(path: str) -> bool:
+    return path.startswith(CATALOG) or path.endswith(".metadata.json")
+
+
+def _has_delta_log(path: str) -> bool:
+    with read_errors(canonical_name(path)):
+        if MAGIC.intersection(path.partition("?")[0]):
+            return False
+        store, location = resolve(path)
+        log = posixpath.join(location, DELTA_LOG)
+        return store.exists(log) and store.is_folder(log)
+
+
+MARKS: dict[str, Callable[[str], bool]] = {"iceberg": _names_iceberg, "delta": _has_delta_log}
+"""What shows that there is a table at a path: looked at without the plug-in, too, as the files of a
+table may have rows that it removed. They raise DataError for an invalid URI."""
