@@ -23,11 +23,10 @@ from streamrnn.jobs.session.data import (
     with_nulls_for_unfit,
 )
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowCounts, Scorer
-from streamrnn.stream.scoring.positions import next_position
 from streamrnn.stream.scoring.scorer import Scored
 from streamrnn.stream.sources import used_schema, with_values
 from streamrnn.stream.states.copying import PAUSE
-from streamrnn.stream.states.positions import CallPosition
+from streamrnn.stream.states.positions import CallPosition, next_position
 
 
 class Answer(NamedTuple):

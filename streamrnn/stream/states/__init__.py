@@ -1,5 +1,6 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
+from streamrnn.stream.states.arrow import check_model, to_arrow
 from streamrnn.stream.states.carrying import (
     FOR_RUNS,
     CarryAdvice,
@@ -8,30 +9,29 @@ from streamrnn.stream.states.carrying import (
     has_states,
 )
 from streamrnn.stream.states.changes import OwnLock
-from streamrnn.stream.states.checksum import checked, checksum, with_checksum
 from streamrnn.stream.states.diff import StateDiff, diff
 from streamrnn.stream.states.files import (
     as_table,
     check_suffix,
+    checked,
+    checksum,
     identity_of,
     read_state_bytes,
     read_state_file,
     read_with_identity,
     state_bytes,
     state_digest,
+    with_checksum,
     write_state_file,
 )
 from streamrnn.stream.states.flat import flat_schema, from_flat, to_flat
-from streamrnn.stream.states.held import Held
 from streamrnn.stream.states.incoming import key_names, meta
 from streamrnn.stream.states.keys import KeyIndex
 from streamrnn.stream.states.layer_states import from_layer, to_layer
-from streamrnn.stream.states.layout import MATRIX, Layout, waiting_after
+from streamrnn.stream.states.layout import MATRIX, Held, Layout, waiting_after
 from streamrnn.stream.states.opening import from_arrow
-from streamrnn.stream.states.reading import check_model
 from streamrnn.stream.states.shards import by_shard, key_hashes, shard_of
 from streamrnn.stream.states.table import Copying, StateTable
-from streamrnn.stream.states.writing import to_arrow
 
 __all__ = [
     "FOR_RUNS",

@@ -39,7 +39,7 @@ def carried_states(
     """Find the column of another model's table for each state of `layout`: name -> column.
 
     `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name, and
-    so does one whose origin the table no longer has: the map was that of an earlier change.
+    so does one whose origin the table no longer has: the map was for an earlier change.
     Raises StateError that lists only the differences if a state has no column of its size and
     class or, without `mapping`, if no state takes a column.
     """
@@ -80,7 +80,7 @@ def differing_classes(
 ) -> list[str]:
     """Return a line for each state that would continue one of another class of cell or layer.
 
-    Numbers that mean something else are no start for it. A class that is not known passes.
+    It cannot start from numbers that mean something else. A class that is unknown passes.
     """
     classes = json_object(table, "classes", owner)
     return [
@@ -95,7 +95,7 @@ def differing_classes(
 def check_origins(mapping: Mapping[str, str], schema: pa.Schema, owner: str) -> None:
     """Raise StateError if an origin in `mapping` (layer -> layer) has no state in a table.
 
-    `schema` is that of the table, `owner` names it. A table without states of layers passes.
+    `schema` is the schema of the table, `owner` names it. A table without states of layers passes.
     """
     states = state_sizes(schema)
     layers = sorted({name.rpartition("/")[0] or name for name in states})
@@ -131,9 +131,9 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
 def _proposal(layout: Layout, table: pa.Table, owner: str, advice: CarryAdvice) -> str:
     """Propose a map of layers, if their states are alike one by one."""
     classes = json_object(table, "classes", owner)
-    known = layout.classes and classes  # older tables have none
-    new = _layers(layout.states, layout.classes if known else {})
-    old = _layers(state_sizes(table.schema), classes if known else {})
+    both = layout.classes and classes  # older tables have none
+    new = _layers(layout.states, layout.classes if both else {})
+    old = _layers(state_sizes(table.schema), classes if both else {})
     if list(new.values()) != list(old.values()) or not new:
         return "Use a model whose states have the same names, sizes and classes"
     pairs = {layer: origin for layer, origin in zip(new, old, strict=True) if layer != origin}
@@ -146,8 +146,8 @@ def _layers(
     states: Mapping[str, int], classes: Mapping[str, str]
 ) -> dict[str, Sequence[tuple[str, int, str]]]:
     """Group states by layer: layer -> (name within it, size, class)."""
-    found: dict[str, list[tuple[str, int, str]]] = {}
+    layers: dict[str, list[tuple[str, int, str]]] = {}
     for name, size in states.items():
         layer, _, state = name.rpartition("/")
-        found.setdefault(layer, []).append((state, size, classes.get(name, "")))
-    return dict(found)
+        layers.setdefault(layer, []).append((state, size, classes.get(name, "")))
+    return dict(layers)

@@ -1,21 +1,25 @@
-"""State tables as files: `.parquet` or `.arrow`, written atomically.
+"""State tables as files: `.parquet` or `.arrow`, written atomically, with a checksum.
 
-Equal tables give equal bytes, however they were made.
+Equal tables give equal bytes, however they were made. Arrow files have no checksum, and Parquet
+files none of all their bytes. Ours depends on values and metadata only, so that any version of
+pyarrow computes the same, and so do types that Parquet changes: other units, widths and lists.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamrnn.base.display import location, without_options
 from streamrnn.base.storage import Output, canonical, open_store, replace_file
 from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileError, SinkError
 from streamrnn.stream.sources import DAMAGE
-from streamrnn.stream.states.checksum import checksum
 
 _SUFFIXES = (".parquet", ".arrow")
 
@@ -67,8 +71,8 @@ def identity_of(path: str) -> tuple[str, pa.Schema]:
 
 
 def _identity(schema: pa.Schema, stream: pa.NativeFile) -> str:
-    if there := checksum(schema):
-        return there
+    if written := checksum(schema):
+        return written
     stream.seek(0)
     return hashlib.sha256(stream.read_buffer()).hexdigest()
 
@@ -184,3 +188,110 @@ def _write(table: pa.Table, stream: Output | pa.NativeFile, *, is_parquet: bool)
         return
     with pa.ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table)
+
+
+_CHECKSUM, _OURS = b"streamrnn.checksum", b"streamrnn."
+
+
+def with_checksum(table: pa.Table) -> pa.Table:
+    """Add a checksum to a table that is to be written to a file."""
+    metadata = {**(table.schema.metadata or {}), _CHECKSUM: json.dumps(_checksums(table)).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def checksum(schema: pa.Schema) -> str:
+    """Return what `with_checksum` added; "" if there is none."""
+    text: bytes = (schema.metadata or {}).get(_CHECKSUM, b"")
+    return text.decode(errors="replace")
+
+
+def checked(table: pa.Table, path: str) -> pa.Table:
+    """Return the table of a file without its checksum; one without a checksum is unchanged.
+
+    Raises DataError if the checksum does not match the table.
+    """
+    metadata = dict(table.schema.metadata or {})
+    text = metadata.pop(_CHECKSUM, None)
+    if text is None:
+        return table
+    table = table.replace_schema_metadata(metadata)
+    try:
+        expected = dict(json.loads(text))
+    except (ValueError, TypeError):
+        expected = {}
+    sums = _checksums(table)
+    if wrong := [name for name, value in sums.items() if expected.get(name) != value]:
+        raise DataError(
+            f"{path}: the checkpoint is damaged: the checksum of its {' and '.join(wrong)} does "
+            "not match. Restore it from a backup, or write it again; if it was edited on purpose, "
+            f"remove {_CHECKSUM.decode()} from its schema metadata."
+        )
+    return table
+
+
+def _checksums(table: pa.Table) -> dict[str, str]:
+    return {"metadata": _metadata_digest(table), "values": _values_digest(table)}
+
+
+def _metadata_digest(table: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted((table.schema.metadata or {}).items()):
+        if key.startswith(_OURS):
+            digest.update(b"%d %d " % (len(key), len(value)) + key + value)
+    return digest.hexdigest()
+
+
+def _values_digest(table: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for name, column in zip(table.column_names, table.combine_chunks().columns, strict=True):
+        digest.update(name.encode())
+        for chunk in column.chunks:
+            _add_array(digest, chunk)
+    return digest.hexdigest()
+
+
+def _add_array(digest: "hashlib._Hash", array: pa.Array) -> None:
+    """Add which values are present, then those that are; of lists their lengths and values."""
+    kind, types = array.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        _add_array(digest, array.storage)
+        return
+    digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    if types.is_struct(kind):
+        for child in array.flatten():
+            _add_array(digest, child)
+    elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        _add_array(digest, array.value_lengths().cast(pa.int64()))
+        _add_array(digest, array.flatten())
+    elif not types.is_null(kind):
+        _add_present(digest, array.drop_null())
+
+
+def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
+    """Add values without nulls, of a type that is neither nested nor an extension."""
+    array = _in_one_type(array)
+    kind, start, end = array.type, array.offset, array.offset + len(array)
+    if pa.types.is_boolean(kind):
+        digest.update(np.packbits(array.to_numpy(zero_copy_only=False)).tobytes())
+    elif pa.types.is_primitive(kind) or pa.types.is_decimal256(kind):
+        width = kind.bit_width // 8
+        data = array.buffers()[1]
+        digest.update(b"" if data is None else memoryview(data)[start * width : end * width])
+    else:
+        texts = array.cast(pa.large_binary())
+        _add_present(digest, pc.binary_length(texts))
+        digest.update(b"".join(texts.to_pylist()))
+
+
+def _in_one_type(array: pa.Array) -> pa.Array:
+    """Cast values to the type that a Parquet file may have for them, if that is another one."""
+    kind, types = array.type, pa.types
+    if types.is_decimal(kind):
+        return array.cast(pa.decimal256(76, kind.scale))
+    if types.is_date64(kind):
+        return array.cast(pa.date32())
+    if types.is_timestamp(kind) and kind.unit == "s":
+        return array.cast(pa.timestamp("ms", kind.tz), safe=False)
+    if types.is_time32(kind) and kind.unit == "s":
+        return array.cast(pa.time32("ms"))
+    return array

@@ -86,8 +86,8 @@ def _is_numbers(kind: pa.DataType) -> bool:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    found = column.combine_chunks()
-    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
 
 
 def _width(kind: pa.DataType) -> int:
@@ -162,8 +162,8 @@ def _ends(array: pa.Array) -> Ints:
     if not len(array):
         return np.zeros(1, np.int64)
     offsets = np.frombuffer(array.buffers()[1], np.int32)
-    found: Ints = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
-    return found
+    ends: Ints = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    return ends
 
 
 def _to_struct(children: list[pa.Array], kind: pa.DataType) -> pa.Array:

@@ -72,13 +72,13 @@ class Torch:
     def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays of each layer. Raises ConfigError and ShapeError."""
         _check_names(names, owner, "PyTorch")
-        given = list(states) if isinstance(states, tuple | list) else [states]
-        if len(given) != len(names[0]):
+        stacked = list(states) if isinstance(states, tuple | list) else [states]
+        if len(stacked) != len(names[0]):
             raise ShapeError(
                 f"{owner}: expected {' and '.join(names[0])} of shape (num_layers, batch, size), "
-                f"received {len(given)} arrays"
+                f"received {len(stacked)} arrays"
             )
-        layers = [_split(array, len(names), f"{owner}: PyTorch's num_layers") for array in given]
+        layers = [_split(array, len(names), f"{owner}: PyTorch's num_layers") for array in stacked]
         return [layer for group in zip(*layers, strict=True) for layer in group]
 
 
@@ -137,9 +137,9 @@ def _check_names(names: StateNames, owner: str, framework: str) -> None:
         any(list(group) not in (["h"], ["h", "c"]) for group in names)
         or len({len(group) for group in names}) != 1
     ):
-        found = "; ".join(", ".join(group) for group in names)
+        received = "; ".join(", ".join(group) for group in names)
         raise ConfigError(
-            f"{owner}: expected the states h, or h and c, for {framework}, received {found}"
+            f"{owner}: expected the states h, or h and c, for {framework}, received {received}"
         )
 
 

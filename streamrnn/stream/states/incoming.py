@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
+from streamrnn.stream.sources import shown
 from streamrnn.stream.states.lossless import UnfitValueError, converted
 
 
@@ -42,11 +43,11 @@ class Incoming:
         column = self.source.column(names.index(name))
         if not column.num_chunks:
             return self._converted(name, pa.array([], column.type), kind, 0)
-        pieces, row = [], 0
+        chunks, row = [], 0
         for chunk in column.chunks:
-            pieces.append(self._converted(name, chunk, kind, row))
+            chunks.append(self._converted(name, chunk, kind, row))
             row += len(chunk)
-        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+        return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
     def _converted(self, name: str, chunk: pa.Array, kind: pa.DataType, row: int) -> pa.Array:
         """Convert a chunk of a column, which starts at this row."""
@@ -89,7 +90,7 @@ class Incoming:
     def place(self, row: int) -> str:
         """Return the location of a row, for a message."""
         named = zip(self._fields, self.keys, strict=False)
-        key = ", ".join(f"{field.name}={_shown(array, row)}" for field, array in named)
+        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
         return f"{self.label}: row {row} (from 0): stream {key}"
 
 
@@ -148,14 +149,6 @@ def _count(rows: Bools) -> int:
 
 def _missing_or_duplicate(name: str, names: Sequence[str]) -> str:
     if name in names:
-        found = f"expected once, found {Counter(names)[name]} times"
-        return f"column {name!r}: {found}. Remove all but one"
+        times = Counter(names)[name]
+        return f"column {name!r}: expected once, found {times} times. Remove all but one"
     return f"column {name!r} not found. Available columns: {', '.join(names)}"
-
-
-def _shown(array: pa.Array, row: int) -> str:
-    # Python's times would lose nanoseconds, or overflow.
-    one = array.slice(row, 1)
-    if pa.types.is_temporal(one.type):
-        return str(one.cast(pa.string())[0].as_py())
-    return repr(one[0].as_py())

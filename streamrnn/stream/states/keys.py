@@ -12,8 +12,8 @@ from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources.words import bytes_of, words_of
 
-_PIECE = 1 << 16
-"""Keys of a piece that is not joined with another one before all are."""
+_CHUNK = 1 << 16
+"""Keys of a chunk that is not joined with another one before all are."""
 
 
 class KeyIndex:
@@ -28,7 +28,7 @@ class KeyIndex:
         self.fields = tuple(fields)
         for field in self.fields:
             _check_type(field)
-        # In pieces: to join all of them in each record batch would cost the square of the keys.
+        # In chunks: to join all of them in each record batch would cost the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         # How far behind its slot each of the first keys is; others, by the number of those removed.
         self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
@@ -41,16 +41,16 @@ class KeyIndex:
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
         """Return the slot (N,) of each of N keys; new ones are added, or -1 if `add` is false."""
         keys = [
-            array if array.type.equals(known[0].type) else array.cast(known[0].type)
-            for array, known in zip(arrays, self._keys, strict=True)
+            array if array.type.equals(stored[0].type) else array.cast(stored[0].type)
+            for array, stored in zip(arrays, self._keys, strict=True)
         ]
         slots: Ints
-        slots, new = self._rows.find(*self._joined(keys, add), add)
+        slots, new = self._rows.find(*self._row_keys(keys, add), add)
         if len(new):
             take = pa.array(new)
-            for field, known, key in zip(self.fields, self._keys, keys, strict=True):
-                known.append(key.take(take))
-                _join_small(field, known)
+            for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
+                stored.append(key.take(take))
+                _join_small(field, stored)
         return slots
 
     def plain(
@@ -61,7 +61,7 @@ class KeyIndex:
 
     def truncate(self, size: int) -> None:
         """Remove the keys that were added last, down to `size`."""
-        self._keys = [_first(size + self.removed, pieces) for pieces in self._keys]
+        self._keys = [_first(size + self.removed, chunks) for chunks in self._keys]
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
@@ -110,12 +110,12 @@ class KeyIndex:
 
     def _whole(self) -> list[pa.Array]:
         """Return the keys of each column as one array."""
-        for field, pieces in zip(self.fields, self._keys, strict=True):
-            if len(pieces) > 1:
-                pieces[:] = [_joined_pieces(field, pieces)]
-        return [pieces[0] for pieces in self._keys]
+        for field, chunks in zip(self.fields, self._keys, strict=True):
+            if len(chunks) > 1:
+                chunks[:] = [_joined(field, chunks)]
+        return [chunks[0] for chunks in self._keys]
 
-    def _joined(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
+    def _row_keys(self, keys: list[pa.Array], add: bool) -> tuple[Words, Ints, Ints]:
         """Return the bytes of each row's key."""
         if not self._columns:
             return bytes_of(keys[0])
@@ -131,7 +131,7 @@ class KeyCopy(KeyIndex):
 
     def __init__(self, index: KeyIndex) -> None:
         self.fields, self._size = index.fields, len(index)
-        self._keys = [list(pieces) for pieces in index._keys]
+        self._keys = [list(chunks) for chunks in index._keys]
         self._behind, self._moved = index._behind[: index._moved].copy(), index._moved
         self.removed = index.removed
 
@@ -146,26 +146,26 @@ class KeyCopy(KeyIndex):
         return taken
 
 
-def _join_small(field: pa.Field, pieces: list[pa.Array]) -> None:
-    """Join the last pieces while that is cheap, so that there are few: as the digits of a sum."""
-    while len(pieces) > 1 and len(pieces[-2]) <= len(pieces[-1]) < _PIECE:
-        pieces[-2:] = [_joined_pieces(field, pieces[-2:])]
+def _join_small(field: pa.Field, chunks: list[pa.Array]) -> None:
+    """Join the last chunks while that is cheap, so that there are few: as the digits of a sum."""
+    while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) < _CHUNK:
+        chunks[-2:] = [_joined(field, chunks[-2:])]
 
 
-def _first(size: int, pieces: list[pa.Array]) -> list[pa.Array]:
-    """Return pieces of the first `size` keys."""
+def _first(size: int, chunks: list[pa.Array]) -> list[pa.Array]:
+    """Return chunks of the first `size` keys."""
     first: list[pa.Array] = []
     start = 0
-    for piece in pieces:
+    for chunk in chunks:
         if start < size or not first:
-            first.append(piece.slice(0, size - start))
-        start += len(piece)
+            first.append(chunk.slice(0, size - start))
+        start += len(chunk)
     return first
 
 
-def _joined_pieces(field: pa.Field, pieces: list[pa.Array]) -> pa.Array:
+def _joined(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
     try:
-        return pa.concat_arrays(pieces)
+        return pa.concat_arrays(chunks)
     except pa.ArrowInvalid as error:  # offsets of 32 bits
         raise StateError(
             f"key column {field.name!r}: the keys take more than 2 GiB, the limit of a column of "

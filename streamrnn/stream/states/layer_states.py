@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.errors import ConfigError, ShapeError, StateError
+from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
+from streamrnn.stream.sources import shown
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.frameworks import FRAMEWORKS, Framework, as_floats
 from streamrnn.stream.states.incoming import key_names
-from streamrnn.stream.states.key_values import KeyValues
 from streamrnn.stream.states.layout import Layout
+from streamrnn.stream.states.lossless import UnfitValueError, converted
 from streamrnn.stream.states.opening import from_arrow
 from streamrnn.stream.states.table import StateTable
 
@@ -71,7 +72,7 @@ def to_layer(
     chosen = _framework(framework, missing)
     states = table if isinstance(table, StateTable) else _part(table, _names(layer))
     groups = _groups(states.layout, _names(layer), chosen)
-    named = KeyValues(keys, states.layout.keys)
+    named = _KeyValues(keys, states.layout.keys)
     slots = named.slots(states)
     unknown = slots < 0
     _refuse_missing(named, unknown, missing)
@@ -82,9 +83,9 @@ def to_layer(
         for group in groups
         if group.names != [_HELD]
     ]
-    found = chosen.arrange(arranged, f"layer {layer!r}")
+    initial = chosen.arrange(arranged, f"layer {layer!r}")
     held = [values[group.columns[0]] for group in groups if group.names == [_HELD]]
-    return [*found, *held] if held else found
+    return [*initial, *held] if held else initial
 
 
 def from_layer(
@@ -98,12 +99,12 @@ def from_layer(
 ) -> pa.Table:
     """Return an Arrow state table with these states of B streams in place of its own.
 
-    Arguments are those of `to_layer`, and `states` has the form of its result, in arrays or
-    anything that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h",
-    Y_c as "initial_c"). They are float32 or float16, so that nothing is rounded. All else is copied
+    Arguments are as in `to_layer`, and `states` has the form of its result, in arrays or anything
+    that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h", Y_c as
+    "initial_c"). They are float32 or float16, so that nothing is rounded. All else is copied
     from `table`, which is not changed: other layers and streams, steps, last times, previous
     values. Set steps and last times too if the layer has seen rows. The output that a custom cell
-    holds for masked steps becomes zeros unless it is given, as with initial_state=.
+    holds for masked steps becomes zeros unless `states` has it, as with initial_state=.
 
     `missing`: a stream that is not in the table is refused ("error"), or added with 0 steps and no
     last time, its other layers in the initial state of the model ("initial") or zeros ("zeros").
@@ -122,7 +123,7 @@ def from_layer(
     chosen = _framework(framework, missing)
     target = _copy(table)
     groups = _groups(target.layout, _names(layer), chosen)
-    named = KeyValues(keys, target.layout.keys)
+    named = _KeyValues(keys, target.layout.keys)
     values = _flattened(states, groups, target.layout, chosen, named, f"layer {layer!r}")
     named.refuse_null()
     _refuse_missing(named, named.slots(target) < 0, missing)
@@ -134,6 +135,101 @@ def from_layer(
         _fill_new(target, new, values, missing)
     target.scatter(slots, values)
     return target.to_arrow()
+
+
+class _KeyValues:
+    """The keys of B streams as callers give them, in the key columns of a table; null is not one.
+
+    `keys` are values if the table has one key column, tuples if it has more, an Arrow array, or an
+    Arrow table or record batch with the key columns. Raises DTypeError for anything else, and for
+    values of another type than the column's.
+    """
+
+    def __init__(self, keys: Any, fields: Sequence[pa.Field]) -> None:
+        self._fields = list(fields)
+        self.arrays = [
+            _typed(values, field)
+            for values, field in zip(_columns(keys, self._fields), fields, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def slots(self, table: StateTable) -> Ints:
+        """Return the slot (B,) of each key in a table, -1 if it is missing."""
+        named = self._named()
+        slots = np.full(len(self), -1)
+        slots[named] = table.lookup(self.take(named))
+        return slots
+
+    def take(self, rows: Ints | Bools) -> list[pa.Array]:
+        """Return the key columns of some rows, by index or by mask."""
+        index = pa.array(np.arange(len(self))[rows])
+        return [array.take(index) for array in self.arrays]
+
+    def refuse_repeated(self, slots: Ints) -> None:
+        """Raise StateError if two keys are equal."""
+        _, first = np.unique(slots, return_index=True)
+        if len(first) < len(slots):
+            row = int(np.setdiff1d(np.arange(len(slots)), first)[0])
+            earlier = int(np.argmax(slots == slots[row]))
+            raise StateError(
+                f"keys: {self.place(row)}: expected each stream once, but row {earlier} has the "
+                "same key"
+            )
+
+    def refuse_null(self) -> None:
+        """Raise StateError if a key is null."""
+        named = self._named()
+        if not named.all():
+            raise StateError(f"keys: {self.place(int(np.argmin(named)))}: the key is null")
+
+    def place(self, row: int) -> str:
+        """Describe one key for a message."""
+        pairs = zip(self._fields, self.arrays, strict=True)
+        key = ", ".join(f"{field.name}={shown(array, row)}" for field, array in pairs)
+        return f"row {row} (from 0): stream {key}"
+
+    def _named(self) -> Bools:
+        named = np.ones(len(self), bool)
+        for array in self.arrays:
+            named &= array.is_valid().to_numpy(zero_copy_only=False)
+        return named
+
+
+def _columns(keys: Any, fields: Sequence[pa.Field]) -> list[Any]:
+    """Return one column of values per field."""
+    names = [field.name for field in fields]
+    if isinstance(keys, pa.Table | pa.RecordBatch):
+        if missing := [name for name in names if keys.schema.names.count(name) != 1]:
+            raise StateError(
+                f"keys: expected one column {missing[0]!r}, received {', '.join(keys.schema.names)}"
+            )
+        return [keys.column(name) for name in names]
+    if isinstance(keys, str | bytes) or not hasattr(keys, "__len__"):
+        raise DTypeError(
+            f"keys: expected a list of keys, an array or a table, received {type(keys).__name__}"
+        )
+    if len(fields) == 1:
+        return [keys]
+    rows = list(keys)
+    for row, key in enumerate(rows):
+        if not isinstance(key, tuple | list) or len(key) != len(fields):
+            raise DTypeError(
+                f"keys: row {row} (from 0): expected a tuple ({', '.join(names)}), received {key!r}"
+            )
+    return [[key[i] for key in rows] for i in range(len(fields))]
+
+
+def _typed(values: Any, field: pa.Field) -> pa.Array:
+    try:
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if isinstance(values, pa.Array):
+            return converted(values, field.type)
+        return pa.array(values if isinstance(values, np.ndarray) else list(values), field.type)
+    except (UnfitValueError, TypeError, pa.ArrowException) as error:
+        raise DTypeError(f"keys: column {field.name!r}: expected {field.type}: {error}") from error
 
 
 class _Group(NamedTuple):
@@ -162,7 +258,7 @@ def _names(layer: str | Sequence[str]) -> list[str]:
 
 def _groups(layout: Layout, layers: Sequence[str], framework: Framework) -> list[_Group]:
     """Return the cells of these layers; held outputs, if the framework takes them, are last."""
-    found: list[_Group] = []
+    groups: list[_Group] = []
     held: list[_Group] = []
     for layer in layers:
         cells: dict[tuple[int, ...], list[str]] = {}
@@ -180,8 +276,8 @@ def _groups(layout: Layout, layers: Sequence[str], framework: Framework) -> list
         for numbers, unordered in sorted(cells.items()):
             names = sorted(unordered, key=_order)
             prefix = "/".join([layer, *map(str, numbers)])
-            found.append(_Group(names, [f"{prefix}/{name}" for name in names]))
-    return found + held if framework.with_output else found
+            groups.append(_Group(names, [f"{prefix}/{name}" for name in names]))
+    return groups + held if framework.with_output else groups
 
 
 def _order(name: str) -> tuple[int, int, str]:
@@ -227,21 +323,21 @@ def _gather(
     table: StateTable, slots: Ints, columns: Sequence[str], missing: str
 ) -> dict[str, Floats]:
     """Return column -> (B, size); rows without a slot have the initial state, or zeros."""
-    known = slots >= 0
-    rows = table.to_arrow(slots[known])
-    initial = table.initial_states() if missing == "initial" and not known.all() else {}
+    present = slots >= 0
+    rows = table.to_arrow(slots[present])
+    initial = table.initial_states() if missing == "initial" and not present.all() else {}
     values = {}
     for column in columns:
         size = table.layout.states[column]
-        found = np.zeros((len(slots), size), np.float32)
-        found[~known] = initial.get(column, 0)
+        state = np.zeros((len(slots), size), np.float32)
+        state[~present] = initial.get(column, 0)
         flat = rows.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        found[known] = flat.reshape(-1, size)
-        values[column] = found
+        state[present] = flat.reshape(-1, size)
+        values[column] = state
     return values
 
 
-def _refuse_missing(keys: KeyValues, unknown: Bools, missing: str) -> None:
+def _refuse_missing(keys: _KeyValues, unknown: Bools, missing: str) -> None:
     if missing == "error" and unknown.any():
         raise StateError(
             f"keys: {keys.place(int(np.argmax(unknown)))}: not in the state table "
@@ -255,7 +351,7 @@ def _flattened(
     groups: Sequence[_Group],
     layout: Layout,
     framework: Framework,
-    keys: KeyValues,
+    keys: _KeyValues,
     owner: str,
 ) -> dict[str, Floats]:
     """Return column -> (B, size) of states in a framework's form, checked."""
@@ -269,8 +365,8 @@ def _flattened(
             f"{len(arrays)}"
         )
     values: dict[str, Floats] = {}
-    for column, given in zip(columns, arrays, strict=False):
-        array = as_floats(given, f"{owner}: {column}")
+    for column, state in zip(columns, arrays, strict=False):
+        array = as_floats(state, f"{owner}: {column}")
         size = layout.states[column]
         if array.ndim < 2 or len(array) != len(keys) or array.size != len(keys) * size:
             raise ShapeError(
@@ -295,9 +391,9 @@ def _flattened(
     return values
 
 
-def _fill_new(table: StateTable, new: Ints, given: dict[str, Floats], missing: str) -> None:
-    """Set the states of added streams, in all layers whose states are not `given`."""
-    others = {name: size for name, size in table.layout.states.items() if name not in given}
+def _fill_new(table: StateTable, new: Ints, values: dict[str, Floats], missing: str) -> None:
+    """Set the states of added streams, in all layers whose states are not in `values`."""
+    others = {name: size for name, size in table.layout.states.items() if name not in values}
     if missing == "zeros":
         zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}
         table.scatter(new, zeros)

@@ -24,21 +24,21 @@ def converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     Raises TypeError if the types are incompatible, UnfitValueError for a list of another length,
     pa.ArrowException for a value that is out of range or not a multiple of the type's unit.
     """
-    found, types = array.type, pa.types
-    if found == kind:
+    stored, types = array.type, pa.types
+    if stored == kind:
         return array
-    if types.is_null(found):
+    if types.is_null(stored):
         return pa.nulls(len(array), kind)
-    if types.is_dictionary(found):
+    if types.is_dictionary(stored):
         return converted(array.dictionary_decode(), kind)
-    if is_list(found) and types.is_fixed_size_list(kind):
+    if is_list(stored) and types.is_fixed_size_list(kind):
         return _to_fixed_lists(array, kind)
-    if is_list(found) and types.is_list(kind):
+    if is_list(stored) and types.is_list(kind):
         return _to_lists(array, kind)
-    if types.is_struct(found) and types.is_struct(kind):
+    if types.is_struct(stored) and types.is_struct(kind):
         return _to_structs(array, kind)
-    if not _compatible(found, kind):
-        raise TypeError(f"expected {kind}, received {found}")
+    if not _compatible(stored, kind):
+        raise TypeError(f"expected {kind}, received {stored}")
     return array.cast(kind)
 
 
@@ -98,10 +98,10 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(any_size or types.is_fixed_size_binary(kind))
 
 
-def _compatible(found: pa.DataType, kind: pa.DataType) -> bool:
+def _compatible(stored: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether scalar types differ at most in width or unit."""
     types = pa.types
-    if types.is_timestamp(found) and types.is_timestamp(kind):
-        return found.tz == kind.tz or {found.tz, kind.tz} <= _UTC
+    if types.is_timestamp(stored) and types.is_timestamp(kind):
+        return stored.tz == kind.tz or {stored.tz, kind.tz} <= _UTC
     tests = (_is_text, _is_bytes, types.is_integer, types.is_date, types.is_time, types.is_duration)
-    return any(test(found) and test(kind) for test in tests)
+    return any(test(stored) and test(kind) for test in tests)

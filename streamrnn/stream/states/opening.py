@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from streamrnn.base.arrays import Floats
+from streamrnn.stream.states.arrow import load_streams
 from streamrnn.stream.states.layout import Layout
-from streamrnn.stream.states.reading import load_streams
 from streamrnn.stream.states.table import StateTable
 
 

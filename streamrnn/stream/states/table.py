@@ -13,15 +13,12 @@ from streamrnn.base.display import count, html_table, listed
 from streamrnn.errors import StateError
 from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
+from streamrnn.stream.states.arrow import load_streams, to_arrow
 from streamrnn.stream.states.changes import Changes
 from streamrnn.stream.states.copying import SlicedCopy
 from streamrnn.stream.states.files import as_table
-from streamrnn.stream.states.held import Held
-from streamrnn.stream.states.inferred import inferred_layout
 from streamrnn.stream.states.keys import KeyCopy, KeyIndex
-from streamrnn.stream.states.layout import Layout
-from streamrnn.stream.states.reading import load_streams
-from streamrnn.stream.states.writing import to_arrow
+from streamrnn.stream.states.layout import Held, Layout, inferred_layout
 
 T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)

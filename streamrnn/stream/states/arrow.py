@@ -1,4 +1,4 @@
-"""Check the streams of an Arrow table and load them into a state table."""
+"""A state table as an Arrow table, and back: its streams are checked and loaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import short_model
 from streamrnn.errors import StateError
 from streamrnn.stream.states.carrying import differing_classes, origin_of
-from streamrnn.stream.states.held import Held
 from streamrnn.stream.states.incoming import Incoming, meta, nulls
-from streamrnn.stream.states.layout import FORMAT_VERSION, Layout, waiting_after
+from streamrnn.stream.states.layout import FORMAT_VERSION, Held, Layout, waiting_after
 
 if TYPE_CHECKING:
     from streamrnn.stream.states.table import StateTable
@@ -116,17 +115,17 @@ def _times(
 def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
     """Refuse streams without a time that have one in `before`, or have steps and are not in it."""
     slots = before.find(incoming.keys, add=False)
-    known = slots >= 0
+    earlier = slots >= 0
     timed = np.zeros(len(slots), bool)
-    timed[known] = before.last_times(slots[known])[1]
+    timed[earlier] = before.last_times(slots[earlier])[1]
     incoming.refuse(
         "last_time",
         ~seen & timed,
         "last time is null, but the replaced state has one: earlier rows would no longer be "
         "detected as late",
     )
-    unknown = ~seen & ~known & (steps > 0)
-    incoming.refuse("last_time", unknown, "last time is null, but the stream has steps")
+    new = ~seen & ~earlier & (steps > 0)
+    incoming.refuse("last_time", new, "last time is null, but the stream has steps")
 
 
 def _previous(
@@ -278,3 +277,71 @@ def _ticks(array: pa.Array) -> Ints:
     integers = array.cast(kind).fill_null(pa.scalar(0, kind))
     ticks: Ints = integers.to_numpy(zero_copy_only=False).astype(np.int64)
     return ticks
+
+
+def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
+    """Return all streams in order of first appearance, or those of `slots`.
+
+    The result is a copy. Without `copy` it may share memory with the table, and change with it.
+    """
+    rows = np.arange(table.streams) if slots is None else np.asarray(slots, np.int64)
+    layout = table.layout
+    arrays = table.key_arrays(None if slots is None else rows)
+    arrays.append(pa.array(table.steps(rows)))
+    if layout.time is not None:
+        arrays.append(_time_column(*table.last_times(rows), layout.time))
+    for name in layout.states:
+        values = table.states(name)
+        if copy or slots is not None:
+            values = np.take(values, rows, axis=0)
+        flat = pa.array(values.reshape(-1))
+        kind = layout.state_type(name)
+        fixed = pa.FixedSizeListArray.from_arrays
+        arrays.append(fixed(flat, type=kind) if len(rows) else pa.array([], kind))
+    for name, kind in layout.previous.items():
+        values, present = table.previous(name, rows)
+        arrays.append(_masked(present, values, kind))
+    for name, kind in layout.waiting.items():
+        counts = table.waiting_counts(rows)
+        arrays.append(_waiting_column(table.waiting(name, rows, counts), counts, kind))
+    if layout.pending:
+        arrays.append(_pending_column(table, rows))
+    return pa.Table.from_arrays(arrays, schema=layout.schema())
+
+
+def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
+    """Return the values, null where not present.
+
+    An Arrow file contains the memory under a null too. Equal tables are equal files only if that
+    is always 0, and not the value before a reset.
+    """
+    return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
+
+
+def _time_column(ticks: Ints, seen: Bools, kind: pa.DataType) -> pa.Array:
+    integers = _masked(seen, ticks, pa.int64())
+    if pa.types.is_date32(kind):
+        integers = integers.cast(pa.int32())
+    return integers.cast(kind)
+
+
+def _waiting_column(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
+    """Convert (K, …), with `counts` (S,) rows of each stream, to one list per stream."""
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(values.reshape(-1), kind.value_type)
+        items = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    else:
+        items = pa.array(values, kind)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))
+
+
+def _pending_column(table: StateTable, rows: Ints) -> pa.Array:
+    kind = pa.struct(table.layout.pending)
+    slots, held = table.held
+    if held is None:
+        return pa.nulls(len(rows), kind)
+    positions = np.full(table.streams, -1)
+    positions[slots] = np.arange(len(slots))
+    index = positions[rows]
+    return held.to_struct_array().take(pa.array(index, mask=index < 0))
