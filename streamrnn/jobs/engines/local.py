@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from streamrnn.stream.scoring import Loop, RunOptions, Scorer, Summary, Target
+from streamrnn.stream.scoring import Loop, RowSink, RunOptions, Scorer, Summary
 from streamrnn.stream.sources import Content, Position, Source
 from streamrnn.stream.states import StateTable
 
@@ -44,7 +44,7 @@ class LocalEngine:
         source: Source,
         start: Position | None,
         before: Content,
-        target: Target,
+        target: RowSink,
         total: int | None,
         *,
         last: bool,
@@ -57,7 +57,7 @@ class LocalEngine:
         self._loop.total_rows = total
         self._loop.run(source.batches(start, before), target, last=last)
 
-    def end(self, target: Target) -> None:
+    def end(self, target: RowSink) -> None:
         """End a run that was not ended by `run(…, last=True)`."""
         self._loop.end(target)
 

@@ -26,9 +26,9 @@ from streamrnn.stream.scoring import (
     BoundPipeline,
     FirstRow,
     Loop,
-    Read,
     RunOptions,
     Scorer,
+    SourceProgress,
     Summary,
     starting_table,
 )
@@ -117,7 +117,7 @@ class ShardTarget:
         self._attempt = attempt
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
         """Return a call that finishes the attempt with the current state."""
         delta = self._attempt.delta(Snapshot.of(scorer.table, copy=continues))

@@ -6,7 +6,7 @@ from functools import partial
 import pyarrow as pa
 
 from streamrnn.stream.checkpoints import OutputFolder, Snapshot
-from streamrnn.stream.scoring import Read, Scorer
+from streamrnn.stream.scoring import Scorer, SourceProgress
 from streamrnn.stream.sinks import StreamSink
 from streamrnn.stream.sources import Position, SourceFile
 
@@ -29,7 +29,7 @@ class FolderTarget:
         self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
         """Return a call that commits rows, position and the current state together."""
         position = progress.position
@@ -81,7 +81,7 @@ class StreamTarget:
         self._folder.write(batch)
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
         """Return a call that ends the stream and commits the rejects."""
 

@@ -46,7 +46,7 @@ from streamrnn.stream.config import SIDE_OUTPUTS, side_filters
 from streamrnn.stream.config.values import length_text
 from streamrnn.stream.scoring import LoadedPipeline, Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline
-from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.loop import RunOptions
 from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name, note_on_offset
 
 _LARGE_GROUP = 4_000_000

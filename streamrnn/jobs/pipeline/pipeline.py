@@ -57,7 +57,7 @@ from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.values import EngineType, NewModel, OnChange, check_new_model
 from streamrnn.stream.scoring import RowCounts, SourceWindows, compile_kernels
 from streamrnn.stream.scoring.bind import LoadedPipeline
-from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.loop import RunOptions
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.scoring.summary import Progress, Summary
 from streamrnn.stream.states import (

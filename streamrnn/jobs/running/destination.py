@@ -23,7 +23,7 @@ from streamrnn.stream.checkpoints import (
 from streamrnn.stream.config import SIDE_OUTPUTS, value_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import PUBLISH_KEYS
-from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, Target
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowSink, RunOptions
 from streamrnn.stream.sources import Source, SourceFile
 
 _SMALL_PARTS = 100  # of one output, before --follow merges them
@@ -72,7 +72,7 @@ class Destination:
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
         """Commit what `plan` found of used files when none is new; `last`: the run ends."""
 
-    def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> Target:
+    def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> RowSink:
         """Return the target that the loop writes to while it reads these files, or a pipe."""
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 
 from streamrnn.stream.checkpoints import Manifest
-from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.loop import RunOptions
 from streamrnn.stream.scoring.summary import Progress, Summary
 from streamrnn.stream.sources import SourceFile, SourceOfFiles
 

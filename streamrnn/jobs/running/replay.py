@@ -38,9 +38,9 @@ from streamrnn.stream.scoring import (
     BoundPipeline,
     Loop,
     Progress,
-    Read,
     RunOptions,
     Scorer,
+    SourceProgress,
     Summary,
 )
 from streamrnn.stream.sources import Position, Source, SourceBatch, SourceFile, SourceOfFiles
@@ -247,7 +247,7 @@ class _ReplayTarget(FolderTarget):
         self._counters = counters
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
         """Return a call that commits position and state together."""
         return partial(

@@ -1,11 +1,16 @@
 """A pipeline bound to its columns, the scorer of its record batches, and the run loop."""
 
-from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
+from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline, unsaid_kind
 from streamrnn.stream.scoring.compiling import compile_beside, compile_kernels
-from streamrnn.stream.scoring.loop import Loop, Read, Target, show_times
-from streamrnn.stream.scoring.options import RunOptions
+from streamrnn.stream.scoring.labels import (
+    BoundTarget,
+    LabelReader,
+    SourceLabels,
+    target_columns,
+    ticks_of,
+)
+from streamrnn.stream.scoring.loop import Loop, RowSink, RunOptions, SourceProgress, show_times
 from streamrnn.stream.scoring.scorer import Scorer
-from streamrnn.stream.scoring.source_labels import SourceLabels
 from streamrnn.stream.scoring.source_windows import SourceWindow, SourceWindows
 from streamrnn.stream.scoring.starting import starting_table, taken_over
 from streamrnn.stream.scoring.summary import (
@@ -16,8 +21,6 @@ from streamrnn.stream.scoring.summary import (
     Summary,
     Workload,
 )
-from streamrnn.stream.scoring.targets import BoundTarget, LabelReader, target_columns, ticks_of
-from streamrnn.stream.scoring.window_kind import unsaid_kind
 
 __all__ = [
     "BoundPipeline",
@@ -28,15 +31,15 @@ __all__ = [
     "LoadedPipeline",
     "Loop",
     "Progress",
-    "Read",
     "RowCounts",
+    "RowSink",
     "RunOptions",
     "Scorer",
     "SourceLabels",
+    "SourceProgress",
     "SourceWindow",
     "SourceWindows",
     "Summary",
-    "Target",
     "Workload",
     "compile_beside",
     "compile_kernels",

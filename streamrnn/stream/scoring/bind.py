@@ -16,6 +16,7 @@ from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMis
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.ids import IdLimit, id_limits
+from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import FeatureSection
 from streamrnn.stream.operators import (
@@ -29,7 +30,6 @@ from streamrnn.stream.operators import (
     feature_kinds,
     plan_inputs,
 )
-from streamrnn.stream.scoring.window_kind import choose_kind
 from streamrnn.stream.sources import (
     Contract,
     Feature,
@@ -358,3 +358,60 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
             f"received {count(len(names), 'name')}: {', '.join(names)}"
         )
     return tuple(names)
+
+
+@dataclass(frozen=True)
+class KindChoice:
+    """The kind of window that is used, and why.
+
+    `note` compares it with the steps of the model's inputs; None if these are not fixed. `kept`:
+    nothing says the kind, but the output began in it.
+    """
+
+    why: str
+    note: str | None = None
+    kept: bool = False
+
+
+def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> KindChoice:
+    """Return why [window] kind is what it is; `begun` tells whether its output has commits.
+
+    A model whose inputs have a fixed number of steps was trained on windows, or on sequences that
+    were cut, and the file does not tell which. Raises ModelMismatchError with both answers if the
+    config does not, and the output has not begun.
+    """
+    steps, window = model.declared_steps, config.window
+    said = "kind" in window.model_fields_set
+    if steps is None:
+        return KindChoice("set by [window] kind" if said else "the default")
+    if not said and not begun():
+        raise unsaid_kind(model)
+    use = use_of(window, steps)
+    note = f"the model's inputs have {steps} steps, and kind is {window.kind}: {use}"
+    if said:
+        return KindChoice("set by [window] kind", note)
+    return KindChoice(
+        "the output began in it, and [window] kind is not set",
+        f"{note}. Nothing sets [window] kind: the output goes on as it began. Add kind = "
+        f'"{window.kind}" to the pipeline file, or see in `streamrnn guide keras-model` whether '
+        "another kind is meant",
+        kept=True,
+    )
+
+
+def unsaid_kind(model: Model) -> ModelMismatchError:
+    """Return the error of a model of fixed steps for which nothing says the kind of window."""
+    steps = model.declared_steps
+    assert steps is not None
+    return ModelMismatchError(
+        "[window] kind: required for this model, as its inputs have a fixed number of steps, "
+        f"{steps}. Set one of these:\n{both_answers(steps, _why_not_carried(model))}"
+    )
+
+
+def _why_not_carried(model: Model) -> str | None:
+    try:
+        StepRunner(model)
+    except ModelMismatchError as error:
+        return str(error)
+    return None

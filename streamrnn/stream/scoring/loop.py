@@ -1,19 +1,20 @@
-"""The run loop: read, score and write record batches, and commit at intervals."""
+"""The run loop: read, score and write record batches, and commit at intervals; its options."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
 from streamrnn.base.storage.threads import BackgroundWriter, Prefetcher, preparer
 from streamrnn.nn.kernels import seconds_compiling
+from streamrnn.stream.config.schema import ModelSection
+from streamrnn.stream.config.values import EngineType, NewModel, OnChange
 from streamrnn.stream.scoring.bind import BoundPipeline
-from streamrnn.stream.scoring.options import RunOptions
 from streamrnn.stream.scoring.scorer import Prepared, Scored, Scorer
-from streamrnn.stream.scoring.stopwatch import Stopwatch
 from streamrnn.stream.scoring.summary import FirstRow, Progress, Summary
 from streamrnn.stream.sources import (
     Contract,
@@ -30,7 +31,70 @@ from streamrnn.stream.sources import (
 )
 
 
-class Read(NamedTuple):
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of one run.
+
+    `full_refresh` starts over, with `force` without rows that the source lacks; `force` resumes
+    past used files that changed and past a vocabulary that has none of the values; `new_model`
+    replaces [model] on_change; `reload` first rewinds to the last commit before the used files that
+    changed, or before the named ones; `follow` looks for new files every `poll` seconds; `engine`
+    replaces [engine] type; `progress` is called after each record batch; once `stop` is set the run
+    commits and ends.
+    """
+
+    full_refresh: bool = False
+    force: bool = False
+    new_model: NewModel | None = None
+    reload: bool | Sequence[str] = False
+    follow: bool = False
+    engine: EngineType | None = None
+    poll: float = 1.0
+    progress: Callable[[Progress], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def on_change(self, model: ModelSection) -> OnChange:
+        """Return what to do if the model is another than in the last run."""
+        return self.new_model or model.on_change
+
+
+T = TypeVar("T")
+
+PHASES = ("start", "read", "sort", "score", "write", "commit")
+
+
+class Stopwatch:
+    """Adds the seconds of calls to `seconds`, by phase: one of `PHASES`.
+
+    A phase is measured on one thread at a time; phases overlap, since reading, sorting and writing
+    have threads of their own. Each call costs 0.3 µs.
+    """
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        for phase in PHASES:
+            seconds.setdefault(phase, 0.0)
+
+    def timed(self, phase: str, call: Callable[[], T]) -> T:
+        """Make a call and return its result."""
+        began = time.perf_counter()
+        try:
+            return call()
+        finally:
+            self.seconds[phase] += time.perf_counter() - began
+
+    def each(self, phase: str, items: Iterable[T]) -> Iterator[T]:
+        """Iterate over items; the time between them, in the caller, is not counted."""
+        remaining = iter(items)
+        while True:
+            try:
+                item = self.timed(phase, remaining.__next__)
+            except StopIteration:
+                return
+            yield item
+
+
+class SourceProgress(NamedTuple):
     """How far the source was read.
 
     `position` is None at its end; `readings` is what was read of each file, by name, since the last
@@ -41,7 +105,7 @@ class Read(NamedTuple):
     readings: Mapping[str, Reading]
 
 
-class Target(Protocol):
+class RowSink(Protocol):
     """A destination of rows that makes commits."""
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -51,7 +115,7 @@ class Target(Protocol):
         """Write rejected rows."""
 
     def commit(
-        self, scorer: Scorer, progress: Read, complete: bool, continues: bool
+        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
     ) -> Callable[[], object]:
         """Return a call that commits all rows written, `progress`, and the current state.
 
@@ -68,7 +132,7 @@ class Work(NamedTuple):
 
 @dataclass
 class Loop:
-    """Scores the batches of a source into a target.
+    """Scores the batches of a source into a sink.
 
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
     each. `readings` is what was read of each file, by name, since the last commit. `times` are the
@@ -98,7 +162,7 @@ class Loop:
         self.looked_up: dict[str, LookedUp] = {}
         self.first: dict[str, FirstRow] = {}
 
-    def run(self, batches: Iterator[SourceBatch], target: Target, last: bool) -> None:
+    def run(self, batches: Iterator[SourceBatch], sink: RowSink, last: bool) -> None:
         """Read to the end, or until `options.stop` is set, and commit.
 
         With `last` the run ends with these batches, unless it is stopped before.
@@ -120,7 +184,7 @@ class Loop:
                 upcoming = None if wait else prepare.submit(self._prepare_next, ahead)
                 scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
                 self._count(work, scored)
-                self._write(writer, target, scored)
+                self._write(writer, sink, scored)
                 position = work.source.position
                 files = list(work.source.readings) or [position.file]
                 self.summary.files_read += len(files) - (files[0] == self._file)
@@ -134,46 +198,46 @@ class Loop:
                     work = upcoming.result()
                     continue
                 try:
-                    found = next(ahead, None)
+                    following = next(ahead, None)
                 except Exception:
                     if due:  # the next batch is unreadable, but finished ones must be committed
-                        self._commit(writer, target, position, complete=False, continues=True)
+                        self._commit(writer, sink, position, complete=False, continues=True)
                     raise
-                if due and found is not None:
-                    self._commit(writer, target, position, complete=False, continues=True)
+                if due and following is not None:
+                    self._commit(writer, sink, position, complete=False, continues=True)
                     since = 0
-                work = self._prepared(found)
+                work = self._prepared(following)
             if not self.summary.interrupted:
                 position = None
                 if last:
-                    self._finish(writer, target)
+                    self._finish(writer, sink)
             if self.every or not self.summary.interrupted:
                 complete = last and not self.summary.interrupted
-                self._commit(writer, target, position, complete, continues=False)
+                self._commit(writer, sink, position, complete, continues=False)
         show_times(self.summary, self.scorer.bound, self.times)
 
     def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
         return self._prepared(next(ahead, None))
 
-    def _prepared(self, found: tuple[SourceBatch, Rows] | None) -> Work | None:
-        if found is None:
+    def _prepared(self, following: tuple[SourceBatch, Rows] | None) -> Work | None:
+        if following is None:
             return None
-        source_batch, rows = found
+        source_batch, rows = following
         return Work(source_batch, self._watch.timed("sort", partial(self.scorer.prepare, rows)))
 
-    def end(self, target: Target) -> None:
+    def end(self, sink: RowSink) -> None:
         """End a run that was not ended by `run(…, last=True)`."""
-        self.run(iter(()), target, last=True)
+        self.run(iter(()), sink, last=True)
 
-    def _finish(self, writer: BackgroundWriter, target: Target) -> None:
+    def _finish(self, writer: BackgroundWriter, sink: RowSink) -> None:
         for batch in self._watch.each("score", self.scorer.finish()):
             self.summary.rows_out += batch.num_rows
-            writer.do(partial(self._watch.timed, "write", partial(target.write, batch)))
+            writer.do(partial(self._watch.timed, "write", partial(sink.write, batch)))
 
     def _commit(
         self,
         writer: BackgroundWriter,
-        target: Target,
+        sink: RowSink,
         position: Position | None,
         complete: bool,
         continues: bool,
@@ -183,9 +247,9 @@ class Loop:
         writer.wait()  # for the previous commit, which this one builds on
         self.summary.add({"dropped_streams": self.scorer.drop_idle()})
         show_times(self.summary, self.scorer.bound, self.times)
-        read = Read(position, self.readings)
+        progress = SourceProgress(position, self.readings)
         commit = self._watch.timed(
-            "commit", partial(target.commit, self.scorer, read, complete, continues)
+            "commit", partial(sink.commit, self.scorer, progress, complete, continues)
         )
         writer.do(partial(self._watch.timed, "commit", commit))
         self.readings = {}
@@ -217,15 +281,15 @@ class Loop:
             s = self.summary
             self.options.progress(Progress(s.rows, self.total_rows, s.streams, s.seconds))
 
-    def _write(self, writer: BackgroundWriter, target: Target, scored: Scored) -> None:
+    def _write(self, writer: BackgroundWriter, sink: RowSink, scored: Scored) -> None:
         if scored.output.num_rows:
-            writer.do(partial(self._watch.timed, "write", partial(target.write, scored.output)))
+            writer.do(partial(self._watch.timed, "write", partial(sink.write, scored.output)))
         if scored.rejects is not None:
-            writer.do(partial(self._watch.timed, "write", partial(target.reject, scored.rejects)))
+            writer.do(partial(self._watch.timed, "write", partial(sink.reject, scored.rejects)))
 
 
 def show_times(summary: Summary, bound: BoundPipeline, times: tuple[int, int] | None) -> None:
-    """Set the first and last time of a summary, given in ticks."""
+    """Set the first and last time of a summary; `times` are in ticks."""
     name = bound.loaded.contract.time
     if times is None or name is None:
         return

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.stream.scoring.labels import BoundTarget, LabelReader
 from streamrnn.stream.scoring.scorer import Scorer
-from streamrnn.stream.scoring.targets import BoundTarget, LabelReader
 from streamrnn.stream.sources import Rows, SourceBatch
 from streamrnn.stream.windows import (
     Inputs,
@@ -95,13 +95,13 @@ class SourceWindows(Iterator[SourceWindow]):
 class _Staged:
     """The steps of successive record batches.
 
-    The first `known` streams have a state in the table. Such a stream resumes from it, unless it is
-    reset at its first step or before, at a row that was skipped.
+    The first `stored` streams have a state in the table. Such a stream resumes from it, unless it
+    is reset at its first step or before, at a row that was skipped.
     """
 
-    def __init__(self, known: int) -> None:
-        self._resumes = np.ones(known, bool)
-        self._begun = np.zeros(known, bool)
+    def __init__(self, stored: int) -> None:
+        self._resumes = np.ones(stored, bool)
+        self._begun = np.zeros(stored, bool)
         self._inputs: list[Inputs] = []
         self._slots: list[Ints] = []
         self._steps: list[Ints] = []
@@ -116,8 +116,8 @@ class _Staged:
         self._rows.append(by_stream.row_M + self._read)
         self._read += rows
         slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
-        known = np.flatnonzero(slots < len(self._begun))
-        for i in known[~self._begun[slots[known]]].tolist():
+        stored = np.flatnonzero(slots < len(self._begun))
+        for i in stored[~self._begun[slots[stored]]].tolist():
             if not self._begun[slots[i]]:
                 self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
@@ -134,8 +134,8 @@ class _Staged:
             arrays = [batch_inputs[number] for batch_inputs in self._inputs]
             inputs.append(np.concatenate(arrays)[sequences.order])
         rows = rows[sequences.order]
-        found = None if labels is None else labels.of_rows(rows, self._read)
-        return _Steps(sequences, inputs, rows, self._resumes, found)
+        of_rows = None if labels is None else labels.of_rows(rows, self._read)
+        return _Steps(sequences, inputs, rows, self._resumes, of_rows)
 
 
 class _StagedLabels:
@@ -152,10 +152,10 @@ class _StagedLabels:
         """Add the rows of a record batch."""
         self._keep(self._reader.add(rows, by_stream))
 
-    def _keep(self, found: Labels) -> None:
-        self._rows.append(found.rows.row)
-        self._labels.append(found.label.astype(np.float32))
-        self._weights.append(found.rows.weight.astype(np.float32))
+    def _keep(self, labels: Labels) -> None:
+        self._rows.append(labels.rows.row)
+        self._labels.append(labels.label.astype(np.float32))
+        self._weights.append(labels.rows.weight.astype(np.float32))
 
     def of_rows(self, rows: Ints, total: int) -> tuple[Floats, Floats]:
         """Return labels (M, K) and weights (M,) of M of the `total` rows that were read."""
@@ -183,7 +183,7 @@ class _Steps:
     labels: tuple[Floats, Floats] | None
 
     def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
-        """Build the window of a placement, with `steps` steps; `keys` are those of all streams."""
+        """Build the window of a placement, of `steps` steps; `keys` has all keys."""
         sequence, begin, length, first = placement
         slot = np.where(sequence < 0, -1, self.sequences.slot[sequence])
         valid = np.arange(steps) < length[:, np.newaxis]
@@ -197,7 +197,7 @@ class _Steps:
             lengths=length,
             keys=keys.take(pa.array(slot, mask=slot < 0)),
             reset=first,
-            resumes=first & self._begins_stream(sequence) & self._is_known(slot),
+            resumes=first & self._begins_stream(sequence) & self._resumes_state(slot),
             rows=np.where(valid, self.rows[index], -1),
             y=y,
             weight=weight,
@@ -209,15 +209,15 @@ class _Steps:
         begins: Bools = (number == 0) | (slot[number] != slot[number - 1])
         return begins
 
-    def _is_known(self, slot: Ints) -> Bools:
-        known = np.zeros(len(slot), bool)
-        old = (slot >= 0) & (slot < len(self.resumes))
-        known[old] = self.resumes[slot[old]]
-        return known
+    def _resumes_state(self, slot: Ints) -> Bools:
+        resumes = np.zeros(len(slot), bool)
+        stored = (slot >= 0) & (slot < len(self.resumes))
+        resumes[stored] = self.resumes[slot[stored]]
+        return resumes
 
 
 def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:
     """Take rows (B, T, …) of an array (M, …), `blank` (of strings: "") unless `valid`."""
-    found = np.take(array, index, axis=0)
-    found[~valid] = "" if found.dtype == object else blank
-    return found
+    values = np.take(array, index, axis=0)
+    values[~valid] = "" if values.dtype == object else blank
+    return values

@@ -37,11 +37,11 @@ def starting_table(
     """Return the state of the last commit, else that of `[state] init`, else an empty one.
 
     `owner` names the committed state in messages. If it is another model's, `on_change` says how
-    this one takes it over, and also that of `[state] init`: with "carry" by `[state] map`, where
+    this one takes it over, also from `[state] init`: with "carry" by `[state] map`, where
     `advice` ends the message if it cannot; with "replay" its states are those of `replayed`, the
     result of earlier rows (a model without states is carried). Entries of the map that
-    `earlier_map` has too, the one that the state was committed with, may be those of an earlier
-    change (None: all may). What is ignored of the state, or of `[state] init`, is added to `notes`.
+    `earlier_map` has too, the one that the state was committed with, may be of an earlier change
+    (None: all may). What is ignored of the state, or of `[state] init`, is added to `notes`.
     Raises StateError, naming both sides, for a table of another model or other keys, and for a map
     that does not fit; ConfigError for "replay" without `replayed`.
     """
@@ -81,17 +81,19 @@ def starting_table(
     if config.init is None:
         return StateTable(bound.layout, bound.initial())
     _check_map(config.map, bound)
-    found = bound.loaded.read_init(config.init)
+    initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
-    if on_change != "error" and not config.map and is_of_another(found, bound):
+    if on_change != "error" and not config.map and is_of_another(initial, bound):
         if on_change == "reset":
-            return _begun_again(found, bound, owner, notes)
+            return _begun_again(initial, bound, owner, notes)
         if on_change == "replay" and bound.layout.states:
             raise ConfigError(_no_replay(f"{owner} has no rows of its output"))
-        origins = carried_states(found, bound.layout, {}, owner)
-        notes.append(_carried(found, bound, origins))
-        return from_arrow(found, bound.layout, bound.initial(), owner, origins, notes=notes)
-    return from_arrow(found, bound.layout, bound.initial(), owner, config.map or None, notes=notes)
+        origins = carried_states(initial, bound.layout, {}, owner)
+        notes.append(_carried(initial, bound, origins))
+        return from_arrow(initial, bound.layout, bound.initial(), owner, origins, notes=notes)
+    return from_arrow(
+        initial, bound.layout, bound.initial(), owner, config.map or None, notes=notes
+    )
 
 
 def taken_over(
@@ -111,7 +113,7 @@ def taken_over(
 
 
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
-    """Return whether a state table is that of another model."""
+    """Return whether a state table belongs to another model."""
     return meta(table, "fingerprint") != bound.loaded.fingerprint
 
 

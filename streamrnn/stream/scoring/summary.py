@@ -28,7 +28,7 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run. `total_rows` is None if not known (a pipe); `note` adds to the rate."""
+    """Progress of a run. `total_rows` is None if unknown (a pipe); `note` adds to the rate."""
 
     rows: int
     total_rows: int | None
@@ -41,7 +41,7 @@ class Progress:
 class FirstRow(NamedTuple):
     """The first row of its kind in a record batch, which a summary names.
 
-    Its index in the batch, its number in the input (None if not known), and where it is and why.
+    Its index in the batch, its number in the input (None if unknown), and where it is and why.
     """
 
     row: int
@@ -58,10 +58,10 @@ class FirstRow(NamedTuple):
 class Workload:
     """How the workers of an engine shared a run.
 
-    `bytes` are those of the rows that were handed from worker to worker. `largest_stream` is the
-    key of the stream with the most rows, `largest_share` its share of all rows; `speed_up_limit`
-    is the time of all shards divided by that of the slowest one, which more workers cannot improve.
-    `advice` says what could be set better.
+    `bytes` of rows were handed from worker to worker. `largest_stream` is the key of the stream
+    with the most rows, `largest_share` its share of all rows; `speed_up_limit` is the time of all
+    shards divided by the time of the slowest one, which more workers cannot improve. `advice` says
+    what could be set better.
     """
 
     workers: int = 0
@@ -76,18 +76,21 @@ class Workload:
 
 @dataclass
 class RowCounts:
-    """What became of rows and of their values.
+    """What became of rows and of their values, in numbers.
 
-    `rows` were read, `rows_out` are in the output. Of the rows, `skipped` had a null and no score,
-    `rejected` are invalid, late or repeated, and `dropped_late` are in neither table. `repeated`
-    have the last time of their stream, whatever [source] repeated makes of them: skipped ones are
-    in neither table. Of the values, `filled` were null, `nan` counts NaN that was read as null,
-    `out_of_range` those outside `valid`, which were read as null, `clipped` those outside `clip`,
-    `unknown` those that are not in the vocabulary of their feature and have id 0, in all and by
-    feature, and `cast` those of a column with another type than before. At `fresh_starts` a stream
-    began again from the initial state. With [state] idle, `started_behind` counts streams without
-    a row so far (or dropped) whose first one is more than that before the newest time of the last
-    commit, and `dropped_streams` those that were dropped.
+    Rows: `rows` were read, `rows_out` are in the output. `skipped` rows had a null, and no score.
+    `rejected` rows are invalid, late or repeated, and are in the table of rejects. `dropped_late`
+    rows were late, and are in neither table. `repeated` rows have the last time of their stream,
+    whatever [source] repeated makes of them; those that it skips are in neither table.
+
+    Values: `filled` values were null, `nan` values were NaN that was read as null, `out_of_range`
+    values were outside `valid`, and read as null, `clipped` values were outside `clip`. `unknown`
+    values are not in the vocabulary of their feature, and have id 0; `unknown_by_feature` counts
+    them by feature. `cast` values were in a column of another type than before.
+
+    Streams: at each of `fresh_starts` a stream began again from the initial state. With [state]
+    idle, `started_behind` streams had no row so far (or were dropped), and their first one is more
+    than that before the newest time of the last commit; `dropped_streams` were dropped.
     """
 
     rows: int = 0
@@ -129,16 +132,16 @@ class Copies:
 class Summary(RowCounts):
     """Summary of a run.
 
-    `streams` counts the streams in the state table, `new_streams` those that the run added.
-    `files` counts the new files that were found, `files_read` those of which rows were scored.
-    `first_time` and `last_time` are those of the rows, as text; None without times.
+    `streams` counts the streams in the state table, `new_streams` the ones that the run added.
+    `files` counts the new files of the source, `files_read` the files of which rows were scored.
+    `first_time` and `last_time` are the times of rows, as text; None without times.
     `last_timestamp` is the last one in seconds since 1970 (without a zone it is read as UTC), None
     for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
     the run added to the output. `published` has one entry for each table of [publish] that was
     changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
     last commit that all of them have, None if the run saw none.
-    `seconds_compiling` are those of `seconds` in which kernels were compiled, which later runs load
-    (on workers not counted).
+    `seconds_compiling` is the part of `seconds` in which kernels were compiled, which later runs
+    load (on workers not counted).
     `replayed` rows were read again by a new model, which could not score `replay_passed_over` of
     them; `replay_fresh_streams` had none, and start from its initial state.
     `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`

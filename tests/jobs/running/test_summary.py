@@ -12,7 +12,7 @@ import pytest
 
 from streamrnn import Pipeline
 from streamrnn.cli.run import in_words
-from streamrnn.stream.scoring.stopwatch import PHASES, Stopwatch
+from streamrnn.stream.scoring.loop import PHASES, Stopwatch
 
 LOG = logs.random_log(rows=100, streams=3)
 

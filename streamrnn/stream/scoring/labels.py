@@ -1,16 +1,26 @@
-"""The labels of a pipeline's rows, as `[target]` sets them."""
+"""The labels of a pipeline's rows, as `[target]` sets them; of a source, beside its scores."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 
+from streamrnn.base.arrays import Ints
 from streamrnn.errors import DTypeError
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
-from streamrnn.stream.sources import Rows, TargetColumns
-from streamrnn.stream.windows import LabelJoin, Labels, StreamBatch, TargetRows
+from streamrnn.stream.scoring.scorer import Scorer
+from streamrnn.stream.sources import Rows, SourceBatch, TargetColumns
+from streamrnn.stream.windows import (
+    LabelJoin,
+    Labels,
+    SeasonalLabels,
+    StreamBatch,
+    TargetRows,
+    with_seasons,
+)
 
 _TICK = {
     "s": timedelta(seconds=1),
@@ -64,16 +74,16 @@ class LabelReader:
         self._read = 0
 
     def add(self, rows: Rows, by_stream: StreamBatch) -> Labels:
-        """Add a record batch; return the rows, also of earlier ones, whose labels are known now.
+        """Add a record batch; return the rows, also of earlier ones, that have got their labels.
 
-        Rows that are rejected or dropped have no label, and are no label of others. Raises
+        Rows that are rejected or dropped have no label, and give none to others. Raises
         DataError for values that cannot be used.
         """
         kept = by_stream.kept
         value, weight = self._target.columns.read(rows)
         self._target.columns.refuse(rows, value, weight, kept)
         nothing = np.zeros(len(rows), np.int64)
-        found = TargetRows(
+        target = TargetRows(
             np.arange(self._read, self._read + len(rows)),
             by_stream.slot_N,
             nothing if rows.time is None else rows.time,
@@ -82,7 +92,7 @@ class LabelReader:
             weight,
         )
         self._read += len(rows)
-        return self._join.add(found.take(kept))
+        return self._join.add(target.take(kept))
 
     def finish(self) -> Labels | None:
         """Return the rows whose labels were still to come."""
@@ -92,7 +102,7 @@ class LabelReader:
 def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
     """Return the length that a key of [target] has, in ticks of the time column.
 
-    Raises DTypeError if that is no column of times, or its ticks are too long.
+    Raises DTypeError if that is not a column of times, or its ticks are too long.
     """
     time = bound.schema.field(str(bound.loaded.config.source.time))
     kind, path = time.type, bound.path
@@ -117,3 +127,35 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
             f"{format_duration(tick)}, as its type is {kind}, received {format_duration(length)}"
         )
     return ticks
+
+
+class SourceLabels:
+    """The labels of successive rows of a source; rows that get no score are left out.
+
+    `scorer` sorts the rows, and computes nothing.
+    """
+
+    def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget) -> None:
+        self._scorer = scorer
+        self._batches = batches
+        self._reader = LabelReader(target)
+        self._season = target.season
+
+    def __iter__(self) -> Iterator[SeasonalLabels]:
+        return with_seasons(self._labels(), self._season)
+
+    def _labels(self) -> Iterator[Labels]:
+        contract = self._scorer.bound.loaded.contract
+        for batch in self._batches:
+            rows = contract.read(batch.batch, batch.origin)
+            yield self._reader.add(rows, self._scorer.sort(rows))
+        if (rest := self._reader.finish()) is not None:
+            yield rest
+
+    def find(self, keys: Sequence[pa.Array]) -> Ints:
+        """Return the slot (N,) of each of N keys; new ones are added."""
+        return self._scorer.table.find(keys, room=False)
+
+    def key_arrays(self) -> list[pa.Array]:
+        """Return the key columns, one value per slot."""
+        return self._scorer.table.key_arrays()
