@@ -30,7 +30,7 @@ class Earlier:
     `rows` are those written and rejected, `state` is the state after them.
     """
 
-    known: Sequence[UsedFile]
+    used: Sequence[UsedFile]
     position: Position | None
     rows: int
     state: pa.Table | None
@@ -44,7 +44,7 @@ class Earlier:
         if position is not None:
             position = replace(position, file=names.get(position.file, position.file))
         return cls(
-            known=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
+            used=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
             position=position,
             rows=last.rows + last.named("rejects").rows,
             state=state,
@@ -96,7 +96,7 @@ def plan_replay(
     config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
     _refuse_other_rows(bound, source, manifest, earlier.rows, path, force)
     wanted = config.model.replay
-    rows = [file for file in earlier.known if file.content is not None and file.content.rows]
+    rows = [file for file in earlier.used if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
     if isinstance(wanted, timedelta):
         first = _first_tick(wanted, bound, earlier.state)

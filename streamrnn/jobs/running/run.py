@@ -290,12 +290,12 @@ class RunJob:
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
-            named = name_the_files(error, source, plan.known, self._order, output)
+            named = name_the_files(error, source, plan.used, self._order, output)
             if named is error and (calls := self._state_of_calls(output, committed)) is not None:
                 live = 0 if committed is None else committed.live
                 named = name_the_position(error, *calls, str(source.time), live)
             elif named is error and self.config.state.init is None:
-                named = name_the_order(error, source, plan.known)
+                named = name_the_order(error, source, plan.used)
             raise named from None
         return engine
 
@@ -309,7 +309,7 @@ class RunJob:
         if not seen_by_init:
             return
         self.summary.vanished_files = 0  # it may have seen files of any source
-        used = {file.path for file in plan.known}
+        used = {file.path for file in plan.used}
         used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
         used -= {file.name for file in plan.files}
         if number := sum(file.name in used for file in source.files):

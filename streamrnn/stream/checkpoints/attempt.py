@@ -119,7 +119,7 @@ class Attempt:
         )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows, in the order of the output; side outputs get those that their filters pass."""
+        """Add rows, in the order of the output; side outputs get what their filters pass."""
         if "rows" not in self._writers:
             self._writers["rows"] = self._rows_writer()
         self._writers["rows"].write(batch)
@@ -160,13 +160,12 @@ class Attempt:
         The names of the files are durable once the driver has synced their folders.
         """
         parts = {name: _finished(writer) for name, writer in self._writers.items()}
-        return Facts(self.commit, self.shard, parts, self._version(state))
-
-    def _version(self, state: StateDelta | None) -> Shard | None:
-        if state is None:
-            return None
-        name = f"_state-{self._name}.arrow"
-        return Shard(state.rows, write_version(self._rows.files, INSIDE, name, state, self._last))
+        shard = None
+        if state is not None:
+            name = f"_state-{self._name}.arrow"
+            version = write_version(self._rows.files, INSIDE, name, state, self._last)
+            shard = Shard(state.rows, version)
+        return Facts(self.commit, self.shard, parts, shard)
 
     def abandon(self) -> None:
         """Close all files, finished or not."""
@@ -182,13 +181,13 @@ def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
     """
     if late := [item for item in facts if item.commit != commit]:
         raise ValueError(
-            f"expected facts of commit {commit}, received those of commit {late[0].commit} of "
+            f"expected facts of commit {commit}, received facts of commit {late[0].commit} of "
             f"shard {late[0].shard}: its rows and state do not follow the last commit"
         )
     ordered = sorted(facts, key=lambda item: item.shard)
-    found = [item.shard for item in ordered]
-    if not found or found != list(range(len(found))):
-        raise ValueError(f"expected facts of shards 0, 1, 2, … once each, received {found}")
+    shards = [item.shard for item in ordered]
+    if not shards or shards != list(range(len(shards))):
+        raise ValueError(f"expected facts of shards 0, 1, 2, … once each, received {shards}")
     return ordered
 
 
@@ -208,5 +207,5 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
 
 
 def _finished(writer: PartWriter | PartitionedWriter) -> tuple[StagedPart, ...]:
-    found = writer.finish()
-    return found if isinstance(found, tuple) else (found,)
+    parts = writer.finish()
+    return parts if isinstance(parts, tuple) else (parts,)

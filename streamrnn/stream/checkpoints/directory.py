@@ -57,8 +57,8 @@ def is_later(name: str, after: int | None) -> bool:
     >>> is_later("_00012-003-0123456789abcdef.parquet.tmp", 11)
     True
     """
-    found = _ATTEMPT.match(name)
-    return after is not None and found is not None and int(found[1]) > after
+    attempt = _ATTEMPT.match(name)
+    return after is not None and attempt is not None and int(attempt[1]) > after
 
 
 def is_part(name: str) -> bool:
@@ -96,11 +96,11 @@ class PartDirectory:
 
         Folders of partitions without a file are what a dead run leaves before its first commit.
         """
-        found = [name for name in self.files.entries("") if name != INSIDE]
-        if not any("=" in name for name in found):
-            return found
+        others = [name for name in self.files.entries("") if name != INSIDE]
+        if not any("=" in name for name in others):
+            return others
         full = {name.partition("/")[0] for name in self.files.tree()}
-        return [name for name in found if name in full or "=" not in name]
+        return [name for name in others if name in full or "=" not in name]
 
     def only_our_files(self) -> bool:
         """Whether the folder has only our own folder and files named like our parts."""
@@ -131,8 +131,8 @@ class PartDirectory:
 
         `reconcile` comes first then, and the file goes with those that no commit names.
         """
-        found = None if self.layouts is None else sorted(self.layouts)
-        self.files.put(LAYOUTS, json.dumps(found).encode())
+        layouts = None if self.layouts is None else sorted(self.layouts)
+        self.files.put(LAYOUTS, json.dumps(layouts).encode())
 
     def add_kept_layouts(self) -> None:
         """Add the layouts that `keep_layouts` stored, if a run died before it removed their parts.
@@ -141,8 +141,8 @@ class PartDirectory:
         """
         text = self._read(LAYOUTS)
         try:
-            found = json.loads(text) if text else []
-            kept = None if found is None else frozenset(map(tuple, found))
+            layouts = json.loads(text) if text else []
+            kept = None if layouts is None else frozenset(map(tuple, layouts))
         except (TypeError, ValueError):
             raise CheckpointError(
                 f"{self.files.show(LAYOUTS)} was edited; remove it, and remove parts of an earlier "
@@ -166,10 +166,10 @@ class PartDirectory:
 
     def _visible(self) -> dict[str, int]:
         plain = self.layouts == frozenset([()])
-        found = self.files.sizes("") if plain else self.files.tree_sizes()
+        sizes = self.files.sizes("") if plain else self.files.tree_sizes()
         return {
             name: size
-            for name, size in found.items()
+            for name, size in sizes.items()
             if is_part(name) and (self.layouts is None or layout_of(name) in self.layouts)
         }
 
@@ -265,17 +265,17 @@ class PartDirectory:
         Parts that are missing or have another size are left out.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
-        found = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
+        places = {part.name: part.name for part in parts if visible.get(part.name) == part.bytes}
         for part in parts:
             if staged.get(part.staged) == part.bytes:
-                found[part.name] = f"{STAGING}/{part.staged}"
-        return found
+                places[part.name] = f"{STAGING}/{part.staged}"
+        return places
 
     def check(self, parts: Sequence[Part]) -> None:
         """Raise CheckpointError if a part is missing or its size has changed since its commit."""
-        found = self.locate(parts)
+        places = self.locate(parts)
         for part in parts:
-            if part.name not in found:
+            if part.name not in places:
                 raise CheckpointError(self.lost(part))
 
     def check_staged(self, parts: Sequence[StagedPart]) -> None:

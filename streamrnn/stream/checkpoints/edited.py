@@ -160,8 +160,8 @@ def _field(name: str, hint: Any) -> _Field:
 
 def _plain(hint: Any) -> type:
     origin = get_origin(hint) or hint
-    found: type = NoneType if origin is None else dict if origin is Mapping else origin
-    return found
+    plain: type = NoneType if origin is None else dict if origin is Mapping else origin
+    return plain
 
 
 def _check(items: Iterable[Any]) -> None:
@@ -183,8 +183,8 @@ def _check(items: Iterable[Any]) -> None:
 
 
 def _check_each(values: Sequence[object], types: frozenset[type], key: str) -> None:
-    for found in set(map(type, values)) - types:
-        value = next(value for value in values if type(value) is found)
+    for wrong in set(map(type, values)) - types:
+        value = next(value for value in values if type(value) is wrong)
         expected = " or ".join(sorted(map(_name, types)))
         raise ValueError(mistyped(key, expected, value))
 

@@ -142,7 +142,7 @@ class _Binder:
                 return self._time(literal, kind)
             return pa.scalar(value).cast(kind)
         except (pa.ArrowException, OverflowError):
-            message = f"{value!r} is no value of `{column.value}`, which is {kind}"
+            message = f"{value!r} is not a value of `{column.value}`, which is {kind}"
             raise self._mistake(literal, message) from None
 
     def _time(self, literal: FilterToken, kind: pa.TimestampType) -> pa.Scalar:
@@ -181,7 +181,7 @@ class _Binder:
     def _type(self, column: FilterToken) -> pa.DataType:
         kind = self._any_type(column)
         if not _literals(kind):
-            message = f"`{column.value}` is {kind}, which is not compared here (`is null` is known)"
+            message = f"`{column.value}` is {kind}, which is not compared here (`is null` works)"
             raise self._mistake(column, message)
         return kind
 

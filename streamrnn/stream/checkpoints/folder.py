@@ -18,8 +18,8 @@ from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
 from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters
-from streamrnn.stream.checkpoints.holding import Holding, empty
 from streamrnn.stream.checkpoints.ledger import Ledger
+from streamrnn.stream.checkpoints.lock import LockSet, empty
 from streamrnn.stream.checkpoints.manifest import (
     Manifest,
     NamedOutput,
@@ -39,7 +39,13 @@ from streamrnn.stream.checkpoints.starting import (
     last_manifest,
     refuse_foreign_entries,
 )
-from streamrnn.stream.checkpoints.used import Known, Select, SourcePlan, plan_sources, select_all
+from streamrnn.stream.checkpoints.used import (
+    Select,
+    SourcePlan,
+    UsedFileIndex,
+    plan_sources,
+    select_all,
+)
 from streamrnn.stream.checkpoints.versions import (
     Snapshot,
     StateDelta,
@@ -50,7 +56,7 @@ from streamrnn.stream.checkpoints.versions import (
     write_version,
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters, side_folder, to_record, value_of
-from streamrnn.stream.sinks import PART_FORMATS, Partitioning, StagedPart
+from streamrnn.stream.sinks import PART_FORMATS, Partitioning
 from streamrnn.stream.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
 from streamrnn.stream.states.positions import PositionPairs
 
@@ -78,8 +84,8 @@ class OutputFolder:
         }
         self.rows = self.directories["rows"]
         self._files = self.rows.files
-        self._held = Holding()
-        self._ledger = Ledger(self.directories, self._held)
+        self._locks = LockSet()
+        self._ledger = Ledger(self.directories, self._locks)
         self._schema: pa.Schema | None = None
         self._table = ""
         self.partitioning: Partitioning | None = None
@@ -87,7 +93,7 @@ class OutputFolder:
         self._config: dict[str, Any] = {}
         self._state_schema: tuple[str, pa.Schema] | None = None  # file name, schema
         self._attempt: Attempt | None = None
-        self._known = Known()
+        self._used = UsedFileIndex()
         self._output = ""
         self._prepared = set[str]()
         self._filters: Mapping[str, pc.Expression] = {}
@@ -147,7 +153,7 @@ class OutputFolder:
 
     def _start(self, full_refresh: bool, check: bool) -> None:
         self._refuse_foreign_entries(full_refresh)
-        self._held.take(self.rows)
+        self._locks.acquire(self.rows)
         self._refuse_foreign_entries(full_refresh)
         last = last_manifest(self._files, full_refresh)
         self._ledger.next_commit = free_number(self._files, last)
@@ -156,15 +162,15 @@ class OutputFolder:
             self.rows.layouts = frozenset([layout_in(last.config)])
             self.rows.add_kept_layouts()
         elif full_refresh:
-            self.rows.layouts = None  # not known, and all that is there is ours
+            self.rows.layouts = None  # unknown, and all that is there is ours
         for name in SIDE_OUTPUTS:
             directory = self.directories[name]
             if are_ours(name, self.rows, directory, last, full_refresh):
-                self._held.take(directory)
+                self._locks.acquire(directory)
         if full_refresh:
             self._ledger.reconciled = False
         elif last is None:
-            for directory in self._held.directories:
+            for directory in self._locks.directories:
                 empty(directory)
         else:
             self._ledger.manifest = last
@@ -250,7 +256,7 @@ class OutputFolder:
             seen=seen_by_init,
             select=select,
         )
-        self._known.update(plan, reader)
+        self._used.update(plan, reader)
         self._table = "" if reader.table is None else reader.table.id
         return plan
 
@@ -260,9 +266,9 @@ class OutputFolder:
         The next run need not read them again. Retained commits stay.
         """
         assert self.manifest is not None
-        assert self._known.files is not None
+        assert self._used.files is not None
         last, table = self.manifest, self._table or self.manifest.table
-        self.replace(sources=self._known.files, home=self.home, table=table, kept=last.kept)
+        self.replace(sources=self._used.files, home=self.home, table=table, kept=last.kept)
 
     def load_state(self) -> pa.Table | None:
         """Return the state table of the last commit; None before the first, or without state."""
@@ -288,15 +294,15 @@ class OutputFolder:
         if name in self._prepared:
             return
         directory = self.directories[name]
-        if directory not in self._held:
+        if directory not in self._locks:
             refuse_foreign_entries(directory, NOT_OURS)
-            self._held.take(directory)
+            self._locks.acquire(directory)
         directory.mark(self._output)
         self._prepared.add(name)
 
     def renew(self) -> None:
         """Renew the locks of a long run between commits (on object stores)."""
-        self._held.renew()
+        self._locks.renew()
 
     def token(self) -> AbstractContextManager[tuple[str, str]]:
         """Write a random token into the folder; yield its name and content, and remove it."""
@@ -355,7 +361,7 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
-        `facts` are those of one attempt per shard; None: what this process wrote, as one shard,
+        `facts` are from one attempt per shard; None: what this process wrote, as one shard,
         with `state`. Parts are placed in the order of the shards. `sources` are the files started
         or finished since the last commit (naming one again is harmless), `readings` what was read
         of them, by name; without a `position`, or with one at the end of a file, all files so far
@@ -367,7 +373,7 @@ class OutputFolder:
         one per shard; the folder then accepts no more rows or commits, and the next start finds
         this commit either complete or not at all.
         """
-        with self._or_broken() as schema:
+        with self._refuse_commits_after_failure() as schema:
             facts = [self._finish(state)] if facts is None else self._checked(facts)
             last = self.manifest
             outputs = {name: self._output_after(name, facts, complete) for name in self.directories}
@@ -379,7 +385,7 @@ class OutputFolder:
                 model=self._model,
                 config=self._config,
                 schema=encode_schema(schema),
-                sources=self._known.after(last, sources, readings or {}),
+                sources=self._used.after(last, sources, readings or {}),
                 position=None if position is None or position.done else position,
                 outputs=outputs,
                 shards=shards_after(last.shards if last else (), facts),
@@ -387,12 +393,12 @@ class OutputFolder:
                 kept=last.kept_after(self.keep, end_of_run) if last else (),
                 end_of_run=end_of_run,
                 # Names in the manifest are current only if this run has checked the sources.
-                home=self.home if last is None or self._known.files is not None else last.home,
+                home=self.home if last is None or self._used.files is not None else last.home,
                 table=self._table or (last.table if last else ""),
                 positions=(last.positions if last else ()) if positions is None else positions,
             )
             manifest = self._ledger.install(manifest)
-            self._known.commit(manifest)
+            self._used.commit(manifest)
         live = manifest.live - (last.live if last else 0)
         of = f" with {count(live, 'row')} of a session" if live else ""
         _LOGGER.debug("%s: commit %d%s", self.path, manifest.commit, of)
@@ -405,11 +411,12 @@ class OutputFolder:
             return NamedOutput(self._ledger.place(name, staged, ""), self._recorded[name])
         empty = not staged and not (self.manifest and self.manifest.parts)
         if complete and empty and self.partitioning is None:
-            staged = [self._empty_part()]
+            file = draw_name(self.next_commit)
+            staged = [self.rows.writer(self._schema, file, PART_FORMATS[self._format]).finish()]
         return NamedOutput(self._ledger.place(name, staged, self._model))
 
     @contextmanager
-    def _or_broken(self) -> Iterator[pa.Schema]:
+    def _refuse_commits_after_failure(self) -> Iterator[pa.Schema]:
         """Yield the schema for a commit; if the commit fails, refuse all later ones."""
         if self._schema is None:
             raise ValueError("call begin() before commit()")
@@ -439,11 +446,6 @@ class OutputFolder:
         if delta is not None and delta.table is not None and facts.state is not None:
             self._state_schema = facts.state.files[-1].name, delta.table.schema
         return facts
-
-    def _empty_part(self) -> StagedPart:
-        return self.rows.writer(
-            self._schema, draw_name(self.next_commit), PART_FORMATS[self._format]
-        ).finish()
 
     def replace(self, **changes: Any) -> Manifest:
         """Commit the last manifest with some fields changed, for maintenance.
@@ -479,9 +481,9 @@ class OutputFolder:
         """Discard what is not committed, and release the locks. May be called again."""
         if self._attempt is not None:
             self._attempt.abandon()
-        if self._held.directories:
+        if self._locks.directories:
             # A run that failed before its first commit leaves nothing behind.
-            self._held.release(unused=not self._has_commit())
+            self._locks.release(unused=not self._has_commit())
 
     def _has_commit(self) -> bool:
         """Whether anything was committed; True if the store does not answer."""

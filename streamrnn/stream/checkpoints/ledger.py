@@ -12,7 +12,7 @@ from streamrnn.stream.checkpoints.directory import (
     is_later,
     name_inside,
 )
-from streamrnn.stream.checkpoints.holding import Holding
+from streamrnn.stream.checkpoints.lock import LockSet
 from streamrnn.stream.checkpoints.manifest import Manifest
 from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.checkpoints.segments import write_segments
@@ -28,12 +28,12 @@ class Ledger:
     CheckpointError if another run committed meanwhile.
     """
 
-    def __init__(self, directories: Mapping[str, PartDirectory], held: Holding) -> None:
+    def __init__(self, directories: Mapping[str, PartDirectory], locks: LockSet) -> None:
         self.manifest: Manifest | None = None
         self.next_commit = 1
         self.reconciled = True
         self._directories = directories
-        self._held = held
+        self._locks = locks
         self._rows = directories["rows"]
         self._files = self._rows.files
 
@@ -45,12 +45,12 @@ class Ledger:
         after = manifest.commit if running else None
         finished = removed = 0
         for name, directory in self._directories.items():
-            if directory in self._held:
+            if directory in self._locks:
                 moved, deleted = directory.reconcile(manifest.named(name).parts, after)
                 finished, removed = finished + moved, removed + deleted
-        found = self._files.sizes(INSIDE).keys()
+        present = self._files.sizes(INSIDE).keys()
         named = manifest.file_names() | {name_inside(MANIFEST), name_inside(LOCK)}
-        for name in sorted(name for name in found - named if not is_later(name, after)):
+        for name in sorted(name for name in present - named if not is_later(name, after)):
             self._files.delete(f"{INSIDE}/{name}")
             removed += 1
         self.reconciled = True
@@ -66,7 +66,7 @@ class Ledger:
 
         Returns the manifest with its segments, which are written before it.
 
-        If the folder is reconciled, new parts follow those of the last commit. Parts whose names
+        If the folder is reconciled, new parts follow the ones of the last commit. Parts whose names
         change are moved back to staging before the manifest is written, since both the old and the
         new manifest find them there.
         """
@@ -80,10 +80,10 @@ class Ledger:
         }
         self._rows.make_folders(new["rows"])
         for name, directory in self._directories.items():
-            if directory in self._held and (not self.reconciled or new[name]):
+            if directory in self._locks and (not self.reconciled or new[name]):
                 directory.sync_names()
         manifest = self._with_segments(manifest)
-        self._held.renew()
+        self._locks.renew()
         self._files.sync(INSIDE)
         refuse_another_writer(self._files, self.next_commit)
         for directory, before in renamed:
@@ -91,7 +91,7 @@ class Ledger:
         layouts = frozenset([layout_in(manifest.config)])
         if not self.reconciled:  # if this run dies, the next one finds what to remove
             for name, directory in self._directories.items():
-                if name != "rows" and directory in self._held:
+                if name != "rows" and directory in self._locks:
                     directory.mark(manifest.output)
         if self._rows.layouts != layouts:  # parts of others are removed below
             self._rows.keep_layouts()

@@ -170,7 +170,7 @@ class Manifest:
     them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
     dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are those of the
     state, in order, empty without state. `end_of_run`: the last commit of its run (with --follow:
-    of the files that one poll found). `positions` are of the last call of a
+    of the new files of one poll). `positions` are of the last call of a
     session, or of the checkpoint that the state was imported from (see `states.positions`).
     """
 
@@ -259,11 +259,11 @@ class Manifest:
         """
         if keep < 1:
             return ()
-        known = (*self.kept, self.as_kept())
-        ends = [kept.commit for kept in known if kept.end_of_run][-keep:]
-        within = [kept.commit for kept in known if not kept.end_of_run][-keep:]
+        commits = (*self.kept, self.as_kept())
+        ends = [kept.commit for kept in commits if kept.end_of_run][-keep:]
+        within = [kept.commit for kept in commits if not kept.end_of_run][-keep:]
         stay = {*ends, *([] if end_of_run else within)}
-        return tuple(kept for kept in known if kept.commit in stay)
+        return tuple(kept for kept in commits if kept.commit in stay)
 
     def file_names(self) -> set[str]:
         """Return all files beside the manifest that it needs: of state, and segments."""
@@ -308,15 +308,15 @@ class Manifest:
                 f"({len(data)} bytes found). Restore it from a backup, or start over with "
                 "--full-refresh, which removes the output written so far."
             )
-        found = json.loads(data)
-        layout = found.pop("layout", None)
+        fields = json.loads(data)
+        layout = fields.pop("layout", None)
         if type(layout) is not int or layout != LAYOUT:  # not true, nor 1.0
             refuse_layout(path, layout)
-        check_shape(found)
-        del found["sha256"]
+        check_shape(fields)
+        del fields["sha256"]
         segments = {
             name: tuple(Segment(**item) for item in items)
-            for name, items in found.get("segments", {}).items()
+            for name, items in fields.get("segments", {}).items()
         }
 
         def older(name: str) -> Iterator[Any]:
@@ -324,15 +324,15 @@ class Manifest:
                 assert read is not None
                 yield from read(item, UsedFile if name == SOURCES else Part)
 
-        sources = (*older(SOURCES), *map(decode_used, found.pop("sources", ())))
+        sources = (*older(SOURCES), *map(decode_used, fields.pop("sources", ())))
         outputs = {
             name: NamedOutput(
                 (*older(name), *(Part(**part) for part in output.pop("parts", ()))), **output
             )
-            for name, output in found.pop("outputs", {}).items()
+            for name, output in fields.pop("outputs", {}).items()
         }
-        kept = tuple(RetainedCommit(**_with_state(commit)) for commit in found.pop("kept", ()))
-        state = _with_state({**found, "segments": segments})
+        kept = tuple(RetainedCommit(**_with_state(commit)) for commit in fields.pop("kept", ()))
+        state = _with_state({**fields, "segments": segments})
         return cls(sources=sources, outputs=outputs, kept=kept, **state)
 
 
@@ -380,25 +380,25 @@ def _json(value: Any) -> str:
     return _ENCODE(value)
 
 
-def decode_used(found: dict[str, Any]) -> UsedFile:
+def decode_used(fields: dict[str, Any]) -> UsedFile:
     """Read a used file back from JSON."""
-    content = found.get("content")
-    return UsedFile(**{**found, "content": None if content is None else Content(**content)})
+    content = fields.get("content")
+    return UsedFile(**{**fields, "content": None if content is None else Content(**content)})
 
 
-def decode_position(found: dict[str, Any] | None) -> Position | None:
+def decode_position(fields: dict[str, Any] | None) -> Position | None:
     """Read a position back from JSON."""
-    return None if found is None else Position(**found)
+    return None if fields is None else Position(**fields)
 
 
-def _with_state(found: dict[str, Any]) -> dict[str, Any]:
+def _with_state(fields: dict[str, Any]) -> dict[str, Any]:
     """Decode the state of a commit, and the positions that it has reached."""
     return {
-        **found,
-        "position": decode_position(found.get("position")),
-        "positions": tuple(map(tuple, found.get("positions", ()))),
+        **fields,
+        "position": decode_position(fields.get("position")),
+        "positions": tuple(map(tuple, fields.get("positions", ()))),
         "shards": tuple(
             Shard(shard["rows"], tuple(StateFile(**item) for item in shard["files"]))
-            for shard in found.get("shards", ())
+            for shard in fields.get("shards", ())
         ),
     }

@@ -13,9 +13,9 @@ def refuse_no_directory(path: str, key: str) -> None:
 
     `key` is the config key of the path, for the message.
     """
-    if found := in_the_way(path):
+    if file := in_the_way(path):
         raise ConfigError(
-            f"{key}: {path}: expected a directory, which need not exist yet, but {found} is a "
+            f"{key}: {path}: expected a directory, which need not exist yet, but {file} is a "
             "file, device or pipe. Set the path of a directory."
         )
 
@@ -42,7 +42,7 @@ def refuse_nested_output(path: str, key: str) -> None:
 def refuse_inside_output(path: str, key: str) -> None:
     """Raise ConfigError if a file or folder at `path` would lie in a committed output.
 
-    A parent folder that cannot be listed counts as no output.
+    A parent folder that cannot be listed does not count as an output.
     """
     files = open_files(path)
     for outer in files.above():

@@ -16,7 +16,7 @@ from streamrnn.stream.checkpoints.seen import with_seen_files
 from streamrnn.stream.checkpoints.segments import read_segment
 from streamrnn.stream.checkpoints.versions import check_shards, read_shards, read_version
 
-_Found = TypeVar("_Found")
+_Read = TypeVar("_Read")
 
 
 def find_manifest(files: Files) -> Manifest | None:
@@ -72,8 +72,8 @@ def _stored(files: Files) -> bytes | None:
 
 def lists_manifest(files: Files) -> bool:
     """Whether a manifest is listed in a folder (it may be damaged)."""
-    found = files.entries(INSIDE)
-    return any(name_inside(name) in found for name in (MANIFEST, EARLIEST_MANIFEST))
+    names = files.entries(INSIDE)
+    return any(name_inside(name) in names for name in (MANIFEST, EARLIEST_MANIFEST))
 
 
 def has_manifest(path: str) -> bool:
@@ -140,7 +140,7 @@ def read_token(path: str, name: str) -> str:
     return open_files(path).read(name).decode(errors="replace")
 
 
-def consistent_read(path: str, read: Callable[[Manifest, Files], _Found]) -> _Found:
+def consistent_read(path: str, read: Callable[[Manifest, Files], _Read]) -> _Read:
     """Read what the manifest names; repeat if another commit removed it meanwhile."""
     files = open_files(path)
     while True:

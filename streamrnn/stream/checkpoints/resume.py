@@ -15,8 +15,8 @@ from streamrnn.stream.config.values import WAYS
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config as JSON would store it, for comparison. Credentials are cut out."""
-    found: dict[str, Any] = json.loads(json.dumps(without_secrets(config), default=str))
-    return found
+    stored: dict[str, Any] = json.loads(json.dumps(without_secrets(config), default=str))
+    return stored
 
 
 def check_same_pipeline(
@@ -27,7 +27,7 @@ def check_same_pipeline(
     *,
     new_model: bool = False,
 ) -> None:
-    """Refuse to resume with another model or config than that of the manifest.
+    """Refuse to resume with another model or config than the manifest has.
 
     With `new_model` the model, and the keys that describe it, may differ. Raises CheckpointError
     with both fingerprints, and both values of all differing keys, except for what may differ.
@@ -38,7 +38,7 @@ def check_same_pipeline(
     keys = [
         key
         for key in sorted(then.keys() | now.keys())
-        if _known(then, key) != _known(now, key) and not may_change(key, then, now)
+        if _value(then, key) != _value(now, key) and not may_change(key, then, now)
         if not (new_model and key.startswith("model."))
     ]
     others = [key for key in keys if not key.startswith("model.")]
@@ -66,7 +66,7 @@ def check_same_pipeline(
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Refuse to add rows of another schema than that of the manifest.
+    """Refuse to add rows of another schema than the manifest has.
 
     Raises CheckpointError with both schemas.
     """
@@ -75,7 +75,7 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
         raise CheckpointError(
             f"the columns of {output} differ from those that this run writes.\n"
             f"  output:   {_columns(then)}\n  this run: {_columns(schema)}\n"
-            "Set [output] names to those of the output, set another [sink] path, or start over "
+            "Set [output] names to the names in the output, set another [sink] path, or start over "
             "with --full-refresh."
         )
 
@@ -91,7 +91,7 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
-def _known(config: Mapping[str, Any], key: str) -> Any:
+def _value(config: Mapping[str, Any], key: str) -> Any:
     return json.loads(json.dumps(value_of(key, config), default=str))
 
 

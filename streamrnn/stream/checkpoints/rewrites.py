@@ -72,11 +72,11 @@ def find_rewrites(
     """
     search = _Search([_New(file, reader) for file in new] if gone else [])
     search.renamed([file for file in gone if file.content is None])
-    known = [file for file in gone if file.content is not None and file.content.rows]
-    for old in ([file for file in known if not file.gone], known):
+    read = [file for file in gone if file.content is not None and file.content.rows]
+    for old in ([file for file in read if not file.gone], read):
         search.one_by_one(old)
         search.by_group(old)
-    search.longer([file for file in known if not file.gone])
+    search.longer([file for file in read if not file.gone])
     return search.result
 
 
@@ -100,13 +100,13 @@ class _Search:
         return [file for file in old if file.path not in self._matched]
 
     def renamed(self, old: list[UsedFile]) -> None:
-        """Match files of which only the footer is known: no run has read them."""
+        """Match files that no run has read: only their footers are stored."""
         footers = {(file.size, file.identity): file for file in old}
         sizes = {size for size, _ in footers}
         for item in list(self.new):
             file = item.file
-            if file.size in sizes and (found := footers.get((file.size, file.identity()))):
-                self._take([found], [item])
+            if file.size in sizes and (same := footers.get((file.size, file.identity()))):
+                self._take([same], [item])
 
     def one_by_one(self, old: list[UsedFile]) -> None:
         """Match one file with one other."""
@@ -157,8 +157,8 @@ class _Search:
             return False
         contents = {_key(sum_of(item.content for item in some)): some for some in _subsets(new)}
         for some in fitting:
-            if found := contents.get(_key(sum_of(map(_content, some)))):
-                self._take(some, found)
+            if same := contents.get(_key(sum_of(map(_content, some)))):
+                self._take(some, same)
                 return True
         return False
 
@@ -189,7 +189,7 @@ class _Search:
     ) -> list[UsedFile]:
         """Find the files that are gone whose rows may be in the new ones, by their times.
 
-        Without times: those of the same folder, or all if `folder` is None.
+        Without times: the ones of the same folder, or all if `folder` is None.
         """
         left = self._left(old)
         times = [item.times for item in new if item.times is not None]

@@ -38,18 +38,18 @@ class SeenFiles:
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
         """Return what holds for a source of these files, of which these columns are read.
 
-        That is no position in another file, and no schema of other columns.
+        A position in another file is left out, and a schema of other columns.
         """
-        known = self.position is None or self.position.file in names
+        there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(
             self,
-            position=self.position if known else None,
+            position=self.position if there else None,
             schema=self.schema if same else {},
         )
 
     def among(self, names: Sequence[str]) -> list[str]:
-        """Return those of `names` that the state has seen."""
+        """Return which of `names` the state has seen."""
         seen = {file.path for file in self.sources}
         return [name for name in names if name in seen]
 
@@ -89,13 +89,13 @@ def seen_files(table: pa.Table, label: str) -> SeenFiles | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
-        check_schema_types(found["schema"])
+        facts = json.loads(text)
+        check_schema_types(facts["schema"])
         return SeenFiles(
-            tuple(map(decode_used, found["sources"])),
-            decode_position(found["position"]),
-            str(found["home"]),
-            dict(found["schema"]),
+            tuple(map(decode_used, facts["sources"])),
+            decode_position(facts["position"]),
+            str(facts["home"]),
+            dict(facts["schema"]),
             label,
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

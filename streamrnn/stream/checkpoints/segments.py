@@ -106,8 +106,8 @@ def _merged(ranges: Sequence[_Range]) -> list[_Range]:
 def _write(files: Files, name: str, entries: Sequence[Any]) -> Segment:
     output = files.create(name)
     try:
-        for piece in _encoded(entries):
-            output.write(piece.encode())
+        for text in _encoded(entries):
+            output.write(text.encode())
         output.finish()
     finally:
         output.close()
@@ -141,16 +141,16 @@ def read_segment(files: Files, folder: str, segment: Segment, kind: type[_Entry]
         raise CheckpointError(_damaged(files.show(path), segment, str(error))) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != segment.sha256:
-        found = f"{len(data)} bytes with sha256 {digest[:16]}…"
-        raise CheckpointError(_damaged(files.show(path), segment, found))
+        received = f"{len(data)} bytes with sha256 {digest[:16]}…"
+        raise CheckpointError(_damaged(files.show(path), segment, received))
     return _decoded(json.loads(data), segment.count, kind)
 
 
-def _decoded(found: dict[str, Any], count: int, kind: type[_Entry]) -> list[_Entry]:
+def _decoded(columns: dict[str, Any], count: int, kind: type[_Entry]) -> list[_Entry]:
     values: list[list[Any]] = []
     for field in fields(kind):  # type: ignore[arg-type]
-        written = field.name in found or field.default is MISSING
-        column = found[field.name] if written else {_ALL: field.default}
+        written = field.name in columns or field.default is MISSING
+        column = columns[field.name] if written else {_ALL: field.default}
         if isinstance(column, dict):
             column = [column[_ALL]] * count
         if field.name == "content":
@@ -159,9 +159,9 @@ def _decoded(found: dict[str, Any], count: int, kind: type[_Entry]) -> list[_Ent
     return list(map(kind, *values))
 
 
-def _damaged(path: str, segment: Segment, found: str) -> str:
+def _damaged(path: str, segment: Segment, received: str) -> str:
     return (
         f"{path} is damaged: expected {segment.bytes} bytes with sha256 {segment.sha256[:16]}…, "
-        f"found {found}. Restore it from a backup, or start over with --full-refresh, which "
+        f"found {received}. Restore it from a backup, or start over with --full-refresh, which "
         "removes the output written so far."
     )

@@ -9,6 +9,7 @@ _Nested = list[Any] | dict[str, Any]
 """`[of each item]` for a list ([]: any items), {key: of its value} for an object; other keys may
 have any value."""
 
+_LONGEST = 60
 _SHARD: _Nested = {"files": [{}]}
 _COMMIT: dict[str, _Nested] = {
     "position": {},
@@ -39,7 +40,10 @@ def mistyped(key: str, expected: str, value: object) -> str:
     >>> mistyped("commit", "int", "two")
     "commit: expected int, received 'two' (str)"
     """
-    shown = "null" if value is None else f"{_cut(repr(value))} ({type(value).__name__})"
+    shown = repr(value)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST - 1]}…"
+    shown = "null" if value is None else f"{shown} ({type(value).__name__})"
     return f"{key}: expected {expected}, received {shown}"
 
 
@@ -56,7 +60,3 @@ def _check(value: Any, shape: _Nested, key: str) -> None:
     for name, inner in shape.items():
         if name in value:
             _check(value[name], inner, f"{key}.{name}" if key else name)
-
-
-def _cut(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -38,9 +38,9 @@ def refuse_foreign_entries(
 
     `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
     """
-    found = directory.foreign_entries()
-    if found and not (ours_may_stay and directory.only_our_files()):
-        some = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+    foreign = directory.foreign_entries()
+    if foreign and not (ours_may_stay and directory.only_our_files()):
+        some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise CheckpointError(
             f"{directory.path} is not empty and {why}: {some}. "
             "Choose an empty or new directory, or empty this one."
@@ -127,8 +127,8 @@ def refuse_another_writer(files: Files, commit: int) -> None:
     if files.local:
         return
     with suppress(CheckpointError):
-        found = find_commit(files)
-        if found is None or found < commit:
+        last = find_commit(files)
+        if last is None or last < commit:
             return
     raise CheckpointError(
         f"{files.show('')}: another run has committed since this one started. Two runs must not "

@@ -28,18 +28,18 @@ from streamrnn.stream.sources import (
 class SourcePlan:
     """What to read: `files` in order, the first from `position` if that is not None.
 
-    `before` is the content of the rows before `position`. `known` are the used files by their
+    `before` is the content of the rows before `position`. `used` are the used files by their
     current names. `vanished` files were used and are gone. `changed` files were used, have changed,
     and are skipped because of `force`, as are the new files of `rewritten`, which hold used rows.
     `by_footer` is the number of files that could only be compared by their footers. `unresolved`:
-    whether new files hold the rows of vanished ones is unknown. `refreshed`: `known` has newer
-    facts than the manifest.
+    whether new files hold the rows of vanished ones is unknown. `refreshed`: `used` has newer facts
+    than the manifest.
     """
 
     files: tuple[SourceFile, ...]
     position: Position | None = None
     before: Content = NOTHING
-    known: tuple[UsedFile, ...] = ()
+    used: tuple[UsedFile, ...] = ()
     vanished: tuple[str, ...] = ()
     changed: tuple[SourceFile, ...] = ()
     rewritten: tuple[Rewrite, ...] = ()
@@ -52,7 +52,7 @@ class Select(Protocol):
     """Chooses which of the new files are read."""
 
     def __call__(self, new: Sequence[SourceFile], used: Sequence[str], /) -> Sequence[SourceFile]:
-        """Return those to read; `used` are the names of the files that the output has used."""
+        """Return the files to read; `used` are the names of the ones that the output has used."""
 
 
 def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
@@ -63,7 +63,7 @@ def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[Sourc
 class _Verdict(NamedTuple):
     """The updated facts of a used file, and what changed ("" if nothing); `cut`: rows are lost."""
 
-    known: UsedFile
+    file: UsedFile
     changed: str = ""
     by_footer: bool = False
     cut: bool = False
@@ -81,7 +81,7 @@ def plan_sources(
 ) -> SourcePlan:
     """Compare the files of the source with the used ones.
 
-    Those are in a manifest, or came with the initial state. New files are in the order of
+    The used ones are in a manifest, or came with the initial state. New files are in the order of
     `present`, without those that `select` leaves out, which may hold any rows; `reader` reads what
     is needed to compare them; `home` is the canonical name of the output; `seen` finds, for a
     message, the files that came with its initial state. The files of a table are listed again,
@@ -93,10 +93,10 @@ def plan_sources(
         return SourcePlan(tuple(select(present, ())))
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    known = _renamed(manifest.sources, names)
+    used = _renamed(manifest.sources, names)
     position = manifest.position
     id = manifest.table if isinstance(manifest, Manifest) else ""
-    table = _in_table(reader.table, known, position, id)
+    table = _in_table(reader.table, used, position, id)
     if table is not None:
         present = reader.files = table.files
         listed = {file.name: file for file in present}
@@ -108,7 +108,7 @@ def plan_sources(
                 "(from 0), and later rows have not been read yet. Restore it, or start over with "
                 "--full-refresh --force, which discards its rows."
             )
-    verdicts = _verdicts(known, listed, position, reader) | _removed(known, table)
+    verdicts = _verdicts(used, listed, position, reader) | _removed(used, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
         if isinstance(manifest, SeenFiles):
@@ -116,13 +116,13 @@ def plan_sources(
         first = min(i for i, verdict in verdicts.items() if verdict.changed)
         early = any(kept.sources <= first for kept in manifest.kept)
         raise CheckpointError(_changed(changed, seen(), committed=True, early=early))
-    used = {file.path: file for file in known}
-    by_output = [file.path for file in known] if isinstance(manifest, Manifest) else []
+    by_path = {file.path: file for file in used}
+    by_output = [*by_path] if isinstance(manifest, Manifest) else []
     again = set() if table is None else {f.name for f in (*table.covered, *table.taken)}
     new = select(
-        [file for file in present if file.name not in used and file.name not in again], by_output
+        [file for file in present if file.name not in by_path and file.name not in again], by_output
     )
-    gone = [file for file in known if file.path not in listed]
+    gone = [file for file in used if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
     if rewrites.found and not force:
         raise CheckpointError(_rewritten(rewrites.found, isinstance(manifest, Manifest)))
@@ -130,30 +130,30 @@ def plan_sources(
     files = [file for file in new if file.name not in counted]
     before = NOTHING
     if position is not None:
-        if position.file not in used:
+        if position.file not in by_path:
             raise CheckpointError(
                 f"the manifest was edited: its position is in {position.file}, which is not among "
                 "its sources. Restore it from a backup, or start over with --full-refresh."
             )
         files.insert(0, listed[position.file])
-        before = _before(used[position.file], files[0], position, reader)
+        before = _before(by_path[position.file], files[0], position, reader)
     return SourcePlan(
         files=tuple(files),
         position=position,
         before=before,
-        known=(*_updated(known, verdicts, listed), *_covered(table)),
+        used=(*_updated(used, verdicts, listed), *_covered(table)),
         vanished=tuple(file.path for file in gone),
-        changed=tuple(listed[v.known.path] for v in changed if v.known.path in listed),
+        changed=tuple(listed[v.file.path] for v in changed if v.file.path in listed),
         rewritten=tuple(rewrites.found),
         by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
         unresolved=rewrites.unresolved,
         refreshed=bool(again)
-        or any(item.known.mtime_ns != known[i].mtime_ns for i, item in verdicts.items()),
+        or any(item.file.mtime_ns != used[i].mtime_ns for i, item in verdicts.items()),
     )
 
 
 def _in_table(
-    table: Table | None, known: Sequence[UsedFile], position: Position | None, id: str
+    table: Table | None, used: Sequence[UsedFile], position: Position | None, id: str
 ) -> Listing | None:
     """Return the files of a table that have unread rows, or were used.
 
@@ -162,17 +162,17 @@ def _in_table(
     if table is None:
         return None
     table.refuse_another(id)
-    gone = {file.path for file in known if file.gone}
+    gone = {file.path for file in used if file.gone}
     partly = "" if position is None or position.done else position.file
-    return table.listing({file.path for file in known}, gone, partly)
+    return table.listing({file.path for file in used}, gone, partly)
 
 
-def _removed(known: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verdict]:
+def _removed(used: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verdict]:
     """Return the used files whose rows a version of the table changed: index -> verdict."""
     changed = {} if table is None else table.changed
     return {
         index: _Verdict(file, changed[file.path])
-        for index, file in enumerate(known)
+        for index, file in enumerate(used)
         if file.path in changed
     }
 
@@ -228,13 +228,13 @@ def refuse_lost_files(
     are in other files, are not missed. Raises CheckpointError.
     """
     listed = {file.name: file for file in present}
-    known = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
-    cut = {} if reader.table is not None else _rows_of_cut(known, listed, reader)
-    gone = [*_gone(known, listed, reader.table), *(file for file in known if file.path in cut)]
-    names = {file.path for file in known}
+    used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
+    cut = {} if reader.table is not None else _rows_of_cut(used, listed, reader)
+    gone = [*_gone(used, listed, reader.table), *(file for file in used if file.path in cut)]
+    names = {file.path for file in used}
     rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
-    found = {file.path for rewrite in rewrites.found for file in rewrite.old}
-    missing = [file for file in gone if file.path not in found]
+    rewritten = {file.path for rewrite in rewrites.found for file in rewrite.old}
+    missing = [file for file in gone if file.path not in rewritten]
     if not missing:
         return
     contents = [(file.path, file.content) for file in missing if file.content is not None]
@@ -256,10 +256,10 @@ def refuse_lost_files(
 
 
 def _gone(
-    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
+    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
 ) -> list[UsedFile]:
     """Return the used files that the source lacks, if the log of a table does not explain it."""
-    gone = [file for file in known if file.path not in listed]
+    gone = [file for file in used if file.path not in listed]
     if table is None:
         return gone
     # The log explained what became of a file when a run noted that it is gone.
@@ -268,23 +268,23 @@ def _gone(
 
 
 def _rows_of_cut(
-    known: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
+    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
 ) -> dict[str, int]:
     """Return the rows left in the used files that were cut in place: name -> rows.
 
     Of a file whose rows are not recorded, the size is compared. One that is torn has no rows.
     """
     cut = {}
-    for used in known:
-        file = listed.get(used.path)
-        if file is None or (used.size, used.mtime_ns) == (file.size, file.mtime_ns):
+    for then in used:
+        file = listed.get(then.path)
+        if file is None or (then.size, then.mtime_ns) == (file.size, file.mtime_ns):
             continue
         try:
             rows = reader.footer(file).rows
         except DataError:
             rows = 0
-        if rows < used.content.rows if used.content is not None else file.size < used.size:
-            cut[used.path] = rows
+        if rows < then.content.rows if then.content is not None else file.size < then.size:
+            cut[then.path] = rows
     return cut
 
 
@@ -294,9 +294,9 @@ def changed_files(
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
     names = current_names(manifest, listed, home)
-    known = _renamed(manifest.sources, names)
-    table = _in_table(reader.table, known, manifest.position, manifest.table)
-    verdicts = _verdicts(known, listed, manifest.position, reader) | _removed(known, table)
+    used = _renamed(manifest.sources, names)
+    table = _in_table(reader.table, used, manifest.position, manifest.table)
+    verdicts = _verdicts(used, listed, manifest.position, reader) | _removed(used, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
@@ -308,14 +308,14 @@ def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[Use
 
 
 def _updated(
-    known: Sequence[UsedFile],
+    used: Sequence[UsedFile],
     verdicts: Mapping[int, _Verdict],
     listed: Mapping[str, SourceFile],
 ) -> tuple[UsedFile, ...]:
     """Return the used files with their updated facts, and whether they are gone."""
-    files = list(known)
+    files = list(used)
     for index, verdict in verdicts.items():
-        files[index] = verdict.known
+        files[index] = verdict.file
     for index, file in enumerate(files):
         if file.gone != (file.path not in listed):
             files[index] = replace(file, gone=not file.gone)
@@ -323,7 +323,7 @@ def _updated(
 
 
 def _verdicts(
-    known: Sequence[UsedFile],
+    used: Sequence[UsedFile],
     listed: Mapping[str, SourceFile],
     position: Position | None,
     reader: SourceOfFiles,
@@ -331,17 +331,17 @@ def _verdicts(
     """Compare the used files whose size or time differs from what is listed: index -> verdict."""
     partly = position.file if position is not None else ""
     verdicts = {}
-    for index, file in enumerate(known):
-        found = listed.get(file.path)
-        if found is not None and (file.size, file.mtime_ns) != (found.size, found.mtime_ns):
-            verdicts[index] = _compare(file, found, reader, file.path == partly)
+    for index, file in enumerate(used):
+        now = listed.get(file.path)
+        if now is not None and (file.size, file.mtime_ns) != (now.size, now.mtime_ns):
+            verdicts[index] = _compare(file, now, reader, file.path == partly)
     return verdicts
 
 
-class Known:
-    """The used files, as found by this run.
+class UsedFileIndex:
+    """The used files of an output, with the ones that this run has read.
 
-    `files`: those of the last commit by their current names; None before `update`.
+    `files`: the used files of the last commit by their current names; None before `update`.
     """
 
     def __init__(self) -> None:
@@ -351,9 +351,9 @@ class Known:
         self._indices: dict[str, int] = {}
 
     def update(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
-        """Store what a plan found; files that `force` counts as used are read by `reader`."""
+        """Store a plan; files that `force` counts as used are read by `reader`."""
         rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
-        self.files = plan.known
+        self.files = plan.used
         self._forced = {file: _whole(file, reader) for file in (*plan.changed, *rewritten)}
 
     def after(
@@ -362,27 +362,18 @@ class Known:
         now: Sequence[SourceFile],
         readings: Mapping[str, Reading],
     ) -> tuple[UsedFile, ...]:
-        """Return all used files when those of `now` are committed.
+        """Return all used files when the ones of `now` are committed.
 
-        `readings`: name -> what was read of a file. A known file without a reading is unchanged.
+        `readings`: name -> what was read of a file. A used file without a reading is unchanged.
         """
-        known = (last.sources if last else ()) if self.files is None else self.files
-        forced = {file.name: found for file, found in self._forced.items() if found is not None}
-        used = self._with(known, (*self._forced, *now), {**forced, **readings})
-        self._indexed = used
-        return used
-
-    def _with(
-        self,
-        known: tuple[UsedFile, ...],
-        now: Sequence[SourceFile],
-        readings: Mapping[str, Reading],
-    ) -> tuple[UsedFile, ...]:
-        if known is not self._indexed:
-            self._indices = {file.path: i for i, file in enumerate(known)}
-        used = list(known)
-        for file in now:
-            index, reading = self._indices.get(file.name), readings.get(file.name)
+        before = (last.sources if last else ()) if self.files is None else self.files
+        if before is not self._indexed:
+            self._indices = {file.path: i for i, file in enumerate(before)}
+        forced = {file.name: reading for file, reading in self._forced.items() if reading}
+        used = list(before)
+        for file in (*self._forced, *now):
+            index = self._indices.get(file.name)
+            reading = readings.get(file.name, forced.get(file.name))
             if index is None:
                 self._indices[file.name] = len(used)
                 used.append(UsedFile.of(file, reading))
@@ -391,10 +382,11 @@ class Known:
                 file.mtime_ns,
             ):
                 used[index] = UsedFile.of(file, reading)
-        return tuple(used)
+        self._indexed = tuple(used)
+        return self._indexed
 
     def commit(self, manifest: Manifest) -> None:
-        """Note that all known files are in `manifest`."""
+        """Note that all used files are in `manifest`."""
         self._forced = {}
         if self.files is not None:
             self.files = manifest.sources
@@ -411,7 +403,7 @@ def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
 def current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
-    """Map the names of used files that have other names now to those.
+    """Return the current names of used files that have other names now, by their old ones.
 
     If a folder was moved together with its source, files are found by their paths relative to it.
     """
@@ -462,7 +454,7 @@ def _etag(file: SourceFile) -> str:
 
 
 def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
-    """Return the content of the rows before a position; read them again if not known exactly."""
+    """Return the content of the rows before a position; read them again if it is of others."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content
     return reader.content(file, position.file_row)
@@ -472,8 +464,8 @@ def _changed(
     changed: Sequence[_Verdict], seen: SeenFiles | None, *, committed: bool, early: bool = False
 ) -> str:
     """Return the message for used files that changed; `early`: a commit before them is retained."""
-    lines = [f"  {verdict.known.path}: {verdict.changed}" for verdict in changed]
-    by_init = () if seen is None else seen.among([verdict.known.path for verdict in changed])
+    lines = [f"  {verdict.file.path}: {verdict.changed}" for verdict in changed]
+    by_init = () if seen is None else seen.among([verdict.file.path for verdict in changed])
     one = len(changed) == 1
     them = "it" if one else "them"
     refresh = "--full-refresh"

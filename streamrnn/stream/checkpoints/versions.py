@@ -10,7 +10,7 @@ on the rows that are dirty:
 - changes are written until they, and rows that were dropped, add up to half of the rows of the
   snapshot; then a snapshot is merged from its files, batch by batch, while the table goes on
   changing
-- other metadata, of a model that took over the same columns, are those of the last file
+- other metadata, of a model that took over the same columns, are as in the last file
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
   twice its size, so that a start reads few files
 """
@@ -43,8 +43,8 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed, moved or added since the last commit; None if not known. `table(which)`:
-    those rows as a pa.Table in that order, all rows for None; called before the commit returns. Or
+    changed, moved or added since the last commit; None if unknown. `table(which)`:
+    these rows as a pa.Table in that order, all rows for None; called before the commit returns. Or
     a copy that is being made of them.
     """
 
@@ -214,8 +214,8 @@ def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: b
             raise CheckpointError(damaged_state(files, folder, file, "no such file"))
         if size != file.bytes:
             raise CheckpointError(damaged_state(files, folder, file, f"{size} bytes"))
-        if whole and (found := files.sha256(f"{folder}/{file.name}")) != file.sha256:
-            raise CheckpointError(damaged_state(files, folder, file, f"sha256 {found[:16]}…"))
+        if whole and (digest := files.sha256(f"{folder}/{file.name}")) != file.sha256:
+            raise CheckpointError(damaged_state(files, folder, file, f"sha256 {digest[:16]}…"))
 
 
 def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
@@ -237,7 +237,7 @@ def _write(
     tables: Iterable[pa.Table],
     rows: int,
 ) -> StateFile:
-    """Write tables, `rows` in all, whose metadata are those of `schema`."""
+    """Write tables, `rows` in all, with the metadata of `schema`."""
     output = files.create(f"{folder}/{name}")
     try:
         with sink_errors("write", output.path):
@@ -260,9 +260,9 @@ def _read(files: Files, folder: str, file: StateFile) -> pa.Table:
         raise CheckpointError(damaged_state(files, folder, file, str(error))) from error
 
 
-def damaged_state(files: Files, folder: str, file: StateFile, found: str) -> str:
+def damaged_state(files: Files, folder: str, file: StateFile, received: str) -> str:
     """Return the message for a file of state that does not match the manifest."""
     return (
         f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
-        f"sha256 {file.sha256[:16]}…, found {found}. {RESTORE}"
+        f"sha256 {file.sha256[:16]}…, found {received}. {RESTORE}"
     )

@@ -152,7 +152,7 @@ def test_a_file_with_the_same_rows_is_as_it_was(size):
     dirty = Present("/a", size=size, mtime_ns=99, rows=(3, 1, 2))
     found = plan(manifest("/a"), dirty)
     assert names(found) == []
-    assert [(file.size, file.mtime_ns) for file in found.known] == [(size, 99)]
+    assert [(file.size, file.mtime_ns) for file in found.used] == [(size, 99)]
 
 
 def test_an_untouched_file_is_not_read():
@@ -199,7 +199,7 @@ def test_a_folder_that_was_moved_with_its_source_knows_its_files(tmp_path):
         last, [Present("/now/in/a"), Present("/now/in/c", rows=(5,))], Reader(), home="/now/out"
     )
     assert names(found) == ["/now/in/c"]
-    assert [file.path for file in found.known] == ["/now/in/a", "/then/in/b"]
+    assert [file.path for file in found.used] == ["/now/in/a", "/then/in/b"]
     assert found.vanished == ("/then/in/b",)
 
 
