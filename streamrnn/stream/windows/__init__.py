@@ -2,7 +2,6 @@
 
 from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
 from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
-from streamrnn.stream.windows.past import Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     first_late,
@@ -15,6 +14,7 @@ from streamrnn.stream.windows.row_policy import (
 )
 from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
 from streamrnn.stream.windows.sequences import Placement, Sequences, place, sequences_of
+from streamrnn.stream.windows.sorted_rows import Update
 from streamrnn.stream.windows.windower import Inputs, Lanes, pack_lanes
 
 __all__ = [

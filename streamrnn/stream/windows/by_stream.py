@@ -6,7 +6,6 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.stream.sources import Rows
-from streamrnn.stream.windows.past import Past, Previous, Update
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     fill_nulls,
@@ -15,7 +14,13 @@ from streamrnn.stream.windows.row_policy import (
     raise_first,
     resets,
 )
-from streamrnn.stream.windows.sorted_rows import NO_ROWS, stream_begins
+from streamrnn.stream.windows.sorted_rows import (
+    NO_ROWS,
+    Previous,
+    StreamHistory,
+    Update,
+    stream_begins,
+)
 
 _FEW = 256
 """Most rows that are sorted as they are: 5 µs, as by radix at 1,000 streams (19 at a million)."""
@@ -28,10 +33,10 @@ _all = np.logical_and.reduce  # the method of an array calls it from Python
 class StreamBatch:
     """The rows of one record batch, by stream.
 
-    Of N rows, `slot_N` is the stream (-1: invalid), `kept` are the indices of those with an output
-    row, `rejected` of those that go to the rejects, both in file order. `late` are those that are
-    dropped or rejected as late, and `late_after` the last time of the stream of each; `repeated`
-    are those of the last time of their stream, whatever becomes of them. The M steps (kept rows
+    Of N rows, `slot_N` is the stream (-1: invalid). As indices: `kept` rows have an output row,
+    `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected as
+    late, `late_after` has the last time of the stream of each; `repeated` rows have the last time
+    of their stream, whatever becomes of them. The M steps (kept rows
     that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number
     since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
     Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
@@ -77,7 +82,7 @@ class StreamBatch:
         )
 
 
-def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> StreamBatch:
+def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPolicy) -> StreamBatch:
     """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
@@ -94,7 +99,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: Past, policy: RowPolicy) -> St
     if (out := judged.left_out(policy)) is not None:
         assert time is not None
         if judged.late is not None and policy.late != "apply":
-            # The clock of a late row is that of the rows before it.
+            # The clock of a late row is the time of the rows before it.
             late, late_after = order[judged.late], time[judged.late]
         order, stream, time = order[~out], stream[~out], time[~out]
         begin = stream_begins(stream)

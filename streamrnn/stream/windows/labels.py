@@ -11,7 +11,7 @@ _LATEST = np.iinfo(np.int64).max
 
 
 class TargetRows(NamedTuple):
-    """N rows, those of each stream in its order, with the values of K targets.
+    """N rows, the ones of each stream in its order, with the values of K targets.
 
     `row` is the number of a row in the source, `slot` its stream, `time` in ticks (any constant
     without a time column), `reset`: the stream is reset before the row; `value` (N, K) is NaN for
@@ -31,7 +31,7 @@ class TargetRows(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """N rows with their labels (N, K), NaN for none, and the times `at` of those.
+    """N rows with their labels (N, K), NaN for none, and `at`, the times of the labels.
 
     The rows of a stream are in its order. Without a label, `at` is any time.
     """
@@ -42,7 +42,7 @@ class Labels(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """Rows whose labels are unknown yet; `clock` is the latest time of the stream until then."""
+    """Rows without their labels yet; `clock` is the latest time of the stream until then."""
 
     rows: TargetRows
     clock: Ints
@@ -56,10 +56,10 @@ class LabelJoin:
 
     With a horizon, that is the row at which the stream reaches exactly that time: the first one of
     several. If the stream jumps over that time, is reset, or has a gap longer than `max_gap` on the
-    way, there is no label. The label of a late row that is applied is found the same way: the time
-    of a stream is the latest one so far. With neither, a row has its own value.
+    way, there is no label. A late row that is applied has its label in the same way: the time of
+    a stream is the latest one so far. With neither, a row has its own value.
 
-    Rows wait until their label is known: in a stream, those of one horizon at most.
+    Rows wait for their label: in a stream, the rows of one horizon at most.
     """
 
     def __init__(self, horizon: int = 0, rows: int = 0, max_gap: int | None = None) -> None:
@@ -71,7 +71,7 @@ class LabelJoin:
         self._seen = np.zeros(0, bool)
 
     def add(self, rows: TargetRows) -> Labels:
-        """Add the next rows of some streams; return the rows whose labels are known by now."""
+        """Add the next rows of some streams; return the rows that have their labels by now."""
         rows = rows.take(np.argsort(rows.slot, kind="stable"))
         new = self._with_clock(rows)
         if not (self._horizon or self._rows):
@@ -121,17 +121,17 @@ class LabelJoin:
         return _Waiting(rows._replace(reset=reset), clock)
 
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
-        """Return the rows whose labels are known; the rest waits, with the `others`."""
+        """Return the rows that have their labels; the rest waits, with the `others`."""
         segment, end, is_open = _segments(both.rows)
-        label, at, found = self._labels(both, segment, end, is_open)
+        label, at, settled = self._labels(both, segment, end, is_open)
         # In order: a row is held back while an earlier one of its stream waits.
-        held = np.cumsum(~found)
+        held = np.cumsum(~settled)
         begin = np.flatnonzero(stream_begins(both.rows.slot))
-        before: Ints = np.repeat((held - ~found)[begin], np.diff(np.append(begin, len(held))))
-        known = held == before
-        rest = both.take(~known)
+        before: Ints = np.repeat((held - ~settled)[begin], np.diff(np.append(begin, len(held))))
+        ready = held == before
+        rest = both.take(~ready)
         self._waiting = rest if others is None else _joined(others, rest)
-        return Labels(both.rows.take(known), label[known], at[known])
+        return Labels(both.rows.take(ready), label[ready], at[ready])
 
     def _labels(
         self, both: _Waiting, segment: Ints, end: Ints, is_open: Bools
@@ -139,16 +139,16 @@ class LabelJoin:
         """Return labels, NaN for none, their times, and which rows need not wait for later ones."""
         number = np.arange(len(segment))
         if self._rows:
-            found = number + self._rows
-            hit = found < end
+            later = number + self._rows
+            hit = later < end
         else:
-            found, hit = self._at_time(both, segment, number)
-            hit &= found < end
+            later, hit = self._at_time(both, segment, number)
+            hit &= later < end
         label = np.full(both.rows.value.shape, np.nan)
-        label[hit] = both.rows.value[found[hit]]
+        label[hit] = both.rows.value[later[hit]]
         at = both.rows.time.copy()
-        at[hit] = both.rows.time[found[hit]]
-        return label, at, ~is_open | (found < end)
+        at[hit] = both.rows.time[later[hit]]
+        return label, at, ~is_open | (later < end)
 
     def _at_time(self, both: _Waiting, segment: Ints, number: Ints) -> tuple[Ints, Bools]:
         """Return the first row of the segment whose clock is not below, and if it has the time."""
@@ -159,10 +159,10 @@ class LabelJoin:
         _, rank = np.unique(np.concatenate([both.clock, wanted]), return_inverse=True)
         base = segment * len(rank)
         clocks = base + rank[: len(number)]
-        found = np.searchsorted(clocks, base + rank[len(number) :])
-        row = np.minimum(found, len(number) - 1)
-        hit = (found > number) & (both.rows.time[row] == wanted) & ~beyond
-        return found, hit
+        place = np.searchsorted(clocks, base + rank[len(number) :])
+        row = np.minimum(place, len(number) - 1)
+        hit = (place > number) & (both.rows.time[row] == wanted) & ~beyond
+        return place, hit
 
 
 def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:

@@ -15,8 +15,14 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
-from streamrnn.stream.windows.past import Past, Previous
-from streamrnn.stream.windows.sorted_rows import NO_ROWS, before_each, running_maximum
+from streamrnn.stream.sources.formats.text_file import also_compressed
+from streamrnn.stream.windows.sorted_rows import (
+    NO_ROWS,
+    Previous,
+    StreamHistory,
+    before_each,
+    running_maximum,
+)
 
 _EARLIEST = np.iinfo(np.int64).min
 _LONGEST = np.iinfo(np.uint64).max
@@ -30,7 +36,7 @@ class RowPolicy:
     been dropped; `max_gap` is at most that, so that it starts again. `previous` are the features
     whose nulls repeat the last value of their stream. A run stops when it rejects more than
     `max_rejects` rows. With `answers` the caller learns of each row what became of it: refused ones
-    are counted, and are no rejects.
+    are counted, and are not rejects.
     """
 
     late: str = "error"
@@ -62,7 +68,7 @@ class RowPolicy:
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
 
-        `number` is that of the last of them in the input, if known.
+        `number` is the number of the last of them in the input, if it has one.
         """
         if rejected > self.max_rejects:
             raise DataError(
@@ -72,7 +78,7 @@ class RowPolicy:
 
 
 class JudgedTimes(NamedTuple):
-    """The times of N rows, in stream order, beside those of the rows of their streams before them.
+    """The times of N rows, in stream order, beside the times of their streams before them.
 
     `clock` is the latest time of each row's stream including the row (None without times). A row is
     `late` if its time is before the latest one, `repeated` if it is equal (None: no row is).
@@ -83,7 +89,7 @@ class JudgedTimes(NamedTuple):
     repeated: Bools | None = None
 
     def left_out(self, policy: RowPolicy) -> Bools | None:
-        """Return which rows are no steps; None if all are."""
+        """Return which rows are not steps; None if all are."""
         late = self.late if policy.late != "apply" else None
         repeated = self.repeated if policy.repeated != "score" else None
         if late is None or repeated is None:
@@ -91,7 +97,9 @@ class JudgedTimes(NamedTuple):
         return late | repeated
 
 
-def judge_times(rows: Rows, order: Ints, stream: Ints, begin: Bools, past: Past) -> JudgedTimes:
+def judge_times(
+    rows: Rows, order: Ints, stream: Ints, begin: Bools, past: StreamHistory
+) -> JudgedTimes:
     """Compare the time of each row with the latest one of its stream."""
     if rows.time is None:
         return JudgedTimes(None)
@@ -124,7 +132,7 @@ def resets(
     stream: Ints,
     begin: Bools,
     time: Ints | None,
-    past: Past,
+    past: StreamHistory,
     policy: RowPolicy,
 ) -> tuple[Bools, dict[str, int]]:
     """Return which rows (N,), in stream order, start their stream again: marked, or after a gap.
@@ -157,7 +165,12 @@ def resets(
 
 
 def raise_first(
-    rows: Rows, slots: Ints, order: Ints, judged: JudgedTimes, past: Past, policy: RowPolicy
+    rows: Rows,
+    slots: Ints,
+    order: Ints,
+    judged: JudgedTimes,
+    past: StreamHistory,
+    policy: RowPolicy,
 ) -> None:
     """Raise DataError for the first row in file order that stops a run: invalid, late, repeated."""
     if not rows.faults.reasons and judged.late is None and judged.repeated is None:
@@ -184,7 +197,7 @@ def raise_first(
         ).at(rows.number(row))
     assert judged.clock is not None
     if name == "late":
-        # The clock of a late row is that of the row before it.
+        # The clock of a late row is the time of the row before it.
         last = int(judged.clock[np.flatnonzero(order == row)[0]])
         late = _late_error(rows, slots, row, last, count)
         raise late.cured_by_sorting() if _ahead_in_its_file(rows, slots, row, past) else late
@@ -235,7 +248,7 @@ def _late_error(rows: Rows, slots: Ints, row: int, last: int, count: int) -> Lat
     return LateRowError(what, advice, file, last).at(rows.number(row))
 
 
-def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: Past) -> bool:
+def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: StreamHistory) -> bool:
     """Return whether a row is late because of rows of its file alone, as far as this batch shows.
 
     False also if the file began in an earlier batch, whose rows may have set the last time.
@@ -250,8 +263,8 @@ def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: Past) -> bool:
 
 def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
     """Return how to sort a file of a format that DuckDB reads and writes; "" for others."""
-    name = without_options(file).lower().removesuffix(".gz").removesuffix(".zst")
-    if name.endswith(".csv"):
+    name = without_options(file).lower()
+    if name.endswith(also_compressed(".csv")):
         # Rows stay text, as "007" would become 7; times are compared as what they are.
         zone = "TZ" if getattr(kind, "tz", None) else ""
         type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
@@ -271,7 +284,7 @@ def fill_nulls(
     group: Ints,
     ends: Ints,
     reset: Bools,
-    past: Past,
+    past: StreamHistory,
     policy: RowPolicy,
     counts: dict[str, int],
 ) -> tuple[dict[str, Array], Bools | None, Previous]:
@@ -325,7 +338,7 @@ class _NullFiller:
     group: Ints
     ends: Ints
     reset: Bools
-    past: Past
+    past: StreamHistory
 
     def fill(
         self,
@@ -335,8 +348,8 @@ class _NullFiller:
         previous: Previous,
         counts: dict[str, int],
     ) -> tuple[Array, Bools]:
-        start, known = self.past.previous(name, self.slot)
-        known &= ~self.reset
+        start, has_start = self.past.previous(name, self.slot)
+        has_start &= ~self.reset
         ends = self.ends
         if valid.all():
             previous[name] = (column[ends - 1], np.ones(len(ends), bool))
@@ -345,7 +358,7 @@ class _NullFiller:
         segment = np.repeat(np.arange(len(self.group)), ends - self.group)
         inside = source >= self.group[segment]
         filled = np.where(inside, column[source], start[segment])
-        present = inside | known[segment]
+        present = inside | has_start[segment]
         counts["filled"] += int((present & ~valid).sum())
         previous[name] = (filled[ends - 1], present[ends - 1])
         return filled, present
@@ -356,7 +369,7 @@ def kept_and_rejected(
 ) -> tuple[Ints, Ints]:
     """Return the rows that give an output row, and the rejected ones, in file order.
 
-    `late` and `repeated` are the rows that are no steps for that reason.
+    `late` and `repeated` are the rows that are not steps for that reason.
     """
     if not (rows.faults.reasons or len(late) or len(repeated)):
         return np.arange(len(rows)), NO_ROWS
@@ -425,7 +438,7 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
 def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
     """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
 
-    `late` are the rows that are no steps for that reason, `repeated` all such rows.
+    `late` are the rows that are not steps for that reason, `repeated` all such rows.
     """
     reason = np.full(len(rows), "", object)
     reason[late] = "late"

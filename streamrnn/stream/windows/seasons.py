@@ -18,7 +18,7 @@ class SeasonalLabels(NamedTuple):
 
 
 class _PastRows(NamedTuple):
-    """N rows of some streams, those of each stream in its order."""
+    """N rows of some streams, the ones of each stream in its order."""
 
     slot: Ints
     time: Ints
@@ -33,7 +33,7 @@ class SeasonJoin:
 
     That is the smallest number, from 1 on, that does not lead beyond the row itself: the forecast
     uses nothing that comes later. Of several rows with that time the first one counts. Resets and
-    gaps are no limit, as the values before them are known. There is no forecast where no row has
+    gaps do not matter, as the values before them count too. There is no forecast where no row has
     exactly that time, the value there is null, or it is more than a season before the latest time
     of the stream, as only the rows since then are kept.
     """

@@ -66,9 +66,9 @@ def place(sequences: Sequences, lanes: int, steps: int) -> Iterator[Placement]:
         for lane in np.flatnonzero(left == 0).tolist():
             following = int(sequence[lane]) + 1
             same = 0 < following < len(heads) and not heads[following]
-            sequence[lane] = found = following if same else next(streams, -1)
-            if found >= 0:
-                begin[lane], left[lane] = sequences.start[found], sequences.length[found]
+            sequence[lane] = chosen = following if same else next(streams, -1)
+            if chosen >= 0:
+                begin[lane], left[lane] = sequences.start[chosen], sequences.length[chosen]
                 first[lane] = True
         if not left.any():
             return

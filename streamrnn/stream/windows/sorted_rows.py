@@ -1,8 +1,10 @@
-"""Rows that are sorted by stream: where streams begin, and their latest times."""
+"""Rows that are sorted by stream: where streams begin, what was before, and what comes of them."""
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from streamrnn.base.arrays import Bools, Ints
+from streamrnn.base.arrays import Array, Bools, Ints
 
 NO_ROWS: Ints = np.zeros(0, np.int64)
 
@@ -31,3 +33,34 @@ def running_maximum(values: Ints, begin: Bools) -> Ints:
     base = np.cumsum(begin) * len(ordered)
     best: Ints = ordered[np.maximum.accumulate(base + rank) - base]
     return best
+
+
+Previous = dict[str, tuple[Array, Bools]]
+
+
+class StreamHistory(Protocol):
+    """What earlier rows left of streams, by slot (B,): the part of a state table that is read here.
+
+    `newest` is the time, in ticks, after which no stream had a row when idle ones were last
+    dropped; None without times.
+    """
+
+    newest: int | None
+
+    def steps(self, slots: Ints) -> Ints:
+        """Return the steps (B,) since the last reset of each stream."""
+
+    def last_times(self, slots: Ints) -> tuple[Ints, Bools]:
+        """Return the time (B,) of each stream's last row, in ticks, and whether (B,) it has one."""
+
+    def previous(self, name: str, slots: Ints) -> tuple[Array, Bools]:
+        """Return the last values (B,) of a feature, and which of them are present."""
+
+
+class Update(NamedTuple):
+    """The facts about B streams after their rows, as `StreamHistory` will return them."""
+
+    slots: Ints
+    steps: Ints
+    last_time: Ints | None
+    previous: Previous
