@@ -21,7 +21,7 @@ _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_F
 class StagedPart:
     """A finished part in staging, under the name `staged`, without a number yet.
 
-    `folder` is that of its partition, `date=2013-01-05/origin=JFK`; "" if there are none.
+    `folder` is the folder of its partition, `date=2013-01-05/origin=JFK`; "" if there are none.
     """
 
     staged: str
@@ -46,7 +46,7 @@ class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 
     `name` begins with the folders of its partition: `date=2013-01-05/part-00007.parquet`. Numbers
-    are those of the whole output, whatever the partition.
+    count through the whole output, whatever the partition.
     `staged` is its name in staging, which is unique, so that a leftover is never mistaken for a
     part. `model` is the fingerprint of the model that computed its rows ("" for rejects).
     """

@@ -1,8 +1,8 @@
 """Hive partitions of an output: folders `date=2013-01-05/origin=JFK/`.
 
 The columns of the folders are not stored in the files, as the tools that read such folders expect:
-pyarrow refuses a column that both have, with different types, and the others take that of the
-folder. `Partitioning.complete` gives them back with their types.
+pyarrow refuses a column that both have, with different types, and the others take the one of
+the folder. `Partitioning.complete` gives them back with their types.
 
 All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hive, Spark, pyarrow,
 Polars and DuckDB decode. Others are written as they are: Spark decodes byte by byte.
@@ -83,7 +83,7 @@ class PartitionColumn:
                 f"[sink] partition_by: column {self.source!r} has the value {text!r}, which "
                 "readers of folders take for null; replace it by null or another text"
             )
-        encoded = _ENCODED.sub(lambda found: f"%{ord(found[0]):02X}", text)
+        encoded = _ENCODED.sub(lambda sign: f"%{ord(sign[0]):02X}", text)
         if len(f"{self.field.name}={encoded}".encode()) > _LONGEST:
             raise DataError(
                 f"[sink] partition_by: column {self.source!r} has the value {text[:40]!r}… of "
@@ -98,7 +98,7 @@ class PartitionColumn:
 
 
 class _Group(NamedTuple):
-    """Rows of one partition in a record batch: those of `order` from `start` to before `stop`."""
+    """Rows of one partition in a record batch: `order[start:stop]`."""
 
     folder: str
     start: int
@@ -161,7 +161,7 @@ class Partitioning:
 
         The batch may have some of the columns of the file.
 
-        Raises DataError if the folders of `name` are not those of this output.
+        Raises DataError if `name` has other folders than this output.
         """
         texts = partition_values(name)
         if list(texts) != [field.name for field in self.fields]:
@@ -169,15 +169,15 @@ class Partitioning:
                 f"{name}: expected folders of {', '.join(f.name for f in self.fields)}, received "
                 f"{', '.join(texts) or 'none'}"
             )
-        given = {
+        constants = {
             column.field.name: column.repeated(texts[column.field.name], batch.num_rows)
             for column in self.columns
         }
         added = [field for field in self.fields if field.name not in self.schema.names]
         names = [*self.schema.names, *(field.name for field in added)]
         fields = {field.name: field for field in (*self.schema, *added)}
-        present = [name for name in names if name in given or name in batch.schema.names]
-        columns = [given[name] if name in given else batch.column(name) for name in present]
+        present = [name for name in names if name in constants or name in batch.schema.names]
+        columns = [constants[name] if name in constants else batch.column(name) for name in present]
         return pa.RecordBatch.from_arrays(columns, schema=pa.schema(map(fields.get, present)))
 
 

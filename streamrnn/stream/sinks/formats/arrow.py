@@ -11,7 +11,6 @@ class ArrowFormat:
     """Arrow IPC files, which can be memory-mapped."""
 
     suffix = ".arrow"
-    indexed = False
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "ArrowGroups":
         """Create a writer of one record batch per group."""

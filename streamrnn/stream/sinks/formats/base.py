@@ -9,10 +9,12 @@ from streamrnn.base.storage import Output
 
 
 class PartFormat(Protocol):
-    """A file format of parts. `suffix` is that of its files; tables can index them if `indexed`."""
+    """A file format of parts, whose names end in `suffix`.
+
+    Tables can index the files of `INDEXED_FORMATS` in `config/values.py`.
+    """
 
     suffix: str
-    indexed: bool
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "GroupWriter":
         """Create a writer to a new file; `first` are the rows that will be written first.

@@ -20,7 +20,6 @@ class ParquetFormat:
     """Parquet files."""
 
     suffix = ".parquet"
-    indexed = True
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> "ParquetGroups":
         """Create a writer with dictionaries for the columns whose values repeat in `first`."""
