@@ -11,8 +11,7 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, StepPlan, StepRunner
 from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.model_output import ModelOutput
-from streamrnn.stream.operators.window_size import WindowSize
+from streamrnn.stream.operators.window_kind import ModelOutput, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
@@ -156,25 +155,25 @@ class CarryOperator:
         # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
             self._held = batch.table.layout.empty_states(ends[-1])
-        pieces = [
+        shares = [
             (lanes, {n: a[end - len(lanes.segment) : end] for n, a in self._held.items()})
             for lanes, end in zip(packed, ends, strict=True)
         ]
         by_stream, table = batch.by_stream, batch.table
 
-        def work(piece: tuple[Lanes, _States]) -> None:
-            lanes, states = piece
+        def work(share: tuple[Lanes, _States]) -> None:
+            lanes, states = share
             table.gather(by_stream.slot[lanes.segment], by_stream.reset[lanes.segment], states)
             self._run(batch, lanes, states)
 
         def commit_states() -> None:
-            if len(pieces) == 1:
-                _write_back(*pieces[0], by_stream, table)
+            if len(shares) == 1:
+                _write_back(*shares[0], by_stream, table)
             else:
-                self.workers.map(lambda piece: _write_back(*piece, by_stream, table), pieces)
+                self.workers.map(lambda share: _write_back(*share, by_stream, table), shares)
             _reset_empty(by_stream, table)
 
-        self.workers.map(work, pieces)
+        self.workers.map(work, shares)
         return commit_states
 
     def _run(self, batch: "_Batch", lanes: Lanes, states: _States) -> None:
@@ -218,7 +217,7 @@ def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: St
 
 
 def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTable) -> None:
-    """Write the states of those slots, one for each lane, that are marked `last` to the table."""
+    """Write the states of slots, one for each lane, that are marked `last` to the table."""
     if last is not None and not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.errors import ConfigError, NotFiniteError
-from streamrnn.stream.operators.model_output import ModelOutput
+from streamrnn.stream.operators.window_kind import ModelOutput
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import Held, StateTable
 from streamrnn.stream.windows import StreamBatch
@@ -137,9 +137,9 @@ class Emitter:
         before, rows = table.held
         if rows is None:
             return Held(slot, new)
-        known = np.full(table.streams, False)
-        known[before] = rows.column("_computed").to_numpy(zero_copy_only=False)
-        better = has | ~known[slot]
+        had = np.full(table.streams, False)
+        had[before] = rows.column("_computed").to_numpy(zero_copy_only=False)
+        better = has | ~had[slot]
         slot, new = slot[better], new.take(pa.array(np.flatnonzero(better)))
         replaced = np.zeros(table.streams, bool)
         replaced[slot] = True
@@ -178,7 +178,7 @@ class Emitter:
     def _by_row(self, rows: int, computed: ModelOutput, kept: Ints) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
         values = computed.values_KU
-        if computed.row_K is not kept or len(kept) < rows:  # else they are those of all, in order
+        if computed.row_K is not kept or len(kept) < rows:  # else they are in the order of all
             values = np.zeros((rows, values.shape[1]), np.float32)
             values[computed.row_K] = computed.values_KU
         cold = computed.row_K[computed.step_K <= self.warmup] if self.warmup else _NO_ROWS

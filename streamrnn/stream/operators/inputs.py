@@ -60,10 +60,10 @@ def choose_inputs(
                 f'inputs = {{ {specs[0][0]} = ["{names[0]}"] }}'
             )
         return {specs[0][0]: list(names)}
-    known = [s[0] for s in specs]
-    if sorted(wanted) != sorted(known):
+    inputs = [s[0] for s in specs]
+    if sorted(wanted) != sorted(inputs):
         raise ModelMismatchError(
-            f"[model] inputs: expected {', '.join(known)}, received {', '.join(wanted)}"
+            f"[model] inputs: expected {', '.join(inputs)}, received {', '.join(wanted)}"
         )
     chosen = {n: [v] if isinstance(v, str) else list(v) for n, v in wanted.items()}
     for name, features in chosen.items():

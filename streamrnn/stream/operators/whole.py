@@ -9,8 +9,7 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DataError
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.model_output import ModelOutput
-from streamrnn.stream.operators.window_size import WindowSize
+from streamrnn.stream.operators.window_kind import ModelOutput, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
