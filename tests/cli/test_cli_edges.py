@@ -194,7 +194,7 @@ def test_a_pipeline_file_from_a_pipe_of_the_shell() -> None:
 
 def test_a_pipeline_file_from_a_pipe_that_sends_nothing_or_too_much() -> None:
     """Neither waits for good, nor fills the memory."""
-    program = "import streamrnn.stream.config.reading as r; r.WAIT_SECONDS = 1; "
+    program = "import streamrnn.stream.config.load as r; r.WAIT_SECONDS = 1; "
     main = [sys.executable, "-c", program + "from streamrnn.cli import main; main()"]
     for writer, text in (("sleep 4", "sent nothing for 1 s"), ("yes", "more than 16 MiB")):
         shell = ["bash", "-c", f'"$@" <({writer})', "bash", *main, "validate"]

@@ -1,10 +1,16 @@
 """The pipeline file: schema, loading, checks, overrides, environment, sample."""
 
-from streamrnn.stream.config.absolute import absolute_paths
 from streamrnn.stream.config.durations import parse_duration
 from streamrnn.stream.config.fixed_steps import both_answers, use_of, windows_of_predict
-from streamrnn.stream.config.keys import FREE, may_change, side_filters, value_of
-from streamrnn.stream.config.load import Config, json_schema
+from streamrnn.stream.config.keys import (
+    FREE,
+    check_recorded,
+    check_schema_types,
+    may_change,
+    side_filters,
+    value_of,
+)
+from streamrnn.stream.config.load import Config, absolute_paths, json_schema
 from streamrnn.stream.config.partitions import PartitionLevel, partition_levels
 from streamrnn.stream.config.paths import (
     SIDE_OUTPUTS,
@@ -17,11 +23,10 @@ from streamrnn.stream.config.paths import (
     without_secrets,
 )
 from streamrnn.stream.config.problems import did_you_mean
-from streamrnn.stream.config.recorded import check_recorded, check_schema_types
 from streamrnn.stream.config.rules import TODO
 from streamrnn.stream.config.sample import Filled, sample
-from streamrnn.stream.config.schedules import whole_schedule
 from streamrnn.stream.config.schema import is_pipe
+from streamrnn.stream.config.training import whole_schedule
 
 __all__ = [
     "FREE",

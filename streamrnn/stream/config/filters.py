@@ -5,7 +5,8 @@ parentheses; nothing more. Literals are numbers, 'text' (a quote in it is writte
 false; a column with other signs in its name stands in double quotes. Words are in any case.
 
 A table says what may follow what. Then Python's `ast` reads the filter in Python's words, with a
-name in place of each column and literal: Python reads 'O''Hare' as OHare, and no column `from`.
+name in place of each column and literal: Python reads 'O''Hare' as OHare, and no
+column `from` at all.
 """
 
 import ast

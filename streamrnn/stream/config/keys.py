@@ -8,7 +8,11 @@ its default.
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from streamrnn.stream.config.load import STAND_INS, problem_of
 from streamrnn.stream.config.paths import SIDE_OUTPUTS
+from streamrnn.stream.config.problems import received
 from streamrnn.stream.config.schema import PUBLISH_KEYS, FeatureSection, Sections
 
 FREE = frozenset(
@@ -91,7 +95,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def _declared(key: str) -> str:
-    """Return the name that FREE has for a key: that of a feature's has no feature.
+    """Return the name that FREE has for a key: a feature's key without the feature.
 
     >>> _declared("source.features.wind.speed.clip")
     'source.features.*.clip'
@@ -108,15 +112,15 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):
-        # A feature without `nulls` or `nan` has that of the source.
+        # A feature without `nulls` or `nan` has the one of the source.
         if last in ("nulls", "nan"):
             return value_of(f"source.{last}", config)
         return _default(FeatureSection, last, {})
-    found = Sections.model_fields.get(table)
-    if found is None:
+    section = Sections.model_fields.get(table)
+    if section is None:
         return None
     beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
-    return _default(found.annotation, name, beside)
+    return _default(section.annotation, name, beside)
 
 
 def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -131,3 +135,54 @@ def _default(table: Any, name: str, beside: Mapping[str, Any]) -> Any:
     if field is None or field.is_required():
         return None
     return field.get_default(call_default_factory=True, validated_data=dict(beside))
+
+
+_USED = (
+    "source.time_zone",
+    "window.kind",
+    "window.steps",
+    "window.stride",
+    "model.path",
+    "model.layers",
+    "model.state",
+    "sink.format",
+    "sink.partition_by",
+    *PUBLISH_KEYS,
+    "checkpoint.keep",
+)
+
+
+def check_recorded(config: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError, naming the key, for a recorded value that no file can have.
+
+    `config`: dotted key -> value. Only keys that are used without a pipeline file are checked; the
+    others are compared with it.
+    """
+    for key in _USED:
+        if key in config:
+            _check_value(key, config[key])
+    check_schema_types(config.get("source.schema", {}))
+
+
+def check_schema_types(schema: object) -> None:
+    """Raise TypeError unless these are columns with their types as text."""
+    if not isinstance(schema, Mapping):
+        raise TypeError(f"source.schema: expected a table, received {received(schema)}")
+    for column, kind in schema.items():
+        if not isinstance(kind, str):
+            raise TypeError(
+                f"source.schema: column {column!r}: expected the name of a type, received "
+                f"{received(kind)}"
+            )
+
+
+def _check_value(key: str, value: object) -> None:
+    table, _, name = key.partition(".")
+    section: Any = Sections.model_fields[table].annotation
+    try:
+        section.model_validate({**STAND_INS.get(table, {}), name: value})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            problem = problem_of(detail, table, section)
+            if problem is not None and detail["loc"][0] == name:
+                raise ValueError(f"{key}: {problem.message}") from None

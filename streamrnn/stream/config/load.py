@@ -1,7 +1,14 @@
-"""Loading of pipeline files: every key gets a value, and all problems are reported at once."""
+"""Loading of pipeline files: every key gets a value, and all problems are reported at once.
 
+A file may be a pipe that the shell opened.
+"""
+
+import errno
 import os
+import pathlib
 import re
+import select
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
@@ -12,9 +19,8 @@ from pydantic_core import ErrorDetails
 
 from streamrnn.base.display import location, uri_fault
 from streamrnn.errors import ConfigError, ConfigFileMissingError
-from streamrnn.stream.config.environment import interpolate
-from streamrnn.stream.config.overrides import apply_overrides, listed_overrides
-from streamrnn.stream.config.paths import SIDE_OUTPUTS, side_folder
+from streamrnn.stream.config.overrides import apply_overrides, interpolate, listed_overrides
+from streamrnn.stream.config.paths import PATHS, SIDE_OUTPUTS, side_folder
 from streamrnn.stream.config.problems import (
     Path,
     Problem,
@@ -23,9 +29,9 @@ from streamrnn.stream.config.problems import (
     did_you_mean,
     received,
 )
-from streamrnn.stream.config.reading import read_file
 from streamrnn.stream.config.rules import run_checks
 from streamrnn.stream.config.schema import (
+    PIPE,
     AfterSection,
     FeatureSection,
     IcebergTable,
@@ -35,11 +41,6 @@ from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.toml_lines import key_lines
 from streamrnn.stream.config.training import ValidationSection
 from streamrnn.stream.config.values import Kind
-
-__all__ = [
-    "Config",
-    "json_schema",
-]
 
 _OTHER_FORMATS = (".yaml", ".yml", ".json")
 
@@ -89,12 +90,14 @@ class Config(Sections):
         return config
 
     @classmethod
-    def _check(cls, data: Mapping[str, Any], known: set[Path]) -> tuple[Self | None, list[Problem]]:
-        """Return the config, or None and its problems. `known` paths are reported elsewhere."""
+    def _check(
+        cls, data: Mapping[str, Any], reported: set[Path]
+    ) -> tuple[Self | None, list[Problem]]:
+        """Return the config, or None and its problems, but for those of `reported` paths."""
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
-        invalid: set[Path] = {path[:2] for path in known}
+        invalid: set[Path] = {path[:2] for path in reported}
         tables: dict[str, Section] = {}
         for name in cls.model_fields:
             kind = cls.model_fields[name].annotation
@@ -110,15 +113,15 @@ class Config(Sections):
                 tables[name] = kind.model_validate(raw)
             except ValidationError as error:
                 details = error.errors(include_url=False)
-                found = [problem_of(detail, name, kind) for detail in details]
-                problems += [problem for problem in found if problem and problem.path not in known]
+                reworded = [problem_of(detail, name, kind) for detail in details]
+                problems += [each for each in reworded if each and each.path not in reported]
                 bad = {str(detail["loc"][0]) for detail in details}
                 invalid.update((name, key) for key in bad)
                 good = {key: value for key, value in raw.items() if key not in bad}
                 tables[name] = kind.model_validate({**STAND_INS.get(name, {}), **good})
         config = cls.model_construct(None, **tables)
         problems += run_checks(config, invalid)
-        return (None if problems or known else config), problems
+        return (None if problems or reported else config), problems
 
     def with_model(self, **changes: str | None) -> Self:
         """Return the same config with other keys of [model]; None keeps a key."""
@@ -219,9 +222,9 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
     except ValueError as error:
         message = str(error).removesuffix(" (at end of document)")
         location = file
-        if found := re.search(r" \(at line (\d+), column (\d+)\)$", message):
-            message = message.removesuffix(found[0])
-            location = f"{file}:{found[1]}:{found[2]}"
+        if place := re.search(r" \(at line (\d+), column (\d+)\)$", message):
+            message = message.removesuffix(place[0])
+            location = f"{file}:{place[1]}:{place[2]}"
         elif message != str(error):
             location = f"{file}:{len(text.splitlines()) or 1}"
         raise ConfigError(f"{location}: not valid TOML: {message}{_not_toml(file)}") from None
@@ -279,7 +282,7 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
 
 def _unknown(name: str, table: type[Section]) -> str:
     """Return the message for a key that the table does not have."""
-    known = [field.alias or name for name, field in table.model_fields.items()]
+    keys = [field.alias or name for name, field in table.model_fields.items()]
     homes = [
         home
         for home, field in Sections.model_fields.items()
@@ -287,10 +290,10 @@ def _unknown(name: str, table: type[Section]) -> str:
         and issubclass(field.annotation, Section)
         and name in field.annotation.model_fields
     ]
-    hint = did_you_mean(name, known)
+    hint = did_you_mean(name, keys)
     if homes:
         hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"
-    return f"unknown key{hint} (known here: {', '.join(known)})"
+    return f"unknown key{hint} (known here: {', '.join(keys)})"
 
 
 def _table_at(table: type[Section], path: Path) -> type[Section]:
@@ -322,3 +325,58 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_portable(item) for item in value]
     return str(value) if value in (float("inf"), float("-inf")) else value
+
+
+WAIT_SECONDS = 10
+"""How long a pipe may send nothing."""
+_PIPE_BYTES = 1 << 24
+_OPENED = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
+
+
+def read_file(path: str) -> bytes:
+    """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
+
+    Opening a named pipe would wait for a writer, for good. Raises OSError, ValueError or
+    ConfigError.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):
+        return _read_pipe(path)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "expected a regular file, found a device or named pipe", path)
+    return pathlib.Path(path).read_bytes()
+
+
+def _read_pipe(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        data = bytearray()
+        while select.select([descriptor], [], [], WAIT_SECONDS)[0]:
+            block = os.read(descriptor, 1 << 16)
+            if not block:
+                return bytes(data)
+            data += block
+            if len(data) > _PIPE_BYTES:
+                raise ConfigError(f"{path}: more than {_PIPE_BYTES >> 20} MiB: not a pipeline file")
+    finally:
+        os.close(descriptor)
+    raise ConfigError(
+        f"{path}: cannot be read: the pipe sent nothing for {WAIT_SECONDS} s. Write the pipeline "
+        "to a file"
+    )
+
+
+def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
+    """Return the tables of a config, as in a file, with local paths resolved from `folder`.
+
+    Names of tables in memory are kept, and URIs without their credentials.
+    """
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    for name in PATHS:
+        table, _, key = name.partition(".")
+        path = data.get(table, {}).get(key)
+        if isinstance(path, str) and path != PIPE and ":" not in path.partition("/")[0]:
+            data[table][key] = os.path.join(folder, path)
+        elif isinstance(path, str):
+            data[table][key] = location(path)
+    return data

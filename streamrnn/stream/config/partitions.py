@@ -69,8 +69,8 @@ def partition_texts(value: Any) -> tuple[str, ...]:
 
 
 def _level(text: str) -> PartitionLevel:
-    found = _LEVEL.fullmatch(text)
-    return _rule(found["name"], found["rule"]) if found else PartitionLevel(text, text)
+    level = _LEVEL.fullmatch(text)
+    return _rule(level["name"], level["rule"]) if level else PartitionLevel(text, text)
 
 
 def _rule(name: str, rule: Any) -> PartitionLevel:

@@ -66,9 +66,9 @@ def choices(options: Sequence[str]) -> str:
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint to append to a message, or nothing if no known word is similar."""
-    near = closest(word, known)
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return a hint to append to a message, or nothing if no option is similar."""
+    near = closest(word, options)
     return f'; did you mean "{near}"?' if near else ""
 
 

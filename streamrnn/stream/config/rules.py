@@ -175,7 +175,7 @@ def _sorting_needs_files_and_time(tables: Sections) -> Iterator[Problem]:
     if tables.source.piped:
         yield Problem(
             ("source", "sort"),
-            "a stream on stdin is no file that could be sorted; sort its rows before, or write "
+            "a stream on stdin is not a file that could be sorted; sort its rows before, or write "
             "them to files",
         )
 
@@ -234,17 +234,17 @@ def _stride_is_for_independent(tables: Sections) -> Iterator[Problem]:
 
 @_needs("model.inputs", "source.features", "source.time_features")
 def _inputs_are_features(tables: Sections) -> Iterator[Problem]:
-    inputs, known = tables.model.inputs, tables.source.feature_names
-    used = {feature: name for name, features in inputs.items() for feature in features}
+    inputs, features = tables.model.inputs, tables.source.feature_names
+    used = {feature: name for name, wanted in inputs.items() for feature in wanted}
     for feature, name in used.items():
-        if feature not in known:
+        if feature not in features:
             yield Problem(
                 ("model", "inputs", name),
                 f'"{feature}" is not a feature'
-                f"{did_you_mean(feature, known)} (they are {', '.join(known)})",
+                f"{did_you_mean(feature, features)} (they are {', '.join(features)})",
             )
-    idle = [feature for feature in known if feature not in used]
-    if inputs and idle and used.keys() <= set(known):
+    idle = [feature for feature in features if feature not in used]
+    if inputs and idle and used.keys() <= set(features):
         yield Problem(
             ("model", "inputs"),
             f"no input uses {choices(idle)}; add each feature to an input, or remove it",

@@ -38,7 +38,7 @@ class Filled:
 
 
 def sample(filled: Mapping[str, Filled] | None = None) -> str:
-    """Return a pipeline file with every key: those of a simple run are set, the rest comments.
+    """Return a pipeline file with every key: keys of a simple run are set, the rest are comments.
 
     `filled` sets other keys and values instead, by their dotted names.
     """

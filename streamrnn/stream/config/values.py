@@ -240,12 +240,12 @@ def _layers(value: Any) -> Any:
     for index, layer in enumerate(value):
         kind = layer.get("type")
         if not isinstance(kind, str) or not kind:
-            found = (
+            problem = (
                 f"received {received(kind)}"
                 if "type" in layer
                 else f"received the keys {list(layer)}"
             )
-            raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {found}')
+            raise ValueError(f'layer {index} needs a type, such as type = "LSTM"; {problem}')
     return tuple(value)
 
 

@@ -3,9 +3,8 @@
 import pytest
 
 from streamrnn.errors import ConfigError
-from streamrnn.stream.config.environment import interpolate
 from streamrnn.stream.config.load import Config
-from streamrnn.stream.config.overrides import apply_overrides
+from streamrnn.stream.config.overrides import apply_overrides, interpolate
 
 
 def filled(text, **environment):
