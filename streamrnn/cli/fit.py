@@ -105,7 +105,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
             lines.append(
                 f"state    {s.state}; a run from [state] init there starts on the next row"
             )
-    return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s.counts), *s.notes])])
+    return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s), *s.notes])])
 
 
 def _errors(s: "FitSummary") -> list[str]:
@@ -140,7 +140,7 @@ def _seeds(s: "FitSummary") -> str:
     return f"{text}; the model is {kept}"
 
 
-def _row_notes(counts: dict[str, int]) -> list[str]:
+def _row_notes(summary: "FitSummary") -> list[str]:
     """Return a note for each kind of row and value that was handled specially."""
     texts = {
         "skipped": ("row", "skipped: a feature was null"),
@@ -149,13 +149,12 @@ def _row_notes(counts: dict[str, int]) -> list[str]:
         "rejected": ("row", "rejected"),
         **VALUE_NOTES,
     }
-    unknown = {
-        name: ("value", f"{name}: {NOT_IN_VOCABULARY}")
-        for name in counts
-        if name.startswith("unknown in ")
-    }
-    return [
-        f"{count(counts[name], noun)} {what}"
-        for name, (noun, what) in {**texts, **unknown}.items()
-        if counts.get(name)
+    notes = [
+        f"{count(summary.counts[name], noun)} {what}"
+        for name, (noun, what) in texts.items()
+        if summary.counts.get(name)
+    ]
+    return notes + [
+        f"{count(number, 'value')} unknown in {name}: {NOT_IN_VOCABULARY}"
+        for name, number in summary.unknown_by_feature.items()
     ]

@@ -1,7 +1,7 @@
 """Rows of contracts for layers that look along the time axis, or change it."""
 
 import naive
-import naive_time as timed
+import naive_time_axis as timed
 import naive_values as values
 from contracts.rows_layers import LayerRow, before, last
 

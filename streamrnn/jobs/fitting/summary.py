@@ -9,6 +9,7 @@ from typing import Any
 from streamrnn.jobs.fitting.baseline import share_better
 from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.fit_loop import FitProgress
+from streamrnn.stream.sources import UNKNOWN_IN
 
 __all__ = ["FitOptions", "FitProgress", "FitSummary"]
 
@@ -78,6 +79,12 @@ class FitSummary:
         if not self.history:
             return {}
         return self.history[(self.best_epoch or len(self.history)) - 1]
+
+    @property
+    def unknown_by_feature(self) -> dict[str, int]:
+        """The values of each feature that are not in its vocabulary."""
+        counts = self.counts.items()
+        return {n.removeprefix(UNKNOWN_IN): k for n, k in counts if n.startswith(UNKNOWN_IN)}
 
     @property
     def better(self) -> dict[str, float]:

@@ -16,6 +16,7 @@ from streamrnn.cli.fit import _row_notes
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.jobs.engines import opening
+from streamrnn.jobs.fitting import FitSummary
 from streamrnn.outputs import read_states
 from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.scoring.summary import Summary
@@ -137,7 +138,8 @@ def test_unknown_values_are_counted_by_feature() -> None:
     assert f"unknown {unknown}" in repr(summary)
     note = f"{unknown} values unknown in carrier: not in its vocabulary, with id 0"
     assert note in in_words(summary)
-    assert _row_notes({"unknown": unknown, "unknown in carrier": unknown}) == [note]
+    fit = FitSummary(counts={"unknown": unknown, "unknown in carrier": unknown})
+    assert _row_notes(fit) == [note]
     assert f'values_unknown_total{{pipeline="out"}} {unknown}\n' in Path("m.prom").read_text()
     assert not _run("in", "known", _with([*CARRIERS, "XX"])).unknown_by_feature
 
