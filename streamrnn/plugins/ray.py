@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from streamrnn import __version__
 from streamrnn.errors import ConfigError, EngineError
-from streamrnn.jobs.engines.pieces import RowRange
 from streamrnn.jobs.engines.probe import FolderToken, Probe, probe, warm_up
+from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
 from streamrnn.jobs.engines.splitting import Chunk, split
 from streamrnn.stream.scoring import BoundPipeline
@@ -52,8 +52,8 @@ def ray() -> Any:
     return library
 
 
-def _split(context: _Context, piece: RowRange, shards: int) -> tuple[Any, ...]:
-    divided, chunks = split(*context, piece, shards)
+def _split(context: _Context, row_range: RowRange, shards: int) -> tuple[Any, ...]:
+    divided, chunks = split(*context, row_range, shards)
     return (divided, *chunks)
 
 
@@ -138,10 +138,10 @@ class RayTasks:
         """Hand over a state table."""
         return ray().put(state)
 
-    def split(self, piece: RowRange, shards: int) -> tuple[Any, list[Any]]:
-        """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
+    def split(self, row_range: RowRange, shards: int) -> tuple[Any, list[Any]]:
+        """Start to divide a row range; return the `Split` and one `Chunk` per shard."""
         divided, *chunks = self._task(_split, "split", shards + 1).remote(
-            self._context, piece, shards
+            self._context, row_range, shards
         )
         self._results.append(divided)
         return divided, chunks

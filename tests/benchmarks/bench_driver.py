@@ -24,7 +24,7 @@ import timing
 
 from streamrnn import Pipeline
 from streamrnn.jobs.engines import opening
-from streamrnn.jobs.engines.pieces import RowRange
+from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import Outcome, ShardTask
 from streamrnn.jobs.engines.splitting import Split
 from streamrnn.stream.checkpoints import Facts, Shard, StateFile
@@ -53,11 +53,11 @@ class Recorded:
     def put(self, state: pa.Table) -> pa.Table:
         return state
 
-    def split(self, piece: RowRange, shards: int) -> tuple[Split, list[None]]:
-        rows = piece.rows // shards
-        readings = {f.name: Reading(Content(FILE_ROWS, 1, 0, 1)) for f in piece.files}
+    def split(self, row_range: RowRange, shards: int) -> tuple[Split, list[None]]:
+        rows = row_range.rows // shards
+        readings = {f.name: Reading(Content(FILE_ROWS, 1, 0, 1)) for f in row_range.files}
         heavy = {shard: (rows // 100, f"id=stream-{shard}") for shard in range(4)}
-        found = Split([rows] * shards, readings, bytes=piece.rows * 66, heavy=heavy)
+        found = Split([rows] * shards, readings, bytes=row_range.rows * 66, heavy=heavy)
         return found, [None] * shards
 
     def score(

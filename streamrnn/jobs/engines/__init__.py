@@ -2,7 +2,7 @@
 
 from streamrnn.jobs.engines.local import LocalEngine
 from streamrnn.jobs.engines.opening import open_engine
-from streamrnn.jobs.engines.pieces import epoch_rows
+from streamrnn.jobs.engines.ranges import epoch_rows
 from streamrnn.jobs.engines.sharded import ShardedEngine
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 

@@ -84,7 +84,7 @@ class ShardTask:
 class Outcome:
     """What the scoring of one shard of one commit gave.
 
-    `facts` is None after an `error`, or if a piece could not be read. `rejected` is the number of
+    `facts` is None after an `error`, or if a range could not be read. `rejected` is the number of
     rejected rows, `times` the first and last time in ticks, `looked_up` what became of values that
     have a vocabulary, `first` where the first rows are that a summary names, `seconds` the time of
     the whole task.
@@ -228,7 +228,7 @@ def _batches(chunks: Sequence[Chunk], rows: int) -> Iterator[SourceBatch]:
 
 
 class _Rows(NamedTuple):
-    """Some rows of a chunk, and their offsets in its piece."""
+    """Some rows of a chunk, and their offsets in its row range."""
 
     chunk: Chunk
     batch: pa.RecordBatch

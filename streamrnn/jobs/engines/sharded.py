@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
-from streamrnn.jobs.engines.pieces import Epoch, RowRange, cut, rows_of_an_epoch
 from streamrnn.jobs.engines.probe import FolderToken
+from streamrnn.jobs.engines.ranges import Epoch, RowRange, cut, rows_of_an_epoch
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask
 from streamrnn.jobs.engines.splitting import Split
 from streamrnn.jobs.engines.targets import FolderTarget
@@ -58,8 +58,8 @@ class Tasks(Protocol):
     def put(self, state: pa.Table) -> Handle:
         """Hand over a state table."""
 
-    def split(self, piece: RowRange, shards: int) -> tuple[Handle, list[Handle]]:
-        """Start to divide a piece; return the `Split` and one `Chunk` per shard."""
+    def split(self, row_range: RowRange, shards: int) -> tuple[Handle, list[Handle]]:
+        """Start to divide a row range; return the `Split` and one `Chunk` per shard."""
 
     def score(
         self, task: ShardTask, before: Handle, state: Handle, chunks: Sequence[Handle]
@@ -187,10 +187,10 @@ class ShardedEngine:
 
     def _epochs(self, files: SourceOfFiles, start: Position | None) -> list[Epoch]:
         rows = rows_of_an_epoch(files, self._bound.loaded)
-        piece_rows = max(
+        range_rows = max(
             self._config.source.batch_rows, min(rows // (2 * self._tasks.workers), _MOST_PIECE_ROWS)
         )
-        return cut(files, start, self._scored, rows, piece_rows) or [Epoch((), None)]
+        return cut(files, start, self._scored, rows, range_rows) or [Epoch((), None)]
 
     def _run(
         self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
@@ -211,17 +211,17 @@ class ShardedEngine:
     def _start(self, epoch: Epoch, last: bool) -> _Running:
         """Start all tasks of an epoch."""
         shards = len(self._states)
-        pieces = [self._tasks.split(piece, shards) for piece in epoch.pieces]
+        row_ranges = [self._tasks.split(row_range, shards) for row_range in epoch.row_ranges]
         place = OutputPlace.of(self._config)
         for shard in range(shards):
             task = ShardTask(shard, self._commit, last, place, self._stored[shard])
-            chunks = [chunks[shard] for _, chunks in pieces]
+            chunks = [chunks[shard] for _, chunks in row_ranges]
             self._before[shard], self._states[shard] = self._tasks.score(
                 task, self._before[shard], self._states[shard], chunks
             )
             self._stored[shard] = None
         self._commit += 1
-        return _Running(epoch, last, [split for split, _ in pieces], list(self._before))
+        return _Running(epoch, last, [split for split, _ in row_ranges], list(self._before))
 
     def _finish(
         self, running: deque[_Running], target: FolderTarget, total: int | None, epochs: int
@@ -316,7 +316,7 @@ class ShardedEngine:
         refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
-        """Return what was read of each file up to the end of these pieces, by name."""
+        """Return what was read of each file up to the end of these row ranges, by name."""
         readings: dict[str, Reading] = {}
         for split in splits:
             for name, reading in split.readings.items():

@@ -1,4 +1,4 @@
-"""The first task of a worker: read a piece of the source, and divide its rows by shard."""
+"""The first task of a worker: read a row range of the source, and divide its rows by shard."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Words
 from streamrnn.errors import StreamRNNError
-from streamrnn.jobs.engines.pieces import RowRange
+from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import Origin, Reading, SourceBatch, SourceOfFiles, shown
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
@@ -68,7 +68,7 @@ def merged(parts: Sequence[Heavy]) -> Heavy:
 
 
 class FileSpan(NamedTuple):
-    """Rows of one file within a piece: from row `offset` of the piece on, row `row` of `file`."""
+    """Rows of one file within a row range: from its row `offset` on, row `row` of `file`."""
 
     file: str
     offset: int
@@ -77,10 +77,10 @@ class FileSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """The rows of one piece that belong to one shard, in their order.
+    """The rows of one row range that belong to one shard, in their order.
 
-    `batches` are record batches, each with the offsets of its rows in the piece (uint32). `first`
-    is the number of the piece's first row in the input. `failed`: the piece could not be read to
+    `batches` are record batches, each with the offsets of its rows in the range (uint32). `first`
+    is the number of the range's first row in the input. `failed`: the range could not be read to
     its end. `by_time`: the rows of a file are counted in the order of their time.
     """
 
@@ -101,7 +101,7 @@ class Chunk:
         return sum(batch.nbytes + offset_N.nbytes for batch, offset_N in self.batches)
 
     def origin(self, offset_N: Array) -> Origin:
-        """Return the origin of rows, given their offsets in the piece."""
+        """Return the origin of rows, given their offsets in the row range."""
         starts = np.array([span.offset for span in self.spans], np.int64)
         rows = np.array([span.row for span in self.spans], np.int64)
         file_N = np.searchsorted(starts, offset_N, side="right") - 1
@@ -113,7 +113,7 @@ class Chunk:
 
 @dataclass
 class Split:
-    """What the driver needs to know of a piece that was read.
+    """What the driver needs to know of a row range that was read.
 
     `readings`: what was read of each file, by name. `rows_S` are the rows of each shard, `bytes`
     those of all chunks. `offset` is the one of a `SourceBatch`. `error`, with the number of the
@@ -131,20 +131,20 @@ class Split:
 
 
 def split(
-    bound: BoundPipeline, source: SourceOfFiles, piece: RowRange, shards: int
+    bound: BoundPipeline, source: SourceOfFiles, row_range: RowRange, shards: int
 ) -> tuple[Split, list[Chunk]]:
-    """Read a piece of the source and divide its rows.
+    """Read a row range of the source and divide its rows.
 
     Returns what the driver needs, and a chunk per shard. An error of the source is returned, not
     raised: the rows before it may have an earlier one.
     """
-    found = Split([0] * shards, reached=piece.first)
+    found = Split([0] * shards, reached=row_range.first)
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]
     spans: list[FileSpan] = []
     counts = KeyCounts(bound.layout.keys)
     offset, by_time = 0, False
     try:
-        for item in _read(source, piece):
+        for item in _read(source, row_range):
             found.readings |= item.readings
             found.cast += item.cast
             found.offset = found.offset or item.offset
@@ -163,15 +163,17 @@ def split(
     found.reached += offset
     found.heavy = counts.heaviest()
     failed = found.error is not None
-    chunks = [Chunk(_joined(own), tuple(spans), piece.first, failed, by_time) for own in batches]
+    chunks = [
+        Chunk(_joined(own), tuple(spans), row_range.first, failed, by_time) for own in batches
+    ]
     found.rows_S = [chunk.rows for chunk in chunks]
     found.bytes = sum(chunk.bytes for chunk in chunks)
     return found, chunks
 
 
-def _read(source: SourceOfFiles, piece: RowRange) -> Iterator[SourceBatch]:
-    files = [file.anywhere() for file in piece.files]
-    return source.subset(files).batches(piece.start, stop=piece.stop)
+def _read(source: SourceOfFiles, row_range: RowRange) -> Iterator[SourceBatch]:
+    files = [file.anywhere() for file in row_range.files]
+    return source.subset(files).batches(row_range.start, stop=row_range.stop)
 
 
 def _spans(origin: Origin, offset: int) -> Iterator[FileSpan]:

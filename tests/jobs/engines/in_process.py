@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamrnn.jobs.engines.pieces import RowRange
 from streamrnn.jobs.engines.probe import FolderToken
+from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import OutputPlace, ShardTask, score_shard
 from streamrnn.jobs.engines.splitting import split
 from streamrnn.stream.scoring import BoundPipeline
@@ -63,12 +63,12 @@ class TasksHere:
     def put(self, state: pa.Table) -> Later:
         return Later(lambda: pickle.dumps(state, protocol=5))
 
-    def split(self, piece: RowRange, shards: int) -> tuple[Later, list[Later]]:
+    def split(self, row_range: RowRange, shards: int) -> tuple[Later, list[Later]]:
         context = self._context
 
         def call() -> Any:
             bound, source = pickle.loads(context)
-            return split(bound, source, piece, shards)
+            return split(bound, source, row_range, shards)
 
         whole = self._later(call)
         return item(whole, 0), [item(item(whole, 1), shard) for shard in range(shards)]

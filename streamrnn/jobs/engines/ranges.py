@@ -1,4 +1,4 @@
-"""Cut the rows of a source into epochs, one commit each, and these into pieces for workers."""
+"""Cut the rows of a source into epochs, one commit each, and these into row ranges for workers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ class RowRange:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The pieces of one commit, and the position after them; None at the end of the source."""
+    """The row ranges of one commit, and the position after them; None at the end of the source."""
 
-    pieces: tuple[RowRange, ...]
+    row_ranges: tuple[RowRange, ...]
     position: Position | None
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return sum(piece.rows for piece in self.pieces)
+        return sum(row_range.rows for row_range in self.row_ranges)
 
 
 class _Group(NamedTuple):
@@ -47,19 +47,21 @@ class _Group(NamedTuple):
 
 
 def cut(
-    source: SourceOfFiles, start: Position | None, scored: int, epoch_rows: int, piece_rows: int
+    source: SourceOfFiles, start: Position | None, scored: int, epoch_rows: int, range_rows: int
 ) -> list[Epoch]:
-    """Cut the rows of the source from `start` on, at row groups, into epochs of pieces.
+    """Cut the rows of the source from `start` on, at row groups, into epochs of row ranges.
 
-    `scored` is the number of rows of the run before `start`. An epoch and a piece have at least one
-    row group, and no more than so many rows otherwise. Footers are read, no rows.
+    `scored` is the number of rows of the run before `start`. An epoch and a row range have at least
+    one row group, and no more than so many rows otherwise. Footers are read, no rows.
     """
     groups = list(_groups(source, start, scored))
     epochs = []
     for epoch, following in _runs(groups, epoch_rows):
-        pieces = tuple(_piece(own, after or following) for own, after in _runs(epoch, piece_rows))
+        row_ranges = tuple(
+            _row_range(own, after or following) for own, after in _runs(epoch, range_rows)
+        )
         end = epoch[-1]
-        epochs.append(Epoch(pieces, None if following is None else _end(end, following)))
+        epochs.append(Epoch(row_ranges, None if following is None else _end(end, following)))
     return epochs
 
 
@@ -107,7 +109,7 @@ def _runs(groups: Sequence[_Group], rows: int) -> Iterator[tuple[Sequence[_Group
         yield groups[first:], None
 
 
-def _piece(groups: Sequence[_Group], following: _Group | None) -> RowRange:
+def _row_range(groups: Sequence[_Group], following: _Group | None) -> RowRange:
     files = tuple(file for file, _ in groupby(group.file for group in groups))
     start = groups[0].start
     goes_on = following is not None and following.file == files[-1]

@@ -1,4 +1,4 @@
-"""A source is cut into epochs and pieces: each row is read once, at its own number."""
+"""A source is cut into epochs and row ranges: each row is read once, at its own number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.jobs.engines.pieces import cut
+from streamrnn.jobs.engines.ranges import cut
 from streamrnn.jobs.engines.shard import Outcome
 from streamrnn.jobs.engines.splitting import KeyCounts, Split
 from streamrnn.jobs.engines.workload import WorkloadCounts
@@ -22,7 +22,7 @@ GROUPS = ((30, 7), (), (100,), (1, 1, 1), (64, 36))
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> FileSource:
     """Five files with row groups of these sizes, one of them without rows."""
-    folder, first = tmp_path_factory.mktemp("pieces"), 0
+    folder, first = tmp_path_factory.mktemp("ranges"), 0
     for index, sizes in enumerate(GROUPS):
         with pq.ParquetWriter(folder / f"{index}.parquet", pa.schema([("n", pa.int64())])) as file:
             for size in sizes:
@@ -34,27 +34,29 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> FileSource:
 @settings(deadline=None)
 @given(
     epoch_rows=st.integers(1, 300),
-    piece_rows=st.integers(1, 300),
+    range_rows=st.integers(1, 300),
     skipped=st.integers(0, 36),
     scored=st.integers(0, 10),
 )
 def test_the_pieces_of_all_epochs_have_each_row_once(
-    source: FileSource, epoch_rows: int, piece_rows: int, skipped: int, scored: int
+    source: FileSource, epoch_rows: int, range_rows: int, skipped: int, scored: int
 ) -> None:
     """From any row of the first file on; positions and numbers are those of the rows."""
     start = Position(source.files[0].name, 0, skipped, skipped, False) if skipped else None
-    epochs = cut(source, start, scored, epoch_rows, piece_rows)
+    epochs = cut(source, start, scored, epoch_rows, range_rows)
     rows: list[int] = []
     for epoch in epochs:
         assert epoch.rows <= max(epoch_rows, 100)
-        for piece in epoch.pieces:
-            assert piece.first == len(rows) + scored
+        for row_range in epoch.row_ranges:
+            assert row_range.first == len(rows) + scored
             read = [
                 item.batch.column("n").to_numpy()
-                for item in source.subset(piece.files).batches(piece.start, stop=piece.stop)
+                for item in source.subset(row_range.files).batches(
+                    row_range.start, stop=row_range.stop
+                )
             ]
             rows += np.concatenate(read).tolist()
-            assert len(rows) + scored == piece.first + piece.rows
+            assert len(rows) + scored == row_range.first + row_range.rows
         if epoch.position is not None:
             names = [file.name for file in source.files]
             before = sum(sum(sizes) for sizes in GROUPS[: names.index(epoch.position.file)])
