@@ -38,8 +38,8 @@ numbers only (`Attempt.at`), and commits all facts at once: ``folder.commit(fact
 
 The file names of an attempt contain a random token, and existing files are never opened for
 writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run
-that wakes up) never open a file of each other, or one that a manifest names. A part keeps its name
-in staging: that of ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
+that wakes up) never open a file of each other, or one that a manifest names. The manifest
+keeps the name in staging: ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
 
 Part numbers have five digits up to part 99,999. The commit of part 100,000 gives all parts eight:
 before step 3 they are moved back to staging, the last one first, and step 4 publishes them under

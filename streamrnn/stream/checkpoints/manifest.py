@@ -57,7 +57,7 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`, `content` that of the rows that were read; if that is None,
+    `path` is its `SourceFile.name`, `content` describes the rows that were read; if it is None,
     `identity` of the footer replaces it. `etag` is from the object store. `mtime_ns` is -1 if the
     file was written so shortly before it was read that a later change may have the same time.
     `gone`: it was no longer in the source at an earlier commit.
@@ -168,10 +168,10 @@ class Manifest:
     None, it is in one of them and the others are done; it is never at the end of a file.
     `segments`: name of a list of `lists` -> the files with its first entries (the list itself has
     them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
-    dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are those of the
-    state, in order, empty without state. `end_of_run`: the last commit of its run (with --follow:
-    of the new files of one poll). `positions` are of the last call of a
-    session, or of the checkpoint that the state was imported from (see `states.positions`).
+    dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are the shards of
+    the state, in order, empty without state. `end_of_run`: the last commit of its run (with
+    --follow: of the new files of one poll). `positions` are of the last call of a session, or of
+    the checkpoint that the state was imported from (see `states.positions`).
     """
 
     output: str

@@ -16,7 +16,7 @@ def both_answers(steps: int, not_carried: str | None) -> str:
     else:
         carry += (
             ": the state goes on from row to row. For a model trained that way; after training on "
-            "windows its scores differ from those of predict"
+            "windows its scores differ from what predict gives"
         )
     return (
         f'  kind = "independent", steps = {steps}, stride = 1: what predict gives. Each row is '

@@ -93,7 +93,7 @@ class Config(Sections):
     def _check(
         cls, data: Mapping[str, Any], reported: set[Path]
     ) -> tuple[Self | None, list[Problem]]:
-        """Return the config, or None and its problems, but for those of `reported` paths."""
+        """Return the config, or None and its problems, but for the `reported` paths."""
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]

@@ -131,7 +131,7 @@ class SourceSection(Section):
     )
     types: ColumnTypes = Field(
         default_factory=dict,
-        description="types of columns of CSV and NDJSON files; default: those of the first rows",
+        description="types of columns of CSV and NDJSON files; by default as in the first rows",
         examples=[{"device": "string"}],
     )
     order: Literal["path", "time"] = Field(
@@ -228,7 +228,7 @@ class SourceSection(Section):
 
     @property
     def renames(self) -> dict[str, tuple[str, ...]]:
-        """Old names of columns, those of features included."""
+        """Old names of columns, features included."""
         found = dict(self.rename)
         for feature in self.features:
             if feature.from_:
@@ -236,7 +236,7 @@ class SourceSection(Section):
         return found
 
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
-        """Return the null policy of a feature, by default that of the source."""
+        """Return the null policy of a feature, by default the one of the source."""
         return self.nulls if feature.nulls is None else feature.nulls
 
     def nan_of(self, feature: FeatureSection) -> Literal["error", "null"]:
@@ -501,7 +501,7 @@ class EngineSection(Section):
     )
     shards: Shards = Field(
         default=0,
-        description="shares of the streams on Ray, scored side by side; 0: those of the last "
+        description="shares of the streams on Ray, scored side by side; 0: as in the last "
         "run, else 2 per CPU",
     )
     epoch_rows: Count = Field(

@@ -53,7 +53,7 @@ class Scored:
 class Prepared(NamedTuple):
     """A record batch sorted by stream; `by_stream` is None if it has to wait for the previous one.
 
-    `streams` is the number of streams in the table, with those of this batch.
+    `streams` is the number of streams in the table, this batch included.
     """
 
     rows: Rows
@@ -112,10 +112,10 @@ class Scorer:
     ) -> Scored:
         """Read a record batch, and score it as `score` does, in fewer steps if its rows are plain.
 
-        Messages call the rows those of `name`, from `first_row` on. `position` becomes that of the
-        scorer together with the state; `cast` is the number of values that were cast. With `align`
-        rows that would be an error are refused in the answer, but with `errors` they raise one.
-        `unfit` says of rows why they are invalid whatever is in the batch.
+        Messages say that the rows are in `name`, from `first_row` on. `position` becomes the
+        position of the scorer together with the state; `cast` is the number of values that were
+        cast. With `align` rows that would be an error are refused in the answer, but with `errors`
+        they raise one. `unfit` says of rows why they are invalid whatever is in the batch.
         """
 
         def work() -> tuple[Scored, Callable[[], None]]:
@@ -395,7 +395,7 @@ class Scorer:
     def _held(
         self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
-        """Return the rows held until the end, with those of this record batch (emit final)."""
+        """Return the rows held until the end, including this record batch (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final" or not self.bound.writes:
             return None

@@ -34,11 +34,11 @@ def starting_table(
     earlier_map: Mapping[str, str] | None = None,
     advice: CarryAdvice = FOR_RUNS,
 ) -> StateTable:
-    """Return the state of the last commit, else that of `[state] init`, else an empty one.
+    """Return the state of the last commit, else `[state] init`, else an empty one.
 
     `owner` names the committed state in messages. If it is another model's, `on_change` says how
     this one takes it over, also from `[state] init`: with "carry" by `[state] map`, where
-    `advice` ends the message if it cannot; with "replay" its states are those of `replayed`, the
+    `advice` ends the message if it cannot; with "replay" its states come from `replayed`, the
     result of earlier rows (a model without states is carried). Entries of the map that
     `earlier_map` has too, the one that the state was committed with, may be of an earlier change
     (None: all may). What is ignored of the state, or of `[state] init`, is added to `notes`.

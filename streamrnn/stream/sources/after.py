@@ -18,7 +18,7 @@ def after_path(
     """Return the files after the one that `path` names: a whole path, or the end of one.
 
     `used` are the names of files that the output has used. If there are any, the named file may be
-    gone: what counts then is where it was in the order of paths, or if its folder is not known,
+    gone: what counts then is where it was in the order of paths, or if its folder is unknown,
     that all used files came after it. Raises ConfigError if `path` names no file otherwise, or if
     it is the end of several paths.
     """
@@ -97,7 +97,7 @@ def after_time(
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    `zone` is that of a time without an offset. Raises ConfigError unless `time` is one of the
+    `zone` holds for a time without an offset. Raises ConfigError unless `time` is one of the
     column's type; DataError for a file without a range, or with rows on both sides.
     """
     kind = source.schema.field(column).type

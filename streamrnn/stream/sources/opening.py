@@ -38,7 +38,7 @@ from streamrnn.stream.sources.timeline import FileTimes, by_time
 _EARLIER = "the files of earlier runs"
 # Larger files of text have rows.
 _HEADER = 1 << 20
-# The columns of a file, and those of its partitions.
+# The columns of a file, and the ones of its partitions.
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 

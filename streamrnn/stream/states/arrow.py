@@ -280,7 +280,7 @@ def _ticks(array: pa.Array) -> Ints:
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-    """Return all streams in order of first appearance, or those of `slots`.
+    """Return all streams in order of first appearance, or the ones of `slots`.
 
     The result is a copy. Without `copy` it may share memory with the table, and change with it.
     """

@@ -67,8 +67,8 @@ class KeyIndex:
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
         """Return the call that moves keys from the slots `source` to `to`, so that `size` stay.
 
-        `source` are all slots from `size` on whose keys stay; those of `to` are removed. The call
-        may be repeated.
+        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed. The
+        call may be repeated.
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size
@@ -94,7 +94,7 @@ class KeyIndex:
             table.rebuild()
 
     def arrays(self, slots: Ints | None = None) -> list[pa.Array]:
-        """Return the key columns, one value per slot, or those of `slots`."""
+        """Return the key columns, one value per slot, or per slot of `slots`."""
         keys = self._whole()
         if slots is not None or self.removed:
             take = pa.array(self._places(np.arange(len(self)) if slots is None else slots))

@@ -27,7 +27,7 @@ class Window:
     first: int
 
     def rows(self) -> Ints:
-        """Return the index of each step (B, T) among those of the record batch."""
+        """Return the index of each step (B, T) among the steps of the record batch."""
         begin = self.lanes.start[: len(self.length_B)] + self.first
         return begin[:, None] + np.arange(int(self.length_B[0]))
 

@@ -85,7 +85,7 @@ class NdjsonReader(FileReader):
         return sum(len(_lines(block)) for block in self._blocks())
 
     def _columns(self, hints: Hints) -> pa.Schema:
-        """Return the columns of the first block, and those of `hints` that later ones have.
+        """Return the columns of the first block, and columns of `hints` that later ones have.
 
         Types without a hint are inferred. Raises ValueError for an integer that would be
         rounded.
