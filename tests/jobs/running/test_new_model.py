@@ -261,7 +261,7 @@ def test_a_model_whose_outputs_have_other_names_takes_the_names_of_the_output(ba
     other.save("other.safetensors")
     _run("m1.safetensors")
     _day(1)
-    with pytest.raises(CheckpointError, match=r"Set \[output\] names to those of the output"):
+    with pytest.raises(CheckpointError, match=r"Set \[output\] names to the names in the output"):
         _run("other.safetensors", {"new_model": "carry"})
     _run("other.safetensors", {"new_model": "carry"}, output={"names": ["score"]})
     _day(2)
