@@ -15,7 +15,7 @@ from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, nam
 from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
-from streamrnn.nn.models.scaling import input_scaling
+from streamrnn.nn.models.inputs import input_scaling
 from streamrnn.stream.config import TODO, Filled, sample, value_of, windows_of_predict
 from streamrnn.stream.sources import (
     FileSource,
@@ -68,7 +68,7 @@ def draft_pipeline(
             raise DataError(f"{data}: the table has no rows, from which columns are guessed")
         raise DataError(
             f"{data}: no file to read (expected names ending in "
-            f"{' or '.join(suffixes_of('auto'))}, or all in those of another format)"
+            f"{' or '.join(suffixes_of('auto'))}, or all in the endings of another format)"
         )
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     first = _rows(source, files[:1], SAMPLE_ROWS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.display import count
-from streamrnn.nn.models.scaling import input_scaling
+from streamrnn.nn.models.inputs import input_scaling
 from streamrnn.stream.scoring.bind import LoadedPipeline
 from streamrnn.stream.sources import ColumnStatistics, Feature, SourceOfFiles
 

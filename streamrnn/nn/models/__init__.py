@@ -27,13 +27,11 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 """
 
 from streamrnn.base.provider import provided
-from streamrnn.nn.models.calls import Call, calls_of
-from streamrnn.nn.models.example import example_inputs
-from streamrnn.nn.models.mermaid import model_mermaid
+from streamrnn.nn.models.inputs import example_inputs
+from streamrnn.nn.models.mermaid import Call, calls_of, model_mermaid
 from streamrnn.nn.models.model import Model
+from streamrnn.nn.models.runners import SequenceRunner, StepPlan, StepRunner
 from streamrnn.nn.models.sequential import Sequential
-from streamrnn.nn.models.stream import StepPlan, StepRunner
-from streamrnn.nn.models.whole import SequenceRunner
 
 _WHY_MISSING = {
     "clone_model": "use Model.from_config(model.get_config())",

@@ -96,32 +96,32 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     entries = list(config["layers"])
     layers = {entry["name"]: serialization.deserialize(entry) for entry in entries}
-    made: dict[tuple[str, int], list[Symbol]] = {}
+    symbols: dict[tuple[str, int], list[Symbol]] = {}
     waiting: list[tuple[str, int, Call]] = []
     for entry in entries:
         layer = layers[entry["name"]]
         if isinstance(layer, InputLayer):
-            made[entry["name"], 0] = [layer.symbol]
+            symbols[entry["name"], 0] = [layer.symbol]
         waiting += [(entry["name"], i, call) for i, call in enumerate(entry["inbound_nodes"])]
     while waiting:
-        ready = [job for job in waiting if all(key in made for key in _needs(job[2]))]
+        ready = [job for job in waiting if all(key in symbols for key in _needs(job[2]))]
         if not ready:
             name, number, call = waiting[0]
-            missing = next(key for key in _needs(call) if key not in made)
+            missing = next(key for key in _needs(call) if key not in symbols)
             raise ModelFileError(
                 f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}), which "
                 "no layer makes, or which itself needs this call"
             )
         for name, number, call in ready:
-            if number and (name, number - 1) not in made:
+            if number and (name, number - 1) not in symbols:
                 continue
-            made[name, number] = _call(layers[name], call, made)
-        waiting = [job for job in waiting if (job[0], job[1]) not in made]
+            symbols[name, number] = _call(layers[name], call, symbols)
+        waiting = [job for job in waiting if (job[0], job[1]) not in symbols]
     return {
         "name": config.get("name"),
         "trainable": config.get("trainable", True),
-        "inputs": _resolve(config["input_layers"], made),
-        "outputs": _resolve(config["output_layers"], made),
+        "inputs": _resolve(config["input_layers"], symbols),
+        "outputs": _resolve(config["output_layers"], symbols),
     }
 
 
@@ -148,11 +148,13 @@ def _is(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and value.get("class_name") == kind
 
 
-def _call(layer: Layer, call: Call, made: Mapping[tuple[str, int], list[Symbol]]) -> list[Symbol]:
+def _call(
+    layer: Layer, call: Call, symbols: Mapping[tuple[str, int], list[Symbol]]
+) -> list[Symbol]:
     def value_of(value: object) -> Any:
         if _is(value, _TENSOR):
             name, number, index = value["config"]["keras_history"]
-            return made[name, number][index]
+            return symbols[name, number][index]
         if _is(value, _ARRAY):
             return np.array(value["config"]["value"], dtype=value["config"]["dtype"])
         if isinstance(value, list | tuple):
@@ -170,17 +172,17 @@ def _call(layer: Layer, call: Call, made: Mapping[tuple[str, int], list[Symbol]]
     return layer.nodes[before].outputs
 
 
-def _resolve(tensors: object, made: Mapping[tuple[str, int], list[Symbol]]) -> object:
+def _resolve(tensors: object, symbols: Mapping[tuple[str, int], list[Symbol]]) -> object:
     """Return the symbol of [layer, node, tensor], or a structure of symbols for one of these."""
     if isinstance(tensors, list | tuple):
         if len(tensors) == 3 and isinstance(tensors[0], str):
             name, number, index = tensors
-            if (name, number) not in made or index >= len(made[name, number]):
+            if (name, number) not in symbols or index >= len(symbols[name, number]):
                 raise ModelFileError(
                     f"the model's inputs or outputs refer to {tensors}: no such tensor"
                 )
-            return made[name, number][index]
-        return [_resolve(tensor, made) for tensor in tensors]
+            return symbols[name, number][index]
+        return [_resolve(tensor, symbols) for tensor in tensors]
     if isinstance(tensors, Mapping):
-        return {key: _resolve(tensor, made) for key, tensor in tensors.items()}
+        return {key: _resolve(tensor, symbols) for key, tensor in tensors.items()}
     raise ModelFileError(f"expected [layer, node, tensor], received {tensors!r:.80}")

@@ -61,9 +61,9 @@ class Graph:
     def _steps(self) -> list[Step]:
         counts: dict[int, int] = {}
         steps = []
-        given = {id(symbol) for symbol in self.inputs}
-        called = [n for n in self.nodes if not any(id(symbol) in given for symbol in n.outputs)]
-        self._require_all_outputs_given(called, given)
+        input_ids = {id(symbol) for symbol in self.inputs}
+        called = [n for n in self.nodes if not any(id(symbol) in input_ids for symbol in n.outputs)]
+        self._require_all_outputs_given(called, input_ids)
         for node in called:
             count = counts[id(node.layer)] = counts.get(id(node.layer), -1) + 1
             name = node.layer.name.replace("/", "%2F")
@@ -81,12 +81,12 @@ class Graph:
             )
         return steps
 
-    def _require_all_outputs_given(self, called: list[Node], given: set[int]) -> None:
+    def _require_all_outputs_given(self, called: list[Node], input_ids: set[int]) -> None:
         """Check that a call that is replaced by inputs has all of its used outputs among them."""
         used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
-        made = {id(symbol) for node in called for symbol in node.outputs}
+        computed = {id(symbol) for node in called for symbol in node.outputs}
         for symbol in used:
-            if id(symbol) not in made | given:
+            if id(symbol) not in computed | input_ids:
                 raise ConfigError(
                     f"Model: output {symbol.index} of layer {symbol.layer.name!r} is needed, but "
                     "another output of the same call is among the inputs; pass all outputs of the "
@@ -129,22 +129,22 @@ class Graph:
                 mask = none_if_all_none(mask)
             state = None if step.initial_state is None else step.initial_state(values)
             inner = context.of_layer(step.path, mask, state, step.training)
-            made, made_masks = layer.forward(inputs, inner)
-            if type(made) is np.ndarray and not isinstance(made_masks, list | dict):
-                values[step.outputs[0]] = made
-                if made_masks is not None:
-                    slot_masks[step.outputs[0]], masked = made_masks, True
+            outputs, output_masks = layer.forward(inputs, inner)
+            if type(outputs) is np.ndarray and not isinstance(output_masks, list | dict):
+                values[step.outputs[0]] = outputs
+                if output_masks is not None:
+                    slot_masks[step.outputs[0]], masked = output_masks, True
                 continue
-            flat = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
+            flat = list(leaves(outputs)) if isinstance(outputs, list | tuple | dict) else [outputs]
             flat_masks = (
-                list(leaves(made_masks))
-                if isinstance(made_masks, list | dict)
-                else [made_masks] * len(flat)
+                list(leaves(output_masks))
+                if isinstance(output_masks, list | dict)
+                else [output_masks] * len(flat)
             )
             masked = True
-            for slot, value, made_mask in zip(step.outputs, flat, flat_masks, strict=False):
+            for slot, value, output_mask in zip(step.outputs, flat, flat_masks, strict=False):
                 values[slot] = value
-                slot_masks[slot] = made_mask
+                slot_masks[slot] = output_mask
         slots = self._output_slots
         return [values[slot] for slot in slots], [slot_masks[slot] for slot in slots]
 
@@ -161,25 +161,25 @@ class Graph:
             values[slot] = array
         for step in self.steps:
             inner = context.of_layer(step.path, None, None, None)
-            made, call = step.node.layer.bind(step.inputs(values), inner)
-            values[step.outputs[0]] = made
+            output, call = step.node.layer.bind(step.inputs(values), inner)
+            values[step.outputs[0]] = output
             calls.append(call)
         return [values[slot] for slot in self._output_slots], calls
 
     def infer(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Return the outputs' shapes for inputs of these shapes."""
-        known = self.shapes(shapes)
-        return [known[self.slots[id(symbol)]] for symbol in self.outputs]
+        by_slot = self.shapes(shapes)
+        return [by_slot[self.slots[id(symbol)]] for symbol in self.outputs]
 
     def shapes(self, shapes: Sequence[Shape]) -> dict[int, Shape]:
         """Return the shape of each slot for inputs of these shapes."""
-        known: dict[int, Shape] = {}
+        by_slot: dict[int, Shape] = {}
         for symbol, shape in zip(self.inputs, shapes, strict=True):
-            known[self.slots[id(symbol)]] = shape
+            by_slot[self.slots[id(symbol)]] = shape
         for step in self.steps:
-            made = step.node.layer.compute_output_shape(step.inputs(known))
-            known |= dict(zip(step.outputs, flat_shapes(made), strict=True))
-        return known
+            output_shape = step.node.layer.compute_output_shape(step.inputs(by_slot))
+            by_slot |= dict(zip(step.outputs, flat_shapes(output_shape), strict=True))
+        return by_slot
 
     def consumers(self, symbol: Symbol) -> list[Node]:
         """Return the nodes that read this symbol as an input."""
@@ -223,7 +223,7 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
     order: list[Node] = []
     visited: list[Node] = []
     state: dict[int, int] = {}
-    given = {id(symbol) for symbol in inputs}
+    input_ids = {id(symbol) for symbol in inputs}
     todo: list[tuple[Node, bool]] = [(symbol.node, False) for symbol in reversed(outputs)]
     while todo:
         node, ready = todo.pop()
@@ -234,12 +234,12 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
             state[id(node)] = 1
             visited.append(node)
             todo.append((node, True))
-            if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in given:
+            if isinstance(node.layer, InputLayer) and id(node.outputs[0]) not in input_ids:
                 raise ConfigError(
                     f"Model: the outputs depend on Input {node.layer.name!r}, which is not among "
                     "the inputs"
                 )
-            if not any(id(symbol) in given for symbol in node.outputs):
+            if not any(id(symbol) in input_ids for symbol in node.outputs):
                 todo += [(symbol.node, False) for symbol in reversed(node.symbols)]
     reached = {id(symbol) for node in order for symbol in node.outputs}
     unused = [s.node for s in inputs if id(s) not in reached]

@@ -1,18 +1,59 @@
-"""Flowcharts in the language of Mermaid, which GitHub, Jupyter and many wikis draw.
+"""The calls of a model's layers, and a flowchart of them in the language of Mermaid.
 
-Syntax: https://mermaid.js.org/syntax/flowchart.html
+GitHub, Jupyter and many wikis draw it. Syntax: https://mermaid.js.org/syntax/flowchart.html
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamrnn.base.display import count
-from streamrnn.nn.models.calls import calls_of
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.models.graph import Graph
 
 if TYPE_CHECKING:
     from streamrnn.nn.models.model import Model
 
 _SPECIAL = set('"#&<>`\\%;')
 """Characters with a meaning in a quoted label, or before the labels are read."""
+
+
+class Call(NamedTuple):
+    """One call of a layer: its number and how many there are, output shape, and what it reads.
+
+    `inputs` are positions of other calls, without repeats, initial states and masks included.
+    """
+
+    layer: Layer
+    number: int
+    calls: int
+    shape: str
+    inputs: list[int]
+
+    @property
+    def name(self) -> str:
+        """The name of the layer, and which of its calls this is, if there are several."""
+        return self.layer.name + (f" (call {self.number})" if self.calls > 1 else "")
+
+
+def calls_of(graph: Graph) -> list[Call]:
+    """Return the calls in topological order."""
+    positions = {id(node): index for index, node in enumerate(graph.nodes)}
+    input_ids = {id(symbol) for symbol in graph.inputs}
+    layers = [id(node.layer) for node in graph.nodes]
+    calls = []
+    for index, node in enumerate(graph.nodes):
+        shapes = [symbol.shape for symbol in node.outputs]
+        replaced = any(id(symbol) in input_ids for symbol in node.outputs)
+        read = [] if replaced else [positions[id(symbol.node)] for symbol in node.symbols]
+        calls.append(
+            Call(
+                node.layer,
+                layers[: index + 1].count(id(node.layer)),
+                layers.count(id(node.layer)),
+                str(shapes[0] if len(shapes) == 1 else shapes),
+                list(dict.fromkeys(read)),
+            )
+        )
+    return calls
 
 
 def model_mermaid(model: "Model") -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 from streamrnn.nn.layers import Average, Input, Spread
 from streamrnn.nn.layers.naming import counted_from_the_start
-from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.model import Model
 
 MEAN, SPREAD = "mean", "spread"
@@ -19,15 +18,18 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
     members have errors of this `variance`, (U,) or (1,). Members are its layers seed_0 and so on.
     """
     with counted_from_the_start():
-        inputs = [_input(symbol) for symbol in models[0].graph.inputs]
-        given: Any = inputs[0] if len(inputs) == 1 else inputs
+        inputs = [
+            Input(symbol.shape[1:], dtype=symbol.dtype, name=symbol.layer.name)
+            for symbol in models[0].graph.inputs
+        ]
+        member_inputs: Any = inputs[0] if len(inputs) == 1 else inputs
         outputs = [
-            _named(member, f"seed_{seed}")(given)
+            _named(member, f"seed_{seed}")(member_inputs)
             for member, seed in zip(models, seeds, strict=True)
         ]
         mean = Average(name=MEAN)(outputs)
-        known = [float(value) for value in variance]
-        spread = Spread(known if len(known) > 1 else known[0], name=SPREAD)(outputs)
+        variances = [float(value) for value in variance]
+        spread = Spread(variances if len(variances) > 1 else variances[0], name=SPREAD)(outputs)
     return Model(inputs, [mean, spread], name=models[0].name)
 
 
@@ -37,10 +39,6 @@ def members_of(model: Model) -> list[Model]:
     if len(symbols) != 2 or not isinstance(symbols[1].layer, Spread):
         return []
     return [layer for layer in model.layers if isinstance(layer, Model)]
-
-
-def _input(symbol: Symbol) -> Any:
-    return Input(symbol.shape[1:], dtype=symbol.dtype, name=symbol.layer.name)
 
 
 def _named(model: Model, name: str) -> Model:

@@ -148,8 +148,8 @@ class Model(Trainable, Layer):
         for layer in layers:
             if layer.name == name:
                 return layer
-        known = ", ".join(layer.name for layer in layers)
-        raise ConfigError(f"{self} has no layer {name!r}; it has: {known}")
+        names = ", ".join(layer.name for layer in layers)
+        raise ConfigError(f"{self} has no layer {name!r}; it has: {names}")
 
     def children(self) -> dict[str, Layer]:
         return {layer.name: layer for layer in self.layers} if self._graph else {}
@@ -205,19 +205,19 @@ class Model(Trainable, Layer):
             masks = own if isinstance(own, list) else [own]
         context = CallContext(training=resolve_training(training))
         try:
-            outputs, made = self.graph.run(arrays, masks, context)
+            outputs, output_masks = self.graph.run(arrays, masks, context)
         except BaseException:
             context.undo()
             raise
-        return self._structured(carry(outputs, none_if_all_none(made)))
+        return self._structured(carry(outputs, none_if_all_none(output_masks)))
 
     def forward(self, inputs: Any, context: CallContext) -> tuple[Any, Any]:
         inputs = self._listed(inputs)
         arrays = inputs if isinstance(inputs, list) else [inputs]
         mask = context.mask
         masks = mask if isinstance(mask, list) else [mask] * len(arrays)
-        outputs, made = self.graph.run(arrays, masks, context)
-        return self._structured(outputs), self._structured(made)
+        outputs, output_masks = self.graph.run(arrays, masks, context)
+        return self._structured(outputs), self._structured(output_masks)
 
     def apply(self, inputs: Any, context: CallContext) -> Any:
         return self.forward(inputs, context)[0]
@@ -431,9 +431,9 @@ class Model(Trainable, Layer):
         provided("load_weights")(self, path)
 
     def check_weights(self) -> None:
-        """Raise ModelFileError if weights that a file gave the model cannot be computed with.
+        """Raise ModelFileError if the model cannot compute with the weights of its file.
 
-        Those of most models always can.
+        Most models can compute with any.
         """
 
     def layer_shapes(self) -> dict[str, LayerShapes]:
@@ -448,7 +448,7 @@ class Model(Trainable, Layer):
 
     @property
     def precision(self) -> str:
-        """The lowest precision of its weights: float32, or that of its packed layers."""
+        """The lowest precision of its weights: float32, unless layers are packed in a lower one."""
         return precision_of(self)
 
     def fingerprint(self) -> str:

@@ -85,8 +85,8 @@ def _difference(exact: Array, rounded: Array) -> Doubles:
     one, other = exact.astype(np.float64), rounded.astype(np.float64)
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
-        found: Doubles = np.where(same, 0.0, np.abs(one - other))
-    return np.where(np.isnan(found), np.inf, found)
+        difference: Doubles = np.where(same, 0.0, np.abs(one - other))
+    return np.where(np.isnan(difference), np.inf, difference)
 
 
 def _rms(difference: Doubles) -> float:

@@ -100,13 +100,13 @@ class Sequential(Model):
         self._set_end(symbol)
 
     def _extend(self, layer: Layer) -> None:
-        made = layer(self._end)
-        if len(symbols_in(made)) != 1:
+        output = layer(self._end)
+        if len(symbols_in(output)) != 1:
             raise ConfigError(
                 f"{self}: {layer} returns several outputs; layers of a Sequential have one, use "
                 "Model(inputs, outputs)"
             )
-        self._set_end(made)
+        self._set_end(output)
 
     def _set_end(self, symbol: Symbol) -> None:
         assert self._begin is not None

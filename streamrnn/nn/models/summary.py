@@ -46,7 +46,8 @@ def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> N
             str(layer.count_params()),
         ]
         if not straight:
-            fields.append(str(_connections(layer, nodes)))
+            read = [s.label for n in layer.nodes if id(n) in nodes for s in n.symbols]
+            fields.append(str(read))
         _print_row(fields, ends, print_fn)
         print_fn(" " * line_length)
     print_fn("=" * line_length)
@@ -76,10 +77,10 @@ def size_in_words(model: "Model") -> str:
 def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, str, str]]:
     """Return name, type, output shape ("?" if the graph is unknown), parameters of each layer."""
     nodes = {id(node) for node in graph.nodes} if graph is not None else set()
-    found = graph.layers if graph is not None else model.children().values()
+    layers = graph.layers if graph is not None else model.children().values()
     return [
         (layer.name, type(layer).__name__, _shape_text(layer, nodes), f"{layer.count_params():,}")
-        for layer in found
+        for layer in layers
     ]
 
 
@@ -102,10 +103,6 @@ def _shape_text(layer: Layer, nodes: set[int]) -> str:
     if any([symbol.shape for symbol in node.outputs] != shapes for node in own):
         return "multiple"
     return str(shapes if len(shapes) > 1 or isinstance(layer, InputLayer) else shapes[0])
-
-
-def _connections(layer: Layer, nodes: set[int]) -> list[str]:
-    return [symbol.label for node in layer.nodes if id(node) in nodes for symbol in node.symbols]
 
 
 def _print_row(fields: Sequence[str], ends: Sequence[int], print_fn: Print) -> None:

@@ -243,7 +243,7 @@ class Trainable:
 
         training: with dropout, as the next call of train_on_batch.
         """
-        made: dict[str, Floats] = self._compiled("gradients").gradients(
+        by_weight: dict[str, Floats] = self._compiled("gradients").gradients(
             x, y, sample_weight, lengths, training
         )
-        return made
+        return by_weight

@@ -15,7 +15,7 @@ from streamrnn.base.display import count, short_model
 from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMismatchError
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
-from streamrnn.nn.models.ids import IdLimit, id_limits
+from streamrnn.nn.models.inputs import IdLimit, id_limits
 from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import FeatureSection

@@ -9,7 +9,7 @@ import pytest
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
 from streamrnn.errors import DataError, ModelMismatchError
-from streamrnn.nn.models.whole import fixed_steps
+from streamrnn.nn.models.runners import fixed_steps
 
 
 def _flat() -> Sequential:
