@@ -9,13 +9,13 @@
 - `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
 - `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output
-- `data`, `tables`, `windows`, `lanes`   what `fit` accepts, as batches
+- `data`, `batches`, `tables`   what `fit` accepts, as batches
 - `trainer`     a compiled model and one batch; `loop`: `fit` and `evaluate` of arrays
 - `epochs`      the loop over epochs, which callbacks steer
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
-`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: products and
-sums are those of `kernels`, and NumPy computes element by element only.
+`gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`
+computes products and sums, and NumPy computes element by element only.
 """
 
 from streamrnn.nn.training import callbacks, losses, metrics, optimizers

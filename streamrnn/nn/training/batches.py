@@ -1,4 +1,4 @@
-"""Batch: rows of a model's inputs with their truths and weights, checked; class weights."""
+"""Batch: rows of a model's inputs with truths and weights; class weights, rows that start again."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
-from streamrnn.errors import ArgumentError, DataError
+from streamrnn.errors import ArgumentError, DataError, ShapeError
+from streamrnn.nn.layers import RNN, Layer
+from streamrnn.nn.layers.memory import Memory
+from streamrnn.nn.models import Model
 
 
 class Batch(NamedTuple):
@@ -39,14 +42,15 @@ class Batch(NamedTuple):
         )
 
 
-def class_weights(y: Array, given: Any, rank: int) -> Floats:
+def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
     """Return the weight of each sample (B,), or step (B, T): 1 for a class without one.
 
     y: whole numbers, with a last axis of 1 or without, or one-hot; rank: axes of the output.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(by_class, Mapping):
         raise ArgumentError(
-            f"class_weight must be a dictionary, class -> weight, received {type(given).__name__}"
+            "class_weight must be a dictionary, class -> weight, received "
+            f"{type(by_class).__name__}"
         )
     if y.dtype.kind not in "fiub":
         raise DataError(f"class_weight: expected numbers as y, received {y.dtype}")
@@ -56,7 +60,7 @@ def class_weights(y: Array, given: Any, rank: int) -> Floats:
     elif y.ndim == rank:
         classes = y.argmax(axis=-1)
     weights = np.ones(classes.shape, np.float32)
-    for number, weight in given.items():
+    for number, weight in by_class.items():
         weights[classes == _class(number)] = _weight(number, weight)
     if classes.dtype.kind == "f" and not (classes == np.rint(classes)).all():
         raise DataError("class_weight: y must be classes, whole numbers or one-hot")
@@ -73,10 +77,32 @@ def _class(number: Any) -> int:
 
 
 def _weight(number: Any, weight: Any) -> float:
-    known = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
-    if not known or not 0 <= weight < math.inf:
+    is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+    if not is_number or not 0 <= weight < math.inf:
         raise ArgumentError(
             f"class_weight: the weight of class {number} must be a number, 0 or more, received "
             f"{weight!r}"
         )
     return float(weight)
+
+
+def memories(layer: Layer) -> list[Memory]:
+    """Return what carries state in a model, or in a layer, and in all inside it."""
+    if isinstance(layer, RNN):
+        return [layer.memory] if layer.stateful else []
+    return [memory for child in layer.children().values() for memory in memories(child)]
+
+
+def checked_reset(model: Model, reset: Any, rows: int) -> Bools:
+    """Return the rows to reset as (B,) bool. Raises ShapeError, ArgumentError."""
+    reset_B: Bools = np.asarray(reset)
+    if reset_B.dtype != np.bool_ or reset_B.shape != (rows,):
+        raise ShapeError(
+            f"{model}: reset must be an array of bool with the shape ({rows},), a value for each "
+            f"row, received {reset_B.dtype} {reset_B.shape}"
+        )
+    if not memories(model):
+        raise ArgumentError(
+            f"{model}: reset= needs a layer that carries state, made with stateful=True"
+        )
+    return reset_B

@@ -31,7 +31,7 @@ CellPullback: TypeAlias = Callable[
     [Floats | None, Floats | None, Sequence[Floats | None], bool, bool], CellGradients
 ]
 """From gradients of each output, of the last output and of the final states (None: zero), and
-whether those of the inputs and of the first states are wanted."""
+whether gradients of the inputs and of the first states are wanted."""
 
 
 class CellPass(NamedTuple):

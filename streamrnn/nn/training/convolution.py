@@ -55,34 +55,43 @@ def convolution(
         _write_input_gradients(layer, weights, dz, dx)
         return [dx if layer.causal else np.ascontiguousarray(dx[:, :steps])]
 
-    made = y if layer.causal else np.ascontiguousarray(y[:, chosen])
-    return Recorded([made], [layer.compute_mask(inputs, context.mask)], pullback)
+    outputs = y if layer.causal else np.ascontiguousarray(y[:, chosen])
+    return Recorded([outputs], [layer.compute_mask(inputs, context.mask)], pullback)
 
 
 def _add_gradients(
     layer: Conv1D, before: Floats, x: Floats, dz: Floats, recording: Recording
 ) -> None:
     """Add the gradients of the kernel and of the bias."""
-    found = [
+    by_group = [
         kernel.weight_gradients(
-            np.ascontiguousarray(before[..., own]),
-            np.ascontiguousarray(x[..., own]),
-            np.ascontiguousarray(dz[..., made]),
+            np.ascontiguousarray(before[..., inputs]),
+            np.ascontiguousarray(x[..., inputs]),
+            np.ascontiguousarray(dz[..., filters]),
             layer.kernel_size,
             layer.dilation_rate,
         )
-        for own, made in zip(layer.shares(x.shape[-1]), layer.shares(layer.filters), strict=True)
+        for inputs, filters in zip(
+            layer.shares(x.shape[-1]), layer.shares(layer.filters), strict=True
+        )
     ]
-    recording.add(layer, "kernel", np.concatenate([of_kernel for of_kernel, _ in found], axis=-1))
-    recording.add(layer, "bias", np.concatenate([of_bias for _, of_bias in found]))
+    recording.add(
+        layer, "kernel", np.concatenate([of_kernel for of_kernel, _ in by_group], axis=-1)
+    )
+    recording.add(layer, "bias", np.concatenate([of_bias for _, of_bias in by_group]))
 
 
 def _write_input_gradients(layer: Conv1D, weights: Floats, dz: Floats, dx: Floats) -> None:
     if layer.groups == 1:
         kernel.input_gradients(weights, dz, dx, layer.dilation_rate)
         return
-    for own, made in zip(layer.shares(dx.shape[-1]), layer.shares(layer.filters), strict=True):
-        share = np.empty(dx[..., own].shape, np.float32)
-        of_group = np.ascontiguousarray(weights[..., made]), np.ascontiguousarray(dz[..., made])
+    for inputs, filters in zip(
+        layer.shares(dx.shape[-1]), layer.shares(layer.filters), strict=True
+    ):
+        share = np.empty(dx[..., inputs].shape, np.float32)
+        of_group = (
+            np.ascontiguousarray(weights[..., filters]),
+            np.ascontiguousarray(dz[..., filters]),
+        )
         kernel.input_gradients(*of_group, share, layer.dilation_rate)
-        dx[..., own] = share
+        dx[..., inputs] = share

@@ -53,12 +53,12 @@ def run_custom(
         inputs: bool,
         first: bool,
     ) -> CellGradients:
-        made = kernel.run_back(
+        gradients = kernel.run_back(
             step_backward, owner, tape, weights, dy, dlast, ends, zero_masked=zero
         )
-        for name, gradient in zip(named, made.weights, strict=True):
+        for name, gradient in zip(named, gradients.weights, strict=True):
             recording.add(holder, name, gradient)
-        return CellGradients(made.dx_BTF if inputs else None, made.states)
+        return CellGradients(gradients.dx_BTF if inputs else None, gradients.states)
 
     return CellPass(y, held, pullback)
 
@@ -69,5 +69,5 @@ def _holder(cell: Any) -> Any:
 
 
 def _static(cell: Any, name: str) -> _Function | None:
-    found = inspect.getattr_static(_holder(cell), name, None)
-    return found.__func__ if isinstance(found, staticmethod) else None
+    attribute = inspect.getattr_static(_holder(cell), name, None)
+    return attribute.__func__ if isinstance(attribute, staticmethod) else None

@@ -9,9 +9,9 @@ import numpy as np
 
 from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.kernels import random
-from streamrnn.nn.training.batches import Batch
+from streamrnn.nn.layers import RNN, Bidirectional, Layer
+from streamrnn.nn.training.batches import Batch, class_weights, memories
 from streamrnn.nn.training.trainer import Trainer
-from streamrnn.nn.training.windows import batch_of_window, is_window
 
 BATCH_SIZE = 32
 """Rows of a batch by default, as in Keras."""
@@ -179,17 +179,17 @@ class GivenData(NamedTuple):
         return trainer.batch(self.x, self.y, self.sample_weight, self.lengths)
 
 
-def source_of(trainer: Trainer, given: GivenData, argument: str = "batch_size") -> BatchSource:
+def source_of(trainer: Trainer, data: GivenData, argument: str = "batch_size") -> BatchSource:
     """Return the source for what a caller passed. Raises ArgumentError, ShapeError."""
-    x = given.x
-    if given.arrays:
-        rows = trainer.weighed(given.rows(trainer), given.class_weight)
-        return ArrayBatches(trainer, argument, rows, given.size)
+    x = data.x
+    if data.arrays:
+        rows = trainer.weighed(data.rows(trainer), data.class_weight)
+        return ArrayBatches(trainer, argument, rows, data.size)
     others = {
-        "y": given.y,
-        "sample_weight": given.sample_weight,
-        "lengths": given.lengths,
-        argument: given.size,
+        "y": data.y,
+        "sample_weight": data.sample_weight,
+        "lengths": data.lengths,
+        argument: data.size,
     }
     for name, value in others.items():
         if value is not None:
@@ -198,9 +198,9 @@ def source_of(trainer: Trainer, given: GivenData, argument: str = "batch_size") 
                 "(x, y, sample_weight) or (x, y, sample_weight, lengths)"
             )
     if hasattr(x, "__getitem__") and not isinstance(x, list | tuple) and hasattr(x, "__len__"):
-        return NumberedBatches(trainer, x, given.class_weight)
+        return NumberedBatches(trainer, x, data.class_weight)
     if hasattr(x, "__iter__"):
-        return IteratedBatches(trainer, x, given.class_weight)
+        return IteratedBatches(trainer, x, data.class_weight)
     raise ArgumentError(
         f"{trainer.model}: expected arrays, a table, or an iterable of batches as x, received "
         f"{type(x).__name__}"
@@ -254,3 +254,52 @@ def split_rows(rows: Batch, share: float) -> tuple[Batch, Batch]:
     if at in (0, rows.rows):
         raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
     return rows.take(slice(0, at)), rows.take(slice(at, None))
+
+
+def is_window(item: Any) -> bool:
+    """Return whether this is a window; its room is above this one, so that it has no class here."""
+    return all(hasattr(item, name) for name in ("inputs", "lengths", "reset", "resumes", "y"))
+
+
+def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
+    """Return the batch of a window: lanes with `reset` start from the initial state.
+
+    Steps without a label add nothing to the loss, which is a mean over all steps, as in Keras, and
+    count in no metric. Raises ArgumentError for windows without labels, for a model that does not
+    carry its state, and for a lane that would start from a stored state.
+    """
+    model = trainer.model
+    if window.y is None:
+        raise ArgumentError(f"{model}: the windows have no labels; add [target] to the pipeline")
+    if window.resumes.any():
+        raise ArgumentError(
+            f"{model}: a lane starts from the stored state of its stream, which fit does not read; "
+            "make the windows of a pipeline without [state] init"
+        )
+    if forgetful := _forgetful(model):
+        raise ArgumentError(
+            f"{model}: {forgetful[0]} does not carry its state from window to window; "
+            + (
+                "make it with stateful=True"
+                if isinstance(forgetful[0], RNN | Bidirectional)
+                else "train the model with streamrnn fit, which carries it"
+            )
+        )
+    missing = np.isnan(window.y)
+    labelled = ~missing.any(axis=-1)
+    y = np.where(missing, np.float32(0), window.y)
+    weight = window.weight
+    if class_weight is not None:
+        weight = weight * class_weights(y, class_weight, y.ndim)
+    batch = trainer.batch(window.inputs, y, weight, window.lengths)
+    reset = window.reset if memories(model) else None
+    return batch._replace(reset=reset, labelled=labelled.astype(np.float32))
+
+
+def _forgetful(layer: Layer) -> list[Layer]:
+    """Return the layers that start from zero in each call, and on a stream do not."""
+    if isinstance(layer, RNN):
+        return [] if layer.stateful else [layer]
+    if not layer.children() and layer.built and layer.stream_states():
+        return [layer]
+    return [inner for child in layer.children().values() for inner in _forgetful(child)]

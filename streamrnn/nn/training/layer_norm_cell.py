@@ -41,7 +41,7 @@ def run_layer_norm(
         first: bool,
     ) -> CellGradients:
         reaching = [total_of([dlast, ends[0]]), ends[1]]
-        made = kernel.run_back(
+        gradients = kernel.run_back(
             weights,
             (of_gates, of_c),
             kept,
@@ -53,8 +53,8 @@ def run_layer_norm(
             inputs=inputs,
         )
         names = ["kernel", "recurrent_kernel", "bias", *norms]
-        for name, gradient in zip(names, made.weights, strict=True):
+        for name, gradient in zip(names, gradients.weights, strict=True):
             recording.add(cell, name, gradient)
-        return CellGradients(made.dx_BTF, made.states)
+        return CellGradients(gradients.dx_BTF, gradients.states)
 
     return CellPass(y, states[0], pullback)

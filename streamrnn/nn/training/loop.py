@@ -50,13 +50,13 @@ def fit_arrays(
     for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
             raise ArgumentError(f"fit: {name} must be a whole number from 0, received {number!r}")
-    given = GivenData(x, y, sample_weight, lengths, class_weight, batch_size)
+    data = GivenData(x, y, sample_weight, lengths, class_weight, batch_size)
     sizes = validation_batch_size, batch_size
     validation: BatchSource | None
     if validation_data is None and validation_split:
-        source, validation = _split(trainer, given, validation_split, sizes)
+        source, validation = _split(trainer, data, validation_split, sizes)
     else:
-        source = source_of(trainer, given)
+        source = source_of(trainer, data)
         validation = _validation(trainer, validation_data, sizes)
     judged = _judged_epochs(validation_freq, initial_epoch, epochs)
     if trainer.model.stateful_layers() and shuffle and source.shuffles:
@@ -109,7 +109,7 @@ def fit_arrays(
 
 
 class _ArrayEpochs:
-    """Epochs of batches: those of `feed`, then, after those in `judged`, those of `held`."""
+    """Epochs over the batches of `feed`; an epoch in `judged` ends with the batches of `held`."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _ArrayEpochs:
         return trainer.logs(losses)
 
     def judge(self, epoch: int) -> dict[str, float]:
-        """Return losses and metrics of other rows, from fresh states; leave those of training."""
+        """Return losses and metrics of other rows, from fresh states; leave training's states."""
         if self._held is None or epoch not in self._judged:
             return {}
         model = self._trainer.model
@@ -185,7 +185,7 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or those of a list, from 1."""
+    """Return the epochs that end with a validation: every n-th, or the ones listed, from 1."""
     if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
     if isinstance(frequency, list | tuple | set):
@@ -200,33 +200,37 @@ _Sizes: TypeAlias = tuple[int | None, int | None]
 
 
 def _split(
-    trainer: Trainer, given: GivenData, share: float, sizes: _Sizes
+    trainer: Trainer, data: GivenData, share: float, sizes: _Sizes
 ) -> tuple[BatchSource, BatchSource]:
     """Return the first rows, and the last ones for validation; those have no class weights."""
-    if not given.arrays:
+    if not data.arrays:
         raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
-    rows, others = split_rows(given.rows(trainer), share)
+    rows, others = split_rows(data.rows(trainer), share)
     return (
-        ArrayBatches(trainer, "batch_size", trainer.weighed(rows, given.class_weight), given.size),
+        ArrayBatches(trainer, "batch_size", trainer.weighed(rows, data.class_weight), data.size),
         ArrayBatches(trainer, "validation_batch_size", others, sizes[0] or sizes[1]),
     )
 
 
-def _validation(trainer: Trainer, given: Any, sizes: _Sizes) -> BatchSource | None:
+def _validation(trainer: Trainer, validation_data: Any, sizes: _Sizes) -> BatchSource | None:
     """Return the source of validation_data: arrays as a tuple, or batches."""
-    if given is None:
+    if validation_data is None:
         return None
     argument = "validation_batch_size"
-    if not is_arrays(given, None):  # batches, also as a list of tuples
-        parts = isinstance(given, tuple) and 2 <= len(given) <= 4 and is_arrays(*given[:2])
+    if not is_arrays(validation_data, None):  # batches, also as a list of tuples
+        parts = (
+            isinstance(validation_data, tuple)
+            and 2 <= len(validation_data) <= 4
+            and is_arrays(*validation_data[:2])
+        )
         if not parts:
-            return source_of(trainer, GivenData(given, size=sizes[0]), argument)
-    elif not isinstance(given, list | tuple) or not 2 <= len(given) <= 4:
+            return source_of(trainer, GivenData(validation_data, size=sizes[0]), argument)
+    elif not isinstance(validation_data, list | tuple) or not 2 <= len(validation_data) <= 4:
         raise ArgumentError(
             "fit: validation_data must be (x, y), (x, y, sample_weight), (x, y, sample_weight, "
-            f"lengths), or batches of these; received {type(given).__name__}"
+            f"lengths), or batches of these; received {type(validation_data).__name__}"
         )
-    data = GivenData(*given)._replace(size=sizes[0] or sizes[1])
+    data = GivenData(*validation_data)._replace(size=sizes[0] or sizes[1])
     return source_of(trainer, data, argument)
 
 

@@ -206,17 +206,18 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
 
 
 def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None) -> Floats:
-    """Return a weight for each value: those of samples, (B,) or the shape of the values."""
+    """Return a weight for each value. sample_weight: (B,), or the first axes of the values."""
     if sample_weight is None:
         return np.ones(shape, np.float32)
-    given = np.asarray(sample_weight, np.float32)
-    if given.ndim == len(shape) + 1 and given.shape[-1] == 1:
-        given = given[..., 0]
-    if given.shape != shape[: given.ndim]:
+    weights = np.asarray(sample_weight, np.float32)
+    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
+        weights = weights[..., 0]
+    if weights.shape != shape[: weights.ndim]:
         raise ShapeError(
-            f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received {given.shape}"
+            f"{owner}: sample_weight must have shape {shape[:1]} or {shape}, received "
+            f"{weights.shape}"
         )
-    spread = given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+    spread = weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
     return np.ascontiguousarray(np.broadcast_to(spread, shape))
 
 
@@ -230,14 +231,14 @@ def truth_array(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
 
 def categories(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
     """Return the number of the category of each sample. Raises ShapeError, DataError."""
-    found = np.asarray(y_true)
-    if found.ndim == y_pred.ndim and found.shape[-1] == 1:
-        found = found[..., 0]
-    if found.shape != y_pred.shape[:-1]:
-        raise ShapeError(f"{owner}: y must have shape {y_pred.shape[:-1]}, received {found.shape}")
-    ids = found.astype(np.int64)
-    if found.dtype.kind not in "iub" and not (ids == found).all():
-        raise DataError(f"{owner}: y must be whole numbers, received {found.dtype}")
+    truth = np.asarray(y_true)
+    if truth.ndim == y_pred.ndim and truth.shape[-1] == 1:
+        truth = truth[..., 0]
+    if truth.shape != y_pred.shape[:-1]:
+        raise ShapeError(f"{owner}: y must have shape {y_pred.shape[:-1]}, received {truth.shape}")
+    ids = truth.astype(np.int64)
+    if truth.dtype.kind not in "iub" and not (ids == truth).all():
+        raise DataError(f"{owner}: y must be whole numbers, received {truth.dtype}")
     if ids.size and not 0 <= ids.min() <= ids.max() < y_pred.shape[-1]:
         raise DataError(
             f"{owner}: y must lie in 0…{y_pred.shape[-1] - 1}, received {ids.min()}…{ids.max()}"

@@ -268,7 +268,7 @@ class KLDivergence(RowLoss):
 
 
 class CategoricalHinge(RowLoss):
-    """1 + the largest prediction of another class - that of the class; not below 0."""
+    """1 + the largest prediction of another class - the class's own prediction; not below 0."""
 
     own_name = "categorical_hinge"
     kernel_name = "hinge"

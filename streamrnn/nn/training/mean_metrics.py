@@ -176,7 +176,7 @@ class BinaryAccuracy(MeanMetric):
 
 
 class CategoricalAccuracy(MeanMetric):
-    """The share of samples whose largest prediction is that of the truth, one-hot."""
+    """The share of samples whose largest prediction is at the truth, one-hot."""
 
     own_name = "categorical_accuracy"
     direction = "up"
@@ -200,7 +200,7 @@ class SparseCategoricalAccuracy(MeanMetric):
 
 
 class SparseTopKCategoricalAccuracy(MeanMetric):
-    """The share of samples with fewer than k predictions above that of category y_true."""
+    """The share of samples with fewer than k predictions above y_true's, a category."""
 
     own_name = "sparse_top_k_categorical_accuracy"
     direction = "up"
@@ -227,7 +227,7 @@ class SparseTopKCategoricalAccuracy(MeanMetric):
 
 
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
-    """The share of samples with fewer than k predictions above that of the truth, one-hot."""
+    """The share of samples with fewer than k predictions above the truth's, one-hot."""
 
     own_name = "top_k_categorical_accuracy"
 

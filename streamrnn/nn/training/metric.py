@@ -96,8 +96,8 @@ class Metric(WeightSet):
         """Add the samples of a batch; masked steps have the weight 0."""
         if mask is not None:
             sample_weight = weights_of(f"metric {self.name!r}", mask.shape, sample_weight) * mask
-        given = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **given)
+        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        self.update_state(truth_beside(y_pred, y_true).copy(), y_pred.copy(), **weighted)
 
 
 class MeanMetric(Metric):
@@ -113,7 +113,7 @@ class MeanMetric(Metric):
 
     @property
     def sums(self) -> tuple[float, ...]:
-        """The weighted sum of all values, and that of the weights; it may be set, to resume."""
+        """The weighted sum of all values, and the sum of weights; may be set, to resume."""
         return self._total, self._weight
 
     @sums.setter

@@ -101,13 +101,13 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     if isinstance(identifier, str):
         if identifier in _FITTING:
             return _fitting(identifier, loss, units)
-        found = _NAMES.get(identifier) or _ALSO.get(identifier)
-        if found is not None:
-            return found(name=identifier)
+        metric = _NAMES.get(identifier) or _ALSO.get(identifier)
+        if metric is not None:
+            return metric(name=identifier)
         if identifier in names_of_losses():
             return LossMetric(loss_of(identifier), name=identifier)
-    known = [*_NAMES, "accuracy", "crossentropy"]
-    raise ArgumentError(not_one_of(f"metric {identifier!r}", known, identifier))
+    names = [*_NAMES, "accuracy", "crossentropy"]
+    raise ArgumentError(not_one_of(f"metric {identifier!r}", names, identifier))
 
 
 def _fitting(name: str, loss: Loss, units: int) -> Metric:

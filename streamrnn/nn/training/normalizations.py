@@ -17,8 +17,8 @@ def _layer_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     x, shape = as_rows(np.ascontiguousarray(inputs), layer.axes)
-    given = recording.weight(layer, "gamma")
-    gamma = np.ones(layer.features, np.float32) if given is None else given.reshape(-1)
+    weight = recording.weight(layer, "gamma")
+    gamma = np.ones(layer.features, np.float32) if weight is None else weight.reshape(-1)
 
     def back(dy: Floats) -> Floats:
         dy_rows = as_rows(dy, layer.axes)[0]
@@ -53,11 +53,11 @@ def _with_weights(
     back: Callable[[Floats], Floats],
 ) -> Recorded:
     y = layer.apply(np.ascontiguousarray(inputs), context)
-    made = one_to_one(layer, inputs, y, context.mask, back)
+    recorded = one_to_one(layer, inputs, y, context.mask, back)
     if not recording.trains(layer):
-        return made
-    # Gradients of weights are wanted even if those of the inputs are not.
-    return made._replace(pullback=lambda dys, wanted: made.pullback(dys, [True]))
+        return recorded
+    # Gradients of weights are wanted even if gradients of the inputs are not.
+    return recorded._replace(pullback=lambda dys, wanted: recorded.pullback(dys, [True]))
 
 
 NORMALIZATIONS: dict[type, Rule] = {

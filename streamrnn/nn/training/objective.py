@@ -31,7 +31,7 @@ class Head(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The loss, then that of each output that has one; its derivatives by the outputs."""
+    """The loss, then the loss of each output that has one; derivatives by the outputs."""
 
     values: list[float]
     slopes: list[Floats | None]
@@ -78,8 +78,8 @@ class Objective:
     @property
     def loss(self) -> Any:
         """The loss, or of several outputs a list of them."""
-        found = [head.loss for head in self.heads]
-        return found if len(found) > 1 else found[0]
+        losses = [head.loss for head in self.heads]
+        return losses if len(losses) > 1 else losses[0]
 
     def require_gradients(self) -> None:
         """Raise UnsupportedError, naming the loss, if one cannot be trained with."""
@@ -128,9 +128,9 @@ class Objective:
 
     def listed(self, logs: Mapping[str, float]) -> list[float]:
         """Return logs in the order of Keras's lists."""
-        known = ["loss", *(metric.name for metric in self.metrics)]
-        known += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
-        first = [name for name in dict.fromkeys(known) if name in logs]
+        names = ["loss", *(metric.name for metric in self.metrics)]
+        names += [f"{head.name}_loss" for head in self.heads if head.loss is not None]
+        first = [name for name in dict.fromkeys(names) if name in logs]
         return [logs[name] for name in [*first, *sorted(set(logs) - set(first))]]
 
 
@@ -139,46 +139,46 @@ def _plain(result: Any) -> Any:
     return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 
-def _losses(given: Any, names: Sequence[str]) -> list[Loss | None]:
-    found = by_output("compile: loss", given, names, partly=False)
-    if found is None and isinstance(given, list | tuple):
+def _losses(losses: Any, names: Sequence[str]) -> list[Loss | None]:
+    by_head = by_output("compile: loss", losses, names, partly=False)
+    if by_head is None and isinstance(losses, list | tuple):
         raise ArgumentError(
             f"compile: expected a loss for each of {len(names)} outputs ({', '.join(names)}), "
-            f"received {len(given)}; None stands for an output without one"
+            f"received {len(losses)}; None stands for an output without one"
         )
-    losses = [None if loss is None else loss_of(loss) for loss in found or [given] * len(names)]
-    if not any(losses):
+    checked = [None if loss is None else loss_of(loss) for loss in by_head or [losses] * len(names)]
+    if not any(checked):
         raise ArgumentError("compile: expected a loss, as in compile('adam', loss='mse')")
-    return losses
+    return checked
 
 
-def _factors(given: Any, names: Sequence[str]) -> list[float | None]:
-    if given is None:
+def _factors(loss_weights: Any, names: Sequence[str]) -> list[float | None]:
+    if loss_weights is None:
         return [None] * len(names)
-    if len(names) == 1 and not isinstance(given, list | tuple | Mapping):
-        given = [given]
-    found = by_output("compile: loss_weights", given, names, partly=False)
-    if found is None or not all(factor is None or np.ndim(factor) == 0 for factor in found):
+    if len(names) == 1 and not isinstance(loss_weights, list | tuple | Mapping):
+        loss_weights = [loss_weights]
+    factors = by_output("compile: loss_weights", loss_weights, names, partly=False)
+    if factors is None or not all(factor is None or np.ndim(factor) == 0 for factor in factors):
         raise ArgumentError(
             f"compile: loss_weights must be a number for each of {len(names)} outputs "
-            f"({', '.join(names)}), received {given!r}"
+            f"({', '.join(names)}), received {loss_weights!r}"
         )
-    return [None if factor is None else float(factor) for factor in found]
+    return [None if factor is None else float(factor) for factor in factors]
 
 
-def _metrics(argument: str, given: Any, names: Sequence[str]) -> list[list[Any]]:
+def _metrics(argument: str, metrics: Any, names: Sequence[str]) -> list[list[Any]]:
     """Return the metrics of each output; None leaves an output without."""
-    if not given:
+    if not metrics:
         return [[] for _ in names]
-    if len(names) == 1 and not isinstance(given, Mapping):
-        return [list(_flat(given))]
-    found = by_output(f"compile: {argument}", given, names, partly=True)
-    if found is None:
+    if len(names) == 1 and not isinstance(metrics, Mapping):
+        return [list(_flat(metrics))]
+    by_head = by_output(f"compile: {argument}", metrics, names, partly=True)
+    if by_head is None:
         raise ArgumentError(
             f"compile: {argument} of a model with several outputs must be a list with an item for "
-            f"each of {', '.join(names)}, or a dictionary by these names; received {given!r}"
+            f"each of {', '.join(names)}, or a dictionary by these names; received {metrics!r}"
         )
-    return [list(_flat(metrics)) for metrics in found]
+    return [list(_flat(of_head)) for of_head in by_head]
 
 
 def _refuse_shared(metrics: Sequence[Metric]) -> None:
@@ -199,7 +199,7 @@ def _flat(metrics: Any) -> list[Any]:
 
 
 def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
-    """Return the metrics by name: with that of the output, and numbered if used before."""
+    """Return the metrics by name: after the output's name, and numbered if used before."""
     named: dict[str, Metric] = {}
     counts: dict[str, int] = {}
 

@@ -94,22 +94,22 @@ class Optimizer:
             "clipvalue": clipvalue,
             "global_clipnorm": global_clipnorm,
         }
-        given = {name: value for name, value in clips.items() if value is not None}
-        if len(given) > 1:
+        chosen = {name: value for name, value in clips.items() if value is not None}
+        if len(chosen) > 1:
             raise ArgumentError(
                 f"{type(self).__name__}: only one of {', '.join(clips)} can be given, received "
-                f"{given}"
+                f"{chosen}"
             )
-        if any(value <= 0 for value in given.values()):
-            raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {given}")
+        if any(value <= 0 for value in chosen.values()):
+            raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {chosen}")
         self._check_others(others)
 
     def _check_others(self, others: Mapping[str, object]) -> None:
         for argument, value in others.items():
             if argument not in _REFUSED:
-                known = ", ".join(Options.__annotations__)
+                names = ", ".join(Options.__annotations__)
                 raise ArgumentError(
-                    f"{type(self).__name__}: unknown argument {argument!r} (known here: {known})"
+                    f"{type(self).__name__}: unknown argument {argument!r} (known here: {names})"
                 )
             if value not in _REFUSED[argument]:
                 raise ArgumentError(f"{type(self).__name__}: {argument}={value!r} is not supported")

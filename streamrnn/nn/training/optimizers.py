@@ -113,8 +113,8 @@ class Adam(_Moments):
         step = self.iterations
         correction = math.sqrt(1 - updates.power(self.beta_2, step))
         rate = rate * correction / (1 - updates.power(self.beta_1, step))
-        made = updates.amsgrad if self.amsgrad else updates.adam
-        return made(rate, self.beta_1, self.beta_2, self.epsilon, decay)
+        formula = updates.amsgrad if self.amsgrad else updates.adam
+        return formula(rate, self.beta_1, self.beta_2, self.epsilon, decay)
 
 
 class AdamW(Adam):

@@ -11,7 +11,7 @@ from streamrnn.nn.models import Model
 
 
 def output_names(model: Model) -> list[str]:
-    """Return the names of outputs, as Keras: those of the layers, or the keys of a dictionary.
+    """Return the names of outputs as in Keras: of their layers, or the keys of a dictionary.
 
     Raises UnsupportedError for outputs that cannot be told apart.
     """
@@ -30,25 +30,27 @@ def output_names(model: Model) -> list[str]:
     return names
 
 
-def by_output(argument: str, given: Any, names: Sequence[str], *, partly: bool) -> list[Any] | None:
+def by_output(
+    argument: str, values: Any, names: Sequence[str], *, partly: bool
+) -> list[Any] | None:
     """Return what a list or a dictionary has for each output; None for anything else.
 
     partly: a dictionary may leave outputs out; they have None. Raises ArgumentError.
     """
-    if isinstance(given, Mapping):
-        unknown = [name for name in given if name not in names]
-        missing = [name for name in names if name not in given]
+    if isinstance(values, Mapping):
+        unknown = [name for name in values if name not in names]
+        missing = [name for name in names if name not in values]
         if unknown or (missing and not partly):
             near = closest(str(unknown[0]), names) if unknown else None
             raise ArgumentError(
                 f"{argument}: expected the outputs {', '.join(names)}, received "
-                f"{', '.join(map(str, given))}"
+                f"{', '.join(map(str, values))}"
                 + (f"; did you mean {near!r}?" if near else "")
                 + ("; None stands for an output without one" if missing and not partly else "")
             )
-        return [given.get(name) for name in names]
-    if isinstance(given, list | tuple) and len(given) == len(names):
-        return list(given)
+        return [values.get(name) for name in names]
+    if isinstance(values, list | tuple) and len(values) == len(names):
+        return list(values)
     return None
 
 
@@ -60,19 +62,19 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
     if y is None:
         raise ArgumentError(f"{model}: expected y, the truth")
     if len(names) == 1:
-        found = by_output("y", y, names, partly=False) if isinstance(y, Mapping) else [y]
+        truths = by_output("y", y, names, partly=False) if isinstance(y, Mapping) else [y]
     else:
-        found = by_output("y", y, names, partly=True)
-        if found is None and isinstance(y, list | tuple) and len(y) == sum(needed):
+        truths = by_output("y", y, names, partly=True)
+        if truths is None and isinstance(y, list | tuple) and len(y) == sum(needed):
             rest = iter(y)
-            found = [next(rest) if need else None for need in needed]
-    if found is None:
+            truths = [next(rest) if need else None for need in needed]
+    if truths is None:
         received = f"{len(y)} arrays" if isinstance(y, list | tuple) else type(y).__name__
         raise ArgumentError(
             f"{model}: expected y as a list or dictionary of {len(names)} arrays, one for each of "
             f"{', '.join(names)}; received {received}"
         )
-    for name, truth, need in zip(names, found, needed, strict=True):
+    for name, truth, need in zip(names, truths, needed, strict=True):
         if getattr(truth, "null_count", 0):
             raise DataError(
                 f"{model}: y of the output {name!r} has {truth.null_count} nulls; fill them, or "
@@ -80,22 +82,22 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
             )
         if need and truth is None:
             raise ArgumentError(f"{model}: expected y for the output {name!r}, which has a loss")
-    return [None if truth is None else np.asarray(truth) for truth in found]
+    return [None if truth is None else np.asarray(truth) for truth in truths]
 
 
-def weights_of_samples(model: Model, given: Any, names: Sequence[str]) -> list[Any]:
+def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -> list[Any]:
     """Return sample weights for each output: its own, or the same array for all."""
-    found: list[Any] | None = [given] * len(names)
-    if isinstance(given, Mapping) or (len(names) > 1 and _are_arrays(given)):
-        found = by_output("sample_weight", given, names, partly=True)
-    if found is None:
+    weights: list[Any] | None = [sample_weight] * len(names)
+    if isinstance(sample_weight, Mapping) or (len(names) > 1 and _are_arrays(sample_weight)):
+        weights = by_output("sample_weight", sample_weight, names, partly=True)
+    if weights is None:
         raise ShapeError(
             f"{model}: expected sample_weight as an array for all outputs, or one for each of "
             f"{', '.join(names)}"
         )
-    return [None if weight is None else np.asarray(weight, np.float32) for weight in found]
+    return [None if weight is None else np.asarray(weight, np.float32) for weight in weights]
 
 
-def _are_arrays(given: Any) -> bool:
+def _are_arrays(value: Any) -> bool:
     """Return whether this is a list of arrays, in place of one array as a list of numbers."""
-    return isinstance(given, list | tuple) and any(i is None or np.ndim(i) for i in given)
+    return isinstance(value, list | tuple) and any(i is None or np.ndim(i) for i in value)

@@ -52,16 +52,16 @@ def record(
         slots = [graph.slots[id(symbol)] for symbol in read]
         of_inputs = [needs[slot] for slot in slots]
         if any(of_inputs) or recording.trains(step.node.layer):
-            made = _record(step, values, slot_masks, of_inputs, context, recording)
-            calls.append(_Call(slots, step.outputs, of_inputs, made))
-            outputs, made_masks, need = made.outputs, made.masks, True
+            recorded = _record(step, values, slot_masks, of_inputs, context, recording)
+            calls.append(_Call(slots, step.outputs, of_inputs, recorded))
+            outputs, output_masks, need = recorded.outputs, recorded.masks, True
         elif recording.training and _is_random(step.node.layer):
-            made = _record(step, values, slot_masks, of_inputs, context, recording)
-            outputs, made_masks, need = made.outputs, made.masks, False
+            recorded = _record(step, values, slot_masks, of_inputs, context, recording)
+            outputs, output_masks, need = recorded.outputs, recorded.masks, False
         else:
-            outputs, made_masks = _run(step, values, slot_masks, context)
+            outputs, output_masks = _run(step, values, slot_masks, context)
             need = False
-        for slot, value, mask in zip(step.outputs, outputs, made_masks, strict=False):
+        for slot, value, mask in zip(step.outputs, outputs, output_masks, strict=False):
             values[slot], slot_masks[slot], needs[slot] = value, mask, need
     ends = [graph.slots[id(symbol)] for symbol in graph.outputs]
     begins = [graph.slots[id(symbol)] for symbol in graph.inputs]
@@ -71,11 +71,11 @@ def record(
         for slot, dy in zip(ends, dys, strict=True):
             gradients[slot] = total_of([gradients[slot], dy])
         for call in reversed(calls):
-            found = [gradients[slot] for slot in call.outputs]
-            if all(gradient is None for gradient in found):
+            slopes = [gradients[slot] for slot in call.outputs]
+            if all(gradient is None for gradient in slopes):
                 continue
-            made = call.recorded.pullback(found, call.wanted)
-            for slot, dx in zip(call.inputs, made, strict=True):
+            dxs = call.recorded.pullback(slopes, call.wanted)
+            for slot, dx in zip(call.inputs, dxs, strict=True):
                 gradients[slot] = total_of([gradients[slot], dx])
         return [gradients[slot] for slot in begins]
 
@@ -121,10 +121,10 @@ def _run(
         )
     state = None if step.initial_state is None else step.initial_state(values)
     inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
-    made, made_masks = layer.forward(inputs, inner)
-    outputs = list(leaves(made)) if isinstance(made, list | tuple | dict) else [made]
-    nested = isinstance(made_masks, list | dict)
-    return outputs, list(leaves(made_masks)) if nested else [made_masks] * len(outputs)
+    result, output_masks = layer.forward(inputs, inner)
+    outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
+    nested = isinstance(output_masks, list | dict)
+    return outputs, list(leaves(output_masks)) if nested else [output_masks] * len(outputs)
 
 
 def check_trainable(model: Model, trained: Trained) -> None:

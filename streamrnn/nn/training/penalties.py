@@ -33,11 +33,11 @@ class Penalty(tuple[Penalized, ...]):
     @classmethod
     def of(cls, layer: Layer, weights: Mapping[str, tuple[WeightSet, str, Floats]]) -> "Penalty":
         """Return those among the weights that are trained, by name as in a `Plan`."""
-        found = dict(_regularized(layer))
+        regularized = dict(_regularized(layer))
         return cls(
-            Penalized(holder, key, weight, found[id(holder), key])
+            Penalized(holder, key, weight, regularized[id(holder), key])
             for holder, key, weight in weights.values()
-            if (id(holder), key) in found
+            if (id(holder), key) in regularized
         )
 
     def value(self) -> float:
@@ -77,8 +77,8 @@ def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
     """Yield (id of the holder, name of the weight there) and regularizer."""
     for argument, value in layer.regularization().items():
         place = _weight_of(layer, argument)
-        if place is not None and (made := regularizers.get(value)) is not None:
-            yield place, made
+        if place is not None and (regularizer := regularizers.get(value)) is not None:
+            yield place, regularizer
     for inner in layer.children().values():
         if isinstance(inner, Layer):
             yield from _regularized(inner)

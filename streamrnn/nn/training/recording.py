@@ -11,8 +11,8 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.weights import WeightSet
 
 Pullback: TypeAlias = Callable[[Sequence[Floats | None], Sequence[bool]], list[Floats | None]]
-"""From the gradients of a call's outputs (None: zero), and which inputs need one, to those of its
-inputs. Gradients of weights are added to the recording."""
+"""From the gradients of a call's outputs (None: zero), and which inputs need one, to the gradients
+of its inputs. Gradients of weights are added to the recording."""
 
 
 class Recorded(NamedTuple):
@@ -117,10 +117,10 @@ class Recording:
         """Return an array to write to, valid until the next pass: new memory costs page faults."""
         key = "array", self._arrays
         self._arrays += 1
-        found: Floats | None = self.kept.get(key)
-        if found is None or found.shape != shape:
-            found = self.kept[key] = np.empty(shape, np.float32)
-        return found
+        array: Floats | None = self.kept.get(key)
+        if array is None or array.shape != shape:
+            array = self.kept[key] = np.empty(shape, np.float32)
+        return array
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what an earlier pass made under this key, or make it."""

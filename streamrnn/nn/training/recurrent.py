@@ -64,11 +64,11 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
             dy, dlast = None, dy
         if dy is not None:
             dy = np.ascontiguousarray(dy)
-        made = ran.pullback(dy, dlast, ends, wanted[0], any(wanted[1:]))
-        dx = made.dx_BTF
+        gradients = ran.pullback(dy, dlast, ends, wanted[0], any(wanted[1:]))
+        dx = gradients.dx_BTF
         if dx is not None and layer.go_backwards:
             dx = reverse(dx, lengths)
-        return [dx if wanted[0] else None, *made.states[: len(wanted) - 1]]
+        return [dx if wanted[0] else None, *gradients.states[: len(wanted) - 1]]
 
     masks = layer.compute_mask(inputs, context.mask)
     return Recorded(outputs, masks if isinstance(masks, list) else [masks], pullback)

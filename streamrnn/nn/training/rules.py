@@ -160,9 +160,10 @@ def rule_of(layer: object) -> Rule:
     """Return the rule of a layer. Raises UnsupportedError that names it if it has none."""
     rule = RULES.get(type(layer))
     if rule is None:
-        known = ", ".join(sorted(cls.__name__ for cls in RULES))
+        trainable = ", ".join(sorted(cls.__name__ for cls in RULES))
         raise UnsupportedError(
             f"{layer}: training is not supported for it, nor for what precedes it; layers that "
-            f"can be trained: {known}. Freeze it (trainable=False) if nothing before it is trained"
+            f"can be trained: {trainable}. Freeze it (trainable=False) if nothing before it is "
+            "trained"
         )
     return rule

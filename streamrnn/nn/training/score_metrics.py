@@ -32,10 +32,10 @@ class R2Score(SummedMetric):
         dtype: object = None,
     ) -> None:
         super().__init__(name, dtype)
-        known = (None, "uniform_average", "variance_weighted_average")
-        if class_aggregation not in known:
+        aggregations = (None, "uniform_average", "variance_weighted_average")
+        if class_aggregation not in aggregations:
             raise ArgumentError(
-                f"metric {self.name!r}: class_aggregation must be one of {known}, received "
+                f"metric {self.name!r}: class_aggregation must be one of {aggregations}, received "
                 f"{class_aggregation!r}"
             )
         if num_regressors < 0:
@@ -62,10 +62,10 @@ class R2Score(SummedMetric):
         if self.class_aggregation is None:
             return self._adjusted(scores)
         if self.class_aggregation == "uniform_average":
-            found = np.cumsum(scores)[-1] / len(scores)
+            score = np.cumsum(scores)[-1] / len(scores)
         else:
-            found = np.cumsum(spread * scores)[-1] / np.cumsum(spread)[-1]
-        return float(self._adjusted(found))
+            score = np.cumsum(spread * scores)[-1] / np.cumsum(spread)[-1]
+        return float(self._adjusted(score))
 
     def _adjusted(self, score: Any) -> Any:
         n, p = self._sums[-1] * (len(self._sums) // 4), self.num_regressors

@@ -92,15 +92,15 @@ def _compare(
         return float(sum((one * other).sum() for one, other in parts))
 
     received = _received(cell, step, step_backward, point, of_y, of_states)
-    found = [list(_differences(value, point, array, random)) for array in point.arrays()]
-    if not any(found):
+    differences = [list(_differences(value, point, array, random)) for array in point.arrays()]
+    if not any(differences):
         raise ArgumentError(
             f"{cell}: its step_backward cannot be compared with its step, which gives no finite "
             "output near the weights it has"
         )
     worst, where = 1.0, ""
-    tolerance = _tolerance(found)
-    for name, gradient, entries in zip(names, received, found, strict=True):
+    tolerance = _tolerance(differences)
+    for name, gradient, entries in zip(names, received, differences, strict=True):
         for index, pair in entries:
             got = float(gradient[index])
             expected = min(pair, key=lambda one: abs(one - got))
@@ -117,14 +117,14 @@ def _compare(
         )
 
 
-def _tolerance(found: Sequence[Sequence[_Entry]]) -> float:
+def _tolerance(differences: Sequence[Sequence[_Entry]]) -> float:
     """Return the tolerance: the large one if the two differences of an entry differ.
 
     They do at a kink, and if a step rounds to float32 inside.
     """
     smooth = all(
         abs(one - other) <= TOLERANCE * _scale(entries)
-        for entries in found
+        for entries in differences
         for _, (one, other) in entries
     )
     return TOLERANCE / 100 if smooth else TOLERANCE
@@ -141,10 +141,10 @@ def _point(
     """Return weights near the cell's own, and states that it reaches from its initial ones."""
     near = tuple(w + 0.1 * random.normal(size=w.shape) for w in weights.values())
     shapes = cell.state_shapes().values()
-    given = leaves([cell.get_initial_state(1)])
+    initial = leaves([cell.get_initial_state(1)])
     states = tuple(
         np.array(state, np.float64).reshape(shape)
-        for state, shape in zip(given, shapes, strict=True)
+        for state, shape in zip(initial, shapes, strict=True)
     )
     run, y = kernel.in_float64(step), np.zeros(cell.output_features())
     for _ in range(_WARM_STEPS):
@@ -208,12 +208,12 @@ def _differences(
         places = random.choice(array.size, ENTRIES, replace=False)
     for place in places:
         index = tuple(int(i) for i in np.unravel_index(place, array.shape))
-        before, found = array[index], []
+        before, slopes = array[index], []
         for distance in _DIFFERENCES:
             array[index] = before + distance
             above = value(point)
             array[index] = before - distance
-            found.append((above - value(point)) / (2 * distance))
+            slopes.append((above - value(point)) / (2 * distance))
             array[index] = before
-        if all(map(math.isfinite, found)):
-            yield index, found
+        if all(map(math.isfinite, slopes)):
+            yield index, slopes

@@ -20,22 +20,24 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
     """Return x, y and sample_weight of a table as arrays.
 
     y, weight: names of columns (y also a list of them), or arrays. All other columns are features,
-    in their order; those of a model with several inputs by the names of the inputs. Raises
+    in their order; a model with several inputs finds them by the names of its inputs. Raises
     ArgumentError for a model that needs sequences, DataError for nulls and text.
     """
     _refuse_sequences(model)
     names = list(table.column_names)
     taken: list[str] = []
     if isinstance(y, str) or (isinstance(y, list) and y and all(isinstance(n, str) for n in y)):
-        taken += _known(model, "y", [y] if isinstance(y, str) else y, names)
+        taken += _checked_columns(model, "y", [y] if isinstance(y, str) else y, names)
         y = _stacked(model, table, taken)
     if isinstance(weight, str):
-        chosen = _known(model, "sample_weight", [weight], names)
+        chosen = _checked_columns(model, "sample_weight", [weight], names)
         taken += chosen
         weight = _column(model, table, chosen[0])
     features = [name for name in names if name not in taken]
     if model.built and len(model.input_specs) > 1:
-        inputs = _known(model, "inputs", [name for name, _, _ in model.input_specs], features)
+        inputs = _checked_columns(
+            model, "inputs", [name for name, _, _ in model.input_specs], features
+        )
         return {name: _column(model, table, name)[:, None] for name in inputs}, y, weight
     if model.built and (units := model.input_specs[0][1][0]) not in (None, len(features)):
         raise ShapeError(
@@ -60,7 +62,9 @@ def _refuse_sequences(model: Model) -> None:
         )
 
 
-def _known(model: Model, argument: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+def _checked_columns(
+    model: Model, argument: str, wanted: Sequence[str], names: Sequence[str]
+) -> list[str]:
     for name in wanted:
         if name not in names:
             near = closest(name, names)

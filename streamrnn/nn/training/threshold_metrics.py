@@ -98,8 +98,8 @@ class Precision(ThresholdMetric):
         return t, p
 
     def result(self) -> Any:
-        found = self.answers()
-        return self._number(_share(found.tp, found.tp + found.fp))
+        answers = self.answers()
+        return self._number(_share(answers.tp, answers.tp + answers.fp))
 
     def _number(self, values: Array) -> Any:
         return float(values[0]) if len(values) == 1 else values
@@ -111,8 +111,8 @@ class Recall(Precision):
     own_name = "recall"
 
     def result(self) -> Any:
-        found = self.answers()
-        return self._number(_share(found.tp, found.tp + found.fn))
+        answers = self.answers()
+        return self._number(_share(answers.tp, answers.tp + answers.fn))
 
 
 class AUC(ThresholdMetric):
@@ -177,18 +177,18 @@ class AUC(ThresholdMetric):
             return super()._above(p)
         # As Keras computes it, which decides on which side a prediction at a threshold is.
         share = np.nan_to_num(np.clip(p, 0, 1)) * np.float32(self.num_thresholds - 1)
-        found: Array = np.maximum(np.ceil(share).astype(np.int64), 1)
-        return found
+        number: Array = np.maximum(np.ceil(share).astype(np.int64), 1)
+        return number
 
     def result(self) -> float:
-        found = self.answers()
+        answers = self.answers()
         if self.curve == "PR" and self.summation_method == "interpolation":
-            return _area_under_precision(found)
-        recall = _share(found.tp, found.tp + found.fn)
+            return _area_under_precision(answers)
+        recall = _share(answers.tp, answers.tp + answers.fn)
         if self.curve == "ROC":
-            x, y = _share(found.fp, found.fp + found.tn), recall
+            x, y = _share(answers.fp, answers.fp + answers.tn), recall
         else:
-            x, y = recall, _share(found.tp, found.tp + found.fp)
+            x, y = recall, _share(answers.tp, answers.tp + answers.fp)
         heights = {
             "interpolation": (y[:-1] + y[1:]) / 2,
             "minoring": np.minimum(y[:-1], y[1:]),
@@ -197,22 +197,22 @@ class AUC(ThresholdMetric):
         return _total((x[:-1] - x[1:]) * heights)
 
 
-def _area_under_precision(found: Answers) -> float:
+def _area_under_precision(answers: Answers) -> float:
     """Return the area by the interpolation of Davis & Goadrich 2006, as Keras has it."""
-    p = found.tp + found.fp
-    dtp = found.tp[:-1] - found.tp[1:]
+    p = answers.tp + answers.fp
+    dtp = answers.tp[:-1] - answers.tp[1:]
     slope = _share(dtp, np.maximum(p[:-1] - p[1:], 0))
-    intercept = found.tp[1:] - slope * p[1:]
+    intercept = answers.tp[1:] - slope * p[1:]
     ratio = np.where((p[:-1] > 0) & (p[1:] > 0), _share(p[:-1], np.maximum(p[1:], 0)), 1.0)
     logs = np.array([logarithm(value) if value > 0 else np.nan for value in ratio.tolist()])
-    positive = np.maximum(found.tp[1:] + found.fn[1:], 0)
+    positive = np.maximum(answers.tp[1:] + answers.fn[1:], 0)
     return _total(_share(slope * (dtp + intercept * logs), positive))
 
 
 def _share(part: Array, whole: Array) -> Array:
     """Return part / whole, 0 where that is 0."""
-    found: Array = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
-    return found
+    share: Array = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
+    return share
 
 
 def _total(values: Array) -> float:
@@ -220,18 +220,20 @@ def _total(values: Array) -> float:
     return float(np.cumsum(values)[-1])
 
 
-def _thresholds(name: str, given: float | Sequence[float] | None, default: float) -> list[float]:
-    if given is None:
+def _thresholds(
+    name: str, thresholds: float | Sequence[float] | None, default: float
+) -> list[float]:
+    if thresholds is None:
         return [default]
-    listed = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
+    listed = list(thresholds) if isinstance(thresholds, Sequence | np.ndarray) else [thresholds]
     if not listed or not all(0 <= threshold <= 1 for threshold in listed):
-        raise ArgumentError(f"metric {name!r}: thresholds must lie in 0…1, received {given!r}")
+        raise ArgumentError(f"metric {name!r}: thresholds must lie in 0…1, received {thresholds!r}")
     return [float(threshold) for threshold in listed]
 
 
-def _one_of(name: str, argument: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
+def _one_of(name: str, argument: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
         raise ArgumentError(
-            f"metric {name!r}: {argument} must be one of {', '.join(known)}, received {value!r}"
+            f"metric {name!r}: {argument} must be one of {', '.join(allowed)}, received {value!r}"
         )
     return value

@@ -14,9 +14,8 @@ from streamrnn.nn.layers.precision import precision_of
 from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.training.batches import Batch, class_weights
+from streamrnn.nn.training.batches import Batch, checked_reset, class_weights, memories
 from streamrnn.nn.training.callbacks import History
-from streamrnn.nn.training.lanes import checked_reset, memories
 from streamrnn.nn.training.losses import loss_of
 from streamrnn.nn.training.metrics import Metric
 from streamrnn.nn.training.objective import Objective
@@ -90,7 +89,7 @@ class Trainer:
         self.model, self.seed = model, int(seed)
         self.optimizer = optimizer_of(optimizer)
         self.optimizer.compiled = self
-        self._given = loss, loss_weights, metrics, weighted_metrics
+        self._compiled_with = loss, loss_weights, metrics, weighted_metrics
         self._objective: Objective | None = None
         self._kept: dict[Any, Any] = {}
         self._plan: Plan | None = None
@@ -125,7 +124,7 @@ class Trainer:
     def objective(self) -> Objective:
         """Losses and metrics, made once the model is built."""
         if self._objective is None:
-            self._objective = Objective(self.model, *self._given)
+            self._objective = Objective(self.model, *self._compiled_with)
         return self._objective
 
     @property
@@ -135,8 +134,8 @@ class Trainer:
 
     @property
     def loss(self) -> Any:
-        """The loss, or a list of those of several outputs."""
-        return self.objective.loss if self.model.built else loss_of(self._given[0])
+        """The loss, of several outputs a list."""
+        return self.objective.loss if self.model.built else loss_of(self._compiled_with[0])
 
     def batch(self, x: Any, y: Any, sample_weight: Any, lengths: Any) -> Batch:
         """Return the rows that a caller passed, checked. Raises ShapeError, ArgumentError."""
@@ -223,11 +222,11 @@ class Trainer:
         none = [False] * len(batch.inputs)
         try:
             self._reset_rows(batch, context)
-            made: Recorded = record(
+            recorded: Recorded = record(
                 self.model.graph, batch.inputs, batch.masks, context, recording, none
             )
-            judged = self.objective.judge(batch, made.outputs, made.masks)
-            made.pullback(judged.slopes, none)
+            judged = self.objective.judge(batch, recorded.outputs, recorded.masks)
+            recorded.pullback(judged.slopes, none)
         except BaseException:
             context.undo()
             raise
@@ -255,13 +254,13 @@ class Trainer:
             _, recording = self._run(batch, training=training)
         finally:
             self.model.set_state(states)
-        made = {}
+        gradients = {}
         for name, (holder, key, weight) in self.plan.weights.items():
-            found = recording.gradients.get((id(holder), key))
-            made[name] = np.zeros_like(weight)
-            if found is not None:
-                made[name][...] = found.reshape(weight.shape)
-        return made
+            gradient = recording.gradients.get((id(holder), key))
+            gradients[name] = np.zeros_like(weight)
+            if gradient is not None:
+                gradients[name][...] = gradient.reshape(weight.shape)
+        return gradients
 
     def on_batch(
         self,

@@ -3,14 +3,11 @@
 What Keras warns of, such as a monitored name that is not reported, is an error here.
 """
 
-from streamrnn.nn.training.callbacks.backup import BackupAndRestore
 from streamrnn.nn.training.callbacks.callback import Callback, LambdaCallback
-from streamrnn.nn.training.callbacks.checkpoint import ModelCheckpoint
-from streamrnn.nn.training.callbacks.csv_logger import CSVLogger
-from streamrnn.nn.training.callbacks.early_stopping import EarlyStopping
-from streamrnn.nn.training.callbacks.history import History, ProgbarLogger
+from streamrnn.nn.training.callbacks.checkpoint import BackupAndRestore, ModelCheckpoint
+from streamrnn.nn.training.callbacks.history import CSVLogger, History, ProgbarLogger
 from streamrnn.nn.training.callbacks.listing import CallbackList
-from streamrnn.nn.training.callbacks.monitor import TerminateOnNaN
+from streamrnn.nn.training.callbacks.monitor import EarlyStopping, TerminateOnNaN
 from streamrnn.nn.training.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
 
 __all__ = [

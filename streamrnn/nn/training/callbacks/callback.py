@@ -65,7 +65,7 @@ class Callback:
         self.on_batch_begin(batch, logs=logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """After an update of the weights; logs are those of the epoch so far."""
+        """After an update of the weights; logs cover the epoch so far."""
         self.on_batch_end(batch, logs=logs)
 
     def on_test_batch_begin(self, batch: int, logs: Logs = None) -> None:
@@ -108,7 +108,7 @@ class LambdaCallback(Callback):
                     f"LambdaCallback: unknown method {name!r}"
                     f"{f'; did you mean {near!r}' if near else ''}? Known: {', '.join(METHODS)}"
                 )
-        given = {
+        functions = {
             "on_epoch_begin": on_epoch_begin,
             "on_epoch_end": on_epoch_end,
             "on_train_begin": on_train_begin,
@@ -118,4 +118,4 @@ class LambdaCallback(Callback):
             **kwargs,
         }
         # As attributes of this object, they hide the methods of the class.
-        self.__dict__.update({name: f for name, f in given.items() if f is not None})
+        self.__dict__.update({name: f for name, f in functions.items() if f is not None})

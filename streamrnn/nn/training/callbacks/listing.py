@@ -11,7 +11,7 @@ from streamrnn.nn.training.callbacks.history import History, ProgbarLogger
 class CallbackList(Callback):
     """Callbacks, called one after the other; `logs` that one changes reach those after it.
 
-    callbacks: a callback, or (nested) lists of them; those of Keras work, too. add_history,
+    callbacks: a callback, or (nested) lists of them; Keras's callbacks work, too. add_history,
     add_progbar: append a History and a ProgbarLogger, if there are none. params: for set_params.
     """
 
@@ -37,8 +37,8 @@ class CallbackList(Callback):
     @property
     def history(self) -> History | None:
         """The last History among the callbacks."""
-        found = [callback for callback in self.callbacks if isinstance(callback, History)]
-        return found[-1] if found else None
+        histories = [callback for callback in self.callbacks if isinstance(callback, History)]
+        return histories[-1] if histories else None
 
     @property
     def initial_epoch(self) -> int:
@@ -129,7 +129,7 @@ def _flat(callbacks: Any) -> Iterator[Any]:
 
 
 def _overrides(callback: Any, methods: tuple[str, ...]) -> bool:
-    """Return whether a callback has one of these methods that is not that of the base."""
+    """Return whether a callback overrides one of these methods."""
     return any(
         name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name)
         for name in methods

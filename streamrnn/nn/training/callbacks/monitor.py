@@ -1,10 +1,11 @@
-"""What callbacks share that follow one value of the logs; and TerminateOnNaN."""
+"""What callbacks share that follow one value of the logs; EarlyStopping and TerminateOnNaN."""
 
 import math
 from typing import Any
 
 import numpy as np
 
+from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, DivergedError
 from streamrnn.nn.training.callbacks.callback import Callback, Logs
 from streamrnn.nn.training.metric import Metric
@@ -13,8 +14,8 @@ from streamrnn.nn.training.metric import Metric
 class MonitorCallback(Callback):
     """The base of callbacks that follow a value of the logs.
 
-    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, for a metric that of its
-    class. min_delta: the least improvement. best: the best value so far, None before any.
+    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, as its class says for a
+    metric. min_delta: the least improvement. best: the best value so far, None before any.
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class MonitorCallback(Callback):
         name = self.monitor.removeprefix("val_")
         if name == "loss" or name.endswith("_loss") or name == "learning_rate":
             return False
-        found = {
+        directions = {
             _direction(metric)
             for metric in getattr(self.model, "metrics", [])
             if name == metric.name or name.endswith(f"_{metric.name}")
         }
-        if len(found) == 1 and None not in found:
-            return found == {"up"}
+        if len(directions) == 1 and None not in directions:
+            return directions == {"up"}
         raise ArgumentError(
             f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
             "or smaller is not known; pass mode='max' or mode='min'"
@@ -86,6 +87,68 @@ def _direction(metric: Metric) -> str | None:
         if "direction" in vars(kind) or kind.__module__.startswith("streamrnn."):
             return metric.direction
     return None
+
+
+class EarlyStopping(MonitorCallback):
+    """Stops when a monitored value has not improved for more than `patience` epochs.
+
+    monitor: "val_loss", "loss", or one of the metrics. min_delta: the least improvement. mode:
+    "min", "max", or "auto" by the metric. baseline: what the first epochs must beat.
+    restore_best_weights: at the end, the weights of the best epoch. start_from_epoch: epochs before
+    the first one that counts.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta=min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best_epoch = 0
+        self.best_weights: list[Floats] | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Forget what an earlier fit left."""
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best = self.best_weights = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        value = self.monitored(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            self.best_weights, self.best_epoch = self.model.get_weights(), epoch
+        self.wait += 1
+        if self.improves(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self.improves(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        if self.verbose and self.stopped_epoch:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping", flush=True)
+        if self.best_weights is not None:
+            if self.verbose:
+                print(f"Restoring the weights of epoch {self.best_epoch + 1}", flush=True)
+            self.model.set_weights(self.best_weights)
 
 
 class TerminateOnNaN(Callback):
