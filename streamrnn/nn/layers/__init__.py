@@ -6,10 +6,17 @@ from streamrnn.nn.layers.activation import ELU, Activation, LeakyReLU, PReLU, Re
 from streamrnn.nn.layers.bidirectional import Bidirectional
 from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.cell import Cell
-from streamrnn.nn.layers.conv1d import Conv1D
+from streamrnn.nn.layers.conv1d import Conv1D, DepthwiseConv1D, SeparableConv1D
 from streamrnn.nn.layers.dense import Dense
-from streamrnn.nn.layers.depthwise import DepthwiseConv1D, SeparableConv1D
-from streamrnn.nn.layers.dropout import ActivityRegularization, Dropout, SpatialDropout1D
+from streamrnn.nn.layers.dropout import (
+    ActivityRegularization,
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    Identity,
+    SpatialDropout1D,
+)
 from streamrnn.nn.layers.embedding import Embedding
 from streamrnn.nn.layers.gru import GRU, GRUCell
 from streamrnn.nn.layers.input import Input, InputLayer
@@ -18,8 +25,8 @@ from streamrnn.nn.layers.lookup import IntegerLookup, StringLookup
 from streamrnn.nn.layers.lstm import LSTM, LSTMCell
 from streamrnn.nn.layers.lstm_variants import LayerNormLSTMCell, PeepholeLSTMCell
 from streamrnn.nn.layers.mask_operations import NotEqual
-from streamrnn.nn.layers.masked_array import MaskedArray
 from streamrnn.nn.layers.masking import Masking
+from streamrnn.nn.layers.masks import MaskedArray
 from streamrnn.nn.layers.merge import (
     Add,
     Average,
@@ -31,22 +38,29 @@ from streamrnn.nn.layers.merge import (
     Subtract,
 )
 from streamrnn.nn.layers.naming import clear_session
-from streamrnn.nn.layers.noise import AlphaDropout, GaussianDropout, GaussianNoise, Identity
-from streamrnn.nn.layers.normalization import BatchNormalization, LayerNormalization
-from streamrnn.nn.layers.operation import Operation
-from streamrnn.nn.layers.other_normalizations import (
+from streamrnn.nn.layers.normalization import (
+    BatchNormalization,
     GroupNormalization,
+    LayerNormalization,
     RMSNormalization,
     UnitNormalization,
 )
+from streamrnn.nn.layers.operation import Operation
 from streamrnn.nn.layers.pooling import (
     AveragePooling1D,
     GlobalAveragePooling1D,
     GlobalMaxPooling1D,
     MaxPooling1D,
 )
-from streamrnn.nn.layers.reshape import Flatten, Permute, RepeatVector, Reshape
-from streamrnn.nn.layers.resize import Cropping1D, UpSampling1D, ZeroPadding1D
+from streamrnn.nn.layers.reshape import (
+    Cropping1D,
+    Flatten,
+    Permute,
+    RepeatVector,
+    Reshape,
+    UpSampling1D,
+    ZeroPadding1D,
+)
 from streamrnn.nn.layers.rnn import RNN
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.serialization import deserialize, get, register_layer, serialize

@@ -161,8 +161,8 @@ class Softmax(BuiltIn):
                 f"{self}: a mask must be broadcastable to the inputs, shape {x.shape}, and must "
                 f"not have more dimensions, received shape {taken.shape}"
             ) from None
-        made = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
-        return np.where(taken, made, np.float32(0))
+        y = super().__call__(np.where(taken, x, _LEAST), *args, **kwargs)
+        return np.where(taken, y, np.float32(0))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         rows, shape = as_rows(inputs, self.axes)

@@ -1,7 +1,7 @@
 """Activations: the names that layers accept, and the same functions to call on arrays.
 
 Names and arguments have the meaning of Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and
-`hard_sigmoid_02` is that of Keras 2 and ONNX, clip(0.2 x + 0.5, 0, 1). The functions compute in
+`hard_sigmoid_02` is Keras 2's and ONNX's, clip(0.2 x + 0.5, 0, 1). The functions compute in
 float32, element by element (softmax, log_softmax, sparsemax: over the last axis), with the same
 bits as inside a layer.
 
@@ -108,7 +108,7 @@ _ALONE = {
     "threshold": "it needs two arguments; use relu or hard_shrink, or call "
     "streamrnn.activations.threshold on arrays",
 }
-"""Functions that are no activation of a layer -> why."""
+"""Functions that a layer cannot take as its activation -> why."""
 
 
 def spec_of_relu(negative_slope: float, max_value: float | None, threshold: float) -> kernel.Spec:
@@ -143,8 +143,8 @@ def _compute_over_all(name: str, array: Floats, axes: tuple[int, ...]) -> Floats
     ends = tuple(range(-len(axes), 0))
     moved = np.ascontiguousarray(np.moveaxis(array, axes, ends))
     rows = moved.reshape(*moved.shape[: -len(axes)], -1)
-    made = compute(name, rows).reshape(moved.shape)
-    return np.ascontiguousarray(np.moveaxis(made, ends, axes))
+    activated = compute(name, rows).reshape(moved.shape)
+    return np.ascontiguousarray(np.moveaxis(activated, ends, axes))
 
 
 class _ActivationLayer(Protocol):
@@ -213,9 +213,9 @@ def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:
     if class_name == "ReLU":
         slope, threshold = config.get("negative_slope") or 0.0, config.get("threshold") or 0.0
         return spec_of_relu(slope, config.get("max_value"), threshold)
-    given = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
+    arguments = {key: config[key] for key in config if key not in ("name", "trainable", "dtype")}
     raise UnsupportedError(
-        f"{_prefix(owner)}activation {class_name} with {given} is not supported; put the layer "
+        f"{_prefix(owner)}activation {class_name} with {arguments} is not supported; put the layer "
         f"after this one, or use one of: {', '.join(sorted(_FUNCTIONS))}"
     )
 
@@ -227,7 +227,7 @@ def _prefix(owner: str) -> str:
 class Activated(Argument[ActivationLike, Spec]):
     """An activation."""
 
-    given = "ActivationLike"
+    type_name = "ActivationLike"
 
     def take(self, owner: object, name: str, value: Any) -> Spec:
         return get(value, str(owner))

@@ -50,7 +50,9 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
                 f"{owner}: the Keras argument {argument}={_shown(value)} is refused: "
                 f"{_REFUSED_ARGUMENTS[argument]}"
             )
-        raise ArgumentError(f"{owner}: unknown argument {argument!r}{_known(owner, argument)}")
+        raise ArgumentError(
+            f"{owner}: unknown argument {argument!r}{_alternatives(owner, argument)}"
+        )
 
 
 def _shown(value: object) -> str:
@@ -60,17 +62,17 @@ def _shown(value: object) -> str:
     return f"<{len(value)} values>" if isinstance(value, list | tuple) else repr(value)
 
 
-def _known(owner: object, argument: str) -> str:
+def _alternatives(owner: object, argument: str) -> str:
     """Return the argument of the constructor that is most like this one, and all of them."""
     parameters = inspect.signature(type(owner)).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = list(dict.fromkeys([*named, *_EVERY_LAYER]))
-    known = [
+    names = [
         name for name in named if not name.endswith(FOR_TRAINING) and name not in _REFUSED_ARGUMENTS
     ]
-    near = get_close_matches(argument, known, n=1)
+    near = get_close_matches(argument, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (known here: {', '.join(known)})"
+    return f"{hint} (known here: {', '.join(names)})"
 
 
 def without_training(config: Any) -> Any:

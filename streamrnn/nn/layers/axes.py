@@ -29,14 +29,14 @@ def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
 
     Raises ArgumentError for one that is out of range, named twice, or the batch.
     """
-    found = checked_axis(owner, axis)
-    given: list[int] = found if isinstance(found, list) else [found]
-    for number in given:
+    checked = checked_axis(owner, axis)
+    numbers: list[int] = checked if isinstance(checked, list) else [checked]
+    for number in numbers:
         if not -rank <= number < rank:
             raise ArgumentError(
                 f"{owner}: axis={axis} is out of bounds for an input of {rank} axes (batch first)"
             )
-    axes = sorted(number % rank - rank for number in given)
+    axes = sorted(number % rank - rank for number in numbers)
     if not axes or len(set(axes)) < len(axes):
         raise ArgumentError(f"{owner}: Duplicate axes, or none: received axis={axis}")
     if axes[0] == -rank:
@@ -53,9 +53,9 @@ def has_time(axes: Axes, shape: Shape) -> bool:
 
 def sizes_on(owner: object, axes: Axes, shape: Shape) -> tuple[int, ...]:
     """Return the sizes on the axes. Raises ShapeError if one is unknown."""
-    found = [shape[axis] for axis in axes]
-    sizes = tuple(size for size in found if size is not None)
-    if len(sizes) < len(found):
+    sizes_or_none = [shape[axis] for axis in axes]
+    sizes = tuple(size for size in sizes_or_none if size is not None)
+    if len(sizes) < len(sizes_or_none):
         raise ShapeError(
             f"{owner}: the sizes of the axes that it works on must be known to build it, received "
             f"{shape}"

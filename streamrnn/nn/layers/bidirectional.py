@@ -44,10 +44,10 @@ class Bidirectional(BuiltIn):
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         layer, backward_layer = values["layer"], values["backward_layer"]
-        for given in (layer, layer if backward_layer is None else backward_layer):
-            if not isinstance(given, RNN):
+        for wrapped in (layer, layer if backward_layer is None else backward_layer):
+            if not isinstance(wrapped, RNN):
                 raise ArgumentError(
-                    f"{self}: expected a recurrent layer, received {type(given).__name__}"
+                    f"{self}: expected a recurrent layer, received {type(wrapped).__name__}"
                 )
         self.merge_mode = values["merge_mode"]
         if self.merge_mode not in _MERGES:

@@ -25,7 +25,7 @@ class BuiltIn(Layer):
 
     name: in summaries, states and files; made from the class if not given. trainable: whether
     training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
-    for the first layer of a Sequential. Those of regularizers and constraints only affect training,
+    for the first layer of a Sequential. Regularizers and constraints only affect training,
     which refuses constraints and activity_regularizer by name: see `regularizers`.
     """
 

@@ -56,7 +56,7 @@ class Cell(Layer):
     `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
     arrays (1, ...), all of them copies. So it is cut-free, and no stream sees another, even if it
     takes a mean over the batch (here a batch of one). That costs 5 to 20 µs per row and step.
-    It may depend only on its arguments and its weights. Its bits are those of NumPy and its BLAS:
+    It may depend only on its arguments and its weights. NumPy and its BLAS determine its bits:
     the same in every run on one machine with the same number of BLAS threads, not on every CPU.
 
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
@@ -112,7 +112,7 @@ class Cell(Layer):
       the step.
     - `dy` is the gradient of `y`. Where `y` is also a state, the gradient of that is in `dstates`.
     - `dstates`, a tuple in the shapes of `states`, has the gradients of the states *after* the
-      step, to be replaced by those of the states before it.
+      step, to be replaced by the gradients of the states before it.
     - `dx` (F,) is zero, to be written: the gradient of `x`.
     - `dweights`, a tuple in the shapes of `weights`: the gradients of this step are added to it.
 
@@ -176,7 +176,7 @@ class Cell(Layer):
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
     def state_classes(self) -> dict[str, str]:
-        """Return the class that gives each state its meaning: another one's is no start for it."""
+        """Return the class of each state: a state of another class cannot be its start."""
         return dict.fromkeys(self.state_shapes(), type(self).__name__)
 
     def output_features(self) -> int:
@@ -321,13 +321,13 @@ def initial_states(
 
     Raises ShapeError where the number or a shape differs: nothing is broadcast.
     """
-    given = [states] if isinstance(states, np.ndarray) else list(leaves(states))
-    if len(given) != len(shapes):
+    values = [states] if isinstance(states, np.ndarray) else list(leaves(states))
+    if len(values) != len(shapes):
         raise ShapeError(
-            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(given)}"
+            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(values)}"
         )
     flat = []
-    for (name, shape), value in zip(shapes.items(), given, strict=True):
+    for (name, shape), value in zip(shapes.items(), values, strict=True):
         array = cast_floats(f"{owner}: state {name!r}", value)
         if array.shape != (batch, *shape):
             raise ShapeError(
@@ -339,7 +339,7 @@ def initial_states(
 
 
 class LayerCell(Cell):
-    """Runs such a layer as a cell. Weights, name and config are those of the layer."""
+    """Runs such a layer as a cell, with the layer's weights, name and config."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(name=layer.name)
@@ -396,24 +396,24 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
     return step.__func__ if isinstance(step, staticmethod) else None
 
 
-def as_cell(given: object, owner: str) -> Cell:
+def as_cell(cell: object, owner: str) -> Cell:
     """Return a Cell as it is, and a layer that is written as a cell in an adapter.
 
     Raises ArgumentError for anything else.
     """
-    if isinstance(given, Cell):
-        return given
-    why = "which is no layer"
-    if isinstance(given, Layer):
+    if isinstance(cell, Cell):
+        return cell
+    why = "which is not a layer"
+    if isinstance(cell, Layer):
         missing = []
-        if not hasattr(given, "call") and _step_of(given) is None:
+        if not hasattr(cell, "call") and _step_of(cell) is None:
             missing.append("call")
-        if getattr(given, "state_size", None) is None:
+        if getattr(cell, "state_size", None) is None:
             missing.append("state_size")
         if not missing:
-            return LayerCell(given)
+            return LayerCell(cell)
         why = f"which has no {' and no '.join(missing)}"
     raise ArgumentError(
         f"{owner}: a cell must be a layers.Cell, or a layers.Layer with call(inputs, states) and "
-        f"state_size, or a list of such cells; received {type(given).__name__}, {why}"
+        f"state_size, or a list of such cells; received {type(cell).__name__}, {why}"
     )

@@ -14,7 +14,7 @@ _training: ContextVar[bool] = ContextVar("training", default=False)
 
 
 def resolve_training(training: bool | None) -> bool:
-    """Return `training` of a call: where it is None, that of the call around it, as in Keras."""
+    """Return `training` of a call; None takes it from the call around this one, as in Keras."""
     return _training.get() if training is None else bool(training)
 
 
@@ -39,7 +39,7 @@ class Carrier(Protocol):
 
 
 class CallContext:
-    """The arguments of one layer's call, and those of the pass through the model around it.
+    """The arguments of one layer's call, and of the pass through the model around it.
 
     mask           bool (B, T), False where a step is left out; None if no step is. Of several
                    inputs a list with one (or None) each.

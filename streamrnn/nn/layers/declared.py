@@ -2,7 +2,7 @@
 
 ``units: Size`` is an argument that must be given, ``use_bias: bool = True`` one with a default.
 `__init__`, its signature and `get_config` follow from them; type checkers read the same lines
-(PEP 681). The order is that of dataclasses: of the base first, and what stands below ``_: KW_ONLY``
+(PEP 681). The order is as in dataclasses: the base's first, and what stands below ``_: KW_ONLY``
 after all others. Only a type checker then wants the name; Keras takes all by position.
 """
 
@@ -34,7 +34,7 @@ class Argument(Generic[Given, Kept]):
 
     in_config: ClassVar[bool] = True
     is_attribute: ClassVar[bool] = True
-    given: ClassVar[str] = ""
+    type_name: ClassVar[str] = ""
     """The name of the union of types of its values, which `help` shows."""
 
     def __init__(
@@ -142,7 +142,7 @@ def signature_of(cls: type) -> Signature:
             name,
             Parameter.POSITIONAL_OR_KEYWORD,
             default=each.default,
-            annotation=_given_type(each.annotation),
+            annotation=_type_in_help(each.annotation),
         )
         for name, each in _by_position(cls).items()
     ]
@@ -156,11 +156,11 @@ class _Name(str):
     __repr__ = str.__str__
 
 
-def _given_type(annotation: Any) -> Any:
+def _type_in_help(annotation: Any) -> Any:
     """Return the type of the values of an argument, for `help`."""
     if isinstance(annotation, InitVar):
         return annotation.type
-    if name := getattr(annotation, "given", ""):
+    if name := getattr(annotation, "type_name", ""):
         return _Name(name)
     bases = getattr(annotation, "__orig_bases__", (annotation,))
     generic = annotation if get_origin(annotation) else bases[0]

@@ -1,32 +1,37 @@
-"""Dropout, and other layers that return their input unless training."""
+"""Dropout and noise: layers that change their input with training=True only."""
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY
 from operator import index
 from typing import Any, SupportsIndex
 
 import numpy as np
 
-from streamrnn.base.arrays import Array
+from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
+from streamrnn.nn.layers import draws
 from streamrnn.nn.layers.arguments import Rate, Seed
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.gated import dropout_mask
 from streamrnn.nn.layers.registry import builtin_layer
 
 
-def _checked_noise_shape(owner: object, _: str, given: object) -> tuple[int | None, ...] | None:
+def _checked_noise_shape(
+    owner: object, _: str, noise_shape: object
+) -> tuple[int | None, ...] | None:
     """Return the axes of a noise_shape as a tuple. Raises ArgumentError, in Keras's words."""
-    if given is None:
+    if noise_shape is None:
         return None
     invalid = f"{owner}: Invalid value received for argument `noise_shape`. Expected"
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(noise_shape, str) or not isinstance(noise_shape, Iterable):
         raise ArgumentError(
             f"{invalid} an iterable of integers (e.g., a tuple or list). "
-            f"Received: noise_shape={given!r}"
+            f"Received: noise_shape={noise_shape!r}"
         )
-    axes = tuple(given)
+    axes = tuple(noise_shape)
     for number, size in enumerate(axes):
         if size is not None and (isinstance(size, bool) or not isinstance(size, SupportsIndex)):
             raise ArgumentError(
@@ -45,7 +50,7 @@ def _checked_noise_shape(owner: object, _: str, given: object) -> tuple[int | No
 class Dropout(BuiltIn):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
-    noise_shape: 1 on the axes that share a mask. seed: layers with one seed draw the same masks.
+    noise_shape: 1 on the axes that share a mask. seed: layers with the same seed draw equal masks.
     """
 
     stepwise = True
@@ -94,3 +99,111 @@ class ActivityRegularization(BuiltIn):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
+
+
+@builtin_layer
+class Identity(BuiltIn):
+    """Returns its input."""
+
+    stepwise = True
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return inputs
+
+
+@declared
+class GaussianLayer(BuiltIn):
+    """With training=True: combines its input with normal noise, drawn as Dropout draws."""
+
+    stepwise = True
+
+    _: KW_ONLY
+    seed: Seed = Seed(None)
+
+    def complete(self) -> None:
+        self._random: np.random.Generator | None = None
+
+    def deviation(self) -> float:
+        """Return the standard deviation of the noise."""
+        raise NotImplementedError
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        """Return the inputs with noise of mean 0, of their shape."""
+        raise NotImplementedError
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if not context.training or self.deviation() == 0:
+            return inputs
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        return self.combined(inputs, self.noise(self._random, inputs.shape))
+
+    def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+        """Draw noise of mean 0."""
+        return (draws.normal(generator, shape) * self.deviation()).astype(np.float32)
+
+
+@builtin_layer
+class GaussianNoise(GaussianLayer):
+    """With training=True: adds noise of standard deviation `stddev`.
+
+    seed: layers with the same seed draw the same noise.
+    """
+
+    stddev: Rate
+
+    def deviation(self) -> float:
+        return self.stddev
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        return inputs + noise
+
+
+@builtin_layer
+class GaussianDropout(GaussianLayer):
+    """With training=True: multiplies by noise of mean 1, variance rate / (1 - rate).
+
+    Srivastava et al. 2014. seed: layers with the same seed draw the same noise.
+    """
+
+    rate: Rate
+
+    def deviation(self) -> float:
+        if self.rate == 1:
+            raise ArgumentError(f"{self}: the variance of rate=1 is infinite; use a smaller rate")
+        return math.sqrt(self.rate / (1 - self.rate))
+
+    def combined(self, inputs: Floats, noise: Floats) -> Floats:
+        return inputs * (np.float32(1) + noise)
+
+
+@builtin_layer
+class AlphaDropout(Dropout):
+    """With training=True: each element is -1.7581 with probability rate; then a x + b.
+
+    a and b keep mean 0 and variance 1 (Klambauer et al. 2017, for selu). noise_shape, seed: as in
+    Dropout.
+    """
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        if not context.training or self.rate == 0:
+            return inputs
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        kept = dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate) > 0
+        return self.combined(inputs, kept)
+
+    def combined(self, inputs: Floats, kept: Array) -> Floats:
+        """Return the output where elements are kept, and the dropped value elsewhere."""
+        dropped = np.float32(_DROPPED)
+        b = np.float32(-self.factor() * _DROPPED * self.rate)
+        return np.float32(self.factor()) * np.where(kept, inputs, dropped) + b
+
+    def factor(self) -> float:
+        """Return a, by which kept elements are multiplied."""
+        if self.rate == 1:
+            raise ArgumentError(f"{self}: rate=1 keeps nothing; use a smaller rate")
+        return 1 / math.sqrt((1 - self.rate) * (1 + self.rate * _DROPPED**2))
+
+
+_DROPPED = -1.6732632423543772 * 1.0507009873554805

@@ -129,8 +129,8 @@ def _clip(x: Any, x_min: float, x_max: float) -> Floats:
 def _total(x: Any, axis: Any, keepdims: bool) -> Any:
     """Return the sum in float64, added from the first element to the last, and their number."""
     x = np.asarray(floats(x))
-    given = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
-    axes = sorted({a % x.ndim for a in given})
+    numbers = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
+    axes = sorted({a % x.ndim for a in numbers})
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     rest = tuple(n for a, n in enumerate(x.shape) if a not in axes)
     number = math.prod(x.shape[a] for a in axes)
@@ -161,9 +161,9 @@ def _std(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
 
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
-        given = {} if initial is None else {"initial": _initial(initial)}
-        found = function(floats(x), axis=_axes(axis), keepdims=keepdims, **given)
-        return np.asarray(found + np.float32(0))  # of 0 and -0 either may be found
+        options = {} if initial is None else {"initial": _initial(initial)}
+        reduced = function(floats(x), axis=_axes(axis), keepdims=keepdims, **options)
+        return np.asarray(reduced + np.float32(0))  # of 0 and -0 either may be found
 
     return compute
 

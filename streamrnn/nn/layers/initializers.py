@@ -148,7 +148,7 @@ class Constant(Initializer):
             return np.broadcast_to(value, shape).copy()
         except ValueError:
             raise ShapeError(
-                f"Constant: Expected `shape` to be {value.shape}, that of its value, received "
+                f"Constant: Expected `shape` to be {value.shape}, as its value has it, received "
                 f"{shape}"
             ) from None
 
@@ -267,12 +267,12 @@ class VarianceScaling(Initializer):
         return stddev * _truncated(self.generator(), shape)
 
 
-def _one_of(argument: str, given: str, known: Sequence[str]) -> None:
-    if given not in known:
-        near = closest(given, known) if isinstance(given, str) else None
+def _one_of(argument: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        near = closest(value, allowed) if isinstance(value, str) else None
         raise ArgumentError(
-            f"VarianceScaling: Invalid `{argument}` argument: {given}. Please use one of "
-            f"{', '.join(known)}" + (f"; did you mean {near!r}?" if near else "")
+            f"VarianceScaling: Invalid `{argument}` argument: {value}. Please use one of "
+            f"{', '.join(allowed)}" + (f"; did you mean {near!r}?" if near else "")
         )
 
 
@@ -386,13 +386,13 @@ def get(identifier: object) -> Initializer:
     if isinstance(identifier, type) and issubclass(identifier, Initializer):
         return identifier()
     if isinstance(identifier, str):
-        found = _ALL.get(identifier) or _NAMES.get(identifier)
-        if found is not None:
-            return found()
+        initializer = _ALL.get(identifier) or _NAMES.get(identifier)
+        if initializer is not None:
+            return initializer()
     if isinstance(identifier, Mapping):
         named = get(identifier["class_name"])
-        known = {k: v for k, v in identifier.get("config", {}).items() if k in named.fields}
-        return type(named)(**known)
+        arguments = {k: v for k, v in identifier.get("config", {}).items() if k in named.fields}
+        return type(named)(**arguments)
     if isinstance(identifier, int | float | np.ndarray):
         return Constant(identifier)
     raise UnsupportedError(not_one_of(f"initializer {identifier!r}", _NAMES, identifier, "known"))
@@ -406,7 +406,7 @@ def serialize(initializer: Initializer) -> ConfigDict:
 class Initial(Argument[InitializerLike, Initializer]):
     """What makes the first values of a weight."""
 
-    given = "InitializerLike"
+    type_name = "InitializerLike"
 
     def take(self, owner: object, name: str, value: Any) -> Initializer:
         return get(value)

@@ -45,11 +45,11 @@ class InputLayer(Layer):
             raise ArgumentError(
                 "Input: You cannot pass both `batch_size` and `batch_shape` at the same time"
             )
-        given = batch_shape if shape is None else shape
-        if not isinstance(given, list | tuple) or not all(_is_size(size) for size in given):
+        sizes = batch_shape if shape is None else shape
+        if not isinstance(sizes, list | tuple) or not all(_is_size(size) for size in sizes):
             raise ArgumentError(
                 "Input: shape must be a tuple of sizes, None for an unknown one, "
-                f"received {given!r}"
+                f"received {sizes!r}"
             )
         kwargs.pop("optional", None)
         super().__init__(name=name or naming.unique("input", first=1), **kwargs)

@@ -23,8 +23,7 @@ from streamrnn.nn.layers.arguments import (
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import CallContext, resolve_training, training_inside
 from streamrnn.nn.layers.declared import arguments_of
-from streamrnn.nn.layers.masked_array import MaskedArray
-from streamrnn.nn.layers.masks import carried, carry, joined_mask, joined_masks
+from streamrnn.nn.layers.masks import MaskedArray, carried, carry, joined_mask, joined_masks
 from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.nn.layers.registry import ConfigDict
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
@@ -39,9 +38,9 @@ class _KeepsArguments:
     _made_with: tuple[tuple[object, ...], dict[str, object]]
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
-        made = super().__new__(cls)
-        made._made_with = args, kwargs
-        return made
+        layer = super().__new__(cls)
+        layer._made_with = args, kwargs
+        return layer
 
 
 class Layer(NamedWeights, WeightSet, _KeepsArguments):
@@ -138,13 +137,13 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
         By default those in its attributes, and in lists there.
         """
-        found: dict[str, Layer] = {}
+        children: dict[str, Layer] = {}
         for name, value in vars(self).items():
             several = isinstance(value, list | tuple)
             for i, item in enumerate(value if several else [value]):
-                if isinstance(item, Layer) and item not in found.values():
-                    found[f"{name}/{i}" if several else name] = item
-        return found
+                if isinstance(item, Layer) and item not in children.values():
+                    children[f"{name}/{i}" if several else name] = item
+        return children
 
     # ---- weights and outputs
 
@@ -168,11 +167,13 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             raise NotImplementedError(
                 f"{self} must implement `apply(inputs, context)`, or Keras's `call(inputs)`"
             )
-        given = {"mask": context.mask, "training": context.training}
-        known = inspect.signature(call).parameters
+        options = {"mask": context.mask, "training": context.training}
+        parameters = inspect.signature(call).parameters
         with training_inside(context.training):
-            made = call(inputs, **{name: value for name, value in given.items() if name in known})
-        return map_structure(lambda x: np.asarray(x, np.float32), made)
+            outputs = call(
+                inputs, **{name: value for name, value in options.items() if name in parameters}
+            )
+        return map_structure(lambda x: np.asarray(x, np.float32), outputs)
 
     def _keras_call(self) -> Callable[..., Any] | None:
         """Return the method `call` of a custom class, None without one or if it is a cell's."""
@@ -193,20 +194,20 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the shape of the outputs for zeros that have this size where none is known."""
 
         def zeros(shape: Shape) -> Any:
-            known = tuple(size if n is None else n for n in shape)
-            return np.zeros(known, "int64" if self.input_dtype == "int64" else "float32")
+            filled = tuple(size if n is None else n for n in shape)
+            return np.zeros(filled, "int64" if self.input_dtype == "int64" else "float32")
 
         return map_structure(np.shape, self.apply(map_lists(zeros, input_shape), CallContext()))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the mask of the outputs, given that of the inputs: by default the same."""
+        """Return the outputs' mask for the inputs' `mask`: by default the same."""
         return mask
 
     def regularization(self) -> dict[str, object]:
         """Return the regularizers and constraints that it was made with, by argument."""
         args, kwargs = self._made_with
-        given = inspect.signature(type(self)).bind(*args, **kwargs).arguments
-        named = {**given, **given.get("kwargs", {})}
+        arguments = inspect.signature(type(self)).bind(*args, **kwargs).arguments
+        named = {**arguments, **arguments.get("kwargs", {})}
         return {
             name: value
             for name, value in named.items()
@@ -255,8 +256,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
         of several inputs a list with one (or None) each, or one for all. lengths: int (B,), a short
         form of a mask that leaves out each row's end. training: True applies dropout and noise, and
-        BatchNormalization takes the moments of the batch; None is that of the layer around this
-        one whose `call` makes this call, else False.
+        BatchNormalization takes the moments of the batch; None takes the value from the layer whose
+        `call` makes this call, else False.
 
         Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
         its steps (`layers.MaskedArray`) if some are left out, to every call, also one with an
@@ -360,7 +361,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def _only_node(self) -> Node:
         if len(self.nodes) != 1:
             raise ConfigError(
-                f"{self}: input and output are those of its one call in a graph; it has "
+                f"{self}: input and output need exactly one call in a graph; it has "
                 f"{len(self.nodes)} calls"
             )
         return self.nodes[0]

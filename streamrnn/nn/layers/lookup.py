@@ -1,7 +1,7 @@
 """StringLookup and IntegerLookup: the number of a token in a vocabulary, or vectors of numbers.
 
 Numbers as in Keras: 0 is the mask token, if there is one and output_mode is "int"; next are the
-numbers of tokens out of the vocabulary, then those of the vocabulary in its order.
+numbers of tokens out of the vocabulary, then the vocabulary's tokens in their order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedError
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_ids
+from streamrnn.nn.layers.category_encoding import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument, declared
-from streamrnn.nn.layers.encodings import SYNONYMS, encode_ids, joins_last
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
@@ -108,25 +108,27 @@ class _Lookup(BuiltIn):
         self._adapts = False
 
     def _set(self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None) -> None:
-        given = read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
-        tokens = self._tokens(given)
+        words = read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
+        tokens = self._tokens(words)
         if (idf_weights is None) != (self.output_mode != "tf_idf"):
             raise ArgumentError(
                 f'{self}: output_mode="tf_idf" needs idf_weights, and no other has them, received '
                 f"output_mode={self.output_mode!r}, idf_weights={idf_weights!r:.60}"
             )
         if idf_weights is not None:
-            self.idf_weights = self._padded_weights(list(idf_weights), len(given), tokens)
+            self.idf_weights = self._padded_weights(list(idf_weights), len(words), tokens)
         self._install(tokens)
 
-    def _padded_weights(self, given: list[float], count: int, tokens: list[Token]) -> list[float]:
-        """Return a weight for each number: those of special tokens are the mean, if not given."""
-        if len(given) != count:
+    def _padded_weights(
+        self, idf_weights: list[float], count: int, tokens: list[Token]
+    ) -> list[float]:
+        """Return a weight for each number: special tokens without one get the mean."""
+        if len(idf_weights) != count:
             raise ArgumentError(
                 f"{self}: expected {count} idf_weights, one for each token of the vocabulary, "
-                f"received {len(given)}"
+                f"received {len(idf_weights)}"
             )
-        weights = [float(weight) for weight in given]
+        weights = [float(weight) for weight in idf_weights]
         front = self._first_token + len(tokens) - count
         return [sum(weights) / len(weights)] * front + weights if weights else []
 
@@ -231,36 +233,36 @@ class _Lookup(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if self.invert:
             return self._tokens_of(inputs)
-        found = self._numbers(inputs, context)
-        return found if self.output_mode == "int" else self._vectors(found, joins=self._joins)
+        numbers = self._numbers(inputs, context)
+        return numbers if self.output_mode == "int" else self._vectors(numbers, joins=self._joins)
 
     def _numbers(self, inputs: Array, context: CallContext) -> Array:
         self._require_vocabulary()
         tokens = inputs.reshape(-1).tolist()
-        found = np.array([self._index.get(token, _UNKNOWN) for token in tokens], np.int64)
-        unknown = np.flatnonzero(found == _UNKNOWN)
+        numbers = np.array([self._index.get(token, _UNKNOWN) for token in tokens], np.int64)
+        unknown = np.flatnonzero(numbers == _UNKNOWN)
         if self.num_oov_indices == 0 and len(unknown):
             self._refuse(tokens, unknown, inputs.shape, context)
-            found[unknown] = 0  # past the end of their rows
+            numbers[unknown] = 0  # past the end of their rows
         else:
             for i in unknown.tolist():
-                found[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
-        return found.reshape(inputs.shape)
+                numbers[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
+        return numbers.reshape(inputs.shape)
 
     def _vectors(self, numbers: Array, *, joins: bool) -> Floats:
         mode = "count" if self.output_mode == "tf_idf" else self.output_mode
-        made = encode_ids(numbers, self._size(), mode, joins=joins)
+        encoded = encode_ids(numbers, self._size(), mode, joins=joins)
         if self.idf_weights is None:
-            return made
+            return encoded
         weights = np.zeros(self._size(), np.float32)
         weights[: len(self.idf_weights)] = self.idf_weights
-        return made * weights
+        return encoded * weights
 
     def _tokens_of(self, numbers: Array) -> Array:
         self._require_vocabulary()
         names, flat = self.get_vocabulary(), numbers.reshape(-1).tolist()
-        found = [names[i] if 0 <= i < len(names) else self.oov_token for i in flat]
-        return np.array(found).reshape(numbers.shape)
+        tokens = [names[i] if 0 <= i < len(names) else self.oov_token for i in flat]
+        return np.array(tokens).reshape(numbers.shape)
 
     def _out_of_vocabulary(self, token: Token) -> int:
         raise NotImplementedError

@@ -1,15 +1,15 @@
-"""The masks of a call: from its `mask` and `lengths`, and from the arrays themselves."""
+"""The masks of a call: from its `mask` and `lengths`, and from arrays that carry one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DTypeError, ShapeError
-from streamrnn.nn.layers.masked_array import MaskedArray
 from streamrnn.nn.layers.structure import leaves, map_structure
+from streamrnn.nn.layers.variable import attribute_of_plain
 
 Masks = Bools | list[Bools | None] | None
 """The mask of one array, or of each of several; None where no step is left out."""
@@ -20,8 +20,8 @@ def carried(inputs: object) -> Masks:
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple):
-        found = [x._keras_mask if isinstance(x, MaskedArray) else None for x in inputs]
-        return None if all(mask is None for mask in found) else found
+        masks = [x._keras_mask if isinstance(x, MaskedArray) else None for x in inputs]
+        return None if all(mask is None for mask in masks) else masks
     return None
 
 
@@ -71,13 +71,13 @@ def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object)
     if len(shape) < 2:
         raise ShapeError(f"{owner}: a mask needs a time axis, the input has shape {tuple(shape)}")
     expected = tuple(shape[:2])
-    found: Array | None = None
+    joined: Array | None = None
     if mask is not None:
-        found = np.asarray(mask)
-        if found.dtype != np.bool_:
-            raise DTypeError(f"{owner}: mask must be bool, received {found.dtype}")
-        if found.shape != expected:
-            raise ShapeError(f"{owner}: mask must have shape {expected}, received {found.shape}")
+        joined = np.asarray(mask)
+        if joined.dtype != np.bool_:
+            raise DTypeError(f"{owner}: mask must be bool, received {joined.dtype}")
+        if joined.shape != expected:
+            raise ShapeError(f"{owner}: mask must have shape {expected}, received {joined.shape}")
     if lengths is not None:
         steps = np.asarray(lengths)
         if steps.dtype.kind not in "iu":
@@ -93,5 +93,100 @@ def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object)
                 f"{int(steps.min())}…{int(steps.max())}"
             )
         within = np.arange(expected[1]) < steps[:, None]
-        found = within if found is None else found & within
-    return None if found is None else np.ascontiguousarray(found)
+        joined = within if joined is None else joined & within
+    return None if joined is None else np.ascontiguousarray(joined)
+
+
+class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
+    """The output of a layer where steps are masked: an array that carries the mask.
+
+    The next layer that is called on it leaves those steps out, unless another `mask` is passed.
+    `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
+
+    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry it too. Everything computed
+    from it is a plain array without a mask, since the steps may differ: slices, arithmetic (also in
+    place), results of NumPy's functions, and `np.asarray(y)`, which shares its memory. Values
+    written into it do not change the mask.
+    """
+
+    _mask: Array | None
+
+    @classmethod
+    def of(cls, array: Array, mask: Array) -> Self:
+        """Return the same values, memory shared, with a mask; a writeable mask is copied."""
+        if mask.flags.writeable:
+            mask = mask.copy()
+            mask.flags.writeable = False
+        masked = np.ndarray.view(np.asarray(array), cls)
+        masked._mask = mask
+        return masked
+
+    @property
+    def _keras_mask(self) -> Array | None:
+        return self._mask
+
+    def __array_finalize__(self, origin: object) -> None:
+        # Called for every view: none has a mask until `of` sets it.
+        self._mask = None
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any
+    ) -> Any:
+        if out is not None:
+            options["out"] = _plain(out)
+        return getattr(ufunc, method)(*_plain(inputs), **_plain(options))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return function(*_plain(args), **_plain(kwargs))
+
+    def copy(self, order: Any = "C") -> Any:
+        """Return a copy that carries the same mask."""
+        copied = np.asarray(self).copy(order)
+        return copied if self._mask is None else MaskedArray.of(copied, self._mask)
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        if self._mask is None:
+            return np.asarray(self).__reduce__()
+        return _restored, (np.asarray(self), np.asarray(self._mask))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+
+def _restored(array: Array, mask: Array) -> MaskedArray:
+    return MaskedArray.of(array, mask)
+
+
+def _plain(tree: Any) -> Any:
+    """Replace arrays that carry a mask by plain ones in arguments."""
+    if isinstance(tree, MaskedArray):
+        return np.asarray(tree)
+    if type(tree) in (list, tuple):
+        return type(tree)(map(_plain, tree))
+    return {key: _plain(item) for key, item in tree.items()} if type(tree) is dict else tree
+
+
+def _method_of_plain(name: str) -> Callable[..., Any]:
+    def method(self: MaskedArray, *args: Any, **kwargs: Any) -> Any:
+        return getattr(np.asarray(self), name)(*_plain(args), **_plain(kwargs))
+
+    method.__name__, method.__doc__ = name, f"ndarray.{name}, of the plain array."
+    return method
+
+
+_METHODS = """
+__getitem__ argmax argmin argpartition argsort astype byteswap choose compress conj conjugate
+diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpose view
+"""
+"""Methods whose result NumPy gives the class of the array. (The others return plain arrays.)"""
+
+for _name in _METHODS.split():
+    setattr(MaskedArray, _name, _method_of_plain(_name))
+for _name in ("T", "imag", "mT", "real"):
+    setattr(MaskedArray, _name, attribute_of_plain(_name))

@@ -84,11 +84,11 @@ class Memory:
         if state is None:
             self._states = self._held = None
             return
-        given = [state] if isinstance(state, np.ndarray) else list(leaves(state))
+        values = [state] if isinstance(state, np.ndarray) else list(leaves(state))
         shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
-        if cell.holds_output and len(given) == len(shapes) + 1:
+        if cell.holds_output and len(values) == len(shapes) + 1:
             shapes = shapes | {"y": (cell.output_features(),)}
-        flat = initial_states(str(self._owner), shapes, given, _rows(str(self._owner), given))
+        flat = initial_states(str(self._owner), shapes, values, _rows(str(self._owner), values))
         self._states = flat[: len(cell.state_shapes())]
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
@@ -146,10 +146,10 @@ class Memory:
             )
 
 
-def _rows(owner: str, given: Sequence[Array]) -> int:
-    if not given or np.ndim(given[0]) == 0:
-        raise ShapeError(f"{owner}: expected a list of arrays (batch, …), received {given!r:.80}")
-    return len(given[0])
+def _rows(owner: str, states: Sequence[Array]) -> int:
+    if not states or np.ndim(states[0]) == 0:
+        raise ShapeError(f"{owner}: expected a list of arrays (batch, …), received {states!r:.80}")
+    return len(states[0])
 
 
 def _copy(array: Floats | None) -> Floats | None:

@@ -75,10 +75,10 @@ class Merge(BuiltIn):
     def _check_masks(self, inputs: object, mask: object) -> None:
         if mask is None:
             return
-        for what, given in (("mask", mask), ("inputs", inputs)):
-            if not isinstance(given, list | tuple):
+        for what, value in (("mask", mask), ("inputs", inputs)):
+            if not isinstance(value, list | tuple):
                 raise ShapeError(
-                    f"{self}: `{what}` should be a list. Received type: {type(given).__name__}"
+                    f"{self}: `{what}` should be a list. Received type: {type(value).__name__}"
                 )
         assert isinstance(inputs, list | tuple)
         assert isinstance(mask, list | tuple)
@@ -143,7 +143,8 @@ class Spread(Merge):
     """The standard deviation of a mixture whose members forecast its inputs. Not in Keras.
 
     sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
-    each unit, is that of the members' own errors (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv
+    1612.01474).
     """
 
     variance: Argument[float | Sequence[float], Floats] = Argument(

@@ -34,8 +34,8 @@ def clear_session() -> None:
 def counted_from_the_start() -> Iterator[None]:
     """Count automatic names in this block from the start, as a new process does.
 
-    Names are part of a model's fingerprint: those of a loaded file must not depend on earlier
-    layers of the process.
+    Names are part of a model's fingerprint: in a model that a file describes they must not depend
+    on earlier layers of the process.
     """
     token = _inside.set(Counter())
     try:

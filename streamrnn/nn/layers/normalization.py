@@ -1,4 +1,4 @@
-"""LayerNormalization and BatchNormalization.
+"""Layers that normalize: by layer, batch, root mean square, unit length and group.
 
 On the last axis, features, they need one step only. On the time axis they cannot run on streams.
 """
@@ -13,6 +13,8 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import normalization
+from streamrnn.nn.kernels.normalization import Root
+from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.axes import (
     as_rows,
     axes_from_end,
@@ -27,6 +29,7 @@ from streamrnn.nn.layers.declared import Accepted, declared
 from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.variable import WeightAttribute
 
 _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
@@ -186,3 +189,171 @@ class BatchNormalization(_OnAxes):
         """Return what inputs are multiplied by, one number for each place on the axis."""
         factor: Floats = np.float32(1) / np.sqrt(variance + np.float32(self.epsilon))
         return factor * self._weights["gamma"] if self.scale else factor
+
+
+@declared
+class RootNormalization(BuiltIn):
+    """Divides by a root of the sum of squares over axes; `root` and `factors` say how."""
+
+    stepwise = True
+
+    axis: int | Sequence[int] = -1
+
+    def complete(self) -> None:
+        self.axis = checked_axis(self, self.axis)
+
+    def build(self, input_shape: Shape) -> None:
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        self.ragged = not has_time(self.axes, input_shape)
+        self.built = True
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) <= -self.axes[0]:
+            raise ShapeError(f"{self}: axis={self.axis} is not in an input of shape {shape}")
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self.ragged:
+            return None
+        return "its sum is over the steps of a sequence; use axis=-1"
+
+    def root(self, size: int) -> Root:
+        """Return what divides rows of this size."""
+        raise NotImplementedError
+
+    def factors(self, size: int) -> Floats:
+        """Return what multiplies rows of this size."""
+        raise NotImplementedError
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        x, shape = as_rows(inputs, self.axes)
+        y, size = np.empty_like(x), x.shape[1]
+        normalization.root_norm(x, self.factors(size), self.root(size), y)
+        return from_rows(y, self.axes, shape)
+
+
+@builtin_layer
+class UnitNormalization(RootNormalization):
+    """x / sqrt(sum of squares over the axis): vectors of length 1. Zeros stay zeros."""
+
+    def root(self, size: int) -> Root:
+        return Root(1.0, 0.0, 1e12)
+
+    def factors(self, size: int) -> Floats:
+        return np.ones(size, np.float32)
+
+
+@builtin_layer
+class RMSNormalization(RootNormalization):
+    """scale x / sqrt(mean of squares + epsilon), over the features of each step.
+
+    Zhang and Sennrich 2019. axis: others to take the mean over. Weight: scale, of the sizes of
+    these axes, (F,).
+    """
+
+    supports_masking = False
+    scale = WeightAttribute()
+
+    epsilon: float = 1e-6
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        """Return None: Keras's does not pass masks on, unlike other normalizations."""
+        return None
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        self.shape = sizes_on(self, self.axes, input_shape)
+        self.add_weight("scale", self.shape, initializers.get("ones"))
+
+    def check_input(self, shape: Shape) -> None:
+        super().check_input(shape)
+        if sizes_on(self, self.axes, shape) != self.shape:
+            raise ShapeError(
+                f"{self}: expected sizes {self.shape} on axis {self.axis}, received shape {shape}"
+            )
+
+    def root(self, size: int) -> Root:
+        return Root(float(size), self.epsilon, math.inf)
+
+    def factors(self, size: int) -> Floats:
+        return self._weights["scale"].reshape(-1)
+
+
+@builtin_layer
+class GroupNormalization(BuiltIn):
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta, over all steps and a group of features.
+
+    Wu and He 2018. groups: shares of the axis; -1: each feature by itself. Weights: gamma and beta,
+    (F,). Of sequences it needs the whole time axis.
+    """
+
+    stepwise = True
+
+    groups: int = 32
+    axis: int = -1
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initial = Initial("zeros")
+    gamma_initializer: Initial = Initial("ones")
+
+    def complete(self) -> None:
+        groups = self.groups
+        if isinstance(groups, bool) or not isinstance(groups, int) or groups < -1 or groups == 0:
+            raise ArgumentError(
+                f"{self}: the argument `groups` must be a positive integer, or -1, received "
+                f"{self.groups!r}"
+            )
+
+    def build(self, input_shape: Shape) -> None:
+        self.axes = axes_from_end(self, self.axis, len(input_shape))
+        if len(self.axes) == 1 and input_shape[self.axes[0]] is None:
+            raise ShapeError(
+                f"{self}: axis={self.axis} of the input tensor should have a defined dimension but "
+                f"the layer received an input with shape {input_shape}"
+            )
+        (self.features,) = sizes_on(self, self.axes, input_shape)
+        if self.groups > self.features:
+            raise ArgumentError(
+                f"{self}: groups={self.groups} cannot be more than the number of channels "
+                f"({self.features})"
+            )
+        self.ragged = len(input_shape) < 3
+        if self.features % self.groups:
+            raise ArgumentError(
+                f"{self}: the number of channels, {self.features}, must be a multiple of groups="
+                f"{self.groups}"
+            )
+        for name, wanted in (("gamma", self.scale), ("beta", self.center)):
+            if wanted:
+                initializer = getattr(self, f"{name}_initializer")
+                self.add_weight(name, (self.features,), initializer)
+        self.built = True
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) <= -self.axes[0] or shape[self.axes[0]] != self.features:
+            raise ShapeError(
+                f"{self}: expected {self.features} on axis {self.axis}, received shape {shape}"
+            )
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if len(input_shape) < 3:
+            return None
+        return "its mean is over the steps of a sequence; use LayerNormalization"
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        # Of a vector on a stream, each step is a row by itself.
+        lead = inputs.shape[:2] if self.ragged and inputs.ndim > 2 else inputs.shape[:1]
+        axis = self.axes[0] % inputs.ndim
+        moved = np.moveaxis(inputs, axis, len(lead))
+        groups = self.features if self.groups == -1 else self.groups
+        size = math.prod(moved.shape[len(lead) :]) // groups
+        rows = np.ascontiguousarray(moved).reshape(-1, size)
+        ones, y = np.ones(rows.shape[1], np.float32), np.empty_like(rows)
+        normalization.layer_norm(rows, ones, np.zeros_like(ones), self.epsilon, y)
+        normalized = y.reshape(moved.shape)
+        beside = (slice(None), *(None,) * (moved.ndim - len(lead) - 1))
+        if self.scale:
+            normalized = normalized * self._weights["gamma"][beside]
+        if self.center:
+            normalized = normalized + self._weights["beta"][beside]
+        return np.ascontiguousarray(np.moveaxis(normalized, len(lead), axis))

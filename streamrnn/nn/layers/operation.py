@@ -77,18 +77,18 @@ class Operation(Layer):
     def _axes_from_the_end(self) -> Any:
         """Return the argument axis counted from the end; a stream has an axis more."""
         last = self.function in ("softmax", "log_softmax", "concatenate")
-        given = self.arguments.get("axis", -1 if last else None)
-        if given is None:
+        axis_argument = self.arguments.get("axis", -1 if last else None)
+        if axis_argument is None:
             raise ArgumentError(f"{self}: axis=None would combine the rows of a batch; pass axis=")
-        axes = [int(axis) for axis in np.atleast_1d(given)]
+        axes = [int(axis) for axis in np.atleast_1d(axis_argument)]
         rank = self.rank + len(axes) * (self._along == "new")
         for axis in axes:
             if not -rank <= axis < rank:
                 raise ArgumentError(f"{self}: axis={axis} is not an axis of {rank} axes")
             if axis % rank == 0:
                 raise ArgumentError(f"{self}: axis={axis} is the batch, whose rows are independent")
-        found = [axis % rank - rank for axis in axes]
-        return found if isinstance(given, list | tuple) else found[0]
+        from_end = [axis % rank - rank for axis in axes]
+        return from_end if isinstance(axis_argument, list | tuple) else from_end[0]
 
     def _full_key(self) -> list[Any]:
         """Return the indices of get_item with a slice for each axis that the key leaves out."""
@@ -107,7 +107,7 @@ class Operation(Layer):
 
     def compute_output_shape(self, input_shape: Shapes) -> Shape:
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
-        found = []
+        computed = []
         for sizes in _SIZES:
             arrays = [
                 np.zeros([sizes[min(a, 3)] if n is None else n for a, n in enumerate(shape)])
@@ -115,12 +115,12 @@ class Operation(Layer):
             ]
             try:
                 with np.errstate(all="ignore"):
-                    found.append(self._computed(arrays).shape)
+                    computed.append(self._computed(arrays).shape)
             except (ValueError, IndexError) as error:
                 if isinstance(error, ArgumentError):
                     raise
                 raise ShapeError(f"{self}: inputs of shapes {shapes} do not fit: {error}") from None
-        return tuple(a if a == b else None for a, b in zip(*found, strict=True))
+        return tuple(a if a == b else None for a, b in zip(*computed, strict=True))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         """Return None: an operation passes no mask on."""
@@ -143,8 +143,8 @@ class Operation(Layer):
         arguments = dict(self.canonical)
         if self._along == "key" and on_stream and self.rank == 2:  # steps come after the rows
             arguments["key"] = [slice(None), *arguments["key"]]
-        made = ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
-        return np.ascontiguousarray(made)  # a slice is a view, and kernels read rows in one piece
+        result = ARRAY_FUNCTIONS[self.function].compute(*self.all_operands(arrays), **arguments)
+        return np.ascontiguousarray(result)  # a slice is a view, and kernels read rows in one piece
 
     # ---- as part of a stream
 
@@ -217,7 +217,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes without those of size 1 in front, which are broadcast."""
+    """Return the number of axes from the first one above size 1 on; those before are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 

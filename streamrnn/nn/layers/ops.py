@@ -112,8 +112,8 @@ def _extreme(name: str, doc: str) -> Callable[..., Any]:
         keepdims: bool = False,
         initial: float | None = None,
     ) -> Any:
-        given = {} if initial is None else {"initial": initial}
-        return operate(name, x, axis=axis, keepdims=keepdims, **given)
+        options = {} if initial is None else {"initial": initial}
+        return operate(name, x, axis=axis, keepdims=keepdims, **options)
 
     function.__name__, function.__doc__ = name, doc
     return function
@@ -192,7 +192,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
-    """Return x with a new axis of size 1, or several: `axis` counts those of the result."""
+    """Return x with a new axis of size 1, or several; `axis` counts the result's axes."""
     return operate("expand_dims", x, axis=axis)
 
 

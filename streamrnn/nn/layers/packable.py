@@ -14,7 +14,7 @@ class Packable(BuiltIn):
     """A layer or cell that packs its weights on first use, as float32 or as integers."""
 
     inputs_last: ClassVar[bool] = False
-    """Whether the last axis of these weights is that of the inputs."""
+    """Whether the inputs are the last axis of these weights."""
     integers: Mapping[str, Integers] = MappingProxyType({})
     """The weights that are integers: all that can be, or none."""
     _packed: Any = None

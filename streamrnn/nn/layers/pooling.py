@@ -43,8 +43,8 @@ class _Pool(_OverTime):
     data_format: DataFormat = DataFormat(None)
 
     def complete(self) -> None:
-        given: Any = self.strides
-        self.strides = one_size(self, "strides", self.pool_size if given is None else given)
+        strides: Any = self.strides
+        self.strides = one_size(self, "strides", self.pool_size if strides is None else strides)
         self.window = TimeWindow(self.pool_size, self.strides, 1, self.padding)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -88,8 +88,8 @@ class AveragePooling1D(_Pool):
     def sizes(self, steps: int) -> Floats:
         """Return how many inputs that are not padding each window has, (windows,)."""
         ones = np.ones((1, steps, 1), np.float32)
-        found: Floats = np.sum([values[0, :, 0] for values in self.windows(ones, 0)], axis=0)
-        return found
+        counts: Floats = np.sum([values[0, :, 0] for values in self.windows(ones, 0)], axis=0)
+        return counts
 
 
 @declared

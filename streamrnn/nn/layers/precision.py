@@ -47,8 +47,8 @@ def packed_names(model: Layer) -> list[str]:
 
 def precision_of(layer: Layer) -> str:
     """Return the precision of a layer or model: of its packed layers, float32 if it has none."""
-    found = [integers.precision for integers in packed_weights(layer).values()]
-    return found[0] if found else FLOAT32
+    precisions = [integers.precision for integers in packed_weights(layer).values()]
+    return precisions[0] if precisions else FLOAT32
 
 
 def set_precision(model: Layer, precision: str) -> None:
@@ -69,31 +69,33 @@ def set_precision(model: Layer, precision: str) -> None:
             f"the weights of {model} are stored as {before}, and cannot become {precision}. "
             f'Use the float32 file that this one was converted from, or precision = "{before}"'
         )
-    found = dict.fromkeys(layer for _, layer in packable_layers(model) if layer.pays())
-    if not found:
+    layers = dict.fromkeys(layer for _, layer in packable_layers(model) if layer.pays())
+    if not layers:
         raise UnsupportedError(
             f"{model} has no layer that computes in {precision}: LSTM, GRU and SimpleRNN do, also "
             "as nodes of an ONNX graph, but not with peepholes, or softmax as an activation; and "
             f"Dense and Conv1D of {LEAST_INPUTS} inputs (times taps) and {LEAST_UNITS} units or "
             "more. Leave precision out"
         )
-    for layer in found:
+    for layer in layers:
         layer.round_weights(precision)
 
 
 def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
-    """Make these weights, by the names of `named_weights`, those of their layers.
+    """Assign these weights, by the names of `named_weights`, to their layers.
 
     Raises ModelFileError if a layer does not take them, or gets only some of its own.
     """
     left = dict(weights)
-    if len(found := {each.precision for each in weights.values()}) > 1:
-        raise ModelFileError(f"weights in {' and '.join(sorted(found))}: expected one precision")
+    if len(precisions := {each.precision for each in weights.values()}) > 1:
+        raise ModelFileError(
+            f"weights in {' and '.join(sorted(precisions))}: expected one precision"
+        )
     for path, layer in packable_layers(model):
         own = [(name, _joined(path, name)) for name in layer.packable()]
-        given = {name: left[full] for name, full in own if full in left}
-        if len(given) == len(own) and layer.takes(given):
-            layer.set_integers(given)
+        of_layer = {name: left[full] for name, full in own if full in left}
+        if len(of_layer) == len(own) and layer.takes(of_layer):
+            layer.set_integers(of_layer)
             for _, full in own:
                 del left[full]
     if left:

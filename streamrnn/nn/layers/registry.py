@@ -82,14 +82,14 @@ def names() -> list[str]:
 
 def registered_name(cls: type) -> str | None:
     """Return the name that a class is registered under, None without one."""
-    return next((name for name, known in _classes.items() if known is cls), None)
+    return next((name for name, registered in _classes.items() if registered is cls), None)
 
 
 def class_of(class_name: str) -> type[Any]:
     """Return the class of this name: see `serialization.get`."""
-    found = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
-    if found is not None:
-        return found
+    cls = _classes.get(class_name) or _classes.get(class_name.rpartition(">")[2])
+    if cls is not None:
+        return cls
     if class_name in plugin_names("layer"):
         load_plugin("layer", class_name)  # it registers itself
         if class_name in _classes:
@@ -110,9 +110,9 @@ def class_of(class_name: str) -> type[Any]:
     )
 
 
-def why_missing(class_name: str, known: Iterable[str]) -> str:
+def why_missing(class_name: str, names: Iterable[str]) -> str:
     """Return why this class of Keras is not supported, or a similar known name, to be appended."""
     if why := _WHY_REFUSED.get(class_name):
         return f": {why}"
-    near = closest(class_name, known)
+    near = closest(class_name, names)
     return f"; did you mean {near!r}?" if near else ""

@@ -36,10 +36,10 @@ class Regularizer:
 
     def slope(self, weight: Floats) -> Floats:
         """Return the derivative of the penalty, l1 * sign(w) + 2 * l2 * w; 0 has the sign 0."""
-        found = np.float32(2 * self.l2) * weight
+        slope = np.float32(2 * self.l2) * weight
         if self.l1:
-            found = found + np.float32(self.l1) * np.sign(weight)
-        return found
+            slope = slope + np.float32(self.l1) * np.sign(weight)
+        return slope
 
     def get_config(self) -> ConfigDict:
         """Return the arguments it was made with."""

@@ -1,9 +1,12 @@
-"""Flatten, Permute, Reshape, RepeatVector. They pass no mask on, as in Keras."""
+"""Layers that change the shape, or the number of steps. They pass no mask on, as in Keras.
+
+ZeroPadding1D, Cropping1D and UpSampling1D cannot run on streams, where each row gives one row.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import SupportsIndex
+from typing import ClassVar, SupportsIndex
 
 import numpy as np
 
@@ -14,23 +17,26 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
+from streamrnn.nn.layers.time_windows import DataFormat, TwoSizes, padded
 
 
 def _size(shape: Shape) -> int | None:
     """Return the product of an input's axes, None if one is unknown."""
-    known = [n for n in shape if n is not None]
-    return math.prod(known) if len(known) == len(shape) else None
+    sizes = [n for n in shape if n is not None]
+    return math.prod(sizes) if len(sizes) == len(shape) else None
 
 
-def _checked_target(owner: object, _: str, given: object) -> tuple[int, ...]:
+def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
     """Return a target shape: integers, 1 or more, and -1. Raises ArgumentError."""
-    axes = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    axes = (
+        tuple(target) if isinstance(target, Iterable) and not isinstance(target, str) else (target,)
+    )
     for size in axes:
         whole = isinstance(size, SupportsIndex) and not isinstance(size, bool)
         if not whole or (index(size) < 0 and index(size) != -1):
             raise ArgumentError(
                 f"{owner}: `target_shape` must be a tuple of integers, -1 for one free axis, "
-                f"received {given!r}"
+                f"received {target!r}"
             )
     return tuple(index(size) for size in axes)
 
@@ -73,12 +79,12 @@ class Permute(_ChangesShape):
     dims: Argument[Sequence[int], tuple[int, ...]]
 
     def complete(self) -> None:
-        given = self.dims
-        self.dims = tuple(given)
+        dims = self.dims
+        self.dims = tuple(dims)
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ArgumentError(
                 f"{self}: Invalid permutation argument `dims`: expected the numbers 1 to "
-                f"{len(self.dims)} in some order, received {given}"
+                f"{len(self.dims)} in some order, received {dims}"
             )
 
     def check_input(self, shape: Shape) -> None:
@@ -116,17 +122,17 @@ class Reshape(_ChangesShape):
         self.compute_output_shape(shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        known = math.prod(n for n in self.target_shape if n != -1)
+        target_size = math.prod(n for n in self.target_shape if n != -1)
         size = _size(input_shape[1:])
         if size is None:
             return (input_shape[0], *(None if n == -1 else n for n in self.target_shape))
         free = -1 in self.target_shape
-        if size != known and not (free and known and size % known == 0):
+        if size != target_size and not (free and target_size and size % target_size == 0):
             raise ShapeError(
                 f"{self}: cannot reshape {size} values of shape {input_shape[1:]} to "
                 f"{self.target_shape}"
             )
-        return (input_shape[0], *(size // known if n == -1 else n for n in self.target_shape))
+        return (input_shape[0], *(size // target_size if n == -1 else n for n in self.target_shape))
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if len(input_shape) == 2 and len(self.target_shape) > 1:
@@ -161,3 +167,88 @@ class RepeatVector(_ChangesShape):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         return "it makes a new sequence of each value"
+
+
+class _Resizes(BuiltIn):
+    supports_masking = False
+    ragged = False
+    sequence_input = True
+    why: ClassVar[str]
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
+        self.steps(shape[1])
+
+    def steps(self, input_steps: int | None) -> int | None:
+        """Return the number of steps of the output. Raises ShapeError if there are none."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.steps(input_shape[1]), input_shape[2])
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        return None
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return self.why
+
+
+@builtin_layer
+class ZeroPadding1D(_Resizes):
+    """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
+
+    why = 'it adds steps; in place of it and a convolution use Conv1D(padding="causal")'
+
+    padding: TwoSizes = TwoSizes(1)
+    data_format: DataFormat = DataFormat(None)
+
+    def steps(self, input_steps: int | None) -> int | None:
+        return None if input_steps is None else input_steps + sum(self.padding)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return padded(inputs, self.padding, 0)
+
+
+@builtin_layer
+class Cropping1D(_Resizes):
+    """(B, T, F) -> without the first and the last steps. cropping: (first, last), or both."""
+
+    why = "it leaves out steps; leave them out of the output rows"
+
+    cropping: TwoSizes = TwoSizes((1, 1))
+
+    def steps(self, input_steps: int | None) -> int | None:
+        if not input_steps:
+            return input_steps
+        if input_steps <= sum(self.cropping):
+            raise ShapeError(
+                f"{self}: the `cropping` parameter of `Cropping1D` layer must be smaller than the "
+                f"input, received cropping={self.cropping} for {input_steps} steps"
+            )
+        return input_steps - sum(self.cropping)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        first, steps = self.cropping[0], self.steps(inputs.shape[1]) or 0
+        return np.ascontiguousarray(inputs[:, first : first + steps])
+
+
+@builtin_layer
+class UpSampling1D(_Resizes):
+    """(B, T, F) -> (B, T size, F): each step `size` times."""
+
+    why = "it repeats steps; windows without carried state take it"
+
+    size: int = 2
+
+    def complete(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ArgumentError(
+                f"{self}: `size` should be a positive integer, received {self.size!r}"
+            )
+
+    def steps(self, input_steps: int | None) -> int | None:
+        return None if input_steps is None else input_steps * self.size
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.repeat(inputs, self.size, axis=1)

@@ -239,7 +239,7 @@ class RNN(BuiltIn):
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
-        """Carry these states from now on: those of get_state or `states`, or None."""
+        """Carry these states from now on, as get_state or `states` has them; None carries none."""
         self.memory.assign(state)
 
     def reset_state(self, states: object = None) -> None:
@@ -301,12 +301,12 @@ def check_states(
             f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
         )
     for (name, shape), state in zip(shapes.items(), states, strict=True):
-        given = tuple(state.shape)
-        if len(given) != len(shape) + 1 or any(
-            n not in (None, m) for n, m in zip(given[1:], shape, strict=True)
+        sizes = tuple(state.shape)
+        if len(sizes) != len(shape) + 1 or any(
+            n not in (None, m) for n, m in zip(sizes[1:], shape, strict=True)
         ):
             axes = ", ".join(["batch", *map(str, shape)])
-            raise ShapeError(f"{owner}: state {name!r} must have shape ({axes}), received {given}")
+            raise ShapeError(f"{owner}: state {name!r} must have shape ({axes}), received {sizes}")
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:

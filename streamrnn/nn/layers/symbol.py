@@ -46,7 +46,7 @@ class Symbol:
 
     @property
     def name(self) -> str:
-        """The name of its layer; that of an Input names the array that it stands for."""
+        """The name of its layer; an Input's name is the name of the array it stands for."""
         return self.layer.name
 
     @property
@@ -62,7 +62,7 @@ class Symbol:
     def __repr__(self) -> str:
         return f"<Symbol {self.label} shape={self.shape} dtype={self.dtype}>"
 
-    # Operators are those of keras.ops; `==` is left to Python, which compares identities.
+    # Operators as in keras.ops; `==` is left to Python, which compares identities.
     __add__, __radd__ = _operator("add"), _operator("add", swapped=True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", swapped=True)
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", swapped=True)
@@ -132,8 +132,8 @@ def add_operation(function: str, *operands: Any, **arguments: Any) -> Symbol:
         arguments,
     )
     symbols = [operand for operand in operands if isinstance(operand, Symbol)]
-    made: Symbol = operation(symbols if len(symbols) > 1 else symbols[0])
-    return made
+    symbol: Symbol = operation(symbols if len(symbols) > 1 else symbols[0])
+    return symbol
 
 
 def _stored(entry: Any) -> Any:

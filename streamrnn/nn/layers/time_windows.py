@@ -47,14 +47,14 @@ class TimeWindow(NamedTuple):
         """Return the number of windows, None if unknown. Raises ShapeError for too few steps."""
         if not steps:
             return steps
-        found = self.count(steps)
-        if found < 1:
+        windows = self.count(steps)
+        if windows < 1:
             raise ShapeError(
                 f"{owner}: Computed output size would be zero or negative. A window needs "
                 f'{self.reach + 1} steps, received {steps}; use padding="same", or sequences that '
                 "are longer"
             )
-        return found
+        return windows
 
     def views(self, padded: Array, count: int) -> Iterator[Array]:
         """Yield input 0 of all windows, then input 1, …: views (B, count, F) of padded steps."""
@@ -67,9 +67,9 @@ def padded(x: Array, pads: tuple[int, int], value: float) -> Array:
     """Return steps (B, T, F) with more of one value on both sides; x itself without any."""
     if pads == (0, 0):
         return x
-    made = np.full((len(x), x.shape[1] + sum(pads), *x.shape[2:]), value, x.dtype)
-    made[:, pads[0] : pads[0] + x.shape[1]] = x
-    return made
+    longer = np.full((len(x), x.shape[1] + sum(pads), *x.shape[2:]), value, x.dtype)
+    longer[:, pads[0] : pads[0] + x.shape[1]] = x
+    return longer
 
 
 def one_size(owner: object, argument: str, value: object) -> int:
@@ -103,15 +103,15 @@ class TwoSizes(Argument[int | Sequence[int], tuple[int, int]]):
 class Padding(Argument[str, str]):
     """A padding, in lower case; the first one is the default."""
 
-    def __init__(self, *known: str) -> None:
-        super().__init__(known[0])
-        self.known = known
+    def __init__(self, *paddings: str) -> None:
+        super().__init__(paddings[0])
+        self.paddings = paddings
 
     def take(self, owner: object, name: str, value: Any) -> str:
         padding = value.lower() if isinstance(value, str) else value
-        if padding not in self.known:
+        if padding not in self.paddings:
             raise ArgumentError(
-                f"{owner}: padding must be one of {', '.join(self.known)}, received {value!r}"
+                f"{owner}: padding must be one of {', '.join(self.paddings)}, received {value!r}"
             )
         return str(padding)
 

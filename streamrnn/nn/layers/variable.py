@@ -27,10 +27,10 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     @classmethod
     def of(cls, values: Floats, holder: "WeightSet", key: str) -> Self:
         """Return the same memory, read-only, as the weight `key` of `holder`."""
-        made = np.ndarray.view(values, cls)
-        made._holder, made._key = holder, key
-        made.flags.writeable = False
-        return made
+        variable = np.ndarray.view(values, cls)
+        variable._holder, variable._key = holder, key
+        variable.flags.writeable = False
+        return variable
 
     def __array_finalize__(self, origin: object) -> None:
         self._holder, self._key = None, ""
@@ -56,11 +56,11 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         memo = {} if memo is None else memo
-        made = _restored(np.asarray(self).copy())
-        memo[id(self)] = made
+        copied = _restored(np.asarray(self).copy())
+        memo[id(self)] = copied
         if self._holder is not None:
-            made.__setstate__((deepcopy(self._holder, memo), self._key))
-        return made
+            copied.__setstate__((deepcopy(self._holder, memo), self._key))
+        return copied
 
     # ---- as Keras's variables
 
@@ -143,9 +143,9 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
 
 
 def _restored(array: Array) -> Variable:
-    made = np.ndarray.view(array, Variable)
-    made.flags.writeable = False
-    return made
+    variable = np.ndarray.view(array, Variable)
+    variable.flags.writeable = False
+    return variable
 
 
 def _method_of_plain(name: str) -> Callable[..., Any]:

@@ -38,9 +38,9 @@ class Counts:
     def add(self, batch: Any, token: Callable[[Any], Token]) -> None:
         """Count a batch: an array, or nested lists whose rows may differ in length."""
         for row in _rows(batch):
-            found = [token(value) for value in row]
-            self.tokens.update(found)
-            self.documents.update(set(found))
+            tokens = [token(value) for value in row]
+            self.tokens.update(tokens)
+            self.documents.update(set(tokens))
             self.rows += 1
 
     def learned(self, without: Iterable[Token | None], most: int | None) -> list[Token]:

@@ -1,4 +1,4 @@
-"""The weights of a layer: its own, and those of the layers inside it."""
+"""The weights of a layer and of the layers inside it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from streamrnn.nn.layers.variable import Variable
 
 
 class WeightSet:
-    """Named float32 arrays, in Keras's order: own weights first, then those of `children`."""
+    """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
 
     moves_in_training: bool = False
     """Whether a call with training=True changes its weights, unless it is frozen."""
@@ -58,7 +58,7 @@ class WeightSet:
 
     def add_weight(
         self,
-        *given: Any,
+        *positional: Any,
         name: str | None = None,
         shape: Any = None,
         initializer: initializers.InitializerLike = None,
@@ -75,9 +75,9 @@ class WeightSet:
         """
         check_dtype(self, dtype)
         named = ["name", "shape", "initializer"]
-        if given and not isinstance(given[0], str):
+        if positional and not isinstance(positional[0], str):
             named.remove("name")
-        by_name = dict(zip(named, given, strict=False))
+        by_name = dict(zip(named, positional, strict=False))
         name = self._free_name(by_name.get("name", name))
         shape = by_name.get("shape", shape)
         initializer = by_name.get("initializer", initializer)
@@ -102,11 +102,11 @@ class WeightSet:
         """Drop what was made from the old weights; called after weights were set."""
 
     def named_weights(self) -> dict[str, Floats]:
-        """Return all weights by name, as plain arrays; those of a layer inside as "cell/kernel"."""
-        found: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
+        """Return all weights by name, as plain arrays; of a layer inside as "cell/kernel"."""
+        by_name: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
         for prefix, child in self.children().items():
-            found |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}
-        return found
+            by_name |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}
+        return by_name
 
     def holders(self) -> list[tuple["WeightSet", str, bool]]:
         """Return (holder, weight name, trainable) of all weights, in the order of named_weights."""

@@ -239,8 +239,8 @@ def nothing(**attributes: Any) -> layers.Layer:
         (nothing(state_size=3), "which has no call"),
         (layers.Dense(3), "received Dense, which has no call and no state_size"),
         (layers.LSTM(3), "received LSTM, which has no call and no state_size"),
-        (np.tanh, "received ufunc, which is no layer"),
-        ([MinimalRNNCell(3), "cell"], "received str, which is no layer"),
+        (np.tanh, "received ufunc, which is not a layer"),
+        ([MinimalRNNCell(3), "cell"], "received str, which is not a layer"),
     ],
 )
 def test_what_is_no_cell_is_refused_for_what_it_lacks(cell: Any, message: str) -> None:
