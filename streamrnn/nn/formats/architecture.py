@@ -31,15 +31,15 @@ def untrained(layers: Tables, features: int, seed: int) -> Model:
                 "weights; remove it"
             )
     with counted_from_the_start(), initializers.seeded(seed):
-        made = [table.make(table.config()) for table in tables]
+        stack = [table.make(table.config()) for table in tables]
         if any(table.inputs for table in tables):
-            return _graph(tables, made, features)
+            return _graph(tables, stack, features)
         model = Sequential()
-        if made[0].input_dtype != "float32":
-            model.add(Input((None,), dtype=made[0].input_dtype))
-        elif made[0].batch_input_shape is None:
+        if stack[0].input_dtype != "float32":
+            model.add(Input((None,), dtype=stack[0].input_dtype))
+        elif stack[0].batch_input_shape is None:
             model.add(Input((None, features)))
-        for layer in made:
+        for layer in stack:
             model.add(layer)
     return model
 
@@ -136,8 +136,8 @@ def _check_layer(table: LayerTable, layer: Layer) -> None:
         wanted: Mapping[str, Any] = table.make(table.config()).get_config()
     stored = layer.get_config()
     for key, value in wanted.items():
-        given = key in table.arguments or key not in ("mean", "variance")
-        if key not in _IGNORED and given and stored.get(key) != value:
+        compared = key in table.arguments or key not in ("mean", "variance")
+        if key not in _IGNORED and compared and stored.get(key) != value:
             raise ConfigError(
                 f"{table}: {key} is {value!r} here and {stored.get(key)!r} in the model file. "
                 f"{_ADVICE}"

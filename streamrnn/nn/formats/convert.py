@@ -55,8 +55,8 @@ def convert(
 ) -> tuple[Loaded, list[Difference | RoundingError]]:
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
-    target: .safetensors, the native format, or .onnx (`plugins.onnx.export`). The other arguments
-    and errors are those of load_model. Raises DataError if the arrays in `check` do not fit the
+    target: .safetensors, the native format, or .onnx (`plugins.onnx.export`). Other arguments and
+    errors: see load_model. Raises DataError if the arrays in `check` do not fit the
     model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
     the source of a model to be rounded; then nothing is written.
     """
@@ -118,8 +118,8 @@ def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Arr
 
 def _outputs(model: Model, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
     inputs, left = _inputs(model, arrays)
-    made = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
-    outputs = made if isinstance(made, Mapping) else _named(model, made)
+    computed = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
+    outputs = computed if isinstance(computed, Mapping) else _named(model, computed)
     recorded = {n: left.pop(n) for n in outputs if n in left}
     for i, name in enumerate(outputs):
         for key in (f"y_{i}", "y" if i == 0 else f"y_{i}"):
@@ -164,10 +164,10 @@ def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
 
 
 def _rounding(
-    precision: str, exact: list[tuple[str, Array, Array]], made: list[tuple[str, Array, Array]]
+    precision: str, exact: list[tuple[str, Array, Array]], rounded: list[tuple[str, Array, Array]]
 ) -> Iterator[RoundingError]:
     """Compare the outputs in a lower precision with those in float32, step by step."""
-    for (name, one, _), (_, other, _) in zip(exact, made, strict=True):
+    for (name, one, _), (_, other, _) in zip(exact, rounded, strict=True):
         yield RoundingError.of(name, precision, one, other, 1 if one.ndim > 2 else None)
 
 

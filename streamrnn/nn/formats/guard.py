@@ -69,8 +69,8 @@ def require_file(path: str | Path, description: str = "model file") -> Path:
     refuse_uri(path, f"the {description} is read from a disk, not from a URI: copy it to one first")
     path = Path(path)
     if not path.is_file():
-        found = ", but a folder, device or pipe of this name" if path.exists() else ""
-        raise MissingFileError(f"{path}: no such {description}{found}")
+        instead = ", but a folder, device or pipe of this name" if path.exists() else ""
+        raise MissingFileError(f"{path}: no such {description}{instead}")
     return path
 
 

@@ -40,7 +40,7 @@ def joined(
 
     Raises ModelFileError for parts that are missing or do not fit each other.
     """
-    floats, found = dict(arrays), {}
+    floats, packed = dict(arrays), {}
     tops = parse_json(metadata.get("integers", "{}"), "integers")
     if not isinstance(tops, dict):
         raise ModelFileError(f"integers is not an object: {tops!r:.60}")
@@ -52,8 +52,8 @@ def joined(
         integers = Integers(values, scales, exponents, top[0] if last else top, last)
         if why := why_invalid(integers):
             raise ModelFileError(f"{name} cannot be weights as integers: {why}")
-        floats[name], found[name] = integers.floats(), integers
-    return floats, found
+        floats[name], packed[name] = integers.floats(), integers
+    return floats, packed
 
 
 def _names(name: str) -> list[str]:

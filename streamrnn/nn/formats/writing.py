@@ -11,7 +11,7 @@ from streamrnn.nn.formats.guard import refuse_uri
 def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     """Return the path of a model file to write.
 
-    Raises UnsupportedError for a URI, or another suffix than that of the format, SinkError where
+    Raises UnsupportedError for a URI, or a suffix that is not the format's, SinkError where
     there can be no file.
     """
     refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")

@@ -41,7 +41,7 @@ def fill(work: Callable[[], object]) -> Compiled:
             "set XDG_CACHE_HOME to a writable folder"
         )
     status = {file: file.stat() for file in files}
-    new = sum(before.get(file) != found.st_mtime_ns for file, found in status.items())
+    new = sum(before.get(file) != s.st_mtime_ns for file, s in status.items())
     return Compiled(files[0].parent, len(files), new, sum(s.st_size for s in status.values()))
 
 

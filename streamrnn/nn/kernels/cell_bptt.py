@@ -1,7 +1,7 @@
 """A custom cell in training: a window forward with its states kept, and back through time.
 
-The gradient of a weight is the sum of those of the lanes, in their order; of a lane that of its
-steps, from the last one to the first.
+The gradient of a weight is summed over the lanes, in their order, and within a lane over its steps,
+from the last one to the first.
 """
 
 import warnings
@@ -109,7 +109,7 @@ def run_back(
     *,
     zero_masked: bool,
 ) -> CellBackward:
-    """Return all gradients; `dheld_BU` and `ends`: those of the last outputs and final states."""
+    """Return all gradients, from the last outputs' (`dheld_BU`) and the final states' (`ends`)."""
     lanes, steps, _ = tape.x_BTF.shape
     dx = np.zeros_like(tape.x_BTF)
     outputs = lanes, tape.outs_BTU.shape[2]

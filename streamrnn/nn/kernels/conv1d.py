@@ -104,7 +104,7 @@ def weight_gradients(
 
 
 def input_gradients(kernel_KFU: Floats, dz_BTU: Floats, dx_BTF: Floats, dilation: int) -> None:
-    """Write the gradient of the window's inputs to `dx_BTF`; that of earlier ones is left out."""
+    """Write the gradient of the window's inputs to `dx_BTF`; earlier inputs get none."""
     (taps, _, units), (lanes, steps, _) = kernel_KFU.shape, dz_BTU.shape
     later = np.zeros((steps + (taps - 1) * dilation, lanes, units), np.float32)
     later[:steps] = dz_BTU.swapaxes(0, 1)

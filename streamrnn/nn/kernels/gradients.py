@@ -43,7 +43,7 @@ class Outer(NamedTuple):
 
 
 def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again: bool) -> None:
-    """Compute sums over the same rows: those of each chunk (row, end), one chunk after the other.
+    """Compute sums over the same rows, one chunk (row, end) of them after the other.
 
     again: add to the sums of earlier calls. Threads divide columns, in sixteens.
     """
@@ -137,13 +137,13 @@ def flattened(*weights: Floats) -> Floats:
 
 def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
     """Return, for weights of these shapes, the index of each element in `flattened`."""
-    found: list[Array] = []
+    indices: list[Array] = []
     begin = 1
     for shape in shapes:
         size = math.prod(shape)
-        found.append(np.arange(begin, begin + size).reshape(shape))
+        indices.append(np.arange(begin, begin + size).reshape(shape))
         begin += size
-    return found
+    return indices
 
 
 def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ _HUGE = 4 << 20
 
 
 def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
-    """Return an array with at least `rows` rows: those of `array`, then zeros.
+    """Return an array with at least `rows` rows: first `array`, then zeros.
 
     A large array takes address space for as many rows as the machine can hold, and memory for the
     pages that have been written. So it grows without a copy, and shares the rows of `array`. A

@@ -48,7 +48,7 @@ _LEAST_SCALE = 2.0**-120
 class Integers(NamedTuple):
     """Weights (K, G) as integers: `values`, `scales` (G,), exponents (K,) of the factors, `top`.
 
-    `values` has the shape of the weights: that of a convolution is (taps, F, G), with K = taps * F.
+    `values` has the shape of the weights: of a convolution (taps, F, G), with K = taps * F.
     `inputs_last`: it is (…, K), with G the product of the other axes, as in ONNX.
     """
 
@@ -125,11 +125,11 @@ def rounded(
     tops = [top for top in _TOPS[precision] if _room(top, inputs) > 0]
     if not tops:
         raise ValueError(f"too many inputs for {precision}: {inputs}")
-    found = {top: _scales(weights_KG, top, _LARGEST[precision]) for top in tops}
-    top = min(tops, key=lambda top: _error(squares, inputs, found[top], top))
-    values = np.rint(weights_KG / found[top].astype(np.float64)).astype(precision)
+    scales = {top: _scales(weights_KG, top, _LARGEST[precision]) for top in tops}
+    top = min(tops, key=lambda top: _error(squares, inputs, scales[top], top))
+    values = np.rint(weights_KG / scales[top].astype(np.float64)).astype(precision)
     values = _shaped(values, weights.shape, inputs_last)
-    return Integers(values, found[top], exponents, top, inputs_last)
+    return Integers(values, scales[top], exponents, top, inputs_last)
 
 
 def integers_pay(inputs: int, units: int) -> bool:

@@ -51,17 +51,17 @@ class StringIndex:
         one is -1.
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
-        found, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
+        numbers, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
         counts = self._counts
         before, counts[DONE] = int(counts[KNOWN]), 0
         while True:
-            simd.keys.find_entry()(strings, add, before, self.table(), found, added)
+            simd.keys.find_entry()(strings, add, before, self.table(), numbers, added)
             if counts[DONE] == rows:
                 if len(self._older) and counts[MOVED] == len(self._older):
                     self._table = None
                     self._older, counts[MOVED] = _NONE, 0
                 new = int(counts[KNOWN]) - before
-                return found, added[:new].copy() if new else _NO_ROWS
+                return numbers, added[:new].copy() if new else _NO_ROWS
             self._grow(int(size_N[counts[DONE]]))
 
     def table(self) -> StringTable:
@@ -105,21 +105,21 @@ class StringIndex:
 
     def _grow(self, size: int) -> None:
         """Make room for one more string of `size` bytes, or let `find` move more of the cells."""
-        known, cells, counts = len(self), self._cells, self._counts
+        strings, cells, counts = len(self), self._cells, self._counts
         self._table = None  # before it changes: an interrupt leaves none that is out of date
         if 2 * (counts[FILLED] + 1) > len(cells) and counts[MOVED] == len(self._older):
-            # Those that hold removed strings for the most part need no more room.
-            larger = _empty_cells(2 * len(cells) if 4 * known > len(cells) else len(cells))
+            # Cells that mostly hold removed strings need no more room.
+            larger = _empty_cells(2 * len(cells) if 4 * strings > len(cells) else len(cells))
             self._cells, self._older, counts[MOVED:] = larger, cells, 0
         # The kernel checks the room in `size`, which grows last: an interrupt leaves no array
         # short.
-        if known + 2 > len(self._begin):
+        if strings + 2 > len(self._begin):
             self._begin = grown(self._begin, 2 * len(self._begin) - 1)
-        if known + 1 > len(self._hashes):
+        if strings + 1 > len(self._hashes):
             self._hashes = grown(self._hashes, 2 * len(self._hashes))
-        if known + 1 > len(self._size):
+        if strings + 1 > len(self._size):
             self._size = grown(self._size, 2 * len(self._size))
-        while self._begin[known] + (size + 7) // 8 > len(self._words):
+        while self._begin[strings] + (size + 7) // 8 > len(self._words):
             self._words = grown(self._words, 2 * len(self._words))
 
 

@@ -132,9 +132,9 @@ def run_back(
     _, *of_c = layer_norm_back(tape.raw_RU[rows], weights.norms[4], epsilon, tape.dc_RU[rows])
     of_kernel, _ = dense_gradients(kept.x_RF[rows], dx_RG)
     of_recurrent, _ = dense_gradients(h_RU[rows], dh_RG)
-    made = [of_kernel, of_recurrent, of_x[1], *of_x, *of_h, *of_c]
+    of_weights = [of_kernel, of_recurrent, of_x[1], *of_x, *of_h, *of_c]
     if not inputs:
-        return NormGradients(made, None, [dh, dc])
+        return NormGradients(of_weights, None, [dh, dc])
     all_rows = np.zeros_like(x_RG)
     all_rows[rows] = dx_RG
     dx = np.empty((lanes, len(kept.h_TBU) - 1, len(weights.kernel)), np.float32)
@@ -143,7 +143,7 @@ def run_back(
     Projection(order).run(to_inputs, flattened(weights.kernel), dx)
     if factors.x_BF.size:
         dx *= factors.x_BF[:, None]
-    return NormGradients(made, dx, [dh, dc])
+    return NormGradients(of_weights, dx, [dh, dc])
 
 
 def _tape(

@@ -32,10 +32,10 @@ class Packed:
 
     def kernel(self, activations: tuple[Spec, ...]) -> Kernel:
         """Return the kernel for these activations."""
-        found = self._kernels.get(activations)
-        if found is None:
-            found = self._kernels[activations] = self._entry(activations)
-        return found
+        kernel = self._kernels.get(activations)
+        if kernel is None:
+            kernel = self._kernels[activations] = self._entry(activations)
+        return kernel
 
     def __reduce__(self) -> tuple[Callable[[], "Packed"], tuple[()]]:
         return self._again, ()

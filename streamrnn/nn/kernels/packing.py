@@ -15,7 +15,7 @@ WeightsLike = Floats | Integers
 
 
 def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
-    """Split weights (K, gates * U) into those of each gate, as their kernel reads them."""
+    """Split weights (K, gates * U) by gate, as their kernel reads them."""
     steps = weights.words() if isinstance(weights, Integers) else weights
     return np.split(steps, gates, axis=-1)
 

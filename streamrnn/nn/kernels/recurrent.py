@@ -74,12 +74,12 @@ def bind(
 ) -> Callable[[], None]:
     """Return the call of `run`, on one thread, for windows of full lanes in these arrays."""
     _check_contiguous(x_BTF, y_BTU, *states)
-    lanes, given = len(x_BTF), tuple(states)
+    lanes, all_states = len(x_BTF), tuple(states)
 
     def call() -> None:
         now = packed()
         kernel = now.kernel(activations)
-        kernel(x_BTF, _ALL_PRESENT, given, y_BTU, now.weights, False, 0, lanes, _ALONE)
+        kernel(x_BTF, _ALL_PRESENT, all_states, y_BTU, now.weights, False, 0, lanes, _ALONE)
 
     return call
 

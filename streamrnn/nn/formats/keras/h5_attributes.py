@@ -22,7 +22,7 @@ def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[s
 
     is_needed: whether the attribute of a name is read. Attributes without texts are left out.
     """
-    found = {}
+    by_name = {}
     for kind, message in _messages(data, address):
         if kind != _ATTRIBUTE:
             continue
@@ -30,8 +30,8 @@ def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[s
         if is_needed(name):
             text = _texts(data, space, datatype, values)
             if text is not None:
-                found[name] = text
-    return found
+                by_name[name] = text
+    return by_name
 
 
 def require_plain(data: bytes) -> None:
@@ -105,12 +105,12 @@ def _texts(data: bytes, space: bytes, datatype: bytes, values: bytes) -> H5Text 
     number = 1 if count is None else count
     if number > _MAX_TEXTS or number * step > len(values):
         raise ModelFileError(f"damaged: an attribute declares {number} texts but has fewer")
-    made = []
+    decoded = []
     for i in range(number):
         value = values[i * step : (i + 1) * step]
         raw = value if kind == _FIXED_TEXT else _stored(data, value)
-        made.append(raw.split(b"\0")[0].decode("utf-8"))
-    return made[0] if count is None else made
+        decoded.append(raw.split(b"\0")[0].decode("utf-8"))
+    return decoded[0] if count is None else decoded
 
 
 def _count(space: bytes) -> int | None:

@@ -1,4 +1,4 @@
-"""Inbound nodes of functional models: old forms in that of Keras 3, and the allowed arguments."""
+"""Inbound nodes of functional models: old forms as Keras 3 writes them, and allowed arguments."""
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, TypeGuard

@@ -65,10 +65,10 @@ def _operands(
 ) -> list[Any]:
     """Return the operands of a call, lists flat; move its other keywords to arguments."""
     kwargs = dict(node.get("kwargs") or {})
-    given = [*node.get("args", []), *(kwargs.pop(k) for k in _OPERANDS if k in kwargs)]
+    values = [*node.get("args", []), *(kwargs.pop(k) for k in _OPERANDS if k in kwargs)]
     arguments |= {key: _value(value) for key, value in kwargs.items() if value is not None}
     operands: list[Any] = []
-    for operand in given:
+    for operand in values:
         several = isinstance(operand, list) and any(_is(item, _TENSOR) for item in operand)
         operands += operand if several else [operand]
     if not any(_is(operand, _TENSOR) for operand in operands):
