@@ -201,7 +201,7 @@ class SinkError(StreamRNNError, OSError):
 class PublishError(StreamRNNError, OSError):
     """The rows are committed, but a table of [publish] does not have them yet.
 
-    The next start registers them. `summary` is that of the run, None elsewhere.
+    The next start registers them. `summary`: the run's, None elsewhere.
     """
 
     exit_code = 75
@@ -215,7 +215,8 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position` is that of the batch, `last` that of the last one scored: a dict has all partitions.
+    `position`: the batch's; `last`: the position of the last batch scored, a dict has all
+    partitions.
     """
 
     exit_code = 65

@@ -96,13 +96,13 @@ def closest(word: str, names: Iterable[str]) -> str | None:
     return by_lower[matches[0]] if matches else None
 
 
-def not_one_of(what: str, known: Iterable[str], word: object, verb: str = "supported") -> str:
+def not_one_of(what: str, choices: Iterable[str], word: object, verb: str = "supported") -> str:
     """Return the message that nothing has this name, with the closest name and all names, sorted.
 
     >>> not_one_of("loss 'hubr'", ["mse", "huber"], "hubr")
     "loss 'hubr' is not supported; did you mean 'huber'? Supported: huber, mse"
     """
-    names = sorted(known)
+    names = sorted(choices)
     near = closest(word, names) if isinstance(word, str) else None
     hint = f"; did you mean {near!r}? {verb.capitalize()}" if near else f"; {verb}"
     return f"{what} is not {verb}{hint}: {', '.join(names)}"

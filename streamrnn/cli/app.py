@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=arguments, prog_name="streamrnn")
     except StreamRNNError as problem:
         code = problem.exit_code
-        if code:  # 0: the reader closed the pipe, which is no failure
+        if code:  # 0: the reader closed the pipe, which is not a failure
             error("\n".join([str(problem), *getattr(problem, "__notes__", ())]))
             print(f"more: streamrnn guide {guide.page_on(type(problem))}", file=sys.stderr)
     except OSError as problem:

@@ -135,7 +135,7 @@ def _seeds(s: "FitSummary") -> str:
     kept = (
         "all of them, with the outputs mean and spread"
         if s.seed is None
-        else f"that of seed {s.seed}, the best"
+        else f"the one of seed {s.seed}, the best"
     )
     return f"{text}; the model is {kept}"
 

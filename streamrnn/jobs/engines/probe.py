@@ -54,11 +54,11 @@ def _problem(
         except OSError as error:
             return f"it cannot read the source {file.path}: {_shared(error)}"
     try:
-        found = read_token(place.path, token.name)
+        content = read_token(place.path, token.name)
     except (OSError, StreamRNNError) as error:
         return f"it does not see the output {place.path}: {_shared(error)}"
-    if found != token.content:
-        return f"its {place.path} is not that of the driver: {_shared(None)}"
+    if content != token.content:
+        return f"its {place.path} is not the driver's: {_shared(None)}"
     warm_up(loaded)
     return ""
 

@@ -92,8 +92,8 @@ class _Running:
 class ShardedEngine:
     """Scores the rows of a run in shards; the state of each goes from task to task.
 
-    `table` is the state to start from, None for that of the last commit of `folder`, which has as
-    many shards. One commit is made per epoch; while its rows are scored the next epoch is read.
+    `table` is the state to start from, None to continue from the last commit of `folder`, which has
+    as many shards. One commit is made per epoch; while its rows are scored the next epoch is read.
     `summary` is updated in place; `committed` is called after each commit.
     """
 
@@ -132,9 +132,9 @@ class ShardedEngine:
             self._states = [tasks.put(part) for part in divided(table, bound, shards)]
             self.streams = len(table)
         else:
-            found = last.shards if last is not None else ()
-            self._stored = list(found) or self._stored
-            self.streams = sum(shard.rows for shard in found)
+            stored = last.shards if last is not None else ()
+            self._stored = list(stored) or self._stored
+            self.streams = sum(shard.rows for shard in stored)
         self.streams_before = self.streams
         self._times: tuple[int, int] | None = None
         self._reading: dict[str, Reading] = {}

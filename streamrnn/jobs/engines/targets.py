@@ -45,7 +45,7 @@ class FolderTarget:
         )
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        """Return counters of the run unless it is complete, and those of rows beyond files."""
+        """Return the run's counters, unless it is complete, and the counters of piped rows."""
         beyond = self._beyond
         if self._pipe and scorer.rows_read:
             beyond = beyond | {"piped": beyond.get("piped", 0) + scorer.rows_read}

@@ -308,7 +308,7 @@ class Pipeline:
 
         With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
         is the value of the target column in the row of the same stream that is [target] horizon (or
-        rows) later: the first one, if several have that time. Rows that are late or rejected are no
+        rows) later: the first one, if several have that time. Late or rejected rows give no
         labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
 
         Before there is a model file, the inputs are as in [model] layers (or [train] init).
@@ -445,8 +445,8 @@ class Pipeline:
         files. Small parts are merged when there are 60 of them, in an output or a partition.
 
         Raises CheckpointError if a run, or another session, has locked the output, or another
-        pipeline has written it; ConfigError for kind whole, emit "final" and [sink] path that is no
-        folder; SinkError; PublishError, at the end, if a table of [publish] could not follow.
+        pipeline has written it; ConfigError for kind whole, emit "final" and [sink] path that is
+        not a folder; SinkError; PublishError, at the end, if a table of [publish] could not follow.
         """
         with open_session(self._loaded_anew(), self._label) as session:
             yield session
@@ -615,7 +615,7 @@ class Pipeline:
     def _state_of_last_run(self) -> StateTable | None:
         """Return the state after `run`; None before it, or if it keeps no state.
 
-        That of the output also before it, if `process` starts from that.
+        If `process` starts from the output: its state before `run`.
         """
         if self._last_run is None and self._start != "output":
             return None

@@ -106,7 +106,7 @@ def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFil
         return []
     if not files and not options.follow:
         endings = " or ".join(suffixes_of(format))
-        others = ", or all in those of another format" if format == "auto" else ""
+        others = ", or all in the endings of another format" if format == "auto" else ""
         raise MissingFileError(
             f"[source] path: {path}: no file to read (expected names ending in {endings}{others}, "
             "as set by [source] format). Fix the path, or wait for files with --follow."

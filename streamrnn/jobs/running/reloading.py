@@ -232,7 +232,7 @@ def _check_order(
     if [file.name for file in files] != [name for name in before if name in present]:
         output = location(path)
         raise CheckpointError(
-            f"{output}: its files were read in another order than that of the source now: "
+            f"{output}: its files were read in another order than the source has now: "
             f"{first_of(before)}. Read again in the order of now, they would give another result. "
             "If [source] order has changed since, restore it and rerun. If the order does not "
             f"matter: streamrnn rewind {output} --to {target.commit}, then a run without --reload. "

@@ -130,8 +130,8 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
 class CheckpointHeader:
     """What `process` needs beside the state table to resume.
 
-    `schema` is that of the rows, `counters` those of the scorer, `position` that of the last batch,
-    `model` the model file if the checkpoint includes it, `name` that of the pipeline file, if any.
+    schema: of the rows. counters: of the scorer. position: of the last batch. model: the model
+    file, if the checkpoint includes it. name: of the pipeline file, if any.
     """
 
     config: Config
@@ -185,8 +185,8 @@ class CheckpointHeader:
             RecursionError,
             pa.ArrowException,
         ) as error:
-            found = f"{type(error).__name__}: {error}"
-            raise StateError(f"{owner}: the checkpoint is damaged: {found}. {_RESTORE}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise StateError(f"{owner}: the checkpoint is damaged: {reason}. {_RESTORE}") from error
         if not all(type(n) is int and n >= 0 for n in counters.values()):
             raise StateError(
                 f"{owner}: the checkpoint is damaged: counters are {counters}. {_RESTORE}"
@@ -205,10 +205,10 @@ def _check_layout(layout: object, owner: str) -> None:
     )
 
 
-def _model(found: bytes | None) -> ModelFile | None:
-    if found is None:
+def _model(content: bytes | None) -> ModelFile | None:
+    if content is None:
         return None
-    model = json.loads(found)
+    model = json.loads(content)
     return ModelFile(os.path.basename(model["name"]), base64.b64decode(model["content"]))
 
 
@@ -261,7 +261,7 @@ def resume_scorer(
 ) -> Scorer:
     """Return a scorer with the state and the counts of a checkpoint; `owner` names it.
 
-    `on_change` is that of `Pipeline.resume`; None for that of the pipeline file. Raises StateError.
+    on_change: as `Pipeline.resume` takes it; None: as in the pipeline file. Raises StateError.
     """
     bound = loaded.bind(header.schema, owner)
     on_change = on_change or loaded.config.model.on_change

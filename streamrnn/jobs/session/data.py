@@ -56,7 +56,7 @@ class CheckedSchema(NamedTuple):
         origin: str,
         features: Mapping[str, Feature],
     ) -> Self:
-        """Check the columns in use of a schema against those of `origin`, as a run checks files.
+        """Check a schema's columns in use against the columns of `origin`, as a run checks files.
 
         Columns that are `features` alone may have any type that can be read. Raises DataError and
         DTypeError.
@@ -144,13 +144,13 @@ def table_of_dicts(
 ) -> pa.Table:
     """Return a table of N rows with the columns that a pipeline uses, under their new names.
 
-    `types` are those of earlier rows, None before there are any; `first_row` is the number of the
-    first row in messages. A key that a row lacks is null, one that the pipeline does not use is
+    `types`: of earlier rows, None before there are any; `first_row`: the number of the first row in
+    messages. A key that a row lacks is null, one that the pipeline does not use is
     ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
     floats; decimals have room for more digits than the first ones; integers beyond int64 are
-    uint64. Times in several zones are in the first one. Raises DTypeError if a row is no dict, or a
-    key no text; DataError, with row and column, for values that Arrow cannot hold in one column,
-    floats where earlier rows had integers, and for a key column or a time that no row has.
+    uint64. Times in several zones are in the first one. Raises DTypeError if a row is not a dict,
+    or a key not text; DataError, with row and column, for values that Arrow cannot hold in one
+    column, floats where earlier rows had integers, and for a key column or a time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):

@@ -77,7 +77,7 @@ def _refuse_what_waits_for_the_end(loaded: LoadedPipeline) -> None:
     if config.output.emit == "final":
         raise ConfigError(
             'session: [output] emit = "final" writes the last row of each stream when the input '
-            'ends, which that of a session does not. Set emit = "every" or "last", or use run()'
+            'ends, and the input of a session does not. Set emit = "every" or "last", or use run()'
         )
 
 
@@ -119,8 +119,8 @@ class Session:
     ) -> pa.RecordBatch | pa.Table:
         """Score data, and add its rows to the output: they are in the next commit.
 
-        Data, `position`, `align`, result and errors are those of `Pipeline.process`. After an error
-        that the data has caused no row of it is counted, or in the output. Rejected rows go to the
+        Data, `position`, `align`, result and errors: as in `Pipeline.process`. After an error that
+        the data has caused no row of it is counted, or in the output. Rejected rows go to the
         rejects. Raises SinkError if the session is over.
         """
         return self._processed(data, position, align)
@@ -146,9 +146,9 @@ class Session:
     ) -> list[tuple[pa.RecordBatch | StreamRNNError, Sequence[int]]]:
         """Score requests, one after another, each as a whole or not at all.
 
-        `rows` has those of all, `sizes` how many of them each has. Returns in order the answers to
-        requests that were scored together, with their sizes, a row for each row as with `align` in
-        `process`; of a request that failed, which is alone, the DataError or DTypeError of its
+        `rows` has the rows of all, `sizes` how many of them each has. Returns in order the answers
+        to requests that were scored together, with their sizes, a row for each row as with `align`
+        in `process`; of a request that failed, which is alone, the DataError or DTypeError of its
         first row that is an error by `bad`, `late` and `repeated`: then none of its rows is scored,
         and others are as if it had not been. Positions stay as they are. Raises SinkError if the
         session is over.
@@ -167,7 +167,7 @@ class Session:
             ]
 
     def read_from(self, close: Callable[[], Sequence[str]]) -> None:
-        """Let commits count the rows of calls as those of files, which `close` ends and names.
+        """Let commits count the rows of calls as rows of files, which `close` ends and names.
 
         A run whose source they are then finds nothing new in them. `close` is called when a commit
         copies the state; until then the files may grow by the rows of calls.
@@ -175,7 +175,7 @@ class Session:
         self._close_files = close
 
     def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
-        """Return those of some files that the last commit has not used.
+        """Return the files of these that the last commit has not used.
 
         `by_any`: that it, or one that `rewind` can return to, has not used.
         """
@@ -207,8 +207,8 @@ class Session:
     def start(self) -> tuple[pa.Schema, pa.Schema | None]:
         """Load the state before the first call; return the columns that it expects, and answers'.
 
-        Their types are those of the last commit, else of the source's files; a column whose type
-        neither has is null: then the first call loads the state, and answers are not known.
+        Types come from the last commit, else from the source's files; a column whose type neither
+        has is null: then the first call loads the state, and answers are not known.
         """
         with self._lock:
             self._refuse_over()

@@ -93,9 +93,9 @@ def scorer_after(
 
 
 def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:
-    """Return the columns in use; those whose type is not known before there are rows are null.
+    """Return the columns in use; one whose type is unknown before there are rows is null.
 
-    Types are those of the last commit, else of the source's files, else of [state] init.
+    Types come from the last commit, else from the source's files, else from [state] init.
     """
     contract, config = loaded.contract, loaded.config
     path, init = config.source.path, config.state.init

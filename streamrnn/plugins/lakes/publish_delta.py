@@ -115,7 +115,9 @@ class DeltaLog:
             "" if _OUTPUT in last else f"{last.get('operation', 'a commit')} of another writer",
         )
 
-    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+    def commit(
+        self, manifest: Manifest, changes: TableChanges, contents: TableContents | None
+    ) -> str:
         """Commit one version; two if the columns change: the first one empties the table."""
         library = _library().transaction
         schema = _delta_schema(manifest)
@@ -123,7 +125,7 @@ class DeltaLog:
         properties = self._properties(manifest.output, manifest.commit)
         columns = [field.name for field in partitions_of(manifest)]
         table = self._open()
-        if found is None or table is None:
+        if contents is None or table is None:
             self._files.make("")
             library.create_table_with_add_actions(
                 self._uri, schema, adds, mode="error", partition_by=columns,
@@ -140,9 +142,9 @@ class DeltaLog:
                     size=file.bytes,
                 )
                 for name, file in changes.remove.items()
-                if found.same_schema
+                if contents.same_schema
             ]
-            if not found.same_schema:
+            if not contents.same_schema:
                 _library().DeltaTable.create(
                     self._uri, schema, mode="overwrite", partition_by=columns,
                     configuration={**_PROPERTIES, **table.metadata().configuration},
@@ -167,7 +169,7 @@ class DeltaLog:
             f"{self._path}/{_LOG}, or set [publish] delta = true again."
         )
 
-    def advice(self, found: TableContents) -> str:
+    def advice(self, contents: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (
             "Restore the table to its last version of streamrnn (DeltaTable(…).restore(version)). "

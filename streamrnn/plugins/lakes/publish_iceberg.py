@@ -107,13 +107,19 @@ class IcebergCatalogTable:
             _others(table, about, manifest.output),
         )
 
-    def commit(self, manifest: Manifest, changes: TableChanges, found: TableContents | None) -> str:
+    def commit(
+        self, manifest: Manifest, changes: TableChanges, contents: TableContents | None
+    ) -> str:
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
         gone = {file.path for file in changes.remove.values()}
-        if found is not None:  # also files under the name of a part, or of other columns
-            names = {part.name for part in changes.add} if found.same_schema else found.files.keys()
-            gone |= {found.files[name].path for name in names if name in found.files}
+        if contents is not None:  # also files under the name of a part, or of other columns
+            names = (
+                {part.name for part in changes.add}
+                if contents.same_schema
+                else contents.files.keys()
+            )
+            gone |= {contents.files[name].path for name in names if name in contents.files}
         if not self._has_columns(table, manifest):
             if gone:
                 self._commit_files(table, manifest.output, 0, gone, (), ())
@@ -165,7 +171,7 @@ class IcebergCatalogTable:
             "it without its files, or name it again."
         )
 
-    def advice(self, found: TableContents) -> str:
+    def advice(self, contents: TableContents) -> str:
         """Return how to get rid of foreign files."""
         return (
             "Roll the table back to its last snapshot of streamrnn "

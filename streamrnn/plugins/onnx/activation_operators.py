@@ -23,8 +23,8 @@ def _register(name: str, row: Row) -> None:
 
     @operator(row.operator, *row.attributes)
     def run(x: Array, node: NodeDef) -> Array:
-        given = [float(node.attributes.get(*each)) for each in row.attributes.items()]
-        return _applied(name, x, **dict(zip(parameters, given, strict=False)))
+        numbers = [float(node.attributes.get(*each)) for each in row.attributes.items()]
+        return _applied(name, x, **dict(zip(parameters, numbers, strict=False)))
 
 
 for _name, _row in NAMES.items():

@@ -89,14 +89,17 @@ def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[s
             numbers = ()
         row = _IN_NODES.get(name)
         if row is None or len(numbers) > len(row.attributes):
-            known = [name for name in _IN_NODES if name in activations.__all__]
+            supported = [name for name in _IN_NODES if name in activations.__all__]
             raise call.refused(
                 f"no recurrent node of ONNX has the activation {spec!r}; they have "
-                f"{', '.join(known)}"
+                f"{', '.join(supported)}"
             )
         names.append(row.operator)
         parameters.append(numbers)
     alphas = [numbers[0] for numbers in parameters if numbers]
     betas = [numbers[1] for numbers in parameters if len(numbers) > 1]
-    given = {"activation_alpha": alphas, "activation_beta": betas}
-    return {"activations": names, **{key: values for key, values in given.items() if values}}
+    numbers_by_attribute = {"activation_alpha": alphas, "activation_beta": betas}
+    return {
+        "activations": names,
+        **{key: values for key, values in numbers_by_attribute.items() if values},
+    }

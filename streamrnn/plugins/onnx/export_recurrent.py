@@ -23,8 +23,8 @@ def recurrent_node(call: LayerCall) -> list[str]:
     layer, cell = call.layer, call.layer.cell
     op = _OPERATORS.get(type(cell))
     if op is None:
-        known = ", ".join(kind.__name__ for kind in _OPERATORS)
-        raise call.refused(f"ONNX has no node for {cell}; it has nodes for {known}")
+        supported = ", ".join(kind.__name__ for kind in _OPERATORS)
+        raise call.refused(f"ONNX has no node for {cell}; it has nodes for {supported}")
     if layer.go_backwards:
         raise call.refused(
             "with go_backwards=True it reads each window from its end, so that no state can be "
@@ -48,12 +48,12 @@ def recurrent_node(call: LayerCall) -> list[str]:
     call.builder.node(op, inputs, [y, *after], name, **attributes)
     if layer.return_sequences:
         steps = call.add("Squeeze", y, call.builder.axis(1))
-        made = [call.add("Transpose", steps, perm=[1, 0, 2])]
+        outputs = [call.add("Transpose", steps, perm=[1, 0, 2])]
     else:
-        made = [call.add("Squeeze", after[0], call.builder.axis(0))]
+        outputs = [call.add("Squeeze", after[0], call.builder.axis(0))]
     if layer.return_state:
-        made += [call.add("Squeeze", state, call.builder.axis(0)) for state in after]
-    return made
+        outputs += [call.add("Squeeze", state, call.builder.axis(0)) for state in after]
+    return outputs
 
 
 def _states(call: LayerCall, cell: GatedCell) -> tuple[list[str], list[str]]:

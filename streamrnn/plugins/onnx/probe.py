@@ -54,7 +54,7 @@ def _compare(layer: "OnnxGraph") -> str | None:
         at_end = layer.advance(inputs, None, layer.stream_initial(_ROWS), by_step=False)
         last = [y[:, -1] for y in whole]
         if not _same([y if y.ndim == 2 else y[:, -1] for y in at_end], last):
-            return _reason(layer, "the final value differs from that of the last step")
+            return _reason(layer, "the final value differs from the last step's value")
     alone, _ = _run(layer, [x[1:2] for x in inputs], by_step)
     if not _same([y[1:2] for y in whole], alone):
         return _reason(layer, "a row depends on the other rows")
@@ -156,9 +156,9 @@ def constant_states(layer: "OnnxGraph", n: int) -> OnnxStates:
         feeds[name] = np.moveaxis(np.zeros((n, *shape), np.float32), 0, place.axes.index("B"))
     feeds |= {name: np.ones(n, np.int32) for name in wires.lengths}
     values = evaluator.run(feeds)
-    found = {}
+    initial = {}
     for label, kind, name in constant:
         units = evaluator.recurrent[label].units
         rows = np.broadcast_to(values[name].reshape(-1, units), (n, units))
-        found[f"{label}/{kind}"] = np.array(rows)
-    return found
+        initial[f"{label}/{kind}"] = np.array(rows)
+    return initial

@@ -191,7 +191,7 @@ def weight_names(node: NodeDef) -> list[str]:
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
     """Return the weights of these nodes that can be integers, and whether inputs have factors.
 
-    Those of nodes without peepholes, that no other operator reads.
+    Of nodes without peepholes, and not if another operator reads the weights.
     """
     plain = {
         id(recurrent.node): recurrent.node
@@ -202,12 +202,12 @@ def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, b
     for node in graph.nodes:
         for place, name in enumerate(node.inputs):
             read.setdefault(name, set()).add(place if id(node) in plain else 0)
-    found: dict[str, bool] = {}
+    has_factors: dict[str, bool] = {}
     for node in plain.values():
         _, w, r = node.inputs[:3]
         if read[w] == {1} and read[r] == {2} and graph.constants[w].size:
-            found |= {w: True, r: False}
-    return found
+            has_factors |= {w: True, r: False}
+    return has_factors
 
 
 def prepare(
@@ -365,8 +365,8 @@ def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
             f"{', '.join(sorted(_ACTIVATIONS))}"
         )
     values = [
-        float(given.pop(0)) if given else default
-        for given, default in zip(numbers, NAMES[kernel].attributes.values(), strict=False)
+        float(remaining.pop(0)) if remaining else default
+        for remaining, default in zip(numbers, NAMES[kernel].attributes.values(), strict=False)
     ]
     if not values or tuple(values) == {"hard_sigmoid_02": (0.2, 0.5), "elu": (1.0,)}.get(kernel):
         return kernel

@@ -41,14 +41,14 @@ def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
     """Determine the roles. state: input name -> output name, which overrides the analysis."""
     graph = evaluator.graph
     _check_names(graph, state)
-    found = origins(graph, evaluator.labels)
+    origins_of = origins(graph, evaluator.labels)
     initial: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
-    computed, given = set(), set()
+    computed, started = set(), set()
     for node, kind, name in first_states(graph):
         label = evaluator.label(node)
-        sources = found.get(name, frozenset())
+        sources = origins_of.get(name, frozenset())
         if sources:
-            given.add(label)
+            started.add(label)
         if any(origin != "input" for origin, _ in sources):
             computed.add(label)
         for origin, source in sources:
@@ -61,14 +61,15 @@ def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
         v.name for v in graph.inputs if v.name not in initial and _only_lengths(graph, v.name)
     )
     states = {
-        name: state.get(name) or _carrier(graph, found, nodes) for name, nodes in initial.items()
+        name: state.get(name) or _carrier(graph, origins_of, nodes)
+        for name, nodes in initial.items()
     }
     return Wiring(
         data=tuple(v for v in graph.inputs if v.name not in initial and v.name not in lengths),
         lengths=lengths,
         states=states,
         computed=tuple(sorted(computed)),
-        own=tuple(label for label in evaluator.recurrent if label not in given),
+        own=tuple(label for label in evaluator.recurrent if label not in started),
     )
 
 
@@ -89,10 +90,10 @@ def _check_names(graph: GraphDef, state: Mapping[str, str]) -> None:
 
 def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
     """Return the inputs that reach an output or a recurrent node's X other than as states."""
-    found = origins(graph, evaluator.labels)
+    origins_of = origins(graph, evaluator.labels)
     reached = {v.name for v in graph.outputs}
     reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
-    sources = (source for name in reached for source in found.get(name, frozenset()))
+    sources = (source for name in reached for source in origins_of.get(name, frozenset()))
     return {name for origin, name in sources if origin == "input"}
 
 
@@ -103,14 +104,14 @@ def _only_lengths(graph: GraphDef, name: str) -> bool:
 
 def _carrier(
     graph: GraphDef,
-    found: Mapping[str, frozenset[tuple[str, str]]],
+    origins_of: Mapping[str, frozenset[tuple[str, str]]],
     nodes: set[tuple[str, str]],
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
     Of several, the one that is a node's state itself, or a concatenation of states.
     """
-    matching = [v.name for v in graph.outputs if found.get(v.name) == frozenset(nodes)]
+    matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:
         makers = {name: node.op for node in graph.nodes for name in node.outputs}
         matching = [name for name in matching if makers.get(name) in (*GATES, "Concat")]

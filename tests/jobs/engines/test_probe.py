@@ -71,4 +71,4 @@ def test_an_output_that_is_not_there(found: dict[str, Any], tmp_path: Path) -> N
 def test_another_folder_at_the_same_path(found: dict[str, Any], tmp_path: Path) -> None:
     token = FolderToken(found["token"].name, "of another folder")
     text = problem(found, token=token)
-    assert text == f"its {tmp_path}/out is not that of the driver: {SHARED}"
+    assert text == f"its {tmp_path}/out is not the driver's: {SHARED}"

@@ -399,7 +399,7 @@ def test_a_node_that_sees_another_folder_or_lacks_the_package(
         patch.setattr(
             "streamrnn.jobs.engines.opening.FolderToken", lambda name, _: FolderToken(name, "?")
         )
-        assert refusal().startswith(f"{node}its {out} is not that of the driver: Use a folder")
+        assert refusal().startswith(f"{node}its {out} is not the driver's: Use a folder")
     (tmp_path / "only_here.py").write_text("def probe(*_):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     only_here = importlib.import_module("only_here")
