@@ -105,7 +105,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         **unknown: object,
     ) -> None:
         super().__init__(trainable=trainable)
-        _check_name(type(self).__name__, name)
+        if name is not None and not isinstance(name, str):
+            raise ArgumentError(f"{type(self).__name__}: name must be a string, received {name!r}")
         self.name = name or naming.unique(naming.snake_case(type(self).__name__))
         self.nodes: list[Node] = []
         self.batch_input_shape: Shape | None = None
@@ -479,11 +480,6 @@ def _as_config(value: object) -> object:
         return regularizers.serialize(value)
     # Kept even if training will refuse it.
     return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
-
-
-def _check_name(class_name: str, name: object) -> None:
-    if name is not None and not isinstance(name, str):
-        raise ArgumentError(f"{class_name}: name must be a string, received {name!r}")
 
 
 explain_missing(Layer)

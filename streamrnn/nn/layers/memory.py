@@ -1,11 +1,10 @@
 """The state that a stateful layer carries from one Python call to the next."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ShapeError, StateError
 from streamrnn.nn.layers.cell import Cell, initial_states
 from streamrnn.nn.layers.structure import leaves
@@ -88,7 +87,11 @@ class Memory:
         shapes, cell = self._owner.runner.state_shapes(), self._owner.runner
         if cell.holds_output and len(values) == len(shapes) + 1:
             shapes = shapes | {"y": (cell.output_features(),)}
-        flat = initial_states(str(self._owner), shapes, values, _rows(str(self._owner), values))
+        if not values or np.ndim(values[0]) == 0:
+            raise ShapeError(
+                f"{self._owner}: expected a list of arrays (batch, …), received {values!r:.80}"
+            )
+        flat = initial_states(str(self._owner), shapes, values, len(values[0]))
         self._states = flat[: len(cell.state_shapes())]
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
@@ -144,12 +147,6 @@ class Memory:
                 f"{batch}; row i "
                 "continues row i of the previous call. Call reset_state() to start over"
             )
-
-
-def _rows(owner: str, states: Sequence[Array]) -> int:
-    if not states or np.ndim(states[0]) == 0:
-        raise ShapeError(f"{owner}: expected a list of arrays (batch, …), received {states!r:.80}")
-    return len(states[0])
 
 
 def _copy(array: Floats | None) -> Floats | None:

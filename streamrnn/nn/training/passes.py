@@ -140,7 +140,9 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
             continue
         reached |= {id(symbol) for symbol in node.outputs}
         for argument, value in node.kwargs.items():
-            if value is not None and not (argument == "initial_state" and _is_given(layer, value)):
+            if value is not None and not (
+                argument == "initial_state" and _are_symbols(layer, value)
+            ):
                 raise UnsupportedError(
                     f"{layer}: training with {argument}= in the model's graph is not supported"
                 )
@@ -154,7 +156,7 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
             check_layer(layer)
 
 
-def _is_given(layer: Layer, states: object) -> bool:
+def _are_symbols(layer: Layer, states: object) -> bool:
     """Return whether initial states are symbols, one for each state of a recurrent layer."""
     return isinstance(layer, RNN | Bidirectional) and all(
         isinstance(leaf, Symbol) for leaf in leaves(states)
