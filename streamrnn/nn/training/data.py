@@ -159,7 +159,7 @@ class Feed:
             )
 
 
-class GivenData(NamedTuple):
+class FitData(NamedTuple):
     """What a caller passed as data: arrays, or batches as x alone."""
 
     x: Any
@@ -179,7 +179,7 @@ class GivenData(NamedTuple):
         return trainer.batch(self.x, self.y, self.sample_weight, self.lengths)
 
 
-def source_of(trainer: Trainer, data: GivenData, argument: str = "batch_size") -> BatchSource:
+def source_of(trainer: Trainer, data: FitData, argument: str = "batch_size") -> BatchSource:
     """Return the source for what a caller passed. Raises ArgumentError, ShapeError."""
     x = data.x
     if data.arrays:

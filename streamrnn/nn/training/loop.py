@@ -14,7 +14,7 @@ from streamrnn.nn.training.data import (
     ArrayBatches,
     BatchSource,
     Feed,
-    GivenData,
+    FitData,
     is_arrays,
     source_of,
     split_rows,
@@ -50,7 +50,7 @@ def fit_arrays(
     for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
             raise ArgumentError(f"fit: {name} must be a whole number from 0, received {number!r}")
-    data = GivenData(x, y, sample_weight, lengths, class_weight, batch_size)
+    data = FitData(x, y, sample_weight, lengths, class_weight, batch_size)
     sizes = validation_batch_size, batch_size
     validation: BatchSource | None
     if validation_data is None and validation_split:
@@ -174,7 +174,7 @@ def evaluate_arrays(
     return_dict: bool,
 ) -> Any:
     """Return the mean loss and the metrics of all rows (see `Model.evaluate`)."""
-    source = source_of(trainer, GivenData(x, y, sample_weight, lengths, size=batch_size))
+    source = source_of(trainer, FitData(x, y, sample_weight, lengths, size=batch_size))
     feed, calls = Feed(source, steps, "steps"), callbacks
     if not isinstance(calls, CallbackList):
         calls = CallbackList(
@@ -200,7 +200,7 @@ _Sizes: TypeAlias = tuple[int | None, int | None]
 
 
 def _split(
-    trainer: Trainer, data: GivenData, share: float, sizes: _Sizes
+    trainer: Trainer, data: FitData, share: float, sizes: _Sizes
 ) -> tuple[BatchSource, BatchSource]:
     """Return the first rows, and the last ones for validation; those have no class weights."""
     if not data.arrays:
@@ -224,13 +224,13 @@ def _validation(trainer: Trainer, validation_data: Any, sizes: _Sizes) -> BatchS
             and is_arrays(*validation_data[:2])
         )
         if not parts:
-            return source_of(trainer, GivenData(validation_data, size=sizes[0]), argument)
+            return source_of(trainer, FitData(validation_data, size=sizes[0]), argument)
     elif not isinstance(validation_data, list | tuple) or not 2 <= len(validation_data) <= 4:
         raise ArgumentError(
             "fit: validation_data must be (x, y), (x, y, sample_weight), (x, y, sample_weight, "
             f"lengths), or batches of these; received {type(validation_data).__name__}"
         )
-    data = GivenData(*validation_data)._replace(size=sizes[0] or sizes[1])
+    data = FitData(*validation_data)._replace(size=sizes[0] or sizes[1])
     return source_of(trainer, data, argument)
 
 
