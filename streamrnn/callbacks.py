@@ -10,7 +10,8 @@ from streamrnn.nn.training.callbacks import __all__ as names
 if TYPE_CHECKING:
     from streamrnn.plugins.tensorboard import TensorBoard as TensorBoard
 
-__all__ = sorted([*names, "TensorBoard"])
+__all__ = [*names, "TensorBoard"]
+__all__.sort()
 
 
 if not TYPE_CHECKING:  # a type checker reports a misspelled name

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 else:  # a type checker reports a misspelled name
     from streamrnn.nn.models import __getattr__ as __getattr__
 
-__all__ = sorted([*names, "load_model"])
+__all__ = [*names, "load_model"]
+__all__.sort()
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """Write the weather model, weather/model.safetensors, in the formats of Keras, PyTorch and ONNX.
 
-    pip install 'streamrnn[train]' torch onnx
+    pip install 'streamrnn[keras-jax]' torch onnx
     python pipelines/origins/make.py
 
 weather.keras is saved by Keras, state_dict.safetensors holds the state_dict of a torch.nn.Module,

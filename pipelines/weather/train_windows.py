@@ -1,6 +1,6 @@
 """Train a Keras model on the windows of the weather pipeline, with carried state.
 
-    pip install 'streamrnn[train]'
+    pip install 'streamrnn[keras-jax]'
     python pipelines/weather/train_windows.py out/mine.keras
     streamrnn run pipelines/weather.toml \
         --set model.path=out/mine.keras --set 'model.layers=[]' --set sink.path=out/mine

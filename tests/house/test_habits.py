@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import streamrnn
 from streamrnn.nn.formats import native
@@ -47,6 +49,22 @@ def test_each_tool_has_one_version() -> None:
     """A newer ruff or mypy finds more: that is a change of its own, not of whoever runs it."""
     tools = [tool for group in PROJECT["dependency-groups"].values() for tool in group]
     assert [tool for tool in tools if not re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", tool)] == []
+
+
+def test_each_dependency_of_users_has_a_tested_version_within_its_bounds() -> None:
+    """`.ci/run` installs the versions of the file, and no others."""
+    listed = (ROOT / ".ci" / "constraints.txt").read_text()
+    rows = dict(re.findall(r"^([\w.-]+)==(\S+)$", listed, re.MULTILINE))
+    assert len(rows) == len([line for line in listed.splitlines() if line[:1] != "#"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    needs = [
+        Requirement(need)
+        for name in sorted({*extras} - {"bench", "test", "oracles", "engines"})
+        for need in extras[name]
+    ] + [Requirement(need) for need in PROJECT["project"]["dependencies"]]
+    assert len(needs) > 15
+    versions = {need.name: rows[canonicalize_name(need.name)] for need in needs}
+    assert [str(need) for need in needs if versions[need.name] not in need.specifier] == []
 
 
 def test_every_file_that_contributors_are_sent_to_is_there() -> None:

@@ -1,4 +1,4 @@
-"""The hooks and the workflow are valid: what YAML reads, and what is there to be run."""
+"""The hooks and the workflows are valid: what YAML reads, and what is there to be run."""
 
 import os
 import re
@@ -14,7 +14,11 @@ yaml: Any = pytest.importorskip("yaml", reason="needs the oracles extra")
 
 ROOT = Path(__file__).parents[2]
 HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+WORKFLOW_FOLDER = ROOT / ".github" / "workflows"
+WORKFLOWS = {
+    name: yaml.safe_load((WORKFLOW_FOLDER / f"{name}.yml").read_text())
+    for name in ("ci", "release")
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCAL = [hook for repo in HOOKS["repos"] for hook in repo["hooks"]]
 TOOLS = {re.split("==", tool)[0] for tool in PROJECT["dependency-groups"]["dev"]}
@@ -56,15 +60,45 @@ def test_the_hook_for_commit_messages_finds_long_subjects(message: str, passes: 
 
 
 def test_the_workflow_runs_what_is_supported() -> None:
-    """`.ci/run` on Linux and macOS, with the Pythons of the classifiers, the oldest first."""
-    (job,) = WORKFLOW["jobs"].values()
-    assert job["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest"]
-    *_, setup, last = job["steps"]
-    assert last["run"] == ".ci/run"
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    pythons = setup["with"]["python-version"].split()
+    """`.ci/run` on Linux and macOS, with each Python of the classifiers, the oldest first."""
+    (job,) = WORKFLOWS["ci"]["jobs"].values()
     names = PROJECT["project"]["classifiers"]
     versions = [name.rpartition(" ")[2] for name in names if re.search(r"Python :: 3\.\d+$", name)]
-    assert sorted(pythons) == versions
+    assert job["strategy"]["matrix"] == {
+        "os": ["ubuntu-latest", "macos-latest"],
+        "python": versions,
+    }
+    *_, setup, last = job["steps"]
+    assert setup["with"] == {"python-version": "${{ matrix.python }}"}
+    assert last["run"] == ".ci/run"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert PROJECT["project"]["requires-python"] == f">={versions[0]}"
-    assert pythons[-1] == versions[0]
+
+
+def test_an_action_is_pinned_by_its_commit() -> None:
+    """A tag can be moved to other code."""
+    texts = "\n".join((WORKFLOW_FOLDER / f"{name}.yml").read_text() for name in WORKFLOWS)
+    used = re.findall(r"uses: (\S+)(?: # (.*))?", texts)
+    actions = [(name, tag) for name, tag in used if name != "./.github/workflows/ci.yml"]
+    assert len(actions) == 8
+    for name, tag in actions:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name), name
+        assert re.fullmatch(r"v\d+\.\d+\.\d+", tag), name
+    assert len({name.partition("@")[0] for name, _ in actions}) == len(set(actions))
+
+
+def test_only_the_job_that_publishes_may_do_so() -> None:
+    """And it runs no code of the repository; no job has a password."""
+    jobs = WORKFLOWS["release"]["jobs"]
+    assert WORKFLOWS["release"]["permissions"] == {}
+    assert jobs["publish"]["permissions"] == {
+        "id-token": "write",
+        "attestations": "write",
+        "contents": "read",
+    }
+    assert {name for name, job in jobs.items() if "write" in job["permissions"].values()} == {
+        "publish"
+    }
+    assert [job.get("needs") for job in jobs.values()] == [None, "ci", "build"]
+    assert [step["run"] for step in jobs["publish"]["steps"] if "run" in step] == ["mv dist/sbom ."]
+    assert "secrets." not in (WORKFLOW_FOLDER / "release.yml").read_text()
