@@ -73,7 +73,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_warm_run_imports_only_what_it_needs(warm: dict[str, Any]) -> None:
     modules = warm["modules"]
     assert [name for name in NOT_NEEDED if name in modules] == []
-    assert {"numba", "pyarrow.parquet", "streamrnn.nn.simd.gru"} <= set(modules)
+    assert {"numba", "pyarrow.parquet", "streamrnn.nn.simd.recurrent"} <= set(modules)
     assert len([name for name in modules if name.startswith("streamrnn")]) <= MOST_OWN
 
 

@@ -25,7 +25,7 @@ import streamrnn
 from streamrnn.errors import StreamRNNError
 from streamrnn.plugins.onnx.evaluate import Evaluator  # noqa: F401 (fills the table of operators)
 from streamrnn.plugins.onnx.operators import OPERATORS
-from streamrnn.plugins.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 SETS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 OUTCOMES = ("passed", "refused at load", "refused at call", "wrong", "crash")
@@ -59,7 +59,7 @@ def _tensor(file: Path) -> Any:
 
 def claimed(model: Any) -> bool:
     """Return whether every node is an operator that the loader has."""
-    known = {*OPERATORS, *GATES, "Constant"}
+    known = {*OPERATORS, *RECURRENT, "Constant"}
     return all(n.op_type in known and n.domain in ("", "ai.onnx") for n in model.graph.node)
 
 

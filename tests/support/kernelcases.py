@@ -58,7 +58,7 @@ FLOATS = {
     "gru": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": True}),
     "gru_before": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": False}),
     "simple_rnn": Kind(simple_rnn.pack, 1, 1, naive.simple_rnn, {}),
-    "peephole": Kind(lstm.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
+    "peephole_lstm": Kind(lstm.pack_peephole, 4, 2, naive.peephole_lstm, {}, _PEEPHOLES, 1),
     "layer_norm": Kind(_layer_norm_lstm, 4, 2, naive.layer_norm_lstm, {}, _NORMS),
 }
 INTEGERS = {
@@ -85,7 +85,7 @@ class Case:
             self.weights[2] = None
         for *rows, last in self.kind.own:
             own = rng.standard_normal((*rows, last * units)).astype(np.float32)
-            self.weights.append(own if kind == "peephole" else 1 + 0.3 * own)
+            self.weights.append(own if kind == "peephole_lstm" else 1 + 0.3 * own)
         self.given = list(self.weights)
         self.packed = self.pack(*self.given)
 

@@ -9,21 +9,49 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
 from streamrnn.nn.formats.guard import Budget, require_file
+from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import Input, initializers, serialization
+from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Sequential
 
+
+class TorchCell(NamedTuple):
+    """A recurrent layer of PyTorch: its gates, in its order, as the letters of the cell's kind.
+
+    `implied`: arguments of the layer here that computes the same.
+    """
+
+    name: str
+    gates: str
+    implied: Mapping[str, object] = MappingProxyType({})
+
+
+TORCH_CELLS = {
+    "LSTM": TorchCell("LSTM", "ifco"),
+    "GRU": TorchCell("GRU", "rzh", MappingProxyType({"reset_after": True})),
+    "SimpleRNN": TorchCell("RNN", "h"),
+}
+"""By the names of the layers here."""
+
+
+def kind_of(layer: str) -> SweptKind:
+    """Return where the cell of a recurrent layer has its gates."""
+    cell = serialization.get(f"{layer}Cell")
+    assert issubclass(cell, GatedCell)
+    return cell.kind
+
+
 _FROM_TORCH = {
     "Linear": "Dense",
-    "RNN": "SimpleRNN",
-    "LSTMCell": "LSTM",
-    "GRUCell": "GRU",
-    "RNNCell": "SimpleRNN",
+    **{cell.name: layer for layer, cell in TORCH_CELLS.items()},
+    **{f"{cell.name}Cell": layer for layer, cell in TORCH_CELLS.items()},
     "LayerNorm": "LayerNormalization",
     "BatchNorm1d": "BatchNormalization",
 }

@@ -1,8 +1,7 @@
 """PyTorch's weights: a state_dict as a .safetensors file, with tables of the layers.
 
-Layouts (docs of torch.nn): weights are (gates * U, F), transposed against Keras; the rows of
-LSTM are i f g o as in Keras, those of GRU r z n (Keras: z r h); there are two biases, which are
-summed except in GRU, where the second one is multiplied by the reset gate (reset_after=True).
+Layouts (docs of torch.nn): weights are (gates * U, F), transposed against Keras, and the gates of
+`TORCH_CELLS` in another order; there are two biases, which are summed unless the cell has two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.nn.formats.guard import Budget
-from streamrnn.nn.formats.tables import LayerTable, stack
+from streamrnn.nn.formats.tables import TORCH_CELLS, LayerTable, stack
 from streamrnn.nn.formats.torch_group import Arrays, Group, TorchLayer, make, with_prefixes
 from streamrnn.nn.formats.torch_recurrent import derived_values, recurrent_layers
 from streamrnn.nn.layers import initializers
@@ -98,9 +97,7 @@ def _norm(group: Group, names: Mapping[str, str]) -> TorchLayer:
 
 
 _READERS: dict[str, Callable[[Group], list[TorchLayer]]] = {
-    "LSTM": recurrent_layers,
-    "GRU": recurrent_layers,
-    "SimpleRNN": recurrent_layers,
+    **dict.fromkeys(TORCH_CELLS, recurrent_layers),
     "Dense": _dense,
     "Embedding": _embedding,
     "LayerNormalization": _layer_norm,

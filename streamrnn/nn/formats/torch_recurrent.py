@@ -6,13 +6,12 @@ product of the weights is rounded once.
 """
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.nn.formats.tables import LayerTable
+from streamrnn.nn.formats.tables import TORCH_CELLS, LayerTable, kind_of
 from streamrnn.nn.formats.torch_group import (
     Arrays,
     Group,
@@ -22,7 +21,6 @@ from streamrnn.nn.formats.torch_group import (
     make,
 )
 
-_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 _RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,4}))?(_reverse)?")
 _MAX_PROJECTED = 2048
 
@@ -75,9 +73,8 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
         "units": shape[1],
         "use_bias": len(weights) == 3,
         "return_sequences": True,
+        **TORCH_CELLS[kind].implied,
     }
-    if kind == "GRU":
-        implied["reset_after"] = True
     if not both:
         layer = make(group, implied, suffix)
         return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
@@ -129,7 +126,7 @@ def _with(group: Group, **arguments: object) -> Group:
 
 def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]]:
     """Return kernel, recurrent kernel and bias of one direction, and (features, units)."""
-    gates = _GATES[group.table.kind]
+    kind, theirs = kind_of(group.table.kind), TORCH_CELLS[group.table.kind].gates
     kernel, recurrent = group.use(f"weight_ih{ending}", 2), group.use(f"weight_hh{ending}", 2)
     source = group.name(f"weight_hh{ending}")
     if f"weight_hr{ending}" in group.full:
@@ -142,12 +139,18 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
         recurrent = _product(recurrent, projection)
     units = recurrent.shape[1]
     for short, array in ((f"weight_ih{ending}", kernel), (f"weight_hh{ending}", recurrent)):
-        if array.shape[0] != gates * units:
+        if array.shape[0] != len(theirs) * units:
             raise ModelFileError(
-                f"{group.name(short)} has shape {array.shape}, expected {gates * units} rows for "
-                f"{group.table.kind} with {units} units"
+                f"{group.name(short)} has shape {array.shape}, expected {len(theirs) * units} rows "
+                f"for {group.table.kind} with {units} units"
             )
-    order = _gate_order(group.table.kind)
+
+    def order(rows: Array) -> Array:
+        if theirs == kind.gates:
+            return rows
+        split = np.split(rows, len(theirs))
+        return np.concatenate([split[theirs.index(gate)] for gate in kind.gates])
+
     weights = [
         (group.name(f"weight_ih{ending}"), "kernel", order(kernel).T),
         (source, "recurrent_kernel", order(recurrent).T),
@@ -155,7 +158,7 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
     names = [f"bias_ih{ending}", f"bias_hh{ending}"]
     if any(name in group.full for name in names):
         pair = [order(group.use(name, 1)) for name in names]
-        bias = np.stack(pair) if group.table.kind == "GRU" else pair[0] + pair[1]
+        bias = np.stack(pair) if kind.biases == 2 else pair[0] + pair[1]
         weights.append((" + ".join(group.name(name) for name in names), "bias", bias))
     return weights, (kernel.shape[1], units)
 
@@ -166,11 +169,3 @@ def _product(a: Array, b: Array) -> Floats:
     for left, right in zip(a.T.astype(np.float64), b.astype(np.float64), strict=True):
         total += left[:, None] * right
     return total.astype(np.float32)
-
-
-def _gate_order(kind: str) -> Callable[[Array], Array]:
-    def swapped(rows: Array) -> Array:
-        reset, update, new = np.split(rows, 3)
-        return np.concatenate([update, reset, new])
-
-    return swapped if kind == "GRU" else lambda rows: rows

@@ -9,9 +9,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from streamrnn.nn.formats.tables import TORCH_CELLS
+
 MAX_TABLES = 40
 MAX_TRIED = 20_000
-_GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
+_GATES = {len(cell.gates): cell.name for cell in TORCH_CELLS.values()}
 
 TensorShape = tuple[int, ...]
 _Shapes = dict[str, TensorShape]

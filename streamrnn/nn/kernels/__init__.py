@@ -2,7 +2,9 @@
 
 - `packing`     weights in the order in which a sweep reads them; `packed`: they and their kernels;
                 `integers`: weights rounded to int16 or int8
-- `lstm`, `gru`, `simple_rnn`, `dense`, `conv1d`   `pack`: weights in Keras's layout to packed ones
+- `swept`       recurrent cells by the gates in their sums: `pack`, weights in Keras's layout to
+                packed ones; `lstm` and others are one each; `bptt`: they in training
+- `dense`, `conv1d`   `pack`, too
 - `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
                 inside a cell; `cell`: custom cells
 - `embedding`, `activation`, `normalization`       on whole arrays
@@ -10,10 +12,10 @@
                 nothing is to be decided; `digest`: of rows
 - `threads`, `team`   lanes to threads; `cache`: kernels kept on disk
 
-To add a kernel for another cell, write it as a function of vectors in `simd` (see `simd.lstm`),
-declare which sum each gate is added to (`sweep.TileShape`), and pass both to `recurrent.window`
-with the number of its states; then pack its weights gate by gate here, and each unit's own weights
-(peepholes, say) after its initial sums.
+To add a kernel for another cell, write it as functions of vectors in `simd` (`CELLS` of
+`simd.simple_rnn`), declare which sum each gate is added to (`sweep.TileShape`), and pass both to
+`recurrent.window` with the number of its states; then say the same by the letters of its gates in a
+`SweptKind` here. Each unit's own weights (peepholes, say) are packed after its initial sums.
 """
 
 from streamrnn.nn.kernels.cache import Compiled, fill, seconds_compiling

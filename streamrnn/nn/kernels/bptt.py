@@ -25,6 +25,7 @@ from streamrnn.nn.kernels.gradients import (
     products_a_row,
 )
 from streamrnn.nn.kernels.recurrent import NO_MASK
+from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.simd.arguments import Factors, TapeLayout
 from streamrnn.nn.simd.sweep import Span
 
@@ -33,111 +34,6 @@ __all__ = ["NO_FACTORS", "Factors", "Network", "Tape"]
 NO_FACTORS = np.empty((0, 0), np.float32)
 _NONE_BTU = np.empty((0, 0, 0), np.float32)
 _NONE_BU = np.empty((0, 0), np.float32)
-
-
-class _Ahead(NamedTuple):
-    """A sweep forward: the gates of its weights, and of the two biases that each sum begins with.
-
-    "-" is no bias.
-    """
-
-    x_gates: str
-    h_gates: str
-    x_biases: str
-    h_biases: str
-
-
-class _Back(NamedTuple):
-    """A sweep back, by the gradients of the kept vectors from `first` on.
-
-    `gates`: theirs in the state's weights, which multiplied the kept vector `operand`, or h.
-    """
-
-    first: int
-    gates: str
-    operand: int | None = None
-
-
-class _Peephole(NamedTuple):
-    """Weights of c that are added to a kept vector; `after`: they read the c of this step."""
-
-    kept: int
-    after: bool
-
-
-class _Kind(NamedTuple):
-    """Where a cell keeps its gates: see `simd.bptt_cells`.
-
-    `gates` are in Keras's order, `x_gates` those of the first kept vectors, as the input's weights
-    have them; `biases`: rows of the bias, of the input and of the state.
-    """
-
-    gates: str
-    states: int
-    kept: int
-    ahead: tuple[_Ahead, ...]
-    x_gates: str
-    back: tuple[_Back, ...]
-    keeps_fed: bool = False
-    biases: int = 1
-    peepholes: tuple[_Peephole, ...] = ()
-
-    def columns(self, gates: str) -> list[int]:
-        """Return the places of gates in Keras's order, -1 for "-".
-
-        >>> _KINDS["lstm"].columns("of-")
-        [3, 1, -1]
-        """
-        return [self.gates.find(gate) for gate in gates]
-
-
-_LSTM = _Kind(
-    gates="ifco",
-    states=2,
-    kept=4,
-    ahead=(_Ahead("ifco", "ifco", x_biases="ifco", h_biases="----"),),
-    x_gates="ifco",
-    back=(_Back(first=0, gates="ifco"),),
-)
-_KINDS = {
-    "lstm": _LSTM,
-    "peephole_lstm": _LSTM._replace(
-        peepholes=(
-            _Peephole(kept=0, after=False),
-            _Peephole(kept=1, after=False),
-            _Peephole(kept=3, after=True),
-        )
-    ),
-    "gru": _Kind(
-        gates="zrh",
-        states=1,
-        kept=4,
-        ahead=(_Ahead("zrh", "zrh", x_biases="zrh-", h_biases="zr-h"),),
-        x_gates="hzr",
-        back=(_Back(first=1, gates="zrh"),),
-        biases=2,
-    ),
-    "gru_before": _Kind(
-        gates="zrh",
-        states=1,
-        kept=4,
-        ahead=(
-            _Ahead("zr", "zr", x_biases="zr", h_biases="--"),
-            _Ahead("h", "h", x_biases="h", h_biases="-"),
-        ),
-        x_gates="zrh",
-        back=(_Back(first=0, gates="zr"), _Back(first=2, gates="h", operand=3)),
-        keeps_fed=True,
-    ),
-    "simple_rnn": _Kind(
-        gates="h",
-        states=1,
-        kept=1,
-        ahead=(_Ahead("h", "h", x_biases="h", h_biases="-"),),
-        x_gates="h",
-        back=(_Back(first=0, gates="h"),),
-    ),
-}
 
 
 PART = 1 << 17
@@ -155,13 +51,13 @@ class Tape:
     def __init__(self, network: "Network", lanes: int, steps: int, dropped: bool) -> None:
         kind, padded = network.kind, network.padded
         self.dropped, self.shape = dropped, (lanes, steps)
-        self.per_state = kind.states + (1 if dropped or kind.keeps_fed else 0)
+        self.per_state = len(kind.states) + (1 if dropped or kind.keeps_fed else 0)
         sizes = [
             network.sums * padded,
             len(kind.peepholes) * padded,
             lanes * 6 * network.widest,
             kind.kept * padded,
-            lanes * (kind.states + 1) * padded,
+            lanes * (len(kind.states) + 1) * padded,
             (steps + 1) * lanes * self.per_state * padded,
             steps * lanes * kind.kept * padded,
         ]
@@ -182,7 +78,7 @@ class Tape:
         def kept(vector: int) -> StridedRows:
             return StridedRows(self.flat, places.kept + vector * padded, row)
 
-        fed = kind.states * padded if self.per_state > kind.states else 0
+        fed = len(kind.states) * padded if self.per_state > len(kind.states) else 0
         h = StridedRows(self.flat, places.states + fed, self.per_state * padded)
         x = StridedRows(self.inputs, 0, network.features)
         of_x = np.zeros((network.features, len(kind.x_gates) * padded), np.float32)
@@ -213,16 +109,12 @@ class Gradients(NamedTuple):
 
 
 class Network:
-    """A recurrent layer in training, for weights of one shape.
-
-    kind: "lstm", "peephole_lstm", "gru", "gru_before" or "simple_rnn". Activations: those of its
-    `pack`.
-    """
+    """A recurrent layer in training, for weights of one shape. Activations: those of its `pack`."""
 
     def __init__(
-        self, kind: str, features: int, units: int, activations: tuple[Spec, ...], bias: bool
+        self, kind: SweptKind, features: int, units: int, activations: tuple[Spec, ...], bias: bool
     ) -> None:
-        self.kind = _KINDS[kind]
+        self.kind = kind
         self.features, self.units, self.padded = features, units, padded_units(units)
         self.bias = bias
         n = simd.jit.width()
@@ -230,7 +122,7 @@ class Network:
         self._vectors = next(v for v in (4, 3, 2, 1) if full % v == 0)
         sums = [len(sweep.x_biases) for sweep in self.kind.ahead]  # a tile has at most four vectors
         self._ahead = next(v for v in (4, 3, 2, 1) if full % v == 0 and v * max(sums) <= 4)
-        self._kernels = simd.bptt_cells.entries(kind, n, self._ahead, self._vectors, activations)
+        self._kernels = kind.in_training(n, self._ahead, self._vectors, activations)
         self.sums = sum(sums)
         self.widest = 4 * n
         self._order(n)
@@ -392,8 +284,8 @@ class Network:
         """Return the gradients of the states before the window, after `back`."""
         assert self._source is not None
         lanes, places, padded, units = tape.shape[0], tape.places, self.padded, self.units
-        carry = tape.flat[places.carry :][: lanes * (self.kind.states + 1) * padded]
-        carried = carry.reshape(lanes, self.kind.states + 1, padded)[:, :-1, :units]
+        carry = tape.flat[places.carry :][: lanes * (len(self.kind.states) + 1) * padded]
+        carried = carry.reshape(lanes, len(self.kind.states) + 1, padded)[:, :-1, :units]
         # Of h, also what the gates of the first step had of it.
         (first, of, _), *_ = self.kind.back
         gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
@@ -402,7 +294,10 @@ class Network:
         self._to_states.run(rows, self._source, through)
         if factors.h_BU.size:
             through *= factors.h_BU
-        return [carried[:, 0] + through[0], *(carried[:, k] for k in range(1, self.kind.states))]
+        return [
+            carried[:, 0] + through[0],
+            *(carried[:, k] for k in range(1, len(self.kind.states))),
+        ]
 
     def _weight_gradients(self, tape: Tape) -> Gradients:
         kind = self.kind

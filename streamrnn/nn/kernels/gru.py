@@ -1,14 +1,68 @@
 """GRU over a window of lanes. Gates in the order z, r, h (Keras)."""
 
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 
 from streamrnn.base.arrays import Floats
-from streamrnn.nn import simd
-from streamrnn.nn.kernels import packing, stepwise
+from streamrnn.nn.kernels.activation import Spec, applied
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.stepwise import CellStep, dense_product
+from streamrnn.nn.kernels.swept import Ahead, Back, SweptKind
+
+
+def _step(
+    kernel: Floats, recurrent: Floats, bias: Floats, own: Sequence[Floats], f: Spec, g: Spec
+) -> CellStep:
+    """Make the step in either form, which the rows of the bias tell."""
+    cut = 2 * recurrent.shape[0]
+    weights = np.concatenate([kernel, recurrent])
+    of_x, of_h = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))
+    gates = dense_product(weights[:, :cut], of_x[:cut] + of_h[:cut])
+    x_part, h_part = (
+        dense_product(kernel[:, cut:], of_x[cut:]),
+        dense_product(recurrent[:, cut:], of_h[cut:]),
+    )
+    last = dense_product(weights[:, cut:], of_x[cut:])
+
+    def step(x, h):
+        both = np.split(gates(np.concatenate([x, h], axis=1)), 2, axis=1)
+        update, reset = (applied(f, gate) for gate in both)
+        if bias.ndim == 2:
+            candidate = x_part(x) + reset * h_part(h)
+        else:
+            candidate = last(np.concatenate([x, reset * h], axis=1))
+        return (update * h + (1 - update) * applied(g, candidate),)
+
+    return step
+
+
+AFTER = SweptKind(
+    name="gru",
+    module="gru",
+    gates="zrh",
+    ahead=(Ahead("zrh", "zrh", x_biases="zrh-", h_biases="zr-h"),),
+    step=_step,
+    biases=2,
+    kept=4,
+    x_gates="hzr",
+    back=(Back(first=1, gates="zrh"),),
+)
+BEFORE = SweptKind(
+    name="gru_before",
+    module="gru",
+    gates="zrh",
+    ahead=(
+        Ahead("zr", "zr", x_biases="zr", h_biases="--"),
+        Ahead("h", "h", x_biases="h", h_biases="-"),
+    ),
+    step=_step,
+    kept=4,
+    x_gates="zrh",
+    back=(Back(first=0, gates="zr"), Back(first=2, gates="h", operand=3)),
+    keeps_fed=True,
+)
 
 
 def pack(
@@ -24,30 +78,9 @@ def pack(
     first of the input, then of the state. Activations: of the gates, of h. State: [h_BU]. Kernels
     may be integers.
     """
-    n, units = simd.jit.width(), recurrent_UG.shape[0]
-    x, h = (packing.by_gate(a, 3) for a in (kernel_FG, recurrent_UG))
-    word, rest = packing.word_of(kernel_FG), packing.rest_of(kernel_FG, recurrent_UG)
-    both = np.zeros((2, 3 * units), np.float32)
+    both = np.zeros((2, 3 * recurrent_UG.shape[0]), np.float32)
     if bias is not None:
-        both[: np.size(bias) // (3 * units)] = np.reshape(bias, (-1, 3 * units))
-    bz, br, bh = np.split(both[0], 3)
-    sz, sr, sh = np.split(both[1], 3)
+        both[: np.size(bias) // both.shape[1]] = np.reshape(bias, (-1, both.shape[1]))
     if reset_after:
-        v = 1
-        weights = packing.packed([(x, h)], [[bz + sz, br + sr, bh, sh]], n, v, rest=rest)
-    else:
-        v = packing.vectors_a_group(units, n, 2)
-        sweeps = [(x[:2], h[:2]), (x[2:], h[2:])]
-        starts = [[bz + sz, br + sr], [bh + sh]]
-        weights = packing.packed(sweeps, starts, n, v, rest=rest)
-    return Packed(
-        weights,
-        packing.groups_of(units, n, v),
-        stepwise.unless_row_wise(
-            partial(simd.gru.entry, n, v, reset_after, word),
-            partial(stepwise.gru, kernel_FG, recurrent_UG, both, reset_after),
-        ),
-        partial(pack, kernel_FG, recurrent_UG, both, reset_after=reset_after),
-        lane_vectors=2 if reset_after else 3,
-        word=word,
-    )
+        return AFTER.pack(kernel_FG, recurrent_UG, both)
+    return BEFORE.pack(kernel_FG, recurrent_UG, both[0] + both[1])

@@ -6,33 +6,72 @@ from functools import partial
 import numpy as np
 
 from streamrnn.base.arrays import Floats
-from streamrnn.nn import simd
-from streamrnn.nn.kernels import packing, stepwise
+from streamrnn.nn.kernels.activation import Spec, applied
 from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.stepwise import CellStep, dense_product
+from streamrnn.nn.kernels.swept import Ahead, Back, Peephole, SweptKind
 
 
-def pack(kernel_FG: WeightsLike, recurrent_UG: WeightsLike, bias_G: Floats | None = None) -> Packed:
-    """Pack weights in Keras's layout, (F, 4U), (U, 4U), (4U,) or None, for `recurrent.run`.
+def _step(
+    kernel: Floats, recurrent: Floats, bias: Floats, own: Sequence[Floats], f: Spec, g: Spec
+) -> CellStep:
+    gates = dense_product(np.concatenate([kernel, recurrent]), bias)
 
-    Activations: of the gates, of c. States: [h_BU, c_BU]. Weights may be integers.
-    """
-    n, units = simd.jit.width(), recurrent_UG.shape[0]
-    if bias_G is None:
-        bias_G = np.zeros(4 * units, np.float32)
-    x, h, b = (packing.by_gate(a, 4) for a in (kernel_FG, recurrent_UG, bias_G))
-    word, rest = packing.word_of(kernel_FG), packing.rest_of(kernel_FG, recurrent_UG)
-    return Packed(
-        packing.packed([(x, h)], [b], n, 1, rest=rest),
-        packing.groups_of(units, n, 1),
-        stepwise.unless_row_wise(
-            partial(simd.lstm.entry, n, word),
-            partial(stepwise.lstm, kernel_FG, recurrent_UG, bias_G),
-        ),
-        partial(pack, kernel_FG, recurrent_UG, bias_G),
-        lane_vectors=3,
-        word=word,
-    )
+    def step(x, h, c):
+        i, forget, new, o = np.split(gates(np.concatenate([x, h], axis=1)), 4, axis=1)
+        c = applied(f, forget) * c + applied(f, i) * applied(g, new)
+        return applied(f, o) * applied(g, c), c
+
+    return step
+
+
+def _peephole_step(
+    kernel: Floats,
+    recurrent: Floats,
+    bias: Floats,
+    own: Sequence[Floats],
+    f: Spec,
+    g: Spec,
+    h: Spec,
+    *,
+    coupled: bool = False,
+) -> CellStep:
+    gates = dense_product(np.concatenate([kernel, recurrent]), bias)
+
+    def step(x, state, c):
+        i, forget, new, o = np.split(gates(np.concatenate([x, state], axis=1)), 4, axis=1)
+        i = applied(f, i + own[0] * c)
+        forget = 1 - i if coupled else applied(f, forget + own[1] * c)
+        c = forget * c + i * applied(g, new)
+        return applied(f, o + own[2] * c) * applied(h, c), c
+
+    return step
+
+
+PLAIN = SweptKind(
+    name="lstm",
+    module="lstm",
+    gates="ifco",
+    ahead=(Ahead("ifco", "ifco", x_biases="ifco", h_biases="----"),),
+    step=_step,
+    states=("h", "c"),
+    kept=4,
+    x_gates="ifco",
+    back=(Back(first=0, gates="ifco"),),
+)
+PEEPHOLE = PLAIN._replace(
+    name="peephole_lstm",
+    step=_peephole_step,
+    peepholes=(
+        Peephole(kept=0, after=False),
+        Peephole(kept=1, after=False),
+        Peephole(kept=3, after=True),
+    ),
+)
+_COUPLED = PEEPHOLE._replace(name="coupled_lstm", step=partial(_peephole_step, coupled=True))
+
+pack = PLAIN.pack
+"""Activations: of the gates, of c. States: [h_BU, c_BU]."""
 
 
 def pack_peephole(
@@ -48,17 +87,6 @@ def pack_peephole(
     i and f use the c before the step, o the c after it. If `coupled`, f is 1 - i. Activations: of
     the gates, of the candidate, of c.
     """
-    n, units = simd.jit.width(), recurrent_UG.shape[0]
-    bias_G = np.zeros(4 * units, np.float32) if bias_G is None else bias_G
-    own = np.zeros((3, units), np.float32) if peepholes_3U is None else peepholes_3U
-    x, h, b = (np.split(a, 4, axis=-1) for a in (kernel_FG, recurrent_UG, bias_G))
-    return Packed(
-        packing.packed([(x, h)], [b], n, 1, list(own)),
-        packing.groups_of(units, n, 1),
-        stepwise.unless_row_wise(
-            partial(simd.lstm.peephole_entry, n, coupled),
-            partial(stepwise.peephole_lstm, kernel_FG, recurrent_UG, bias_G, own, coupled),
-        ),
-        partial(pack_peephole, kernel_FG, recurrent_UG, bias_G, own, coupled=coupled),
-        lane_vectors=3,
-    )
+    own = np.zeros((3, recurrent_UG.shape[0]), np.float32) if peepholes_3U is None else peepholes_3U
+    kind = _COUPLED if coupled else PEEPHOLE
+    return kind.pack(kernel_FG, recurrent_UG, bias_G, list(own))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
-from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from streamrnn.nn.kernels import recurrent
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.cell import Cell
@@ -61,11 +61,12 @@ class GateArguments(GatedArguments):
 
 
 class GatedCell(Packable, Cell, GatedArguments):
-    """A cell of `gates` blocks of units: kernel (F, gates*U), recurrent kernel (U, gates*U)."""
+    """A cell of G gates: kernel (F, G U), recurrent kernel (U, G U).
 
-    gates: int
-    kernels: ModuleType
-    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    Its `kind` says which sums of inputs and states it has, and which kernels compute it.
+    """
+
+    kind: SweptKind
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
@@ -73,8 +74,15 @@ class GatedCell(Packable, Cell, GatedArguments):
     _random: np.random.Generator | None = None
     _packed: Packed | None = None
 
+    @property
+    def gates(self) -> int:
+        """Blocks of columns of its weights."""
+        return len(self.kind.gates)
+
     def complete(self) -> None:
-        self.state_size = self.output_size = self.units
+        self.output_size = self.units
+        states = len(self.kind.states)
+        self.state_size = self.units if states == 1 else [self.units] * states
 
     # ---- weights
 
@@ -101,8 +109,7 @@ class GatedCell(Packable, Cell, GatedArguments):
 
     def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
         """Return the weights in the layout of the kernel."""
-        packed: Packed = self.kernels.pack(kernel, recurrent, bias)
-        return packed
+        return self.kind.pack(kernel, recurrent, bias)
 
     def packed(self) -> Packed:
         """Return the packed weights, made on first use. Two threads may both make them safely."""
@@ -116,7 +123,7 @@ class GatedCell(Packable, Cell, GatedArguments):
     # ---- computing
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict.fromkeys(self.state_names, (self.units,))
+        return dict.fromkeys(self.kind.states, (self.units,))
 
     def output_features(self) -> int:
         return self.units

@@ -28,9 +28,12 @@ class GRUArguments(GateArguments):
 class GRUCell(GatedCell, GRUArguments):
     """One step of GRU. Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,)."""
 
-    gates = 3
-    kernels = gru
+    kind = gru.AFTER
     after: ClassVar = {"reset_after": "recurrent_dropout"}
+
+    def complete(self) -> None:
+        self.kind = gru.AFTER if self.reset_after else gru.BEFORE
+        super().complete()
 
     def add_bias(self) -> None:
         columns = 3 * self.units

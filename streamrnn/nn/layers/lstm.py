@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from streamrnn.nn.kernels import lstm
 from streamrnn.nn.kernels.activation import Spec
+from streamrnn.nn.kernels.lstm import PLAIN
 from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.gated import GateArguments, GatedCell, GatedRNN
 from streamrnn.nn.layers.initializers import Constant
@@ -30,13 +30,7 @@ class LSTMCell(GatedCell, LSTMArguments):
     unit_forget_bias: the forget gate's bias starts as 1.
     """
 
-    gates = 4
-    kernels = lstm
-    state_names = ("h", "c")
-
-    def complete(self) -> None:
-        super().complete()
-        self.state_size = [self.units, self.units]
+    kind = PLAIN
 
     def add_bias(self) -> None:
         start = self.bias_initializer((4 * self.units,))

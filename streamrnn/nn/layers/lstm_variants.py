@@ -31,6 +31,7 @@ class PeepholeLSTMCell(LSTMCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
+    kind = lstm.PEEPHOLE
     computes_in_integers: ClassVar[bool] = False
 
     def build(self, input_shape: Shape) -> None:

@@ -75,6 +75,11 @@ def is_own(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
+def own_classes(base: type) -> list[type[Any]]:
+    """Return the registered classes of this package that are a base, or derived from it."""
+    return [cls for name in sorted(_builtins) if issubclass(cls := _classes[name], base)]
+
+
 def names() -> list[str]:
     """Return all class names that a config may use, sorted."""
     return sorted(_classes)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from streamrnn.nn.kernels import simple_rnn
+from streamrnn.nn.kernels.simple_rnn import SIMPLE_RNN
 from streamrnn.nn.layers.gated import GatedArguments, GatedCell, GatedRNN
 from streamrnn.nn.layers.registry import builtin_layer
 
@@ -11,8 +11,7 @@ from streamrnn.nn.layers.registry import builtin_layer
 class SimpleRNNCell(GatedCell):
     """One step of SimpleRNN. Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,)."""
 
-    gates = 1
-    kernels = simple_rnn
+    kind = SIMPLE_RNN
     drops_at_one: ClassVar[bool] = True
 
 

@@ -9,12 +9,12 @@ From the inside out:
 - `sweep`       all rows times all weights, tile by tile, then a cell
 - `recurrent`   the loop over steps and lanes; `lanes`: which have a step (lengths, masks), and
                 their states; `spin_barrier`: for several threads on a few large lanes
-- `lstm`, `gru`, `simple_rnn`, `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code
-                each: the cell
+- `lstm` and other files with `CELLS`, which nothing lists (`kernels.swept` names them),
+                `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code each: the cell
 - `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
-- `bptt`, `bptt_cells`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`:
-                gradients of weights and of inputs; `losses`, `row_losses`; `updates`: of
-                optimizers; `random`: by counter; `sums`: in order
+- `bptt`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`: gradients of
+                weights and of inputs; `losses`, `row_losses`; `updates`: of optimizers; `random`:
+                by counter; `sums`: in order
 - `orthogonal`   initial weights
 - `keys`, `digest`, `plain_rows`   of the rows of a source; `cell`, `cell_bptt`: custom cells
 - `activations`  each with its derivative, declared without the compiler (`inlined`); `names`,
@@ -39,20 +39,17 @@ if TYPE_CHECKING:
     from streamrnn.nn.simd import (
         activation,
         bptt,
-        bptt_cells,
         cell,
         cell_bptt,
         conv1d,
         dense,
         digest,
         embedding,
-        gru,
         jit,
         keys,
         layer_norm_bptt,
         layer_norm_lstm,
         losses,
-        lstm,
         normalization,
         orthogonal,
         outer,
@@ -61,7 +58,6 @@ if TYPE_CHECKING:
         random,
         recurrent,
         row_losses,
-        simple_rnn,
         spin_barrier,
         sums,
         updates,
@@ -70,20 +66,17 @@ if TYPE_CHECKING:
 __all__ = [
     "activation",
     "bptt",
-    "bptt_cells",
     "cell",
     "cell_bptt",
     "conv1d",
     "dense",
     "digest",
     "embedding",
-    "gru",
     "jit",
     "keys",
     "layer_norm_bptt",
     "layer_norm_lstm",
     "losses",
-    "lstm",
     "normalization",
     "orthogonal",
     "outer",
@@ -92,7 +85,6 @@ __all__ = [
     "random",
     "recurrent",
     "row_losses",
-    "simple_rnn",
     "spin_barrier",
     "sums",
     "updates",
@@ -100,12 +92,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
-        try:
-            return importlib.import_module(f"{__name__}.{name}")
-        except OSError as error:  # llvmlite raises it for a library that cannot be loaded
-            raise StreamRNNError(
-                f"Numba cannot be loaded: {str(error).splitlines()[0]} Is there enough memory "
-                "(ulimit -v)? Otherwise install numba and llvmlite again."
-            ) from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    except OSError as error:  # llvmlite raises it for a library that cannot be loaded
+        raise StreamRNNError(
+            f"Numba cannot be loaded: {str(error).splitlines()[0]} Is there enough memory "
+            "(ulimit -v)? Otherwise install numba and llvmlite again."
+        ) from error

@@ -9,8 +9,14 @@ has the cell's gates; the way back replaces them by their gradients. Every vecto
 Back, the gradient of h is what reaches it directly (the lane's *carry*), plus the gradients of the
 gates of the lane's next step times the recurrent weights, transposed. An absent step passes the
 carry on.
+
+A cell of the way back gets in `old` the lane's carry (the gradient of h, then of the other states,
+then the factors of h), in `new` the states before the step, in `own` the kept gates, and in `z` the
+gradients of the next step's gates times the recurrent weights. It replaces the kept gates by the
+gradients of their sums. `padded` floats lie between vectors of one row.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +57,23 @@ class CellPasses(NamedTuple):
     states: int
     kept: int
     keeps_fed: bool = False
+
+
+class SweptCell(NamedTuple):
+    """What makes the kernels of a cell: of its window, and in training, if that has them.
+
+    `window(n, vectors, word, *activations)`: for groups of `vectors` of `n` units; `word`: weights
+    in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back, *activations)`: for
+    groups of `ahead` vectors in sweeps forward, of `back` vectors back.
+    """
+
+    window: Callable[..., Kernel]
+    passes: Callable[..., CellPasses] | None = None
+
+
+def back_shape(n: int, vectors: int) -> TileShape:
+    """Return the shape of a sweep back."""
+    return TileShape(n, vectors, sums=1, x_into=(), h_into=(0,))
 
 
 def forward(passes: CellPasses) -> Kernel:

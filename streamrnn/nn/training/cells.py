@@ -9,21 +9,17 @@ from streamrnn.base.arrays import Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.kernels.activation import ACTIVATIONS, derivative_source
 from streamrnn.nn.kernels.bptt import Network
-from streamrnn.nn.layers import (
-    GRUCell,
-    LayerNormLSTMCell,
-    LSTMCell,
-    PeepholeLSTMCell,
-    SimpleRNNCell,
-    StackedRNNCells,
-)
+from streamrnn.nn.layers import LayerNormLSTMCell, StackedRNNCells
+from streamrnn.nn.layers.gated import GatedCell
+from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.training.cell_pass import CellGradients, CellPass, CellWindow, dropout_factors
 from streamrnn.nn.training.custom_cells import check_custom_cell, run_custom
 from streamrnn.nn.training.layer_norm_cell import run_layer_norm
 from streamrnn.nn.training.recording import Recording, total_of
 
-_SWEPT = (LSTMCell, PeepholeLSTMCell, GRUCell, SimpleRNNCell)
-_BUILT_IN = (*_SWEPT, LayerNormLSTMCell)
+
+def _is_built_in(cell: object) -> bool:
+    return isinstance(cell, GatedCell) and is_own(type(cell))
 
 
 def check_cell(owner: object, cell: Any) -> None:
@@ -32,7 +28,7 @@ def check_cell(owner: object, cell: Any) -> None:
         for inner in cell.runners:
             check_cell(owner, inner)
         return
-    if type(cell) not in _BUILT_IN:
+    if not _is_built_in(cell):
         check_custom_cell(owner, cell)
         return
     for spec in cell.activations():
@@ -52,20 +48,10 @@ def run_cell(
         return _run_stack(cell, window, states, held, recording)
     if type(cell) is LayerNormLSTMCell:
         return run_layer_norm(cell, window, states, recording)
-    if type(cell) in _SWEPT:
+    if _is_built_in(cell):
         return _run_swept(cell, window, states, recording)
     assert held is not None
     return run_custom(cell, window, states, held, recording)
-
-
-def _kind(cell: Any) -> str:
-    if type(cell) is GRUCell:
-        return "gru" if cell.reset_after else "gru_before"
-    return {
-        LSTMCell: "lstm",
-        PeepholeLSTMCell: "peephole_lstm",
-        SimpleRNNCell: "simple_rnn",
-    }[type(cell)]
 
 
 def _run_swept(
@@ -76,7 +62,7 @@ def _run_swept(
     lanes, steps, features = x.shape
     call = recording.number_call()
     factors = dropout_factors(cell, recording, call, lanes, features)
-    key = _kind(cell), features, cell.units, cell.activations(), cell.use_bias
+    key = cell.kind, features, cell.units, cell.activations(), cell.use_bias
     network: Network = recording.once((call, *key), lambda: Network(*key))
     tape = network.tape(lanes, steps, dropped=factors.h_BU.size > 0)
     y = recording.array((lanes, steps, cell.units)) if sequences else None

@@ -19,7 +19,7 @@ from streamrnn.nn.kernels.gradients import (
     project_few,
     times_derivative,
 )
-from streamrnn.nn.layers import activations
+from streamrnn.nn.layers import activations, registry
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.training.convolution import convolution
 from streamrnn.nn.training.elementwise import ELEMENTWISE, check_activation, from_value
@@ -120,18 +120,15 @@ RULES: dict[type, Rule] = {
     **MERGES,
     **NORMALIZATIONS,
     **POOLS,
+    **dict.fromkeys(registry.own_classes(layers.RNN), recurrent),
     layers.Bidirectional: bidirectional,
     layers.Conv1D: convolution,
     layers.Dense: _dense,
     layers.Embedding: _embedding,
     layers.Flatten: _reshape,
-    layers.GRU: recurrent,
-    layers.LSTM: recurrent,
     layers.Operation: operation,
-    layers.RNN: recurrent,
     layers.RepeatVector: _repeat,
     layers.Reshape: _reshape,
-    layers.SimpleRNN: recurrent,
     layers.TimeDistributed: _time_distributed,
 }
 

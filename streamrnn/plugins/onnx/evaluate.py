@@ -11,8 +11,8 @@ from streamrnn.nn.kernels.integers import Integers
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 from streamrnn.plugins.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
 from streamrnn.plugins.onnx.recurrent import (
-    GATES,
     NO_INTEGERS,
+    RECURRENT,
     Recurrent,
     check,
     prepare,
@@ -53,11 +53,11 @@ def unused(graph: GraphDef) -> list[str]:
 def require_supported(graph: GraphDef) -> None:
     """Raise UnsupportedError that names the first unsupported node, and its attribute."""
     for node in graph.nodes:
-        if node.op in GATES:
+        if node.op in RECURRENT:
             check(node)
             continue
         if node.op not in OPERATORS:
-            known = ", ".join(sorted([*OPERATORS, *GATES]))
+            known = ", ".join(sorted([*OPERATORS, *RECURRENT]))
             raise UnsupportedError(
                 f"{node}: the operator is not supported; supported are {known}. To load one "
                 "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
@@ -72,7 +72,7 @@ def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:
     """Return a unique short name of each recurrent node, by the node's first output."""
     made: dict[str, str] = {}
     for node in nodes:
-        if node.op in GATES:
+        if node.op in RECURRENT:
             base = node.name.strip("/").replace("/", ".") or node.op.lower()
             number = sum(label == base or label.startswith(f"{base}#") for label in made.values())
             made[_key(node)] = f"{base}#{number + 1}" if number else base
@@ -92,7 +92,7 @@ class Evaluator:
         self.recurrent: dict[str, Recurrent] = {
             self.labels[_key(node)]: prepare(node, graph.constants, integers)
             for node in graph.nodes
-            if node.op in GATES and all(n in graph.constants for n in weight_names(node))
+            if node.op in RECURRENT and all(n in graph.constants for n in weight_names(node))
         }
         """The nodes with constant weights, by label; others are packed in each run."""
 
@@ -116,7 +116,7 @@ class Evaluator:
         values: NamedArrays = {**self.graph.constants, **feeds}
         budget = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
         for node in self.graph.nodes:
-            if node.op in GATES:
+            if node.op in RECURRENT:
                 made = self._recurrent(node, values, lengths, carried or {})
             else:
                 made = _apply(node, values, self.graph.opset)
@@ -175,7 +175,7 @@ def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tu
     }
     none: frozenset[tuple[str, str]] = frozenset()
     for node in graph.nodes:
-        if node.op in GATES:
+        if node.op in RECURRENT:
             for output, kind in zip(node.outputs, ("y", "h", "c"), strict=False):
                 found[output] = frozenset({(label[_key(node)], kind)})
             continue
@@ -188,7 +188,7 @@ def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tu
 def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
     """Yield (node, "h" or "c", name of the value) of each initial state."""
     for node in graph.nodes:
-        if node.op in GATES:
+        if node.op in RECURRENT:
             for position, kind in ((5, "h"), (6, "c")):
                 if len(node.inputs) > position and node.inputs[position]:
                     yield node, kind, node.inputs[position]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.nn import layers
-from streamrnn.nn.layers import Layer
+from streamrnn.nn.layers import Layer, registry
 from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.export_recurrent import recurrent_node
@@ -142,7 +142,7 @@ def _time_distributed(call: LayerCall) -> str:
     return exported(within)[0]
 
 
-_RECURRENT: tuple[type[Any], ...] = (layers.RNN, layers.LSTM, layers.GRU, layers.SimpleRNN)
+_RECURRENT = registry.own_classes(layers.RNN)
 _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
     **dict.fromkeys(
         (

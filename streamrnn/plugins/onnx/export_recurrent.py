@@ -1,20 +1,19 @@
 """LSTM, GRU and SimpleRNN as recurrent nodes, whose states are inputs and outputs of the graph.
 
-The order of gates, and what recurrent reads back: `recurrent`.
+The operators, the order of their gates, and what reads them back: `recurrent`.
 """
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
-from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
+from streamrnn.nn.layers import PeepholeLSTMCell
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.plugins.onnx.export_activations import node_activations
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.graph import Value
+from streamrnn.plugins.onnx.recurrent import RECURRENT
 
-_OPERATORS = {LSTMCell: "LSTM", PeepholeLSTMCell: "LSTM", GRUCell: "GRU", SimpleRNNCell: "RNN"}
-_BLOCKS = {"LSTM": (0, 3, 1, 2), "GRU": (0, 1, 2), "RNN": (0,)}
-"""ONNX's gates as numbers of ours: i o f c of i f c o; z r h; one."""
+_OPERATORS = {cell: op for op, operator in RECURRENT.items() for cell in operator.cells}
 _PEEPHOLES = ("input", "output", "forget")
 
 
@@ -34,8 +33,8 @@ def recurrent_node(call: LayerCall) -> list[str]:
     if op == "LSTM":
         specs = (cell.recurrent_activation, cell.activation, cell.activation)
     attributes: dict[str, object] = {"hidden_size": cell.units, **node_activations(call, specs)}
-    if op == "GRU":
-        attributes["linear_before_reset"] = int(cell.reset_after)
+    if option := RECURRENT[op].before_reset:
+        attributes["linear_before_reset"] = int(getattr(cell, option))
     before, after = _states(call, cell)
     inputs = [call.add("Transpose", call.inputs[0], perm=[1, 0, 2]), *_weights(call, cell, op)]
     inputs += ["", *before]  # no sequence_lens
@@ -59,7 +58,7 @@ def recurrent_node(call: LayerCall) -> list[str]:
 def _states(call: LayerCall, cell: GatedCell) -> tuple[list[str], list[str]]:
     """Return the names of the initial and the final states, which become inputs and outputs."""
     before, after = [], []
-    for kind in cell.state_names:
+    for kind in cell.kind.states:
         names = [call.builder.fresh(f"{call.path}/{kind}{suffix}") for suffix in ("", "_out")]
         first, last = (Value(name, "float32", (1, None, cell.units)) for name in names)
         call.builder.states.append((first, last))
@@ -70,7 +69,7 @@ def _states(call: LayerCall, cell: GatedCell) -> tuple[list[str], list[str]]:
 
 def _weights(call: LayerCall, cell: GatedCell, op: str) -> list[str]:
     """Return the names of W (1, G U, F), R (1, G U, U) and B (1, 2 G U), "" without biases."""
-    blocks = _BLOCKS[op]
+    blocks = cell.kind.columns(RECURRENT[op].gates)
 
     def ordered(columns: Array) -> Array:
         parts = np.split(columns, len(blocks), axis=-1)

@@ -13,9 +13,7 @@ from streamrnn.plugins.onnx.evaluate import fold, unused
 from streamrnn.plugins.onnx.files import parse_graph
 from streamrnn.plugins.onnx.graph import GraphDef, NodeDef
 from streamrnn.plugins.onnx.model import OnnxModel
-from streamrnn.plugins.onnx.recurrent import GATES, Direction, Recurrent, check, prepare
-
-_LAYERS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
+from streamrnn.plugins.onnx.recurrent import RECURRENT, Direction, Recurrent, check, prepare
 
 
 def load_onnx(
@@ -72,7 +70,7 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
 
 
 def _find(graph: GraphDef, name: str) -> NodeDef:
-    recurrent = [node for node in graph.nodes if node.op in GATES]
+    recurrent = [node for node in graph.nodes if node.op in RECURRENT]
     for node in recurrent:
         if name in (node.name, *node.outputs):
             return node
@@ -96,13 +94,16 @@ def _config(recurrent: Recurrent, name: str) -> dict[str, object]:
 
 def _one_direction(recurrent: Recurrent, direction: Direction, name: str) -> dict[str, object]:
     cell = {"units": recurrent.units, **_activations(recurrent, direction)}
-    if recurrent.node.op == "GRU":
-        cell["reset_after"] = recurrent.reset_after
+    if option := RECURRENT[recurrent.node.op].before_reset:
+        cell[option] = recurrent.reset_after
     options: dict[str, object] = {"return_sequences": True, "name": name}
     if direction.backwards:
         options["go_backwards"] = True
     if direction.peepholes is None:
-        return {"class_name": _LAYERS[recurrent.node.op], "config": {**cell, **options}}
+        return {
+            "class_name": recurrent.cell_class.removesuffix("Cell"),
+            "config": {**cell, **options},
+        }
     peephole = {"class_name": "PeepholeLSTMCell", "config": {**cell, "name": "cell"}}
     return {"class_name": "RNN", "config": {"cell": peephole, **options}}
 

@@ -13,7 +13,7 @@ from streamrnn.errors import StreamRNNError
 from streamrnn.plugins.onnx.evaluate import first_states
 from streamrnn.plugins.onnx.graph import Value
 from streamrnn.plugins.onnx.layout import Place
-from streamrnn.plugins.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 if TYPE_CHECKING:
     from streamrnn.plugins.onnx.model import OnnxGraph
@@ -32,7 +32,7 @@ def why_not_stepwise(layer: "OnnxGraph") -> str | None:
     if layer.wiring.computed:
         return f"the initial state of node {layer.wiring.computed[0]!r} is computed from the input"
     for node in layer.evaluator.graph.nodes:
-        lengths = node.inputs[4] if node.op in GATES and len(node.inputs) > 4 else ""
+        lengths = node.inputs[4] if node.op in RECURRENT and len(node.inputs) > 4 else ""
         if lengths and lengths not in layer.wiring.lengths:
             return f"{node} has sequence_lens that are not an input of the graph"
     try:

@@ -1,15 +1,16 @@
 """LSTM, GRU and RNN nodes: their weights in streamrnn's layout, and a run over one window.
 
-Gates: LSTM i o f c (here i f c o), peepholes i o f, GRU z r h in both. linear_before_reset=1 is
+The order of gates is that of `RECURRENT`, of peepholes i o f. linear_before_reset=1 is
 reset_after=True; with 0 the recurrent bias of h is added to the other one. `clip` bounds the sums
 of gates and candidate; as in ONNX Runtime it does not bound the c of h(c), which the specification
 leaves open. Source: onnx/defs/rnn/defs.cc.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,14 +21,41 @@ from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import Integers
 from streamrnn.nn.kernels.packed import Packed
 from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.swept import SweptKind
+from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
+from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.rnn import reverse
 from streamrnn.plugins.onnx.activation_names import NAMES
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+class Operator(NamedTuple):
+    """A recurrent operator: the cells that it computes, the simplest first, and its own names.
+
+    `gates`: in the order of ONNX, as the letters of the cell's kind. `activations`: its defaults.
+    `before_reset`: the cell's argument that linear_before_reset is.
+    """
+
+    cells: tuple[type[GatedCell], ...]
+    pack: Callable[..., Packed]
+    gates: str
+    activations: tuple[str, ...]
+    before_reset: str = ""
+
+    @property
+    def kind(self) -> SweptKind:
+        """The gates and states of its cell."""
+        return self.cells[0].kind
+
+
+RECURRENT = {
+    "LSTM": Operator(
+        (LSTMCell, PeepholeLSTMCell), lstm.pack, "iofc", activations=("Sigmoid", "Tanh", "Tanh")
+    ),
+    "GRU": Operator((GRUCell,), gru.pack, "zrh", ("Sigmoid", "Tanh"), before_reset="reset_after"),
+    "RNN": Operator((SimpleRNNCell,), simple_rnn.pack, "h", activations=("Tanh",)),
+}
 NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
-_KERNELS: dict[str, ModuleType] = {"LSTM": lstm, "GRU": gru, "RNN": simple_rnn}
-_DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _ATTRIBUTES = (
     "activation_alpha",
     "activation_beta",
@@ -83,12 +111,12 @@ class Recurrent:
     @property
     def states(self) -> tuple[str, ...]:
         """The states' names."""
-        return ("h", "c") if self.node.op == "LSTM" else ("h",)
+        return RECURRENT[self.node.op].kind.states
 
     @property
     def cell_class(self) -> str:
         """The class of cell that has the same states."""
-        return {"RNN": "SimpleRNNCell", "GRU": "GRUCell", "LSTM": "LSTMCell"}[self.node.op]
+        return RECURRENT[self.node.op].cells[0].__name__
 
     def run(
         self, x: Array, lengths: Ints | None, initial: Sequence[Array | None]
@@ -217,7 +245,8 @@ def prepare(
 
     Raises ModelFileError if their shapes are invalid.
     """
-    gates, attributes, backwards = GATES[node.op], node.attributes, _directions(node)
+    operator, attributes, backwards = RECURRENT[node.op], node.attributes, _directions(node)
+    gates = len(operator.gates)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
     units = r.shape[2]
     b = _bias(node, constants, len(backwards), gates * units)
@@ -225,7 +254,7 @@ def prepare(
         raise ModelFileError(f"{node}: weights of shape {w.shape} and {r.shape} do not fit")
     if attributes.get("hidden_size", units) != units:
         raise ModelFileError(f"{node}: hidden_size={attributes['hidden_size']}, weights {r.shape}")
-    after = node.op == "GRU" and bool(attributes.get("linear_before_reset", 0))
+    after = bool(operator.before_reset) and bool(attributes.get("linear_before_reset", 0))
     specs = _activations(node, len(backwards))
     coupled = node.op == "LSTM" and bool(attributes.get("input_forget", 0))
     peepholes = _peepholes(node, constants, len(backwards), units)
@@ -297,8 +326,9 @@ def _by_direction(op: str, weights: WeightsLike, units: int, count: int) -> list
 
 def _order(op: str, units: int) -> Ints:
     """Return the place in ONNX of each row in Keras."""
-    gates = np.arange(GATES[op] * units).reshape(-1, units)
-    return (gates[[0, 2, 3, 1]] if op == "LSTM" else gates).reshape(-1)
+    theirs, ours = RECURRENT[op].gates, RECURRENT[op].kind.gates
+    rows = np.arange(len(theirs) * units).reshape(-1, units)
+    return rows[[theirs.index(gate) for gate in ours]].reshape(-1)
 
 
 def _direction(
@@ -330,14 +360,13 @@ def _pack(op: str, after: bool, direction: Direction) -> Packed:
         kernel, recurrent = packing.dequantized(kernel), packing.dequantized(recurrent)
         own = direction.peepholes
         return lstm.pack_peephole(kernel, recurrent, bias, own, coupled=direction.coupled)
-    options = {"reset_after": after} if op == "GRU" else {}
-    packed: Packed = _KERNELS[op].pack(kernel, recurrent, bias, **options)
-    return packed
+    option = RECURRENT[op].before_reset
+    return RECURRENT[op].pack(kernel, recurrent, bias, **({option: after} if option else {}))
 
 
 def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
     """Return the activations of each direction."""
-    defaults = _DEFAULTS[node.op]
+    defaults = RECURRENT[node.op].activations
     names = list(node.attributes.get("activations") or defaults * directions)
     count = len(defaults)
     if len(names) != count * directions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from streamrnn.errors import ConfigError, ModelMismatchError
 from streamrnn.plugins.onnx.evaluate import Evaluator, first_states, origins
 from streamrnn.plugins.onnx.graph import GraphDef, Value
-from streamrnn.plugins.onnx.recurrent import GATES
+from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
 
 def _only_lengths(graph: GraphDef, name: str) -> bool:
     uses = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
-    return bool(uses) and all(op in GATES and i == 4 for op, i in uses)
+    return bool(uses) and all(op in RECURRENT and i == 4 for op, i in uses)
 
 
 def _carrier(
@@ -114,5 +114,5 @@ def _carrier(
     matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:
         makers = {name: node.op for node in graph.nodes for name in node.outputs}
-        matching = [name for name in matching if makers.get(name) in (*GATES, "Concat")]
+        matching = [name for name in matching if makers.get(name) in (*RECURRENT, "Concat")]
     return matching[0] if len(matching) == 1 else None

@@ -13,7 +13,7 @@ from selection import first_quick, slow
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import one_thread, recurrent, set_threads, team, threads
 
-QUICK = "lstm", "gru", "peephole", "layer_norm", "lstm_int16"
+QUICK = "lstm", "gru", "peephole_lstm", "layer_norm", "lstm_int16"
 ORDERED = [*QUICK, *(kind for kind in KINDS if kind not in QUICK)]
 
 

@@ -28,7 +28,7 @@ from streamrnn.plugins.onnx.activation_names import NAMES  # noqa: E402
 from streamrnn.plugins.onnx.files import MAX_OPSET  # noqa: E402
 from streamrnn.plugins.onnx.operators import OPERATORS  # noqa: E402
 from streamrnn.plugins.onnx.quantized_operators import QUANTIZED  # noqa: E402
-from streamrnn.plugins.onnx.recurrent import GATES  # noqa: E402
+from streamrnn.plugins.onnx.recurrent import RECURRENT  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 OTHERWISE_TESTED = {"Cast", "CastLike", "DequantizeLinear", "Not", "Pow", "QuantizeLinear"}
@@ -62,7 +62,7 @@ def test_every_claimed_operator_runs(
 
     Slow: the node tests of onnx itself.
     """
-    claimed = {*OPERATORS, *GATES}
+    claimed = {*OPERATORS, *RECURRENT}
     assert {op for op in claimed if not outcomes[op]["passed"]} == OTHERWISE_TESTED
     late = ("refused at call", "wrong", "crash")
     assert {op: found for op, found in outcomes.items() if any(found[k] for k in late)} == {}
@@ -74,14 +74,14 @@ def written_operators() -> set[str]:
     text = "".join(path.read_text() for path in room.glob("export*.py"))
     calls = re.findall(r'(?:\.add|_pairwise|_extreme|\.node)\(\s*"(\w+)"', text)
     activations = {row.operator for row in NAMES.values() if row.operator in OPERATORS}
-    return {*calls, *activations, *GATES}
+    return {*calls, *activations, *RECURRENT}
 
 
 def test_what_the_exporter_writes_is_read_again() -> None:
     """Clip, Erf, Exp, Max, Min, PRelu and Sqrt among them, of models of several seeds."""
     written = written_operators()
     assert {"Clip", "Erf", "Exp", "Max", "Min", "PRelu", "Sqrt"} <= written
-    assert written - {*OPERATORS, *GATES} == set()
+    assert written - {*OPERATORS, *RECURRENT} == set()
 
 
 def test_every_activation_is_written_or_its_row_says_why_not() -> None:

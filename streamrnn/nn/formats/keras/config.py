@@ -11,13 +11,12 @@ from typing import Any
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.nn.formats.guard import MAX_LAYERS
 from streamrnn.nn.formats.keras import nodes, operations
-from streamrnn.nn.formats.keras.keras1 import renamed
+from streamrnn.nn.formats.keras.earlier import KERAS_CELLS, renamed, row_of
 from streamrnn.nn.formats.keras.nodes import LayerConfig
 from streamrnn.nn.layers import initializers, registry, serialization
 
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
-_CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
-_RECURRENT = ("SimpleRNN", "GRU", "LSTM", "SimpleRNNCell", "GRUCell", "LSTMCell")
+_CUDNN = {f"CuDNN{name}": name for name, row in KERAS_CELLS.items() if row.cudnn}
 _OPERATIONS = {
     "NotEqual": "NotEqual",
     "Any": "Any",
@@ -201,16 +200,10 @@ def _with_defaults(
     class_name: str, keras_name: str, config: dict[str, object], origin: WrittenBy
 ) -> dict[str, object]:
     """Add the defaults of the writing version for keys that old configs do not have."""
-    if keras_name in _CUDNN:
-        config |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
-        if class_name == "GRU":
-            config["reset_after"] = True
-    elif class_name in _RECURRENT and origin.major < 3:
-        if not class_name.startswith("SimpleRNN"):
-            config.setdefault("recurrent_activation", "hard_sigmoid_02")
-        if class_name.startswith("GRU"):
-            config.setdefault("reset_after", False)
-    return config
+    row = row_of(class_name)
+    if row and keras_name in _CUDNN:
+        return {**config, **(row.cudnn or {})}
+    return {**row.before_3, **config} if row and origin.major < 3 else config
 
 
 def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:

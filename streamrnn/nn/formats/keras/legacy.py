@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
-from streamrnn.nn.formats.keras import keras1
-from streamrnn.nn.formats.keras.cudnn import as_keras
+from streamrnn.nn.formats.keras.earlier import as_keras, joined, row_of
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.layers import InputLayer
+from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
@@ -47,7 +47,10 @@ def with_reset_after(config: object, tree: Tree) -> object:
     entries = inner.get("layers") if isinstance(inner, Mapping) else inner
     for entry in entries if isinstance(entries, list) else ():
         own = entry.get("config") if isinstance(entry, Mapping) else None
-        if not isinstance(own, dict) or entry.get("class_name") != "GRU" or "reset_after" in own:
+        if not isinstance(own, dict) or "reset_after" in own:
+            continue
+        row = row_of(str(entry.get("class_name")))
+        if row is None or "reset_after" not in row.before_3:
             continue
         arrays = _arrays(tree, str(own.get("name")))
         if len(arrays) == 3 and arrays[2][1].ndim == 2:
@@ -98,22 +101,32 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
     weights = sum(len(names) for _, names in leaves)
     if len(arrays) == weights:
         return _in_order(layer, arrays)
-    gates = [keras1.ARRAYS.get(_cell_kind(leaf), len(names)) for leaf, names in leaves]
-    if len(arrays) != sum(gates):
+    orders = [_gate_orders(leaf) for leaf, _ in leaves]
+    counts = [
+        3 * len(theirs) or len(names)
+        for (theirs, _), (_, names) in zip(orders, leaves, strict=True)
+    ]
+    if len(arrays) != sum(counts):
         raise ModelFileError(
             f"layer {name!r} has {len(arrays)} arrays, {layer} needs {weights}: "
             f"{', '.join(n for _, names in leaves for n in names)}"
         )
     assignments: list[Assignment] = []
-    for (leaf, names), count in zip(leaves, gates, strict=True):
+    for (_, names), order, count in zip(leaves, orders, counts, strict=True):
         own, arrays = arrays[:count], arrays[count:]
         if count == len(names):
             assignments += [Assignment(s, t, a) for (s, a), t in zip(own, names, strict=True)]
             continue
-        joined = keras1.joined(_cell_kind(leaf), [array for _, array in own])
-        for i, (target, array) in enumerate(zip(names, joined, strict=True)):
+        whole = joined(*order, [array for _, array in own])
+        for i, (target, array) in enumerate(zip(names, whole, strict=True)):
             assignments.append(Assignment(" + ".join(s for s, _ in own[i::3]), target, array))
     return assignments
+
+
+def _gate_orders(leaf: Layer) -> tuple[str, str]:
+    """Return the gates of a cell as Keras 1 stores them, "" if as now, and as now."""
+    row = row_of(type(leaf).__name__)
+    return (row.keras_1, leaf.kind.gates) if row and isinstance(leaf, GatedCell) else ("", "")
 
 
 def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
@@ -124,7 +137,7 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
     by_target = {targets[i]: array for i, array in zip(order, arrays, strict=True)}
     assignments = []
     for leaf, names in _leaves(layer, layer.name):
-        values = as_keras(type(leaf).__name__, [by_target[name][1] for name in names])
+        values = as_keras(leaf, [by_target[name][1] for name in names])
         assignments += [
             Assignment(by_target[name][0], name, value)
             for name, value in zip(names, values, strict=True)
@@ -139,7 +152,3 @@ def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:
     names = list(layer.named_weights())
     own = names[: len(names) - sum(len(child.named_weights()) for child in children.values())]
     return [(layer, [f"{prefix}/{name}" for name in own]), *inside] if own else inside
-
-
-def _cell_kind(leaf: Layer) -> str:
-    return type(leaf).__name__.removesuffix("Cell")

@@ -12,7 +12,7 @@ from typing import Any
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
-from streamrnn.nn.formats.keras.cudnn import as_keras
+from streamrnn.nn.formats.keras.earlier import as_keras
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.layers import InputLayer, StackedRNNCells
 from streamrnn.nn.layers.layer import Layer
@@ -92,7 +92,7 @@ class _Walk:
             source = _join(group, f"vars/{i}")
             if source in self.tree.arrays:
                 arrays.append((source, _join(target, name), self.tree.arrays[source]))
-        values = as_keras(type(layer).__name__, [array for _, _, array in arrays])
+        values = as_keras(layer, [array for _, _, array in arrays])
         for (source, name, _), array in zip(arrays, values, strict=True):
             yield Assignment(source, name, array)
         if isinstance(layer, StackedRNNCells):
