@@ -1,7 +1,9 @@
 """The assignment of stored arrays to weights: each is used exactly once, or the load fails."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +39,18 @@ class Loaded:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         return [line.rstrip() for line in lines] + [f"not used: {name}" for name in self.left]
+
+
+class ModelFormat(NamedTuple):
+    """How files of one format are read.
+
+    `read(path, **options)`: of the options of `load_model`, those in `takes`. `load_weights(model,
+    path)`: sets the weights of a model; a sentence says why a format cannot.
+    """
+
+    read: Callable[..., Loaded]
+    load_weights: Callable[[Model, Path], object] | str
+    takes: tuple[str, ...] = ()
 
 
 def assign_weights(

@@ -16,9 +16,11 @@ from safetensors.numpy import save as to_bytes
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.nn.formats import integers
-from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
+from streamrnn.nn.formats import integers, tables
+from streamrnn.nn.formats.architecture import check_layers
+from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
 from streamrnn.nn.formats.guard import build, parse_json, reading
+from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_tables import tables_of
 from streamrnn.nn.formats.writing import checked_target, write_atomically
 from streamrnn.nn.kernels.integers import Integers
@@ -150,3 +152,19 @@ def _assign(
     found = assign_weights(model, assignments, [name for name in arrays if name not in used])
     assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
     return found
+
+
+def _read(path: Path, layers: Tables | None) -> Loaded:
+    metadata, arrays = read(path)
+    if layers is None or metadata.get("format") == "streamrnn":
+        made = loaded(metadata, arrays)
+        if layers is not None:
+            check_layers(made.model, layers)
+        return made
+    from streamrnn.nn.formats import torch
+
+    return torch.load_state_dict(arrays, tables.parse(layers))
+
+
+NATIVE = ModelFormat(_read, load_weights, takes=("layers",))
+"""Of .safetensors: native files, or the weights of PyTorch, as the contents tell."""

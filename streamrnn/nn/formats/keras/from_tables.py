@@ -1,21 +1,20 @@
-"""Keras's weights-only files, with tables of the layers."""
+"""Keras's formats of files; those with weights only, with tables of the layers."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from streamrnn.errors import ConfigError, UnsupportedError
-from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
+from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
 from streamrnn.nn.formats.guard import Budget
 from streamrnn.nn.formats.keras import legacy, tree
 from streamrnn.nn.formats.keras.config import WrittenBy, translate
+from streamrnn.nn.formats.keras.earlier import row_of
 from streamrnn.nn.formats.keras.h5 import Tree
-from streamrnn.nn.formats.keras.load import stored_weights
-from streamrnn.nn.formats.tables import LayerTable, stack
+from streamrnn.nn.formats.keras.load import load_keras, load_weights, stored_weights
+from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
-
-_GATED = ("GRU", "LSTM", "GRUCell", "LSTMCell")
 
 
 def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
@@ -50,7 +49,8 @@ def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
 
 def _layer(table: LayerTable, origin: WrittenBy) -> Layer:
     config = table.config()
-    if table.kind in _GATED and "recurrent_activation" not in table.arguments and _is_old(origin):
+    row, key = row_of(table.kind), "recurrent_activation"
+    if row and key in row.before_3 and key not in table.arguments and _is_old(origin):
         raise UnsupportedError(
             f"{table}: the file was written by Keras {origin.version}, in which "
             'recurrent_activation was "hard_sigmoid" by default ("sigmoid" from 2.3 on): set '
@@ -104,3 +104,11 @@ def _require_group(table: LayerTable, stored: Tree) -> None:
 def _group_of(array: str) -> str:
     parts = array.split("/")
     return "/".join(parts[:2]) if parts[0] in tree.ROOTS else parts[0]
+
+
+def _hdf5(path: Path, layers: Tables | None) -> Loaded:
+    return load_keras(path) if layers is None else load_with_tables(path, parse(layers))
+
+
+KERAS = ModelFormat(load_keras, load_weights)
+HDF5 = ModelFormat(_hdf5, load_weights, takes=("layers",))
