@@ -43,10 +43,10 @@ class KeyCounts:
 
     def heaviest(self) -> Heavy:
         """Return the buckets with the most rows among the largest of each record batch."""
-        found: Heavy = {
+        rows: Heavy = {
             bucket: (int(self._counts[bucket]), key) for bucket, key in self._keys.items()
         }
-        return dict(sorted(found.items(), key=lambda item: -item[1][0])[:_KEPT])
+        return dict(sorted(rows.items(), key=lambda item: -item[1][0])[:_KEPT])
 
     def _text(self, keys: Sequence[pa.Array], row: int) -> str:
         named = zip(self._fields, keys, strict=True)
@@ -59,12 +59,12 @@ def merged(parts: Sequence[Heavy]) -> Heavy:
     >>> merged([{7: (30, "id=a")}, {7: (50, "id=a"), 9: (10, "id=b")}])
     {7: (80, 'id=a'), 9: (10, 'id=b')}
     """
-    found: Heavy = {}
+    total: Heavy = {}
     for part in parts:
         for bucket, (rows, key) in part.items():
-            before, first = found.get(bucket, (0, key))
-            found[bucket] = before + rows, first
-    return found
+            before, first = total.get(bucket, (0, key))
+            total[bucket] = before + rows, first
+    return total
 
 
 class FileSpan(NamedTuple):
@@ -115,9 +115,9 @@ class Chunk:
 class Split:
     """What the driver needs to know of a row range that was read.
 
-    `readings`: what was read of each file, by name. `rows_S` are the rows of each shard, `bytes`
-    those of all chunks. `offset` is the one of a `SourceBatch`. `error`, with the number of the
-    first row that was not read, ended it.
+    `readings`: what was read of each file, by name. `rows_S`: rows of each shard; `bytes`: of all
+    chunks; `offset`: as in a `SourceBatch`. `error`, with the number of the first row that was not
+    read, ended it.
     """
 
     rows_S: list[int]
@@ -138,16 +138,16 @@ def split(
     Returns what the driver needs, and a chunk per shard. An error of the source is returned, not
     raised: the rows before it may have an earlier one.
     """
-    found = Split([0] * shards, reached=row_range.first)
+    result = Split([0] * shards, reached=row_range.first)
     batches: list[list[tuple[pa.RecordBatch, Array]]] = [[] for _ in range(shards)]
     spans: list[FileSpan] = []
     counts = KeyCounts(bound.layout.keys)
     offset, by_time = 0, False
     try:
         for item in _read(source, row_range):
-            found.readings |= item.readings
-            found.cast += item.cast
-            found.offset = found.offset or item.offset
+            result.readings |= item.readings
+            result.cast += item.cast
+            result.offset = result.offset or item.offset
             spans += _spans(item.origin, offset)
             by_time = item.origin.by_time
             keys = [item.batch.column(field.name) for field in bound.layout.keys]
@@ -159,16 +159,16 @@ def split(
                     own.append((rows, (index + offset).astype(np.uint32)))
             offset += item.batch.num_rows
     except StreamRNNError as error:
-        found.error = error
-    found.reached += offset
-    found.heavy = counts.heaviest()
-    failed = found.error is not None
+        result.error = error
+    result.reached += offset
+    result.heavy = counts.heaviest()
+    failed = result.error is not None
     chunks = [
         Chunk(_joined(own), tuple(spans), row_range.first, failed, by_time) for own in batches
     ]
-    found.rows_S = [chunk.rows for chunk in chunks]
-    found.bytes = sum(chunk.bytes for chunk in chunks)
-    return found, chunks
+    result.rows_S = [chunk.rows for chunk in chunks]
+    result.bytes = sum(chunk.bytes for chunk in chunks)
+    return result, chunks
 
 
 def _read(source: SourceOfFiles, row_range: RowRange) -> Iterator[SourceBatch]:
@@ -177,7 +177,7 @@ def _read(source: SourceOfFiles, row_range: RowRange) -> Iterator[SourceBatch]:
 
 
 def _spans(origin: Origin, offset: int) -> Iterator[FileSpan]:
-    """Yield the span of each file of consecutive rows; `offset` is that of the first row."""
+    """Yield the span of each file of consecutive rows, the first of which is at `offset`."""
     if not len(origin.file_N):
         return
     starts = np.flatnonzero(np.diff(origin.file_N, prepend=-1))

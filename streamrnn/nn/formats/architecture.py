@@ -113,7 +113,7 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
 
 
 def _wires(model: Model) -> dict[str, list[str]]:
-    """Return the layers that each layer reads, by name; the last one is that of the output."""
+    """Return the layers that each layer reads, by name; the last one makes the output."""
     names = {
         node.layer.name: [symbol.name for symbol in node.symbols] for node in model.graph.nodes
     }

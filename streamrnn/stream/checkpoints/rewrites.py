@@ -36,9 +36,9 @@ class Rewrite:
 
 @dataclass
 class Rewrites:
-    """Rewrites found; `unresolved`: not all ways to add up were tried."""
+    """Rewrites that match; `unresolved`: not all ways to add up were tried."""
 
-    found: list[Rewrite] = field(default_factory=list)
+    matches: list[Rewrite] = field(default_factory=list)
     unresolved: bool = False
 
 
@@ -91,7 +91,7 @@ class _Search:
 
     def _take(self, old: Sequence[UsedFile], new: Sequence[_New], more: int = 0) -> None:
         rewrite = Rewrite(tuple(old), tuple(item.file for item in new), more)
-        self.result.found.append(rewrite)
+        self.result.matches.append(rewrite)
         self._matched |= {file.path for file in old}
         matched = {item.file.name for item in new}
         self.new = [item for item in self.new if item.file.name not in matched]

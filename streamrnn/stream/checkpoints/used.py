@@ -124,9 +124,9 @@ def plan_sources(
     )
     gone = [file for file in used if file.path not in listed]
     rewrites = find_rewrites(gone, new, reader)
-    if rewrites.found and not force:
-        raise CheckpointError(_rewritten(rewrites.found, isinstance(manifest, Manifest)))
-    counted = {file.name for rewrite in rewrites.found for file in rewrite.new}
+    if rewrites.matches and not force:
+        raise CheckpointError(_rewritten(rewrites.matches, isinstance(manifest, Manifest)))
+    counted = {file.name for rewrite in rewrites.matches for file in rewrite.new}
     files = [file for file in new if file.name not in counted]
     before = NOTHING
     if position is not None:
@@ -144,7 +144,7 @@ def plan_sources(
         used=(*_updated(used, verdicts, listed), *_covered(table)),
         vanished=tuple(file.path for file in gone),
         changed=tuple(listed[v.file.path] for v in changed if v.file.path in listed),
-        rewritten=tuple(rewrites.found),
+        rewritten=tuple(rewrites.matches),
         by_footer=sum(verdict.by_footer for verdict in verdicts.values()),
         unresolved=rewrites.unresolved,
         refreshed=bool(again)
@@ -233,7 +233,7 @@ def refuse_lost_files(
     gone = [*_gone(used, listed, reader.table), *(file for file in used if file.path in cut)]
     names = {file.path for file in used}
     rewrites = find_rewrites(gone, [file for file in present if file.name not in names], reader)
-    rewritten = {file.path for rewrite in rewrites.found for file in rewrite.old}
+    rewritten = {file.path for rewrite in rewrites.matches for file in rewrite.old}
     missing = [file for file in gone if file.path not in rewritten]
     if not missing:
         return

@@ -229,11 +229,11 @@ class SourceSection(Section):
     @property
     def renames(self) -> dict[str, tuple[str, ...]]:
         """Old names of columns, features included."""
-        found = dict(self.rename)
+        old_names = dict(self.rename)
         for feature in self.features:
             if feature.from_:
-                found[feature.name] = (*found.get(feature.name, ()), *feature.from_)
-        return found
+                old_names[feature.name] = (*old_names.get(feature.name, ()), *feature.from_)
+        return old_names
 
     def nulls_of(self, feature: FeatureSection) -> Literal["error", "previous", "skip"] | float:
         """Return the null policy of a feature, by default the one of the source."""

@@ -34,7 +34,7 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside those of these rows that are still missing. After an interrupt, again.
+        """Set aside the rows among these that are still missing. After an interrupt, again.
 
         They are few, and written to their places by `finish`: a caller would wait for the pages of
         all arrays, ten times as long.

@@ -140,7 +140,7 @@ class StateTable:
 
     @property
     def streams(self) -> int:
-        """Number of streams, including those of an unfinished change."""
+        """Number of streams, an unfinished change included."""
         return len(self._index)
 
     def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
@@ -224,7 +224,7 @@ class StateTable:
         return {name: values.copy() for name, values in self._initial.items()}
 
     def key_arrays(self, slots: Ints | None = None) -> list[pa.Array]:
-        """Return the key columns, one value per stream, or those of `slots`."""
+        """Return the key columns, one value per stream, or only for `slots`."""
         return self._index.arrays(slots)
 
     def idle(self, idle: int) -> Ints:
@@ -258,7 +258,7 @@ class StateTable:
             yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
 
     def _drop_clean(self, slots: Ints) -> int:
-        """Remove those of these streams that had no row meanwhile; return how many."""
+        """Remove the streams among these that had no row meanwhile; return how many."""
 
         def work() -> tuple[int, Callable[[], None]]:
             clean = slots[~self._dirty[slots]]
@@ -497,7 +497,7 @@ class StateTable:
         self._dirty[: self.streams] = False
 
     def to_arrow(self, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-        """Return all streams in order of first appearance, or those of `slots`.
+        """Return all streams in order of first appearance, or only `slots`.
 
         Without `copy`, the result may share memory with this table. Not for use within a change.
         """
@@ -506,7 +506,7 @@ class StateTable:
             return to_arrow(self, slots, copy)
 
     def copied(self, slots: Ints | None = None) -> Copying:
-        """Begin a copy of all streams as they are now, or of those of ascending `slots`.
+        """Begin a copy of all streams as they are now, or only of ascending `slots`.
 
         Its `finish` returns what `to_arrow` would have returned now, and holds the lock for less
         than 1 ms at a time: a change meanwhile copies what it is about to overwrite. Not for use
