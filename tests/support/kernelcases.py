@@ -53,6 +53,15 @@ def _layer_norm_lstm(kernel: Any, recurrent: Any, bias: Any, *own: Any) -> Packe
 
 _PEEPHOLES = ((3, 1),)
 _NORMS = ((4,), (4,), (4,), (4,), (1,), (1,))
+WIDTHS = {
+    "4, checked": {"STREAMRNN_SIMD": "4", "STREAMRNN_BOUNDSCHECK": "1", "NUMBA_OPT": "0"},
+    "8": {"STREAMRNN_SIMD": "8", "NUMBA_OPT": "0"},
+    "16": {"STREAMRNN_SIMD": "16"},
+}
+"""Environments of processes with other vectors, compiled as jobs of `.ci/run` do: once for both.
+
+Optimization changes no bit: `.ci/run` compares hashes of kernels that were optimized at each width.
+"""
 FLOATS = {
     "lstm": Kind(lstm.pack, 4, 2, naive.lstm, {}),
     "gru": Kind(gru.pack, 3, 1, naive.gru, {"reset_after": True}),

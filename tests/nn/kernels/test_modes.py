@@ -31,17 +31,9 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-# As `.ci/run bounds` compiles them, so that they are compiled once.
-CHECKED = {"STREAMRNN_SIMD": "4", "STREAMRNN_BOUNDSCHECK": "1", "NUMBA_OPT": "0"}
-
-
-@pytest.mark.parametrize(
-    "options",
-    [CHECKED, {"STREAMRNN_SIMD": "8"}, {"STREAMRNN_SIMD": "16"}],
-    ids=["4, checked and not optimized", "8", "16"],
-)
+@pytest.mark.parametrize("width", kernelcases.WIDTHS)
 @slow
-def test_the_width_of_vectors_changes_no_bit(options: dict[str, str]) -> None:
+def test_the_width_of_vectors_changes_no_bit(width: str) -> None:
     """All cells sum integers of a precision by the same functions: one of each stands for them.
 
     Slow: every kind of kernel at every width.
@@ -52,7 +44,7 @@ import kernelcases
 from nn.kernels import test_modes
 print(kernelcases.digest({kinds}), test_modes.feedforward())
 """
-    done = python("-c", code, **options)
+    done = python("-c", code, **kernelcases.WIDTHS[width])
     assert done.stdout.split() == [kernelcases.digest(kinds), feedforward()], done.stderr
 
 
@@ -84,7 +76,7 @@ try:
 except IndexError as error:
     print(error)
 """
-    done = python("-c", code, STREAMRNN_BOUNDSCHECK="1", STREAMRNN_SIMD="4")
+    done = python("-c", code, **kernelcases.WIDTHS["4, checked"])
     assert done.stdout.strip() == "a kernel reached outside an array", done.stderr
 
 

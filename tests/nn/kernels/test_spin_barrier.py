@@ -42,7 +42,7 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     case, rng = Case(kind, units=320), np.random.default_rng(3)
     set_threads((os.cpu_count() or 1) + 3)
     try:
-        for late in [False, True] * 20:  # noqa: B007 - what work_late sees
+        for late in [False, True] * 8:  # noqa: B007 - what work_late sees
             lanes, steps = int(rng.integers(1, 5)), int(rng.integers(2, 200))
             x, start = case.window(lanes, steps), case.start(lanes)
             lengths = rng.integers(0, steps + 1, lanes)
@@ -54,7 +54,7 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
             np.testing.assert_array_equal(states, ends)
     finally:
         set_threads(0)
-    assert len(alone) == 40
+    assert len(alone) == 16
     assert all(alone[1::2])
 
 

@@ -295,11 +295,8 @@ INSIDE = {
     "softmax": ["simple_rnn", "lstm", "gru_before"],
     "relu": ["gru"],
     "silu": ["lstm"],
-    "hard_sigmoid_02": ["gru"],
-    "elu": ["simple_rnn"],
     "softplus": ["simple_rnn"],
     "exponential": ["simple_rnn"],
-    "leaky_relu": ["simple_rnn"],
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernelcases import WIDTHS
 from nn.layers.kinds import assert_same
 from nn.training import named, trained
 from selection import first_quick, slow
@@ -37,20 +38,20 @@ def test_bits_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("width", ["4", "8", "16"])
+@pytest.mark.parametrize("width", WIDTHS)
 @slow
 def test_bits_do_not_depend_on_the_width_of_vectors(width: str) -> None:
     """In a process that compiles for it; this one uses the vectors of its CPU. Slow: every
     gradient, compiled for each width."""
-    assert digest_with(STREAMRNN_SIMD=width) == trained.digest()
+    assert digest_with(**WIDTHS[width]) == trained.digest()
 
 
-@pytest.mark.parametrize("width", ["4", "16"])
+@pytest.mark.parametrize("width", ["4, checked", "16"])
 @slow
 def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: str) -> None:
     """Slow: each is compiled for the width."""
     assert len(named.results()) > 30
-    assert digest_with("named", STREAMRNN_SIMD=width) == named.digest()
+    assert digest_with("named", **WIDTHS[width]) == named.digest()
 
 
 def digest_with(script: str = "trained", **variables: str) -> str:

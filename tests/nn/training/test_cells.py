@@ -256,10 +256,9 @@ def test_gradients_under_dropout(cell: Any, rate: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outer", "inner"),
-    [("hard_sigmoid", "relu"), ("sigmoid", "softsign"), ("linear", "elu")],
+    ("kind", "outer", "inner"),
+    [("peephole", "hard_sigmoid", "relu"), ("layer_norm", "sigmoid", "softsign")],
 )
-@pytest.mark.parametrize("kind", ["peephole", "layer_norm"])
 @slow
 def test_gradients_of_other_activations(kind: str, outer: str, inner: str) -> None:
     """Slow: pairs of activations that no contract of a layer has, each compiled for itself."""

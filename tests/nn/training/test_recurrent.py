@@ -102,13 +102,20 @@ def test_gradients_of_initial_states(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outer", "inner"),
-    [("hard_sigmoid", "relu"), ("sigmoid", "softsign"), ("linear", "elu"), ("relu6", "selu")],
+    ("kind", "outer", "inner"),
+    [
+        ("lstm", "hard_sigmoid", "relu"),
+        ("gru", "sigmoid", "softsign"),
+        ("lstm", "linear", "elu"),
+        ("gru", "relu6", "selu"),
+    ],
 )
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
 @slow
 def test_gradients_of_other_activations(kind: str, outer: str, inner: str) -> None:
-    """Slow: pairs of activations that no contract of a layer has, each compiled for itself."""
+    """Cells have one function for the slope of an activation: each is in one of them.
+
+    Slow: pairs of activations that no contract of a layer has, each compiled for itself.
+    """
     (layer, cell, own) = KINDS[kind]
     names = {"activation": inner, "recurrent_activation": outer}
     model = weighted(Sequential([Input((None, 3)), layer(6, **own, **names)]))
