@@ -1,6 +1,6 @@
 """SIGKILL in a history of days: new models, one with a replay, a reloaded file, a renamed column.
 
-`STREAMRNN_KILLS=504 pytest tests/kill/test_days.py` kills 504 times; by default it is 20 times.
+`STREAMRNN_KILLS=504 pytest tests/kill/test_days.py` kills 504 times; by default it is 12 times.
 """
 
 import random

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a fit: the same command resumes, with the same bits.
 
-`STREAMRNN_KILLS=100 pytest tests/kill/test_fit_kills.py` kills 100 times; by default 20 times.
+`STREAMRNN_KILLS=100 pytest tests/kill/test_fit_kills.py` kills 100 times; by default 12 times.
 """
 
 import random

@@ -2,7 +2,7 @@
 
 `STREAMRNN_KILLS=200 pytest tests/kill` kills 200 times at random moments, and at every point of
 every commit (before and after each sync, rename and deletion, the first and the last write of a
-file); by default it is 20 times, and at 10 points.
+file); by default it is 12 times, and at 6 points.
 """
 
 import json
@@ -17,7 +17,7 @@ import pytest
 from kill import case
 from selection import first_quick
 
-KILLS = int(os.environ.get("STREAMRNN_KILLS", "20"))
+KILLS = int(os.environ.get("STREAMRNN_KILLS", "12"))
 SOME = first_quick([4, KILLS])
 """How often a quick test kills, and a slow one."""
 

@@ -1,6 +1,6 @@
 """SIGKILL at any moment of a run into partitions: each has a prefix, and in the end all its rows.
 
-`STREAMRNN_KILLS=200` kills 200 times; by default it is 20 times.
+`STREAMRNN_KILLS=200` kills 200 times; by default it is 12 times.
 """
 
 import random

@@ -1,7 +1,7 @@
 """SIGKILL at any moment of a session: the next one goes on, and nothing differs.
 
 `STREAMRNN_KILLS=200 pytest tests/kill` kills 200 times at random moments, and at points of its
-commits and of the merges of its parts; by default it is 20 times, and at 10 points.
+commits and of the merges of its parts; by default it is 12 times, and at 6 points.
 """
 
 import random

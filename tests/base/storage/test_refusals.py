@@ -2,7 +2,8 @@
 
 Nothing is retried for minutes, and a run that is stopped ends.
 
-Slow: all of it waits.
+Slow: all of it, which waits for sockets; quick tests have the errors of folders and of buckets in
+memory.
 """
 
 import os
