@@ -14,6 +14,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from kernelcases import WIDTHS
 from selection import slow
 
 from streamrnn import Pipeline, Sequential, layers, load_model
@@ -271,7 +272,7 @@ def _resume_elsewhere(
     with pa.ipc.new_file(folder / "rows", LOG.schema) as file:
         file.write_table(LOG.slice(200))
     arguments = json.dumps([str(checkpoint), model, change, "rows", "out"])
-    environment = {**os.environ, "STREAMRNN_SIMD": width}
+    environment = {**os.environ, **WIDTHS[width]}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     subprocess.run(
         [sys.executable, "-c", ELSEWHERE, arguments], cwd=folder, env=environment, check=True
@@ -279,7 +280,7 @@ def _resume_elsewhere(
     return pa.ipc.open_file(folder / "out").read_all()
 
 
-@pytest.mark.parametrize("width", ["4", "16"])
+@pytest.mark.parametrize("width", ["4, checked", "16"])
 @slow
 def test_a_checkpoint_with_its_model_is_resumed_anywhere(base: Path, width: str) -> None:
     """Made in one folder, which is removed, and resumed in another one.
