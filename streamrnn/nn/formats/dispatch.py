@@ -31,7 +31,7 @@ message lists the layers that its names and shapes suggest."""
 
 
 def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded:
-    """Read a model file with the sources of its weights. The arguments are those of load_model."""
+    """Read a model file with the sources of its weights. Arguments: see load_model."""
     with on_disk(path) as file:
         format = _format_of(file)
         for name, value in options.items():
@@ -67,9 +67,9 @@ def _format_of(path: Path) -> ModelFormat:
         raise UnsupportedError(f"{path}: {_CONVERT.format(**names)}")
     plugins = plugin_names("format")
     if suffix not in _FORMATS and suffix[1:] not in plugins:
-        known = (*_FORMATS, *(f".{name}" for name in plugins))
+        suffixes = (*_FORMATS, *(f".{name}" for name in plugins))
         raise UnsupportedError(
-            f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(known)}"
+            f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(suffixes)}"
             + ("" if plugins else f", or of a plug-in. {HOW_TO_INSTALL}")
         )
     require_file(path)

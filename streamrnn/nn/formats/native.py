@@ -130,7 +130,7 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
     floats, packed = integers.joined(metadata, arrays)
     model = build(config, sum(int(array.size) for array in floats.values()))
     if not isinstance(model, Model):
-        raise ModelFileError("the config is not that of a model")
+        raise ModelFileError("the config does not describe a model")
     names = list(model.named_weights())
     assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
     model.check_weights()
@@ -149,18 +149,18 @@ def _assign(
     """
     assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())
-    found = assign_weights(model, assignments, [name for name in arrays if name not in used])
+    assigned = assign_weights(model, assignments, [name for name in arrays if name not in used])
     assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
-    return found
+    return assigned
 
 
 def _read(path: Path, layers: Tables | None) -> Loaded:
     metadata, arrays = read(path)
     if layers is None or metadata.get("format") == "streamrnn":
-        made = loaded(metadata, arrays)
+        model_file = loaded(metadata, arrays)
         if layers is not None:
-            check_layers(made.model, layers)
-        return made
+            check_layers(model_file.model, layers)
+        return model_file
     from streamrnn.nn.formats import torch
 
     return torch.load_state_dict(arrays, tables.parse(layers))

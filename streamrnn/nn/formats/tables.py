@@ -99,7 +99,9 @@ class LayerTable:
         ]
         near = {name: closest(name, self.arguments) for name in missing}
         hints = [
-            f"; {found!r} is given, did you mean {name!r}?" for name, found in near.items() if found
+            f"; {similar!r} is given, did you mean {name!r}?"
+            for name, similar in near.items()
+            if similar
         ]
         return f"{', '.join(missing)} is missing{''.join(hints)}" if missing else ""
 
@@ -118,12 +120,12 @@ def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
 
     Only in a `graph` a table may have inputs.
     """
-    found = _from_toml(tables) if isinstance(tables, str | Path) else tables
-    if not isinstance(found, Sequence) or not found:
+    entries = _from_toml(tables) if isinstance(tables, str | Path) else tables
+    if not isinstance(entries, Sequence) or not entries:
         raise ConfigError(
-            f"layers: expected a list of tables, one per layer, received {found!r:.60}"
+            f"layers: expected a list of tables, one per layer, received {entries!r:.60}"
         )
-    parsed = [_parse_one(number, table, outer=True) for number, table in enumerate(found, 1)]
+    parsed = [_parse_one(number, table, outer=True) for number, table in enumerate(entries, 1)]
     if not graph and (wired := next((table for table in parsed if table.inputs), None)):
         raise ConfigError(
             f"{wired}: inputs are for a model to train; of a file of weights alone each layer "
@@ -138,10 +140,10 @@ def _from_toml(name: str | Path) -> object:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
-    found: object = content.get("layers") or content.get("model", {}).get("layers")
-    if found is None:
+    layers: object = content.get("layers") or content.get("model", {}).get("layers")
+    if layers is None:
         raise ConfigError(f"{path}: expected tables [[layers]] or [[model.layers]], found none")
-    return found
+    return layers
 
 
 def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
@@ -185,7 +187,7 @@ def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequent
     """Return the layers as a model with a known input.
 
     features: of the input, if the first layer reads numbers and has no input shape.
-    stored: the number of values in the file, which bounds those of the model.
+    stored: the number of values in the file; the model may not have more.
     """
     model = Sequential()
     first = layers[0]

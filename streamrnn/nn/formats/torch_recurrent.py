@@ -37,12 +37,12 @@ def recurrent_layers(group: Group) -> list[TorchLayer]:
     if levels != list(range(len(levels))):
         raise ModelFileError(f"{group.table}: arrays of levels {levels}; some levels are missing")
     both = any(match.group(4) for match in matches)
-    made = []
+    stack = []
     for n in levels:
         level = group if n == levels[-1] else _with(group, return_sequences=True)
         ending, suffix = "" if cell else f"_l{n}", f"_l{n}" if len(levels) > 1 else ""
-        made += [_level(level, ending, suffix, both), *_projection(level, ending, suffix, both)]
-    return made
+        stack += [_level(level, ending, suffix, both), *_projection(level, ending, suffix, both)]
+    return stack
 
 
 def derived_values(arrays: Arrays) -> int:
@@ -50,7 +50,7 @@ def derived_values(arrays: Arrays) -> int:
 
     Raises UnsupportedError, naming the array, for an LSTM with more than 2,048 units.
     """
-    found = 0
+    count = 0
     for name, array in arrays.items():
         if name.rpartition(".")[2].startswith("weight_hr") and array.ndim == 2:
             units = array.shape[1]
@@ -59,8 +59,8 @@ def derived_values(arrays: Arrays) -> int:
                     f"{name} projects {units:,} units; an LSTM with proj_size can have at most "
                     f"{_MAX_PROJECTED:,}"
                 )
-            found += 4 * units * units
-    return found
+            count += 4 * units * units
+    return count
 
 
 def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:

@@ -1,7 +1,7 @@
 """The [[model.layers]] tables of a PyTorch state_dict, guessed from its arrays.
 
-The order is that of the names unless only another one makes each layer read as many features as the
-one before it returns; the names of a module's members need not be in the order of their calls.
+The tables are in the order of the names, unless only another order makes each layer read as many
+features as the one before it returns: a module's members need not be named as they are called.
 """
 
 import json
@@ -42,9 +42,9 @@ def tables_of(arrays: Mapping[str, TensorShape]) -> str:
     """
     guesses, others = [], []
     for prefix, shapes in shapes_by_prefix(arrays).items():
-        found = kinds_of(shapes)
-        if found:
-            guesses.append([_guess(prefix, kind, shapes) for kind in found])
+        kinds = kinds_of(shapes)
+        if kinds:
+            guesses.append([_guess(prefix, kind, shapes) for kind in kinds])
         else:
             listed = ", ".join(f"{json.dumps(name)} {shape}" for name, shape in shapes.items())
             others.append(f"# weights = {json.dumps(prefix)}: no layer can take {listed}")
@@ -121,22 +121,22 @@ def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
 
 def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]]:
     """Return one guess of each group in an order that fits, and comments on what was guessed."""
-    given = [options[0] for options in guesses]
+    by_name = [options[0] for options in guesses]
     if len(guesses) < 2:
-        return given, []
-    found = _fitting(guesses)
-    if found is None:
-        return given, [
-            "# The order is that of the names: in none found does each layer read what the one"
-            " before it returns."
+        return by_name, []
+    fitting = _fitting(guesses)
+    if fitting is None:
+        return by_name, [
+            "# The order is taken from the names: no order was found in which each layer reads"
+            " what the one before it returns."
         ]
-    if [guess.prefix for guess in found] == [guess.prefix for guess in given]:
-        return found, ["# The order is that of the names, and the shapes fit."]
-    return found, ["# The order is guessed from the shapes: that of the names does not fit."]
+    if [guess.prefix for guess in fitting] == [guess.prefix for guess in by_name]:
+        return fitting, ["# The order is taken from the names, and the shapes fit."]
+    return fitting, ["# The order is guessed from the shapes: the order of the names does not fit."]
 
 
 def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
-    """Search the first order, that of the names preferred, in which shapes fit. None if none."""
+    """Search the first order in which shapes fit, from the order of the names on; None if none."""
     if len(guesses) > MAX_TABLES:
         return None
     tried = 0

@@ -1,7 +1,7 @@
 """Recurrent layers in training: forward with all gates kept, then back through time.
 
-A `Network` is one layer of one kind of cell; `Tape` holds what a window keeps. Weights are those of
-Keras's layout: they change with each update, so they are packed for each window.
+A `Network` is one layer of one kind of cell; `Tape` holds what a window keeps. Weights have Keras's
+layout: they change with each update, so they are packed for each window.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ class Gradients(NamedTuple):
 
 
 class Network:
-    """A recurrent layer in training, for weights of one shape. Activations: those of its `pack`."""
+    """A recurrent layer in training, for weights of one shape. activations: as its `pack` takes."""
 
     def __init__(
         self, kind: SweptKind, features: int, units: int, activations: tuple[Spec, ...], bias: bool
@@ -130,7 +130,7 @@ class Network:
         self._tape: Tape | None = None
 
     def tape(self, lanes: int, steps: int, *, dropped: bool) -> Tape:
-        """Return a tape for a window, that of the last window if it fits.
+        """Return a tape for a window: the last window's tape if it fits.
 
         dropped: whether factors of h are passed to `forward`.
         """
@@ -315,12 +315,12 @@ class Network:
         (only, of), *others = parts
         if not others and of == self.kind.gates and self.padded == self.units:
             return only
-        made = np.empty((rows, len(self.kind.gates), self.units), np.float32)
+        ordered = np.empty((rows, len(self.kind.gates), self.units), np.float32)
         for part, gates in parts:
             split = part.reshape(rows, len(gates), self.padded)
             for i, gate in enumerate(self.kind.columns(gates)):
-                made[:, gate] = split[:, i, : self.units]
-        flat: Floats = made.reshape(rows, -1)
+                ordered[:, gate] = split[:, i, : self.units]
+        flat: Floats = ordered.reshape(rows, -1)
         return flat
 
     def _bias_gradient(self, of_kept: Floats) -> Floats:

@@ -23,7 +23,7 @@ from streamrnn.nn.simd.names import label
 class Ahead(NamedTuple):
     """A sweep forward: the gates of its weights, and of the two biases that each sum begins with.
 
-    "-" is no bias.
+    "-" stands for a sum without a bias.
     """
 
     x_gates: str

@@ -136,7 +136,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         return False
 
     def activations(self) -> tuple[Spec, ...]:
-        """Return the activations of the kernel: that of the gates, then the others."""
+        """Return the activations of the kernel: of the gates first, then the others."""
         return (self.activation,)
 
     def run_window(
@@ -215,7 +215,7 @@ class GatedCell(Packable, Cell, GatedArguments):
 
 @declared
 class GatedRNN(RNN):
-    """RNN with one of these cells; its arguments are those of the cell, then of RNN."""
+    """RNN with one of these cells; its arguments are the cell's, then RNN's."""
 
     cell: Argument[Any, Any] = Argument(init=False)
     activity_regularizer: InitVar[object] = None
@@ -234,8 +234,8 @@ class GatedRNN(RNN):
         """Make the cell of its arguments, with the name of the layer; then as RNN does."""
         positive_integer(str(self), "units", values["units"])  # the message names the layer
         of_cell = arguments_of(self.cell_class)
-        given = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
-        self.cell = self.cell_class(**given, name=self.name)
+        arguments = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
+        self.cell = self.cell_class(**arguments, name=self.name)
         super().set_arguments({name: values[name] for name in values if name not in of_cell})
 
     def get_config(self) -> ConfigDict:

@@ -51,7 +51,7 @@ class GRUCell(GatedCell, GRUArguments):
 class GRU(GatedRNN, GRUArguments):
     """GRU: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
 
-    State: [h], (B, units). Arguments: those of GRUCell, then of RNN.
+    State: [h], (B, units). Arguments: see GRUCell, then RNN.
     """
 
     cell_class = GRUCell

@@ -47,7 +47,7 @@ class LSTMCell(GatedCell, LSTMArguments):
 class LSTM(GatedRNN, LSTMArguments):
     """LSTM: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
 
-    States: [h, c], (B, units) each. Arguments: those of LSTMCell, then of RNN.
+    States: [h, c], (B, units) each. Arguments: see LSTMCell, then RNN.
     """
 
     cell_class = LSTMCell

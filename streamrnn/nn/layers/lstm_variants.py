@@ -1,6 +1,6 @@
 """LSTM cells with more weights: peepholes, layer normalisation. For `RNN(cell)`.
 
-Names, arguments, weights and formulas are those of TensorFlow Addons
+Names, arguments, weights and formulas as in TensorFlow Addons
 (https://github.com/tensorflow/addons, rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 """
 
@@ -26,8 +26,8 @@ class PeepholeLSTMCell(LSTMCell):
     """One step of LSTM whose gates see c (Gers and Schmidhuber 2000).
 
     i, f = s(x K + b + h R + p c); c' = f c + i g(…); o = s(x Ko + bo + h Ro + po c'); h' = o g(c').
-    Weights: those of LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights,
-    (U,) each. They are initialized by `kernel_initializer`.
+    Weights: as LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights, (U,)
+    each, initialized by `kernel_initializer`.
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("input", "forget", "output")
@@ -44,7 +44,7 @@ class PeepholeLSTMCell(LSTMCell):
         return self.recurrent_activation, self.activation, self.activation
 
     def state_classes(self) -> dict[str, str]:
-        """Return those of LSTM, which it is with peepholes of 0."""
+        """Return LSTM's classes: with peepholes of 0 it is an LSTM."""
         return dict.fromkeys(self.state_shapes(), LSTMCell.__name__)
 
     def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
@@ -66,8 +66,8 @@ def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
 class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
 
-    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: those of
-    LSTMCell, then gamma and beta of the norm of the input, of the state (4U,), and of c (U,).
+    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as LSTMCell,
+    then gamma and beta of the norm of the input, of the state (4U,), and of c (U,).
     norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
     """
 

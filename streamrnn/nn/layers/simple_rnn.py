@@ -19,7 +19,7 @@ class SimpleRNNCell(GatedCell):
 class SimpleRNN(GatedRNN, GatedArguments):
     """SimpleRNN: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
 
-    State: [h], (B, units). Arguments: those of SimpleRNNCell, then of RNN.
+    State: [h], (B, units). Arguments: see SimpleRNNCell, then RNN.
     """
 
     cell_class = SimpleRNNCell

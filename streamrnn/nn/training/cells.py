@@ -33,10 +33,10 @@ def check_cell(owner: object, cell: Any) -> None:
         return
     for spec in cell.activations():
         if derivative_source(spec) != "value":
-            known = [name for name in ACTIVATIONS if derivative_source(name) == "value"]
+            supported = [name for name in ACTIVATIONS if derivative_source(name) == "value"]
             raise UnsupportedError(
                 f"{owner}: training with the activation {spec!r} inside a recurrent layer is not "
-                f"supported; use one of: {', '.join(sorted(known))}"
+                f"supported; use one of: {', '.join(sorted(supported))}"
             )
 
 
@@ -90,13 +90,15 @@ def _run_swept(
         reaching = [total_of([dlast, ends[0]]), *ends[1:]]
         contiguous = [None if end is None else np.ascontiguousarray(end) for end in reaching]
         trains = recording.trains(cell)
-        made = network.back(tape, dy, contiguous, factors, mask, zero_masked=zero, weights=trains)
-        if made is not None:
-            recording.add(cell, "kernel", made.kernel)
-            recording.add(cell, "recurrent_kernel", made.recurrent)
-            if made.bias is not None:
-                recording.add(cell, "bias", made.bias)
-            for name, gradient in zip(own, made.peepholes, strict=True):
+        gradients = network.back(
+            tape, dy, contiguous, factors, mask, zero_masked=zero, weights=trains
+        )
+        if gradients is not None:
+            recording.add(cell, "kernel", gradients.kernel)
+            recording.add(cell, "recurrent_kernel", gradients.recurrent)
+            if gradients.bias is not None:
+                recording.add(cell, "bias", gradients.bias)
+            for name, gradient in zip(own, gradients.peepholes, strict=True):
                 recording.add(cell, name, gradient)
         of_states: Sequence[Floats | None] = [None] * len(states)
         if first:
@@ -149,9 +151,9 @@ def _run_stack(
         trained = [recording.trains(cell) for cell in stack.cells]
         for number in range(len(passes) - 1, -1, -1):
             wanted = inputs or first or any(trained[:number])
-            made = passes[number].pullback(dy, dlast, of_ends[number], wanted, first)
-            dy, dlast = made.dx_BTF, None
-            of_states = [*made.states, *of_states]
+            gradients = passes[number].pullback(dy, dlast, of_ends[number], wanted, first)
+            dy, dlast = gradients.dx_BTF, None
+            of_states = [*gradients.states, *of_states]
             if not wanted:
                 of_states = [None] * len(states)
                 break

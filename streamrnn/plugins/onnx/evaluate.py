@@ -32,10 +32,10 @@ def fold(graph: GraphDef) -> GraphDef:
     for node in graph.nodes:
         ready = all(name in constants for name in node.inputs if name)
         if node.op in OPERATORS and ready and not set(node.attributes) - ALLOWED[node.op]:
-            made = _apply(node, constants, graph.opset)
-            given = sum(constants[name].size for name in node.inputs if name)
-            if sum(array.size for array in made) <= max(_MAX_FOLDED, given):
-                constants |= {n: a for n, a in zip(node.outputs, made, strict=False) if n}
+            outputs = _apply(node, constants, graph.opset)
+            inputs = sum(constants[name].size for name in node.inputs if name)
+            if sum(array.size for array in outputs) <= max(_MAX_FOLDED, inputs):
+                constants |= {n: a for n, a in zip(node.outputs, outputs, strict=False) if n}
                 continue
         kept.append(node)
     used = {name for node in kept for name in node.inputs} | {v.name for v in graph.outputs}
@@ -57,9 +57,9 @@ def require_supported(graph: GraphDef) -> None:
             check(node)
             continue
         if node.op not in OPERATORS:
-            known = ", ".join(sorted([*OPERATORS, *RECURRENT]))
+            supported = ", ".join(sorted([*OPERATORS, *RECURRENT]))
             raise UnsupportedError(
-                f"{node}: the operator is not supported; supported are {known}. To load one "
+                f"{node}: the operator is not supported; supported are {supported}. To load one "
                 "recurrent node of a graph, use load_model(path, node=…), or convert --node NAME"
             )
         if unknown := sorted(set(node.attributes) - ALLOWED[node.op]):
@@ -70,13 +70,15 @@ def require_supported(graph: GraphDef) -> None:
 
 def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:
     """Return a unique short name of each recurrent node, by the node's first output."""
-    made: dict[str, str] = {}
+    by_output: dict[str, str] = {}
     for node in nodes:
         if node.op in RECURRENT:
             base = node.name.strip("/").replace("/", ".") or node.op.lower()
-            number = sum(label == base or label.startswith(f"{base}#") for label in made.values())
-            made[_key(node)] = f"{base}#{number + 1}" if number else base
-    return made
+            number = sum(
+                label == base or label.startswith(f"{base}#") for label in by_output.values()
+            )
+            by_output[_key(node)] = f"{base}#{number + 1}" if number else base
+    return by_output
 
 
 def _key(node: NodeDef) -> str:
@@ -117,13 +119,13 @@ class Evaluator:
         budget = MAX_VALUES + _MAX_GROWTH * sum(np.size(x) for x in feeds.values())
         for node in self.graph.nodes:
             if node.op in RECURRENT:
-                made = self._recurrent(node, values, lengths, carried or {})
+                outputs = self._recurrent(node, values, lengths, carried or {})
             else:
-                made = _apply(node, values, self.graph.opset)
-            budget -= sum(array.size for array in made)
+                outputs = _apply(node, values, self.graph.opset)
+            budget -= sum(array.size for array in outputs)
             if budget < 0:
                 raise ShapeError(f"{node}: the graph makes too many values from its inputs")
-            values |= {n: a for n, a in zip(node.outputs, made, strict=False) if n}
+            values |= {n: a for n, a in zip(node.outputs, outputs, strict=False) if n}
         return values
 
     def _recurrent(
@@ -156,13 +158,13 @@ def _apply(node: NodeDef, values: Mapping[str, Array], opset: int) -> list[Array
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         with np.errstate(all="ignore"):
-            made = OPERATORS[node.op](node, inputs, opset)
+            outputs = OPERATORS[node.op](node, inputs, opset)
     except StreamRNNError:
         raise
     except _NUMPY_RAISES as error:
         shapes = ", ".join("-" if x is None else str(np.shape(x)) for x in inputs)
         raise ShapeError(f"{node} cannot take inputs of shapes {shapes}: {error!s:.160}") from None
-    return [np.asarray(y) for y in (made if isinstance(made, list) else [made])]
+    return [np.asarray(y) for y in (outputs if isinstance(outputs, list) else [outputs])]
 
 
 def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
@@ -170,19 +172,19 @@ def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tu
 
     Constants and shapes have none.
     """
-    found: dict[str, frozenset[tuple[str, str]]] = {
+    by_value: dict[str, frozenset[tuple[str, str]]] = {
         v.name: frozenset({("input", v.name)}) for v in graph.inputs
     }
     none: frozenset[tuple[str, str]] = frozenset()
     for node in graph.nodes:
         if node.op in RECURRENT:
             for output, kind in zip(node.outputs, ("y", "h", "c"), strict=False):
-                found[output] = frozenset({(label[_key(node)], kind)})
+                by_value[output] = frozenset({(label[_key(node)], kind)})
             continue
-        parts = [found.get(name, none) for name in node.inputs if name]
+        parts = [by_value.get(name, none) for name in node.inputs if name]
         merged = none if node.op == "Shape" else none.union(*parts)
-        found |= dict.fromkeys(node.outputs, merged)
-    return found
+        by_value |= dict.fromkeys(node.outputs, merged)
+    return by_value
 
 
 def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:

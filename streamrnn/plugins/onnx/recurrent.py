@@ -1,6 +1,6 @@
 """LSTM, GRU and RNN nodes: their weights in streamrnn's layout, and a run over one window.
 
-The order of gates is that of `RECURRENT`, of peepholes i o f. linear_before_reset=1 is
+Gates are in the order of `RECURRENT`, peepholes i o f. linear_before_reset=1 is
 reset_after=True; with 0 the recurrent bias of h is added to the other one. `clip` bounds the sums
 of gates and candidate; as in ONNX Runtime it does not bound the c of h(c), which the specification
 leaves open. Source: onnx/defs/rnn/defs.cc.

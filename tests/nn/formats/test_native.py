@@ -138,7 +138,7 @@ def with_nan(old: dict[str, Any]) -> dict[str, Any]:
         (
             None,
             {"config": '{"class_name": "Dense", "config": {"units": 1}}'},
-            "config is not that of a model",
+            "config does not describe a model",
         ),
         (None, {"config": '{"class_name": "Lambda", "config": {}}'}, "'Lambda' is not supported"),
     ],

@@ -1,6 +1,6 @@
 """Configs of all versions of Keras, translated to the form that `serialization.deserialize` reads.
 
-No config causes an import or runs code: classes are those of streamrnn and registered ones.
+No config causes an import or runs code: its classes belong to streamrnn or are registered.
 """
 
 import re
@@ -72,10 +72,10 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
     kind = _MODELS.get(name)
     registered = entry.get("registered_name")
     if kind == "Sequential":
-        made = _sequential(entry["config"], origin)
+        stack = _sequential(entry["config"], origin)
         if shape := (entry.get("build_config") or {}).get("input_shape"):
-            made.setdefault("build_input_shape", shape)
-        return {"class_name": kind, "config": made}
+            stack.setdefault("build_input_shape", shape)
+        return {"class_name": kind, "config": stack}
     if kind == "Model":
         return {"class_name": kind, "config": _functional(entry["config"], origin)}
     if not isinstance(entry["config"], Mapping):
@@ -143,27 +143,27 @@ def _layer(
     if origin.major == 1:
         config = renamed(keras_name, config)
     ignored = set(f"{_IGNORED['*']} {_IGNORED.get(class_name, '')}".split())
-    made: dict[str, object] = {}
+    arguments: dict[str, object] = {}
     for key, value in config.items():
         if key in ignored:
             continue
         if key == "dtype":
             if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
-                made[key] = _dtype(value)
+                arguments[key] = _dtype(value)
         elif key in _ACTIVATIONS:
-            made[key] = _activation(value, origin)
+            arguments[key] = _activation(value, origin)
         elif key.endswith("_initializer"):
-            made[key] = _known_initializer(value)
+            arguments[key] = _known_initializer(value)
         elif key == "cells" and isinstance(value, list):
-            made[key] = [translate(cell, origin) for cell in value]
+            arguments[key] = [translate(cell, origin) for cell in value]
         elif key == "cell" and isinstance(value, list):
             stacked = {"class_name": "StackedRNNCells", "config": {"cells": value}}
-            made[key] = translate(stacked, origin)
+            arguments[key] = translate(stacked, origin)
         elif key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
-            made[key] = translate(value, origin)
+            arguments[key] = translate(value, origin)
         else:
-            made[key] = _unwrapped(value)
-    return _with_defaults(class_name, keras_name, made, origin)
+            arguments[key] = _unwrapped(value)
+    return _with_defaults(class_name, keras_name, arguments, origin)
 
 
 def _unwrapped(value: object) -> object:
@@ -209,12 +209,12 @@ def _with_defaults(
 def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
     if isinstance(config, list):  # the form of Keras 1 and early Keras 2
         config = {"layers": config}
-    made: dict[str, object] = {"layers": [translate(entry, origin) for entry in _entries(config)]}
+    stack: dict[str, object] = {"layers": [translate(entry, origin) for entry in _entries(config)]}
     if isinstance(config, Mapping):
-        made |= {key: config[key] for key in ("name", "trainable") if key in config}
+        stack |= {key: config[key] for key in ("name", "trainable") if key in config}
         if shape := config.get("build_input_shape"):
-            made["build_input_shape"] = shape
-    return made
+            stack["build_input_shape"] = shape
+    return stack
 
 
 def _functional(config: object, origin: WrittenBy) -> dict[str, object]:

@@ -20,8 +20,8 @@ _NONE: Mapping[str, object] = MappingProxyType({})
 class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
 
-    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: those of its CuDNN layer,
-    which has no others; None without one. `keras_1`: the gates in the order of the arrays of Keras
+    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: all arguments of its
+    CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras
     1, which are W, U and b of each; "" if they are as now.
     """
 

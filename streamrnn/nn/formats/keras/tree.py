@@ -33,7 +33,7 @@ def find_assignments(
     """Return the array of each weight, and the unused stored arrays.
 
     config: the file's config, which defines the names of classes and the order of layers; None to
-    use those of the model.
+    take both from the model.
     """
     assignments = list(_Walk(tree).layer(model, config, "", ""))
     used = {assignment.source for assignment in assignments}
@@ -106,9 +106,9 @@ class _Walk:
         root = _join(group, "cells")
         classes = [(snake_case(type(cell).__name__), cell.name) for cell in layer.cells]
         groups = self._groups(root, classes)
-        for i, (cell, found) in enumerate(zip(layer.cells, groups, strict=True)):
-            if found is not None:
-                yield from self.layer(cell, None, found, _join(target, str(i)))
+        for i, (cell, cell_group) in enumerate(zip(layer.cells, groups, strict=True)):
+            if cell_group is not None:
+                yield from self.layer(cell, None, cell_group, _join(target, str(i)))
 
     def _model(
         self, model: Model, config: LayerEntry, group: str, target: str
@@ -121,14 +121,14 @@ class _Walk:
         groups = self._groups(
             _join(group, root), [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
         )
-        for (layer, _, inner), found in zip(file_layers, groups, strict=True):
-            if found is not None:
-                yield from self.layer(layer, inner, found, _join(target, layer.name))
+        for (layer, _, inner), layer_group in zip(file_layers, groups, strict=True):
+            if layer_group is not None:
+                yield from self.layer(layer, inner, layer_group, _join(target, layer.name))
 
     def _groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
         """Return the group directly under `root` of each (class, layer name), or None."""
         children = self.tree.children(root)
-        found: list[str | None] = [None] * len(layers)
+        paths: list[str | None] = [None] * len(layers)
         for kind in {kind for kind, _ in layers}:
             indices = [i for i, (other, _) in enumerate(layers) if other == kind]
             groups = _numbered(children, kind)
@@ -143,8 +143,8 @@ class _Walk:
                     f"the file has {len(groups)} layers of class {kind}, the model {len(indices)}"
                 )
             for i, group in zip(indices, chosen, strict=False):
-                found[i] = _join(root, group)
-        return found
+                paths[i] = _join(root, group)
+        return paths
 
     def _layer_name(self, group: str) -> str | None:
         name = self.tree.attributes.get(_join(group, "vars"), {}).get("name")
