@@ -63,7 +63,7 @@ class Log:
         return [self._files.show(name) for name in self._names(_CLOSED)]
 
     def append(self, rows: pa.RecordBatch, note: str, first: Callable[[], str]) -> None:
-        """Write rows and a note about them; `first` returns that of a segment which begins."""
+        """Write rows and a note about them; `first` returns the note that begins a segment."""
         with self._once():
             if self._open is not None and self._open.schema != rows.schema:
                 self.close()
@@ -127,7 +127,7 @@ class Log:
         return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))
 
     def _cut(self, name: str) -> None:
-        """Close a segment that a crash has left, without what is no whole record batch."""
+        """Close a segment that a crash has left: keep its whole record batches only."""
         with self._files.open(name) as file:
             end = max((end for _, _, end in _complete(file)), default=0)
         if not end:
@@ -156,9 +156,9 @@ def _complete(file: pa.NativeFile) -> Iterator[tuple[pa.RecordBatch, str, int]]:
     try:
         reader = pa.ipc.open_stream(file)
         while True:
-            batch, found = reader.read_next_batch_with_custom_metadata()
-            note = found[_NOTE]
-            if int(found[_SUM]) != _checksum(batch, note):
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+            note = metadata[_NOTE]
+            if int(metadata[_SUM]) != _checksum(batch, note):
                 return
             yield batch, note.decode(), file.tell()
     except (StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):

@@ -27,7 +27,7 @@ class Producers:
     ) -> pa.RecordBatch | None:
         """Return the answer to a request if it is the last one again; None if it is a new one.
 
-        `schema` is that of answers. Raises HTTPException with both numbers for another one.
+        `schema`: of answers. Raises HTTPException with both numbers for another one.
         """
         last, answer = self._last.get(producer, (sequence - 1, ""))
         if sequence == last:

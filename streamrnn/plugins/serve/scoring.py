@@ -41,7 +41,7 @@ class Asked(NamedTuple):
 class Scoring:
     """Scores requests into a session, and appends them to the log if there is one.
 
-    `columns` are those of requests, `answer_schema` those of answers, None before it is known.
+    `columns`: of requests; `answer_schema`: of answers, None before it is known.
     What was in the log and in no commit is scored first. Calls must not overlap. Raises what a
     session raises, and SinkError.
     """
@@ -99,16 +99,16 @@ class Scoring:
 
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, or the error that it gets."""
-        found: list[Any] = []
+        answers: list[Any] = []
         with self.session.together():
             for asked in _distinct(requests):
                 told = [self._told(each) for each in asked]
                 new = [each for each, answer in zip(asked, told, strict=True) if answer is None]
                 scored = iter(self._scored(new) if new else ())
-                found += [next(scored) if answer is None else answer for answer in told]
+                answers += [next(scored) if answer is None else answer for answer in told]
             if self._log is not None:
                 self._log.sync()
-        return found
+        return answers
 
     def _told(self, asked: Asked) -> Objects | pa.RecordBatch | Exception | None:
         """Return what a retry gets; None for what is new."""

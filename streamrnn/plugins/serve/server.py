@@ -25,7 +25,7 @@ _DRAINS = 10
 class Server:
     """Answers requests from a session of a pipeline, until a signal or an error ends it.
 
-    `name` is that of the model in requests.
+    `name`: of the model, in requests.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, host: str, port: int) -> None:

@@ -23,7 +23,7 @@ class _Waiting(NamedTuple):
 
 
 class Service:
-    """Answers requests from `scoring` while it is `ready`; `name` is that of the model.
+    """Answers requests from `scoring` while it is `ready`; `name`: of the model.
 
     Requests are scored on a thread, in one call at a time of at most `batch_rows` rows, or of one
     request; at most `queue_rows` rows are `waiting`. `ended` is set after an error that no request

@@ -23,7 +23,7 @@ _NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
 def _datatype(kind: pa.DataType) -> str:
-    """Return the datatype of a column: that of a time is INT64, in its unit; of text BYTES."""
+    """Return the datatype of a column: INT64 for a time, in its unit; BYTES for text."""
     return "INT64" if pa.types.is_temporal(kind) else _NAMES.get(kind, "BYTES")
 
 

@@ -125,7 +125,7 @@ def _in_utc(text: str) -> str:
 def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of an answer as values of JSON: times are ISO text.
 
-    Of what is no finite number orjson makes a null.
+    orjson writes null for NaN and infinities.
     """
     columns = list(map(_of_json, answer.columns))
     rows: list[dict[str, Any]] = pa.record_batch(columns, answer.schema.names).to_pylist()

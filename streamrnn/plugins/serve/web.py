@@ -82,10 +82,10 @@ def web_app(service: Service) -> Starlette:
 
     async def state(request: Request) -> Response:
         key = request.path_params["key"].split("/")
-        found = await asyncio.to_thread(service.scoring.state_of, key)
-        if not found:
+        states = await asyncio.to_thread(service.scoring.state_of, key)
+        if not states:
             raise HTTPException(404, "no stream with this key has a state")
-        return _json(found[0])
+        return _json(states[0])
 
     async def commit(request: Request) -> Response:
         await _administrate(request, service.scoring.commit)
