@@ -20,7 +20,7 @@ _LANES = 16
 
 _NO_OUTPUTS = np.empty((0, 0, 0), np.float32)
 MIN_THREADED_STEPS = 256
-_made: dict[tuple[Kernel, str], "_Loop"] = {}
+_loops: dict[tuple[Kernel, str], "_Loop"] = {}
 
 
 class _Loop:
@@ -52,9 +52,9 @@ class _Loop:
 
 
 def _loop(make: Callable[..., Kernel], step: Kernel, owner: str, what: str) -> _Loop:
-    if (step, what) not in _made:
-        _made[step, what] = _Loop(make, step, owner, what)
-    return _made[step, what]
+    if (step, what) not in _loops:
+        _loops[step, what] = _Loop(make, step, owner, what)
+    return _loops[step, what]
 
 
 class CellTape(NamedTuple):
