@@ -9,8 +9,7 @@ from streamrnn.base.arrays import Bools, Floats
 from streamrnn.nn.layers.bidirectional import Bidirectional
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.rnn import RNN, reverse
-from streamrnn.nn.training.cell_pass import CellWindow
-from streamrnn.nn.training.cells import check_cell, run_cell
+from streamrnn.nn.training.cells import CellWindow, check_cell, run_cell
 from streamrnn.nn.training.recording import Recorded, Recording, total_of
 
 
