@@ -6,7 +6,7 @@ from pathlib import Path
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.assignment import Loaded, assign_weights
 from streamrnn.nn.formats.guard import build, parse_json, reading, require_file
-from streamrnn.nn.formats.keras import archive, h5, legacy, tree, vocabulary
+from streamrnn.nn.formats.keras import archive, h5, legacy, tree
 from streamrnn.nn.formats.keras.config import WrittenBy, translate
 from streamrnn.nn.models import Model
 
@@ -79,7 +79,7 @@ def _kind(stored: h5.Tree) -> str:
 def _archive(path: Path) -> Loaded:
     contents = archive.read(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
-    config = _as_mapping(vocabulary.filled(contents.config, contents.assets))
+    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
     model = _built(config, WrittenBy(contents.version), stored.size)
     assignments, left = tree.find_assignments(model, config, stored)
     return Loaded(model, assign_weights(model, assignments, left))
