@@ -83,23 +83,25 @@ def comparison(
     batches = wide.batches() if watch is None else _watched(wide.batches(), watch)
     labels = SourceLabels(Scorer(bound, StateTable(bound.layout, bound.initial())), batches, target)
     time, zone = bound.schema.field(str(loaded.config.source.time)), loaded.config.source.time_zone
-    names = loaded.config.target.column
-    kinds = {name: wide.schema.field(name).type for name in names}
+    aim = loaded.config.target
+    kinds = {name: wide.schema.field(name).type for name in aim.column}
     classes = (n for n, t in kinds.items() if pa.types.is_integer(t) or pa.types.is_boolean(t))
     plan = EvaluationPlan(
         keys=loaded.config.source.key,
         time=time,
         scores=loaded.names,
-        targets=names,
+        targets=tuple(name for name in aim.column for _ in aim.horizon or [0]),
+        labels=aim.labels,
+        horizons=tuple(map(format_duration, aim.horizon * len(aim.column))),
         integers=frozenset(classes),
-        ahead=loaded.config.target.ahead,
+        ahead=aim.ahead,
         zone=zone,
         since=None if since is None else parse_time(str(since), time.type, "since", zone),
         until=None if until is None else parse_time(str(until), time.type, "until", zone),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
         spreads=bool(members_of(loaded.model)),
         source_begins=_begin(source),
-        season=format_duration(loaded.config.target.season),
+        season=format_duration(aim.season),
         trained_means=_trained_means(loaded),
     )
     return labels, plan
@@ -128,13 +130,13 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     """
     fit = FitFolder.beside(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means
-    columns = loaded.config.target.column
-    return [means[name] for name in columns] if means.keys() >= set(columns) else None
+    labels = loaded.config.target.labels
+    return [means[name] for name in labels] if means.keys() >= set(labels) else None
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
     """Return the quantiles of [train] loss, if the model has an output for each, of one target."""
-    quantiles, targets = loaded.config.train.quantiles, loaded.config.target.column
+    quantiles, targets = loaded.config.train.quantiles, loaded.config.target.labels
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 
 

@@ -82,7 +82,7 @@ def evaluate(
     return evaluation
 
 
-_FIGURES = {"output", "target", "rows", "quantile", "best_baseline", "better"}
+_FIGURES = {"output", "target", "horizon", "rows", "quantile", "best_baseline", "better"}
 """Columns of the result, of which a column for a key must not have the name."""
 
 
@@ -190,8 +190,10 @@ class _Run:
                 **names,
                 "output": pa.array([item.name] * len(shown)),
                 "target": pa.array([self.plan.targets[item.target]] * len(shown)),
-                "rows": pa.array(self._group_rows[shown]),
             }
+            if self.plan.several_horizons:
+                columns["horizon"] = pa.array([self.plan.horizons[item.target]] * len(shown))
+            columns["rows"] = pa.array(self._group_rows[shown])
             if item.quantile is not None:
                 columns["quantile"] = pa.array([item.quantile] * len(shown))
             columns |= {
@@ -255,8 +257,8 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
     if plan.quantiles:
         if len(targets) != 1 or len(plan.quantiles) != len(scores):
             raise ConfigError(
-                f"quantiles: expected one target and one quantile per output ({', '.join(scores)}),"
-                f" received {len(targets)} and {len(plan.quantiles)}"
+                "quantiles: expected one target, one horizon, and one quantile per output "
+                f"({', '.join(scores)}), received {len(targets)} and {len(plan.quantiles)}"
             )
         return [
             MeasuredOutput(Distance(forecasts, q), [i], name, 0, q)
@@ -273,10 +275,10 @@ def measures_of(plan: EvaluationPlan) -> list[MeasuredOutput]:
         measure = Classes(forecasts, targets[0], len(scores))
         return [MeasuredOutput(measure, range(len(scores)), ", ".join(scores), 0)]
     raise ConfigError(
-        f"[target] column: expected one column per output of the model ({', '.join(scores)}), or "
-        "one of integers, the classes that the outputs are probabilities of, received "
-        f"{', '.join(targets)}. If the outputs are quantiles of one column, give them: "
-        "--quantiles 0.1,0.5,0.9"
+        f"[target] column: expected one column and horizon per output of the model "
+        f"({', '.join(scores)}), or one column of integers, the classes that the outputs are "
+        f"probabilities of, received {', '.join(plan.labels or targets)}. If the outputs are "
+        "quantiles of one column, give them: --quantiles 0.1,0.5,0.9"
     )
 
 

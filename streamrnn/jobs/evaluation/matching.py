@@ -210,13 +210,14 @@ class EvaluationPlan:
     """What is compared, and how.
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
-    outputs, `targets` the K columns of labels, `integers` the integer or boolean ones; `ahead`:
-    labels are of later rows. `zone`: of months, "" for UTC. `since` and `until` limit the rows, in
-    ticks: at or after, and before. `quantiles`: those that the outputs forecast. `spreads`: the
-    second half of the outputs has the standard deviations of the first. `source_begins`: the
-    earliest time of the source, if known: scores before it are not kept to be matched. `season`: of
-    the seasonal forecasts that come with the labels, as text; "" for none. `trained_means` (K): the
-    means of the labels that the model was trained on, if known.
+    outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean ones,
+    `horizons` how much later each label is; `ahead`: they are of later rows. `zone`: of months, ""
+    for UTC. `since` and `until` limit the rows, in ticks: at or after, and before. `quantiles`:
+    those that the outputs forecast. `spreads`: the second half of the outputs has the standard
+    deviations of the first. `source_begins`: the earliest time of the source, if known: scores
+    before it are not kept to be matched. `season`: of the seasonal forecasts that come with the
+    labels, as text; "" for none. `trained_means` (K): the means of the labels that the model was
+    trained on, if known.
     """
 
     keys: tuple[str, ...]
@@ -224,6 +225,8 @@ class EvaluationPlan:
     scores: tuple[str, ...]
     targets: tuple[str, ...]
     integers: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
+    horizons: tuple[str, ...] = ()
     ahead: bool = False
     zone: str = ""
     by: Literal["stream", "month"] | None = None
@@ -234,6 +237,11 @@ class EvaluationPlan:
     source_begins: int | None = None
     season: str = ""
     trained_means: Sequence[float] | None = None
+
+    @property
+    def several_horizons(self) -> bool:
+        """Whether labels of one column differ in how much later they are."""
+        return len(set(self.horizons)) > 1
 
     @property
     def forecasts(self) -> tuple[str, ...]:
@@ -287,7 +295,7 @@ class LabelsBefore:
     def _read(self) -> Iterator[SeasonalLabels]:
         for item in self._streams:
             labels = item.labels
-            earlier = np.maximum(labels.at, labels.rows.time) < self._time
+            earlier = np.maximum(labels.at.max(axis=1), labels.rows.time) < self._time
             earlier &= ~np.isnan(labels.label).any(axis=1)
             weight = labels.rows.weight[earlier]
             self._weight += float(weight.sum())

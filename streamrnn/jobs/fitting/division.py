@@ -248,9 +248,9 @@ def _forget_later_labels(
     """Set the weight of training steps to 0, in place, where the label may be a row after them."""
     if rule.since is None or not len(weight):
         return
-    if target.horizon:
+    if target.horizons:
         time = staged.time[begin : begin + len(weight)]
-        weight[time >= rule.since - target.horizon] = 0
+        weight[time >= rule.since - max(target.horizons)] = 0
     elif target.rows:
         weight[max(0, len(weight) - target.rows) :] = 0
 

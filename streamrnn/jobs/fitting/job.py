@@ -301,7 +301,7 @@ class FitJob:
             )
         wrong = model.wrong_label(staged)
         if wrong is not None:
-            column = fit.target.columns.values[wrong.target]
+            column = fit.target.names[wrong.target]
             raise DataError(
                 f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
                 f"[target] column {column!r}, is {wrong.value:g}; the loss "
@@ -317,7 +317,7 @@ class FitJob:
         Notes a season of which the training rows show that it should be compared, too.
         """
         means = label_means(staged, parts.rows)
-        record.label_means = dict(zip(self.config.target.column, means.tolist(), strict=True))
+        record.label_means = dict(zip(self.config.target.labels, means.tolist(), strict=True))
         if not self.config.train.measures:
             return None
         persists, season = self.config.target.ahead, fit.target.season

@@ -52,10 +52,11 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
     elif isinstance(loss, SparseCategoricalCrossentropy):
         expected, wanted, per = units, 1, "one for each class"
     else:
-        expected, wanted, per = targets, targets, "one for each column of [target]"
+        expected, wanted, per = targets, targets, "one for each column and horizon of [target]"
     if targets != wanted:
         raise ConfigError(
-            f"[target] column: the loss {loss.name} takes one column, received {targets}"
+            f"[target] column: the loss {loss.name} takes one column and horizon, received "
+            f"{targets} labels"
         )
     if units != expected:
         raise ConfigError(
@@ -112,8 +113,8 @@ class ClassWeights:
             classes = 2
             if targets != 1:
                 raise ConfigError(
-                    f"[train] class_weight: the loss {loss.name} takes weights for one column of "
-                    f"[target], received {targets}"
+                    f"[train] class_weight: the loss {loss.name} takes weights for one column and "
+                    f"horizon of [target], received {targets} labels"
                 )
         elif isinstance(loss, CategoricalCrossentropy):
             classes = units

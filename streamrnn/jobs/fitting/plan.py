@@ -63,7 +63,7 @@ class FitModel:
         else:
             check_finite_scale(model_scale)
         loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
-        targets = len(config.target.column)
+        targets = len(config.target.labels)
         units = int(core.graph.outputs[0].shape[-1] or 0)
         metrics = [_metric(name, loss, units, targets) for name in train.metrics]
         runner = loaded.kind.runner(core)

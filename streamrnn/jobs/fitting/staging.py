@@ -158,8 +158,8 @@ class Staged:
 
     `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
     has the labels, the values of the target columns at the step itself (NaN for none), and the
-    weight, 0 without a label. `at` (M,): times of the labels, in ticks. `row` (M,): number of the
-    row, as read. `time` (M,) ticks. Sequence
+    weight, 0 without a label. `at` (M, H): times of the labels, in ticks, label k at time k % H.
+    `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence
     q, the steps of a stream between resets, is `length_Q[q]` steps from `start_Q`, of stream
     `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table;
     `before_Q`: steps of the stream before it, since its last reset. `keys`: key columns by stream.
@@ -188,7 +188,7 @@ class Staged:
 
     @property
     def targets(self) -> int:
-        """K, the number of target columns."""
+        """K, the number of labels of a step."""
         return int(self.labels.shape[1] - 1) // 2
 
     @property
@@ -238,11 +238,11 @@ class _Rows:
         self._folder, self._stack = folder, stack
         self._labels = LabelReader(reader.target)
         self._known = reader.scorer.table.streams
-        targets = len(reader.target.columns.values)
+        targets = len(reader.target.names)
         self._steps = _Steps(*(self._file(name, np.int64) for name in _Steps._fields))
         self._label_row = self._file("label_row", np.int64)
         self._label = self._file("label", np.float32, (2 * targets + 1,))
-        self._label_at = self._file("label_at", np.int64)
+        self._label_at = self._file("label_at", np.int64, (max(1, len(reader.target.horizons)),))
         self._inputs: list[ArrayFile] = []
         self._sizes: list[int] = []
         self._label_sizes: list[int] = []
@@ -351,7 +351,7 @@ class _Rows:
         rows, labels, times = (of.map() for of in (self._label_row, self._label, self._label_at))
         shape = (self._read, labels.shape[1])
         by_row = mapped(self._folder / "raw.by_row", np.float32, shape)
-        at = mapped(self._folder / "raw.at_by_row", np.int64, shape[:1])
+        at = mapped(self._folder / "raw.at_by_row", np.int64, (self._read, times.shape[1]))
         for begin in range(0, self._read, _BLOCK):
             by_row[begin : begin + _BLOCK, :-1] = np.nan
         for begin, size in zip(np.cumsum([0, *self._label_sizes]), self._label_sizes, strict=False):

@@ -222,6 +222,12 @@ class ForecastErrors:
             return []
         return self._by_hour.errors(self._plan, 24, self._drawn())
 
+    def by_horizon(self) -> list[Errors]:
+        """Return the error of each output over all rows; none if there is one horizon."""
+        if not self._plan.several_horizons:
+            return []
+        return self._all.errors(self._plan, 1, self._drawn())
+
     def _drawn(self) -> list[Figure]:
         return [Figure.of(figures) for figures in self._all.figures(self._plan, 1)]
 
@@ -263,6 +269,7 @@ def error_pictures(
         _over_time(subject, errors.by_time(), not_compared(vars(errors.counts))),
         _by_stream(errors.by_stream(), keys),
         _by_hour(subject, errors.by_hour()),
+        *_by_horizon(errors.by_horizon()),
         _reliability(errors.reliability()),
     ]
 
@@ -314,6 +321,31 @@ def _by_hour(subject: Subject, errors: Sequence[Errors]) -> Picture | Missing:
         from_zero=True,
         notes=_unit(errors),
     )
+
+
+def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
+    if not errors:
+        return []
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for item in errors:
+        row = rows_of_columns({"output": [item.output], **item.columns()})
+        rows.setdefault(item.target, []).extend(row)
+    first, *_, last = rows[errors[0].target]
+    return [
+        Picture(
+            "error-horizon",
+            "Error by horizon",
+            f"{errors[0].title}: {short(first['error'])} of {first['output']}, "
+            f"{short(last['error'])} of {last['output']}.",
+            "dots",
+            [Panel(target, lines) for target, lines in rows.items()],
+            _series(errors[0]),
+            x_field="output",
+            x_title="output",
+            y_title=errors[0].title,
+            notes=_unit(errors[:1]),
+        )
+    ]
 
 
 def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:

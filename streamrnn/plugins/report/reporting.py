@@ -369,7 +369,7 @@ class _Pictures:
         if means is not None:
             assert isinstance(self._loaded, LoadedPipeline)
             config, index = self._loaded.config.target, self._index()
-            ahead = f" {format_duration(config.horizon)} later" if config.horizon else ""
+            ahead = f" {format_duration(config.horizon[0])} later" if config.horizon else ""
             ahead = f" {config.rows} rows later" if config.rows else ahead
             target = f"{config.column[0]}{ahead}, as it happened"
         return streams_one_by_one(self._subject, self._slots, means, index, target)

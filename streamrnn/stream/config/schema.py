@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.paths import side_folder
 from streamrnn.stream.config.section import Section
 from streamrnn.stream.config.training import TrainSection
@@ -22,7 +23,7 @@ from streamrnn.stream.config.values import (
     DurationOrNone,
     EngineType,
     FilePath,
-    Horizon,
+    Horizons,
     Idle,
     Key,
     Kind,
@@ -426,9 +427,10 @@ class TargetSection(Section):
         description="the column that is forecast, or several; null: the row has no label",
         examples=["temperature"],
     )
-    horizon: Horizon = Field(
-        default=timedelta(),
-        description="0 (default: the row itself) | the row of the stream exactly so much later",
+    horizon: Horizons = Field(
+        default=(),
+        description="0 (default: the row itself) | the row of the stream exactly so much later | "
+        'several: ["1h", "3h"], an output each; of two columns all of the first come first',
         examples=["3h"],
     )
     rows: Natural = Field(
@@ -449,6 +451,14 @@ class TargetSection(Section):
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads, each once."""
         return tuple(dict.fromkeys([*self.column, *filter(None, [self.weight])]))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels: every horizon of the first column, then of the next."""
+        if len(self.horizon) < 2:
+            return self.column
+        ahead = [format_duration(length) for length in self.horizon]
+        return tuple(f"{column} {length}" for column in self.column for length in ahead)
 
     @property
     def ahead(self) -> bool:

@@ -121,22 +121,27 @@ def _duration(value: Any) -> Any:
     return parse_duration(value)
 
 
-def _horizon(value: Any) -> Any:
-    if value == 0 and not isinstance(value, bool | str):
-        return timedelta()
-    if not isinstance(value, str | timedelta):
+def _horizons(value: Any) -> Any:
+    """Return different lengths of time; () for the row itself."""
+    if value in (0, timedelta()) and not isinstance(value, bool):
+        return ()
+    lengths = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(length, str | timedelta) for length in lengths):
         raise ValueError(
-            f'expected a duration such as "3h", or 0, received {received(value)}; a number of '
-            "rows is set by target.rows"
+            f'expected a duration such as "3h", a list of them, or 0, received {received(value)}; '
+            "a number of rows is set by target.rows"
         )
-    length = _duration(value)
-    if length < timedelta():
-        raise ValueError(f"expected a duration, or 0, received {length}")
-    return length
+    lengths = tuple(map(_duration, lengths))
+    if min(lengths, default=timedelta()) <= timedelta():
+        raise ValueError(f"expected durations, or 0 alone, received {received(value)}")
+    if len(set(lengths)) < len(lengths):
+        raise ValueError(f"expected different durations, received {received(value)}")
+    return lengths
 
 
-def _horizon_text(length: timedelta) -> str | int:
-    return format_duration(length) if length else 0
+def _horizons_value(lengths: tuple[timedelta, ...]) -> list[str] | str | int:
+    texts = [format_duration(length) for length in lengths]
+    return texts if len(texts) > 1 else texts[0] if texts else 0
 
 
 def _season(value: Any) -> Any:
@@ -344,11 +349,19 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
-Horizon = Annotated[
-    timedelta,
-    BeforeValidator(_horizon),
-    PlainSerializer(_horizon_text, return_type=str | int),
-    WithJsonSchema({"anyOf": [{"const": 0}, {"type": "string", "pattern": PATTERN}]}),
+Horizons = Annotated[
+    tuple[timedelta, ...],
+    BeforeValidator(_horizons),
+    PlainSerializer(_horizons_value, return_type=list[str] | str | int),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": 0},
+                {"type": "string", "pattern": PATTERN},
+                {"type": "array", "items": {"type": "string", "pattern": PATTERN}},
+            ]
+        }
+    ),
 ]
 DurationOrNone = Annotated[
     timedelta,

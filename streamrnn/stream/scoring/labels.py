@@ -37,13 +37,14 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 
 @dataclass(frozen=True)
 class BoundTarget:
-    """The columns of `[target]`, and how a row is joined with its label (see `LabelJoin`).
+    """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
-    `season`: of the seasonal naive forecast, in ticks; 0 for none.
+    `names`: of the K labels. `season`: of the seasonal naive forecast, in ticks; 0 for none.
     """
 
     columns: TargetColumns
-    horizon: int = 0
+    names: tuple[str, ...]
+    horizons: tuple[int, ...] = ()
     rows: int = 0
     max_gap: int | None = None
     season: int = 0
@@ -58,11 +59,9 @@ class BoundTarget:
         columns, target = target_columns(bound.loaded), bound.loaded.config.target
         assert columns is not None
         columns.check(schema, bound.path)
-        horizon, season = (
-            ticks_of(length, bound, key) if length else 0
-            for key, length in (("horizon", target.horizon), ("season", target.season))
-        )
-        return cls(columns, horizon, target.rows, bound.policy.max_gap, season)
+        horizons = tuple(ticks_of(length, bound, "horizon") for length in target.horizon)
+        season = ticks_of(target.season, bound, "season") if target.season else 0
+        return cls(columns, target.labels, horizons, target.rows, bound.policy.max_gap, season)
 
 
 class LabelReader:
@@ -70,7 +69,7 @@ class LabelReader:
 
     def __init__(self, target: BoundTarget) -> None:
         self._target = target
-        self._join = LabelJoin(target.horizon, target.rows, target.max_gap)
+        self._join = LabelJoin(target.horizons, target.rows, target.max_gap)
         self._read = 0
 
     def add(self, rows: Rows, by_stream: StreamBatch) -> Labels:
@@ -88,7 +87,7 @@ class LabelReader:
             by_stream.slot_N,
             nothing if rows.time is None else rows.time,
             nothing.astype(bool) if rows.reset is None else rows.reset,
-            value,
+            np.repeat(value, max(1, len(self._target.horizons)), axis=1),
             weight,
         )
         self._read += len(rows)

@@ -142,7 +142,7 @@ class _StagedLabels:
     """The labels and weights of successive record batches."""
 
     def __init__(self, target: BoundTarget) -> None:
-        self._targets = len(target.columns.values)
+        self._targets = len(target.names)
         self._reader = LabelReader(target)
         self._rows: list[Ints] = []
         self._labels: list[Floats] = []

@@ -1,5 +1,6 @@
 """Labels: the values of later rows of the same stream, joined across record batches."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,9 @@ class TargetRows(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """N rows with their labels (N, K), NaN for none, and `at`, the times of the labels.
+    """N rows with their labels (N, K), NaN for none, and `at` (N, H), the times of the labels.
 
-    The rows of a stream are in its order. Without a label, `at` is any time.
+    The rows of a stream are in its order. Label k is at time k % H, any one without a label.
     """
 
     rows: TargetRows
@@ -52,18 +53,20 @@ class _Waiting(NamedTuple):
 
 
 class LabelJoin:
-    """Joins each row with the row of its stream that is `horizon` ticks, or `rows` rows, later.
+    """Joins each row with the row of its stream that is a horizon in ticks, or `rows` rows, later.
 
-    With a horizon, that is the row at which the stream reaches exactly that time: the first one of
-    several. If the stream jumps over that time, is reset, or has a gap longer than `max_gap` on the
-    way, there is no label. A late row that is applied has its label in the same way: the time of
+    Of H `horizons`, value k of a row is joined with a later value k, by horizon k % H: that of the
+    row at which the stream reaches exactly that time, the first one of several. If the stream jumps
+    over that time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A late row that is applied has its label in the same way: the time of
     a stream is the latest one so far. With neither, a row has its own value.
 
-    Rows wait for their label: in a stream, the rows of one horizon at most.
+    Rows wait for their labels: in a stream, the rows of the longest horizon at most.
     """
 
-    def __init__(self, horizon: int = 0, rows: int = 0, max_gap: int | None = None) -> None:
-        self._horizon = horizon
+    def __init__(
+        self, horizons: Sequence[int] = (), rows: int = 0, max_gap: int | None = None
+    ) -> None:
+        self._horizons = horizons
         self._rows = rows
         self._max_gap = max_gap
         self._waiting: _Waiting | None = None
@@ -74,8 +77,8 @@ class LabelJoin:
         """Add the next rows of some streams; return the rows that have their labels by now."""
         rows = rows.take(np.argsort(rows.slot, kind="stable"))
         new = self._with_clock(rows)
-        if not (self._horizon or self._rows):
-            return Labels(new.rows, new.rows.value, new.rows.time)
+        if not (self._horizons or self._rows):
+            return Labels(new.rows, new.rows.value, new.rows.time[:, np.newaxis])
         before = self._waiting
         if before is None:
             return self._resolve(new, None)
@@ -122,8 +125,7 @@ class LabelJoin:
 
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
         """Return the rows that have their labels; the rest waits, with the `others`."""
-        segment, end, is_open = _segments(both.rows)
-        label, at, settled = self._labels(both, segment, end, is_open)
+        label, at, settled = self._labels(both, *_segments(both.rows))
         # In order: a row is held back while an earlier one of its stream waits.
         held = np.cumsum(~settled)
         begin = np.flatnonzero(stream_begins(both.rows.slot))
@@ -137,23 +139,30 @@ class LabelJoin:
         self, both: _Waiting, segment: Ints, end: Ints, is_open: Bools
     ) -> tuple[Doubles, Ints, Bools]:
         """Return labels, NaN for none, their times, and which rows need not wait for later ones."""
+        count = max(1, len(self._horizons))
+        label = np.full(both.rows.value.shape, np.nan)
+        at = np.repeat(both.rows.time[:, np.newaxis], count, axis=1)
+        settled = np.ones(len(segment), bool)
+        for h, (later, hit) in enumerate(self._label_rows(both, segment)):
+            hit &= later < end
+            label[hit, h::count] = both.rows.value[later[hit], h::count]
+            at[hit, h] = both.rows.time[later[hit]]
+            settled &= ~is_open | (later < end)
+        return label, at, settled
+
+    def _label_rows(self, both: _Waiting, segment: Ints) -> Iterator[tuple[Ints, Bools]]:
+        """Yield for each horizon the row that may have the label, and whether it is the row."""
         number = np.arange(len(segment))
         if self._rows:
-            later = number + self._rows
-            hit = later < end
-        else:
-            later, hit = self._at_time(both, segment, number)
-            hit &= later < end
-        label = np.full(both.rows.value.shape, np.nan)
-        label[hit] = both.rows.value[later[hit]]
-        at = both.rows.time.copy()
-        at[hit] = both.rows.time[later[hit]]
-        return label, at, ~is_open | (later < end)
+            yield number + self._rows, np.ones(len(number), bool)
+        for horizon in self._horizons:
+            yield self._at_time(both, segment, number, horizon)
 
-    def _at_time(self, both: _Waiting, segment: Ints, number: Ints) -> tuple[Ints, Bools]:
+    @staticmethod
+    def _at_time(both: _Waiting, segment: Ints, number: Ints, horizon: int) -> tuple[Ints, Bools]:
         """Return the first row of the segment whose clock is not below, and if it has the time."""
         with np.errstate(over="ignore"):
-            wanted = both.rows.time + self._horizon
+            wanted = both.rows.time + horizon
         beyond = wanted < both.rows.time  # more than int64 holds
         wanted[beyond] = _LATEST
         _, rank = np.unique(np.concatenate([both.clock, wanted]), return_inverse=True)

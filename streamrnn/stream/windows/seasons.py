@@ -62,13 +62,15 @@ class SeasonJoin:
         self._keep_since(past, clock, begin)
 
         position = place[kept:]
-        ahead = np.maximum(1, -(-(labels.at - rows.time) // self._season))
-        wanted = labels.at - ahead * self._season
-        match, hit = _first(past, rows.slot, wanted)
-        hit &= (match <= position) & (wanted <= rows.time)
-        hit &= wanted >= clock[position] - self._season
+        count = labels.at.shape[1]
         forecast = np.full(rows.value.shape, np.nan)
-        forecast[hit] = past.value[match[hit]]
+        for h, at in enumerate(labels.at.T):
+            ahead = np.maximum(1, -(-(at - rows.time) // self._season))
+            wanted = at - ahead * self._season
+            match, hit = _first(past, rows.slot, wanted)
+            hit &= (match <= position) & (wanted <= rows.time)
+            hit &= wanted >= clock[position] - self._season
+            forecast[hit, h::count] = past.value[match[hit], h::count]
         return forecast
 
     def keep_stream(self, slot: int) -> None:

@@ -32,6 +32,7 @@ TARGETS: list[dict[str, Any]] = [
     {"column": "a"},
     {"column": ["x", "b"], "horizon": "3m", "weight": "w"},
     {"column": "x", "horizon": "11m"},
+    {"column": ["x", "b"], "horizon": ["5m", "1m", "11m"], "weight": "w"},
     {"column": ["x", "flag"], "rows": 2, "weight": "w"},
 ]
 
@@ -74,16 +75,22 @@ def expected(
     late, repeated = rules.get("late", "error"), rules.get("repeated", "score")
     streams = naive_labels.kept_streams(rows, "id", "t", late, repeated, invalid)
     names = [target["column"]] if isinstance(target["column"], str) else target["column"]
-    found = naive_labels.labels(
-        rows,
-        streams,
-        names,
-        time="t",
-        horizon=_minutes(target.get("horizon")),
-        ahead=target.get("rows", 0),
-        reset=rules.get("reset"),
-        max_gap=_minutes(rules.get("max_gap")),
-    )
+    horizon = target.get("horizon")
+    each = [
+        naive_labels.labels(
+            rows,
+            streams,
+            [column],
+            time="t",
+            horizon=_minutes(ahead),
+            ahead=target.get("rows", 0),
+            reset=rules.get("reset"),
+            max_gap=_minutes(rules.get("max_gap")),
+        )
+        for column in names
+        for ahead in (horizon if isinstance(horizon, list) else [horizon])
+    ]
+    found = {n: [of[n][0] for of in each] for n in each[0]}
     labels = {n: [np.nan if v is None else float(v) for v in values] for n, values in found.items()}
     weights = {}
     for n, values in labels.items():
@@ -339,8 +346,18 @@ def test_the_value_of_a_rejected_row_is_not_looked_at() -> None:
         ({"column": ["x", "x"]}, r"target\.column: .*is given more than once"),
         (
             {"column": "x", "horizon": 3},
-            r'target\.horizon: expected a duration such as "3h", or 0, received the integer 3; '
+            r'target\.horizon: expected a duration such as "3h", a list of them, or 0, received '
+            r"the integer 3; "
             r"a number of rows is set by target\.rows",
+        ),
+        (
+            {"column": "x", "horizon": ["3h", 3]},
+            r'target\.horizon: expected a duration such as "3h", a list of them, or 0',
+        ),
+        ({"column": "x", "horizon": []}, r"target\.horizon: expected durations, or 0 alone"),
+        (
+            {"column": "x", "horizon": ["1d", "24h"]},
+            r"target\.horizon: expected different durations, received a list",
         ),
         ({"column": "x", "horizon": "3 apples"}, r"target\.horizon: expected a duration such as"),
         ({"column": "x", "rows": -1}, r"target\.rows: expected an integer from 0"),

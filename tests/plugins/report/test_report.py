@@ -114,6 +114,24 @@ def test_the_numbers_are_those_of_plain_python(name: str) -> None:
         assert row["rows"] == sum(time.hour == row["hour"] for time, _ in every)
 
 
+def test_errors_by_horizon_are_those_of_evaluate() -> None:
+    """Of each column, beside its best baseline; one horizon has no such picture."""
+    model("linear", 6)
+    write(log())
+    target = {"column": ["x", "days"], "horizon": ["1m", "9m", "4m"]}
+    pipeline = Pipeline.from_dict(config("plain", target))
+    pipeline.run()
+    lines = pipeline.evaluate().table.to_pylist()
+    found = by_id(pipeline.report())["error-horizon"]
+    drawn = [(panel["label"], row) for panel in found["panels"] for row in panel["rows"]]
+    assert [(label, row["output"]) for label, row in drawn] == [
+        (line["target"], line["output"]) for line in lines
+    ]
+    for (_, row), line in zip(drawn, lines, strict=True):
+        assert (row["error"], row["rows"]) == (near(line["mae"]), line["rows"])
+        assert row["baseline"] == near(line["mae_persistence"])
+
+
 def test_values_of_the_source_and_its_features() -> None:
     """Nulls by time, quantiles of what is left; there is no Normalization to compare with."""
     found = by_id(ran().report())

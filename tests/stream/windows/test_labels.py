@@ -1,5 +1,6 @@
 """Labels against the oracle, however the rows are cut."""
 
+from collections.abc import Callable
 from typing import Any
 
 import naive_labels
@@ -21,6 +22,13 @@ ROWS = st.lists(
 )
 
 
+RULES: list[dict[str, Any]] = [
+    {},
+    *({"horizons": horizons} for horizons in [(1,), (3,), (7,), (1, 3), (7, 1, 4)]),
+    *({"rows": rows} for rows in (1, 4)),
+]
+
+
 def rows_of(drawn: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     now = 0
@@ -30,26 +38,35 @@ def rows_of(drawn: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def target_rows(rows: list[dict[str, Any]], numbers: list[int]) -> TargetRows:
+def target_rows(rows: list[dict[str, Any]], numbers: list[int], count: int = 1) -> TargetRows:
+    """The values x and y, `count` times each: as many as there are horizons."""
     values = [[np.nan if rows[n]["x"] is None else rows[n]["x"], rows[n]["y"]] for n in numbers]
     return TargetRows(
         np.array(numbers, np.int64),
         np.array([rows[n]["key"] for n in numbers], np.int64),
         np.array([rows[n]["time"] for n in numbers], np.int64),
         np.array([rows[n]["reset"] for n in numbers], bool),
-        np.array(values, np.float64).reshape(-1, 2),
+        np.array(values, np.float64).reshape(-1, 2).repeat(count, axis=1),
         np.array(numbers, np.float64),
     )
+
+
+def by_horizon(oracle: Callable[..., dict[int, list[Any]]], *rows: Any, **rule: Any) -> Any:
+    """What an oracle says of x and y at each horizon: those of x, then those of y."""
+    horizons = rule.pop("horizons", None) or [None]
+    each = [oracle(*rows, time="time", horizon=horizon, **rule) for horizon in horizons]
+    numbers = set.intersection(*(set(of) for of in each))
+    return {n: [of[n][column] for column in (0, 1) for of in each] for n in numbers}
 
 
 def collect(found: Labels | None, into: dict[int, list[Any]], order: dict[int, list[int]]) -> None:
     if found is None:
         return
-    assert found.label.shape == (len(found.rows.row), 2)
+    assert found.label.shape == found.rows.value.shape
     for i, number in enumerate(found.rows.row.tolist()):
         assert number not in into
         assert found.rows.weight[i] == number
-        assert found.rows.value[i, 1] == 100 * found.rows.slot[i]
+        assert found.rows.value[i, -1] == 100 * found.rows.slot[i]
         into[number] = [None if np.isnan(v) else v for v in found.label[i].tolist()]
         order.setdefault(int(found.rows.slot[i]), []).append(number)
 
@@ -58,36 +75,27 @@ def collect(found: Labels | None, into: dict[int, list[Any]], order: dict[int, l
 @given(
     drawn=ROWS,
     cuts=st.lists(st.integers(0, 60), max_size=6),
-    rule=st.sampled_from(
-        [{}, {"horizon": 1}, {"horizon": 3}, {"horizon": 7}, {"rows": 1}, {"rows": 4}]
-    ),
+    rule=st.sampled_from(RULES),
     gap=st.sampled_from([None, 2, 5]),
     late=st.sampled_from(["drop", "apply"]),
 )
 def test_labels_are_those_of_the_oracle_wherever_the_rows_are_cut(
-    drawn: Any, cuts: list[int], rule: dict[str, int], gap: int | None, late: str
+    drawn: Any, cuts: list[int], rule: dict[str, Any], gap: int | None, late: str
 ) -> None:
     """Every row comes out once, in the order of its stream, and as soon as its label is known."""
     rows = rows_of(drawn)
     streams = naive_labels.kept_streams(rows, "key", "time", late)
     kept = sorted(number for numbers in streams.values() for number in numbers)
-    expected = naive_labels.labels(
-        rows,
-        streams,
-        ["x", "y"],
-        time="time",
-        horizon=rule.get("horizon"),
-        ahead=rule.get("rows", 0),
-        reset="reset",
-        max_gap=gap,
-    )
+    horizons = rule.get("horizons", ())
+    ahead = {"horizons": horizons, "ahead": rule.get("rows", 0), "reset": "reset"}
+    expected = by_horizon(naive_labels.labels, rows, streams, ["x", "y"], max_gap=gap, **ahead)
     join = LabelJoin(**rule, max_gap=gap)
     found: dict[int, list[Any]] = {}
     order: dict[int, list[int]] = {}
     ends = [*sorted(cuts), len(rows)]
     for first, end in zip([0, *ends[:-1]], ends, strict=True):
         numbers = [n for n in kept if first <= n < end]
-        collect(join.add(target_rows(rows, numbers)), found, order)
+        collect(join.add(target_rows(rows, numbers, max(1, len(horizons)))), found, order)
         if not rule:
             assert len(found) == sum(n < end for n in kept)
     collect(join.finish(), found, order)
@@ -118,7 +126,7 @@ def pairs(found: Labels | None) -> dict[int, float]:
 
 
 def test_a_row_comes_out_once_its_stream_has_reached_the_time() -> None:
-    join = LabelJoin(horizon=3)
+    join = LabelJoin(horizons=[3])
     assert pairs(added(join, [0, 1, 2])) == {}
     assert pairs(added(join, [3])) == {0: 30.0}
     np.testing.assert_equal(pairs(added(join, [5])), {1: np.nan, 2: 50.0})
@@ -126,7 +134,7 @@ def test_a_row_comes_out_once_its_stream_has_reached_the_time() -> None:
 
 
 def test_a_stream_that_is_silent_waits_while_others_go_on() -> None:
-    join = LabelJoin(horizon=2)
+    join = LabelJoin(horizons=[2])
     added(join, [7], slot=4)
     for time in range(20):
         found = pairs(added(join, [time], slot=1))
@@ -136,7 +144,7 @@ def test_a_stream_that_is_silent_waits_while_others_go_on() -> None:
 
 def test_of_several_rows_with_the_time_the_first_counts() -> None:
     """For each of several rows with one time, too."""
-    join = LabelJoin(horizon=1)
+    join = LabelJoin(horizons=[1])
     found = join.add(
         TargetRows(
             np.arange(4),
@@ -151,7 +159,7 @@ def test_of_several_rows_with_the_time_the_first_counts() -> None:
 
 
 def test_a_reset_at_the_label_row_and_a_longer_gap_give_none() -> None:
-    join = LabelJoin(horizon=2, max_gap=1)
+    join = LabelJoin(horizons=[2], max_gap=1)
     np.testing.assert_equal(
         pairs(added(join, [0, 1, 2, 4, 5, 6], resets=[2])),
         {0: np.nan, 1: np.nan, 2: np.nan, 4: 60.0},
@@ -160,7 +168,7 @@ def test_a_reset_at_the_label_row_and_a_longer_gap_give_none() -> None:
 
 @pytest.mark.parametrize("time", [np.iinfo(np.int64).max - 1, np.iinfo(np.int64).min])
 def test_times_at_the_ends_of_int64(time: int) -> None:
-    join = LabelJoin(horizon=5)
+    join = LabelJoin(horizons=[5])
     found = pairs(added(join, [time, time + 1]))
     found |= pairs(join.finish())
     np.testing.assert_equal(found, {time: np.nan, time + 1: np.nan})
@@ -168,7 +176,7 @@ def test_times_at_the_ends_of_int64(time: int) -> None:
 
 def test_what_waits_is_one_horizon_of_each_stream() -> None:
     """However long the streams are."""
-    join = LabelJoin(horizon=10)
+    join = LabelJoin(horizons=[10])
     came = sum(len(added(join, list(range(i, i + 5))).label) for i in range(0, 5000, 5))
     rest = join.finish()
     assert rest is not None

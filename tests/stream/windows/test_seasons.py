@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream.windows.test_labels import rows_of, target_rows
+from stream.windows.test_labels import by_horizon, rows_of, target_rows
 
 from streamrnn.stream.windows import LabelJoin, Labels, SeasonalLabels, SeasonJoin, with_seasons
 
@@ -21,17 +21,22 @@ ROWS = st.lists(
     ),
     max_size=60,
 )
-RULES = [{}, {"horizon": 1}, {"horizon": 4}, {"horizon": 7}, {"rows": 1}, {"rows": 3}]
+RULES: list[dict[str, Any]] = [
+    {},
+    *({"horizons": horizons} for horizons in [(1,), (4,), (7,), (4, 1, 7)]),
+    *({"rows": rows} for rows in (1, 3)),
+]
 
 
 def joined(
-    rows: list[dict[str, Any]], kept: list[int], cuts: list[int], rule: dict[str, int]
+    rows: list[dict[str, Any]], kept: list[int], cuts: list[int], rule: dict[str, Any]
 ) -> Iterator[Labels]:
     """The labels of rows that come in several record batches."""
     join = LabelJoin(**rule)
     ends = [*sorted(cuts), len(rows)]
     for first, end in zip([0, *ends[:-1]], ends, strict=True):
-        yield join.add(target_rows(rows, [n for n in kept if first <= n < end]))
+        numbers = [n for n in kept if first <= n < end]
+        yield join.add(target_rows(rows, numbers, max(1, len(rule.get("horizons", ())))))
     if (rest := join.finish()) is not None:
         yield rest
 
@@ -55,22 +60,14 @@ def values_of(forecasts: Iterator[SeasonalLabels]) -> dict[int, list[Any]]:
     late=st.sampled_from(["drop", "apply"]),
 )
 def test_forecasts_are_those_of_the_oracle_wherever_the_rows_are_cut(
-    drawn: Any, cuts: list[int], rule: dict[str, int], season: int, late: str
+    drawn: Any, cuts: list[int], rule: dict[str, Any], season: int, late: str
 ) -> None:
     """Of the same stream, at exactly that time, before a reset as well; late rows too."""
     rows = rows_of(drawn)
     streams = naive_labels.kept_streams(rows, "key", "time", late)
     kept = sorted(number for numbers in streams.values() for number in numbers)
-    expected = naive_labels.seasonal(
-        rows,
-        streams,
-        ["x", "y"],
-        season,
-        time="time",
-        horizon=rule.get("horizon"),
-        ahead=rule.get("rows", 0),
-        reset="reset",
-    )
+    ahead = {"horizons": rule.get("horizons"), "ahead": rule.get("rows", 0), "reset": "reset"}
+    expected = by_horizon(naive_labels.seasonal, rows, streams, ["x", "y"], season, **ahead)
     values = values_of(with_seasons(joined(rows, kept, cuts, rule), season))
     assert sorted(values) == kept
     assert {number: values[number] for number in expected} == expected
@@ -79,7 +76,7 @@ def test_forecasts_are_those_of_the_oracle_wherever_the_rows_are_cut(
 @settings(max_examples=100, deadline=None)
 @given(drawn=ROWS, rule=st.sampled_from(RULES), season=st.sampled_from([1, 3]), data=st.data())
 def test_nothing_that_comes_later_is_used(
-    drawn: Any, rule: dict[str, int], season: int, data: st.DataObject
+    drawn: Any, rule: dict[str, Any], season: int, data: st.DataObject
 ) -> None:
     """Garbage from any row on leaves the forecasts of all rows before it as they are."""
     rows = rows_of(drawn)
@@ -101,7 +98,7 @@ def test_the_fewest_seasons_that_lead_to_the_row_or_before_it(
     horizon: int, season: int, before: int
 ) -> None:
     rows = [{"key": 0, "time": n, "reset": False, "x": n, "y": 0} for n in range(40)]
-    labels = joined(rows, list(range(40)), [], {"horizon": horizon})
+    labels = joined(rows, list(range(40)), [], {"horizons": [horizon] if horizon else []})
     values = values_of(with_seasons(labels, season))
     assert values[20][0] == 20 - before
 
