@@ -13,13 +13,14 @@ from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
 from streamrnn.jobs.fitting.commit import FitCommit, FitFolder, FitIdentity
 from streamrnn.jobs.fitting.summary import FitOptions
 from streamrnn.jobs.preflight import ModelFile, reader
-from streamrnn.nn.formats import check_layers, load_model, untrained
+from streamrnn.nn.formats import EmbeddedIds, check_layers, load_model, untrained
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
 from streamrnn.nn.training import Optimizer
 from streamrnn.nn.training.optimizers import optimizer_of
 from streamrnn.stream.config import Config, value_of, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
+from streamrnn.stream.sources import load_vocabulary
 from streamrnn.stream.states import state_digest
 
 _TABLES = (
@@ -121,7 +122,14 @@ def _first_model(config: Config) -> bytes:
             "fit: expected the layers of the model in [model] layers, or a model to start from in "
             "[train] init; neither is set"
         )
-    return encoded(untrained(layers, len(config.source.feature_names), config.train.seed))
+    source = config.source
+    embedded = [
+        EmbeddedIds(f.name, max(load_vocabulary(f.vocabulary, f.oov, f.name).ids) + 1, f.embed)
+        for f in source.embedded
+        if f.vocabulary is not None
+    ]
+    features = len(source.feature_names) - len(embedded)
+    return encoded(untrained(layers, features, config.train.seed, embedded))
 
 
 def without_layers(config: Config) -> Config:

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from streamrnn.nn.formats.architecture import check_layers, has_custom_layers, untrained
+from streamrnn.nn.formats.architecture import (
+    EmbeddedIds,
+    check_layers,
+    embedded_ids,
+    has_custom_layers,
+    inputs_of,
+    untrained,
+)
 from streamrnn.nn.formats.dispatch import load_weights, read
 from streamrnn.nn.formats.guard import reading
 from streamrnn.nn.formats.remote import file_name, on_disk
@@ -43,9 +50,12 @@ def load_model(
 
 
 __all__ = [
+    "EmbeddedIds",
     "check_layers",
+    "embedded_ids",
     "file_name",
     "has_custom_layers",
+    "inputs_of",
     "load_model",
     "load_weights",
     "on_disk",

@@ -1,27 +1,66 @@
 """[[model.layers]] as an architecture: a new model of it, or a comparison with a model."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse
-from streamrnn.nn.layers import Input, initializers, registry
+from streamrnn.nn.layers import Concatenate, Embedding, Input, initializers, registry
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start
-from streamrnn.nn.layers.scaling import Rescaling
+from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.models import Model, Sequential
 from streamrnn.nn.models.mixture import members_of
 
 _IGNORED = {"name", "trainable", "batch_input_shape"}
 
 
-def untrained(layers: Tables, features: int, seed: int) -> Model:
+class EmbeddedIds(NamedTuple):
+    """A feature of `ids` different ids, each embedded in `width` numbers."""
+
+    feature: str
+    ids: int
+    width: int
+
+
+_EMBED = "embed"
+"""The name of the layer that joins embedded ids, and the begin of the names of the embeddings."""
+
+
+def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, list[str]]:
+    """Return the features of each input of a model that `untrained` returns, with `embedded` ids.
+
+    >>> inputs_of(["distance", "carrier"], ["carrier"])
+    {'input': ['distance'], 'carrier_ids': ['carrier']}
+    """
+    plain = [name for name in features if name not in embedded]
+    ids = {f"{name}_ids": [name] for name in embedded}
+    return {**({"input": plain} if plain else {}), **ids}
+
+
+def embedded_ids(model: Model) -> list[EmbeddedIds]:
+    """Return what a model that `untrained` returned embeds in front of its layers."""
+    if members_of(model):
+        model = members_of(model)[0]
+    head = f"{_EMBED}_"
+    return [
+        EmbeddedIds(layer.name.removeprefix(head), layer.input_dim, layer.output_dim)
+        for layer in model.layers
+        if isinstance(layer, Embedding) and layer.name.startswith(head)
+    ]
+
+
+def untrained(
+    layers: Tables, features: int, seed: int, embedded: Sequence[EmbeddedIds] = ()
+) -> Model:
     """Return a model with initial weights of a seed, for an input of so many features per step.
 
     An Embedding, as the first layer, reads one id per step. A layer reads the one before it, or its
-    `inputs`: names of earlier layers, or "input", the features. Raises ConfigError for a table with
-    `weights`, and for a name that no earlier layer has.
+    `inputs`: names of earlier layers, or "input", the features. Ids that are `embedded` are not
+    among the features: they are joined to them in front of the layers, but behind a Normalization
+    that comes first. Raises ConfigError for a table with `weights`, and for a name that no earlier
+    layer has.
     """
     tables = parse(layers, graph=True)
     for table in tables:
@@ -32,8 +71,13 @@ def untrained(layers: Tables, features: int, seed: int) -> Model:
             )
     with counted_from_the_start(), initializers.seeded(seed):
         stack = [table.make(table.config()) for table in tables]
-        if any(table.inputs for table in tables):
-            return _graph(tables, stack, features)
+        if embedded and stack[0].input_dtype != "float32":
+            raise ConfigError(
+                f"{tables[0]}: it reads ids, but receives the numbers that embed in [source] "
+                "features makes of them; remove the layer, or embed"
+            )
+        if embedded or any(table.inputs for table in tables):
+            return _graph(tables, stack, features, embedded)
         model = Sequential()
         if stack[0].input_dtype != "float32":
             model.add(Input((None,), dtype=stack[0].input_dtype))
@@ -44,10 +88,24 @@ def untrained(layers: Tables, features: int, seed: int) -> Model:
     return model
 
 
-def _graph(tables: list[LayerTable], layers: list[Layer], features: int) -> Model:
-    """Connect the layers by their inputs."""
-    first = last = Input((None, features), name="input")
-    outputs: dict[str, Any] = {"input": first}
+def _graph(
+    tables: list[LayerTable],
+    layers: list[Layer],
+    features: int,
+    embedded: Sequence[EmbeddedIds] = (),
+) -> Model:
+    """Connect the layers by their inputs; a Normalization that comes first reads no ids."""
+    numbers = [Input((None, features), name="input")] if features else []
+    ids = [Input((None,), dtype="int64", name=f"{of.feature}_ids") for of in embedded]
+    vectors = [
+        Embedding(of.ids, of.width, name=f"{_EMBED}_{of.feature}")(symbol)
+        for of, symbol in zip(embedded, ids, strict=True)
+    ]
+    normalizes = bool(numbers) and isinstance(layers[0], Normalization)
+    last: Any = numbers[0] if numbers else None
+    if vectors and not normalizes:
+        last = Concatenate(name=_EMBED)([*numbers, *vectors])
+    outputs, previous = {"input": last}, "input"
     read: set[str] = set()
     for table, layer in zip(tables, layers, strict=True):
         if unknown := [name for name in table.inputs if name not in outputs]:
@@ -60,29 +118,37 @@ def _graph(tables: list[LayerTable], layers: list[Layer], features: int) -> Mode
             raise ConfigError(
                 f"{table}: a layer before it has its name, {layer.name!r}, too: set name"
             )
-        read.update(table.inputs or [last.name])
-        sources = [outputs[name] for name in table.inputs]
-        last = layer(sources if len(sources) > 1 else sources[0] if sources else last)
-        outputs[layer.name] = last
-    if left := [name for name in outputs if name not in read | {last.name}]:
+        sources = [outputs[name] for name in table.inputs or [previous]]
+        read.update(table.inputs or [previous])
+        last = layer(sources if len(sources) > 1 else sources[0])
+        if vectors and normalizes and layer is layers[0]:
+            last = Concatenate(name=_EMBED)([last, *vectors])
+        previous = layer.name
+        outputs[previous] = last
+    if left := [name for name in outputs if name not in read | {previous}]:
         raise ConfigError(
             f"[[model.layers]]: no layer reads {left[0]!r}: name it in the inputs of a later one, "
             "or remove it"
         )
-    return Model(first, last)
+    inputs = [*numbers, *ids]
+    return Model(inputs if embedded else inputs[0], last)
 
 
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    It may have a Rescaling after them, to the scale of the target of a fit. Of several seeds as one
-    model, each has these layers.
+    It may have embedded ids before them, and a Rescaling after them, to the scale of the target of
+    a fit. Of several seeds as one model, each has these layers.
     """
     if members_of(model):
         model = members_of(model)[0]
     tables, present = parse(layers, graph=True), model.layers
     if any(table.inputs for table in tables):
         present = _in_order(tables, layers, model)
+    elif embedded := embedded_ids(model):
+        front = {_EMBED, *(f"{_EMBED}_{of.feature}" for of in embedded)}
+        front |= {symbol.name for symbol in model.inputs}
+        present = [layer for layer in present if layer.name not in front]
     if len(present) == len(tables) + 1 and isinstance(present[-1], Rescaling):
         present = present[:-1]
     if len(present) != len(tables):
@@ -99,8 +165,10 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
 
     Raises ConfigError if they are connected in another way.
     """
-    size = model.inputs[0].shape[-1]
-    wires = _wires(untrained(layers, 1 if size is None else size, 0))
+    embedded, size = embedded_ids(model), model.inputs[0].shape[-1]
+    if embedded and model.inputs[0].name != "input":
+        size = 0
+    wires = _wires(untrained(layers, 1 if size is None else size, 0, embedded))
     *_, last = model.layers
     if _wires(model) != wires | ({last.name: [*wires][-1:]} if isinstance(last, Rescaling) else {}):
         raise ConfigError(

@@ -107,12 +107,23 @@ def _renamed_columns_are_used_once(tables: Sections) -> Iterator[Problem]:
             first.setdefault(old, new)
 
 
+@_needs("source.features", "model.inputs")
+def _inputs_are_those_of_embeddings(tables: Sections) -> Iterator[Problem]:
+    if tables.model.inputs and tables.source.embedded:
+        yield Problem(
+            ("model", "inputs"),
+            "the ids of a feature with embed have an input of their own; remove inputs, or embed",
+        )
+
+
 @_needs("source.features")
 def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
     for index, feature in enumerate(tables.source.features):
         path: Path = ("source", "features", index)
         if feature.vocabulary is None and feature.oov:
             yield Problem((*path, "oov"), "needs vocabulary, the values that are known")
+        if feature.vocabulary is None and feature.embed:
+            yield Problem((*path, "embed"), "needs vocabulary, the values that have ids")
         for key in ("valid", "clip", "nan"):
             if feature.vocabulary is not None and getattr(feature, key) is not None:
                 yield Problem((*path, key), "applies to numbers only, not to ids; remove it")

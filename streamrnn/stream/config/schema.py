@@ -82,6 +82,12 @@ class FeatureSection(Section):
         default=0,
         description="a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)",
     )
+    embed: Natural = Field(
+        default=0,
+        description="fit learns so many numbers for each id, joined to the other features in front "
+        "of the layers; 0: the model reads the ids itself",
+        examples=[8],
+    )
 
 
 Features = Annotated[
@@ -160,7 +166,7 @@ class SourceSection(Section):
     )
     features: Features = Field(
         description="inputs of the model: a column, or { name, from, valid, clip, nulls, nan, "
-        "vocabulary, oov }",
+        "vocabulary, oov, embed }",
         examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
     )
     rename: Renames = Field(
@@ -226,6 +232,11 @@ class SourceSection(Section):
     def feature_names(self) -> tuple[str, ...]:
         """Names of all features, in order."""
         return (*(feature.name for feature in self.features), *self.time_feature_names)
+
+    @property
+    def embedded(self) -> tuple[FeatureSection, ...]:
+        """The features whose ids are embedded in front of the layers."""
+        return tuple(feature for feature in self.features if feature.embed)
 
     @property
     def renames(self) -> dict[str, tuple[str, ...]]:

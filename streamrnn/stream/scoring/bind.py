@@ -1,7 +1,7 @@
 """A pipeline with its model (`LoadedPipeline`), and bound to its columns (`BoundPipeline`)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Floats
-from streamrnn.base.display import count, short_model
+from streamrnn.base.display import count, location, short_model
 from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMismatchError
-from streamrnn.nn.formats import load_model
+from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.inputs import IdLimit, id_limits
 from streamrnn.stream.config import both_answers, use_of
@@ -71,7 +71,7 @@ class LoadedPipeline:
         names = [f.name for f in config.source.features]
         extra = [part for n in config.source.time_features for part in (f"{n}_sin", f"{n}_cos")]
         specs = self.model.input_specs
-        chosen = choose_inputs(specs, [*names, *extra], config.model.inputs)
+        chosen = choose_inputs(specs, [*names, *extra], _wanted_inputs(config, self.model))
         kinds = feature_kinds(specs, chosen)
         limits = {chosen[name][0]: limit for name, limit in id_limits(self.model).items()}
         self.contract = Contract(
@@ -287,6 +287,23 @@ def _load(config: Config, path: str) -> Model:
         if config.target.column and path == spec.path:
             error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)
         raise
+
+
+def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
+    """Return the features of each input, {} if there is one. Raises ConfigError for `embed`."""
+    source = config.source
+    if not source.embedded:
+        return config.model.inputs
+    widths = {of.feature: of.width for of in embedded_ids(model)}
+    for feature in source.embedded:
+        if widths.get(feature.name, 0) != feature.embed:
+            raise ConfigError(
+                f"[source] features: {feature.name!r} has embed = {feature.embed}, and the model "
+                f"in {location(config.model.path)} embeds its ids in "
+                f"{count(widths.get(feature.name, 0), 'number')}. Fit it anew with "
+                "`streamrnn fit`, or correct embed"
+            )
+    return inputs_of(source.feature_names, [feature.name for feature in source.embedded])
 
 
 def _feature(feature: FeatureSection, kind: str, config: Config, limit: IdLimit | None) -> Feature:
