@@ -36,6 +36,12 @@ def fit(
         int | None,
         typer.Option(min=1, metavar="N", help="Train N models side by side: [train] seeds."),
     ] = None,
+    find_rate: Annotated[
+        bool,
+        typer.Option(
+            "--find-rate", help="Try learning rates from low to high, propose one; write nothing."
+        ),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -47,6 +53,8 @@ def fit(
     """
     if extend and (full_refresh or limit is not None):
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")
+    if find_rate and (extend or full_refresh or overwrite or seeds is not None):
+        raise typer.BadParameter("--find-rate can be combined with --limit only")
     from streamrnn.jobs.pipeline import Pipeline
 
     several = [] if seeds is None else [f"train.seeds={seeds}"]
@@ -58,15 +66,30 @@ def fit(
             full_refresh=full_refresh,
             overwrite=overwrite,
             limit=limit,
+            find_rate=find_rate,
             progress=show,
             stop=stop,
         )
     if as_json:
         print_json(summary.as_dict(), sys.stdout)
     elif not quiet:
-        print(in_words(summary, written=limit is None))
+        print(_rates(summary) if find_rate else in_words(summary, written=limit is None))
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _rates(summary: "FitSummary") -> str:
+    """Return some of the rates that were tried with their losses, and the one to start from."""
+    s, lines = summary, ["learning rate  loss"]
+    lines += [f"{rate:<13.2g}  {loss:.4g}" for rate, loss in s.rates[::10]]
+    good = s.good_rate
+    lines.append(
+        "No rate lowered the loss. Look at the features and labels: streamrnn explain"
+        if good is None
+        else f"start from learning_rate = {good:.1g} in [train] optimizer, a tenth of the rate at "
+        f"which the loss was lowest ({count(s.updates, 'update')} in {s.seconds:.1f} s)"
+    )
+    return "\n".join(lines)
 
 
 def in_words(summary: "FitSummary", *, written: bool = True) -> str:

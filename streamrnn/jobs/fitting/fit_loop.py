@@ -1,7 +1,7 @@
 """The epochs of a fit: windows, validation, and commits in between."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -90,6 +90,8 @@ class BaseRate:
 
 _COMMIT_SHARE = 0.01
 """Of the time, for commits of short epochs."""
+_COMMIT_SECONDS = 5.0
+"""Between commits within an epoch, at least."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,8 @@ class FitLoop:
             if self._stopped():
                 self.save()
                 return None
-            if self._since_commit >= self.plan.commit_steps:
+            long = time.perf_counter() - self._committed_at >= _COMMIT_SECONDS
+            if self._since_commit >= self.plan.commit_steps or (long and self._is_commit_due()):
                 self.save()
         return {
             "epoch": epoch + 1,
@@ -297,10 +300,7 @@ class FitLoop:
         share = status.trained / (plan.epochs * self.division.training.steps)
         rate = self.optimizer.rate * plan.schedule(share) * self.optimizer.scale
         self.learner.optimizer.learning_rate = status.sums.rate = rate
-        window = self.division.training.window(self.staged, placement)
-        self._states.begin(placement)
-        judged = self._run(self.learner.train, window, self._states)
-        self._states.keep_ends(placement)
+        window, judged = self._update(placement)
         sums = status.sums
         _add(sums, judged)
         sums.steps += window.steps
@@ -310,6 +310,25 @@ class FitLoop:
         status.window += 1
         status.trained += window.steps
         self._since_commit += window.steps
+
+    def _update(self, placement: Placement) -> tuple[TrainingWindow, Judged]:
+        window = self.division.training.window(self.staged, placement)
+        self._states.begin(placement)
+        judged = self._run(self.learner.train, window, self._states)
+        self._states.keep_ends(placement)
+        return window, judged
+
+    def train_at(self, rates: Iterable[float]) -> Iterator[Judged]:
+        """Train on a window at each learning rate, epoch after epoch; yield what became of it."""
+        remaining = iter(rates)
+        while True:
+            for placement in self._rest_of_epoch():
+                rate = next(remaining, None)
+                if rate is None:
+                    return
+                self.learner.optimizer.learning_rate = rate
+                yield self._update(placement)[1]
+            self.status.epoch += 1
 
     def _run(self, call: WindowCall, window: TrainingWindow, lanes: LaneStates) -> Judged:
         """Call on the lanes of a window; name the row of a DivergedError."""

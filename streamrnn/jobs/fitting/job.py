@@ -34,6 +34,7 @@ from streamrnn.jobs.fitting.commit import (
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
 from streamrnn.jobs.fitting.plan import FitModel, division_rule, fit_plan
+from streamrnn.jobs.fitting.rates import try_rates
 from streamrnn.jobs.fitting.request import (
     check_request,
     differences,
@@ -81,7 +82,7 @@ class FitJob:
         began = time.perf_counter()
         with ExitStack() as stack:
             stack.enter_context(limited(self.config.model.threads))
-            if self.options.limit is not None:
+            if not self.options.writes:
                 scratch = stack.enter_context(tempfile.TemporaryDirectory())
                 self._folder = FitFolder(Path(scratch) / "model.safetensors")
                 self._folder.path.mkdir()
@@ -169,15 +170,19 @@ class FitJob:
                     f"{location(str(folder.path))}: the rows of the source have changed since this "
                     "fit began. Restore them, or start over with --full-refresh."
                 )
-            if self.options.limit is None:
+            if self.options.writes:
                 folder.begin(initial)
             parts = self._divide(fit, staged, model, divide(staged, rule, fit.target), reader)
             baselines = self._baselines(fit, staged, parts, record)
             adapt_normalization(model.learner.model, staged, parts.rows)
             model.scale(staged, parts.rows)
             plan, table = fit_plan(self.config), reader.scorer.table
-            commit = self._folder.commit if self.options.limit is None else lambda _: None
+            commit = self._folder.commit if self.options.writes else lambda _: None
             loop = FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
+            if self.options.find_rate:
+                self.summary.rates = try_rates(loop, self.options.stop.is_set)
+                self.summary.updates = len(self.summary.rates)
+                return None
             if last is not None and resumed:
                 loop.resume(last)
                 status, epochs = loop.status, self.config.train.epochs
@@ -357,7 +362,7 @@ class FitJob:
         summary.updates = status.iterations
         summary.best_epoch = status.best_epoch
         summary.interrupted = not finished
-        summary.committed = self.options.limit is None
+        summary.committed = self.options.writes
         return finished
 
     def _place(self, staged: Staged, fit: FitSource, reader: Reader, row: int, stream: int) -> str:
@@ -375,7 +380,7 @@ class FitJob:
         reader: Reader,
     ) -> None:
         """Write the results, commit them, and put them into place."""
-        if self.options.limit is not None:
+        if not self.options.writes:
             return
         folder = self._folder
         data = encoded(model.finished())

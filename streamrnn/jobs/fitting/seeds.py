@@ -306,6 +306,9 @@ class SeedsJob:
 
 def fit_job(config: Config, state_table: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:
     """Return the fit of a pipeline; `state_table`: the state in memory that it starts from."""
-    if config.train.seeds > 1:
+    if config.train.seeds > 1 and not options.find_rate:
         return SeedsJob(config, state_table, options)
+    if options.find_rate:
+        one = config.train.model_copy(update={"seeds": 1, "keep": "best"})
+        config = config.model_copy(update={"train": one})
     return FitJob(config, reader(state_table), options)

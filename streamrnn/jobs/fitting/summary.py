@@ -9,6 +9,7 @@ from typing import Any
 from streamrnn.jobs.fitting.baseline import share_better
 from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.fit_loop import FitProgress
+from streamrnn.jobs.fitting.rates import TriedRate, good_rate
 from streamrnn.stream.sources import UNKNOWN_IN
 
 __all__ = ["FitOptions", "FitProgress", "FitSummary"]
@@ -19,15 +20,22 @@ class FitOptions:
     """Options of one fit.
 
     `extend` trains the model of the last fit on new rows; `full_refresh` starts over; `overwrite`
-    replaces a model file that no fit wrote; `limit`: read so many rows only, and write nothing.
+    replaces a model file that no fit wrote; `limit`: read so many rows only, and write nothing;
+    `find_rate`: try learning rates, and write nothing.
     """
 
     extend: bool = False
     full_refresh: bool = False
     overwrite: bool = False
     limit: int | None = None
+    find_rate: bool = False
     progress: Callable[[FitProgress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the fit has results that stay."""
+        return self.limit is None and not self.find_rate
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class FitSummary:
     loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
     saved state, None if it was not saved. Of several `seeds` the best one, `seed`, gives the
     model, or all do (None); `epochs` and `updates` are of all together. `season` is as in [target],
-    "" for none.
+    "" for none. `rates` were tried with `find_rate`; `good_rate` is a tenth of the one at which the
+    loss was lowest, None if no rate lowered it.
     """
 
     model: str = ""
@@ -72,6 +81,12 @@ class FitSummary:
     committed: bool = False
     seeds: list[SeedResult] = field(default_factory=list)
     seed: int | None = None
+    rates: list[TriedRate] = field(default_factory=list)
+
+    @property
+    def good_rate(self) -> float | None:
+        """A learning rate to start from."""
+        return good_rate(self.rates)
 
     @property
     def best(self) -> HistoryRow:
@@ -103,5 +118,5 @@ class FitSummary:
         """Return plain values, for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)} | {"best": self.best}
         shares = {name: of if math.isfinite(of) else None for name, of in self.better.items()}
-        values |= {"better": shares}
+        values |= {"better": shares, "good_rate": self.good_rate}
         return values | {"seeds": [{"seed": of.seed, "best": of.best} for of in self.seeds]}

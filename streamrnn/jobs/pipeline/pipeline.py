@@ -261,6 +261,7 @@ class Pipeline:
         full_refresh: bool = False,
         overwrite: bool = False,
         limit: int | None = None,
+        find_rate: bool = False,
         progress: Callable[[FitProgress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> FitSummary:
@@ -269,13 +270,15 @@ class Pipeline:
         A fit that was interrupted resumes; one that is done has nothing to do. `extend` trains the
         model of the last fit on new rows, from the state after its last row; `full_refresh` starts
         over; `overwrite` replaces a model file that no fit wrote; with `limit` only so many rows
-        are read, and nothing is written. Once `stop` is set the fit commits and ends. Raises what
-        `run` raises, and ConfigError or UnsupportedError for what cannot be trained.
+        are read, and nothing is written. With `find_rate` the learning rate rises from update to
+        update until the loss does, too (`FitSummary.rates` and `good_rate`), and nothing is
+        written. Once `stop` is set the fit commits and ends. Raises what `run` raises, and
+        ConfigError or UnsupportedError for what cannot be trained.
         """
         from streamrnn.jobs.fitting import FitOptions, fit_job
 
         options = FitOptions(
-            extend, full_refresh, overwrite, limit, progress, stop or threading.Event()
+            extend, full_refresh, overwrite, limit, find_rate, progress, stop or threading.Event()
         )
         summary = fit_job(self.config, self._state_table, options).run()
         vars(self).pop("loaded", None)  # of the model file before

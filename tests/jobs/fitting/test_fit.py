@@ -151,6 +151,29 @@ def test_the_first_epoch_is_committed_whatever_a_commit_takes(tmp_path: Path) ->
     assert _done_before(tmp_path, 2) == 1
 
 
+def test_a_long_epoch_is_committed_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here each look at the clock is five seconds later than the one before."""
+    monkeypatch.setattr(fit_loop, "_COMMIT_SHARE", 1.0)
+    seconds = itertools.count(step=5)
+    monkeypatch.setattr(fit_loop.time, "perf_counter", lambda: float(next(seconds)))
+    fits.fit(tmp_path / "whole")
+    steps: list[int] = []
+
+    def die(progress: FitProgress) -> None:
+        steps.append(progress.steps)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fits.fit(tmp_path, progress=die)
+    again: list[FitProgress] = []
+    fits.fit(tmp_path, progress=again.append)
+    assert (again[0].epoch, again[1].steps) == (1, steps[4])
+    assert fits.digest(tmp_path) == fits.digest(tmp_path / "whole")
+
+
 def _done_before(tmp_path: Path, epoch: int) -> int:
     """Let a fit die in an epoch; return what is done when it resumes, with the same bits."""
     tables = train(epochs=6)

@@ -50,6 +50,21 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_find_rate_proposes_one_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_command(capsys, "fit", "p.toml", "--find-rate", "--limit", "600")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "learning rate  loss")
+    assert re.match(r"1e-06 +[\d.]+$", lines[1])
+    rate = re.match(r"start from learning_rate = ([\d.e-]+) in \[train\] optimizer", lines[-1])
+    assert rate is not None
+    assert 1e-5 < float(rate[1]) < 1
+    assert not Path("made").exists()
+    code, out, _ = run_command(capsys, "fit", "p.toml", "--find-rate", "--json")
+    found = json.loads(out)
+    assert found["rates"][0][0] == 1e-6
+    assert found["good_rate"] in [pytest.approx(rate / 10) for rate, _ in found["rates"]]
+
+
 def test_fit_run_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
     """A line per epoch on stderr, a summary against baselines, and files that a run reads."""
     code, out, err = run_command(capsys, "fit", "p.toml")
@@ -105,6 +120,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "source.path=nowhere"], 66, "nowhere"),
         (["--continue"], 78, "there is no fit"),
         (["--continue", "--full-refresh"], 2, "cannot be combined"),
+        (["--find-rate", "--seeds", "2"], 2, "with --limit only"),
         (["--set", 'train.validation={since="soon"}'], 78, "validation.since"),
         (["--set", "train.until=2024-13-01"], 78, "[train] until"),
         (["--set", 'train.metrics=["x"]'], 78, "metric 'x'"),
