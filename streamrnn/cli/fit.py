@@ -115,6 +115,11 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         if s.scaled:
             losses += " (of standardized labels)"
         lines.append(f"result   {of}: {losses}")
+    if s.shifts:
+        lines.append(
+            f"shifts   {', '.join(f'{shift:+.4g}' for shift in s.shifts)} added to the quantiles, "
+            "by the rows of the validation"
+        )
     if s.better and (s.seed is not None or not s.seeds):
         lines += _errors(s)
     if s.interrupted and s.committed:

@@ -59,7 +59,8 @@ class FitStatus:
     """The next window to train, and what callbacks, optimizer and metrics know.
 
     `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
-    each target of a regression, in that epoch's validation; `waited`: epochs since then;
+    each target of a regression, in that epoch's validation, and `shifts`: what that says to add to
+    each quantile; `waited`: epochs since then;
     `rate_waited`: epochs since the rate was lowered or the loss was best; `rate_scale`: by what
     the rate of the optimizer is multiplied; `stopped`: no epoch follows, as enough did not improve.
     `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the sums of
@@ -74,6 +75,7 @@ class FitStatus:
     best_epoch: int = 0
     best_loss: float | None = None
     best_errors: list[float] = field(default_factory=list)
+    shifts: list[float] = field(default_factory=list)
     waited: int = 0
     stopped: bool = False
     rate_scale: float = 1.0

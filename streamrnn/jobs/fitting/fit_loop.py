@@ -10,6 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import DivergedError
 from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, TargetErrors
+from streamrnn.jobs.fitting.calibration import Calibration
 from streamrnn.jobs.fitting.carried import LaneStates, WindowCall, lane_states
 from streamrnn.jobs.fitting.commit import (
     EpochSums,
@@ -132,6 +133,7 @@ class FitLoop:
     """Trains a model on staged rows: the epochs of `run_epochs`, and what its callbacks see.
 
     `baselines` are compared with outputs that forecast the labels themselves; None for others.
+    `calibration` finds what to add to quantiles; None for outputs that stay as they are.
     `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
     all that `resume` needs to continue here with the same bits, and the rest of `record`.
     """
@@ -143,6 +145,7 @@ class FitLoop:
         division: Division,
         plan: FitPlan,
         baselines: Baselines | None,
+        calibration: Calibration | None,
         table: StateTable,
         record: FitRecord,
         commit: Callable[[FitCommit], None],
@@ -157,7 +160,7 @@ class FitLoop:
             patience=schedule.patience, min_delta=0, min_lr=schedule.min_rate
         )
         self._plateau.factor = schedule.factor  # [train] allows a factor of 1
-        self._baselines = baselines
+        self._baselines, self._calibration = baselines, calibration
         self._record, self._commit = record, commit
         self._lanes = min(plan.lanes, len(division.training.begin))
         self._states = lane_states(learner.runner, staged, division, table, self._lanes)
@@ -357,6 +360,8 @@ class FitLoop:
         status.history.append(logs)
         if stopping.best is not None and stopping.best_epoch == epoch:
             status.best_errors = self._errors.mse
+            if self._calibration is not None:
+                status.shifts = self._calibration.shifts()
         names = [metric.name for metric in self.learner.metrics]
         message = _in_words(logs, self.plan.epochs, names)
         self._report(replace(self._progress(), message=message, values=logs))
@@ -379,12 +384,19 @@ class FitLoop:
         order = np.arange(len(pieces.begin))
         against, self._errors = AgainstBaselines(), TargetErrors()
         sums = EpochSums()
+        if self._calibration is not None:
+            self._calibration.begin()
         for placement in pieces.windows(order, lanes, self.plan.steps):
             window = pieces.window(self.staged, placement)
             states.begin(placement)
             _add(sums, self._run(learner.test, window, states))
-            if self._baselines is not None and (output := learner.output) is not None:
-                label, output = window.label[window.counts], output[window.counts]
+            if self._calibration is None and self._baselines is None:
+                continue
+            assert learner.output is not None
+            label, output = window.label[window.counts], learner.output[window.counts]
+            if self._calibration is not None:
+                self._calibration.add(label, output)
+            if self._baselines is not None:
                 self._errors.add(label, output)
                 against.add(label, output, self._baselines.of(window))
         row: HistoryRow = {"val_loss": sums.mean_loss}

@@ -22,6 +22,7 @@ from streamrnn.errors import (
     DivergedError,
 )
 from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
+from streamrnn.jobs.fitting.calibration import Calibration
 from streamrnn.jobs.fitting.commit import (
     HISTORY_FILE,
     STATE_FILE,
@@ -178,7 +179,13 @@ class FitJob:
             model.scale(staged, parts.rows)
             plan, table = fit_plan(self.config), reader.scorer.table
             commit = self._folder.commit if self.options.writes else lambda _: None
-            loop = FitLoop(model.learner, staged, parts, plan, baselines, table, record, commit)
+            calibration = None
+            if self.config.output.calibrate:
+                rows, place = parts.validation.counts(staged), self._folder.rows / "calibration"
+                calibration = Calibration(self.config.train.quantiles, rows, place)
+            loop = FitLoop(
+                model.learner, staged, parts, plan, baselines, calibration, table, record, commit
+            )
             if self.options.find_rate:
                 self.summary.rates = try_rates(loop, self.options.stop.is_set)
                 self.summary.updates = len(self.summary.rates)
@@ -361,6 +368,7 @@ class FitJob:
         summary.epochs = len(status.history)
         summary.updates = status.iterations
         summary.best_epoch = status.best_epoch
+        summary.shifts = status.shifts
         summary.interrupted = not finished
         summary.committed = self.options.writes
         return finished
@@ -383,7 +391,7 @@ class FitJob:
         if not self.options.writes:
             return
         folder = self._folder
-        data = encoded(model.finished())
+        data = encoded(model.finished(loop.status.shifts))
         folder.put_pending(folder.model.name, data)
         history = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(loop.status.history), history)

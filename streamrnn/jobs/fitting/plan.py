@@ -1,5 +1,6 @@
 """The model, loss and optimizer of a fit, checked before any row is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +23,7 @@ from streamrnn.jobs.fitting.scaling import (
     scale_of,
     split_off_scale,
     target_scale,
+    with_calibration,
     with_scale,
 )
 from streamrnn.jobs.fitting.staging import Staged
@@ -86,14 +88,15 @@ class FitModel:
         binary = weights is not None and weights.binary
         return find_wrong_label(staged, self.learner.loss, self.units, only_classes=binary)
 
-    def finished(self) -> Model:
-        """Return the model with its final weights, and its outputs in the unit of the target."""
-        scale = self.learner.scale
-        return (
-            self.model
-            if scale is None or self.model_scale is not None
-            else with_scale(self.model, scale)
-        )
+    def finished(self, shifts: Sequence[float]) -> Model:
+        """Return the model with its final weights, and its outputs in the unit of the target.
+
+        `shifts`: what is added to each output; empty if they stay as they are.
+        """
+        scale, model = self.learner.scale, self.model
+        if scale is not None and self.model_scale is None:
+            model = with_scale(model, scale)
+        return with_calibration(model, shifts) if shifts else model
 
 
 def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamrnn.base.display import location
 from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
 from streamrnn.jobs.fitting.commit import FitCommit, FitFolder, FitIdentity
+from streamrnn.jobs.fitting.scaling import without_calibration
 from streamrnn.jobs.fitting.summary import FitOptions
 from streamrnn.jobs.preflight import ModelFile, reader
 from streamrnn.nn.formats import EmbeddedIds, check_layers, load_model, untrained
@@ -31,6 +32,7 @@ _TABLES = (
     "model.inputs",
     "model.layers",
     "output.warmup",
+    "output.calibrate",
     "state.map",
 )
 _FREE = {
@@ -65,6 +67,11 @@ def check_request(config: Config) -> None:
         raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")
     if train.validation is None and whole_schedule(train.schedule)["name"] == "plateau":
         raise ConfigError("[train] schedule: plateau needs validation, which judges each epoch")
+    if config.output.calibrate and not (train.quantiles and train.validation):
+        raise ConfigError(
+            "[output] calibrate: a fit calibrates quantiles by the rows of the validation; set "
+            "[train] loss = { quantile = [0.1, 0.5, 0.9] } and [train] validation"
+        )
     if train.until is not None and config.source.time is None:
         raise ConfigError("[train] until: needs source.time, the column of the times")
     if train.validation is not None:
@@ -89,7 +96,9 @@ def initial_model(
     if last is not None and not last.record.done:
         return folder.initial()
     if options.extend and last is not None:
-        return folder.model.read_bytes()
+        model = load_model(folder.model)
+        core = without_calibration(model)
+        return folder.model.read_bytes() if core is model else encoded(core)
     return _first_model(config)
 
 
@@ -116,7 +125,7 @@ def _first_model(config: Config) -> bytes:
             )
         if layers:
             check_layers(model, layers)
-        return encoded(model)
+        return encoded(without_calibration(model))
     if not layers:
         raise ConfigError(
             "fit: expected the layers of the model in [model] layers, or a model to start from in "

@@ -3,8 +3,9 @@
 Sums are in float64, in the order of the rows, so that a fit has the same bits on any machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
+from typing import Any
 
 import numpy as np
 
@@ -32,11 +33,32 @@ def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
     return Model(model.graph.inputs, before, name=model.name), last
 
 
-def with_scale(model: Model, scale: Scale) -> Model:
+_CALIBRATION = "calibration"
+
+
+def without_calibration(model: Model) -> Model:
+    """Return the model without the layer that `with_calibration` appended; itself without one."""
+    core, layer = split_off_scale(model)
+    if layer is None or layer.name != _CALIBRATION:
+        return model
+    if isinstance(model, Sequential):
+        config: dict[str, Any] = model.get_config()
+        core = Sequential.from_config({**config, "layers": config["layers"][:-1]})
+        core.set_weights(model.get_weights())
+    return core
+
+
+def with_calibration(model: Model, shifts: Sequence[float]) -> Model:
+    """Return a model whose outputs are shifted, each by a number of its own."""
+    offset = np.array(shifts, np.float32)
+    return with_scale(model, Scale(offset, np.ones_like(offset)), _CALIBRATION)
+
+
+def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
     """Return a model that ends in a Rescaling to the scale of the target."""
     names = {layer.name for layer in model.layers}
-    numbered = (f"rescaling_{number}" for number in count(1))
-    name = next(name for name in chain(["rescaling"], numbered) if name not in names)
+    numbered = (f"{name}_{number}" for number in count(1))
+    name = next(name for name in chain([name], numbered) if name not in names)
     with counted_from_the_start():
         layer = Rescaling(scale.deviation.tolist(), scale.offset.tolist(), name=name)
     if isinstance(model, Sequential):

@@ -71,6 +71,11 @@ class SeedsJob:
             raise ConfigError(
                 '[train] keep = "all" needs validation: the spread includes the errors there'
             )
+        if train.keep == "all" and self.config.output.calibrate:
+            raise ConfigError(
+                '[output] calibrate: [train] keep = "all" returns the mean of several models and '
+                'its spread, not quantiles. Set keep = "best", or remove calibrate'
+            )
         job = FitJob(self._member(self.seeds[0], 1), reader(self._state_table), FitOptions())
         units = job.check()
         names = self.config.output.names
@@ -209,7 +214,7 @@ class SeedsJob:
             )
         best = min(fits, key=lambda seed: (losses[seed] is None, losses[seed] or 0.0))
         summary.seed, summary.best_epoch = best, fits[best].best_epoch
-        summary.history = fits[best].history
+        summary.history, summary.shifts = fits[best].history, fits[best].shifts
         if self.config.train.keep == "all":
             summary.seed = None
 

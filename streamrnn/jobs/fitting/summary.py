@@ -56,7 +56,8 @@ class FitSummary:
     saved state, None if it was not saved. Of several `seeds` the best one, `seed`, gives the
     model, or all do (None); `epochs` and `updates` are of all together. `season` is as in [target],
     "" for none. `rates` were tried with `find_rate`; `good_rate` is a tenth of the one at which the
-    loss was lowest, None if no rate lowered it.
+    loss was lowest, None if no rate lowered it. `shifts`: what [output] calibrate adds to each
+    quantile.
     """
 
     model: str = ""
@@ -81,6 +82,7 @@ class FitSummary:
     committed: bool = False
     seeds: list[SeedResult] = field(default_factory=list)
     seed: int | None = None
+    shifts: list[float] = field(default_factory=list)
     rates: list[TriedRate] = field(default_factory=list)
 
     @property

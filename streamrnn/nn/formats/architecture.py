@@ -137,8 +137,8 @@ def _graph(
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    It may have embedded ids before them, and a Rescaling after them, to the scale of the target of
-    a fit. Of several seeds as one model, each has these layers.
+    It may have embedded ids before them, and a Rescaling or two after them, to the scale of the
+    target of a fit, and its calibration. Of several seeds as one model, each has these layers.
     """
     if members_of(model):
         model = members_of(model)[0]
@@ -149,8 +149,9 @@ def check_layers(model: Model, layers: Tables) -> None:
         front = {_EMBED, *(f"{_EMBED}_{of.feature}" for of in embedded)}
         front |= {symbol.name for symbol in model.inputs}
         present = [layer for layer in present if layer.name not in front]
-    if len(present) == len(tables) + 1 and isinstance(present[-1], Rescaling):
-        present = present[:-1]
+    for _ in range(2):
+        if len(present) > len(tables) and isinstance(present[-1], Rescaling):
+            present = present[:-1]
     if len(present) != len(tables):
         raise ConfigError(
             f"[[model.layers]] has {len(tables)} layers, the model file {len(present)}: "
@@ -169,8 +170,10 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
     if embedded and model.inputs[0].name != "input":
         size = 0
     wires = _wires(untrained(layers, 1 if size is None else size, 0, embedded))
-    *_, last = model.layers
-    if _wires(model) != wires | ({last.name: [*wires][-1:]} if isinstance(last, Rescaling) else {}):
+    for layer in model.layers:
+        if isinstance(layer, Rescaling) and layer.name not in wires:
+            wires[layer.name] = [*wires][-1:]
+    if _wires(model) != wires:
         raise ConfigError(
             "[[model.layers]]: the layers of the model file have other names or inputs: "
             f"{', '.join(str(layer) for layer in model.layers)}. {_ADVICE}"

@@ -222,6 +222,21 @@ class ForecastErrors:
             return []
         return self._by_hour.errors(self._plan, 24, self._drawn())
 
+    def coverage(self) -> tuple[list[Errors], list[Errors]]:
+        """Return the share of labels up to each quantile, by bucket and by slot; none of others."""
+        if not self._plan.quantiles:
+            return [], []
+        drawn = [Figure("coverage", "")] * len(self._plan.quantiles)
+        return (
+            self._by_time.errors(self._plan, self._timeline.buckets, drawn),
+            self._by_stream.errors(self._plan, 0, drawn),
+        )
+
+    @property
+    def quantiles(self) -> Sequence[float]:
+        """What the outputs say that they cover, if they are quantiles."""
+        return self._plan.quantiles
+
     def by_horizon(self) -> list[Errors]:
         """Return the error of each output over all rows; none if there is one horizon."""
         if not self._plan.several_horizons:
@@ -270,6 +285,7 @@ def error_pictures(
         _by_stream(errors.by_stream(), keys),
         _by_hour(subject, errors.by_hour()),
         *_by_horizon(errors.by_horizon()),
+        *_coverage(subject, errors, keys),
         _reliability(errors.reliability()),
     ]
 
@@ -348,24 +364,69 @@ def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
     ]
 
 
-def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
-    item = errors[0]
+def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
+    """Return how often labels are up to each quantile, by time and stream; nothing of others."""
+    by_time, by_stream = errors.coverage()
+    if not by_time:
+        return []
+    series = [Drawn("error", "labels up to it"), Drawn("says", "what it says")]
+    times, streams = [], []
+    for item, of_streams, says in zip(by_time, by_stream, errors.quantiles, strict=True):
+        rows = rows_of_columns({**subject.timeline.starts(), **item.columns()})
+        times.append(Panel(item.output, [{**row, "says": says} for row in rows]))
+        rows = _rows_by_stream(of_streams, keys)
+        streams.append(Panel(item.output, [{**row, "says": says} for row in rows]))
+    last, says = by_time[-1], errors.quantiles[-1]
+    total = float(np.nansum(last.error * last.rows) / last.rows.sum())
+    said = f"{short(100 * total)} % of the labels are up to {last.output}, which says"
+    return [
+        Picture(
+            "coverage-time",
+            f"Coverage over time, {subject.timeline.per}",
+            f"{said} {short(100 * says)} %.",
+            "lines",
+            without_name(times[:MOST_OUTPUTS]),
+            series,
+            y_title="Share of labels",
+            rules=rules_of(subject),
+            **subject.timeline.axis(),
+        ),
+        Picture(
+            "coverage-stream",
+            "Coverage by stream",
+            f"{said} {short(100 * says)} %: {between(span(streams[-1].rows, 'error'))}.",
+            "dots",
+            streams[:MOST_OUTPUTS],
+            series,
+            x_field="stream",
+            x_title="stream",
+            y_title="Share of labels",
+        ),
+    ]
+
+
+def _rows_by_stream(item: Errors, keys: list[pa.Array]) -> list[dict[str, Any]]:
+    """Return the streams with most rows, by their error."""
     order = np.argsort(-item.rows, kind="stable")
-    streams = int((item.rows > 0).sum())
-    most = order[: min(_MOST_STREAMS, streams)]
+    most = order[: min(_MOST_STREAMS, int((item.rows > 0).sum()))]
     most = most[np.argsort(item.error[most], kind="stable")]
     names = texts_of_keys([key.take(pa.array(most)) for key in keys])
     columns = {name: values[most] for name, values in item.columns().items()}
-    rows = rows_of_columns({"stream": names, **columns})
+    return list(rows_of_columns({"stream": names, **columns}))
+
+
+def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
+    item = errors[0]
+    rows = _rows_by_stream(item, keys)
+    first, last = rows[0], rows[-1]
     notes = _unit(errors)
-    if streams > len(rows):
+    if (streams := int((item.rows > 0).sum())) > len(rows):
         notes.insert(0, f"The {len(rows)} streams with most rows, of {streams:,}.")
     return Picture(
         "error-stream",
         TITLES["error-stream"],
-        f"{item.title} of {item.output}: lowest for {brief(names[0])}, "
-        f"{short(rows[0]['error'])}; highest for {brief(names[-1])}, "
-        f"{short(rows[-1]['error'])}.",
+        f"{item.title} of {item.output}: lowest for {brief(first['stream'])}, "
+        f"{short(first['error'])}; highest for {brief(last['stream'])}, {short(last['error'])}.",
         "dots",
         [Panel("", rows)],
         _series(item),

@@ -347,6 +347,10 @@ class OutputSection(Section):
         default=0,
         description="output is null for this many steps after a stream starts or is reset",
     )
+    calibrate: bool = Field(
+        default=False,
+        description="true: a fit shifts each quantile to cover its share of the validation rows",
+    )
     model_column: Text | None = Field(
         default=None,
         description="a column for the fingerprint of the model that computed the row",

@@ -154,7 +154,10 @@ def test_labels_are_those_of_the_oracle_however_files_and_batches_are_cut(
     found, right = (np.float32([each[n] for n in labels]) for each in (labels, wanted))
     np.testing.assert_array_equal(found, right)
     assert weights == {n: wanted_weights[n] for n in labels}
-    assert 0 < sum(weight > 0 for weight in weights.values()) <= len(weights)
+    if isinstance(target.get("horizon"), list):  # few rows of this log have a label at each one
+        assert np.isfinite(found).any(axis=0).all()
+    else:
+        assert 0 < sum(weight > 0 for weight in weights.values()) <= len(weights)
 
 
 def test_windows_are_the_same_without_labels() -> None:
@@ -357,7 +360,7 @@ def test_the_value_of_a_rejected_row_is_not_looked_at() -> None:
         ({"column": "x", "horizon": []}, r"target\.horizon: expected durations, or 0 alone"),
         (
             {"column": "x", "horizon": ["1d", "24h"]},
-            r"target\.horizon: expected different durations, received a list",
+            r"target\.horizon: expected different durations, received the list",
         ),
         ({"column": "x", "horizon": "3 apples"}, r"target\.horizon: expected a duration such as"),
         ({"column": "x", "rows": -1}, r"target\.rows: expected an integer from 0"),

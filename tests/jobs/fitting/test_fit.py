@@ -170,7 +170,7 @@ def test_a_long_epoch_is_committed_on_the_way(
         fits.fit(tmp_path, progress=die)
     again: list[FitProgress] = []
     fits.fit(tmp_path, progress=again.append)
-    assert (again[0].epoch, again[1].steps) == (1, steps[4])
+    assert (again[1].epoch, again[1].steps) == (1, steps[4])
     assert fits.digest(tmp_path) == fits.digest(tmp_path / "whole")
 
 
@@ -220,17 +220,10 @@ def test_rows_of_validation_change_no_weight(tmp_path: Path) -> None:
         changed = table.set_column(2, "a", pa.array(a)).set_column(3, "b", pa.array(b))
         logs.write(changed, tmp_path / name / "in" / "a.parquet")
     validation = train(validation={"since": "2024-01-01T20:00"}, state=False)
-    for target in (
-        {"rows": 2},
-        {"rows": 0, "horizon": "3m"},
-        {"rows": 0, "horizon": ["1m", "8m", "3m"]},
-    ):
-        units = len(target["horizon"]) if isinstance(target.get("horizon"), list) else 1
-        head = {"type": "Dense", "units": units}
+    for target in ({"rows": 2}, {"rows": 0, "horizon": "3m"}):
         weights = []
         for name in ("one", "two"):
-            model = {"layers": [*fits.LAYERS[:-1], head]}
-            tables = {**validation, "target": {"column": "b", **target}, "model": model}
+            tables = {**validation, "target": {"column": "b", **target}}
             summary = fits.fit(tmp_path / name, tables, full_refresh=True)
             # The best epoch depends on the validation: compare a fit of one epoch.
             assert summary.validation_rows == late.sum()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from naive_scores import Pair, distances
 
-from streamrnn import Input, Pipeline, Sequential, layers
+from streamrnn import Input, Pipeline, Sequential, layers, load_model
 from streamrnn.errors import ConfigError
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -71,9 +71,11 @@ def config(folder: Path, features: list[str]) -> dict[str, Any]:
     }
 
 
-def fitted(folder: Path, features: list[str]) -> tuple[Pipeline, list[dict[str, Any]]]:
+def fitted(
+    folder: Path, features: list[str], table: pa.Table | None = None
+) -> tuple[Pipeline, list[dict[str, Any]]]:
     """A fit of a model whose outputs are its features, and the rows of its log."""
-    table = log()
+    table = log() if table is None else table
     logs.write(table, folder / "in" / "a.parquet", row_group=100)
     model = Sequential([Input((None, len(features))), layers.Dense(len(LABELS), use_bias=False)])
     model.set_weights([np.eye(len(features), len(LABELS), dtype=np.float32)])
@@ -93,6 +95,29 @@ def test_a_planted_future_forecasts_its_own_column_and_horizon_alone(tmp_path: P
     pipeline.run()
     errors = [line["rmse"] for line in pipeline.evaluate().table.to_pylist()]
     assert min(errors[:3]) > 1 > 1e-4 > max(errors[3:])
+
+
+def test_labels_that_lie_in_the_validation_change_no_weight(tmp_path: Path) -> None:
+    """Not by any horizon; those of the training do."""
+    weights = []
+    for name, first in (("one", None), ("late", CUT), ("early", CUT - timedelta(hours=25))):
+        table = log()
+        for number, column in enumerate(table.column_names[2:], 2):
+            garbage = [
+                1e3 if first is not None and time >= first else value
+                for time, value in zip(
+                    table["t"].to_pylist(), table[column].to_pylist(), strict=True
+                )
+            ]
+            table = table.set_column(number, column, pa.array(garbage, pa.float64()))
+        fitted(tmp_path / name, ["x", "y"], table)
+        data = config(tmp_path / name, ["x", "y"])
+        data["train"] |= {"optimizer": {"name": "adam", "learning_rate": 0.01}}
+        Pipeline.from_dict(data).fit()
+        weights.append(load_model(tmp_path / name / "model.safetensors").get_weights())
+    for one, late, early in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, late)
+        assert (one != early).any()
 
 
 def test_figures_by_horizon_are_those_of_the_oracle(tmp_path: Path) -> None:

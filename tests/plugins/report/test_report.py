@@ -1,6 +1,7 @@
 """Reports beside plain Python, and on outputs that have little to draw."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,10 @@ def test_the_numbers_are_those_of_plain_python(name: str) -> None:
 def test_errors_by_horizon_are_those_of_evaluate() -> None:
     """Of each column, beside its best baseline; one horizon has no such picture."""
     model("linear", 6)
-    write(log())
+    table, number = log(), np.arange(len(log()))
+    minutes = np.datetime64("2024-03-01", "us") + number // 4 * np.timedelta64(1, "m")
+    table = table.set_column(0, "id", pa.array([f"s{n}" for n in number % 4]))
+    write(table.set_column(1, "t", pa.array(minutes, pa.timestamp("us", "UTC"))))
     target = {"column": ["x", "days"], "horizon": ["1m", "9m", "4m"]}
     pipeline = Pipeline.from_dict(config("plain", target))
     pipeline.run()
@@ -130,6 +134,34 @@ def test_errors_by_horizon_are_those_of_evaluate() -> None:
     for (_, row), line in zip(drawn, lines, strict=True):
         assert (row["error"], row["rows"]) == (near(line["mae"]), line["rows"])
         assert row["baseline"] == near(line["mae_persistence"])
+
+
+def test_coverage_of_quantiles_by_stream_is_that_of_evaluate() -> None:
+    """Also by time; beside what each quantile says."""
+    quantiles = [0.1, 0.5, 0.9]
+    model("linear", 3)
+    write(log())
+    loss = {"loss": {"quantile": quantiles}}
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"], train=loss))
+    pipeline.run()
+    found = by_id(pipeline.report())
+    whole, *lines = pipeline.evaluate("stream").table.to_pylist()
+    for unit, says in enumerate(quantiles):
+        by_stream = {row["stream"]: row for row in rows(found["coverage-stream"], unit)}
+        expected = {line["id"]: line for line in lines if line["quantile"] == says}
+        assert by_stream.keys() == expected.keys() - {None}
+        for key, row in by_stream.items():
+            assert row["error"] == near(expected[key]["coverage"])
+            assert (row["rows"], row["says"]) == (expected[key]["rows"], says)
+        by_time = rows(found["coverage-time"], unit)
+        up_to = sum(row["error"] * row["rows"] for row in by_time if row["rows"])
+        line = [whole, *lines][unit]
+        assert line["id"] is None
+        assert up_to / line["rows"] == near(line["coverage"])
+    assert re.match(
+        r"[\d.]+ % of the labels are up to score_2, which says 90 %\.",
+        found["coverage-time"]["sentence"],
+    )
 
 
 def test_values_of_the_source_and_its_features() -> None:
