@@ -56,7 +56,6 @@ _FOR_MODELS = {
 }
 _WHY_MISSING = {
     "backend": "arrays are NumPy's, in float32",
-    "utils": "model.summary() prints layers, shapes and parameters",
 }
 
 __all__ = [
@@ -84,6 +83,7 @@ __all__ = [
     "regularizers",
     "set_threads",
     "states",
+    "utils",
 ]
 
 

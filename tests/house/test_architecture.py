@@ -74,7 +74,7 @@ MAY_IMPORT = {
 }
 # Modules that Keras has at its top.
 KERAS_NAMES = {"activations", "callbacks", "initializers", "losses", "metrics", "optimizers"}
-KERAS_NAMES |= {"ops", "regularizers"}
+KERAS_NAMES |= {"ops", "regularizers", "utils"}
 OPS = PACKAGE / "nn" / "layers" / "ops.py"
 # Library -> the rooms that may import it.
 ONLY_IN = {

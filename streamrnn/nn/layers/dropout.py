@@ -16,6 +16,7 @@ from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.gated import dropout_mask
+from streamrnn.nn.layers.initializers import generator_of
 from streamrnn.nn.layers.registry import builtin_layer
 
 
@@ -74,7 +75,7 @@ class Dropout(BuiltIn):
         if not context.training or self.rate == 0:
             return inputs
         if self._random is None:
-            self._random = np.random.default_rng(self.seed)
+            self._random = generator_of(self.seed)
         return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
 
 
@@ -135,7 +136,7 @@ class GaussianLayer(BuiltIn):
         if not context.training or self.deviation() == 0:
             return inputs
         if self._random is None:
-            self._random = np.random.default_rng(self.seed)
+            self._random = generator_of(self.seed)
         return self.combined(inputs, self.noise(self._random, inputs.shape))
 
     def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -189,7 +190,7 @@ class AlphaDropout(Dropout):
         if not context.training or self.rate == 0:
             return inputs
         if self._random is None:
-            self._random = np.random.default_rng(self.seed)
+            self._random = generator_of(self.seed)
         kept = dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate) > 0
         return self.combined(inputs, kept)
 

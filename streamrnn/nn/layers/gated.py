@@ -16,7 +16,7 @@ from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
-from streamrnn.nn.layers.initializers import Initial
+from streamrnn.nn.layers.initializers import Initial, generator_of
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.packable import Packable
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
@@ -199,7 +199,7 @@ class GatedCell(Packable, Cell, GatedArguments):
     def draw_masks(self, rows: int, features: int) -> tuple[Floats, Floats]:
         """Draw the dropout masks of one call: (rows, 1 or gates, F) for x, (rows, …, U) for h."""
         if self._random is None:
-            self._random = np.random.default_rng(self.seed)
+            self._random = generator_of(self.seed)
         copies = self.gates if self.recurrent_dropout else 1
         return (
             self._draw((rows, copies, features), self.dropout),

@@ -81,6 +81,17 @@ def seeded(seed: int) -> Iterator[None]:
         _seeds.reset(token)
 
 
+def set_seed(seed: int) -> None:
+    """Let initializers, dropout and noise without a seed draw from one from now on."""
+    _seeds.set([seed, number] for number in itertools.count())
+
+
+def generator_of(seed: int | None) -> np.random.Generator:
+    """Return a new generator from a seed, without one from the next number of `set_seed`."""
+    seeds = _seeds.get()
+    return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
+
+
 class Initializer:
     """Makes a float32 array of a given shape; subclasses implement `draw`."""
 
@@ -109,12 +120,12 @@ class Initializer:
 
     def generator(self) -> np.random.Generator:
         """Return a new generator from the seed, so that a seed gives the same values each time."""
-        seed, seeds = getattr(self, "seed", None), _seeds.get()
+        seed = getattr(self, "seed", None)
         if seed is not None and not isinstance(seed, int | np.integer):
             raise ArgumentError(
                 f"{type(self).__name__}: `seed` must be an integer or None, received {seed!r}"
             )
-        return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
+        return generator_of(None if seed is None else int(seed))
 
 
 class Zeros(Initializer):

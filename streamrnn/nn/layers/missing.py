@@ -6,8 +6,6 @@ WHY_MISSING = {
     "call": "call the object itself, as in layer(inputs)",
     "export": "save(path) writes a .safetensors file",
     "get_initial_state": "a cell has it, as in layer.cell.get_initial_state(batch_size)",
-    "predict_on_batch": "call predict(x)",
-    "save_weights": "save(path) writes config and weights to a .safetensors file",
     "states": "get_state() returns the states of stateful layers",
     "train_step": "the step of training is compiled; see fit(), train_on_batch() and gradients()",
     "to_json": "get_config() returns the config",

@@ -260,6 +260,10 @@ class Model(Trainable, Layer):
             return [None] * len(arrays)
         return joined_masks(str(self), [array.shape for array in arrays], mask, lengths)
 
+    def predict_on_batch(self, x: object) -> Any:
+        """Return the outputs for one batch of rows; a stateful model continues its rows."""
+        return self.predict(x)
+
     def predict(
         self,
         x: object,
@@ -422,6 +426,17 @@ class Model(Trainable, Layer):
     def save(self, path: str | Path) -> None:
         """Write the native format: one .safetensors file, with the config in its metadata."""
         provided("save")(self, path)
+
+    def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
+        """Write the weights, with the config, to a .safetensors file, for `load_weights`.
+
+        Raises ArgumentError for a file that exists, with overwrite=False.
+        """
+        if not overwrite and Path(filepath).exists():
+            raise ArgumentError(
+                f"save_weights: {filepath} exists; set overwrite=True to replace it"
+            )
+        self.save(filepath)
 
     def load_weights(self, path: str | Path) -> None:
         """Set the weights from a file in the native format or in one of Keras's formats.

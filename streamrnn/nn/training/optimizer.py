@@ -61,6 +61,16 @@ class CompiledModel(Protocol):
         """The weights that are trained, in the order of the model."""
 
 
+class LearningRate(float):
+    """The rate of an optimizer: a number, to which another one can be assigned, as in Keras."""
+
+    optimizer: "Optimizer"
+
+    def assign(self, value: float) -> None:
+        """Set the rate of the optimizer. Raises ArgumentError if a schedule decides it."""
+        self.optimizer.learning_rate = value
+
+
 class Optimizer:
     """The base of optimizers. `iterations` counts the updates so far."""
 
@@ -115,11 +125,17 @@ class Optimizer:
                 raise ArgumentError(f"{type(self).__name__}: {argument}={value!r} is not supported")
 
     @property
-    def learning_rate(self) -> float:
+    def learning_rate(self) -> "LearningRate":
         """The rate of the next update: the number, or what the schedule says now.
 
-        A number may be set between updates; a schedule stays, unless another one is set.
+        A number may be set between updates, or assigned, as in `learning_rate.assign(0.01)`; a
+        schedule stays, unless another one is set.
         """
+        rate = LearningRate(self._rate())
+        rate.optimizer = self
+        return rate
+
+    def _rate(self) -> float:
         if isinstance(self._learning_rate, LearningRateSchedule):
             return self._checked(float(self._learning_rate(self.iterations)))
         return self._learning_rate
@@ -211,7 +227,7 @@ class Optimizer:
 
     def change(self, changes: Sequence[WeightUpdate]) -> None:
         """Change all weights in place, also read-only ones, by one update; tell no layer."""
-        rate = self.learning_rate
+        rate = self._rate()
         self.iterations += 1
         update = self.update(rate, (self.weight_decay or 0.0) * rate)
         for (name, weight, _), gradient in zip(changes, self._clipped(changes), strict=True):

@@ -1,0 +1,7 @@
+"""Functions of `keras.utils`: of labels, sequences and windows, and the seed of what is random."""
+
+from streamrnn.base.display import show_in as _show_in
+from streamrnn.nn.training.utils import *
+from streamrnn.nn.training.utils import __all__ as __all__
+
+_show_in(__name__, globals())
