@@ -135,11 +135,6 @@ class Optimizer:
         rate.optimizer = self
         return rate
 
-    def _rate(self) -> float:
-        if isinstance(self._learning_rate, LearningRateSchedule):
-            return self._checked(float(self._learning_rate(self.iterations)))
-        return self._learning_rate
-
     @learning_rate.setter
     def learning_rate(self, rate: float | LearningRateSchedule) -> None:
         if isinstance(rate, LearningRateSchedule):
@@ -156,6 +151,11 @@ class Optimizer:
                 f"{rate!r}"
             )
         self._learning_rate = self._checked(float(rate))
+
+    def _rate(self) -> float:
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            return self._checked(float(self._learning_rate(self.iterations)))
+        return self._learning_rate
 
     def _checked(self, rate: float) -> float:
         if not rate >= 0:

@@ -65,7 +65,7 @@ def pad_sequences(
 
     `maxlen`: by default the longest; longer ones lose their begin, or with truncating="post" their
     end. padding: "pre" fills in front, "post" behind. Raises ArgumentError for another word, for
-    something that is no sequence, and for steps of different shapes.
+    a number in place of a sequence, and for steps of different shapes.
 
     >>> pad_sequences([[1], [2, 3], [4, 5, 6]], maxlen=2).tolist()
     [[0, 1], [2, 3], [5, 6]]

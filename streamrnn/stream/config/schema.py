@@ -444,8 +444,8 @@ class TargetSection(Section):
     )
     horizon: Horizons = Field(
         default=(),
-        description="0 (default: the row itself) | the row of the stream exactly so much later | "
-        'several: ["1h", "3h"], an output each; of two columns all of the first come first',
+        description="0 (default: the row itself) | the row of the stream exactly so much later, "
+        "or several",
         examples=["3h"],
     )
     rows: Natural = Field(

@@ -55,10 +55,11 @@ class _Waiting(NamedTuple):
 class LabelJoin:
     """Joins each row with the row of its stream that is a horizon in ticks, or `rows` rows, later.
 
-    Of H `horizons`, value k of a row is joined with a later value k, by horizon k % H: that of the
-    row at which the stream reaches exactly that time, the first one of several. If the stream jumps
-    over that time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A late row that is applied has its label in the same way: the time of
-    a stream is the latest one so far. With neither, a row has its own value.
+    Of H `horizons`, value k of a row is joined by horizon k % H: with value k of the row at which
+    the stream reaches exactly that time, the first one of several. If the stream jumps over that
+    time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A late row
+    that is applied has its label in the same way: the time of a stream is the latest one so far.
+    With neither, a row has its own value.
 
     Rows wait for their labels: in a stream, the rows of the longest horizon at most.
     """

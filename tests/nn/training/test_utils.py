@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn import Input, Sequential, initializers, layers, optimizers, utils
@@ -16,6 +16,7 @@ from streamrnn.errors import ArgumentError
 SHORT = st.lists(st.lists(st.integers(-9, 9), max_size=6), max_size=5)
 
 
+@settings(deadline=None)
 @given(
     sequences=SHORT,
     maxlen=st.none() | st.integers(0, 7),
@@ -42,6 +43,7 @@ def test_sequences_are_padded_as_lists_would_be(
     assert padded.tolist() == expected
 
 
+@settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 5), min_size=1, max_size=9), more=st.integers(0, 2))
 def test_classes_are_rows_with_one_1(ids: list[int], more: int) -> None:
     classes = max(ids) + 1
@@ -51,6 +53,7 @@ def test_classes_are_rows_with_one_1(ids: list[int], more: int) -> None:
     assert utils.to_categorical(column).tolist() == [row[:classes] for row in rows]
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 30),
     length=st.integers(1, 5),

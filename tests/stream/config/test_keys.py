@@ -29,6 +29,7 @@ FIXED = frozenset(
         "source.features.*.nan",
         "source.features.*.vocabulary",  # its content
         "source.features.*.oov",
+        "source.features.*.embed",  # of the model
         "source.time_features",
         "source.time_zone",
         "source.types",

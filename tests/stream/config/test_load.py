@@ -41,6 +41,7 @@ FEATURE = {
     "nan": None,
     "vocabulary": None,
     "oov": 0,
+    "embed": 0,
 }
 
 
@@ -98,6 +99,7 @@ def test_defaults_are_those_of_the_design(load):
         "columns": None,
         "names": None,
         "warmup": 0,
+        "calibrate": False,
         "model_column": None,
     }
     assert config.sink.model_dump() == {
@@ -243,7 +245,7 @@ typ = "LSTM"
         'received the string "prevous"; did you mean "previous"?',
         "p.toml:7: source.features[2].name: required but missing: the column",
         'p.toml:7: source.features[2].nam: unknown key; did you mean "name"? '
-        "(known here: name, from, valid, clip, nulls, nan, vocabulary, oov)",
+        "(known here: name, from, valid, clip, nulls, nan, vocabulary, oov, embed)",
         'p.toml:9: source.late: expected "error", "drop", "reject" or "apply", '
         'received the string "dorp"; did you mean "drop"?',
         "p.toml:10: source.batch_rows: expected an integer from 1 to 2147483647, "
