@@ -39,3 +39,19 @@ def test_the_command_line_refuses_such_a_system_in_one_sentence(tmp_path: Path) 
     done = run("from streamrnn.cli import main\nmain(['run', 'p.toml'])", tmp_path)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == f"error: {SENTENCE}\nmore: streamrnn guide troubleshooting\n"
+
+
+def test_models_work_on_such_a_system(tmp_path: Path) -> None:
+    """Layers, `fit` on arrays and model files: they lock nothing."""
+    code = """
+import numpy as np
+from streamrnn import Sequential, layers, load_model
+model = Sequential([layers.Input((None, 2)), layers.LSTM(3), layers.Dense(1)])
+model.compile("sgd", "mse")
+rows = np.ones((4, 5, 2), np.float32)
+model.fit(rows, np.ones((4, 1), np.float32), epochs=1, verbose=0)
+model.save("m.safetensors")
+print((load_model("m.safetensors").predict(rows, verbose=0) == model(rows)).all())
+"""
+    done = run(code, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
