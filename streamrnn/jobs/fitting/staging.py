@@ -237,7 +237,7 @@ class _Rows:
         self._reader = reader
         self._folder, self._stack = folder, stack
         self._labels = LabelReader(reader.target)
-        self._known = reader.scorer.table.streams
+        self._stored_streams = reader.scorer.table.streams
         targets = len(reader.target.names)
         self._steps = _Steps(*(self._file(name, np.int64) for name in _Steps._fields))
         self._label_row = self._file("label_row", np.int64)
@@ -246,11 +246,11 @@ class _Rows:
         self._inputs: list[ArrayFile] = []
         self._sizes: list[int] = []
         self._label_sizes: list[int] = []
-        self._count = np.zeros(self._known, np.int64)
-        self._first_row = np.full(self._known, np.iinfo(np.int64).max)
-        self._before = np.array(reader.scorer.table.steps(np.arange(self._known)))
-        self._resumes = np.ones(self._known, bool)
-        self._begun = np.zeros(self._known, bool)
+        self._count = np.zeros(self._stored_streams, np.int64)
+        self._first_row = np.full(self._stored_streams, np.iinfo(np.int64).max)
+        self._before = np.array(reader.scorer.table.steps(np.arange(self._stored_streams)))
+        self._resumes = np.ones(self._stored_streams, bool)
+        self._begun = np.zeros(self._stored_streams, bool)
         self._read = 0
         self.counts: Counter[str] = Counter()
         self.looked_up: dict[str, LookedUp] = {}
@@ -272,7 +272,7 @@ class _Rows:
         for number, array in enumerate(loaded.inputs.of(by_stream)):
             self._input(number, array).append(array)
         self._sizes.append(len(row))
-        self._forget_known(by_stream)
+        self._note_resets(by_stream)
         self._count_streams(stream, row, scorer.table.streams)
         self._read += len(rows)
         self.counts.update(by_stream.counts)
@@ -310,10 +310,10 @@ class _Rows:
         self._count += np.bincount(stream, minlength=len(self._count))
         np.minimum.at(self._first_row, stream, row)
 
-    def _forget_known(self, by_stream: StreamBatch) -> None:
+    def _note_resets(self, by_stream: StreamBatch) -> None:
         """Note which streams with a state are reset at, or before, their first step."""
         slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
-        resuming = np.flatnonzero(slots < self._known)
+        resuming = np.flatnonzero(slots < self._stored_streams)
         for i in resuming[~self._begun[slots[resuming]]].tolist():
             if not self._begun[slots[i]]:
                 self._resumes[slots[i]] &= not reset[i]
@@ -363,7 +363,7 @@ class _Rows:
         *inputs, row, time, begins, labels, at = columns
         start, fresh = _sequences(begins, ends - self._count[streams])
         head = np.searchsorted(ends, start, side="right")
-        resumes = np.append(self._resumes, np.zeros(len(self._count) - self._known, bool))
+        resumes = np.append(self._resumes, np.zeros(len(self._count) - self._stored_streams, bool))
         fresh |= ~resumes[streams[head]]
         before = np.zeros(len(start), np.int64)
         before[~fresh] = self._before[streams[head[~fresh]]]
