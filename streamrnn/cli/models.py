@@ -32,7 +32,11 @@ def summary(
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help=FILE)],
     target: Annotated[
-        str, typer.Argument(metavar="OUT", help="The .safetensors or .onnx file to write.")
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="The file to write: .safetensors, .torch.safetensors, .keras or .onnx.",
+        ),
     ],
     layers: Annotated[
         str | None,
@@ -64,9 +68,19 @@ def convert(
             "auto: as IN.",
         ),
     ] = "auto",
+    module: Annotated[
+        str | None,
+        typer.Option(
+            "--module",
+            metavar="FILE",
+            help="Write the module of PyTorch that loads OUT, a .torch.safetensors file.",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Convert a model to the native format, or to ONNX. Shows which array became which weight.
+    """Convert a model to the native format, PyTorch, Keras or ONNX.
+
+    Shows which array became which weight.
 
     In a graph of ONNX, each recurrent state is an input and an output; those are shown too.
     """
@@ -82,6 +96,7 @@ def convert(
         strict=strict,
         check=check,
         precision=precision,
+        module=module,
     )
     print("\n".join(loaded.table()))
     if loaded.model.precision != "float32":

@@ -85,6 +85,7 @@ PLACES: list[tuple[str, ...]] = [
     ("convert", "m.safetensors", "{}m.safetensors"),
     ("convert", "m.safetensors", "two.safetensors", "--check", "{}check.npz"),
     ("convert", "m.safetensors", "two.safetensors", "--layers", "{}layers.toml"),
+    ("convert", "m.safetensors", "two.torch.safetensors", "--module", "{}m.py"),
     *(("verify", *rest) for rest in (("{}x", "-v"), ("out", "--rejects", "{}x"))),
     *(("rewind", *rest) for rest in (("{}x", "-v"), ("out", "--before", "{}1.parquet"))),
     ("rewind", "out", "--to", "0", "--rejects", "{}x"),

@@ -1,4 +1,4 @@
-"""Conversion of any model file to the native format or ONNX, with a table of weights and a check.
+"""Conversion of any model file to the native format, Keras, PyTorch or ONNX, with a check.
 
 The check compares with outputs that were recorded in the original framework, in an .npz: inputs `x`
 and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or under the model's
@@ -20,7 +20,9 @@ from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.dispatch import read
 from streamrnn.nn.formats.guard import reading, require_file
+from streamrnn.nn.formats.keras.write import save_keras
 from streamrnn.nn.formats.tables import Tables
+from streamrnn.nn.formats.torch_write import SUFFIX, save_torch
 from streamrnn.nn.layers.precision import precision_of, set_precision
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.rounding import RoundingError
@@ -52,19 +54,24 @@ def convert(
     state: Mapping[str, str] | None = None,
     check: str | Path | None = None,
     precision: str = "auto",
+    module: str | Path | None = None,
 ) -> tuple[Loaded, list[Difference | RoundingError]]:
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
-    target: .safetensors, the native format, or .onnx (`plugins.onnx.export`). Other arguments and
-    errors: see load_model. Raises DataError if the arrays in `check` do not fit the
-    model, UnsupportedError for a layer that ONNX does not have, ConfigError for a target that is
-    the source of a model to be rounded; then nothing is written.
+    target: .safetensors, the native format, .torch.safetensors, a state_dict of PyTorch, .keras, or
+    .onnx (`plugins.onnx.export`). module: the .py file to write, of PyTorch's module for that
+    state_dict. Other arguments and errors: see load_model. Raises DataError if the
+    arrays in `check` do not fit the model, UnsupportedError for a layer that the target does not
+    have, ConfigError for a module of another target, or a target that is the source of a model to
+    be rounded; then nothing is written.
     """
-    if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".onnx")):
+    if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(
             f"{location(os.fspath(target))}: expected the suffix .safetensors of the native "
-            "format, or .onnx"
+            "format, .keras or .onnx"
         )
+    if module is not None and not _is_state_dict(target):
+        raise ConfigError(f"module: it loads a file that ends in {SUFFIX}; name OUT so")
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)
@@ -85,6 +92,10 @@ def convert(
     differences += [_difference(*output) for output in checked]
     if is_onnx(target):
         load_plugin("export", "onnx").save_onnx(model, target)
+    elif _is_state_dict(target):
+        save_torch(model, target, module)
+    elif Path(target).suffix.lower() == ".keras":
+        save_keras(model, target)
     else:
         model.save(target)
     return loaded, differences
@@ -92,6 +103,10 @@ def convert(
 
 def _is_one_file(source: str | Path, target: str | Path) -> bool:
     return os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target)
+
+
+def _is_state_dict(target: str | Path) -> bool:
+    return os.fspath(target).lower().endswith(SUFFIX)
 
 
 def is_onnx(target: str | Path) -> bool:

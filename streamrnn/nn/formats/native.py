@@ -156,6 +156,11 @@ def _assign(
 
 def _read(path: Path, layers: Tables | None) -> Loaded:
     metadata, arrays = read(path)
+    if layers is None and "layers" in metadata:  # a state_dict that this package wrote
+        stored = parse_json(metadata["layers"], "layers")
+        if not isinstance(stored, list):
+            raise ModelFileError(f"layers is not a list of tables: {stored!r:.60}")
+        layers = stored
     if layers is None or metadata.get("format") == "streamrnn":
         model_file = loaded(metadata, arrays)
         if layers is not None:

@@ -55,7 +55,7 @@ _FROM_TORCH = {
     "LayerNorm": "LayerNormalization",
     "BatchNorm1d": "BatchNormalization",
 }
-_INSIDE = ("layer", "cell", "backward_layer")
+INNER_KEYS = ("layer", "cell", "backward_layer")
 
 Tables = str | Path | Sequence[Mapping[str, object]]
 """A list of tables, or the path of a TOML file with them."""
@@ -152,7 +152,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
             f'[[model.layers]] number {number}: expected a type, such as type = "LSTM", received '
             f"{table!r:.80}"
         )
-    arguments = {k: _inner(v) if k in _INSIDE else v for k, v in table.items()}
+    arguments = {k: _inner(v) if k in INNER_KEYS else v for k, v in table.items()}
     kind = str(arguments.pop("type"))
     if outer and "cell" not in arguments:
         kind = layer_type(kind)

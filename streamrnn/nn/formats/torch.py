@@ -17,6 +17,9 @@ from streamrnn.nn.layers.layer import Layer
 
 _EPSILON = 1e-5
 """The default of LayerNorm and BatchNorm1d; Keras's is 1e-3."""
+AFFINE = {"weight": "gamma", "bias": "beta"}
+STATISTICS = {"running_mean": "moving_mean", "running_var": "moving_variance"}
+"""PyTorch's names of the weights of normalizations -> Keras's."""
 
 
 def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
@@ -77,14 +80,13 @@ def _embedding(group: Group) -> list[TorchLayer]:
 
 
 def _layer_norm(group: Group) -> list[TorchLayer]:
-    return [_norm(group, {"weight": "gamma", "bias": "beta"})]
+    return [_norm(group, AFFINE)]
 
 
 def _batch_norm(group: Group) -> list[TorchLayer]:
     if "num_batches_tracked" in group.full:  # for training only
         group.used.add(group.name("num_batches_tracked"))
-    statistics = {"running_mean": "moving_mean", "running_var": "moving_variance"}
-    return [_norm(group, {"weight": "gamma", "bias": "beta", **statistics})]
+    return [_norm(group, AFFINE | STATISTICS)]
 
 
 def _norm(group: Group, names: Mapping[str, str]) -> TorchLayer:

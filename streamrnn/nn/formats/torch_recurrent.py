@@ -6,6 +6,7 @@ product of the weights is rounded once.
 """
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -144,23 +145,24 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
                 f"{group.name(short)} has shape {array.shape}, expected {len(theirs) * units} rows "
                 f"for {group.table.kind} with {units} units"
             )
-
-    def order(rows: Array) -> Array:
-        if theirs == kind.gates:
-            return rows
-        split = np.split(rows, len(theirs))
-        return np.concatenate([split[theirs.index(gate)] for gate in kind.gates])
-
     weights = [
-        (group.name(f"weight_ih{ending}"), "kernel", order(kernel).T),
-        (source, "recurrent_kernel", order(recurrent).T),
+        (group.name(f"weight_ih{ending}"), "kernel", gates_in_order(kernel, theirs, kind.gates).T),
+        (source, "recurrent_kernel", gates_in_order(recurrent, theirs, kind.gates).T),
     ]
     names = [f"bias_ih{ending}", f"bias_hh{ending}"]
     if any(name in group.full for name in names):
-        pair = [order(group.use(name, 1)) for name in names]
+        pair = [gates_in_order(group.use(name, 1), theirs, kind.gates) for name in names]
         bias = np.stack(pair) if kind.biases == 2 else pair[0] + pair[1]
         weights.append((" + ".join(group.name(name) for name in names), "bias", bias))
     return weights, (kernel.shape[1], units)
+
+
+def gates_in_order(rows: Array, gates: Sequence[str], wanted: Sequence[str]) -> Array:
+    """Return the rows of gates in another order of these."""
+    if gates == wanted:
+        return rows
+    split = np.split(rows, len(gates))
+    return np.concatenate([split[gates.index(gate)] for gate in wanted])
 
 
 def _product(a: Array, b: Array) -> Floats:

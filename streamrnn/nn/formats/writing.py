@@ -6,6 +6,9 @@ from pathlib import Path
 
 from streamrnn.errors import SinkError, UnsupportedError
 from streamrnn.nn.formats.guard import refuse_uri
+from streamrnn.nn.kernels.integers import FLOAT32
+from streamrnn.nn.layers.precision import precision_of
+from streamrnn.nn.models import Model
 
 
 def checked_target(path: str | Path, suffix: str, form: str) -> Path:
@@ -23,6 +26,15 @@ def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise SinkError(f"{path}: a device or pipe, not a file; set another path")
     return path
+
+
+def refuse_integers(model: Model, form: str) -> None:
+    """Raise UnsupportedError for a model of lower precision, which only the native format has."""
+    if (precision := precision_of(model)) != FLOAT32:
+        raise UnsupportedError(
+            f"{model} has weights in {precision}, and would give other values as {form}: "
+            "convert the float32 file that it was made from"
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:

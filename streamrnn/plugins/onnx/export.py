@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
-from streamrnn.nn.formats.writing import checked_target, write_atomically
-from streamrnn.nn.kernels.integers import FLOAT32
-from streamrnn.nn.layers.precision import precision_of
+from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models import Model
@@ -57,11 +55,7 @@ def graph_of(model: Model) -> GraphDef:
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is a graph of ONNX already: copy its file")
-    if (precision := precision_of(model)) != FLOAT32:
-        raise UnsupportedError(
-            f"{model} has weights in {precision}, and would give other values as a graph of ONNX: "
-            "convert the float32 file that it was made from"
-        )
+    refuse_integers(model, "a graph of ONNX")
     builder = GraphBuilder()
     inputs = []
     for name, shape, dtype in model.input_specs:

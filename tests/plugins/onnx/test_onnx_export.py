@@ -215,7 +215,7 @@ def test_a_refused_command_keeps_the_file(
     assert target.read_text() == "kept"
 
 
-def test_the_help_names_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_the_formats(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run_command(capsys, "convert", "--help")
     assert code == 0
-    assert ".safetensors or .onnx" in " ".join(out.split())
+    assert ".keras or .onnx" in " ".join(out.split())

@@ -11,7 +11,7 @@ from streamrnn.nn.formats.guard import MAX_JSON_BYTES, parse_json
 from streamrnn.nn.formats.keras.tree import ROOTS
 from streamrnn.nn.layers.naming import snake_case
 
-_WEIGHTS = "model.weights.h5"
+WEIGHTS = "model.weights.h5"
 _MAX_EXPANSION = 100
 _FREE_BYTES = 1 << 20
 _MAX_MEMBERS = 10_000
@@ -47,14 +47,14 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     names = list(members)
     if "config.json" not in members:
         raise ModelFileError(f"no config.json in the archive, only {', '.join(names[:8])}")
-    if _WEIGHTS not in members:
+    if WEIGHTS not in members:
         if any(name.startswith("model.weights") for name in names):
             raise UnsupportedError(
-                f"weights are read from {_WEIGHTS} only, not from "
+                f"weights are read from {WEIGHTS} only, not from "
                 f"{next(n for n in names if n.startswith('model.weights'))}; install h5py and save "
                 "the model again, without sharding"
             )
-        raise ModelFileError(f"no {_WEIGHTS} in the archive, only {', '.join(names[:8])}")
+        raise ModelFileError(f"no {WEIGHTS} in the archive, only {', '.join(names[:8])}")
     metadata = (
         parse_json(_member(archive, members["metadata.json"], MAX_JSON_BYTES), "metadata.json")
         if "metadata.json" in members
@@ -65,7 +65,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
     return Archive(
         config=parse_json(_member(archive, members["config.json"], MAX_JSON_BYTES), "config.json"),
         version=str(metadata.get("keras_version", "3")),
-        weights=_member(archive, members[_WEIGHTS]),
+        weights=_member(archive, members[WEIGHTS]),
         assets={
             name.removeprefix("assets/"): _member(archive, members[name], MAX_JSON_BYTES)
             for name in names

@@ -13,11 +13,12 @@ from streamrnn.nn.formats.guard import MAX_LAYERS
 from streamrnn.nn.formats.keras import nodes, operations
 from streamrnn.nn.formats.keras.earlier import KERAS_CELLS, renamed, row_of
 from streamrnn.nn.formats.keras.nodes import LayerConfig
+from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import initializers, registry, serialization
 
 _MODELS = {"Functional": "Model", "Model": "Model", "Sequential": "Sequential"}
 _CUDNN = {f"CuDNN{name}": name for name, row in KERAS_CELLS.items() if row.cudnn}
-_OPERATIONS = {
+OPERATIONS = {
     "NotEqual": "NotEqual",
     "Any": "Any",
     "LogicalOr": "LogicalOr",
@@ -27,7 +28,7 @@ _OPERATIONS = {
     "Concatenate": "JoinedMasks",
 }
 """The operations that masks of functional graphs consist of -> streamrnn's layers."""
-_ACTIVATIONS = ("activation", "recurrent_activation")
+ACTIVATION_KEYS = ("activation", "recurrent_activation")
 _IGNORED_DTYPES = (None, "float32", "int64", "int32", "string")
 
 _IGNORED = {
@@ -81,11 +82,11 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
     if not isinstance(entry["config"], Mapping):
         raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
     if _is_operation(entry):
-        if name not in _OPERATIONS:
+        if name not in OPERATIONS:
             raise _unsupported(
                 entry, f"the operation {name} (keras.ops) is not supported, only layers"
             )
-        class_name = _OPERATIONS[name]
+        class_name = OPERATIONS[name]
         config = _layer(class_name, name, entry["config"], origin)
         return {"class_name": class_name, "config": config}
     try:
@@ -115,7 +116,7 @@ def _is_of_masks(entry: Mapping[str, Any]) -> bool:
         return _first_dtype(entry) != "float32"
     if kind in ("ZerosLike", "OnesLike"):
         return bool(config.get("dtype") == "bool")
-    return kind in _OPERATIONS
+    return kind in OPERATIONS
 
 
 def _first_dtype(entry: Mapping[str, Any]) -> object:
@@ -150,7 +151,7 @@ def _layer(
         if key == "dtype":
             if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
                 arguments[key] = _dtype(value)
-        elif key in _ACTIVATIONS:
+        elif key in ACTIVATION_KEYS:
             arguments[key] = _activation(value, origin)
         elif key.endswith("_initializer"):
             arguments[key] = _known_initializer(value)
@@ -159,7 +160,7 @@ def _layer(
         elif key == "cell" and isinstance(value, list):
             stacked = {"class_name": "StackedRNNCells", "config": {"cells": value}}
             arguments[key] = translate(stacked, origin)
-        elif key in ("layer", "backward_layer", "cell") and isinstance(value, Mapping):
+        elif key in INNER_KEYS and isinstance(value, Mapping):
             arguments[key] = translate(value, origin)
         else:
             arguments[key] = _unwrapped(value)

@@ -6,6 +6,7 @@ numbers. Newer files also store the layer's name, which then identifies the grou
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def find_assignments(
     config: the file's config, which defines the names of classes and the order of layers; None to
     take both from the model.
     """
-    assignments = list(_Walk(tree).layer(model, config, "", ""))
+    assignments = list(_assignments(tree, model, config, "", ""))
     used = {assignment.source for assignment in assignments}
     left = [name for name in tree.arrays if name not in used and not is_seed(name)]
     return assignments, left
@@ -43,7 +44,13 @@ def find_assignments(
 
 def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
     """Return the array of each weight of one layer, given its group."""
-    return list(_Walk(tree).layer(layer, None, group, layer.name))
+    return list(_assignments(tree, layer, None, group, layer.name))
+
+
+def written_places(model: Model) -> dict[str, str]:
+    """Return where Keras 3 reads the array of each weight: path -> name of the weight."""
+    layers = _Numbered().layers(model, None, "", "")
+    return {path: name for _, places in layers for path, name in places}
 
 
 def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
@@ -73,60 +80,101 @@ def is_seed(path: str) -> bool:
     return any(part.startswith("seed_generator") for part in path.split("/"))
 
 
-class _Walk:
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
+def _assignments(
+    tree: Tree, layer: Layer, config: LayerEntry, group: str, target: str
+) -> Iterator[Assignment]:
+    """Yield the array of each weight of a layer that is stored, given its group."""
+    for cell, places in _Stored(tree).layers(layer, config, group, target):
+        stored = [(source, name) for source, name in places if source in tree.arrays]
+        arrays = as_keras(cell, [tree.arrays[source] for source, _ in stored])
+        for (source, name), array in zip(stored, arrays, strict=True):
+            yield Assignment(source, name, array)
 
-    def layer(
+
+class _Layout:
+    """The path of the array of each weight, layer by layer; `root` and `groups` name the groups."""
+
+    def root(self, group: str) -> str | None:
+        """Return the group of a model's layers inside its own, None without one."""
+        raise NotImplementedError
+
+    def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return the group directly under `root` of each (class, layer name), or None."""
+        raise NotImplementedError
+
+    def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
-    ) -> Iterator[Assignment]:
-        """Yield the assignments of all weights of a layer, given its group."""
+    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
+        """Yield each layer that may have weights of its own, with (path, weight's name) of each."""
         if isinstance(layer, Model):
-            yield from self._model(layer, config, group, target)
+            yield from self._of_model(layer, config, group, target)
             return
         children = layer.children()
         names = list(layer.named_weights())
         inner = sum(len(child.named_weights()) for child in children.values())
-        arrays = []
-        for i, name in enumerate(names[: len(names) - inner]):
-            source = _join(group, f"vars/{i}")
-            if source in self.tree.arrays:
-                arrays.append((source, _join(target, name), self.tree.arrays[source]))
-        values = as_keras(layer, [array for _, _, array in arrays])
-        for (source, name, _), array in zip(arrays, values, strict=True):
-            yield Assignment(source, name, array)
+        yield (
+            layer,
+            [
+                (_join(group, f"vars/{i}"), _join(target, name))
+                for i, name in enumerate(names[: len(names) - inner])
+            ],
+        )
         if isinstance(layer, StackedRNNCells):
-            yield from self._cells(layer, group, target)
+            yield from self._of_cells(layer, group, target)
             return
         for key, child in children.items():
             inside = group if _is_cudnn(config) else _join(group, key)
-            yield from self.layer(child, _child(config, key), inside, _join(target, key))
+            yield from self.layers(child, _child(config, key), inside, _join(target, key))
 
-    def _cells(self, layer: StackedRNNCells, group: str, target: str) -> Iterator[Assignment]:
-        root = _join(group, "cells")
+    def _of_cells(
+        self, layer: StackedRNNCells, group: str, target: str
+    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
         classes = [(snake_case(type(cell).__name__), cell.name) for cell in layer.cells]
-        groups = self._groups(root, classes)
-        for i, (cell, cell_group) in enumerate(zip(layer.cells, groups, strict=True)):
-            if cell_group is not None:
-                yield from self.layer(cell, None, cell_group, _join(target, str(i)))
+        groups = self.groups(_join(group, "cells"), classes)
+        for i, (cell, inside) in enumerate(zip(layer.cells, groups, strict=True)):
+            if inside is not None:
+                yield from self.layers(cell, None, inside, _join(target, str(i)))
 
-    def _model(
+    def _of_model(
         self, model: Model, config: LayerEntry, group: str, target: str
-    ) -> Iterator[Assignment]:
-        file_layers = members(model, config)
-        children = self.tree.children(group)
-        root = next((name for name in ROOTS if name in children), None)
+    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
+        root = self.root(group)
         if root is None:
             return
-        groups = self._groups(
-            _join(group, root), [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
-        )
-        for (layer, _, inner), layer_group in zip(file_layers, groups, strict=True):
-            if layer_group is not None:
-                yield from self.layer(layer, inner, layer_group, _join(target, layer.name))
+        file_layers = members(model, config)
+        classes = [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
+        groups = self.groups(_join(group, root), classes)
+        for (layer, _, inner), inside in zip(file_layers, groups, strict=True):
+            if inside is not None:
+                yield from self.layers(layer, inner, inside, _join(target, layer.name))
 
-    def _groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Return the group directly under `root` of each (class, layer name), or None."""
+
+class _Numbered(_Layout):
+    """The layout that Keras 3 reads: each class is numbered in the order of the layers."""
+
+    def root(self, group: str) -> str:
+        return ROOTS[0]
+
+    def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
+        seen: Counter[str] = Counter()
+        groups: list[str | None] = []
+        for kind, _ in layers:
+            groups.append(_join(root, f"{kind}_{seen[kind]}" if seen[kind] else kind))
+            seen[kind] += 1
+        return groups
+
+
+class _Stored(_Layout):
+    """The layout of a file."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def root(self, group: str) -> str | None:
+        children = self.tree.children(group)
+        return next((name for name in ROOTS if name in children), None)
+
+    def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
         children = self.tree.children(root)
         paths: list[str | None] = [None] * len(layers)
         for kind in {kind for kind, _ in layers}:

@@ -1,0 +1,162 @@
+"""Models as .keras archives, which Keras 3 loads without this package.
+
+Layers have Keras's arguments here, so a writer only says where Keras has each class, and gives the
+few values that are another object there. Equal models are equal bytes.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.nn.formats.guard import extra_needed
+from streamrnn.nn.formats.keras import archive, tree
+from streamrnn.nn.formats.keras.config import ACTIVATION_KEYS, OPERATIONS
+from streamrnn.nn.formats.tables import INNER_KEYS
+from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
+from streamrnn.nn.layers import registry, serialization
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
+from streamrnn.nn.models import Model
+
+SUFFIX = ".keras"
+_VERSION = "3.0.0"
+_WHEN = (1980, 1, 1, 0, 0, 0)
+_OPERATIONS = {ours: keras for keras, ours in OPERATIONS.items()}
+_MODELS = {
+    "Model": ("keras.src.models.functional", "Functional"),
+    "Sequential": ("keras", "Sequential"),
+}
+"""Models -> their module and class in Keras."""
+_OURS = ("LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread")
+"""Layers of this package that are not in Keras, beside the layers of plug-ins."""
+_AS_LAYERS = {
+    "leaky_relu": ("LeakyReLU", ("negative_slope",)),
+    "elu": ("ELU", ("alpha",)),
+    "relu": ("ReLU", ("negative_slope", "threshold", "max_value")),
+}
+"""Activations with parameters -> the layer that Keras takes in their place, its arguments."""
+
+
+def save_keras(model: Model, path: str | Path) -> None:
+    """Write a model as a .keras file: it is complete, or does not exist.
+
+    Raises UnsupportedError that names the layer which Keras does not have, or without the extra
+    keras; SinkError where the file cannot be written.
+    """
+    path = checked_target(path, SUFFIX, "Keras")
+    refuse_integers(model, "a .keras file")
+    members = {
+        "metadata.json": json.dumps({"keras_version": _VERSION}).encode(),
+        "config.json": json.dumps(_config(model)).encode(),
+        archive.WEIGHTS: _weights(model, path),
+    }
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(name, _WHEN), content)
+    write_atomically(path, data.getvalue())
+
+
+def _weights(model: Model, path: Path) -> bytes:
+    with extra_needed("h5py", "keras", path, "writing"):
+        import h5py  # noqa: PLC0415 - an extra
+    arrays, data = model.named_weights(), io.BytesIO()
+    with h5py.File(data, "w") as file:
+        for place, name in tree.written_places(model).items():
+            file.create_dataset(place, data=arrays[name])
+    return data.getvalue()
+
+
+def _config(model: Model) -> ConfigDict:
+    model.graph  # noqa: B018 (raises where the model is not built)
+    sized = all(symbol.shape[0] is not None for symbol in model.inputs)
+    return _entry(serialization.serialize(model), sized=sized)
+
+
+def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
+    """Return the config of a layer, and of those inside it, as Keras 3 stores it.
+
+    sized: the inputs have a number of rows.
+    """
+    kind, inner = stored["class_name"], dict(stored["config"])
+    if kind in _OPERATIONS:
+        return _operation(_OPERATIONS[kind], stored)
+    if not _is_of_keras(kind):
+        raise _refused(stored, "Keras has no such layer")
+    inner.pop("batch_input_shape", None)
+    if inner.get("stateful") and not sized:
+        why = "stateful=True needs the number of rows in Keras, Input(batch_size=…)"
+        raise _refused(stored, why)
+    if inner.get("trainable"):  # the default, which not every layer of Keras takes
+        del inner["trainable"]
+    for key, value in inner.items():
+        if key in ACTIVATION_KEYS:
+            inner[key] = _activation(value, stored)
+        elif key in INNER_KEYS and isinstance(value, Mapping):
+            inner[key] = _entry(value, sized=sized)
+        elif key in ("cells", "layers"):
+            inner[key] = [_entry(layer, sized=sized) for layer in value]
+    module, name = _MODELS.get(kind, ("keras.layers", kind))
+    return {
+        **stored,
+        "module": module,
+        "class_name": name,
+        "config": inner,
+        "registered_name": None,
+    }
+
+
+def _is_of_keras(kind: str) -> bool:
+    cls = registry.class_of(kind)
+    return kind not in _OURS and registry.is_own(cls) and ".plugins." not in cls.__module__
+
+
+def _operation(kind: str, stored: StoredConfig) -> ConfigDict:
+    """Return a mask's operation: a number to compare with, and a second mask, are operands."""
+    config = stored["config"]
+    inner = {"name": config["name"]}
+    if kind in ("OnesLike", "ZerosLike"):
+        inner["dtype"] = "bool"
+    elif kind in ("Any", "Concatenate", "ExpandDims"):
+        inner["axis"] = -1
+    compared = [config["value"]] if kind == "NotEqual" else []
+    calls = [
+        {**call, "args": call["args"][0] if kind == "LogicalOr" else [*call["args"], *compared]}
+        for call in stored["inbound_nodes"]
+    ]
+    return {
+        **stored,
+        "module": "keras.src.ops.numpy",
+        "class_name": kind,
+        "config": inner,
+        "registered_name": kind,
+        "inbound_nodes": calls,
+    }
+
+
+def _activation(spec: Any, stored: StoredConfig) -> Any:
+    """Return an activation by its name, or as the layer that Keras takes for one with numbers."""
+    name, *numbers = [spec] if isinstance(spec, str) else spec
+    if name == "hard_sigmoid_02":
+        raise _refused(stored, f"Keras 3 has no activation {name!r}")
+    if not numbers:
+        return name
+    if name not in _AS_LAYERS:
+        raise _refused(stored, f"Keras has no parameters of the activation {name!r}")
+    kind, arguments = _AS_LAYERS[name]
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": dict(zip(arguments, numbers, strict=False)),
+        "registered_name": None,
+    }
+
+
+def _refused(stored: StoredConfig, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"layer {stored['config']['name']!r} ({stored['class_name']}): {why}. Write .onnx or the "
+        "native .safetensors, or train a model without it"
+    )

@@ -1,0 +1,324 @@
+"""Models as a state_dict of PyTorch, and as the source of a module that loads it.
+
+The layers are a list: array `layers.1.weight_ih_l0` is of the second layer with weights. The file's
+metadata has their [[model.layers]], by which this package reads it again.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as to_bytes
+
+from streamrnn.base.arrays import Array
+from streamrnn.errors import ConfigError, UnsupportedError
+from streamrnn.nn import layers as ours
+from streamrnn.nn.formats.tables import TORCH_CELLS, kind_of
+from streamrnn.nn.formats.torch import AFFINE, STATISTICS
+from streamrnn.nn.formats.torch_recurrent import gates_in_order
+from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
+from streamrnn.nn.layers import activations
+from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.models import Model
+
+SUFFIX = ".torch.safetensors"
+_ACTIVATIONS = {
+    "linear": "",
+    "tanh": "torch.tanh(x)",
+    "sigmoid": "torch.sigmoid(x)",
+    "relu": "torch.relu(x)",
+    "exponential": "torch.exp(x)",
+    "softmax": "torch.softmax(x, -1)",
+    "log_softmax": "torch.log_softmax(x, -1)",
+    "leaky_relu": "functional.leaky_relu(x, {0})",
+    "elu": "functional.elu(x, {0})",
+    "hard_sigmoid": "functional.hardsigmoid(x)",
+    "hard_silu": "functional.hardswish(x)",
+    "gelu": "functional.gelu(x)",
+    "mish": "functional.mish(x)",
+    "relu6": "functional.relu6(x)",
+    "selu": "functional.selu(x)",
+    "silu": "functional.silu(x)",
+    "softplus": "functional.softplus(x)",
+    "softsign": "functional.softsign(x)",
+}
+_OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
+_DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0}
+_RECURRENT = (ours.LSTM, ours.GRU, ours.SimpleRNN)
+_MODULE = '''"""What {file} computes, in PyTorch. Written by streamrnn convert."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+WEIGHTS = Path(__file__).parent / "{path}"
+
+
+class Model(nn.Module):
+    """Inputs are (batch, steps, features), or ids (batch, steps), as in streamrnn."""
+
+    def __init__(self, weights=WEIGHTS):
+        super().__init__()
+        self.layers = nn.ModuleList([
+{modules}        ])
+        self.load_state_dict(load_file(weights))
+        self.eval()
+
+    def forward(self, x):
+{calls}        return x
+'''
+
+
+@dataclass
+class _Written:
+    """What has been written of a model: arrays by name, the layers' tables, lines of the module."""
+
+    arrays: dict[str, Array] = field(default_factory=dict)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    members: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def add(self, layer: Layer, kind: str, module: str, arrays: dict[str, Array]) -> str:
+        """Add a layer with weights, and return what calls it."""
+        prefix = f"layers.{len(self.members)}"
+        config = {key: value for key, value in layer.get_config().items() if value is not None}
+        self.tables.append({"type": kind, "weights": prefix, **config})
+        self.arrays |= {f"{prefix}.{name}": array for name, array in arrays.items()}
+        self.members.append(f"nn.{module},  # {layer.name}")
+        return f"self.layers[{len(self.members) - 1}]"
+
+    def plain(self, layer: Layer, call: str) -> None:
+        """Add a layer without weights in PyTorch."""
+        config = {key: value for key, value in layer.get_config().items() if value is not None}
+        self.tables.append({"type": type(layer).__name__, **config})
+        self.call(call)
+
+    def call(self, call: str) -> None:
+        """Let the module compute something of x, or nothing for an empty text."""
+        if call:
+            self.calls.append(f"x = {call}")
+
+
+def save_torch(model: Model, path: str | Path, module: str | Path | None = None) -> None:
+    """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
+
+    Raises UnsupportedError that names the layer which has no weights of this form, SinkError where
+    a file cannot be written; the module is written last.
+    """
+    path = checked_target(path, ".safetensors", "a state_dict")
+    refuse_integers(model, "a state_dict of PyTorch")
+    written = _Written()
+    for layer, shape in _chain(model):
+        writer = _WRITERS.get(type(layer))
+        if writer is None:
+            raise _refused(layer, "a layer of this type is not written for PyTorch")
+        writer(written, layer, shape)
+    source = None if module is None else checked_target(module, ".py", "a module")
+    metadata = {"layers": json.dumps(written.tables)}
+    arrays = {name: np.ascontiguousarray(array) for name, array in written.arrays.items()}
+    write_atomically(path, to_bytes(arrays, metadata))
+    if source is not None:
+        relative = Path(os.path.relpath(path, source.parent)).as_posix()
+        text = _MODULE.format(
+            file=path.name,
+            path=relative,
+            modules="".join(f"            {line}\n" for line in written.members),
+            calls="".join(f"        {line}\n" for line in written.calls),
+        )
+        write_atomically(source, text.encode())
+
+
+def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
+    """Return the layers in the order of their calls, each with the shape of its input."""
+    last, chain = model.graph.inputs[0], []
+    for step in model.graph.steps:
+        node = step.node
+        if node.inputs is not last or node.kwargs or len(node.outputs) != 1:
+            raise _refused(
+                node.layer, "it is not called on the layer before it alone, without a state or mask"
+            )
+        chain.append((node.layer, last.shape))
+        last = node.outputs[0]
+    if len(model.inputs) != 1 or model.graph.outputs != [last]:
+        raise ConfigError(f"{model}: a module of PyTorch is written of one input and one output")
+    return chain
+
+
+def _refused(layer: Layer, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"layer {layer.name!r} ({type(layer).__name__}): {why}. Write .onnx, which PyTorch's "
+        "users run with ONNX Runtime, or train a model without it"
+    )
+
+
+def _activation(layer: Layer, spec: Any) -> str:
+    name, *numbers = [spec] if isinstance(spec, str) else spec
+    if name not in _ACTIVATIONS or len(numbers) > 1:
+        raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
+    return _ACTIVATIONS[name].format(*(numbers or [_DEFAULTS.get(name)]))
+
+
+def _dense(written: _Written, layer: ours.Dense, shape: Any) -> None:
+    weights = layer.named_weights()
+    arrays = {"weight": weights["kernel"].T}
+    if layer.use_bias:
+        arrays["bias"] = weights["bias"]
+    units, features = arrays["weight"].shape
+    module = f"Linear({features}, {units}, bias={layer.use_bias})"
+    written.call(f"{written.add(layer, 'Dense', module, arrays)}(x)")
+    written.call(_activation(layer, layer.activation))
+
+
+def _embedding(written: _Written, layer: ours.Embedding, shape: Any) -> None:
+    if layer.mask_zero:
+        raise _refused(layer, "mask_zero=True makes a mask, which layers of PyTorch do not take")
+    table = layer.named_weights()["embeddings"]
+    module = f"Embedding({table.shape[0]}, {table.shape[1]})"
+    written.call(f"{written.add(layer, 'Embedding', module, {'weight': table})}(x)")
+
+
+def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
+    """Add a normalization with gamma and beta, or with neither, and return what calls it."""
+    if len(layer.axes) > 1 or layer.axes[0] != -1:
+        raise _refused(layer, "PyTorch normalizes the last axis")
+    if layer.scale != layer.center:
+        raise _refused(layer, "PyTorch has both of scale and center, or neither")
+    arrays = {
+        _OF_NORMS[name]: array for name, array in layer.named_weights().items() if name in _OF_NORMS
+    }
+    if kind == "BatchNorm1d":
+        arrays["num_batches_tracked"] = np.array(0)
+    module = f"{kind}({layer.features}, {layer.epsilon}, {options}={layer.scale})"
+    return written.add(layer, type(layer).__name__, module, arrays)
+
+
+def _layer_norm(written: _Written, layer: Any, shape: Any) -> None:
+    if not layer.scale:
+        raise _refused(layer, "without scale and center it has no array in a state_dict")
+    written.call(f"{_norm(written, layer, 'LayerNorm', 'elementwise_affine')}(x)")
+
+
+def _batch_norm(written: _Written, layer: Any, shape: Any) -> None:
+    call = _norm(written, layer, "BatchNorm1d", "affine")
+    steps = len(shape) == 3
+    written.call(f"{call}(x.transpose(1, 2)).transpose(1, 2)" if steps else f"{call}(x)")
+
+
+def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
+    both = isinstance(layer, ours.Bidirectional)
+    rnn = layer.forward_layer if both else layer
+    sides = {"": rnn, "_reverse": layer.backward_layer} if both else {"": rnn}
+    if both and (layer.merge_mode != "concat" or layer.return_state or not _mirrored(layer)):
+        raise _refused(layer, "PyTorch joins two equal directions, merge_mode='concat'")
+    options = _options(layer, rnn)
+    if not both and rnn.go_backwards:
+        raise _refused(layer, "go_backwards=True is not an option of PyTorch; use Bidirectional")
+    arrays: dict[str, Array] = {}
+    for ending, side in sides.items():
+        arrays |= _direction(side, f"_l0{ending}")
+    kernel = rnn.cell.named_weights()["kernel"]
+    kind = TORCH_CELLS[type(rnn).__name__].name
+    module = f"{kind}({kernel.shape[0]}, {rnn.units}, batch_first=True{options})"
+    if both:
+        module = f"{module[:-1]}, bidirectional=True)"
+    call = written.add(layer, type(rnn).__name__, module, arrays)
+    written.calls.append(f"x, _ = {call}(x)")
+    if both:
+        written.tables[-1] = {
+            **{key: value for key, value in rnn.get_config().items() if value is not None},
+            **{key: written.tables[-1][key] for key in ("type", "weights", "name")},
+        }
+    if not rnn.return_sequences:
+        half = rnn.units
+        last = f"torch.cat([x[:, -1, :{half}], x[:, 0, {half}:]], -1)"
+        written.call(last if both else "x[:, -1]")
+
+
+def _mirrored(layer: ours.Bidirectional) -> bool:
+    """Return whether both directions have the same arguments."""
+    forward, backward = (
+        {k: v for k, v in side.get_config().items() if k not in ("name", "go_backwards")}
+        for side in (layer.forward_layer, layer.backward_layer)
+    )
+    return type(layer.forward_layer) is type(layer.backward_layer) and forward == backward
+
+
+def _options(layer: Layer, rnn: Any) -> str:
+    """Return arguments of PyTorch's layer. Raises UnsupportedError for what it does not have."""
+    if type(rnn) not in _RECURRENT:
+        raise _refused(layer, f"PyTorch has no layer of {type(rnn).__name__}")
+    activation, bias = rnn.cell.activation, f", bias={rnn.use_bias}"
+    if rnn.return_state or rnn.stateful:
+        raise _refused(layer, "return_state and stateful are not options of a chain of layers")
+    if isinstance(rnn, ours.SimpleRNN) and activation in ("tanh", "relu"):
+        return f', nonlinearity="{activation}"{bias}'
+    if activation != "tanh" or getattr(rnn.cell, "recurrent_activation", None) != "sigmoid":
+        raise _refused(layer, "PyTorch has tanh and sigmoid in it, of an RNN also relu")
+    if isinstance(rnn, ours.GRU) and not rnn.cell.reset_after:
+        raise _refused(layer, "a GRU of PyTorch has reset_after=True")
+    return bias
+
+
+def _direction(rnn: Any, ending: str) -> dict[str, Array]:
+    """Return the arrays of one direction. The second bias is -0.0: added, it changes no bit."""
+    kind, weights = type(rnn).__name__, rnn.cell.named_weights()
+
+    def order(rows: Array) -> Array:
+        return gates_in_order(rows, kind_of(kind).gates, TORCH_CELLS[kind].gates)
+
+    arrays = {
+        f"weight_ih{ending}": order(weights["kernel"].T),
+        f"weight_hh{ending}": order(weights["recurrent_kernel"].T),
+    }
+    if rnn.use_bias:
+        bias = weights["bias"]
+        first, second = bias if bias.ndim == 2 else (bias, np.full_like(bias, -0.0))
+        arrays |= {f"bias_ih{ending}": order(first), f"bias_hh{ending}": order(second)}
+    return arrays
+
+
+def _scaled(written: _Written, layer: ours.Rescaling, shape: Any) -> None:
+    written.plain(layer, f"x * {_numbers(layer.scale)} + {_numbers(layer.offset)}")
+
+
+def _normalized(written: _Written, layer: ours.Normalization, shape: Any) -> None:
+    weights = layer.named_weights()
+    mean = weights["mean"] if layer.mean is None else layer.mean
+    variance = weights["variance"] if layer.variance is None else layer.variance
+    first, second = _numbers(mean), _numbers(layer.deviation())
+    written.plain(layer, f"{first} + x * {second}" if layer.invert else f"(x - {first}) / {second}")
+    written.tables[-1] |= {"mean": mean.tolist(), "variance": variance.tolist()}
+
+
+def _numbers(array: Array) -> str:
+    return f"x.new_tensor({np.asarray(array).tolist()})"
+
+
+def _function(written: _Written, layer: Layer, shape: Any) -> None:
+    written.plain(layer, _activation(layer, activations.get(layer)))
+
+
+def _dropped(written: _Written, layer: Layer, shape: Any) -> None:
+    written.plain(layer, f"functional.dropout(x, {layer.get_config()['rate']}, self.training)")
+
+
+_WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
+    **dict.fromkeys((*_RECURRENT, ours.Bidirectional), _recurrent),
+    **dict.fromkeys(
+        (ours.Activation, ours.ELU, ours.LeakyReLU, ours.ReLU, ours.Softmax), _function
+    ),
+    ours.BatchNormalization: _batch_norm,
+    ours.Dense: _dense,
+    ours.Dropout: _dropped,
+    ours.Embedding: _embedding,
+    ours.LayerNormalization: _layer_norm,
+    ours.Normalization: _normalized,
+    ours.Rescaling: _scaled,
+}
