@@ -291,7 +291,7 @@ FEATUREWISE = {
     "TimeDistributed/moments": LayerRow(
         lambda: layers.TimeDistributed(layers.BatchNormalization(scale=False)),
         lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
-        trained="In training it takes moments over the batch.",
+        trained="In training it takes moments of each step alone.",
         training=over_batch_by_step,
     ),
     "Conv1D": LayerRow(
@@ -307,7 +307,6 @@ FEATUREWISE = {
     "BatchNormalization": LayerRow(
         lambda: layers.BatchNormalization(momentum=0.9, scale=False),
         lambda w, x: naive.batch_normalization(x, w[1], w[2], beta=w[0]),
-        trained="In training it takes moments over the batch.",
         training=over_batch,
     ),
     "BatchNormalization/frozen": LayerRow(

@@ -118,7 +118,7 @@ class BatchNormalization(_OnAxes):
 
     Called with training=True, unless it is frozen (trainable=False): with mean and variance of the
     batch, without masked steps; the moving ones change in place, to
-    momentum * moving + (1 - momentum) * of the batch. In a model that is trained it must be frozen.
+    momentum * moving + (1 - momentum) * of the batch.
     axis: the one that has statistics of its own for each place. Weights: gamma, beta, moving_mean,
     moving_variance, (F,) each.
     """
@@ -155,9 +155,9 @@ class BatchNormalization(_OnAxes):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         w = self._weights
-        mean, variance = w["moving_mean"].value, w["moving_variance"].value
+        mean, variance = self.moving_moments()
         if context.training and self.trainable:
-            mean, variance = self._moments(inputs, context.mask)
+            mean, variance = self.moments(inputs, context.mask)
             momentum = np.float32(self.momentum)
             for name, moment in (("moving_mean", mean), ("moving_variance", variance)):
                 w[name].assign(w[name] * momentum + moment * (1 - momentum))
@@ -165,25 +165,42 @@ class BatchNormalization(_OnAxes):
         shift = -mean * factor
         if self.center:
             shift = shift + w["beta"]
-        y: Floats = inputs * factor[self._beside()] + shift[self._beside()]
+        y: Floats = inputs * factor[self.beside()] + shift[self.beside()]
         return y
 
-    def _beside(self) -> tuple[slice | None, ...]:
+    def moving_moments(self) -> tuple[Floats, Floats]:
+        """Return mean and variance of the batches so far."""
+        return self._weights["moving_mean"].value, self._weights["moving_variance"].value
+
+    def beside(self) -> tuple[slice | None, ...]:
         """Return the index that puts numbers for each place beside the axes of the inputs."""
         return (slice(None), *(None,) * (-1 - self.axes[0]))
 
-    def _moments(self, inputs: Floats, mask: Bools | None) -> tuple[Floats, Floats]:
+    def moments(self, inputs: Floats, mask: Bools | None) -> tuple[Floats, Floats]:
         """Return mean and variance for each place on the axis, of the steps that are present."""
-        others = tuple(axis for axis in range(-inputs.ndim, 0) if axis != self.axes[0])
+        others = self._others(inputs)
+        present = self._present(inputs, mask)
+        count = np.maximum(present.sum(others), 1)
+        mean = inputs.sum(others, np.float64, where=present) / count
+        squares = (inputs - mean[self.beside()]) ** 2
+        variance = squares.sum(others, np.float64, where=present) / count
+        return mean.astype(np.float32), variance.astype(np.float32)
+
+    def shares(self, inputs: Floats, mask: Bools | None) -> Floats:
+        """Return the share of each input in the moments of its place: 0 if it is masked."""
+        present = self._present(inputs, mask)
+        count = np.maximum(present.sum(self._others(inputs)), 1)
+        shares: Floats = present / count.astype(np.float32)[self.beside()]
+        return shares
+
+    def _others(self, inputs: Floats) -> tuple[int, ...]:
+        return tuple(axis for axis in range(-inputs.ndim, 0) if axis != self.axes[0])
+
+    def _present(self, inputs: Floats, mask: Bools | None) -> Bools:
         present = np.ones((1,) * inputs.ndim, np.bool_)
         if mask is not None:
             present = mask.reshape(*mask.shape, *(1,) * (inputs.ndim - mask.ndim))
-        present = np.broadcast_to(present, inputs.shape)
-        count = np.maximum(present.sum(others), 1)
-        mean = inputs.sum(others, np.float64, where=present) / count
-        squares = (inputs - mean[self._beside()]) ** 2
-        variance = squares.sum(others, np.float64, where=present) / count
-        return mean.astype(np.float32), variance.astype(np.float32)
+        return np.broadcast_to(present, inputs.shape)
 
     def factor(self, variance: Floats) -> Floats:
         """Return what inputs are multiplied by, one number for each place on the axis."""

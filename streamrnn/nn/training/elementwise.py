@@ -83,11 +83,6 @@ def _of_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
     return slope
 
 
-def _of_batch_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
-    factor: Floats = layer.factor(layer.moving_variance.value)
-    return factor[(slice(None), *(None,) * (-1 - layer.axes[0]))]
-
-
 def _of_masking(layer: Any, x: Floats, y: Floats) -> Floats:
     present = (x != np.float32(layer.mask_value)).any(axis=-1, keepdims=True)
     slope: Floats = present.astype(np.float32)
@@ -151,7 +146,6 @@ def _identity(layer: Any, inputs: Floats, context: CallContext, recording: Recor
 ELEMENTWISE: dict[type, Rule] = {
     layers.Activation: _activation,
     layers.AlphaDropout: _alpha_dropout,
-    layers.BatchNormalization: _slope(_of_batch_normalization),
     layers.Dropout: _dropout,
     layers.ELU: _slope(_of_elu),
     layers.GaussianDropout: _gaussian,

@@ -30,6 +30,35 @@ def _layer_normalization(
     return _with_weights(layer, inputs, context, recording, back)
 
 
+def _batch_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    """Ioffe and Szegedy 2015. Steps that are masked have an output, but no part in the moments."""
+    axes = tuple(axis for axis in range(-inputs.ndim, 0) if axis != layer.axes[0])
+    beside = layer.beside()
+    from_batch = context.training and layer.trainable
+    mean, variance = layer.moments(inputs, context.mask) if from_batch else layer.moving_moments()
+    factor = layer.factor(variance)[beside]
+    deviation = np.sqrt(variance + np.float32(layer.epsilon))
+
+    def back(dy: Floats) -> Floats:
+        direct: Floats = dy * factor
+        if not layer.trainable:
+            return direct
+        normal = (inputs - mean[beside]) / deviation[beside]
+        of_gamma = (dy * normal).sum(axes, np.float64).astype(np.float32)
+        of_beta = dy.sum(axes, np.float64).astype(np.float32)
+        recording.add(layer, "gamma", of_gamma)
+        recording.add(layer, "beta", of_beta)
+        if not from_batch:
+            return direct
+        by_moments = of_beta[beside] + normal * of_gamma[beside]
+        dx: Floats = factor * (dy - layer.shares(inputs, context.mask) * by_moments)
+        return dx
+
+    return _with_weights(layer, inputs, context, recording, back)
+
+
 def _root_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
@@ -61,6 +90,7 @@ def _with_weights(
 
 
 NORMALIZATIONS: dict[type, Rule] = {
+    layers.BatchNormalization: _batch_normalization,
     layers.LayerNormalization: _layer_normalization,
     layers.RMSNormalization: _root_normalization,
     layers.UnitNormalization: _root_normalization,

@@ -143,14 +143,14 @@ def check_layer(layer: Any) -> None:
     elif isinstance(layer, layers.Operation):
         check_operation(layer)
     elif isinstance(layer, layers.TimeDistributed):
+        if layer.layer.moves_in_training and layer.layer.trainable:
+            raise UnsupportedError(
+                f"{layer}: training it takes moments of each step alone, which is not supported; "
+                f"use {layer.layer} without TimeDistributed, or freeze it (trainable=False)"
+            )
         check_layer(layer.layer)
     elif isinstance(layer, layers.Dense | layers.Activation | layers.Conv1D):
         check_activation(layer, layer.activation)
-    elif isinstance(layer, layers.BatchNormalization) and layer.trainable:
-        raise UnsupportedError(
-            f"{layer}: training it takes moments over the batch, which is not supported; freeze it "
-            "(trainable=False), or use LayerNormalization"
-        )
 
 
 def rule_of(layer: object) -> Rule:

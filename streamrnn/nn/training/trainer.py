@@ -250,10 +250,13 @@ class Trainer:
         states = self.model.get_state()
         batch = self.batch(x, y, sample_weight, lengths)
         self.reset_metrics()
+        weights = self.model.get_weights()
         try:
             _, recording = self._run(batch, training=training)
         finally:
             self.model.set_state(states)
+            if training:  # moving moments
+                self.model.set_weights(weights)
         gradients = {}
         for name, (holder, key, weight) in self.plan.weights.items():
             gradient = recording.gradients.get((id(holder), key))

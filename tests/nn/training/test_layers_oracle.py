@@ -68,6 +68,13 @@ def merges(of: Any, x: Any) -> Any:
     return of.layers.GRU(3)(of.layers.Average()([least, other]))
 
 
+def moments(of: Any, x: Any) -> Any:
+    y = of.layers.Dense(4)(of.layers.Masking()(x))
+    y = of.layers.BatchNormalization(momentum=0.9, epsilon=0.01)(y)
+    y = of.layers.BatchNormalization(center=False, scale=False)(of.layers.GRU(5, **DEEP)(y))
+    return of.layers.GRU(3)(y)
+
+
 MODELS = {
     "convolution": convolution,
     "stack": stack,
@@ -76,6 +83,7 @@ MODELS = {
     "two outputs": both_ways(None, **DEEP),
     "states": states_of_both,
     "merges": merges,
+    "moments": moments,
 }
 
 
