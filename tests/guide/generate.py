@@ -52,7 +52,7 @@ def keys() -> str:
     return "\n".join([*lines, ""])
 
 
-_HEAD = ("| key | type | default | | what it does |", "|---|---|---|---|---|")
+_HEAD = ("| key | type | default | change | what it does |", "|---|---|---|---|---|")
 
 
 _INNER: dict[str, tuple[type[Section], str]] = {
@@ -116,7 +116,7 @@ def commands() -> str:
             if item.name != "help" and not getattr(item, "hidden", False)
         ]
         if rows:
-            lines += ["", "| option | |", "|---|---|", *rows]
+            lines += ["", "| option | what it does |", "|---|---|", *rows]
     return "\n".join([*lines, ""])
 
 
@@ -141,7 +141,7 @@ def exceptions() -> str:
         "",
         "All are classes of `streamrnn.errors`, and subclasses of `StreamRNNError`.",
         "",
-        "| class | also a | exit code | |",
+        "| class | also a | exit code | when |",
         "|---|---|---|---|",
     ]
     for name in errors.__all__:
@@ -172,7 +172,7 @@ def counters() -> str:
         "",
         "Each begins with `streamrnn_`; those in `_total` are counters, the others gauges.",
         "",
-        "| metric | |",
+        "| metric | what it says |",
         "|---|---|",
         *(f"| `{name}` | {text} |" for name, text in METRICS.items()),
     ]
@@ -192,7 +192,7 @@ def formulas() -> str:
     ]
     for module in (losses, metrics, optimizers, activations, regularizers):
         title = module.__name__.rpartition(".")[2].capitalize()
-        lines += ["", f"## {title}", "", "| name | |", "|---|---|"]
+        lines += ["", f"## {title}", "", "| name | what it is |", "|---|---|"]
         lines += [f"| `{name}` | {_summary(getattr(module, name))} |" for name in _public(module)]
     return "\n".join([*lines, ""])
 
