@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ SIDES = ("commit", "log", "dict", "echo")
 CLIENTS = 64
 REPLAYED = 400_000
 """Rows of the log that is replayed, in batches of 32."""
-IDLE = 20_000
+IDLE = 5_000
 """Requests after which a stream that is in none of them is dropped, in a soak."""
 _TICK = os.sysconf("SC_CLK_TCK")
 _TIMES = itertools.count(1)
@@ -246,22 +247,36 @@ def bench(
 
 
 def soak(folder: Path, streams: int, minutes: int) -> None:
-    """Print what the server holds, each minute of a load of half the limit."""
+    """Print the load of each minute, at half of the limit, and what the server holds by quarter."""
     server = Server("soak", folder)
+    held: list[int] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(0.5):
+            status = Path(f"/proc/{server.process.pid}/status").read_text()
+            held.append(int(status.partition("VmRSS:")[2].split()[0]) // 1024)
+
     try:
         fill(server, streams)
         load = Load(streams, 64)
         limit = load.turn(server, 10, None).requests / 10
+        sampling = threading.Thread(target=sample)
+        sampling.start()
         for minute in range(minutes):
             turn = load.turn(server, 60, limit / 2)
-            status = Path(f"/proc/{server.process.pid}/status").read_text()
-            resident = int(status.partition("VmRSS:")[2].split()[0]) // 1024
             p99 = np.percentile(turn.latencies, 99) * 1e3
             figures = f"{turn.requests:,} requests, {turn.cpu * 1e6:.0f} µs each, p99 {p99:.0f} ms"
-            print(f"minute {minute + 1}: {resident:,} MB; {figures}", flush=True)
+            print(f"minute {minute + 1}: {held[-1]:,} MB; {figures}", flush=True)
+        ended.set()
+        sampling.join()
+        for quarter, part in enumerate(np.array_split(held, 4), 1):
+            least, middle, most = np.percentile(part, [0, 50, 100])
+            print(f"quarter {quarter}: {least:,.0f} to {most:,.0f} MB, median {middle:,.0f}")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(300) == 0
     finally:
+        ended.set()
         server.process.kill()
 
 

@@ -150,8 +150,9 @@ def _without_nulls(column: pa.Array) -> pa.Array:
         column = column.view(pa.int64() if wide else pa.int32()).cast(pa.int64())
     elif _datatype(column.type) == "BYTES":
         return column.cast(pa.string()).fill_null("")
-    missing = float("nan") if pa.types.is_floating(column.type) else 0
-    return column.fill_null(pa.scalar(missing).cast(column.type))
+    if pa.types.is_boolean(column.type):
+        return column.fill_null(False)
+    return column.fill_null(float("nan") if pa.types.is_floating(column.type) else 0)
 
 
 def _bytes_of(column: pa.Array) -> bytes:
