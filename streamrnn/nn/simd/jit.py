@@ -38,7 +38,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numba
 import numba.extending
-from numba.core import compiler, registry, serialize
+from numba.core import compiler, ir, registry, serialize
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 from numba.core.runtime.nrt import rtsys
@@ -202,7 +202,7 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     if not isinstance(function, Dispatcher):
         raise ConfigError("streamrnn's kernels must be compiled by Numba: unset NUMBA_DISABLE_JIT")
     _LOGGER.debug("compiling %s", name)
-    with _without_collections():
+    with _without_collections(), _sharing_variables():
         function.compile(signature)
     result: Any = function.overloads[signature.args]
     _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
@@ -223,6 +223,28 @@ def _without_collections() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _sharing_variables() -> Iterator[None]:
+    """Let Numba copy lists of variables without the variables: a fifth of the time to compile.
+
+    To inline a function it copies each of its blocks, and with a block all variables of the
+    function, which never change. No other thread of the process compiles meanwhile.
+    """
+
+    def copied(variables: Any, memo: dict[int, Any]) -> Any:
+        memo[id(variables)] = shallow = ir.VarMap()
+        shallow._con.update(variables._con)
+        return shallow
+
+    lists: Any = ir.VarMap
+    with global_compiler_lock:
+        lists.__deepcopy__ = copied
+        try:
+            yield
+        finally:
+            del lists.__deepcopy__
 
 
 def _refuse_calls(name: str, code: str, own: str) -> None:

@@ -1,5 +1,6 @@
 """Where compiled kernels are kept, and that nothing stale or broken is taken from there."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from numba.core import ir
 from selection import first_quick, slow
 
 import streamrnn
@@ -486,6 +488,14 @@ def test_kernels_that_several_processes_compiled_are_not_confused(
     assert alone[0].split()[1:] != alone[1].split()[1:]
     assert run(*names) == alone
     assert run(*names[::-1]) == alone[::-1]
+
+
+def test_numba_copies_code_of_others_as_before() -> None:
+    """Also after a kernel that does not compile."""
+    with contextlib.suppress(ValueError), jit._sharing_variables():
+        assert "__deepcopy__" in vars(ir.VarMap)
+        raise ValueError("a kernel that does not compile")
+    assert "__deepcopy__" not in vars(ir.VarMap)
 
 
 def test_a_kernel_that_calls_a_function_is_refused(
