@@ -87,7 +87,7 @@ def _rates(summary: "FitSummary") -> str:
         "No rate lowered the loss. Look at the features and labels: streamrnn explain"
         if good is None
         else f"start from learning_rate = {good:.1g} in [train] optimizer, a tenth of the rate at "
-        f"which the loss was lowest ({count(s.updates, 'update')} in {s.seconds:.1f} s)"
+        f"which the loss was lowest ({count(s.updates, 'update')})"
     )
     return "\n".join(lines)
 
