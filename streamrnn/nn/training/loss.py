@@ -10,6 +10,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
+from streamrnn.nn.training.loss_check import check_gradient
 
 
 class Loss:
@@ -23,7 +24,8 @@ class Loss:
     prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or (B, T, U)
     as the model gives it, y_true as it was passed to fit, but with as many axes as y_pred if only a
     last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1);
-    Keras passes it as it is, and `y_pred - y_true` is then (B, B).
+    Keras passes it as it is, and `y_pred - y_true` is then (B, B). The first rows are also passed
+    as float64, to compare the gradient with differences of the values.
 
     >>> import numpy as np
     >>> from streamrnn import losses
@@ -43,6 +45,7 @@ class Loss:
 
     own_name: ClassVar[str] = ""
     short_name: ClassVar[str] = ""
+    _is_compared = False
 
     def __init__(
         self,
@@ -105,6 +108,9 @@ class Loss:
                     f"loss {self.name!r}: gradient must return an array of the shape of y_pred, "
                     f"{p.shape}, returned {slope.shape}"
                 )
+            if not self._is_compared:
+                check_gradient(f"loss {self.name!r}", self.call, gradient, t, p)
+                self._is_compared = True
         return value, slope, 1.0
 
     def with_slope(

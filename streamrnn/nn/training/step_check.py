@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from streamrnn.base.arrays import Doubles, Floats
+from streamrnn.base.arrays import Array, Doubles, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell_bptt as kernel
 from streamrnn.nn.layers.structure import leaves
@@ -92,12 +92,26 @@ def _compare(
         return float(sum((one * other).sum() for one, other in parts))
 
     received = _received(cell, step, step_backward, point, of_y, of_states)
-    differences = [list(_differences(value, point, array, random)) for array in point.arrays()]
-    if not any(differences):
+    slopes = [
+        list(central_differences(lambda: value(point), array, random)) for array in point.arrays()
+    ]
+    if not any(slopes):
         raise ArgumentError(
             f"{cell}: its step_backward cannot be compared with its step, which gives no finite "
             "output near the weights it has"
         )
+    if where := worst_entry(names, received, slopes):
+        raise ArgumentError(
+            f"{cell}: its step_backward is not the derivative of its step: of {where} (the entry "
+            "that differs most; expected are central differences of `step` in float64); "
+            "help(streamrnn.layers.Cell) says what step_backward gets and writes"
+        )
+
+
+def worst_entry(
+    names: Sequence[str], received: Sequence[Array], differences: Sequence[Sequence[_Entry]]
+) -> str:
+    """Return which gradient differs most from its differences, and how; "" if none does."""
     worst, where = 1.0, ""
     tolerance = _tolerance(differences)
     for name, gradient, entries in zip(names, received, differences, strict=True):
@@ -109,12 +123,7 @@ def _compare(
                 worst = error if math.isfinite(got) else math.inf
                 place = ", ".join(map(str, index))
                 where = f"{name} at [{place}] expected {expected:.6g}, received {got:.6g}"
-    if where:
-        raise ArgumentError(
-            f"{cell}: its step_backward is not the derivative of its step: of {where} (the entry "
-            "that differs most; expected are central differences of `step` in float64); "
-            "help(streamrnn.layers.Cell) says what step_backward gets and writes"
-        )
+    return where
 
 
 def _tolerance(differences: Sequence[Sequence[_Entry]]) -> float:
@@ -199,10 +208,13 @@ def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Double
         return
 
 
-def _differences(
-    value: Callable[[_Point], float], point: _Point, array: Doubles, random: Any
+def central_differences(
+    value: Callable[[], float], array: Doubles, random: Any
 ) -> Iterator[_Entry]:
-    """Yield the central differences of some entries that are finite."""
+    """Yield the central differences of `value`, which reads `array`, by some of its entries.
+
+    Those that are finite; `array` holds the same values afterwards.
+    """
     places = range(array.size)
     if array.size > ENTRIES:
         places = random.choice(array.size, ENTRIES, replace=False)
@@ -211,9 +223,9 @@ def _differences(
         before, slopes = array[index], []
         for distance in _DIFFERENCES:
             array[index] = before + distance
-            above = value(point)
+            above = value()
             array[index] = before - distance
-            slopes.append((above - value(point)) / (2 * distance))
+            slopes.append((above - value()) / (2 * distance))
             array[index] = before
         if all(map(math.isfinite, slopes)):
             yield index, slopes

@@ -286,6 +286,24 @@ def test_arrays_of_the_wrong_shape_are_refused_by_name() -> None:
         whole.evaluate(X, ROWS, sample_weight=np.ones(12))
 
 
+def test_a_wrong_gradient_is_refused_before_the_first_step() -> None:
+    """With the entry; a loss that cannot be compared, whose values are NaN, is trained with."""
+
+    class Doubled(Power):
+        def gradient(self, y_true: Any, y_pred: Any) -> Any:
+            slope = super().gradient(y_true, y_pred)
+            slope[0, 1] *= 2
+            return slope
+
+    model = network(Doubled(name="mine"))
+    before = model.get_weights()
+    said = r"loss 'mine': its gradient is not the derivative .* of y_pred at \[0, 1\] expected"
+    with pytest.raises(ArgumentError, match=said):
+        model.fit(X, ROWS, verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    network(Power()).train_on_batch(X, np.full_like(ROWS, np.nan))
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_an_optimizer_applies_gradients(optimizer: str) -> None:
     """As train_on_batch does; by name, in order, in pairs."""
