@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs.fitting import fits
 
-from streamrnn import Pipeline, load_model
+from streamrnn import Pipeline, layers, load_model
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.fitting.calibration import Calibration
 from streamrnn.pipeline import FitSummary
@@ -168,6 +168,7 @@ def test_what_cannot_be_calibrated_is_refused(
 def test_the_best_of_several_seeds_has_its_own_shifts(tmp_path: Path) -> None:
     summary = fit(tmp_path, train={"seeds": 2, "epochs": 1})
     layer = load_model(tmp_path / "model.safetensors").layers[-1]
+    assert isinstance(layer, layers.Rescaling)
     assert np.atleast_1d(layer.offset).tolist() == summary.shifts
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
 
-from streamrnn import Pipeline, load_model
+from streamrnn import Pipeline, layers, load_model
 from streamrnn.errors import ConfigError
 
 NAMES = ["AA", "B6", "UA"]
@@ -58,6 +58,7 @@ def test_a_run_is_that_of_the_equation(tmp_path: Path) -> None:
     kernel, bias = by_name["dense"].get_weights()
     mean, variance, _ = by_name["normalization"].get_weights()
     scale = by_name["rescaling"]
+    assert isinstance(scale, layers.Rescaling)
     rows = log().to_pylist()
     scores = pq.read_table(tmp_path / "out")["rescaling"].to_pylist()
     streams: dict[str, list[float]] = {}
