@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         outputs,
         regularizers,
         states,
+        utils,
     )
     from streamrnn.layers import Input, clear_session, register_layer
     from streamrnn.models import Model, Sequential, load_model

@@ -40,7 +40,7 @@ class Job:
         self.consumer = Consumer({**common, **CONSUMER, "enable.auto.commit": False})
         self.producer = Producer({**common, **PRODUCER})
         self.session, self.source, self.sink = session, source, sink
-        self.columns = session.start()
+        self.columns, _ = session.start()
         if unknown := [f.name for f in self.columns if pa.types.is_null(f.type)]:
             raise ConfigError(f"set [source] path to a file that has the types of {unknown}")
         topics = self.consumer.list_topics(timeout=TIMEOUT).topics
