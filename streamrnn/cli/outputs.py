@@ -32,7 +32,7 @@ def verify(
         print_json(asdict(output))
     else:
         rows = count(output.rows, "row") + (
-            f" ({output.live:,} of sessions)" if output.live else ""
+            f" ({output.live:,} read by sessions)" if output.live else ""
         )
         rejected = f", {count(output.rejected, 'reject')}" if output.rejected else ""
         print(

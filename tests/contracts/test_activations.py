@@ -8,7 +8,7 @@ import naive_backward
 import numpy as np
 import pytest
 from contracts import models
-from contracts.declared import assert_declared, holding, reasoned
+from contracts.declared import HOLDS, assert_declared, holding, reasoned
 from contracts.rows_activations import ACTIVATIONS
 from naive_backward import flat
 from nn.layers.kinds import assert_same
@@ -16,6 +16,7 @@ from selection import first_quick
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn.formats import torch_write
 from streamrnn.nn.kernels import activation as kernel
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.gradients import times_derivative
@@ -59,6 +60,21 @@ def test_a_new_activation_without_a_row_fails(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(activations._FUNCTIONS, "bent", bent)
     with pytest.raises(AssertionError, match=new):
         test_every_activation_has_a_row_and_every_row_an_activation()
+
+
+WITHOUT_TORCH = {
+    "hard_sigmoid_02": "its hard sigmoid has other numbers",
+    "sparse_plus": "it has none",
+    "sparse_sigmoid": "it has none",
+    "sparsemax": "it has none",
+    "squareplus": "it has none",
+}
+
+
+def test_every_activation_of_a_layer_is_written_for_torch_or_torch_has_none() -> None:
+    """Those that no layer takes are not written."""
+    named = {name for name, row in ACTIVATIONS.items() if row.named is HOLDS}
+    assert named - {*torch_write.ACTIVATIONS} == {*WITHOUT_TORCH}
 
 
 def applied(spec: kernel.Spec, x: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ from streamrnn.nn.formats.dispatch import read
 from streamrnn.nn.formats.guard import reading, require_file
 from streamrnn.nn.formats.keras.write import save_keras
 from streamrnn.nn.formats.tables import Tables
-from streamrnn.nn.formats.torch_write import SUFFIX, save_torch
+from streamrnn.nn.formats.torch_write import save_torch
+from streamrnn.nn.formats.writing import TORCH_SUFFIX
 from streamrnn.nn.layers.precision import precision_of, set_precision
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.rounding import RoundingError
@@ -71,7 +72,7 @@ def convert(
             "format, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
-        raise ConfigError(f"module: it loads a file that ends in {SUFFIX}; name OUT so")
+        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; name OUT so")
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)
@@ -106,7 +107,7 @@ def _is_one_file(source: str | Path, target: str | Path) -> bool:
 
 
 def _is_state_dict(target: str | Path) -> bool:
-    return os.fspath(target).lower().endswith(SUFFIX)
+    return os.fspath(target).lower().endswith(TORCH_SUFFIX)
 
 
 def is_onnx(target: str | Path) -> bool:

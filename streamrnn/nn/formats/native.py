@@ -22,7 +22,7 @@ from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, ass
 from streamrnn.nn.formats.guard import build, parse_json, reading
 from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_tables import tables_of
-from streamrnn.nn.formats.writing import checked_target, write_atomically
+from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_atomically
 from streamrnn.nn.kernels.integers import Integers
 from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
@@ -34,8 +34,17 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Write a model atomically: the file is complete, or does not exist. Raises SinkError."""
-    write_atomically(checked_target(path, ".safetensors", "the native format"), encoded(model))
+    """Write a model atomically: the file is complete, or does not exist.
+
+    Raises SinkError, and UnsupportedError for another ending, that of PyTorch's weights too.
+    """
+    path = checked_target(path, ".safetensors", "the native format")
+    if path.name.lower().endswith(TORCH_SUFFIX):
+        raise UnsupportedError(
+            f"{path}: {TORCH_SUFFIX} is the ending of a state_dict of PyTorch, which `streamrnn "
+            "convert` writes. Choose another name for the native format"
+        )
+    write_atomically(path, encoded(model))
 
 
 def encoded(model: Model) -> bytes:

@@ -25,8 +25,7 @@ from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
-SUFFIX = ".torch.safetensors"
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "linear": "",
     "tanh": "torch.tanh(x)",
     "sigmoid": "torch.sigmoid(x)",
@@ -45,9 +44,15 @@ _ACTIVATIONS = {
     "silu": "functional.silu(x)",
     "softplus": "functional.softplus(x)",
     "softsign": "functional.softsign(x)",
+    "celu": "functional.celu(x, {0})",
+    "hard_tanh": "functional.hardtanh(x)",
+    "log_sigmoid": "functional.logsigmoid(x)",
+    "hard_shrink": "functional.hardshrink(x, {0})",
+    "soft_shrink": "functional.softshrink(x, {0})",
+    "tanh_shrink": "functional.tanhshrink(x)",
 }
 _OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
-_DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0}
+_DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
 _RECURRENT = (ours.LSTM, ours.GRU, ours.SimpleRNN)
 _MODULE = '''"""What {file} computes, in PyTorch. Written by streamrnn convert."""
 
@@ -160,9 +165,10 @@ def _refused(layer: Layer, why: str) -> UnsupportedError:
 
 def _activation(layer: Layer, spec: Any) -> str:
     name, *numbers = [spec] if isinstance(spec, str) else spec
-    if name not in _ACTIVATIONS or len(numbers) > 1:
+    written = ACTIVATIONS.get(name)
+    if written is None or len(numbers) > written.count("{0}"):
         raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
-    return _ACTIVATIONS[name].format(*(numbers or [_DEFAULTS.get(name)]))
+    return written.format(*(numbers or [_DEFAULTS.get(name)]))
 
 
 def _dense(written: _Written, layer: ours.Dense, shape: Any) -> None:

@@ -10,6 +10,9 @@ from streamrnn.nn.kernels.integers import FLOAT32
 from streamrnn.nn.layers.precision import precision_of
 from streamrnn.nn.models import Model
 
+TORCH_SUFFIX = ".torch.safetensors"
+"""The ending of a state_dict of PyTorch."""
+
 
 def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     """Return the path of a model file to write.

@@ -519,7 +519,7 @@ def test_commands_name_rows_of_sessions(
         with pytest.raises(SystemExit, match=r"^0$"):
             main(command.split())
         shown[command] = capsys.readouterr().out
-    assert "160 rows (80 of sessions)" in shown["verify out"]
+    assert "160 rows (80 read by sessions)" in shown["verify out"]
     assert "of sessions" in shown["rewind out"]
     assert "of sessions" in shown["rewind live"]
     assert "of sessions" not in shown["rewind whole"]

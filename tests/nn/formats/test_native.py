@@ -77,6 +77,13 @@ def test_the_form_of_the_file(tmp_path: Path) -> None:
     assert_same(kernel, model.weights[0])
 
 
+def test_a_native_file_has_no_name_of_another_format(tmp_path: Path) -> None:
+    model = Sequential([Input((None, 2)), layers.Dense(1)])
+    with pytest.raises(UnsupportedError, match="the ending of a state_dict of PyTorch"):
+        model.save(tmp_path / "m.torch.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_load_weights(tmp_path: Path) -> None:
     """Into a model of the same layers, by name, or in order where names differ."""
 

@@ -59,6 +59,8 @@ MODELS = {
         *(layers.Dense(3, name) for name in ("gelu", "mish", "selu", "silu", "softplus", "relu6")),
         *(layers.Dense(3, name) for name in ("leaky_relu", "hard_sigmoid", "hard_silu")),
         *(layers.Activation(name) for name in ("softsign", "exponential", "tanh", "sigmoid")),
+        *(layers.Dense(3, name) for name in ("celu", "hard_tanh", "log_sigmoid", "tanh_shrink")),
+        *(layers.Dense(3, name) for name in ("hard_shrink", "soft_shrink")),
         layers.Dropout(0.5),
         layers.Softmax(),
         layers.Dense(4, "log_softmax"),
@@ -128,6 +130,8 @@ REFUSED = {
     "both of scale and center": lambda: [layers.LayerNormalization(center=False)],
     "it has no array": lambda: [layers.LayerNormalization(center=False, scale=False)],
     "the activation 'squareplus'": lambda: [layers.Dense(2, "squareplus")],
+    "the activation .*relu.*2.0": lambda: [layers.ReLU(max_value=2.0)],
+    "the activation .*gelu.*is not": lambda: [layers.Dense(2, ("gelu", 1.0))],
     "a layer of this type": lambda: [layers.Conv1D(2, 3, padding="causal")],
 }
 
