@@ -73,7 +73,10 @@ def _format_of(path: Path) -> ModelFormat:
             + ("" if plugins else f", or of a plug-in. {HOW_TO_INSTALL}")
         )
     require_file(path)
-    return _FORMATS[suffix]() if suffix in _FORMATS else _of_plugin(suffix[1:])
+    if suffix in _FORMATS:
+        return _FORMATS[suffix]()
+    with reading(path):  # the file needs a plug-in that may not be installed
+        return _of_plugin(suffix[1:])
 
 
 def _of_plugin(name: str) -> ModelFormat:
