@@ -36,7 +36,7 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 def save(model: Model, path: str | Path) -> None:
     """Write a model atomically: the file is complete, or does not exist.
 
-    Raises SinkError, and UnsupportedError for another ending, that of PyTorch's weights too.
+    Raises SinkError, and UnsupportedError for another ending, also .torch.safetensors.
     """
     path = checked_target(path, ".safetensors", "the native format")
     if path.name.lower().endswith(TORCH_SUFFIX):

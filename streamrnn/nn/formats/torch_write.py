@@ -25,7 +25,7 @@ from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
-ACTIVATIONS = {
+TORCH_ACTIVATIONS = {
     "linear": "",
     "tanh": "torch.tanh(x)",
     "sigmoid": "torch.sigmoid(x)",
@@ -165,7 +165,7 @@ def _refused(layer: Layer, why: str) -> UnsupportedError:
 
 def _activation(layer: Layer, spec: Any) -> str:
     name, *numbers = [spec] if isinstance(spec, str) else spec
-    written = ACTIVATIONS.get(name)
+    written = TORCH_ACTIVATIONS.get(name)
     if written is None or len(numbers) > written.count("{0}"):
         raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
     return written.format(*(numbers or [_DEFAULTS.get(name)]))
