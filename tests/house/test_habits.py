@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
 GUARANTEES = (Path(streamrnn.__file__).parent / "guide" / "guarantees.md").read_text()
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+FOR_TESTS = {"test", "oracles", "engines"}  # extras
 
 
 def test_the_version_is_said_once() -> None:
@@ -51,20 +53,34 @@ def test_each_tool_has_one_version() -> None:
     assert [tool for tool in tools if not re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", tool)] == []
 
 
-def test_each_dependency_of_users_has_a_tested_version_within_its_bounds() -> None:
-    """`.ci/run` installs the versions of the file, and no others."""
-    listed = (ROOT / ".ci" / "constraints.txt").read_text()
+def versions_in(file: str) -> dict[str, str]:
+    listed = (ROOT / ".ci" / file).read_text()
     rows = dict(re.findall(r"^([\w.-]+)==(\S+)$", listed, re.MULTILINE))
     assert len(rows) == len([line for line in listed.splitlines() if line[:1] != "#"])
-    extras = PROJECT["project"]["optional-dependencies"]
-    needs = [
-        Requirement(need)
-        for name in sorted({*extras} - {"bench", "test", "oracles", "engines"})
-        for need in extras[name]
-    ] + [Requirement(need) for need in PROJECT["project"]["dependencies"]]
+    return rows
+
+
+def check_versions(extras: set[str], rows: dict[str, str], others: Sequence[str] = ()) -> None:
+    optional = PROJECT["project"]["optional-dependencies"]
+    needs = [Requirement(need) for name in sorted(extras) for need in optional[name]]
+    needs = [need for need in needs if need.name != "streamrnn"]
+    needs += [Requirement(need) for need in others]
     assert len(needs) > 15
-    versions = {need.name: rows[canonicalize_name(need.name)] for need in needs}
-    assert [str(need) for need in needs if versions[need.name] not in need.specifier] == []
+    listed = {need.name: rows[canonicalize_name(need.name)] for need in needs}
+    assert [str(need) for need in needs if listed[need.name] not in need.specifier] == []
+
+
+def test_each_dependency_of_users_has_a_tested_version_within_its_bounds() -> None:
+    """`.ci/run` installs the versions of the file, and no others."""
+    extras = {*PROJECT["project"]["optional-dependencies"]} - {"bench", *FOR_TESTS}
+    check_versions(extras, versions_in("constraints.txt"), PROJECT["project"]["dependencies"])
+
+
+def test_each_framework_of_a_test_has_a_tested_version() -> None:
+    """A newer one may warn of what it deprecates: no reason for a change of ours to fail."""
+    rows, users = versions_in("frameworks.txt"), versions_in("constraints.txt")
+    assert not rows.keys() & users.keys()
+    check_versions(FOR_TESTS, rows | users)
 
 
 def test_every_file_that_contributors_are_sent_to_is_there() -> None:

@@ -151,7 +151,7 @@ def test_what_needs_trust_is_refused_first(save, tmp_path, monkeypatch):
     check_outputs(module)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated, in another category since 2.15
 def test_torchscript(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
