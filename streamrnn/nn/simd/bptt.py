@@ -30,7 +30,7 @@ from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 FED, SECOND, BLOCKS = 5, 6, 7
-"""Blocks of `offsets` after those of a sweep: what the recurrent weights of the first and of the
+"""Blocks of `offsets` after a sweep's: what the recurrent weights of the first and of the
 second sweep of a step multiply; and the number of blocks."""
 
 
@@ -171,7 +171,7 @@ def back(passes: CellPasses) -> Kernel:
     """Make the kernel that replaces the gates kept on the tape by their gradients.
 
     It goes back through the steps steps.low..steps.high; calls go from the last steps to the first.
-    `dy_BTU`: the gradient of each h, or empty; `ends_BU`: those of the final states, or empty.
+    `dy_BTU`, `ends_BU`: the gradients of each h and of the final states, or empty.
     `later_B`: the offset of the next gates of each lane, kept between calls.
     """
     shape, kept, count = passes.back[0].shape, passes.kept, passes.states

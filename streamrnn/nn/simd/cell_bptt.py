@@ -64,8 +64,8 @@ def back_loop(step_backward: Kernel, *, plain: bool = False) -> Kernel:
 
 
 def _python(function: Kernel) -> Kernel:
-    found: Kernel = getattr(function, "py_func", function)
-    return found
+    plain: Kernel = getattr(function, "py_func", function)
+    return plain
 
 
 def keep(tape, states, b, t):

@@ -30,13 +30,13 @@ def _strings(h_N, words, start_N, size_N, factor):
 
 
 def _total(h_N):
-    found = np.uint64(0)
+    total = np.uint64(0)
     for n in range(len(h_N)):
         value = h_N[n]
         value = (value ^ (value >> _SHIFT)) * _FACTOR
         value = (value ^ (value >> _SHIFT)) * _OTHER
-        found += value ^ (value >> _SHIFT)
-    return found
+        total += value ^ (value >> _SHIFT)
+    return total
 
 
 _KERNELS: dict[str, Callable[..., object]] = {

@@ -10,8 +10,8 @@ zero.
 are exact, their order does not matter, and any instruction that multiplies integers gives the same
 bits. For int16 VPDPWSSD with AVX-512 VNNI or AVX-VNNI, into which LLVM joins VPMADDWD and an
 addition; VPMADDWD with AVX2 or SSE2; elsewhere two multiplications of 32 bits. For int8 VPDPBUSD,
-twice VPMADDWD, or four multiplications. VPDPBUSD needs bytes from 0 to 255: 128 is added to those
-of a row, and a sum begins with -128 times the sum of its weights.
+twice VPMADDWD, or four multiplications. VPDPBUSD needs bytes from 0 to 255: 128 is added to all of
+a row, and a sum begins with -128 times the sum of its weights.
 """
 
 from llvmlite import ir
@@ -174,8 +174,8 @@ def add(m: int, g: int, n: int, into: tuple[int, ...], word: int, *, scattered: 
         def integers(step):
             first = builder.add(j, builder.mul(step, step.type(len(into) * n)))
             at = [builder.add(first, j.type(p * n)) for p in range(len(into))]
-            found = [emit_load(context, builder, w_kind, w, index, n) for index in at]
-            return [builder.bitcast(value, whole) for value in found]
+            values = [emit_load(context, builder, w_kind, w, index, n) for index in at]
+            return [builder.bitcast(value, whole) for value in values]
 
         starts = integers(steps) if word == 4 else [ir.Constant(whole, [0] * n) for _ in into]
         sums = [[cgutils.alloca_once_value(builder, v) for v in starts] for _ in words]
@@ -245,20 +245,20 @@ def _largest(context, builder, kind, s, i, count, n):
         bits = builder.bitcast(value, zeros[width].type)
         bits = builder.and_(bits, ir.Constant(bits.type, [0x7FFFFFFF] * width))
         builder.store(_larger(builder, bits, builder.load(best[width])), best[width])
-    found = builder.load(best[n])
-    while found.type.count > 1:
-        half = found.type.count // 2
+    largest = builder.load(best[n])
+    while largest.type.count > 1:
+        half = largest.type.count // 2
         parts = [
             builder.shuffle_vector(
-                found,
-                ir.Constant(found.type, ir.Undefined),
+                largest,
+                ir.Constant(largest.type, ir.Undefined),
                 ir.Constant(ir.VectorType(I32, half), list(range(low, low + half))),
             )
             for low in (0, half)
         ]
-        found = _larger(builder, *parts)
-    found = _larger(builder, found, builder.load(best[1]))
-    return builder.bitcast(builder.extract_element(found, I32(0)), F32)
+        largest = _larger(builder, *parts)
+    largest = _larger(builder, largest, builder.load(best[1]))
+    return builder.bitcast(builder.extract_element(largest, I32(0)), F32)
 
 
 def _larger(builder, a, b):

@@ -139,12 +139,12 @@ def compiled(
     global _seconds
     with _lock:
         if name not in _loaded:
-            found = _load(name)
-            if found is None:
+            result = _load(name)
+            if result is None:
                 before, began = _seconds, time.perf_counter()
-                found = _compile_in_turn(name, build, signature)
-                _seconds = before + time.perf_counter() - began  # those of a `build`, too
-            _loaded[name] = found
+                result = _compile_in_turn(name, build, signature)
+                _seconds = before + time.perf_counter() - began  # once, with what `build` compiles
+            _loaded[name] = result
         entry: EntryPoint = _loaded[name].entry_point
         return entry
 
@@ -194,8 +194,8 @@ def _compile_in_turn(
     place = _place()
     turn = one_at_a_time(place / f"{name}.lock") if place else contextlib.nullcontext(False)
     with turn as waited:
-        found = _load(name) if waited else None
-        return found or _compile(name, build(), signature)
+        result = _load(name) if waited else None
+        return result or _compile(name, build(), signature)
 
 
 def _compile(name: str, function: Callable[..., object], signature: Signature) -> CompileResult:
@@ -207,7 +207,7 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
     result: Any = function.overloads[signature.args]
     _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
     # The last part is the environments of inlined functions, which only code that prints, or raises
-    # with values, uses. To load those of Numba's array functions takes 0.1 s of imports.
+    # with values, uses. To load Numba's array functions for them takes 0.1 s of imports.
     *parts, _environments = result._reduce()
     _keep(name, serialize.dumps((*parts, ())))
     return cast(CompileResult, result)
@@ -248,7 +248,7 @@ def _sharing_variables() -> Iterator[None]:
 
 
 def _refuse_calls(name: str, code: str, own: str) -> None:
-    """Raise RuntimeError if a kernel calls a function besides `own`, or those of Numba.
+    """Raise RuntimeError if a kernel calls a function besides `own` and Numba's.
 
     Numba numbers functions in each process anew. Two kernels that two processes compiled may hold
     different functions of one name, and a process that loads both would call the first for both.
@@ -397,11 +397,11 @@ def folders() -> tuple[Path, ...]:
     The user's cache folder, then a temporary one, in case the first is not writable.
     """
     name = f"{__version__}-{_sources()[:16]}-{_target()}"
-    found = [Path(tempfile.gettempdir()) / f"streamrnn-{os.getuid()}" / name]
+    paths = [Path(tempfile.gettempdir()) / f"streamrnn-{os.getuid()}" / name]
     with contextlib.suppress(RuntimeError):  # the user has no home directory
         base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        found.insert(0, base / "streamrnn" / name)
-    return tuple(found)
+        paths.insert(0, base / "streamrnn" / name)
+    return tuple(paths)
 
 
 def _sources() -> str:

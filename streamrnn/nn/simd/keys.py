@@ -33,7 +33,7 @@ _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 @functools.cache
 def find_entry() -> Kernel:
-    """Return the kernel: (strings, add, before, table, found, added)."""
+    """Return the kernel: (strings, add, before, table, number_N, added)."""
     return jit.compiled("keys", lambda: _find, _signature())
 
 
@@ -84,11 +84,11 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
         return True
 
     @inline_always
-    def search(cells, cell, inside, words, start, size, value, table, known):
+    def search(cells, cell, inside, words, start, size, value, table, held):
         """Return the number of a string in these cells, -1 if there is none, and the cell after it.
 
         The search begins at `cell`, which holds `inside`. Strings that were removed left what they
-        had in the cells: numbers that are unknown, or those of other strings by now.
+        had in the cells: numbers that are unknown, or the numbers of other strings by now.
         """
         mask = np.uint64(len(cells) - 1)
         number = np.int64(-1)
@@ -96,7 +96,7 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
             if (inside ^ value) >> _HALF == 0:
                 other = np.int64(inside & _LOW) - 1
                 if (
-                    other < known
+                    other < held
                     and table.size[other] == size
                     and equal(words, start, size, table.words, table.begin[other])
                 ):
@@ -126,32 +126,32 @@ def _free_cell(cells, value):
 
 
 @inline_always
-def _move(table, begin, end, known):
+def _move(table, begin, end, held):
     """Copy what older cells from `begin` to `end` hold; return how many strings that is."""
     cells, hashes = table.cells, table.hashes
     strings = 0
     for cell in range(begin, end):
         inside = table.older[cell]
         number = np.int64(inside & _LOW) - 1
-        if inside != 0 and number < known and (inside ^ hashes[number]) >> _HALF == 0:
+        if inside != 0 and number < held and (inside ^ hashes[number]) >> _HALF == 0:
             cells[_free_cell(cells, hashes[number])] = inside
             strings += 1
     return strings
 
 
 @kernel
-def _find(strings, add, before, table, found, added):
+def _find(strings, add, before, table, number_N, added):
     """Find, and with `add` insert, N strings; stop early, with counts[DONE] < N, if full."""
     words, start_N, size_N = strings.words, strings.start, strings.size
     cells, older, hashes, sizes = table.cells, table.older, table.hashes, table.size
     begin, own, counts = table.begin, table.words, table.counts
-    known = counts[KNOWN]
-    for old in range(counts[PLACED], known):
+    held = counts[KNOWN]
+    for old in range(counts[PLACED], held):
         cells[_free_cell(cells, hashes[old])] = _content(hashes[old], old)
-    filled = counts[FILLED] + known - counts[PLACED]
+    filled = counts[FILLED] + held - counts[PLACED]
     row = ahead_from = ahead_to = counts[DONE]
     moved = min(len(older), counts[MOVED] + PACE * (len(start_N) - row) + AHEAD)
-    filled += _move(table, counts[MOVED], moved, known)
+    filled += _move(table, counts[MOVED], moved, held)
     mask = np.uint64(len(cells) - 1)
     value_A, inside_A = np.empty(AHEAD, np.uint64), np.empty(AHEAD, np.uint64)
     number = np.int64(-1)
@@ -161,12 +161,12 @@ def _find(strings, add, before, table, found, added):
         follows = number + 1
         in_turn = (
             in_turn
-            and follows < known
+            and follows < held
             and sizes[follows] == size
             and _equal(words, start, size, own, begin[follows])
         )
         if in_turn:
-            found[row] = number = follows
+            number_N[row] = number = follows
             row += 1
             continue
         if row >= ahead_to:
@@ -178,7 +178,7 @@ def _find(strings, add, before, table, found, added):
         value = value_A[row - ahead_from]
         number = np.int64(-1)
         if (
-            follows < known
+            follows < held
             and hashes[follows] == value
             and sizes[follows] == size
             and _equal(words, start, size, own, begin[follows])
@@ -188,26 +188,26 @@ def _find(strings, add, before, table, found, added):
             cell, inside = value & mask, inside_A[row - ahead_from]
             if inside == 0:  # it may have been filled since
                 inside = cells[cell]
-            number, cell = _search(cells, cell, inside, words, start, size, value, table, known)
+            number, cell = _search(cells, cell, inside, words, start, size, value, table, held)
             if number < 0 and moved < len(older):
                 home = value & np.uint64(len(older) - 1)
                 number, _ = _search(
-                    older, home, older[home], words, start, size, value, table, known
+                    older, home, older[home], words, start, size, value, table, held
                 )
         if number < 0 and add:
-            first, count = begin[known], (size + 7) // 8
-            full = 2 * (filled + 1) > len(cells) or known + 1 > len(sizes)
+            first, count = begin[held], (size + 7) // 8
+            full = 2 * (filled + 1) > len(cells) or held + 1 > len(sizes)
             if full or first + count > len(own):
                 break
             for k in range(count):
                 own[first + k] = string_word(words, start, size, k)
-            hashes[known], sizes[known], begin[known + 1] = value, size, first + count
-            cells[cell] = _content(value, known)
-            added[known - before] = row
-            number = known
-            known += 1
+            hashes[held], sizes[held], begin[held + 1] = value, size, first + count
+            cells[cell] = _content(value, held)
+            added[held - before] = row
+            number = held
+            held += 1
             filled += 1
-        found[row] = number
+        number_N[row] = number
         row += 1
-    counts[KNOWN], counts[PLACED], counts[DONE] = known, known, row
+    counts[KNOWN], counts[PLACED], counts[DONE] = held, held, row
     counts[MOVED], counts[FILLED] = moved, filled

@@ -2,7 +2,7 @@
 
 Each lane has two slots for h in the scratch array and writes them alternately, so a step never
 overwrites what another group of units still reads, and an absent or masked step changes nothing.
-The rows of a step are listed only when they are other lanes than those of the step before.
+The rows of a step are listed only when they are other lanes than in the step before.
 """
 
 from typing import NamedTuple

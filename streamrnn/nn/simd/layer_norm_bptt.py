@@ -20,9 +20,9 @@ def entry() -> Kernel:
 
     Called as (tape, recurrent_GU, epsilon, dy_BTU, mask_BT, factors_BU, dh_BU, dc_BU, zero_masked,
     first, last); recurrent weights are transposed. `dh_BU` and `dc_BU`, the gradients of the final
-    states, become those of the initial ones. `dy_BTU`, `mask_BT` and `factors_BU` (of h) may be
-    empty. It writes `dz_RG` (of the gates' sums) and `dc_RU` (of the normalised c) of the tape
-    where a step is present.
+    states, become the gradients of the initial ones. `dy_BTU`, `mask_BT` and `factors_BU` (of h)
+    may be empty. Where a step is present it writes `dz_RG` (of the gates' sums) and `dc_RU` (of the
+    normalised c) of the tape.
     """
     f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
     mask = types.Array(types.boolean, 2, "C")

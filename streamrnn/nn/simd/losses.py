@@ -106,8 +106,8 @@ def _log_cosh(p, t, q):
 @inline
 def _poisson(p, t, q):
     near = p + EPSILON
-    known = where_less(near, SMALLEST, where_less(near, 0.0, np.nan, -np.inf), log(near))
-    return p - t * known, 1.0 - t / near
+    log_near = where_less(near, SMALLEST, where_less(near, 0.0, np.nan, -np.inf), log(near))
+    return p - t * log_near, 1.0 - t / near
 
 
 @inline

@@ -21,7 +21,7 @@ CLIPPED = "clipped"
 ROW_WISE = frozenset({"softmax", "log_softmax", "sparsemax"})
 """Activations of all units of a row at once. They have no parameters."""
 FROM_ROW = frozenset({"softmax", "log_softmax"})
-"""Those of them whose derivative is known, from the values of the row."""
+"""Members of `ROW_WISE` whose derivative follows from the values of the row."""
 
 
 class ActivationFunction(Inline, Generic[P]):
@@ -86,7 +86,7 @@ class ActivationFunction(Inline, Generic[P]):
 
 
 ACTIVATIONS: dict[str, ActivationFunction[Any]] = {}
-"""Every activation but those of rows, by its name."""
+"""Every activation of single numbers, by its name."""
 
 
 def activation(
@@ -115,16 +115,16 @@ def unclipped(spec: Spec) -> tuple[float | None, Spec]:
 
 def split_spec(spec: Spec) -> tuple[str, tuple[float, ...]]:
     """Return the name and all parameters of an activation."""
-    name, *given = (spec,) if isinstance(spec, str) else spec
+    name, *values = (spec,) if isinstance(spec, str) else spec
     if name not in ACTIVATIONS and name not in ROW_WISE:
-        known = ", ".join([*ACTIVATIONS, *sorted(ROW_WISE)])
-        raise UnsupportedError(f"unknown activation {name!r}; expected one of: {known}")
+        names = ", ".join([*ACTIVATIONS, *sorted(ROW_WISE)])
+        raise UnsupportedError(f"unknown activation {name!r}; expected one of: {names}")
     defaults = tuple(parameters_of(str(name)).values())
-    if len(given) > len(defaults):
+    if len(values) > len(defaults):
         raise UnsupportedError(
-            f"activation {name!r} has {len(defaults)} parameters, received {len(given)}"
+            f"activation {name!r} has {len(defaults)} parameters, received {len(values)}"
         )
-    return str(name), tuple(float(value) for value in given) + defaults[len(given) :]
+    return str(name), tuple(float(value) for value in values) + defaults[len(values) :]
 
 
 def parameters_of(name: str) -> dict[str, float]:

@@ -84,7 +84,7 @@ _hashed, _, _search = make_search(_string_word)
 @inline
 def _find(batch, columns, table, slots):
     """Find the stream of each row; return whether all have one."""
-    rows, width, known = len(slots), columns.key_width, table.counts[KNOWN]
+    rows, width, held = len(slots), columns.key_width, table.counts[KNOWN]
     cells, older = table.cells, table.older
     mask, old = np.uint64(len(cells) - 1), np.uint64(len(older) - 1)
     buffers, first, null = _column(batch, columns.key, rows)
@@ -100,10 +100,10 @@ def _find(batch, columns, table, slots):
             size = (_int64(at + 8) if width == -8 else np.int64(_int32(at + 4))) - start
         value = _hashed(values, start, size)
         cell = value & mask
-        slot, _ = _search(cells, cell, cells[cell], values, start, size, value, table, known)
+        slot, _ = _search(cells, cell, cells[cell], values, start, size, value, table, held)
         if slot < 0 and table.counts[MOVED] < len(older):
             cell = value & old
-            slot, _ = _search(older, cell, older[cell], values, start, size, value, table, known)
+            slot, _ = _search(older, cell, older[cell], values, start, size, value, table, held)
         if slot < 0:
             return False
         slots[row] = slot

@@ -6,8 +6,8 @@ time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with
 order of the additions of one unit of one row never depends on that: first the initial sum, then the
 inputs, then the state, each product added by one exact fma.
 
-Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. Those of a
-packed layer are 32-bit words of integers, one for several k, and after the last word of the inputs,
+Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If
+packed, they are 32-bit words of integers, one for several k, and after the last word of the inputs,
 and of the state, follow the scales of the gates (`simd.integer`).
 """
 
@@ -18,8 +18,8 @@ from streamrnn.nn.simd.jit import Inlined, inline_always, registers
 
 START, X, OLD, NEW, OWN, PACKED = range(6)
 """Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
-old states, new states and other states, and, of packed weights, of the integers of the state (those
-of the inputs are X). (Flat: a view of each block would count references.)"""
+old states, new states and other states, and, of packed weights, of the integers of the state (the
+inputs have theirs in X). (Flat: a view of each block would count references.)"""
 
 
 class Sizes(NamedTuple):
@@ -117,7 +117,7 @@ def tile_rows(shape: TileShape) -> int:
     """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
 
     With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
-    Dense of many units too: 1.8 x. Sums of integers are those of one operand at a time; a product
+    Dense of many units too: 1.8 x. Sums of integers take one operand at a time; a product
     that is not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
