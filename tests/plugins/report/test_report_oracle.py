@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import chromium
 import logs
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,11 @@ from streamrnn import Pipeline
 from streamrnn.errors import ConfigError
 from streamrnn.pipeline import report_output
 
-selenium = pytest.importorskip("selenium", reason="needs the oracles extra")
+pytest.importorskip("selenium", reason="needs the oracles extra")
 pytest.importorskip("vl_convert", reason="needs the oracles extra")
 server = pytest.importorskip("moto.server", reason="needs the oracles extra")
 
-from selenium.common.exceptions import WebDriverException  # noqa: E402
-from selenium.webdriver import Chrome, ChromeOptions, Keys  # noqa: E402
+from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
 
@@ -35,14 +35,7 @@ HOVER = "[...document.querySelectorAll('#outputs-0 g.role-mark.mark-rule')].pop(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    options = ChromeOptions()
-    for argument in ("headless=new", "no-sandbox", "hide-scrollbars", "disable-dev-shm-usage"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    try:
-        driver = Chrome(options)
-    except WebDriverException as error:  # Debian: chromium, chromium-driver
-        pytest.fail(f"Chromium does not start: {error}")
+    driver = chromium.started()
     yield driver
     driver.quit()
 
@@ -108,7 +101,7 @@ def drawn(report: dict[str, Any]) -> dict[str, list[list[dict[str, Any]]]]:
 def test_the_page_is_whole_in_both_widths_and_schemes(
     browser: Any, report: tuple[Path, dict[str, Any]], width: int, scheme: str
 ) -> None:
-    """No message, no request beyond the file, nothing wider than the window; text has contrast."""
+    """No message, no request beyond the file, nothing wider than the window or against WCAG."""
     page, numbers = report
     opened(browser, page, width, scheme)
     assert browser.get_log("browser") == []
@@ -128,6 +121,8 @@ def test_the_page_is_whole_in_both_widths_and_schemes(
     )
     assert wide == []
     assert contrasts(browser) > 4.5
+    browser.execute_script("document.querySelector('#rows details').open = true")
+    assert chromium.violations(browser) == []
 
 
 def contrasts(browser: Any) -> float:
