@@ -17,6 +17,14 @@ PHRASE = re.compile(
     r"\b(?:that|those) of \S+|(?<!\bthere )\b(?:is|are) no (?!better\b|longer\b)\S+", re.IGNORECASE
 )
 
+MARKS = re.compile(r"""(?:\b[rbf]{1,2}(?=["']))?["'#\s]+""")
+
+
+def is_suspect(source: str) -> bool:
+    """Whether a source may have one of either. Only then is it parsed: 5 s for all of them."""
+    named = re.search(rf"\b_*(?:{'|'.join(NAMES)})_*\b", source)
+    return bool(named or PHRASE.search(" ".join(MARKS.sub(" ", source).split())))
+
 
 def names_in(source: str) -> Iterator[str]:
     """The names of `NAMES` that a source binds, private or not."""
@@ -48,7 +56,8 @@ def test_no_name_or_phrase_says_nothing() -> None:
     for path in sorted(PACKAGE.rglob("*.py")):
         file = path.relative_to(PACKAGE).as_posix()
         source = path.read_text()
-        places |= {f"{file}: {part}" for part in (*names_in(source), *phrases_in(source))}
+        if is_suspect(source):
+            places |= {f"{file}: {part}" for part in (*names_in(source), *phrases_in(source))}
     assert places == set()
 
 
@@ -63,6 +72,7 @@ def test_no_name_or_phrase_says_nothing() -> None:
 )
 def test_a_name_is_seen_where_it_is_bound(source: str, parts: list[str]) -> None:
     assert sorted(names_in(source)) == sorted(parts)
+    assert is_suspect(source)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +88,4 @@ def test_a_name_is_seen_where_it_is_bound(source: str, parts: list[str]) -> None
 )
 def test_a_phrase_is_seen_across_lines_and_parts(source: str, parts: list[str]) -> None:
     assert list(phrases_in(source)) == parts
+    assert is_suspect(source) or not parts
