@@ -9,7 +9,7 @@ import pytest
 ELSEWHERE = "import sys\nsys.modules['fcntl'] = None\n"
 SENTENCE = (
     "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, which "
-    "this system does not have (on Windows, use WSL)."
+    "this system lacks (on Windows, use WSL)."
 )
 
 

@@ -38,28 +38,29 @@ numbers only (`Attempt.at`), and commits all facts at once: ``folder.commit(fact
 
 The file names of an attempt contain a random token, and existing files are never opened for
 writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run
-that wakes up) never open a file of each other, or one that a manifest names. The manifest
-keeps the name in staging: ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
+that wakes up) never open each other's files, or one that a manifest names. The manifest keeps the
+name in staging: ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
 
 Part numbers have five digits up to part 99,999. The commit of part 100,000 gives all parts eight:
 before step 3 they are moved back to staging, the last one first, and step 4 publishes them under
 their new names. (Readers find fewer rows for a while, as during `compact`.)
 
 The layout of the manifest is number 1. It is JSON, led by the sha256 of all that follows; a field
-that has its default is not written, nor is what a run does not use. In each: ``layout``, ``output``
-(a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), ``config``,
+that has its default, or that a run does not use, is not written. In each: ``layout``, ``output`` (a
+random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), ``config``,
 ``schema`` (of the rows) and ``home`` (where the folder is). And where there are any:
 
 - ``outputs``: "rows", "rejects", "alerts" -> their ``parts`` and, unless it is the default, their
   ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
   computed its rows (not of rejects and alerts)
 - ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
-  that they are of; ``position``: the first row of one of them that has not been read
+that they belong to; ``position``: the first row of one of them that has not been read
 - ``positions``: pairs of a partition (null: there is none) and the position there, of the last call
   of a session, or of `process`, after `import_state` of its checkpoint. Each is an integer, a text,
   {"bytes": base64}, or a list
-- ``shards``: of each shard of the state, its rows and files; ``counters``: of the run,
-  and over all of them the rows that no used file has: ``piped``, and ``live`` of sessions
+- ``shards``: the rows and files of each shard of the state; ``counters``: the run's counters, and
+totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
+sessions
 - ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
 - ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
   each output, and the other fields that differ from commit to commit

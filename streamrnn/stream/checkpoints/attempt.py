@@ -1,7 +1,7 @@
 """The worker's share of a commit: write the rows, rejects and state of one shard.
 
 Nothing is committed before the driver commits the facts (`OutputFolder.commit`). The same shard of
-the same commit may be written more than once: a worker presumed dead wakes up, or one outlives its
+the same commit may be written more than once: a worker presumed dead may wake up, or outlive its
 run. So each attempt draws a random token for its file names, and never opens existing files.
 """
 
@@ -59,9 +59,9 @@ class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
     It needs no lock, and changes only its own files. If its facts are never committed, the next
-    start removes these files. `directories` are by the names of outputs. `last`: the files of the
-    shard's state so far. `filters`: name of a side output -> which rows it has too. Not
-    thread-safe. Every method raises SinkError, `write` also DataError for a value that no
+    start removes these files. `directories`: name of an output -> its folder. `last`: the files of
+    the shard's state so far. `filters`: name of a side output -> the filter of the rows copied to
+    it. Not thread-safe. Every method raises SinkError, `write` also DataError for a value that no
     partition can stand for.
     """
 
@@ -104,8 +104,8 @@ class Attempt:
     ) -> "Attempt":
         """Make an attempt in a worker process, for a folder that its driver has opened.
 
-        `paths` are the folders of the outputs, which the driver has created (`OutputFolder.open`,
-        `prepare`). `filters` are by names of side outputs.
+        `paths`: name of an output -> its folder, which the driver has created (`OutputFolder.open`,
+        `prepare`). `filters`: name of a side output -> its filter.
         """
         return cls(
             {name: PartDirectory(open_files(path)) for name, path in paths.items()},

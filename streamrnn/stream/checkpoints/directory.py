@@ -1,4 +1,4 @@
-"""A folder of parts: those that readers find, and those in staging.
+"""A folder of parts: the published ones, and the ones in staging.
 
 The parts that the manifest names are moved into place so that a reader finds a prefix of the
 committed rows at any moment: parts in the way are removed from the last to the first, then missing
@@ -129,7 +129,7 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts for the next start, which must find the parts to remove.
 
-        `reconcile` comes first then, and the file goes with those that no commit names.
+        `reconcile` must come first; it removes the file along with the others that no commit names.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
@@ -183,7 +183,7 @@ class PartDirectory:
     def place(
         self, parts: Sequence[Part], staged: Sequence[StagedPart], commit: int, model: str = ""
     ) -> tuple[Part, ...]:
-        """Return `parts` followed by those in staging, with names. Raises SinkError.
+        """Return `parts`, followed by the ones in staging with their new names. Raises SinkError.
 
         If the numbers need more digits, all of `parts` get longer names.
         """
@@ -235,8 +235,8 @@ class PartDirectory:
                 if step not in above[top]:
                     raise SinkError(
                         f"{self.files.show(folder)}: the disk has this folder under a name that "
-                        "differs in case or form only, so that two values would be one partition. "
-                        "Write to a disk that tells them apart, or make the values equal"
+                        "differs in case or form only, so two values would share one partition. "
+                        "Write to a case-sensitive disk, or make the values equal"
                     )
 
     def publish(self, parts: Sequence[Part]) -> None:
@@ -302,9 +302,9 @@ class PartDirectory:
     def reconcile(self, parts: Sequence[Part], after: int | None = None) -> tuple[int, int]:
         """Make readers find exactly `parts`, and empty staging.
 
-        Files of attempts at commits after number `after` stay in staging; None: no others.
+        Files of attempts at commits after number `after` stay in staging (None: no file stays).
         Returns how many parts were moved into place and how many files were removed. It depends
-        only on the files it finds, so that it can be interrupted anywhere and repeated.
+        only on the files it finds, so it can be interrupted anywhere and repeated.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
         by_name = {part.name: part for part in parts}
@@ -342,7 +342,7 @@ class PartDirectory:
         return len(waiting), removed + len(leftovers)
 
     def _clear_folders(self, names: Sequence[str]) -> None:
-        """Remove the folders of partitions that have no file any more."""
+        """Remove the folders of partitions that are now empty."""
         for folder in sorted({name.rpartition("/")[0] for name in names} - {""}, reverse=True):
             while folder:
                 self.files.clear(folder)

@@ -61,7 +61,7 @@ def check_types(manifest: Manifest) -> None:
         _check_positions(commit.positions)
     _check_config(manifest.config)
     for commit in commits:
-        # A run always commits a state, be it of no stream; other owners of a folder do not.
+        # A run always commits a state, even one without streams; other owners of a folder do not.
         if commit.rows and not commit.shards and "window.kind" in manifest.config:
             raise ValueError(f"shards of commit {commit.commit}: expected one or more, received []")
     for kept in manifest.kept:
@@ -137,7 +137,7 @@ def _check_schema(schema: str) -> None:
 
 
 class _Field(NamedTuple):
-    """The types that a value of a field may have; `nested`: those that have fields themselves."""
+    """The types that a value of a field may have; `nested`: the dataclasses among them."""
 
     name: str
     types: frozenset[type]
@@ -165,7 +165,7 @@ def _plain(hint: Any) -> type:
 
 
 def _check(items: Iterable[Any]) -> None:
-    """Check values of one dataclass, and those in them."""
+    """Check the values of a dataclass, and of the dataclasses in them."""
     items = list(items)
     if not items:
         return

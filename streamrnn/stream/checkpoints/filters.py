@@ -1,9 +1,9 @@
 """Filters of output rows as pyarrow expressions: columns and types are checked before any row.
 
 A comparison with null is neither true nor false, as in SQL. A literal has the type of the column
-that it is compared with: `p = 0.9` is true for the float32 that is nearest to 0.9. Integers are
-compared with any number by order, and by = with one that they can be. Two columns of numbers are
-compared as float64, unless both are integers.
+that it is compared with: `p = 0.9` is true for the float32 that is nearest to 0.9. Integers can be
+compared with any number by < and >, and by = only with a number that an integer can equal. Two
+columns of numbers are compared as float64, unless both are integers.
 """
 
 import ast
@@ -49,8 +49,8 @@ def row_filters(texts: Mapping[str, str], schema: pa.Schema) -> dict[str, pc.Exp
 def row_filter(text: str, schema: pa.Schema, key: str = "[alerts] where") -> pc.Expression:
     """Return the expression of a filter on rows of this schema; `key` names it in messages.
 
-    Raises ConfigError that points to a mistake, a column that is missing, or a literal of another
-    type than its column.
+    Raises ConfigError that points to a mistake, a missing column, or a literal whose type differs
+    from its column's.
     """
     try:
         tree, operands = parse_filter(text)
@@ -116,7 +116,7 @@ class _Binder:
         return compare(column, self._literal(right, left, kind))
 
     def _member(self, column: FilterToken, literals: Sequence[FilterToken]) -> pc.Expression:
-        """Return a test by one set of values; null is in none, and not outside any either."""
+        """Return a test for membership in a set; null is neither inside nor outside any set."""
         kind = self._type(column)
         values = [self._literal(literal, column, kind) for literal in literals]
         if types.is_floating(kind):  # equal by their bits, as -0.0 and 0.0 are not
@@ -146,7 +146,7 @@ class _Binder:
             raise self._mistake(literal, message) from None
 
     def _time(self, literal: FilterToken, kind: pa.TimestampType) -> pa.Scalar:
-        """Return a time; without a zone in the text it is in the zone of the column."""
+        """Return a time; a text without a zone is in the zone of the column."""
         text = pa.scalar(literal.value)
         try:
             local = text.cast(pa.timestamp(kind.unit))
@@ -209,12 +209,12 @@ def _joined(join: _Operator, items: Sequence[pc.Expression]) -> pc.Expression:
 
 
 def _comparable(values: Any, kind: pa.DataType) -> Any:
-    """Return a column or a literal as it is compared: pyarrow cannot compare float16."""
+    """Return a column or literal in a type that pyarrow can compare: float16 becomes float32."""
     return values.cast(pa.float32()) if types.is_float16(kind) else values
 
 
 def _limit(compare: _Operator, value: float, kind: pa.DataType) -> pa.Scalar:
-    """Return the integer that stands for a number in a comparison by order with integers."""
+    """Return the integer that replaces a number in a comparison (<, >, …) with integers."""
     whole = math.ceil if compare in (operator.lt, operator.ge) else math.floor
     limit = whole(max(-_BEYOND, min(value, _BEYOND)))
     try:
@@ -224,7 +224,7 @@ def _limit(compare: _Operator, value: float, kind: pa.DataType) -> pa.Scalar:
 
 
 def _literals(kind: pa.DataType) -> str:
-    """Return what a literal beside a column of this type must be; "" if none is compared."""
+    """Describe the literals that a column of this type is compared with; "" if there are none."""
     if types.is_boolean(kind):
         return _BOOL
     if types.is_integer(kind) or types.is_floating(kind):

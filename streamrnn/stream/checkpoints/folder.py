@@ -111,13 +111,13 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `side`: name of a side output -> its folder, which is used if there are any rows (default:
-        `path` + ".rejects", `path` + ".alerts"). `keep` is the number of
-        ends of earlier runs that `rewind` can go back to. With `full_refresh` the folder counts
-        as empty; the first commit removes what it holds.
+        `side`: name of a side output -> its folder, which is created when it gets its first rows
+        (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of ends of earlier
+        runs that `rewind` can go back to. With `full_refresh` the folder counts as empty; the first
+        commit removes what it holds.
 
-        Sizes of all files and checksums of manifest and state are checked. With `check`
-        "manifest" only the manifest is, and the folder is unchanged until a commit (for `rewind`).
+        Sizes of all files and checksums of manifest and state are checked. With `check="manifest"`
+        only the manifest is checked, and the folder is unchanged until a commit (for `rewind`).
         Raises CheckpointError if the folder is in use, damaged, or holds foreign files; SinkError
         if it cannot be written.
         """
@@ -162,7 +162,7 @@ class OutputFolder:
             self.rows.layouts = frozenset([layout_in(last.config)])
             self.rows.add_kept_layouts()
         elif full_refresh:
-            self.rows.layouts = None  # unknown, and all that is there is ours
+            self.rows.layouts = None  # unknown, and everything there is ours
         for name in SIDE_OUTPUTS:
             directory = self.directories[name]
             if are_ours(name, self.rows, directory, last, full_refresh):
@@ -205,7 +205,8 @@ class OutputFolder:
 
         `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
         both sides, if the last commit was made by another pipeline; with `new_model` the model and
-        its keys may differ. Raises ConfigError if the rows cannot be partitioned as it says.
+        its keys may differ. Raises ConfigError if the rows cannot be partitioned as the config
+        says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
@@ -261,9 +262,9 @@ class OutputFolder:
         return plan
 
     def refresh_sources(self) -> None:
-        """Commit what `check_sources` found of used files that have not changed.
+        """Commit what `check_sources` learned about unchanged used files.
 
-        The next run need not read them again. Retained commits stay.
+        The next run then need not read them again. Retained commits stay.
         """
         assert self.manifest is not None
         assert self._used.files is not None
@@ -335,7 +336,7 @@ class OutputFolder:
         return delta_since(state, last, self._schema_of(last))
 
     def _last_state(self) -> tuple[StateFile, ...]:
-        """Return the files that the next version of the state may build on: of the only shard."""
+        """Return the state files of the only shard, on which the next version may build."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 
@@ -361,13 +362,13 @@ class OutputFolder:
     ) -> Manifest:
         """Commit the rows written, the position and the state, all together.
 
-        `facts` are from one attempt per shard; None: what this process wrote, as one shard,
-        with `state`. Parts are placed in the order of the shards. `sources` are the files started
-        or finished since the last commit (naming one again is harmless), `readings` what was read
-        of them, by name; without a `position`, or with one at the end of a file, all files so far
-        are done. With None, `state`, `positions` (of calls) and `counters` are unchanged.
-        `end_of_run`: the run makes no other commit. `complete`: the input has ended; if there is no
-        row at all, an empty part with the schema is written (but no partition).
+        `facts` are from one attempt per shard; None: what this process wrote, as one shard, with
+        `state`. Parts are placed in the order of the shards. `sources` are the files started or
+        finished since the last commit (naming one again is harmless), `readings` what was read of
+        them, by name; without a `position`, or with one at the end of a file, all files so far are
+        done. `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run`:
+        the run makes no other commit. `complete`: the input has ended; if there is no row at all,
+        an empty part with the schema is written (but no partition).
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
         one per shard; the folder then accepts no more rows or commits, and the next start finds
@@ -405,7 +406,7 @@ class OutputFolder:
         return manifest
 
     def _output_after(self, name: str, facts: Sequence[Facts], complete: bool) -> NamedOutput:
-        """Return an output when the parts of `facts`, in order, are committed."""
+        """Return an output as it will be after a commit of the parts of `facts`, in order."""
         staged = [part for item in facts for part in item.parts.get(name, ())]
         if name != "rows":
             return NamedOutput(self._ledger.place(name, staged, ""), self._recorded[name])

@@ -57,7 +57,7 @@ class Ledger:
         return finished, removed
 
     def place(self, name: str, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
-        """Return all parts of an output when these, of `model`, are appended in order."""
+        """Return all parts of an output after these parts of `model` are appended, in order."""
         before = self.manifest.named(name).parts if self.manifest else ()
         return self._directories[name].place(before, staged, self.next_commit, model)
 
@@ -93,7 +93,7 @@ class Ledger:
             for name, directory in self._directories.items():
                 if name != "rows" and directory in self._locks:
                     directory.mark(manifest.output)
-        if self._rows.layouts != layouts:  # parts of others are removed below
+        if self._rows.layouts != layouts:  # other parts are removed below
             self._rows.keep_layouts()
         self._files.put(MANIFEST, manifest.to_bytes())
         self.manifest = manifest

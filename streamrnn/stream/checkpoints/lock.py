@@ -22,7 +22,7 @@ from streamrnn.stream.checkpoints.directory import INSIDE, LOCK, STAGING, PartDi
 if not HAS_LOCKS:
     raise UnsupportedError(
         "streamrnn runs pipelines on Linux and macOS only: it locks an output folder with flock, "
-        "which this system does not have (on Windows, use WSL)."
+        "which this system lacks (on Windows, use WSL)."
     )
 
 # A run on an object store counts as dead if its last commit is older.
@@ -90,7 +90,7 @@ class Lock:
             )
 
     def renew(self) -> None:
-        """Renew the lock on an object store; do nothing on a disk."""
+        """Renew the lock on an object store; on a disk, do nothing."""
         if not self._files.local:
             self._files.put(self._name, json.dumps(self._owner()).encode())
 
@@ -158,8 +158,8 @@ class LockSet:
             lock.renew()
 
     def release(self, *, unused: bool) -> None:
-        """Release all locks. `unused`: nothing was ever committed, so new folders are removed."""
-        with ExitStack() as stack:  # one that fails does not keep the others
+        """Release all locks. `unused`: nothing was committed; remove new folders."""
+        with ExitStack() as stack:  # a failure does not keep the others locked
             for directory, lock in self._locks:
                 remove = unused and any(new is directory for new in self._new)
                 stack.callback(_release, directory, lock, remove)

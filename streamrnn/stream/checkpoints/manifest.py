@@ -73,7 +73,7 @@ class UsedFile:
 
     @classmethod
     def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
-        """Describe a file as listed, with what was read of it; None: read its footer now.
+        """Describe a file as listed, with the content read of it (None: read its footer now).
 
         A damaged file, which is skipped, has no footer.
         """
@@ -204,7 +204,7 @@ class Manifest:
 
     @property
     def beyond_files(self) -> dict[str, int]:
-        """Numbers of rows so far that no used file has: `piped` by runs, `live` in sessions."""
+        """Number of rows so far that come from no file: `piped` into runs, `live` in sessions."""
         return {name: int(self.counters[name]) for name in _BEYOND if name in self.counters}
 
     @property
@@ -232,7 +232,7 @@ class Manifest:
         return recorded_place(self.named(name).path, path, name)
 
     def side_folders(self, path: str, **moved: str | None) -> dict[str, str]:
-        """Return the folders of all side outputs by name; `moved`: where some are instead."""
+        """Return the folders of all side outputs by name; `moved` overrides some."""
         return {name: moved.get(name) or self.place_of(name, path) for name in SIDE_OUTPUTS}
 
     def as_kept(self) -> RetainedCommit:
@@ -254,8 +254,8 @@ class Manifest:
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
         """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
 
-        Of the latter the last `keep`, and none if the next commit is the `end_of_run`: one bad run
-        may be many commits.
+        Only the last `keep` of the latter are retained, and none if the next commit is the
+        `end_of_run`: one bad run may make many commits.
         """
         if keep < 1:
             return ()
@@ -337,22 +337,22 @@ class Manifest:
 
 
 def refuse_layout(path: str, layout: object) -> NoReturn:
-    """Raise CheckpointError for a manifest of another layout (None: of before there were any)."""
+    """Raise CheckpointError for a manifest of another layout (None: older than layout numbers)."""
     number = json.dumps(layout)
     written = "was written before version 0.1.0" if layout is None else f"has layout {number}"
     raise CheckpointError(
         f"{path} {written}; this version of streamrnn reads layout {LAYOUT}. To start over and "
         "keep this output, set another [sink] path (and another [sink] rejects and [alerts] path, "
         "if they are set). Or start over in its place with --full-refresh, which removes it. If "
-        "its [state] init is an output of another layout, too, start that one over first: its "
-        "state is not read."
+        "its [state] init is an output of another layout, too, start that one over first, because "
+        "its state cannot be read."
     )
 
 
 def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:
     """Whether a later write of the file may get the same time.
 
-    Times of whole seconds, as on object stores, are equal within one second.
+    On object stores, times are whole seconds, equal for writes within one second.
     """
     return mtime_ns % 1_000_000_000 == 0 and opened_ns - mtime_ns < 2_000_000_000
 
@@ -392,7 +392,7 @@ def decode_position(fields: dict[str, Any] | None) -> Position | None:
 
 
 def _with_state(fields: dict[str, Any]) -> dict[str, Any]:
-    """Decode the state of a commit, and the positions that it has reached."""
+    """Decode the state of a commit, and the positions that it reached."""
     return {
         **fields,
         "position": decode_position(fields.get("position")),

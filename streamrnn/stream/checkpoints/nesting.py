@@ -21,7 +21,7 @@ def refuse_no_directory(path: str, key: str) -> None:
 
 
 def refuse_nested_output(path: str, key: str) -> None:
-    """Raise ConfigError if an output at `path` would lie in another one, or around one.
+    """Raise ConfigError if an output at `path` would lie inside another one, or contain one.
 
     `key` is the config key or option of the path, for messages.
     """

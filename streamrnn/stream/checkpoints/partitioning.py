@@ -24,8 +24,8 @@ def layout_in(config: Mapping[str, Any]) -> tuple[str, ...]:
 def partitioning_in(config: Mapping[str, Any], schema: pa.Schema) -> Partitioning | None:
     """Return how rows of this schema are partitioned; None if they are not.
 
-    `config`: dotted key -> value. Raises ConfigError if a column is missing, or has a type of which
-    folders cannot be named, or if a name is taken.
+    `config`: dotted key -> value. Raises ConfigError if a column is missing, if folders cannot be
+    named after its type of values, or if a name is taken.
     """
     levels = partition_levels(value_of(_KEY, config))
     if not levels:

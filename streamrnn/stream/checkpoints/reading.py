@@ -22,9 +22,8 @@ _Read = TypeVar("_Read")
 def find_manifest(files: Files) -> Manifest | None:
     """Read the manifest of a folder, None if missing.
 
-    Raises CheckpointError if it is damaged, or has a layout that is not read.
-
-    It is read again if another commit removed a segment meanwhile.
+    Raises CheckpointError if it is damaged, or has another layout. It is read again if another
+    commit removed a segment meanwhile.
     """
     read, data, path = partial(read_segment, files, INSIDE), _stored(files), files.show(MANIFEST)
     while data is not None:
@@ -43,7 +42,7 @@ def find_manifest(files: Files) -> Manifest | None:
 
 
 def find_commit(files: Files) -> int | None:
-    """Read the number of the last commit only, None if there is none; no segment is read.
+    """Read only the number of the last commit, and no segment; None if there is no commit.
 
     Raises CheckpointError if the manifest is damaged.
     """
@@ -102,7 +101,7 @@ def read_manifest(path: str) -> Manifest:
 
 
 def _is_empty(files: Files) -> bool:
-    """Whether a folder does not exist, or has no entries."""
+    """Whether a folder is missing or empty."""
     try:
         return not files.entries("")
     except SinkError:  # not a folder
@@ -114,7 +113,7 @@ def load_state(
 ) -> pa.Table | None:
     """Load the state table of the last commit, or `of` a retained one; None without state.
 
-    With `seen` its metadata has the files that it has seen (see `seen_files`). Raises
+    With `seen`, its metadata lists the files that it has seen (see `seen_files`). Raises
     CheckpointError if there is no commit, or its state is damaged.
     """
 

@@ -27,9 +27,9 @@ def check_same_pipeline(
     *,
     new_model: bool = False,
 ) -> None:
-    """Refuse to resume with another model or config than the manifest has.
+    """Refuse to resume with a model or config other than the manifest's.
 
-    With `new_model` the model, and the keys that describe it, may differ. Raises CheckpointError
+    With `new_model`, the model and the keys that describe it may differ. Raises CheckpointError
     with both fingerprints, and both values of all differing keys, except for what may differ.
     """
     then, now = plain(manifest.config), plain(config)
@@ -66,7 +66,7 @@ def check_same_pipeline(
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Refuse to add rows of another schema than the manifest has.
+    """Refuse to add rows whose schema differs from the manifest's.
 
     Raises CheckpointError with both schemas.
     """
@@ -81,7 +81,7 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def _typed(then: Any, now: Any) -> Any:
-    """Return the types of columns, with those now of columns that had no values then."""
+    """Return the types of columns then; a column that had no values then has its type now."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return then
     return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}

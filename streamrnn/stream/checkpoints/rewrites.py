@@ -1,9 +1,9 @@
 """Find rewritten sources: used files that are gone while new files hold their rows.
 
-A compaction or a nightly rewrite leaves new files with the rows of the old ones. Numbers of rows
-and digests are additive, so that such files can be found. Only new files whose number of rows
-matches are read, and whose times match if footers have them. Files that were already gone at the
-last commit are tried last, as they were probably removed by ordinary retention.
+A compaction or a nightly rewrite leaves new files with the rows of the old ones. Row counts and
+digests are additive, so such files can be found. Only new files whose number of rows matches are
+read, and whose times match if footers have them. Files that were already gone at the last commit
+are tried last, as they were probably removed by ordinary retention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from streamrnn.stream.checkpoints.manifest import UsedFile
 from streamrnn.stream.sources import Content, SourceFile, SourceOfFiles, sum_of
 
 _STEPS = 20_000
-"""Total number of sums that are tried to find numbers of rows that add up."""
+"""Most sums that are tried to find row counts that add up."""
 
 _FEW = 10
-"""Largest number of files of which all subsets are tried."""
+"""Largest number of files whose subsets are all tried."""
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """Used files that are gone, and the new files with their rows and `more` others."""
+    """Used files that are gone, and the new files with their rows and `more` new rows."""
 
     old: tuple[UsedFile, ...]
     new: tuple[SourceFile, ...]
@@ -189,7 +189,7 @@ class _Search:
     ) -> list[UsedFile]:
         """Find the files that are gone whose rows may be in the new ones, by their times.
 
-        Without times: the ones of the same folder, or all if `folder` is None.
+        Without times, return the files of the same folder, or all if `folder` is None.
         """
         left = self._left(old)
         times = [item.times for item in new if item.times is not None]
@@ -207,7 +207,7 @@ class _Search:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Yield which of the numbers add up to `total`; only all of them if they do."""
+        """Yield which of the numbers add up to `total`; if all of them do, only those."""
         if not rows or not total or sum(rows) < total:
             return
         if sum(rows) == total:

@@ -1,4 +1,4 @@
-"""The files that a state has seen, in the metadata of its exported table."""
+"""The files that a state has seen, which the metadata of its exported table lists."""
 
 import json
 from collections.abc import Container, Mapping, Sequence
@@ -36,9 +36,9 @@ class SeenFiles:
     label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
-        """Return what holds for a source of these files, of which these columns are read.
+        """Return what applies to a source with these files and columns.
 
-        A position in another file is left out, and a schema of other columns.
+        A position in another file, and a schema of other columns, are left out.
         """
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
@@ -54,7 +54,7 @@ class SeenFiles:
         return [name for name in names if name in seen]
 
     def advice(self, names: Sequence[str], *, refresh: bool) -> str:
-        """Return how to score files that the state has seen; `refresh`: its output has commits."""
+        """Advise how to score files that the state has seen; `refresh`: its output has commits."""
         return (
             f"The initial state has seen {first_of(names)} ({self.label}). Score "
             f"{'it' if len(names) == 1 else 'them'} again where the state was made"

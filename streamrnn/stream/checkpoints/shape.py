@@ -1,4 +1,4 @@
-"""Where the JSON of a manifest has lists and objects."""
+"""The lists and objects in the JSON of a manifest."""
 
 from collections.abc import Mapping
 from typing import Any

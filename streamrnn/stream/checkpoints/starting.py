@@ -48,7 +48,7 @@ def refuse_foreign_entries(
 
 
 def free_number(files: Files, last: Manifest | None) -> int:
-    """Return the number of the next commit, which no file has, even without a manifest."""
+    """Return a number for the next commit that no file has, even without a manifest."""
     if last is not None:
         return last.commit + 1
     names = [*files.entries(INSIDE), *files.entries(STAGING)]
@@ -75,11 +75,11 @@ def are_ours(
     last: Manifest | None,
     full_refresh: bool,
 ) -> bool:
-    """Whether to lock the folder of a side output: it exists, and is not of another output.
+    """Whether to lock the folder of a side output: it exists, and is not another output's.
 
-    A commit without any may have replaced one that had some, and its run died before it removed
-    them. Raises CheckpointError if rejects are among foreign files (copies are refused when there
-    is a filter), or if earlier ones are elsewhere.
+    A commit without such rows may have replaced one with some, whose run died before removing them.
+    Raises CheckpointError if rejects are among foreign files (copies are refused when there is a
+    filter), or if earlier ones are elsewhere.
     """
     if last is not None and full_refresh:
         _warn_of_earlier(name, rows, beside, last)
@@ -123,7 +123,7 @@ def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Ma
 
 
 def refuse_another_writer(files: Files, commit: int) -> None:
-    """Check for another writer before `commit`, on object stores (their lock is advisory)."""
+    """Raise CheckpointError if another run has committed (on object stores locks are advisory)."""
     if files.local:
         return
     with suppress(CheckpointError):

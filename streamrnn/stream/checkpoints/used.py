@@ -52,7 +52,7 @@ class Select(Protocol):
     """Chooses which of the new files are read."""
 
     def __call__(self, new: Sequence[SourceFile], used: Sequence[str], /) -> Sequence[SourceFile]:
-        """Return the files to read; `used` are the names of the ones that the output has used."""
+        """Return the files to read; `used` are the names of the files that the output has used."""
 
 
 def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
@@ -61,7 +61,7 @@ def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[Sourc
 
 
 class _Verdict(NamedTuple):
-    """The updated facts of a used file, and what changed ("" if nothing); `cut`: rows are lost."""
+    """The updated facts of a used file, and what changed ("" if nothing); `cut`: rows were lost."""
 
     file: UsedFile
     changed: str = ""
@@ -82,12 +82,11 @@ def plan_sources(
     """Compare the files of the source with the used ones.
 
     The used ones are in a manifest, or came with the initial state. New files are in the order of
-    `present`, without those that `select` leaves out, which may hold any rows; `reader` reads what
-    is needed to compare them; `home` is the canonical name of the output; `seen` finds, for a
-    message, the files that came with its initial state. The files of a table are listed again,
-    by its log, as it says which hold used rows; `reader` gets them. Raises CheckpointError if a
-    used file changed or new files hold used rows (unless `force`), or if the file that was being
-    read is gone.
+    `present`; the ones that `select` leaves out may hold any rows. `reader` reads what is needed to
+    compare them; `home` is the canonical name of the output; `seen` finds, for a message, the files
+    that came with its initial state. For a table, `reader` gets the files from the table's log,
+    which says which hold used rows. Raises CheckpointError if a used file changed or new files hold
+    used rows (unless `force`), or if the file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))
@@ -157,7 +156,8 @@ def _in_table(
 ) -> Listing | None:
     """Return the files of a table that have unread rows, or were used.
 
-    Raises CheckpointError, also unless it is the table with this id ("": any).
+    Raises CheckpointError if the log is not clear about a file, or the table has another id ("":
+    any).
     """
     if table is None:
         return None
@@ -178,15 +178,15 @@ def _removed(used: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verd
 
 
 def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
-    """Return the files of a table that are used although no run read them: their rows were."""
+    """Return the files of a table that no run read, but whose rows are in the output."""
     files = () if table is None else (*table.covered, *table.taken)
     return tuple(UsedFile.of(file, None) for file in files)
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
-    """Refuse to start the output at `path` over if it would lose rows because of a pipe.
+    """Refuse to start the output at `path` over if rows from a pipe would be lost.
 
-    That is one which this run reads (`reader` is None), or one of earlier runs. Raises
+    The pipe is read by this run (`reader` is None), or was read by earlier ones. Raises
     CheckpointError.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
@@ -200,10 +200,10 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
 
 
 def rows_of_no_file(manifest: Manifest, rows: int) -> int:
-    """Return how many of `rows`, those written and rejected, no used file has any more.
+    """Return how many of `rows` (written and rejected) are in no used file any more.
 
-    Rows of pipes and of sessions are counted. Each row of a file is written or rejected at most
-    once: if there are more than the used files have, something was cut from a file.
+    Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
+    if there are more than the used files have, something was cut from a file.
     """
     beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
@@ -222,10 +222,10 @@ def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
 def refuse_lost_files(
     manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
 ) -> None:
-    """Refuse to start the output at `path` over from files that lack rows which it has.
+    """Refuse to start the output at `path` over if files with its rows are gone or were cut.
 
-    They are gone, or cut in place. Files of which the log of a table has the end, and whose rows
-    are in other files, are not missed. Raises CheckpointError.
+    Files that a table's log records as removed, and whose rows are in other files, are not missed.
+    Raises CheckpointError.
     """
     listed = {file.name: file for file in present}
     used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -272,7 +272,8 @@ def _rows_of_cut(
 ) -> dict[str, int]:
     """Return the rows left in the used files that were cut in place: name -> rows.
 
-    Of a file whose rows are not recorded, the size is compared. One that is torn has no rows.
+    For a file whose rows are not recorded, the size is compared. A torn file counts as having no
+    rows.
     """
     cut = {}
     for then in used:
@@ -328,7 +329,7 @@ def _verdicts(
     position: Position | None,
     reader: SourceOfFiles,
 ) -> dict[int, _Verdict]:
-    """Compare the used files whose size or time differs from what is listed: index -> verdict."""
+    """Compare the used files whose listed size or time has changed: index -> verdict."""
     partly = position.file if position is not None else ""
     verdicts = {}
     for index, file in enumerate(used):
@@ -339,7 +340,7 @@ def _verdicts(
 
 
 class UsedFileIndex:
-    """The used files of an output, with the ones that this run has read.
+    """The used files of an output, with the files that this run has read.
 
     `files`: the used files of the last commit by their current names; None before `update`.
     """
@@ -362,7 +363,7 @@ class UsedFileIndex:
         now: Sequence[SourceFile],
         readings: Mapping[str, Reading],
     ) -> tuple[UsedFile, ...]:
-        """Return all used files when the ones of `now` are committed.
+        """Return all used files as of a commit with the files `now`.
 
         `readings`: name -> what was read of a file. A used file without a reading is unchanged.
         """
@@ -403,7 +404,7 @@ def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
 def current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
-    """Return the current names of used files that have other names now, by their old ones.
+    """Return the current names of used files that were renamed, by their old names.
 
     If a folder was moved together with its source, files are found by their paths relative to it.
     """
@@ -419,9 +420,10 @@ def current_names(
 
 
 def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
-    """Compare a file with what was used of it. If it was read `partly`, later rows may change.
+    """Compare a file with what was used of it.
 
-    Its size or time differs. The file is read only if nothing else decides.
+    If it was read `partly`, later rows may change. Call it for a file whose size or time differs.
+    The file is read only if nothing else decides.
     """
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
@@ -454,7 +456,7 @@ def _etag(file: SourceFile) -> str:
 
 
 def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
-    """Return the content of the rows before a position; read them again if it is of others."""
+    """Return the content of the rows before a position; read it again unless it is recorded."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content
     return reader.content(file, position.file_row)

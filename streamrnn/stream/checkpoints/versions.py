@@ -2,11 +2,11 @@
 
 A version is a list of Arrow IPC files: first the whole table, then changes. A file of changes has
 the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
-adds, past the end). The number of rows of the table is in the manifest: what the files have beyond
-it are streams that were dropped, of which nothing else is written. So the cost of a commit depends
-on the rows that are dirty:
+adds, past the end). The number of rows of the table is in the manifest: rows beyond it in the files
+belong to streams that were dropped, of which nothing else is written. So the cost of a commit
+depends on the rows that are dirty:
 
-- a table below `SMALL` bytes is always written as a whole, and so is one half of which is dirty
+- a table below `SMALL` bytes is always written as a whole, and so is a table of which half is dirty
 - changes are written until they, and rows that were dropped, add up to half of the rows of the
   snapshot; then a snapshot is merged from its files, batch by batch, while the table goes on
   changing
@@ -43,9 +43,9 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed, moved or added since the last commit; None if unknown. `table(which)`:
-    these rows as a pa.Table in that order, all rows for None; called before the commit returns. Or
-    a copy that is being made of them.
+    changed, moved or added since the last commit; None if unknown. `table(which)`: these rows as a
+    pa.Table in that order, all rows for None; called before the commit returns. It may also be a
+    copy of them that is being made.
     """
 
     rows: int
@@ -75,7 +75,7 @@ class StateDelta(NamedTuple):
     """A copy of what a commit will write of the state; the table may change afterwards.
 
     `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all
-    of them. `table` is None if nothing was dirty; it may be a copy that is being made.
+    rows. `table` is None if nothing was dirty; it may be a copy that is being made.
     """
 
     rows: int
@@ -93,7 +93,7 @@ def delta_since(
     dirty = snapshot.dirty
     if dirty is not None and last and (not len(dirty) or _may_follow(last, snapshot)):
         schema = snapshot.table(dirty[:0]).schema
-        if schema.equals(last_schema):  # the columns of the files before
+        if schema.equals(last_schema):  # the columns of the earlier files
             nothing = not len(dirty) and schema.equals(last_schema, check_metadata=True)
             return StateDelta(snapshot.rows, dirty, None if nothing else snapshot.table(dirty))
     table = snapshot.table(None)
@@ -139,7 +139,7 @@ def _may_follow(last: Sequence[StateFile], snapshot: Snapshot) -> bool:
 
 
 def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) -> Iterator[pa.Table]:
-    """Yield `rows` rows: of a snapshot and those added since, after `changes`, sorted by row."""
+    """Yield `rows` rows: a snapshot and later additions, with `changes` (sorted by row) applied."""
     row_N, changed = changes[CHANGED].to_numpy(), changes.drop_columns([CHANGED])
     first = 0
     for number in range(snapshot.num_record_batches):
@@ -196,7 +196,7 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
         changed = changes.drop_columns([CHANGED])
         base = pa.concat_tables([base, changed]).take(source_N)
         base = base.replace_schema_metadata(changed.schema.metadata)
-    base = base.slice(0, rows)  # those after that were dropped
+    base = base.slice(0, rows)  # later rows were dropped
     if len(base) != rows:
         raise CheckpointError(
             f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
@@ -206,7 +206,7 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
 
 
 def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: bool) -> None:
-    """Raise CheckpointError if a file has another size (`whole`: or another checksum)."""
+    """Raise CheckpointError if the size of a file (`whole`: or its checksum) is wrong."""
     sizes = files.sizes(folder)
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)

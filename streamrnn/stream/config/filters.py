@@ -2,11 +2,10 @@
 
 Comparisons (= == != <> < <= > >=) of columns and literals, `in`, `is null`, and, or, not,
 parentheses; nothing more. Literals are numbers, 'text' (a quote in it is written twice), true and
-false; a column with other signs in its name stands in double quotes. Words are in any case.
-
-A table says what may follow what. Then Python's `ast` reads the filter in Python's words, with a
-name in place of each column and literal: Python reads 'O''Hare' as OHare, and no
-column `from` at all.
+false; a column whose name has other characters stands in double quotes. Keywords are
+case-insensitive. A table says which token may follow which. Python's `ast` then parses the filter,
+with Python's keywords, and a name in place of each column and literal: Python itself would read
+'O''Hare' as OHare, and refuse a column `from`.
 """
 
 import ast
@@ -33,7 +32,7 @@ _PYTHON = {"=": "==", "<>": "!=", "null": "None"}
 _START, _TEST, _OTHER = "a column", "a comparison, `in` or `is`", "a column or a literal"
 _LIST, _VALUE, _MORE = "`(`", "a literal", "`,` or `)`"
 _END, _CLOSE = "`and`, `or` or the end", "`)`"
-# What is expected: each token that may stand there, and what is expected after it.
+# What may come next: each token allowed there, and what may come after it.
 _GRAMMAR: dict[str, dict[str, str]] = {
     _START: {"column": _TEST, "literal": "a comparison", "not": _START, "(": _START},
     _TEST: {"comparison": _OTHER, "in": _LIST, "not": "`in`", "is": "`null` or `not null`"},
@@ -53,7 +52,7 @@ _MOST = 1000  # comparisons
 
 
 class FilterToken(NamedTuple):
-    """A column, a literal, or another sign or word; and where it begins in the text."""
+    """A column, literal, operator or keyword, and where it begins in the text."""
 
     kind: str
     value: Any
@@ -116,14 +115,14 @@ def _unknown(sign: str) -> str:
     if sign in "'\"":
         return f"the quote {sign} is not closed"
     if sign in "+-*/%":
-        return f"`{sign}` is not known: columns are compared as they are"
-    return f"`{sign}` is not known here"
+        return f"`{sign}` is not supported: columns are compared as they are"
+    return f"`{sign}` is not supported in a filter"
 
 
 def _check(text: str, tokens: Sequence[FilterToken]) -> None:
-    """Raise ValueError if tokens are not in the order of `_GRAMMAR`, or too many or too deep."""
+    """Raise ValueError for tokens out of the order of `_GRAMMAR`, too many or too deeply nested."""
     expected, comparisons, depth = _START, 0, 0
-    opened = [0]  # the depth where the filter begins, and behind each open parenthesis
+    opened = [0]  # the depth at the beginning, and after each open parenthesis
     for index, token in enumerate(tokens):
         if expected == _START:
             comparisons += token.kind not in ("not", "(")

@@ -1,4 +1,4 @@
-"""What [window] says for a model whose inputs have a fixed number of steps."""
+"""The settings of [window] for a model whose inputs have a fixed number of steps."""
 
 from streamrnn.stream.config.schema import WindowSection
 
@@ -9,7 +9,7 @@ def windows_of_predict(steps: int) -> dict[str, str | int]:
 
 
 def both_answers(steps: int, not_carried: str | None) -> str:
-    """Return what can be set; `not_carried`: why the model cannot carry its state, if so."""
+    """Describe the kinds that can be set; `not_carried`: why the state cannot be carried."""
     carry = 'kind = "carry"'
     if not_carried is not None:
         carry += f" is not possible: {not_carried}"
@@ -26,7 +26,7 @@ def both_answers(steps: int, not_carried: str | None) -> str:
 
 
 def use_of(window: WindowSection, steps: int) -> str:
-    """Return what the kind makes of a model of `steps` steps."""
+    """Describe what the kind of window means for a model of `steps` steps."""
     if window.kind == "carry":
         return "the state goes on from row to row, past windows as predict reads them"
     if window.kind == "whole":

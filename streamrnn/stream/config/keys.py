@@ -26,7 +26,7 @@ FREE = frozenset(
         "source.rename",
         "source.features.*.from",
         "source.batch_rows",
-        "source.late",  # only of rows not read yet
+        "source.late",  # affects only rows not read yet
         "source.bad",
         "source.max_rejects",
         "window.lanes",
@@ -64,7 +64,7 @@ FREE = frozenset(
         "train.until",
         "train.init",
         "train.state",
-        "state.map",  # of the first run, or one with another model
+        "state.map",  # read by the first run, or a run with another model
         "state.save",
         "checkpoint.every",
         "checkpoint.keep",
@@ -96,7 +96,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def _declared(key: str) -> str:
-    """Return the name that FREE has for a key: a feature's key without the feature.
+    """Return the name of a key in FREE: a feature's key without the feature.
 
     >>> _declared("source.features.wind.speed.clip")
     'source.features.*.clip'
@@ -113,7 +113,7 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
     table, _, name = key.partition(".")
     last = name.rpartition(".")[2]
     if name.startswith("features."):
-        # A feature without `nulls` or `nan` has the one of the source.
+        # A feature without `nulls` or `nan` takes the source's.
         if last in ("nulls", "nan"):
             return value_of(f"source.{last}", config)
         return _default(FeatureSection, last, {})
@@ -154,7 +154,7 @@ _USED = (
 
 
 def check_recorded(config: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError, naming the key, for a recorded value that no file can have.
+    """Raise ValueError or TypeError, naming the key, for a value that no file could contain.
 
     `config`: dotted key -> value. Only keys that are used without a pipeline file are checked; the
     others are compared with it.

@@ -93,7 +93,7 @@ class Config(Sections):
     def _check(
         cls, data: Mapping[str, Any], reported: set[Path]
     ) -> tuple[Self | None, list[Problem]]:
-        """Return the config, or None and its problems, but for the `reported` paths."""
+        """Return the config, or None and its problems, except at the `reported` paths."""
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
@@ -155,7 +155,7 @@ class Config(Sections):
         return folders
 
     def require_run(self) -> None:
-        """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""
+        """Raise ConfigError unless source.path and sink.path are set (for a run, not `process`)."""
         missing = [
             Problem((name, "path"), f"required for a run but missing: {description}")
             for name, table in (("source", self.source), ("sink", self.sink))
@@ -321,7 +321,7 @@ def _at_least(table: type[Section], path: Path) -> int | None:
 
 
 def _portable(value: Any) -> Any:
-    """Replace infinities, the open ends of ranges, by text: JSON has none."""
+    """Replace infinities (open ends of ranges) with text, as JSON has none."""
     if isinstance(value, list | tuple):
         return [_portable(item) for item in value]
     return str(value) if value in (float("inf"), float("-inf")) else value
@@ -336,8 +336,7 @@ _OPENED = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 def read_file(path: str) -> bytes:
     """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
 
-    Opening a named pipe would wait for a writer, for good. Raises OSError, ValueError or
-    ConfigError.
+    Opening a named pipe could wait for a writer forever. Raises OSError, ValueError or ConfigError.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):

@@ -77,9 +77,10 @@ def _parse_key(text: str) -> Path | None:
 
 
 def _value_of(text: str, path: Path) -> Any:
-    """Return the value of an override: the text itself if the key accepts text, but not the value.
+    """Return the value of an override, or its text if the key accepts only text.
 
-    So a path may be 2013-01-01, 2013, nan or true.
+    So a path may be 2013-01-01, 2013, nan or
+    true.
     """
     value = _parse_value(text)
     is_scalar = not isinstance(value, str | list | dict)
@@ -87,7 +88,7 @@ def _value_of(text: str, path: Path) -> Any:
 
 
 def _accepts_text_alone(path: Path) -> bool:
-    """Return whether a key accepts a string, and no number, boolean or time."""
+    """Return whether a key accepts strings, but no number, boolean or time."""
     section = Sections.model_fields.get(str(path[0]))
     if section is None or len(path) < 2:
         return False
@@ -103,7 +104,7 @@ def _scalars(kind: Any, depth: int) -> set[Any]:
         return _scalars(arguments[0], depth)
     if origin is dict:
         return _scalars(arguments[1], depth - 1) if depth else {dict}
-    if origin is tuple:  # a single name may stand for a list of names
+    if origin is tuple:  # a single name is allowed for a list of names
         return _scalars(arguments[0], depth)
     if origin in (Union, UnionType):
         return set().union(*(_scalars(argument, depth) for argument in arguments))

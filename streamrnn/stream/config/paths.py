@@ -11,7 +11,7 @@ from streamrnn.base.display import location
 class SideOutput(NamedTuple):
     """An output beside the rows: its metric, and the keys of its directory and of its filter.
 
-    The filter copies rows of the output; without one ("") the rows are others.
+    The filter copies rows of the output; without one ("") the output has rows of its own.
     """
 
     metric: str
@@ -66,7 +66,7 @@ def folder_inside(output: str, name: str) -> str:
 
 
 def _longer(path: str, end: str) -> str:
-    """Return a path, or a URI, whose path has this end too."""
+    """Append a suffix to a path, or to the path of a URI."""
     parts = urlsplit(path)
     if "://" not in path:
         return f"{path.rstrip('/')}{end}"
@@ -74,9 +74,9 @@ def _longer(path: str, end: str) -> str:
 
 
 def to_record(path: str, default: str) -> str:
-    """Return a directory for the manifest, as it is found from any working directory.
+    """Return a directory for the manifest, valid from any working directory.
 
-    "" for the `default` beside the output, which moves with it.
+    "" stands for the `default` beside the output, which moves with it.
 
     >>> to_record("s3://key:secret@logs/bad", "out.rejects")
     's3://logs/bad'

@@ -23,7 +23,8 @@ _FILTERS = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.wher
 def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
     """Return all problems between keys.
 
-    A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
+    A check that needs a key in `invalid` is skipped, because that key's problem is already
+    reported.
     """
     return [
         problem
@@ -121,7 +122,7 @@ def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
     for index, feature in enumerate(tables.source.features):
         path: Path = ("source", "features", index)
         if feature.vocabulary is None and feature.oov:
-            yield Problem((*path, "oov"), "needs vocabulary, the values that are known")
+            yield Problem((*path, "oov"), "needs vocabulary, the list of known values")
         if feature.vocabulary is None and feature.embed:
             yield Problem((*path, "embed"), "needs vocabulary, the values that have ids")
         for key in ("valid", "clip", "nan"):

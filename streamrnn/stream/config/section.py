@@ -9,7 +9,7 @@ from streamrnn.base.display import location
 
 
 class Section(BaseModel):
-    """A frozen table that refuses unknown keys and makes no silent conversions."""
+    """A frozen table that refuses unknown keys and converts no value silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -123,7 +123,7 @@ LOSSES = (
     "squared_hinge",
     "categorical_hinge",
 )
-"""Names of losses; quantiles are a table."""
+"""Names of losses; the quantile loss is a table."""
 
 
 def _loss(value: Any) -> Any:
@@ -146,7 +146,7 @@ def _loss(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """Return a name as a table with this name, "adam" without one."""
+    """Return a name as a table {"name": name}, and a table without a name with "adam"."""
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, dict):
         table = {"name": "adam", **table}
@@ -228,7 +228,7 @@ _ClassWeight = Annotated[
 
 
 class ValidationSection(Section):
-    """The rows that change no weight, and on which each epoch is judged."""
+    """The rows that each epoch is judged on; no weight is trained on them."""
 
     since: TimeText | None = Field(
         default=None, description="all rows from this time on; the state runs on from the training"
@@ -330,7 +330,7 @@ class TrainSection(Section):
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """The levels of a quantile loss; none for another loss."""
+        """The levels of a quantile loss; empty for another loss."""
         return self.loss["quantile"] if isinstance(self.loss, dict) else ()
 
     @property
@@ -340,12 +340,12 @@ class TrainSection(Section):
 
     @property
     def measures(self) -> bool:
-        """Whether outputs forecast the labels themselves, so that they have errors."""
+        """Whether outputs forecast the labels themselves, so that errors can be measured."""
         return self.is_regression and not self.quantiles
 
     @property
     def may_scale(self) -> bool:
-        """Whether the loss is of labels that may be standardized."""
+        """Whether the loss allows labels to be standardized."""
         return isinstance(self.loss, dict) or self.loss in SCALED
 
     @property

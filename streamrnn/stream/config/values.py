@@ -78,7 +78,7 @@ def _members(*options: str) -> Callable[[Any], Any]:
 
 
 def _source_format(value: Any) -> Any:
-    """Return the name of a format of files or tables; one of a table may be a plug-in's."""
+    """Return the name of a format of files or tables; a plug-in may add a format of tables."""
     if value not in SOURCE_FORMAT_NAMES:
         names = tuple(dict.fromkeys([*SOURCE_FORMAT_NAMES, *plugin_names("table")]))
         if value not in names:
@@ -122,7 +122,7 @@ def _duration(value: Any) -> Any:
 
 
 def _horizons(value: Any) -> Any:
-    """Return different lengths of time; () for the row itself."""
+    """Return lengths of time without repeats; () for the row itself."""
     if value in (0, timedelta()) and not isinstance(value, bool):
         return ()
     lengths = value if isinstance(value, list | tuple) else [value]
@@ -175,7 +175,7 @@ def _replay(value: Any) -> Any:
 
 
 def length_text(value: Any) -> Any:
-    """Return a length of time, or what may stand in its place, as a pipeline file has it."""
+    """Return a length of time, or what may replace it, as a pipeline file writes it."""
     return format_duration(value) if isinstance(value, timedelta) else value
 
 
@@ -274,7 +274,7 @@ _LIST = {"type": "array", "items": STRING, "uniqueItems": True}
 _ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
 
 NewModel = Literal["replay", "carry", "reset"]
-"""How another model takes over the output of the one before."""
+"""How another model takes over the output of the previous one."""
 WAYS = {
     "replay": "the new model reads earlier rows of the source into its own state, writes none of "
     "them, and goes on: for a model that was trained anew, where the files of these rows are there",
@@ -288,7 +288,7 @@ OTHER_WAYS = f"carry ({WAYS['carry']}), or reset ({WAYS['reset']})"
 LiveChange = Literal["carry", "reset"]
 """How another model takes over in a session."""
 OnChange = Literal["error", "replay", "carry", "reset"]
-"""What to do if the model is not the one that made the state."""
+"""What to do if the state comes from another model."""
 EngineType = Literal["local", "ray"]
 SOURCE_FORMAT_NAMES = ("auto", "parquet", "arrow", "csv", "ndjson", "delta", "iceberg")
 SourceFormat = Annotated[
@@ -459,7 +459,7 @@ Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "
 
 
 def check_new_model(value: object) -> NewModel | None:
-    """Return how another model takes over. Raises ValueError, which explains the ways, for others.
+    """Return how another model takes over. Raises ValueError that lists the ways otherwise.
 
     >>> check_new_model("carry")
     'carry'

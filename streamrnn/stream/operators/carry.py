@@ -19,7 +19,7 @@ from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 _FEW = 1024
 """Most steps of a record batch that are not packed into lanes if one window takes them as they are:
-that takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
+packing takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
 _SMALL = 64
 """Most lanes of a window that is planned once for all record batches of its size."""
 _NUMBERS = np.arange(_FEW)
@@ -68,9 +68,9 @@ class CarryOperator:
     ) -> ModelOutput:
         """Return the outputs of all M steps, from the states in `table`.
 
-        Commit the states of one batch before the next one. With `at_once` states may be advanced
-        before that, and an error leaves some of them advanced: it saves a copy of the states of all
-        streams in a record batch.
+        Commit the states of one batch before the next one. With `at_once`, states may be advanced
+        before that, which saves copying the states of a record batch's streams; an error leaves
+        some of them advanced.
         """
         inputs, rows_M = self.plan.of(by_stream), len(by_stream.row_M)
         if self.takes(rows_M) and (steps := _steps_each(by_stream)):
@@ -95,11 +95,11 @@ class CarryOperator:
         )
 
     def takes(self, rows: int) -> bool:
-        """Return whether so many steps are run in one window as they stand."""
+        """Return whether this many steps are run in one window without packing."""
         return rows <= _FEW and self.workers.shares(rows * self._weights) == 1
 
     def one_each(self, slots: Ints, features_NF: Floats, table: StateTable) -> ModelOutput:
-        """Return the outputs of one step of each of N streams, if it `takes` so many."""
+        """Return the outputs of one step of each of N streams, for an N that `takes` accepts."""
         inputs, steps = self.plan.arrays(features_NF, {}), table.steps(slots)
         steps += 1
         return self._few(table, inputs, 1, slots, _NUMBERS[: len(slots)], steps)
@@ -119,13 +119,13 @@ class CarryOperator:
         reset: Bools | None = None,
         last: Bools | None = None,
     ) -> ModelOutput:
-        """Return the outputs of segments of `steps` steps each, in one window as they stand.
+        """Return the outputs of segments of `steps` steps each, run in one window without packing.
 
-        `reset` and `last` as in a StreamBatch; None: none is reset, all are the last ones.
+        `reset` and `last` are as in a StreamBatch; None: no segment is reset, all are last.
         """
         shape = len(slots), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
-        # Its states are in use until they are committed: it is kept again then.
+        # Its states are in use until they are committed; then the plan is kept again.
         plan = self._plans.pop(shape, None) or self.stream.plan(window)
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
@@ -137,7 +137,7 @@ class CarryOperator:
         return ModelOutput(row_K, step_K, values.reshape(-1, self.units), None, commit_states)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
-        """Keep a plan for the next record batch of its shape: all small ones, and a large one."""
+        """Keep a plan for the next record batch of its shape: all small plans, one large one."""
         lanes, steps = shape
         if lanes > _SMALL:
             self._plans = {s: kept for s, kept in self._plans.items() if s[0] <= _SMALL}
@@ -150,7 +150,7 @@ class CarryOperator:
         batch.table.move(slots, reset, partial(self._run, batch, lanes))
 
     def _hold(self, batch: "_Batch", packed: list[Lanes]) -> Callable[[], None]:
-        """Run all lanes on copies of their states; return the commit of these to the table."""
+        """Run all lanes on copies of their states; return the call that writes these back."""
         ends = list(accumulate([len(lanes.segment) for lanes in packed]))
         # Reused from batch to batch: with 70,000 segments new pages cost more than the copies.
         if packed and ends[-1] > len(next(iter(self._held.values()), ())):
@@ -178,8 +178,9 @@ class CarryOperator:
 
     def _run(self, batch: "_Batch", lanes: Lanes, states: _States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
-        # Few lanes get longer windows of as many cells: any call of a model costs some 50 µs. So do
-        # those that would leave a short rest: at most a quarter longer, and of one length.
+        # Few lanes get longer windows with as many cells, since any call of a model costs some 50
+        # µs. So do those that would leave a short rest: at most a quarter longer, and of one
+        # length.
         steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
         longest = int(lanes.length[0])
         steps = -(-longest // -(-4 * longest // (5 * steps)))
@@ -200,7 +201,7 @@ class _Batch(NamedTuple):
 
 
 def _steps_each(by_stream: StreamBatch) -> int:
-    """Return the number of steps of each segment, 0 if they differ or there is none."""
+    """Return the number of steps that each segment has; 0 if they differ or there is none."""
     lengths = set(by_stream.length.tolist())
     return lengths.pop() if len(lengths) == 1 else 0
 

@@ -1,4 +1,4 @@
-"""Output rows: every one, the last of each n steps, or the final one of each stream."""
+"""Output rows: every row, the last of each n steps, or the final row of each stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Emitter:
     def rows(self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput) -> pa.RecordBatch:
         """Return the output rows of a record batch, in file order (emit every and last).
 
-        `kept` are the rows that have one with emit every.
+        With emit every, the rows in `kept` have one.
         """
         values, valid = self._by_row(batch.num_rows, computed, kept)
         if self.emit == "every":
@@ -212,7 +212,7 @@ class Emitter:
         if self.model is not None:
             rows = rows.append_column(self.model[0], pa.repeat(self.model[1], len(values)))
         if rows.schema.equals(self.schema, check_metadata=True):
-            return rows  # as with most sources: it takes half the time
+            return rows  # true of most sources; takes half the time
         return pa.RecordBatch.from_arrays(rows.columns, schema=self.schema)
 
 

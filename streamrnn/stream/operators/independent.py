@@ -55,9 +55,9 @@ class IndependentOperator:
         held = np.where(by_stream.reset, 0, table.waiting_counts(by_stream.slot))
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
-                f"the state was saved with other windows than [window] steps = {self.steps}, "
-                f"stride = {self.stride}: its waiting rows do not match. Restore the steps and "
-                "stride that it was saved with, or start over with --full-refresh."
+                f"the state was saved with windows other than [window] steps = {self.steps}, "
+                f"stride = {self.stride}: its waiting rows do not match. Restore its steps and "
+                "stride, or start over with --full-refresh."
             )
         columns = dict(by_stream.identifiers)
         if by_stream.features_MF.shape[1]:
@@ -130,7 +130,7 @@ class IndependentOperator:
 
 
 def _offsets(held: Ints, length: Ints) -> tuple[Ints, int]:
-    """Return the offset of each segment, its waiting rows before its new ones, and the total."""
+    """Return the offset of each segment (waiting rows, then new ones), and the total."""
     size = held + length
     ends = np.cumsum(size)
     return ends - size, int(ends[-1]) if len(ends) else 0

@@ -70,7 +70,8 @@ class WholeOperator:
     def _check_lengths(self, first: Ints, length: Ints) -> None:
         """Raise DataError, naming its first row, for a sequence that the model does not accept.
 
-        `first`: the number of that row among the scored rows of all record batches.
+        `first`: the number of each sequence's first row among the scored rows of all record
+        batches.
         """
         fixed = self.whole.fixed
         if fixed is None or (length == fixed[0]).all():

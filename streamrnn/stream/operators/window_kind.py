@@ -26,9 +26,9 @@ class ModelOutput:
     """The result for a record batch: values of K of its rows.
 
     `row_K` int64 is the row of each, `step_K` its step number since the stream's last reset,
-    `values_KU` float32 the model's outputs side by side; `valid_KU` bool marks those that the model
-    has for that row (None: all). `commit_states` writes the streams' new states, and may be called
-    again after an interrupt; until it is called the state table is unchanged.
+    `values_KU` float32 the model's outputs side by side; `valid_KU` bool marks the values that the
+    model returned for that row (None: all). `commit_states` writes the streams' new states, and may
+    be called again after an interrupt; until it is called the state table is unchanged.
     """
 
     row_K: Ints
@@ -55,7 +55,7 @@ class WindowKind(Protocol):
 
     @staticmethod
     def runner(model: Model) -> Any:
-        """Return the model as this kind runs it: `models.StepRunner` or `models.SequenceRunner`."""
+        """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`."""
 
     def __init__(self, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         """Create the operator of a model, which `runner` has returned."""

@@ -16,8 +16,8 @@ class Workers:
     """A pool of `threads` threads (0: `streamrnn.get_threads()`), including the caller's.
 
     A piece is the work of whole kernels, so each kernel runs on one thread. The caller does not
-    wait for a helper that has not started yet: small pieces it does alone. (A pool of the standard
-    library may lose a lock to an interrupt, and then waits forever.)
+    wait for a helper that has not started yet, so it does small pieces alone. (A pool of the
+    standard library may lose a lock to an interrupt, and then wait forever.)
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -26,7 +26,7 @@ class Workers:
         self._share: _Share | None = None
 
     def shares(self, products: int) -> int:
-        """Return the number of threads among which to divide so many multiply-adds."""
+        """Return among how many threads to divide this many multiply-adds."""
         return self.threads if products >= MIN_PRODUCTS else 1
 
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
@@ -37,7 +37,7 @@ class Workers:
         """
         if self._crew.process != os.getpid():  # threads do not survive a fork
             self._crew, self._share = Crew(), None
-        if self._share is not None:  # of a call that was interrupted while it waited in `end`
+        if self._share is not None:  # left by a call that was interrupted while it waited in `end`
             self._share.end()
         if self.threads == 1 or len(pieces) < 2:
             with one_thread():

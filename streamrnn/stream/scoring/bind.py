@@ -111,7 +111,7 @@ class LoadedPipeline:
     ) -> FileSource:
         """Return a source of these files, with `rows` per record batch (default: as in config).
 
-        `table`: the table whose data files they are.
+        `table`: the table that the files belong to.
         """
         config = self.config.source
         size = rows or config.batch_rows
@@ -166,7 +166,7 @@ class LoadedPipeline:
 class BoundPipeline:
     """A loaded pipeline with the types of its columns.
 
-    Unless it `writes`, its rows move the state and are in no output.
+    Unless it `writes`, its rows advance the state but are not output.
     """
 
     loaded: LoadedPipeline
@@ -218,8 +218,8 @@ class BoundPipeline:
         names = self.loaded.names
         if clash := [n for n in names if n in carried]:
             raise ConfigError(
-                f"[output] names: {clash[0]!r} is also a column that is carried through; "
-                "choose another name"
+                f"[output] names: {clash[0]!r} is also a column copied from the source; choose "
+                "another name"
             )
         model = None
         if output.model_column is not None:
@@ -264,9 +264,9 @@ class BoundPipeline:
         return self.loaded.initial()
 
     def for_worker(self) -> "BoundPipeline":
-        """Return a copy for another process, to score some of the streams on one thread.
+        """Return a copy for another process, which scores some of the streams on one thread.
 
-        It can be pickled, and needs no file.
+        It can be pickled, and needs no files.
         """
         return replace(self, loaded=self.loaded.for_worker())
 
@@ -290,7 +290,7 @@ def _load(config: Config, path: str) -> Model:
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
-    """Return the features of each input, {} if there is one. Raises ConfigError for `embed`."""
+    """Return the features of each input, {} for a single input. Raises ConfigError for `embed`."""
     source = config.source
     if not source.embedded:
         return config.model.inputs
@@ -382,7 +382,7 @@ class KindChoice:
     """The kind of window that is used, and why.
 
     `note` compares it with the steps of the model's inputs; None if these are not fixed. `kept`:
-    nothing says the kind, but the output began in it.
+    the config does not set the kind, and the output began in it.
     """
 
     why: str
@@ -391,11 +391,11 @@ class KindChoice:
 
 
 def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> KindChoice:
-    """Return why [window] kind is what it is; `begun` tells whether its output has commits.
+    """Return the kind of window and the reason; `begun` tells whether the output has commits.
 
     A model whose inputs have a fixed number of steps was trained on windows, or on sequences that
     were cut, and the file does not tell which. Raises ModelMismatchError with both answers if the
-    config does not, and the output has not begun.
+    config does not tell either, and the output has no commit.
     """
     steps, window = model.declared_steps, config.window
     said = "kind" in window.model_fields_set
@@ -417,7 +417,7 @@ def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> Kind
 
 
 def unsaid_kind(model: Model) -> ModelMismatchError:
-    """Return the error of a model of fixed steps for which nothing says the kind of window."""
+    """Return the error for a model of fixed steps if the config does not set the kind."""
     steps = model.declared_steps
     assert steps is not None
     return ModelMismatchError(

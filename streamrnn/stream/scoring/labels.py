@@ -1,4 +1,4 @@
-"""The labels of a pipeline's rows, as `[target]` sets them; of a source, beside its scores."""
+"""The labels of a pipeline's rows, as set by `[target]`, during a fit or beside scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,8 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 class BoundTarget:
     """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
-    `names`: of the K labels. `season`: of the seasonal naive forecast, in ticks; 0 for none.
+    `names` are the K labels' names, `season` is the seasonal naive forecast's, in ticks; 0 for
+    none.
     """
 
     columns: TargetColumns
@@ -54,7 +55,7 @@ class BoundTarget:
         """Bind `[target]`, which is set, to the columns of a source.
 
         Raises DataError for a missing column, DTypeError for one without numbers, or a time column
-        that has no row after the horizon.
+        whose type cannot express the horizon.
         """
         columns, target = target_columns(bound.loaded), bound.loaded.config.target
         assert columns is not None
@@ -73,9 +74,9 @@ class LabelReader:
         self._read = 0
 
     def add(self, rows: Rows, by_stream: StreamBatch) -> Labels:
-        """Add a record batch; return the rows, also of earlier ones, that have got their labels.
+        """Add a record batch; return the rows, earlier ones included, whose labels are now known.
 
-        Rows that are rejected or dropped have no label, and give none to others. Raises
+        Rejected and dropped rows neither have labels nor are labels of others. Raises
         DataError for values that cannot be used.
         """
         kept = by_stream.kept
@@ -94,14 +95,14 @@ class LabelReader:
         return self._join.add(target.take(kept))
 
     def finish(self) -> Labels | None:
-        """Return the rows whose labels were still to come."""
+        """Return the rows that still wait for their labels."""
         return self._join.finish()
 
 
 def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
     """Return the length that a key of [target] has, in ticks of the time column.
 
-    Raises DTypeError if that is not a column of times, or its ticks are too long.
+    Raises DTypeError if that is not a column of times, or its ticks are too coarse.
     """
     time = bound.schema.field(str(bound.loaded.config.source.time))
     kind, path = time.type, bound.path

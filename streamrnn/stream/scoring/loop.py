@@ -35,12 +35,12 @@ from streamrnn.stream.sources import (
 class RunOptions:
     """Options of one run.
 
-    `full_refresh` starts over, with `force` without rows that the source lacks; `force` resumes
-    past used files that changed and past a vocabulary that has none of the values; `new_model`
-    replaces [model] on_change; `reload` first rewinds to the last commit before the used files that
-    changed, or before the named ones; `follow` looks for new files every `poll` seconds; `engine`
-    replaces [engine] type; `progress` is called after each record batch; once `stop` is set the run
-    commits and ends.
+    `full_refresh` starts over, with `force` even if rows are lost that the source no longer has;
+    `force` also resumes although used files changed, or although a vocabulary has none of the
+    values; `new_model` replaces [model] on_change; `reload` first rewinds to the last commit before
+    the used files that changed, or before the named ones; `follow` looks for new files every `poll`
+    seconds; `engine` replaces [engine] type; `progress` is called after each record batch; once
+    `stop` is set the run commits and ends.
     """
 
     full_refresh: bool = False
@@ -54,7 +54,7 @@ class RunOptions:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def on_change(self, model: ModelSection) -> OnChange:
-        """Return what to do if the model is another than in the last run."""
+        """Return what to do if the model has changed since the last run."""
         return self.new_model or model.on_change
 
 
@@ -95,7 +95,7 @@ class Stopwatch:
 
 
 class SourceProgress(NamedTuple):
-    """How far the source was read.
+    """How far the source has been read.
 
     `position` is None at its end; `readings` is what was read of each file, by name, since the last
     commit.
@@ -136,10 +136,10 @@ class Loop:
 
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
     each. `readings` is what was read of each file, by name, since the last commit. `times` are the
-    first and last time of the valid rows, in ticks; `looked_up` what became of values that have a
-    vocabulary; `first` where the first rows are that a summary names, by its fields. With `judges`,
-    a feature all of whose values are unknown is an error at the first commit. `summary` is updated
-    in place.
+    first and last time of the valid rows, in ticks; `looked_up` is what became of values that have
+    a vocabulary; `first` has the first late and repeated rows, by their fields in a Summary. With
+    `judges`, a feature all of whose values are unknown is an error at the first commit. `summary`
+    is updated in place.
     """
 
     scorer: Scorer
@@ -244,7 +244,7 @@ class Loop:
     ) -> None:
         if self.judges and not self.summary.commits:
             refuse_all_unknown(self.scorer.bound.loaded.contract.vocabularies, self.looked_up)
-        writer.wait()  # for the previous commit, which this one builds on
+        writer.wait()  # wait for the previous commit, which this one builds on
         self.summary.add({"dropped_streams": self.scorer.drop_idle()})
         show_times(self.summary, self.scorer.bound, self.times)
         progress = SourceProgress(position, self.readings)

@@ -35,12 +35,12 @@ from streamrnn.stream.windows import (
 
 @dataclass
 class Scored:
-    """The result of one record batch: `output` rows, `rejects` (None: no row), and counts.
+    """The result of one record batch: `output` rows, `rejects` (None: no rows), and counts.
 
     `answer` has a row for each row of the batch, if it was asked for.
 
-    `first` says where the first late and the first repeated row is, if there is one, and why, by
-    the name that a Summary has for it.
+    `first`: field of a Summary -> place and reason of the first late or repeated row, if there is
+    one.
     """
 
     output: pa.RecordBatch
@@ -66,8 +66,8 @@ class Scorer:
 
     `totals` are the counts of all that `score` scored, by their names in `RowCounts`.
 
-    However `score` ends, by an interrupt at any moment too, the table is either that before the
-    call or that after it (see `StateTable.change`). Threads are serialized.
+    However `score` ends, even by an interrupt, the table is in its state before the call or after
+    it (see `StateTable.change`). Threads are serialized.
     """
 
     def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
@@ -112,10 +112,10 @@ class Scorer:
     ) -> Scored:
         """Read a record batch, and score it as `score` does, in fewer steps if its rows are plain.
 
-        Messages say that the rows are in `name`, from `first_row` on. `position` becomes the
-        position of the scorer together with the state; `cast` is the number of values that were
-        cast. With `align` rows that would be an error are refused in the answer, but with `errors`
-        they raise one. `unfit` says of rows why they are invalid whatever is in the batch.
+        Messages locate the rows in `name`, from `first_row` on. `position` becomes the scorer's
+        position when the state changes; `cast` is the number of values that were cast. With
+        `align`, rows that would raise an error are refused in the answer, unless `errors` is set.
+        `unfit`: row -> why it is invalid, known beforehand.
         """
 
         def work() -> tuple[Scored, Callable[[], None]]:
@@ -147,7 +147,7 @@ class Scorer:
         position: CallPosition | None,
         align: bool,
     ) -> tuple[Scored, Callable[[], None]] | None:
-        """Return what `_score` does, if nothing is to be decided about any row, else None."""
+        """Return what `_score` does if all rows are plain, else None."""
         if self._carry is None or not self._carry.takes(batch.num_rows):
             return None
         columns, policy = self._plain_columns(batch.schema), self.bound.policy
@@ -159,7 +159,7 @@ class Scorer:
         features = self.bound.loaded.contract.with_time(plain.features, batch)
         computed = self._carry.one_each(plain.slots, features, self.table)
         if not all_finite(computed):
-            return None  # the long way says where
+            return None  # the general path says where
         rows, emitter = computed.row_K, self.bound.emitter
         scored = Scored(self._emit(batch, rows, computed), None, counts)
         if align:
@@ -197,7 +197,7 @@ class Scorer:
         rejected: int = 0,
         held: Held | None = None,
     ) -> Callable[[], None]:
-        """Return the call that commits so many rows to the table; it may be repeated."""
+        """Return the call that commits this many rows to the table; it may be repeated."""
         totals = dict(self.totals)
         for name, number in scored.counts.items():
             totals[name] = totals.get(name, 0) + number
@@ -259,14 +259,15 @@ class Scorer:
     def drop_idle(self) -> int:
         """Remove idle streams from the table, for a commit; return how many.
 
-        Not between `prepare` and `compute`. Those with rows since `table.mark_clean` stay.
+        Not to be called between `prepare` and `compute`. Streams with rows since `table.mark_clean`
+        stay.
         """
         dropped = sum(self.dropping())
         self.table.forget_removed()
         return dropped
 
     def dropping(self) -> Iterator[int]:
-        """Do what `drop_idle` does step by step, but for the table's `forget_removed`."""
+        """Do what `drop_idle` does step by step, except the table's `forget_removed`."""
         idle = self.bound.policy.idle
         for dropped in () if idle is None else self.table.dropping(idle):
             if dropped:
@@ -289,7 +290,7 @@ class Scorer:
             yield final
 
     def final(self) -> pa.RecordBatch | None:
-        """Return the rows that emit "final" held back; None for another emit."""
+        """Return the rows that emit = "final" holds back; None for another emit."""
         if self.bound.emitter.emit != "final":
             return None
         return self.bound.emitter.final(self.table)
@@ -306,7 +307,7 @@ class Scorer:
         return self.succeeded_by(bound, table)
 
     def succeeded_by(self, bound: BoundPipeline, table: StateTable) -> "Scorer":
-        """Return a scorer for what follows, of another model; counts and position go on."""
+        """Return a scorer that continues with another model; counts and position go on."""
         scorer = Scorer(bound, table)
         scorer.resume_counts(self.counters())
         scorer.position, scorer.totals = self.position, self.totals
@@ -395,7 +396,7 @@ class Scorer:
     def _held(
         self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
     ) -> Held | None:
-        """Return the rows held until the end, including this record batch (emit final)."""
+        """Return the rows held until the end, this record batch included (emit final)."""
         emitter = self.bound.emitter
         if computed is None or emitter.emit != "final" or not self.bound.writes:
             return None

@@ -24,7 +24,7 @@ from streamrnn.stream.windows import (
 
 @dataclass(frozen=True)
 class SourceWindow:
-    """B lanes x T steps, the same in all windows. Lane b continues the previous window.
+    """B lanes x T steps, the same B and T in all windows. Lane b continues the previous window.
 
     `inputs`: one array per model input, in its order: (B, T, F) float32, or (B, T) int64 or
     strings; zeros, or "", after the last step of a lane.
@@ -96,7 +96,7 @@ class _Staged:
     """The steps of successive record batches.
 
     The first `stored` streams have a state in the table. Such a stream resumes from it, unless it
-    is reset at its first step or before, at a row that was skipped.
+    is reset at its first step or at a skipped row before it.
     """
 
     def __init__(self, stored: int) -> None:

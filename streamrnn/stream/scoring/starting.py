@@ -36,14 +36,14 @@ def starting_table(
 ) -> StateTable:
     """Return the state of the last commit, else `[state] init`, else an empty one.
 
-    `owner` names the committed state in messages. If it is another model's, `on_change` says how
-    this one takes it over, also from `[state] init`: with "carry" by `[state] map`, where
-    `advice` ends the message if it cannot; with "replay" its states come from `replayed`, the
-    result of earlier rows (a model without states is carried). Entries of the map that
-    `earlier_map` has too, the one that the state was committed with, may be of an earlier change
-    (None: all may). What is ignored of the state, or of `[state] init`, is added to `notes`.
-    Raises StateError, naming both sides, for a table of another model or other keys, and for a map
-    that does not fit; ConfigError for "replay" without `replayed`.
+    `owner` names the committed state in messages. If the state (committed or `[state] init`) is
+    another model's, `on_change` says how this one takes it over. "carry" maps its layers by
+    `[state] map`; if that fails, `advice` ends the message. "replay" takes the states from
+    `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
+    that are also in `earlier_map`, with which the state was committed, may belong to an earlier
+    change (None: all may). Whatever is ignored in the state, or in `[state] init`, is added to
+    `notes`. Raises StateError, naming both sides, for a table of another model or other keys, and
+    for a map that does not fit; ConfigError for "replay" without `replayed`.
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
@@ -101,8 +101,8 @@ def taken_over(
 ) -> Callable[[], StateTable]:
     """Return the call that hands the states of `table` over to another model, and cannot fail.
 
-    Where states are carried as they are it returns `table` itself, else a copy, which was made
-    before. Raises what `starting_table` raises.
+    The call returns `table` itself where states are carried unchanged, else a copy made beforehand.
+    Raises what `starting_table` raises.
     """
     before = table.layout
     same = replace(bound.layout, fingerprint=before.fingerprint, layers=before.layers) == before
@@ -127,9 +127,9 @@ def _no_replay(why: str) -> str:
 def _with_states(
     committed: pa.Table, replayed: StateTable | None, bound: BoundPipeline, owner: str
 ) -> StateTable:
-    """Return the streams of another model's table with the states of `replayed` in place of its.
+    """Return the streams of another model's table with their states from `replayed`.
 
-    A stream that is not there has the initial state, or is dropped if it is idle. Raises
+    A stream that `replayed` lacks has the initial state, or is dropped if it is idle. Raises
     ConfigError without `replayed`.
     """
     if replayed is None:
@@ -141,14 +141,14 @@ def _with_states(
     table.scatter(slots, states)
     if bound.policy.idle is not None:
         idle = table.idle(bound.policy.idle)
-        table.drop(idle[origin[idle] < 0])  # as the replay may have done
+        table.drop(idle[origin[idle] < 0])  # as the replay may have dropped it
     return table
 
 
 def _begun_again(
     committed: pa.Table, bound: BoundPipeline, owner: str, notes: list[str]
 ) -> StateTable:
-    """Return the streams of another model's table, which start again: their last times stay."""
+    """Return the streams of another model's table, reset to start again; their last times stay."""
     table = from_arrow(committed, bound.layout, bound.initial(), owner, {}, same_pipeline=True)
     slots = np.arange(table.streams)
     nothing = {
@@ -167,7 +167,7 @@ def _begun_again(
 
 
 def _carried(table: pa.Table, bound: BoundPipeline, mapping: dict[str, str]) -> str:
-    """Report which model's states are carried, and which of them to another name."""
+    """Report from which model states are carried, and which of them get another name."""
     renamed = [f"{name} from {origin}" for name, origin in mapping.items() if name != origin]
     return (
         f"the state was carried from model {short_model(meta(table, 'fingerprint'))} to "

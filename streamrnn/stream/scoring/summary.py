@@ -50,7 +50,7 @@ class FirstRow(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows, row: int, why: str) -> "FirstRow":
-        """Return what a summary says of a row."""
+        """Return what a summary says about a row."""
         return cls(row, rows.number(row), f"{rows.place(row)}: {why}")
 
 
@@ -81,16 +81,16 @@ class RowCounts:
     Rows: `rows` were read, `rows_out` are in the output. `skipped` rows had a null, and no score.
     `rejected` rows are invalid, late or repeated, and are in the table of rejects. `dropped_late`
     rows were late, and are in neither table. `repeated` rows have the last time of their stream,
-    whatever [source] repeated makes of them; those that it skips are in neither table.
+    whatever [source] repeated does with them; the ones that it skips are in neither table.
 
     Values: `filled` values were null, `nan` values were NaN that was read as null, `out_of_range`
     values were outside `valid`, and read as null, `clipped` values were outside `clip`. `unknown`
     values are not in the vocabulary of their feature, and have id 0; `unknown_by_feature` counts
     them by feature. `cast` values were in a column of another type than before.
 
-    Streams: at each of `fresh_starts` a stream began again from the initial state. With [state]
-    idle, `started_behind` streams had no row so far (or were dropped), and their first one is more
-    than that before the newest time of the last commit; `dropped_streams` were dropped.
+    Streams: `fresh_starts` counts the times that a stream began again from the initial state. With
+    [state] idle, `started_behind` streams had no row so far (or were dropped), and their first row
+    is more than that before the newest time of the last commit; `dropped_streams` were dropped.
     """
 
     rows: int = 0
@@ -139,18 +139,17 @@ class Summary(RowCounts):
     for numbers. `commit` is the number of the last commit, `parts` are the names of the files that
     the run added to the output. `published` has one entry for each table of [publish] that was
     changed: table, version, commit, parts added and removed, and a note; `published_commit` is the
-    last commit that all of them have, None if the run saw none.
-    `seconds_compiling` is the part of `seconds` in which kernels were compiled, which later runs
-    load (on workers not counted).
-    `replayed` rows were read again by a new model, which could not score `replay_passed_over` of
-    them; `replay_fresh_streams` had none, and start from its initial state.
-    `seconds_by_phase` is busy time: phases overlap, and "start" precedes `seconds`. `state_notes`
-    list what was ignored of `[state] init`, `recovered` what was repaired at startup after an
-    earlier run. `unusual_gap` says where a file seems to be missing, by the times of the others.
-    `first_late` says where the first late row that was dropped or rejected is, and why it is late;
-    `first_repeated` where the first repeated row is. `times_in_utc` says that times came from text
-    with other offsets, and [source] time_zone is not set.
-    `workload` is None if this process scored all streams.
+    last commit that all of them have, None if the run saw none. `seconds_compiling` is the part of
+    `seconds` in which kernels were compiled, which later runs load (compilation on workers is not
+    counted). `replayed` rows were read again by a new model, which could not score
+    `replay_passed_over` of them; `replay_fresh_streams` streams had none of these rows, and start
+    from the model's initial state. `seconds_by_phase` is busy time: phases overlap, and "start"
+    precedes `seconds`. `state_notes` list what was ignored in `[state] init`, `recovered` what was
+    repaired at startup after an earlier run. `unusual_gap` says where a file seems to be missing,
+    by the times of the others. `first_late` says where the first dropped or rejected late row is,
+    and why it is late; `first_repeated` says where the first repeated row is. `times_in_utc` notes
+    that times came from text with other offsets although [source] time_zone is not set. `workload`
+    is None if this process scored all streams.
     """
 
     streams: int = 0
@@ -266,12 +265,12 @@ class Summary(RowCounts):
         }
 
     def name_first(self, first: Mapping[str, FirstRow]) -> None:
-        """Name the first rows of their kinds, by the fields that say where; earlier ones stay."""
+        """Set the fields that name the first row of a kind; rows named earlier stay."""
         for name, row in first.items():
             setattr(self, name, getattr(self, name) or row.text)
 
     def note_offset(self, source: SourceSection, offset: str) -> None:
-        """Note that the times are in UTC and their text is not, unless the config has a zone."""
+        """Note that times are in UTC although their text is not, unless the config has a zone."""
         if offset and not source.time_zone:
             self.times_in_utc = self.times_in_utc or note_on_offset(str(source.time), offset)
 

@@ -46,9 +46,9 @@ class Part:
     """A committed part. `commit` is the number of the commit that wrote it.
 
     `name` begins with the folders of its partition: `date=2013-01-05/part-00007.parquet`. Numbers
-    count through the whole output, whatever the partition.
-    `staged` is its name in staging, which is unique, so that a leftover is never mistaken for a
-    part. `model` is the fingerprint of the model that computed its rows ("" for rejects).
+    run through the whole output, whatever the partition. `staged` is its name in staging, which is
+    unique, so that a leftover is never mistaken for a part. `model` is the fingerprint of the model
+    that computed its rows ("" for rejects).
     """
 
     name: str
@@ -104,7 +104,7 @@ def name_of(number: int, suffix: str, width: int) -> str:
 
 
 def width_for(number: int, least: int = 0) -> int | None:
-    """Return the digits of this number in a name, at least `least`; None if it is too large."""
+    """Return how many digits a name needs for a number, at least `least`; None if too many."""
     return next((width for width in WIDTHS if width >= max(least, len(str(number)))), None)
 
 

@@ -1,10 +1,10 @@
 """Rows of many partitions, written as few files each, in bounded memory.
 
-Rows wait, divided by partition. One with enough rows for a group is written at once, as by a plain
-folder. When too many bytes wait, partitions without rows in the newest batch, which are probably
-finished (rows in the order of time), get their file. If the others are still too many (all
-partitions in every batch), they are spilled as they are to one file in staging, and read back when
-their partition is finished: so each has one file per commit, however many take turns.
+Rows wait, divided by partition. A partition with enough rows for a group is written at once, as in
+a plain folder. When too many bytes wait, partitions without rows in the newest batch, which are
+probably finished (rows in the order of time), get their file. If the others are still too many (all
+partitions in every batch), they are spilled unsorted to one file in staging, and read back when
+their partition is finished: so each partition has one file per commit, however many take turns.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ SYNCING = 8
 
 @dataclass
 class _Partition:
-    """The rows of one folder that no finished part has: spilled ones, then those that wait."""
+    """The rows of one folder that are in no finished part: spilled rows, then waiting ones."""
 
     folder: str
     spilled: list[tuple["_Spill", int]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class _Spill:
         return self._count - 1
 
     def end(self) -> None:
-        """End the file. It need not be durable."""
+        """End the file, without making it durable."""
         with sink_errors("write", self._path):
             self._writer.close()
         if self._files.local:
@@ -132,7 +132,8 @@ class PartitionedWriter:
         self._folders.update(self._partitions)
         if len(self._folders) > MOST_PARTITIONS:
             raise DataError(too_many())
-        # Rows of a batch share its memory: what a few of them keep is bounded, too.
+        # Rows of a batch share its memory, so the memory that a few rows keep alive is bounded,
+        # too.
         if self._bytes > BUFFER or self._received > 4 * BUFFER:
             self._make_room()
 
@@ -146,7 +147,7 @@ class PartitionedWriter:
             self._spill()
 
     def _spill(self) -> None:
-        """Write all rows that wait to a file in staging."""
+        """Write all waiting rows to a file in staging."""
         name = f"{self._spill_name}-{len(self._spills):03d}.arrow.tmp"
         spill = _Spill(self._files, name, self._schema)
         self._spills.append(spill)

@@ -1,11 +1,12 @@
 """Hive partitions of an output: folders `date=2013-01-05/origin=JFK/`.
 
 The columns of the folders are not stored in the files, as the tools that read such folders expect:
-pyarrow refuses a column that both have, with different types, and the others take the one of
-the folder. `Partitioning.complete` gives them back with their types.
+pyarrow refuses a column that is in both with different types, and the others take the folder's
+value.
 
-All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hive, Spark, pyarrow,
-Polars and DuckDB decode. Others are written as they are: Spark decodes byte by byte.
+`Partitioning.complete` restores them with their types. All ASCII characters but letters, digits and
+`-_.` are percent-encoded, which Hive, Spark, pyarrow, Polars and DuckDB decode. Other characters
+are written as they are, because Spark decodes byte by byte.
 """
 
 import re
@@ -44,8 +45,9 @@ def partition_values(name: str) -> dict[str, str | None]:
 class PartitionColumn:
     """One level of folders: the value of `source`, or a `function` of it ("": none).
 
-    `field`: its name and type. The function is year (int32), month (1 to 12, int32), day (a date)
-    or hour (0 to 23, int32), in the time zone of the column, or of `clock`, a type of timestamps.
+    `field`: the level's name and type. The function is year (int32), month (1 to 12, int32), day (a
+    date) or hour (0 to 23, int32), in the time zone of the column, or of `clock`, a type of
+    timestamps.
     """
 
     field: pa.Field
@@ -124,7 +126,7 @@ class Partitioning:
         return pa.schema([field for field in self.schema if field.name not in inside])
 
     def split(self, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Yield each partition of a batch, by its first row: its folder, and its rows in order.
+        """Yield the folder and rows of each partition of a batch, in the order of first rows.
 
         Raises DataError for a value that no folder can stand for, or too many partitions.
         """
@@ -138,7 +140,7 @@ class Partitioning:
             yield group.folder, inside.slice(group.start, group.stop - group.start)
 
     def _groups(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64] | None, list[_Group]]:
-        """Return the order that puts partitions one after another (None: as they are)."""
+        """Return the order that groups rows by partition (None: they are grouped)."""
         levels: list[tuple[list[str], NDArray[np.int64]]] = []
         code_N = np.zeros(batch.num_rows, np.int64)
         for column in self.columns:
@@ -157,9 +159,9 @@ class Partitioning:
         ]
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of the file of a part with the columns of its folders: functions come last.
+        """Return rows of a part's file with the columns of its folders added; functions come last.
 
-        The batch may have some of the columns of the file.
+        The batch may have only some of the file's columns.
 
         Raises DataError if `name` has other folders than this output.
         """

@@ -15,12 +15,12 @@ from streamrnn.stream.sources.times import parse_time, shown_time
 def after_path(
     files: Sequence[SourceFile], path: str, used: Sequence[str] = ()
 ) -> list[SourceFile]:
-    """Return the files after the one that `path` names: a whole path, or the end of one.
+    """Return the files after the file that `path` names by its whole path or the end of it.
 
     `used` are the names of files that the output has used. If there are any, the named file may be
-    gone: what counts then is where it was in the order of paths, or if its folder is unknown,
-    that all used files came after it. Raises ConfigError if `path` names no file otherwise, or if
-    it is the end of several paths.
+    gone: then its place in the order of paths counts, or, if its folder is unknown, all used files
+    are taken to come after it. Raises ConfigError if `path` names no file otherwise, or if it is
+    the end of several paths.
     """
     places = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
         i for i, file in enumerate(files) if _ends(file.path, path)
@@ -56,10 +56,10 @@ def _ends(name: str, path: str) -> bool:
 
 
 def _within(names: Sequence[str], path: str) -> list[str]:
-    """Return the name of a file in the folder that all `names` are in; none of one elsewhere."""
+    """Return the name of a file, if it is in the folder that contains all `names`."""
     name = canonical_name(path)
     folder = "/"
-    with suppress(ValueError):  # files that were on a disk, and are in an object store now
+    with suppress(ValueError):  # files that have moved from a disk to an object store
         folder = posixpath.commonpath([posixpath.dirname(name) for name in names])
     return [name] if name.startswith(folder + "/") else []
 
@@ -69,10 +69,10 @@ def after_partition(
 ) -> list[SourceFile]:
     """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
 
-    They are named from the first level on; a value alone is one of the only level. Values are
-    compared as in the order of paths: as numbers if all files of the source (`among`) have
-    numbers, else as text in natural order, null last. Raises ConfigError if a file is in no such
-    partition, or in others above it.
+    They are named from the first level on; a value alone is a value of the only level. Values are
+    compared as in the order of paths: as numbers if all files of the source (`among`) have numbers,
+    else as text in natural order, null last. Raises ConfigError if a file has no such partition, or
+    lies in others above it.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
@@ -97,7 +97,7 @@ def after_time(
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    `zone` holds for a time without an offset. Raises ConfigError unless `time` is one of the
+    `zone` applies to a time without an offset. Raises ConfigError unless `time` is one of the
     column's type; DataError for a file without a range, or with rows on both sides.
     """
     kind = source.schema.field(column).type
@@ -124,7 +124,7 @@ def _check_levels(
 ) -> None:
     """Raise ConfigError unless the partitions of all files begin with the named ones.
 
-    A lower one alone would be compared within each partition above it.
+    A lower level alone would be compared within each partition above it.
     """
     names = [name for name, _ in named]
     for levels, file in {tuple(dict(file.partitions)): file for file in files}.items():

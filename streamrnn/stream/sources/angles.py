@@ -1,8 +1,8 @@
 """Sine and cosine of the parts of a time: the columns that `time_features` adds.
 
-The values are constants, so that no bit depends on the C library: in float64, one with fused
-multiply-add gives other sines than one without. tests/stream/sources/test_angles.py recomputes
-them.
+The values are constants, so that no bit depends on the C library: in float64, a library that uses
+fused multiply-add computes other sines than one that does not. tests/stream/sources/test_angles.py
+recomputes them.
 """
 
 import base64

@@ -18,9 +18,9 @@ from streamrnn.stream.sources.timeline import FileTimes
 class SourceBatch:
     """One record batch, the file and row that each row comes from, and the position after the last.
 
-    `readings`: what was read so far of each file that has rows, or its end, in the batch, by name.
+    `readings`: name -> what was read so far, of each file that has rows or ends in the batch.
     `cast` counts the values of columns that have another type in their file than in the source's
-    schema. `offset` is one other than UTC that the text of times in UTC has; "" for none.
+    schema. `offset` is an offset other than UTC that the text of times has; "" for none.
     """
 
     batch: pa.RecordBatch

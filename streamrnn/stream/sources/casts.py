@@ -46,9 +46,9 @@ def type_named(text: str) -> pa.DataType | None:
 
 
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
-    """Return whether values differ at most in width, or in unit or zone of a timestamp.
+    """Return whether types differ at most in width, or in unit or zone of a timestamp.
 
-    Or they are decimals where floats were. Whether each value fits shows when they are cast.
+    Decimals in place of floats are accepted, too. Whether each value fits shows when it is cast.
     """
     types = pa.types
     if stored == kind or types.is_null(stored):
@@ -61,14 +61,14 @@ def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Return whether a feature of this type is read as numbers (null: it has none)."""
+    """Return whether a feature of this type is read as numbers (also type null, without values)."""
     types = pa.types
     tests = (*_NUMBERS, types.is_boolean, types.is_decimal, types.is_null)
     return any(test(kind) for test in tests)
 
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast values to `kind` without loss. Raises UnfitError for the first that it cannot hold."""
+    """Cast values to `kind` without loss. Raises UnfitError for the first that does not fit."""
     if array.type == kind:
         return array
     if pa.types.is_null(array.type):
@@ -114,9 +114,9 @@ def zero_for_null(array: pa.Array) -> Array:
 
 
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
-    """Cast integers and floats to another such type; return also which values (N,) are equal.
+    """Cast integers or floats to another such type; also return which values (N,) stay equal.
 
-    Between integers and floats only those below 2**53 count as equal, the same on any CPU.
+    Integers and floats count as equal only below 2**53, so that the result is the same on any CPU.
     """
     nulls = array.is_null().to_numpy(zero_copy_only=False)
     raw = zero_for_null(array)

@@ -36,15 +36,15 @@ class PlainFloats:
     def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
         """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
 
-        Columns of other types are left out, and zero. There are no columns at all if another value
-        is not finite in float32, as a row is reported with the fault of its first column.
+        Columns of other types are left out, and zero. If another value is not finite in float32, no
+        column is read, because a row is reported with the fault of its first column.
         """
         schema, index, alike = self._last
         if not schema.equals(batch.schema):
             schema = batch.schema
             index, alike = self._places(schema)
             self._last = schema, index, alike
-        if alike:  # with few rows a column at a time costs more than the model
+        if alike:  # with few rows, converting column by column costs more than the model
             values = batch.select(index).to_tensor(null_to_nan=True).to_numpy()
             if values.dtype != np.float32:
                 with np.errstate(over="ignore"):
@@ -114,13 +114,13 @@ def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, in
         changed = limited != values
         if changed.any():
             counts["clipped"] += int((changed & ~np.isnan(values)).sum())
-        values = limited  # has 0 for a -0 at a limit of 0
+        values = limited  # turns -0 into 0 at a limit of 0
     return _apply_nulls(values, feature, faults, counts)
 
 
 @cache
 def float32_limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """Return two limits as float32; one beyond it is infinite."""
+    """Return two limits as float32; a limit beyond its range is infinite."""
     with np.errstate(over="ignore"):
         return np.float32(pair[0]), np.float32(pair[1])
 
@@ -171,8 +171,8 @@ def _note_loss(
 def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
     """Add a fault for each decimal of scale 0 or less, in rows `wide`, that float32 cannot hold.
 
-    float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 holds. All are below
-    2**128.
+    float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 can hold. All integers
+    are below 2**128.
     """
     if not len(wide):
         return
@@ -248,7 +248,7 @@ def to_identifiers(
 def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
     """Add a fault for each of N ids that is not from 0 to below `feature.ids`."""
     size = feature.ids or 0
-    outside = values.view(np.uint64) >= size  # negative ones are large then
+    outside = values.view(np.uint64) >= size  # negative ids become large numbers
     if not outside.any():
         return
     rows = np.flatnonzero(outside)
@@ -258,7 +258,7 @@ def check_ids(values: Ints, feature: Feature, faults: Faults) -> None:
         f"received {value}"
         for value in ids.tolist()
     ]
-    faults.add_each(rows, which, reasons, "use the model of these ids")
+    faults.add_each(rows, which, reasons, "use the model that has these ids")
 
 
 def _texts(array: pa.Array) -> tuple[Array, Bools]:

@@ -54,7 +54,7 @@ class Content:
     def of(cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None) -> Self:
         """Return the content of a record batch; `time` names its time column.
 
-        A number counts as a value of its type in `schema` if that can hold it: a file may be
+        A number counts as a value of its type in `schema` if that type can hold it: a file may be
         rewritten, or merged with others, in another type.
         """
         return cls.of_slices(batch, time, [batch.num_rows], schema)[0]
@@ -131,7 +131,7 @@ def hashes_of(columns: Sequence[pa.Array]) -> Words:
 
 
 def sum_of(contents: Iterable[Content]) -> Content:
-    """Return the content of all of them together."""
+    """Return the content of several together."""
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 

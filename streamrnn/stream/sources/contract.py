@@ -42,8 +42,8 @@ class Feature:
 
     `kind` is "float32", or "int64" or "string" for a column that an Embedding or a lookup reads
     unchanged. `nulls` is "error", "previous", "skip" or the number (or text) that replaces null;
-    `nan` is "error" or "null". Of a column with a `vocabulary`, the model reads ids. `ids`: the
-    integers are ids from 0 to below this number, as a layer has them; None: no limit.
+    `nan` is "error" or "null". For a column with a `vocabulary`, the model reads ids. `ids`: the
+    integers are ids from 0 to below this number, a layer's limit; None: no limit.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Feature:
 class Rows:
     """A record batch as arrays, which do not depend on earlier batches.
 
-    `features` (N, F) float32 has NaN for null, and none if `complete`; `identifiers` maps a feature
-    of kind int64 or string to its values and a bool array that is True where they are present.
-    `time` is in ticks. `looked_up` has the columns with a vocabulary. `counts` lacks some that are
-    0.
+    `features` (N, F) float32 has NaN for null, and no NaN if `complete`; `identifiers` maps a
+    feature of kind int64 or string to its values and a bool array that is True where they are
+    present. `time` is in ticks. `looked_up` has the columns with a vocabulary. `counts` omits
+    zeros.
     """
 
     batch: pa.RecordBatch
@@ -94,7 +94,7 @@ class Rows:
         return f"{self.origin.place(row)}: stream {key}"
 
     def number(self, row: int) -> int | None:
-        """Return the number of a row in the input, if the origin of the rows has it."""
+        """Return the number of a row in the input, if the origin of the rows records it."""
         return None if self.origin.number_N is None else int(self.origin.number_N[row])
 
 
@@ -115,9 +115,10 @@ class Contract:
         return list(dict.fromkeys(n for n in names if n is not None))
 
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
-        """Return the columns that are features and nothing else; `carried` None: all are carried.
+        """Return the columns that are only features.
 
-        They become float32 or int64 anyway, so that files may have them in any type of number.
+        If `carried` is None, all columns are carried. They become float32 or int64 anyway, so files
+        may have them in any type of number.
         """
         if carried is None:
             return {}
@@ -252,7 +253,7 @@ class Contract:
         faults: Faults,
         counts: dict[str, int],
     ) -> tuple[Floats, bool]:
-        """Return the features, and whether it is certain that no value is null."""
+        """Return the features, and whether certainly no value is null."""
         out, plain = self._plain.read(batch)
         complete = plain is self._plain.no_nulls and not self._bounded
         for index, f in enumerate(() if complete else self.floats):
@@ -263,7 +264,7 @@ class Contract:
         return self.with_time(out, batch), complete
 
     def with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
-        """Return the features with two columns more for each time feature."""
+        """Return the features, with two more columns for each time feature."""
         if not self.time_features:
             return features_NF
         rows, i = features_NF.shape
@@ -272,7 +273,7 @@ class Contract:
         for name in self.time_features:
             times = with_clock(batch.column(self.time), self.time_zone)
             angles = sine_and_cosine(name, times)
-            out[:, i] = angles[:, 0]  # both at once take 20 times as long
+            out[:, i] = angles[:, 0]  # both at once takes 20 times as long
             out[:, i + 1] = angles[:, 1]
             i += 2
         return out
@@ -347,7 +348,7 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         return
     types = pa.types
     text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    empty = types.is_null(kind)  # it has no values, which any type can hold
+    empty = types.is_null(kind)  # a column without values fits any type
     if feature.kind == "string":
         good, expected = text or empty, "string"
     elif feature.kind == "int64":

@@ -11,16 +11,16 @@ WIDEST = 76
 
 _SHORT = 9  # digits below 2**32
 _HALF = np.uint64(32)
-_POWERS = 22  # powers of ten up to here are a float64
+_POWERS = 22  # powers of ten up to here are exact in float64
 _POWER = np.array([float(10**exponent) for exponent in range(_POWERS + 1)])
-_STEPS = (64, 32, 16, 8, 4, 2, 1)  # their sums are all numbers of zeros
+_STEPS = (64, 32, 16, 8, 4, 2, 1)  # their sums are all possible counts of zeros
 
 
 def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
-    Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, have no
-    meaning. Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
+    Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, are
+    undefined. Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
     """
     unscaled, fits = _unscaled(array)
     limit = 10**digits
@@ -41,7 +41,7 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
 def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
     """Return the sizes of the integers that K decimals store, and which (K,) are negative.
 
-    Limbs (8, K) of 32 bits each, highest first. None may be null.
+    Limbs (8, K) of 32 bits each, highest first. No decimal may be null.
     """
     wide = array.cast(pa.decimal256(WIDEST, array.type.scale))
     size = pc.abs(wide)
@@ -57,9 +57,9 @@ def joined_limbs(limbs: Words) -> tuple[Words, Words]:
 
 
 def _without_zeros(array: pa.Array, limit: int) -> tuple[Ints, Ints, Bools]:
-    """Return integers and exponents of ten (K,) of decimals, without zeros at the end.
+    """Return integers and exponents of ten (K,) of decimals, without trailing zeros.
 
-    Also, which (K,) integers are below `limit`; the others have no meaning.
+    Also return which (K,) integers are below `limit`; the others are undefined.
     """
     limbs, negative = integer_limbs(array)
     exponent = np.full(len(array), -array.type.scale)

@@ -19,13 +19,13 @@ class Faults:
 
     @classmethod
     def of_rows(cls, rows: int) -> "Faults":
-        """Return no faults, of `rows` rows."""
+        """Return a value without faults for `rows` rows."""
         return cls(np.zeros(rows, np.int32))
 
     def add(self, rows: Bools, reason: str, advice: str = "") -> None:
         """Set the reason of the rows that have none yet.
 
-        `advice` is what the config could set, such as "set `nulls` for the column"; "" for nothing.
+        `advice` is what the user could set, such as "set `nulls` for the column"; "" for no advice.
         """
         if not rows.any():
             return
@@ -41,7 +41,7 @@ class Faults:
         self.advice += [advice] * len(reasons)
 
     def replace(self, reasons: Mapping[int, str]) -> None:
-        """Set the reason of some rows, also of those that have one."""
+        """Set the reason of some rows, even if they have one already."""
         for row, reason in reasons.items():
             self.reasons.append(reason)
             self.advice.append("")

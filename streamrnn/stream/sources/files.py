@@ -26,9 +26,9 @@ _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 class SourceFile:
     """One file of a source: `path` is for messages, `name` identifies it.
 
-    However a path is spelled (relative, through links, as a URI), a file has one `name`: the
-    real absolute path on a disk, else scheme, bucket and key. The log of a table may record `rows`,
-    and its schema `defaults`: the columns that the file may lack, with null.
+    However a path is spelled (relative, through links, as a URI), a file has one `name`: the real
+    absolute path on a disk, else scheme, bucket and key. The log of a table may record `rows`, and
+    its schema `defaults`: column -> null, for the columns that the file may lack.
     """
 
     path: str
@@ -71,7 +71,7 @@ class SourceFile:
             return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
 
     def anywhere(self) -> "SourceFile":
-        """Return the file as it is found from any working directory."""
+        """Return the file with a path that is valid from any working directory."""
         return replace(self, location=self.name) if self.store.local else self
 
     def open(self) -> pa.NativeFile:
@@ -140,7 +140,7 @@ def list_files(
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
-    """List the files of a format as `list_files` does; for "auto", Parquet or what there is.
+    """List the files of a format as `list_files` does; for "auto", Parquet or the format found.
 
     A folder without Parquet files is read if all its files are of one format. Raises ConfigError
     for several, with the number of files of each; MissingFileError if nothing exists at `path`.
@@ -164,7 +164,7 @@ def list_of_format(path: str, format: str) -> list[SourceFile]:
 
 
 def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[SourceFile]:
-    """Sort the files, each by one path: most partitions first, then fewest links."""
+    """Sort the files, keeping one path each: the path with most partitions, then fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
     by_name: dict[str, Entry] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""The files of a source: how each is opened, what columns they have, what footers say."""
+"""The files of a source: how each is opened, which columns it has, what its footer says."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,9 +36,9 @@ from streamrnn.stream.sources.tables import Table
 from streamrnn.stream.sources.timeline import FileTimes, by_time
 
 _EARLIER = "the files of earlier runs"
-# Larger files of text have rows.
+# Larger text files certainly have rows.
 _HEADER = 1 << 20
-# The columns of a file, and the ones of its partitions.
+# The columns of a file, and the columns of its partitions.
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
@@ -46,14 +46,15 @@ class SourceFiles:
     """Files that have the columns of the first; `rows`: the most rows of a record batch.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
-    must have the columns of the first; their types are cast to its types where no value changes.
-    The columns `features` are not cast: each file may have them as any type that can be read.
+    must have the columns of the first; their values are cast to its types if no value changes. The
+    columns `features` are not cast: each file may have them in any type that can be read.
     `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
     the first file of earlier runs, in their order. `format`: the format of all files; "auto" goes
     by suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them; those not among `roles`
-    (None: all) are text if no file has values for them. `table`: the table whose files they are.
-    `by_time`: the rows of each file are read in the order of their time, and positions count in it.
+    otherwise have the types that the first file and earlier runs gave them; columns not among
+    `roles` (None: all are) are text if no file has values for them. `table`: the table whose files
+    they are. `by_time`: the rows of each file are read, and positions counted, in the order of
+    their time.
     """
 
     def __init__(
@@ -87,12 +88,12 @@ class SourceFiles:
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
-        self._counts: dict[SourceFile, int] = {}  # of files of text, for which they are read
+        self._counts: dict[SourceFile, int] = {}  # of text files, whose text is read for them
         self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema all must have; of a table without files, its."""
+        """The path of the first file, whose schema all must have, or of a table without files."""
         return self.files[0].path if self.files or self.table is None else self.table.root
 
     @property
@@ -152,7 +153,7 @@ class SourceFiles:
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
     ) -> pa.Schema:
-        """Return the columns in use; those among `names` without values so far get types.
+        """Return the columns in use; columns among `names` without values so far get types.
 
         A column has its type in the first of `files` of text that has values of it.
         """
@@ -170,7 +171,7 @@ class SourceFiles:
         return used
 
     def _with_text(self, used: pa.Schema) -> pa.Schema:
-        """Return the columns in use; those without values that outputs have are text in text files.
+        """Return the columns in use; output columns without values are text in text files.
 
         An output cannot change their types when values come.
         """
@@ -209,7 +210,7 @@ class SourceFiles:
             footer = reader.footer(None if kind is None else self.time, kind)
         if not self._format_of(file).typed:
             self._counts[file] = footer.rows
-        if self._by_time:  # read as one group, since any of its rows may come first
+        if self._by_time:  # read as one group, since any of its rows may be the earliest
             footer = replace(footer, groups=[footer.rows] if footer.rows else [])
         return footer
 
@@ -339,7 +340,7 @@ class SourceFiles:
         first = self._first if self._first != file.path else ""
         origin = "[source] types" if name in self._types else first or "its first rows"
         message = f"{file.path}: {error}, as in {origin}. Correct the value"
-        # Neither is ever text, so that other types would only move the error.
+        # Neither is ever text, so another type would only move the error.
         if name == self.time or (name in self._features and error.other == "string"):
             return DataError(f"{message}, or remove the row.")
         return DataError(
@@ -357,7 +358,7 @@ class SourceFiles:
         return {names.get(name, name): value for name, value in values}
 
     def _common(self, file: SourceFile, reader: FileReader) -> tuple[pa.Schema, pa.Schema]:
-        """Return the columns of a file in its own types, and in those to cast them to.
+        """Return the columns of a file in its own types, and in the types to cast them to.
 
         They are compared once for consecutive files with equal columns.
         """

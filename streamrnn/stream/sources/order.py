@@ -66,9 +66,9 @@ class Hive:
 
 
 def value_key(value: str, numbers: bool) -> _Key:
-    """Return a sort key of a partition value that is not null; `numbers`: all values are numbers.
+    """Return the sort key of a non-null partition value; `numbers`: all values are numbers.
 
-    Raises ValueError if they are and this one is not.
+    Raises ValueError if `numbers` is set and this value is not a number.
 
     >>> value_key("2024-1-2", False) < value_key("2024-01-10", False)
     True

@@ -35,7 +35,7 @@ class Cursor:
     file_row: int
 
     def after(self, rows: int) -> "Cursor":
-        """Return the position so many rows later."""
+        """Return the position `rows` rows later."""
         group, row = self.row_group, self.row + rows
         while group < len(self.sizes) and row >= self.sizes[group]:
             row -= self.sizes[group]
@@ -43,7 +43,7 @@ class Cursor:
         return Cursor(self.name, self.sizes, group, row, self.file_row + rows)
 
     def position(self) -> Position:
-        """Return it as a manifest has it."""
+        """Return the position as a manifest has it."""
         done = self.row_group >= len(self.sizes)
         return Position(self.name, self.row_group, self.row, self.file_row, done)
 

@@ -21,7 +21,7 @@ from streamrnn.stream.sources.schema import select
 
 # Slices are copied when they are gathered; offsets of strings have 32 bits.
 _MOST_BYTES = 64 << 20
-# A run stops after a record batch: on an object store, to read 256 files may take 10 s.
+# A run stops after a record batch: on an object store, reading 256 files may take 10 s.
 _MOST_SLICES = 256
 Contents = Callable[[pa.RecordBatch, Sequence[int]], Sequence[Content]]
 
@@ -31,8 +31,8 @@ class FileSlice(NamedTuple):
 
     `etag` is the object store's name of the version read, `opened_ns` the time it was opened,
     `cast` the number of values of columns that have another type in the file. `by_time`: its rows
-    were sorted by time, and are counted in that order. `offset`: one other than UTC that
-    the text of its times has.
+    were sorted by time, and are counted in that order. `offset`: an offset other than UTC that the
+    text of its times has.
     """
 
     batch: pa.RecordBatch
@@ -120,10 +120,10 @@ class FileSource(SourceFiles):
 
     def subset(self, files: Sequence[SourceFile]) -> "FileSource":
         """Return a source of some of the files, in the schema of all of them."""
-        assert self.schema is not None  # found by now, from the first file
+        assert self.schema is not None  # known by now from the first file
         subset = copy(self)
         subset.files, subset._footers, subset._last_common = list(files), {}, None
-        subset.table = None  # its history is of use to whoever plans a run, not to a worker
+        subset.table = None  # a table's history serves to plan a run, not a worker
         return subset
 
     def with_columns(self, names: Sequence[str]) -> "FileSource":
@@ -180,8 +180,8 @@ class FileSource(SourceFiles):
         """Read all record batches from `start` (a position in the first file), in order.
 
         `before` is the content of the rows before `start`, `stop` (a position in the last file) the
-        first row that is not read. A file without rows gives a slice without rows, so that its end
-        is a position too. Raises DataError, which names the file, if a file cannot be read to its
+        first row that is not read. A file without rows yields a slice without rows, so that its end
+        is a position, too. Raises DataError, which names the file, if a file cannot be read to its
         end, after the rows before it.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))

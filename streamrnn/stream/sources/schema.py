@@ -38,7 +38,7 @@ def new_names(names: Sequence[str], renames: NamesInFiles, path: str) -> dict[st
 
 
 def joined_renames(renames: NamesInFiles, others: NamesInFiles) -> dict[str, tuple[str, ...]]:
-    """Return the old names of columns by either."""
+    """Return the old names of columns from both mappings."""
     names = dict.fromkeys([*renames, *others])
     return {
         name: tuple(dict.fromkeys([*renames.get(name, ()), *others.get(name, ())]))
@@ -137,7 +137,7 @@ def refuse_unknown_types(
 
 
 def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) -> pa.Schema | None:
-    """Return the schema of the columns in use (None: all) that earlier runs had; None if unknown.
+    """Return the schema of the columns in use (None: all) in earlier runs; None if unknown.
 
     `earlier`: names and types, as text, in order.
     """
@@ -162,7 +162,7 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
 
 
 def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
-    """Return a schema in which columns without values so far have the types of a later one."""
+    """Return a schema whose columns without values so far take their types from a later one."""
     return pa.schema(
         later.field(field.name)
         if pa.types.is_null(field.type) and field.name in later.names
@@ -191,7 +191,7 @@ def common_schema(
     origin: str,
     features: Mapping[str, Feature],
 ) -> tuple[pa.Schema, pa.Schema]:
-    """Return the columns in use of a file: as it has them, and in the types to cast them to.
+    """Return the columns in use of a file in its own types, and in the types to cast them to.
 
     Both are in the order of `expected`, the schema of `origin`. Raises DataError for a missing or
     an additional column, or one of a type whose values cannot be cast; DTypeError for one of the

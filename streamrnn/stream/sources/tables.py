@@ -18,8 +18,8 @@ from streamrnn.stream.sources.formats import SOURCE_FORMATS
 class Commit:
     """The files that one version added and removed; `name` is for messages.
 
-    `changes`: the rows of the table are others after it. A rewrite changes none: the added files
-    hold the rows of the removed ones, partition by partition.
+    `changes`: it changed the rows of the table. A rewrite does not: the added files hold the rows
+    of the removed ones, partition by partition.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Listing:
     """The files to read of a table whose files were used before.
 
     `files` are in the order of their arrival, used ones included. `covered` are those whose rows
-    were all used under other names, `changed` the used files whose rows were changed, and by what;
-    `taken` the files that such versions added.
+    were all used under other names, `changed` the used files whose rows were changed, and by which
+    version; `taken` the files that such versions added.
     """
 
     files: list[SourceFile] = field(default_factory=list)
@@ -46,11 +46,11 @@ class Listing:
 class Table:
     """A version of a table: its data files, in the order of their arrival, and how it came to be.
 
-    That order is the one of versions, then of the log; a rewritten file has the place of the first
-    that it replaces. `base` are the files from before the first of `commits`, `root` is the
-    canonical name of the folder that the files are in, with a slash, `version` is for messages,
-    `renames` are old names of columns, which older files have, `ids` the names that the format gave
-    the table, the last of which holds.
+    Files arrive in the order of versions, then of the log; a rewritten file takes the place of the
+    first one that it replaces. `base` are the files from before the first of `commits`, `root` is
+    the canonical name of the folder that the files are in, with a slash, `version` is for messages,
+    `renames` are old names of columns in older files, `ids` the identifiers that the format gave
+    the table, the current one last.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class Table:
             )
 
     def lost(self, names: Collection[str]) -> list[str]:
-        """Return the files that the table does not have, and whose removal is not in its log."""
+        """Return the files that are not in the table, and whose removal is not in its log."""
         active = {file.name for file in self.files}
         return [name for name in names if name not in active and name not in self._removed]
 
     def listing(self, used: Collection[str], gone: Collection[str], partly: str) -> Listing:
         """Find the files with unread rows, given the names of the used ones.
 
-        Files among `used` that are known to be `gone` may be missing; of the file `partly` only the
-        first rows were used. Where a rewrite merged used and unread files, the unread ones are
+        Files among `used` that are known to be `gone` may be missing; only the first rows of the
+        file `partly` were used. Where a rewrite merged used and unread files, the unread ones are
         listed as they were before. Raises CheckpointError if one of those was deleted, or if what
         became of a used file is unknown.
         """
@@ -207,10 +207,10 @@ DELTA_LOG = "_delta_log"
 def open_table(path: str, format: str, version: int | None) -> Table | None:
     """Open the table at a path, at a version (default: the latest); None if it is not a table.
 
-    With format "auto" a folder with `_delta_log` is a Delta table, and what names a table of a
-    catalog, or a metadata file, an Iceberg table. (A folder of Iceberg is none: only a catalog
-    knows which of its metadata files is the current one.) Raises ConfigError, DataError,
-    MissingFileError, and UnsupportedError without the plug-in of the format.
+    With format "auto", a folder with `_delta_log` is a Delta table; the name of a catalog's table,
+    or a metadata file, means an Iceberg table. (A folder of Iceberg is not enough: only a catalog
+    knows which of its metadata files is current.) Raises ConfigError, DataError, MissingFileError,
+    and UnsupportedError without the plug-in of the format.
     """
     if format == "auto":
         format = next((name for name, is_at in MARKS.items() if is_at(path)), "")
@@ -234,5 +234,8 @@ def _has_delta_log(path: str) -> bool:
 
 
 MARKS: dict[str, Callable[[str], bool]] = {"iceberg": _names_iceberg, "delta": _has_delta_log}
-"""What shows that there is a table at a path: looked at without the plug-in, too, as the files of a
-table may have rows that it removed. They raise DataError for an invalid URI."""
+"""Format -> test whether a path is a table of it.
+
+The tests work without the plug-in, because files of a table may have rows that the table removed.
+They raise DataError for an invalid URI.
+"""

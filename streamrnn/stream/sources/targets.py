@@ -58,7 +58,7 @@ class TargetColumns:
         return values, weight
 
     def refuse(self, rows: Rows, values: Doubles, weight: Doubles, valid: Ints) -> None:
-        """Raise DataError for an infinite value, or a weight that is not a number from 0, of a row.
+        """Raise DataError for a row with an infinite value, or a weight that is not 0 or more.
 
         `valid` are the rows to check, in order.
         """

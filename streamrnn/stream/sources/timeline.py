@@ -1,4 +1,4 @@
-"""The times of files, from their footers: the order to read them in, and where times go back."""
+"""The times of files, from their footers: the order to read files in, and where times go back."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -45,7 +45,7 @@ def by_time(
 def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
     """Return the first and last time of a file. Raises DataError if its footer has none.
 
-    `need` begins the message: which key needs them.
+    `need` begins the message: it names the key that needs them.
     """
     if footer.times is None:
         raise DataError(f"{file.path}: {need} of column {time!r}: {_why_unknown(footer)}.")
@@ -71,7 +71,7 @@ def _why_unknown(footer: Footer) -> str:
 
 
 def steps_back(times: Sequence[FileTimes]) -> list[tuple[FileTimes, FileTimes]]:
-    """Return the pairs of consecutive files of which the second starts before the first."""
+    """Return the pairs of consecutive files whose second file starts before the first."""
     return [(before, after) for before, after in pairwise(times) if after.first < before.first]
 
 

@@ -9,7 +9,7 @@ from streamrnn.errors import ConfigError
 
 
 def check_zone(zone: str) -> None:
-    """Raise ConfigError unless this machine knows the time zone; "" is none."""
+    """Raise ConfigError unless this machine knows the time zone; "" means no zone."""
     try:
         pc.hour(pa.scalar(0, pa.timestamp("s", zone)))
     except pa.ArrowInvalid as error:
@@ -22,13 +22,13 @@ def check_zone(zone: str) -> None:
 def with_clock(times: pa.Array, zone: str) -> pa.Array:
     """Return timestamps (N,) with the clock of a time zone; "" leaves them as they are.
 
-    The instants stay. Times without a zone are taken as UTC.
+    The instants stay the same. Times without a zone are taken as UTC.
     """
     return times.view(pa.timestamp(times.type.unit, zone)) if zone else times
 
 
 def note_on_offset(time: str, offset: str) -> str:
-    """Return the note about times in UTC whose texts have other offsets, `offset` for one."""
+    """Return the note about times in UTC whose texts have other offsets, such as `offset`."""
     return (
         f"the times in {time!r} are in UTC, and their text has other offsets, such as {offset}: "
         "hours, days and months (time_features, calendar partitions, --by month) are in "
@@ -37,9 +37,9 @@ def note_on_offset(time: str, offset: str) -> str:
 
 
 def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
-    """Convert a time to ticks of the column's type; without an offset it is by the clock of `zone`.
+    """Convert a time to ticks of the column's type; without an offset it is in `zone`.
 
-    Without a zone it is UTC. Raises ConfigError that begins with `owner` unless it is a time of
+    Without a zone it is in UTC. Raises ConfigError that begins with `owner` unless it is a time of
     that type.
     """
     try:
@@ -48,7 +48,7 @@ def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
         if pa.types.is_timestamp(kind):
             moment = datetime.fromisoformat(time)
             if zone and moment.tzinfo is None:
-                # Raises for a time that the clock shows twice, or never.
+                # Raises for a time that the clock shows twice or never.
                 local = pc.assume_timezone(pa.scalar(moment, pa.timestamp("us")), zone)
                 moment = local.cast(pa.timestamp("us", "UTC")).as_py()
             plain = moment.replace(tzinfo=moment.tzinfo or UTC) if kind.tz else moment
@@ -70,7 +70,7 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
 
 
 def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
-    """Return the time of ticks of its type."""
+    """Return the time that a number of ticks stands for."""
     return _array_of(ticks, kind)[0]
 
 

@@ -1,6 +1,6 @@
-"""Vocabularies: the id of each value of a column, for a model whose lookup was outside it.
+"""Vocabularies: the id of each value of a column, for a model whose lookup is outside it.
 
-The pipeline file has one as a list, a table, or a file of either.
+The pipeline file gives it as a list, a table, or a file of either.
 
 The rules are as in the layers StringLookup and IntegerLookup: the special token for unknown
 values may be listed at its own place and nowhere else, and no value is listed twice.
@@ -30,16 +30,16 @@ _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
 """The tokens of Keras for unknown values."""
 
 UNKNOWN_IN = "unknown in "
-"""Before the name of a column, a count: its values that are not in its vocabulary."""
+"""Prefix of a column's name in a count of the values that are not in its vocabulary."""
 _FEW = 100
-"""All of fewer values may be unknown."""
+"""Fewer values than this may all be unknown."""
 _SHOWN = 5
 _COMPARED = 50
 
 
 @dataclass
 class LookedUp:
-    """How many values of a column were looked up, how many are unknown, and some of these."""
+    """How many values of a column were looked up, how many are unknown, and examples of these."""
 
     values: int = 0
     unknown: int = 0
@@ -54,7 +54,7 @@ class LookedUp:
 
 
 def add_looked_up(total: dict[str, LookedUp], rows: Mapping[str, LookedUp]) -> None:
-    """Add what became of values of other rows, by column, to a total."""
+    """Add the look-ups of other rows, by column, to a total."""
     for column, seen in rows.items():
         total.setdefault(column, LookedUp()).add(seen)
 
@@ -165,7 +165,7 @@ class Vocabulary:
         return f"{len(pairs)} values, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
     def as_table(self) -> dict[str, int]:
-        """Return text -> id, of which `of_pairs` makes the same vocabulary, with `is_text`."""
+        """Return text -> id; `of_pairs` with `is_text` makes the same vocabulary of it."""
         return dict(zip(map(str, self.values), self.ids, strict=True))
 
     def check(self, kind: pa.DataType, column: str, path: str) -> None:
@@ -210,7 +210,7 @@ class Vocabulary:
         return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
 
     def refuse_all(self, column: str, seen: LookedUp) -> None:
-        """Raise DataError: no value of a column is listed; say how they differ, if it shows."""
+        """Raise DataError that no value of a column is listed; it says how they seem to differ."""
         likely = _difference(map(str, seen.examples), map(str, self.values))
         if blank := [v for v in map(str, self.values) if v != v.strip()]:
             likely += (

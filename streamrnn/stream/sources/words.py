@@ -39,7 +39,7 @@ def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
 
 
 def words_of(values: npt.NDArray[np.uint8]) -> Words:
-    """Return the little-endian word that begins at each byte, but for those that reach too far."""
+    """Return the little-endian word that begins at each byte, up to the last that fits."""
     size = len(values)
     if size < 2 * _WORD:
         values = np.concatenate([values, np.zeros(_WORD, np.uint8)])

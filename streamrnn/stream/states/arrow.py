@@ -1,4 +1,4 @@
-"""A state table as an Arrow table, and back: its streams are checked and loaded."""
+"""Convert a state table to an Arrow table; check and load the streams of an Arrow table."""
 
 from __future__ import annotations
 
@@ -131,12 +131,12 @@ def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: Sta
 def _previous(
     incoming: Incoming, name: str, kind: pa.DataType, notes: list[str]
 ) -> tuple[Array, Bools] | None:
-    """Return the last values of a feature and which are present; None if the table has none."""
+    """Return the last values of a feature and which are present; None if the table lacks them."""
     column = f"previous/{name}"
     if column not in incoming:
         notes.append(
-            f"the state table has no {column}: a null before a stream's first value "
-            "cannot be filled"
+            f"the state table has no {column}: a null before a stream's first value cannot be "
+            "filled"
         )
         return None
     array = incoming.column(column, kind)
@@ -256,7 +256,7 @@ def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP
 
 
 def _differing(text: str, layout: Layout) -> tuple[str, str]:
-    """Describe the layers of a table (JSON) and of a layout, but for those that are equal."""
+    """Describe the layers of a table (JSON) and of a layout, except equal ones."""
     expected = json.loads(json.dumps(layout.layers))
     try:
         received = dict(json.loads(text))
@@ -280,7 +280,7 @@ def _ticks(array: pa.Array) -> Ints:
 
 
 def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) -> pa.Table:
-    """Return all streams in order of first appearance, or the ones of `slots`.
+    """Return all streams in order of first appearance, or the streams in `slots`.
 
     The result is a copy. Without `copy` it may share memory with the table, and change with it.
     """
@@ -312,8 +312,8 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
 def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
     """Return the values, null where not present.
 
-    An Arrow file contains the memory under a null too. Equal tables are equal files only if that
-    is always 0, and not the value before a reset.
+    An Arrow file contains the memory under a null, too. Equal tables are equal files only if that
+    memory is always 0, and not the value before a reset.
     """
     return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
 

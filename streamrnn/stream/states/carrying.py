@@ -14,7 +14,7 @@ from streamrnn.stream.states.layout import Layout
 class CarryAdvice(NamedTuple):
     """What a message advises where states cannot be carried.
 
-    `map` returns how to pass a map of layers, `otherwise` is what to do without one.
+    `map` describes how to pass a map of layers, `otherwise` what to do without one.
     """
 
     map: Callable[[dict[str, str]], str]
@@ -78,9 +78,9 @@ def carried_states(
 def differing_classes(
     table: pa.Table, layout: Layout, origins: Mapping[str, str], owner: str
 ) -> list[str]:
-    """Return a line for each state that would continue one of another class of cell or layer.
+    """Return a line for each state that would continue a state of another class of cell or layer.
 
-    It cannot start from numbers that mean something else. A class that is unknown passes.
+    It cannot start from numbers that mean something else. An unknown class passes.
     """
     classes = json_object(table, "classes", owner)
     return [
@@ -120,7 +120,7 @@ def state_sizes(schema: pa.Schema) -> dict[str, int]:
 
 
 def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
-    """Return the state that `mapping` (layer -> layer) gives a state; None if it has none."""
+    """Return the origin of a state by `mapping` (layer -> layer); None if it has none."""
     layers = [layer for layer in mapping if has_states(layer, [name])]
     if not layers:
         return None
@@ -129,9 +129,9 @@ def origin_of(name: str, mapping: Mapping[str, str]) -> str | None:
 
 
 def _proposal(layout: Layout, table: pa.Table, owner: str, advice: CarryAdvice) -> str:
-    """Propose a map of layers, if their states are alike one by one."""
+    """Propose a map of layers, if the states of both models match layer by layer."""
     classes = json_object(table, "classes", owner)
-    both = layout.classes and classes  # older tables have none
+    both = layout.classes and classes  # older tables have no classes
     new = _layers(layout.states, layout.classes if both else {})
     old = _layers(state_sizes(table.schema), classes if both else {})
     if list(new.values()) != list(old.values()) or not new:

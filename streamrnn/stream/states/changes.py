@@ -10,7 +10,7 @@ _Call = Callable[[], object]
 
 
 class OwnLock:
-    """A reentrant lock, which is free in a forked process."""
+    """A reentrant lock that is free in a forked process."""
 
     def __init__(self) -> None:
         self._locks: dict[int, threading.RLock] = {}
@@ -27,13 +27,13 @@ class OwnLock:
 
 
 class Changes:
-    """The log of the current change, which the next user completes or undoes after an interrupt.
+    """The log of the current change; after an interrupt, the next user completes or undoes it.
 
     An interrupt (a KeyboardInterrupt, or an exception raised by another thread) may occur between
     any two operations, also during recovery. So a change takes effect by one assignment, which
     replaces the call that undoes it by the call that writes it. Either is repeated, by the next
-    user, until it completes. `renew` repairs data that a fork copied in the middle of a change of
-    another thread.
+    user, until it completes. `renew` repairs data that a fork copied while another thread was
+    changing it.
     """
 
     def __init__(self, renew: _Call) -> None:

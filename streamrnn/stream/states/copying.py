@@ -1,4 +1,4 @@
-"""A copy of arrays that change, made in slices while other threads write."""
+"""Copy arrays in slices while other threads change them."""
 
 import time
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from streamrnn.nn.kernels.growing import small_pages
 _SLICE = 1 << 20
 """Bytes that are copied while the lock is held: less than 1 ms."""
 PAUSE = 1e-4
-"""Seconds after each slice: a lock that is free for less goes to the one who has just had it."""
+"""Seconds to wait after each slice: a lock that is free for less goes to its last holder."""
 
 
 class SlicedCopy:
-    """The first `rows` rows of arrays as they are when this is made, with their lock held.
+    """The first `rows` rows of arrays as of the moment this is created, with their lock held.
 
-    With `which`, in ascending order, only these. `columns` returns the arrays, which may be others
-    after they have grown. Whoever writes rows calls `keep` before. `arrays` is the copy; rows whose
-    turn has not come are undefined.
+    With `which`, in ascending order, only these rows. `columns` returns the arrays, which growth
+    may replace. Whoever writes rows must call `keep` first. `arrays` is the copy; rows that are not
+    copied yet are undefined.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside the rows among these that are still missing. After an interrupt, again.
+        """Set aside the rows among these that are not copied yet.
 
-        They are few, and written to their places by `finish`: a caller would wait for the pages of
-        all arrays, ten times as long.
+        After an interrupt, call it again. They are few, and `finish` writes them to their places:
+        to do it here would wait for the pages of all arrays, ten times as long.
         """
         places = rows if self._which is None else np.searchsorted(self._which, rows)
         inside = places < len(self._left)
@@ -51,7 +51,7 @@ class SlicedCopy:
             self._left[places] = False
 
     def finish(self, locked: Callable[[Callable[[], object]], object]) -> None:
-        """Copy what is missing, a slice in each call that `locked` makes with the lock held."""
+        """Copy the missing rows, a slice in each call that `locked` makes with the lock held."""
         width = sum(kept[:1].nbytes for kept in self.arrays)
         rows = max(1, _SLICE // max(1, width))  # without streams there are no bytes
         for first in range(0, len(self._left), rows):
@@ -73,7 +73,7 @@ class SlicedCopy:
 
 
 def _undefined(array: Array, rows: int) -> Array:
-    """Return an array for a copy. Its pages take time when they are written: small ones, little."""
+    """Return an uninitialized array for a copy."""
     shape = rows, *array.shape[1:]
     size = int(np.prod(shape)) * array.itemsize
     if array.dtype.hasobject or not size:

@@ -105,7 +105,7 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
 
 
 def _largest(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float | None:
-    """Return the largest difference of two columns, NaN and null ignored; None without numbers."""
+    """Return the largest difference of two columns, ignoring NaN and null; None without numbers."""
     kind = left.type
     if pa.types.is_fixed_size_list(kind):
         left, right = (

@@ -1,8 +1,8 @@
 """State tables as files: `.parquet` or `.arrow`, written atomically, with a checksum.
 
 Equal tables give equal bytes, however they were made. Arrow files have no checksum, and Parquet
-files none of all their bytes. Ours depends on values and metadata only, so that any version of
-pyarrow computes the same, and so do types that Parquet changes: other units, widths and lists.
+files have none over all their bytes. Our checksum depends on values and metadata only: any version
+of pyarrow computes the same one, even for types that Parquet changes (units, widths and lists).
 """
 
 import hashlib
@@ -61,9 +61,10 @@ def read_with_identity(path: str) -> tuple[pa.Table, str]:
 
 
 def identity_of(path: str) -> tuple[str, pa.Schema]:
-    """Return what no other state has, and the schema. Raises MissingFileError or DataError.
+    """Return the identity of a state, and its schema.
 
-    It is the checksum that the file has, else a digest of its bytes.
+    Raises MissingFileError or DataError. The identity is the checksum in the file, else a digest of
+    its bytes.
     """
     with _opened(path) as (stream, is_parquet):
         schema = pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
@@ -171,7 +172,7 @@ def _read(stream: pa.NativeFile, *, is_parquet: bool) -> pa.Table:
 
 
 def _check_shown(field: pa.Field) -> None:
-    """Raise the error of pyarrow for a name that is not UTF-8, or an unknown time zone."""
+    """Raise pyarrow's error for a name that is not UTF-8, or an unknown time zone."""
     field.name.encode()
     kind = field.type
     if pa.types.is_struct(kind):
@@ -251,7 +252,7 @@ def _values_digest(table: pa.Table) -> str:
 
 
 def _add_array(digest: "hashlib._Hash", array: pa.Array) -> None:
-    """Add which values are present, then those that are; of lists their lengths and values."""
+    """Add which values are present, then these values; for lists, their lengths and values."""
     kind, types = array.type, pa.types
     if isinstance(kind, pa.BaseExtensionType):
         _add_array(digest, array.storage)
@@ -284,7 +285,7 @@ def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
 
 
 def _in_one_type(array: pa.Array) -> pa.Array:
-    """Cast values to the type that a Parquet file may have for them, if that is another one."""
+    """Cast values to the type that a Parquet file may have for them, if it is another one."""
     kind, types = array.type, pa.types
     if types.is_decimal(kind):
         return array.cast(pa.decimal256(76, kind.scale))

@@ -106,7 +106,7 @@ def _numbers(kind: pa.DataType) -> pa.DataType:
 def _to_binary(array: pa.Array, name: str) -> pa.Array:
     """Convert lists (S,) of numbers to binary values (S,)."""
     kind = array.type
-    items = array.flatten()  # of nested fixed-size lists: one list per item
+    items = array.flatten()  # nested fixed-size lists have one list per item
     numbers = items.flatten() if pa.types.is_fixed_size_list(items.type) else items
     values = numbers.to_numpy(zero_copy_only=False)
     if pa.types.is_fixed_size_list(kind):
@@ -167,6 +167,6 @@ def _ends(array: pa.Array) -> Ints:
 
 
 def _to_struct(children: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    """Return held rows; null where their last field, which is never null, is null."""
+    """Return held rows; a row is null where its last field is, which otherwise never is."""
     children = [child.cast(f.type) for child, f in zip(children, kind, strict=True)]
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=children[-1].is_null())

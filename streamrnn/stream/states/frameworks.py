@@ -21,14 +21,14 @@ _FEEDS = {"h": "initial_h", "c": "initial_c"}
 class Framework(Protocol):
     """The form in which a framework takes and returns states.
 
-    `with_output`: whether the output that some cells hold for masked steps follows the states.
-    Errors name the `owner`, a layer.
+    `with_output`: whether the states are followed by the output that some cells hold for masked
+    steps. Errors name the `owner`, a layer.
     """
 
     with_output: bool
 
     def arrange(self, groups: Groups, owner: str) -> Any:
-        """Arrange states as an initial state. Raises ConfigError for states it does not have."""
+        """Arrange states as an initial state. Raises ConfigError for states it cannot express."""
 
     def flatten(self, states: Any, names: StateNames, owner: str) -> list[Any]:
         """Return the arrays (B, …) of states in this form, group by group."""

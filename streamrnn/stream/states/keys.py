@@ -13,7 +13,7 @@ from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, 
 from streamrnn.stream.sources.words import bytes_of, words_of
 
 _CHUNK = 1 << 16
-"""Keys of a chunk that is not joined with another one before all are."""
+"""Chunks with this many keys are joined only when all chunks are."""
 
 
 class KeyIndex:
@@ -28,9 +28,9 @@ class KeyIndex:
         self.fields = tuple(fields)
         for field in self.fields:
             _check_type(field)
-        # In chunks: to join all of them in each record batch would cost the square of the keys.
+        # In chunks: joining all of them in each record batch would cost the square of the keys.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
-        # How far behind its slot each of the first keys is; others, by the number of those removed.
+        # How far each of the first keys is behind its slot; later ones are behind by `removed`.
         self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
@@ -60,7 +60,7 @@ class KeyIndex:
         return read_plain(batch, columns, self._rows, last, most)
 
     def truncate(self, size: int) -> None:
-        """Remove the keys that were added last, down to `size`."""
+        """Remove the keys added last, down to `size`."""
         self._keys = [_first(size + self.removed, chunks) for chunks in self._keys]
         self._rows.truncate(size)
 
@@ -72,7 +72,7 @@ class KeyIndex:
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size
-        if self.removed:  # else they are 0, in memory that nobody has touched
+        if self.removed:  # else they are 0, in untouched memory
             behind[self._moved : streams] = self.removed
         moved, move_rows = behind[source] + source - to, self._rows.moving(source, to, size)
 
@@ -84,7 +84,7 @@ class KeyIndex:
         return move
 
     def become(self, other: "KeyIndex") -> None:
-        """Have the keys of another index from now on, which must not change any more."""
+        """Take over the keys of another index, which must not change any more."""
         self._keys, self._columns, self._rows = other._keys, other._columns, other._rows
         self._behind, self._moved, self.removed = other._behind, other._moved, other.removed
 
@@ -102,14 +102,14 @@ class KeyIndex:
         return [key.cast(field.type) for key, field in zip(keys, self.fields, strict=True)]
 
     def _places(self, slots: Ints) -> Ints:
-        """Return where the keys of some slots are."""
+        """Return the positions of the keys of some slots."""
         places = slots + self.removed
         early = slots < self._moved
         places[early] = slots[early] + self._behind[slots[early]]
         return places
 
     def _whole(self) -> list[pa.Array]:
-        """Return the keys of each column as one array."""
+        """Join the chunks of each key column, and return the columns."""
         for field, chunks in zip(self.fields, self._keys, strict=True):
             if len(chunks) > 1:
                 chunks[:] = [_joined(field, chunks)]
@@ -127,7 +127,7 @@ class KeyIndex:
 
 
 class KeyCopy(KeyIndex):
-    """The keys of an index as they were when this was made; not to search in."""
+    """The keys of an index as of the moment this was created; it cannot be searched."""
 
     def __init__(self, index: KeyIndex) -> None:
         self.fields, self._size = index.fields, len(index)
@@ -147,7 +147,7 @@ class KeyCopy(KeyIndex):
 
 
 def _join_small(field: pa.Field, chunks: list[pa.Array]) -> None:
-    """Join the last chunks while that is cheap, so that there are few: as the digits of a sum."""
+    """Join the last chunks while that is cheap, so that there are few, like a carry in a sum."""
     while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) < _CHUNK:
         chunks[-2:] = [_joined(field, chunks[-2:])]
 

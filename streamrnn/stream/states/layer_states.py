@@ -101,8 +101,8 @@ def from_layer(
 
     Arguments are as in `to_layer`, and `states` has the form of its result, in arrays or anything
     that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h", Y_c as
-    "initial_c"). They are float32 or float16, so that nothing is rounded. All else is copied
-    from `table`, which is not changed: other layers and streams, steps, last times, previous
+    "initial_c"). They must be float32 or float16, so that nothing is rounded. Everything else is
+    copied from `table`, which is not changed: other layers and streams, steps, last times, previous
     values. Set steps and last times too if the layer has seen rows. The output that a custom cell
     holds for masked steps becomes zeros unless `states` has it, as with initial_state=.
 
@@ -138,7 +138,7 @@ def from_layer(
 
 
 class _KeyValues:
-    """The keys of B streams as callers give them, in the key columns of a table; null is not one.
+    """The keys of B streams as callers pass them, in the key columns of a table; null is no key.
 
     `keys` are values if the table has one key column, tuples if it has more, an Arrow array, or an
     Arrow table or record batch with the key columns. Raises DTypeError for anything else, and for
@@ -322,7 +322,7 @@ def _copy(table: Any) -> StateTable:
 def _gather(
     table: StateTable, slots: Ints, columns: Sequence[str], missing: str
 ) -> dict[str, Floats]:
-    """Return column -> (B, size); rows without a slot have the initial state, or zeros."""
+    """Return column -> (B, size); rows without a slot get the initial state, or zeros."""
     present = slots >= 0
     rows = table.to_arrow(slots[present])
     initial = table.initial_states() if missing == "initial" and not present.all() else {}
@@ -392,7 +392,7 @@ def _flattened(
 
 
 def _fill_new(table: StateTable, new: Ints, values: dict[str, Floats], missing: str) -> None:
-    """Set the states of added streams, in all layers whose states are not in `values`."""
+    """Set the states of added streams in all layers whose states are not in `values`."""
     others = {name: size for name, size in table.layout.states.items() if name not in values}
     if missing == "zeros":
         zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}

@@ -27,8 +27,8 @@ class Layout:
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
     is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
     independent) to the type of one row, with at most `waiting_rows` rows, for windows every
-    `stride` rows (0: any number may wait); `pending` are the fields of the final row that has not
-    been written; `classes` maps a state's name to the class of its cell or layer, if it is known,
+    `stride` rows (0: any number may wait); `pending` are the fields of the final row, which is not
+    written yet; `classes` maps a state's name to the class of its cell or layer, if it is known,
     and `types` to the type of its numbers if that is not float32.
     """
 
@@ -125,7 +125,10 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 
 
 def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the fields with a prefix, without it. Fixed-size lists are states, of any name."""
+    """Return the fields whose names have a prefix, without it.
+
+    Fixed-size lists are states, whatever their names.
+    """
     return {
         name.removeprefix(prefix): kind
         for name, kind in fields.items()
@@ -136,9 +139,9 @@ def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataT
 def inferred_layout(table: pa.Table, label: str) -> Layout:
     """Infer the layout of a table that stands alone, from its columns and metadata.
 
-    Its types may be the ones of another library (see `lossless`). The window size is not in the
-    table: any number of rows may wait. Raises StateError, with `label`, for a table without
-    streamrnn's metadata and for a column that no state table has.
+    Its types may come from another library (see `lossless`). The window size is not in the table:
+    any number of rows may wait. Raises StateError, with `label`, for a table without streamrnn's
+    metadata and for a column that no state table has.
     """
     keys = key_names(table, label)
     states: dict[str, int] = {}
@@ -220,7 +223,7 @@ class Held(NamedTuple):
     rows: pa.RecordBatch | None
 
     def taken(self, slots: Ints) -> "Held":
-        """Return the rows of these slots, in ascending order, by their numbers among them."""
+        """Return the rows of these slots (ascending), by their positions among these."""
         chosen = np.flatnonzero(np.isin(self.slots, slots))
         rows = None if self.rows is None else self.rows.take(pa.array(chosen))
         return Held(np.searchsorted(slots, self.slots[chosen]), rows)

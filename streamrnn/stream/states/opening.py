@@ -24,11 +24,11 @@ def from_arrow(
     """Build a state table with this layout from an Arrow table.
 
     `mapping` (layer of this model -> layer of the table) reads the state of another model: it gives
-    the origin of each layer's state; all else of a stream (steps, last time, previous values,
-    waiting rows) is read as without it. A stream may have steps but no last time, if its first
-    state came without times; this is noted unless this pipeline wrote the table (`same_pipeline`).
-    `before` is the state that the table replaces: no stream may lose its last time.
-    A sentence is added to `notes` for each thing that is not read.
+    the origin of each layer's state; everything else of a stream (steps, last time, previous
+    values, waiting rows) is read as without it. A stream may have steps but no last time, if its
+    first state came without times; this is noted unless this pipeline wrote the table
+    (`same_pipeline`). `before` is the state that the table replaces: no stream may lose its last
+    time. A sentence is added to `notes` for each thing that is not read.
 
     Raises StateError, with `label`, for the table of another model without a mapping; for a column
     that is missing, duplicate, or of another type or size; and for invalid values, with the row and

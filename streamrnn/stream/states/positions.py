@@ -1,6 +1,6 @@
-"""Positions that callers give with their batches, so that none is scored twice.
+"""Positions that callers pass with their batches, so that no batch is scored twice.
 
-The position of the last batch that a state has is in checkpoints and manifests, in JSON.
+Checkpoints and manifests have the position of the last batch in the state, in JSON.
 """
 
 import base64
@@ -41,14 +41,14 @@ def plain_item(item: object) -> Item:
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
         return int(item)
     if isinstance(item, str):
-        return str.__str__(item)  # of a subclass, too: the text itself
+        return str.__str__(item)  # also for a subclass: the plain text
     if isinstance(item, bytes):
         return bytes(item)
     raise TypeError(f"expected a position, received {item!r:.80}")
 
 
 def to_json(position: CallPosition | None) -> PositionPairs:
-    """Encode a position for `from_json`; without one there are no pairs."""
+    """Encode a position for `from_json`; None has no pairs."""
     if position is None:
         return ()
     if isinstance(position, Mapping):
@@ -83,11 +83,11 @@ def _from_json(value: object) -> Item:
 def next_position(
     position: CallPosition | None, last: CallPosition | None, rows: int
 ) -> CallPosition | None:
-    """Return the position after a batch of so many rows: a copy, merged with `last` if a dict.
+    """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
     Raises AlreadyProcessed if it equals the last one, PositionError unless it is after it, in each
-    of its partitions; DTypeError if it is of another type than before, or no position; ConfigError
-    if there is none although earlier batches had one.
+    of its partitions; DTypeError if its type differs from before, or is not one of a position;
+    ConfigError if there is none although earlier batches had one.
     """
     if position is None:
         if last is not None:
@@ -134,7 +134,7 @@ def _copy(position: object) -> CallPosition:
 
 
 def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
-    """Return the items of each partition; one that is not a dict is of a single partition."""
+    """Return the items of each partition; a position that is not a dict has a single one."""
     if isinstance(position, Mapping):
         return {name: [item] for name, item in position.items()}
     return {None: [position] if isinstance(position, Item) else position}
@@ -143,7 +143,7 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
     """Whether partitions that are in both have items of the same types.
 
-    JSON makes texts of integers that are partitions: such a one is not taken for a new partition.
+    JSON turns partitions that are integers into text: such a partition does not count as new.
     """
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(

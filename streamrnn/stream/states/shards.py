@@ -1,4 +1,4 @@
-"""Streams to shards: a hash of the key, the same in every process and on every machine."""
+"""Assign streams to shards by a hash of the key, equal in every process and on every machine."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def key_hashes(keys: Sequence[pa.Array]) -> Words:
 def shard_of(hash_N: Words, shards: int) -> Ints:
     """Return the shard (N,) int64 of each of N hashes of keys, from 0 to `shards` - 1.
 
-    Outputs rely on it: the state of a shard is in files of its own.
+    Outputs rely on it: each shard's state has its own files.
 
     >>> shard_of(key_hashes([pa.array(["a", "b", "c", "d"])]), 3).tolist()
     [2, 1, 2, 2]

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 _EARLIEST = np.iinfo(np.int64).min
 _IDLE_SHARE = 1 / 8
-"""Least share of the streams that are dropped at a commit, which has to write those that move."""
+"""Least share of streams to drop at a commit, which has to write the streams that move."""
 _TOGETHER = 2048
 """Most streams that are dropped in one change."""
 
@@ -44,8 +44,8 @@ class StateTable:
     that wait for their window; the row that is held until the end of the run. It is dirty if it was
     added or written since `mark_clean`.
 
-    `newest` is the last time of all streams when it was loaded, or last dropped streams that are
-    idle; None if no stream had one.
+    `newest` is the latest time of all streams when the table was loaded, or when idle streams were
+    last dropped; None if no stream had one.
 
     Reading returns copies, except for `move`, `states` and `to_arrow(copy=False)`. Writing changes
     the table in place and is idempotent. Other threads read with `to_arrow`.
@@ -88,8 +88,8 @@ class StateTable:
         self.newest: int | None = None
         self._spare: list[dict[str, Floats]] = []
         self._room = 0
-        self._used = 0  # rows of the state arrays that may no longer be zero
-        self._copies: list[SlicedCopy] = []  # that are not finished
+        self._used = 0  # rows of the state arrays that may have been written
+        self._copies: list[SlicedCopy] = []  # unfinished copies
 
     @classmethod
     def from_arrow(cls, table: Any, initial: Mapping[str, Floats] | None = None) -> Self:
@@ -115,7 +115,7 @@ class StateTable:
         return states
 
     def hand_over(self, layout: Layout, initial: Mapping[str, Floats]) -> Self:
-        """Belong to another model from now on, whose states have the same columns."""
+        """Pass the table to another model, whose states have the same columns."""
         len(self)  # completes an interrupted change
         self.layout, self._initial = layout, dict(initial)
         return self
@@ -170,11 +170,10 @@ class StateTable:
         return slots
 
     def plain(self, batch: pa.RecordBatch, columns: PlainColumns, most: int) -> PlainRows | None:
-        """Return the rows of a record batch, or None if anything is to be decided about them.
+        """Return the rows of a record batch if they are plain, else None.
 
-        They are plain if none of their streams is new or has two of them, each comes after the last
-        one of its stream, by at most `most` ticks, and has all values, within the limits in
-        `columns`.
+        Rows are plain if no stream is new or has two of them, and if each comes after the last row
+        of its stream, by at most `most` ticks, and has all values, within the limits in `columns`.
         """
         if not batch.num_rows or self._room < self.streams:
             return None
@@ -191,7 +190,7 @@ class StateTable:
             present[new] = False
 
     def make_room(self, streams: int) -> None:
-        """Set the initial state of the first `streams` that are new since the last call."""
+        """Set the initial state of new streams, among the first `streams`, since the last call."""
         start, self._room = self._room, streams
         if len(self._waiting_count) < self._room:
             size = len(self._steps)
@@ -230,7 +229,7 @@ class StateTable:
     def idle(self, idle: int) -> Ints:
         """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
 
-        A row that is at most `idle` before `newest` would start any of them again.
+        Even a row that is `idle` older than `newest` would start any of them again.
         """
         if self.newest is None:
             return _NONE
@@ -240,9 +239,9 @@ class StateTable:
     def dropping(self, idle: int) -> Iterator[int]:
         """Remove streams that are `idle`, by the newest time now; yield how many, step by step.
 
-        Between two steps other threads may change the table. Slots are used again: the last streams
-        move there, and are dirty. A stream that is dirty stays, as do all while rows are held, or
-        while few are idle.
+        Between two steps other threads may change the table. The last streams move to the freed
+        slots, and become dirty. A dirty stream stays, as do all streams while rows are held, or
+        while few streams are idle.
         """
 
         def work() -> tuple[Ints, Callable[[], None]]:
@@ -253,7 +252,7 @@ class StateTable:
             return _NONE if few or self._held.rows is not None else slots, _do_nothing
 
         slots = self._changes.make(lambda: _do_nothing, work)
-        # From the end: the streams that move are none of those that are still to be dropped.
+        # From the end: then no stream that moves is still to be dropped.
         for end in range(len(slots), 0, -_TOGETHER):
             yield self._drop_clean(slots[max(0, end - _TOGETHER) : end])
 
@@ -273,7 +272,7 @@ class StateTable:
         return dropped
 
     def drop(self, slots: Ints) -> None:
-        """Remove these streams (ascending), which hold no rows; their slots are used again."""
+        """Remove these streams (ascending), which hold no rows; the last ones get their slots."""
         self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
         self.forget_removed()
 
@@ -299,7 +298,7 @@ class StateTable:
         return write
 
     def forget_removed(self) -> None:
-        """Index the keys anew if more were dropped than are left; others go on meanwhile."""
+        """Rebuild the index if more keys were dropped than are left, while other threads go on."""
         with self._changes.lock:
             self._changes.complete()
             if self._index.removed <= self.streams:
@@ -533,7 +532,7 @@ class StateTable:
         return to_arrow(new, copy=False)
 
     def adopt(self, keys: KeyIndex, held: Held, arrays: Sequence[Array]) -> None:
-        """Replace all streams by others: their keys, held rows, and `arrays` as `_columns`."""
+        """Replace all streams: their keys, held rows, and `arrays` (as in `_columns`)."""
         self._index, self._held = keys, held
         self._steps, self._last_time, self._seen, self._waiting_count, *others = arrays
         array = iter(others)
@@ -547,7 +546,7 @@ class StateTable:
             work()
 
     def _columns(self) -> list[Array]:
-        """Return all arrays with a row for each slot that is in an Arrow table."""
+        """Return all arrays with a row per slot that belong to an Arrow table."""
         arrays = self._steps, self._last_time, self._seen, self._waiting_count
         previous = [array for pair in self._previous.values() for array in pair]
         return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
@@ -556,7 +555,7 @@ class StateTable:
         self._copies = [other for other in self._copies if other is not begun]
 
     def _keep(self, slots: Ints) -> None:
-        """Copy, for copies that are not finished, what is about to be overwritten."""
+        """Save what is about to be overwritten for unfinished copies."""
         for begun in self._copies:
             begun.keep(slots)
 

@@ -1,4 +1,4 @@
-"""Rows in file order to steps in stream order; `row_policy` says what becomes of each."""
+"""Turn rows in file order into steps in stream order; `row_policy` decides on each row."""
 
 from dataclasses import dataclass
 
@@ -26,23 +26,23 @@ _FEW = 256
 """Most rows that are sorted as they are: 5 µs, as by radix at 1,000 streams (19 at a million)."""
 _NUMBERS = np.arange(_FEW + 1)
 _NUMBERS.flags.writeable = False
-_all = np.logical_and.reduce  # the method of an array calls it from Python
+_all = np.logical_and.reduce  # faster than the method of an array, which calls it from Python
 
 
 @dataclass
 class StreamBatch:
     """The rows of one record batch, by stream.
 
-    Of N rows, `slot_N` is the stream (-1: invalid). As indices: `kept` rows have an output row,
-    `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected as
-    late, `late_after` has the last time of the stream of each; `repeated` rows have the last time
-    of their stream, whatever becomes of them. The M steps (kept rows
-    that are not skipped) are in stream order: `row_M` is the row of each, `step_M` its step number
-    since the stream's last reset, `features_MF` and `identifiers` the model's inputs.
-    Segments are runs of steps of one stream without a reset inside: `start`, `length`, `slot`, and
-    `base`, the steps of the stream before it; those marked `reset` begin with one, and a stream's
-    `last` one has the state that is carried (`all_last`: a stream has one). `length` may be 0.
-    `last_time` and `previous` hold the last values of each segment.
+    Of N rows, `slot_N` is the stream (-1: invalid). Indices of rows: `kept` rows have an output
+    row, `rejected` ones go to the rejects, both in file order; `late` rows are dropped or rejected
+    as late, `late_after` has the last time of the stream of each; `repeated` rows have the last
+    time of their stream, whatever becomes of them. The M steps (kept rows that are not skipped) are
+    in stream order: `row_M` is the row of each, `step_M` its step number since the stream's last
+    reset, `features_MF` and `identifiers` the model's inputs. Segments are runs of steps of one
+    stream without a reset inside: `start`, `length`, `slot`, and `base`, the steps of the stream
+    before it; segments marked `reset` begin with one, and a stream's `last` segment has the state
+    that is carried (`all_last`: each stream has only one). `length` may be 0. `last_time` and
+    `previous` hold the last values of each segment.
     """
 
     slot_N: Ints
@@ -179,12 +179,12 @@ def _steps(missing: Bools | None, group: Ints, ends: Ints) -> tuple[Ints, Ints, 
 
 
 def _numbers(base: Ints, start: Ints, length: Ints) -> Ints:
-    """Return the step number of each step, of segments that follow `base` steps."""
+    """Return the number of each step in segments that follow `base` steps."""
     return np.arange(1, int(length.sum()) + 1) + (base - start).repeat(length)
 
 
 def _stream_ends(slot: Ints) -> Bools:
-    """Return which segments (S,), sorted by stream, are the last of theirs."""
+    """Return which segments (S,), sorted by stream, are the last of their stream."""
     last = np.empty(len(slot), bool)
     last[-1:] = True
     np.not_equal(slot[1:], slot[:-1], out=last[:-1])
@@ -207,8 +207,8 @@ def _rows_of(array: Array, rows: Ints) -> Array:
 def _stable_order(slots: Ints) -> Ints:
     """Return the order that sorts slots and keeps the order of rows within a stream.
 
-    Of many, NumPy sorts 16 bits by radix, 6 times faster than int64; larger slots together with
-    their rows, as distinct numbers, which it sorts by vectors, 4 times faster than twice 16 bits.
+    NumPy sorts 16 bits by radix, 6 times faster than int64. Many larger slots are combined with
+    their rows to distinct numbers, which NumPy sorts by vectors, 4 times faster than twice 16 bits.
     """
     if len(slots) <= _FEW:
         return slots.argsort(kind="stable")

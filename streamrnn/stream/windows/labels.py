@@ -12,7 +12,7 @@ _LATEST = np.iinfo(np.int64).max
 
 
 class TargetRows(NamedTuple):
-    """N rows, the ones of each stream in its order, with the values of K targets.
+    """N rows with the values of K targets; the rows of a stream are in its order.
 
     `row` is the number of a row in the source, `slot` its stream, `time` in ticks (any constant
     without a time column), `reset`: the stream is reset before the row; `value` (N, K) is NaN for
@@ -27,14 +27,15 @@ class TargetRows(NamedTuple):
     weight: Doubles
 
     def take(self, index: Array) -> "TargetRows":
-        """Return the rows of an index, or where it is true."""
+        """Return the rows that an index or a mask selects."""
         return TargetRows._make(array[index] for array in self)
 
 
 class Labels(NamedTuple):
     """N rows with their labels (N, K), NaN for none, and `at` (N, H), the times of the labels.
 
-    The rows of a stream are in its order. Label k is at time k % H, any one without a label.
+    The rows of a stream are in its order. Label k is at time k % H; without a label that time is
+    undefined.
     """
 
     rows: TargetRows
@@ -55,11 +56,11 @@ class _Waiting(NamedTuple):
 class LabelJoin:
     """Joins each row with the row of its stream that is a horizon in ticks, or `rows` rows, later.
 
-    Of H `horizons`, value k of a row is joined by horizon k % H: with value k of the row at which
-    the stream reaches exactly that time, the first one of several. If the stream jumps over that
+    With H `horizons`, label k of a row has horizon k % H: it is value k of the row at which the
+    stream reaches exactly that time, the first of several such rows. If the stream jumps over that
     time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A late row
     that is applied has its label in the same way: the time of a stream is the latest one so far.
-    With neither, a row has its own value.
+    With neither horizons nor `rows`, the label is the row's own value.
 
     Rows wait for their labels: in a stream, the rows of the longest horizon at most.
     """
@@ -90,7 +91,7 @@ class LabelJoin:
         return self._resolve(both, before.take(~involved))
 
     def finish(self) -> Labels | None:
-        """Return the rows that still wait: they have no label, or one that was held back."""
+        """Return the waiting rows: they have no label, or one that was held back."""
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return None
@@ -161,7 +162,7 @@ class LabelJoin:
 
     @staticmethod
     def _at_time(both: _Waiting, segment: Ints, number: Ints, horizon: int) -> tuple[Ints, Bools]:
-        """Return the first row of the segment whose clock is not below, and if it has the time."""
+        """Return the first row of the segment at or after a time, and whether it has that time."""
         with np.errstate(over="ignore"):
             wanted = both.rows.time + horizon
         beyond = wanted < both.rows.time  # more than int64 holds
@@ -176,7 +177,7 @@ class LabelJoin:
 
 
 def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:
-    """Return of each row: the number and the end of its segment, and whether that may grow."""
+    """Return for each row the number and the end of its segment, and whether it may grow."""
     stream = stream_begins(rows.slot)
     begin = stream | rows.reset
     segment = np.cumsum(begin) - 1

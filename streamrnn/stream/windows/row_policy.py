@@ -1,4 +1,4 @@
-"""What becomes of a row: late, repeated, rejected, an error, skipped, or a step, without nulls.
+"""What becomes of a row: late, repeated, rejected, an error, skipped, or a step without nulls.
 
 One place for all engines: `RowPolicy` has what the pipeline file says, `by_stream` asks it.
 """
@@ -32,10 +32,10 @@ _LONGEST = np.iinfo(np.uint64).max
 class RowPolicy:
     """What becomes of rows that are late, repeated, invalid, or follow a gap (`max_gap`, in ticks).
 
-    A stream that was silent for more than `idle` ticks is as one without a row, since it may have
-    been dropped; `max_gap` is at most that, so that it starts again. `previous` are the features
-    whose nulls repeat the last value of their stream. A run stops when it rejects more than
-    `max_rejects` rows. With `answers` the caller learns of each row what became of it: refused ones
+    A stream that was silent for more than `idle` ticks counts as new, since it may have been
+    dropped; `max_gap` is at most `idle`, so that the stream starts again. `previous` are the
+    features whose nulls repeat the last value of their stream. A run stops when it rejects more
+    than `max_rejects` rows. With `answers` the caller learns what became of each row: refused rows
     are counted, and are not rejects.
     """
 
@@ -50,9 +50,9 @@ class RowPolicy:
     answers: bool = False
 
     def answering(self, errors: bool) -> "RowPolicy":
-        """Return the policy under which rows that would be rejects are refused instead.
+        """Return the policy that refuses rows instead of rejecting them.
 
-        So are those that would be an error, unless `errors` are to be raised.
+        It also refuses rows that would be an error, unless `errors` are to be raised.
         """
         stay = {"error"} if errors else set()
         late = self.late if self.late in stay | {"apply"} else "drop"
@@ -62,13 +62,13 @@ class RowPolicy:
 
     @cached_property
     def most_gap(self) -> int:
-        """The ticks after which a stream begins again; without `max_gap` there are no more."""
+        """The ticks after which a stream begins again; without `max_gap`, the largest number."""
         return _LONGEST if self.max_gap is None else self.max_gap
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
 
-        `number` is the number of the last of them in the input, if it has one.
+        `number` is the number in the input of the last rejected row, if it has one.
         """
         if rejected > self.max_rejects:
             raise DataError(
@@ -81,7 +81,8 @@ class JudgedTimes(NamedTuple):
     """The times of N rows, in stream order, beside the times of their streams before them.
 
     `clock` is the latest time of each row's stream including the row (None without times). A row is
-    `late` if its time is before the latest one, `repeated` if it is equal (None: no row is).
+    `late` if its time is before the latest one, `repeated` if it equals the latest one (None: no
+    row does).
     """
 
     clock: Ints | None
@@ -118,7 +119,7 @@ def judge_times(
         before = before_each(clock, first, carried)
         late = time < before
     repeated = time == before
-    repeated[first[~seen]] = False  # nothing was before it, not even the earliest time
+    repeated[first[~seen]] = False  # the stream had no row, not even at the earliest time
     return JudgedTimes(clock, _if_any(late), _if_any(repeated))
 
 
@@ -135,10 +136,11 @@ def resets(
     past: StreamHistory,
     policy: RowPolicy,
 ) -> tuple[Bools, dict[str, int]]:
-    """Return which rows (N,), in stream order, start their stream again: marked, or after a gap.
+    """Return which rows (N,), in stream order, start their stream again.
 
-    Also counts: of those before which there was another row, at most `idle` ago; and of streams
-    without one that began behind the newest time by more than that, where theirs may be forgotten.
+    Such a row is marked, or follows a gap. Also return two counts: of these rows, the ones with an
+    earlier row at most `idle` before; and the streams without an earlier row that began more than
+    `idle` behind the newest time, whose state may have been dropped.
     """
     reset = np.zeros(len(order), bool)
     counts = {"fresh_starts": 0, "started_behind": 0}
@@ -262,10 +264,10 @@ def _ahead_in_its_file(rows: Rows, slots: Ints, row: int, past: StreamHistory) -
 
 
 def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
-    """Return how to sort a file of a format that DuckDB reads and writes; "" for others."""
+    """Return how to sort a file in a format that DuckDB reads and writes; "" for others."""
     name = without_options(file).lower()
     if name.endswith(also_compressed(".csv")):
-        # Rows stay text, as "007" would become 7; times are compared as what they are.
+        # Rows stay text, as "007" would become 7; only times are compared as times.
         zone = "TZ" if getattr(kind, "tz", None) else ""
         type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
         time = f"{time}::{'DATE' if pa.types.is_date(kind) else type_}"
@@ -290,7 +292,7 @@ def fill_nulls(
 ) -> tuple[dict[str, Array], Bools | None, Previous]:
     """Return values in stream order with nulls filled, rows to skip, and segments' last values.
 
-    The name of the float32 features is "". No row is to skip: None.
+    The name of the float32 features is "". None instead of rows if no row is to be skipped.
     """
     matrix = rows.features.take(order, axis=0)
     previous: Previous = {}
@@ -322,7 +324,7 @@ def fill_nulls(
 
 
 def previous_of(latest: Floats, policy: RowPolicy) -> Previous:
-    """Return the last values of the features that need them, of rows without a null."""
+    """Return the last values of the features that need them, from rows without nulls."""
     if not policy.previous:
         return {}
     present = np.ones(len(latest), bool)
@@ -382,7 +384,7 @@ def kept_and_rejected(
 
 
 def reject_names(schema: pa.Schema) -> list[str]:
-    """Return the names of the columns of rejected rows, of which each column of `schema` has one.
+    """Return the names of the columns of rejected rows, one for each column of `schema`.
 
     The first three are the reason, the file and the row in it.
     """
@@ -408,7 +410,7 @@ def rejected_rows(rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema)
 
 
 def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
-    """Return rejected values of a file in the type that all rejects have.
+    """Return a column of rejected values in the type that all rejects have.
 
     A feature may have any type of number in a file. A value that does not fit becomes null; it is
     added to its reason, in place.
@@ -425,7 +427,7 @@ def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Arr
 
 
 def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
-    """Return why a row is rejected: its fault, or that it is one of the `repeated`, or late."""
+    """Return why a row is rejected: for its fault, as one of the `repeated`, or as late."""
     if rows.faults.codes[row]:
         return rows.faults.reason(row)
     return (
@@ -457,6 +459,6 @@ def first_late(rows: Rows, slots: Ints, late: Ints, after: Ints) -> tuple[int, s
 
 
 def first_repeated(rows: Rows, slots: Ints, repeated: Ints) -> tuple[int, str]:
-    """Return the first of the `repeated` rows, and why it is."""
+    """Return the first of the `repeated` rows, and why it is repeated."""
     row = int(repeated.min())
     return row, _why_repeated(rows, slots, row)

@@ -11,14 +11,14 @@ from streamrnn.stream.windows.sorted_rows import running_maximum, stream_begins
 
 
 class SeasonalLabels(NamedTuple):
-    """N rows with their labels, and the seasonal naive forecasts (N, K) of these, NaN for none."""
+    """N rows with their labels, and seasonal naive forecasts (N, K) of them, NaN for none."""
 
     labels: Labels
     seasonal: Doubles
 
 
 class _PastRows(NamedTuple):
-    """N rows of some streams, the ones of each stream in its order."""
+    """N rows of some streams; the rows of a stream are in its order."""
 
     slot: Ints
     time: Ints
@@ -44,7 +44,7 @@ class SeasonJoin:
 
     @property
     def kept(self) -> int:
-        """The number of rows that are kept for later ones."""
+        """Number of rows that are kept for later rows."""
         return 0 if self._past is None else len(self._past.slot)
 
     def add(self, labels: Labels) -> Doubles:
@@ -74,7 +74,7 @@ class SeasonJoin:
         return forecast
 
     def keep_stream(self, slot: int) -> None:
-        """Forget the rows of all streams but one, as no others come any more."""
+        """Forget the rows of all streams but one, because no rows of the others will come."""
         if self._past is not None:
             self._past = self._past.take(self._past.slot == slot)
 
@@ -95,7 +95,7 @@ def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabe
     waiting: list[Labels] = []
     for rows in labels:
         waiting.append(rows)
-        # As all rows that are kept are sorted, there must be half as many new ones.
+        # All kept rows are sorted again, so half as many new ones must have come.
         if 2 * sum(len(item.at) for item in waiting) >= join.kept:
             yield _with_season(join, waiting)
             waiting = []

@@ -1,4 +1,4 @@
-"""Steps of many record batches by sequence, and sequences placed on lanes."""
+"""Group the steps of many record batches into sequences, and place these on lanes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,7 +25,7 @@ def sequences_of(slot_M: Ints, step_M: Ints) -> Sequences:
     """Return the sequences of M steps, in order of time within each stream.
 
     `step_M` is the step number since the stream's last reset. Step 1 begins a sequence, and so does
-    the first step of a stream that was resumed.
+    the first step of a resumed stream.
     """
     order = np.argsort(slot_M, kind="stable")
     slot = slot_M[order]

@@ -1,4 +1,4 @@
-"""Rows that are sorted by stream: where streams begin, what was before, and what comes of them."""
+"""Rows sorted by stream: where streams begin, what came before, and what the streams become."""
 
 from typing import NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
 def stream_begins(stream: Ints) -> Bools:
-    """Return which rows (N,), sorted by stream, are the first of theirs."""
+    """Return which rows (N,), sorted by stream, are the first of their stream."""
     begin = np.empty(len(stream), bool)
     begin[:1] = True
     np.not_equal(stream[1:], stream[:-1], out=begin[1:])
@@ -18,7 +18,7 @@ def stream_begins(stream: Ints) -> Bools:
 
 
 def before_each(values: Ints, first: Ints, carried: Ints) -> Ints:
-    """Return the value before each row's (N,): `carried` where the row is a `first` one."""
+    """Return the value (N,) of the row before each row; `carried` where the row is `first`."""
     if len(first) == len(values):
         return carried
     before = np.empty_like(values)
@@ -39,10 +39,10 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class StreamHistory(Protocol):
-    """What earlier rows left of streams, by slot (B,): the part of a state table that is read here.
+    """What earlier rows left of streams, by slot (B,).
 
-    `newest` is the time, in ticks, after which no stream had a row when idle ones were last
-    dropped; None without times.
+    It is the part of a state table that is read here. `newest` is the latest time of all streams,
+    in ticks, when idle ones were last dropped; None without times.
     """
 
     newest: int | None

@@ -10,12 +10,12 @@ from streamrnn.base.arrays import Array, Floats, Ints
 
 Inputs = list[Array]
 _LONG = 32
-"""Steps from which one slice per lane is copied faster than all lanes by an array of indices."""
+"""Number of steps from which copying a slice per lane is faster than indexing all lanes."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A block of at most B lanes and T steps of some `lanes`, from their step `first` on.
+    """At most B lanes x T steps of some `lanes`, from their step `first` on.
 
     `inputs` holds one array per model input, (B, T, F) float32 or (B, T); `length_B` int64 is the
     number of steps of each lane (values past them are undefined).
@@ -84,7 +84,8 @@ class Lanes:
     def block(self, array: Array) -> Array | None:
         """Return the rows of an array (M, …) as a view (B, T, …), if all B lanes lie together.
 
-        That is if all have T steps, and each begins where the one before it ends; else None.
+        They do if all have T steps, and each begins where the lane before it ends; else return
+        None.
         """
         if self._rows is None:
             return None

@@ -193,7 +193,7 @@ MISTAKES = [
     (" or ".join(["p > 1"] * 1001), 9001, "more than 1,000 comparisons"),
     ("p", 2, "expected a comparison, `in` or `is`, received the end"),
     ("(p > 1", 7, "expected `)`, received the end"),
-    ("p > 0.9 & n = 1", 9, "`&` is not known here"),
+    ("p > 0.9 & n = 1", 9, "`&` is not supported in a filter"),
     ("origin = 'x", 10, "the quote ' is not closed"),
     ("p = null", 5, "nothing equals null: write `is null`"),
     ("p is 1", 6, "expected `null` or `not null`, received `1`"),

@@ -116,5 +116,5 @@ def test_state_of_other_windows_is_refused() -> None:
     """Its waiting rows would make windows of rows that do not follow each other."""
     table = _table(5)
     _process([(0, float(i), False) for i in range(7)], _operator(5, 5), table)
-    with pytest.raises(StateError, match=r"saved with other windows than .* steps = 5, stride = 1"):
+    with pytest.raises(StateError, match=r"saved with windows other than .* steps = 5, stride = 1"):
         _process([(0, 1.0, False)], _operator(5, 1), table)

@@ -27,8 +27,8 @@ class PartFormat(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Read all rows of a file made by `create`, in order, at most `rows` at a time.
 
-        With `columns` only these, in the order of the file; unknown ones are left out. Raises
-        pa.ArrowException for a damaged file.
+        With `columns`, only these are read, in the order of the file; unknown ones are left out.
+        Raises pa.ArrowException for a damaged file.
         """
 
     def rows(self, source: pa.NativeFile) -> int:

@@ -28,7 +28,7 @@ class ParquetFormat:
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read all rows of a file, in order, at most `rows` at a time; of `columns` only these."""
+        """Read all rows of a file in order, at most `rows` at a time; if given, only `columns`."""
         file = pq.ParquetFile(source, pre_buffer=False)
         batches: Iterator[pa.RecordBatch] = file.iter_batches(
             rows, columns=None if columns is None else list(columns)

@@ -24,7 +24,7 @@ SOURCE_FORMATS: dict[str, FileFormat] = {
 
 
 def format_of(path: str, name: str) -> FileFormat:
-    """Return the named format; for "auto", the one of the file's suffix, or else Parquet."""
+    """Return the named format; for "auto", go by the file's suffix, or else take Parquet."""
     if name != "auto":
         return SOURCE_FORMATS[name]
     matches = (

@@ -12,7 +12,7 @@ _MAGIC = b"ARROW1"
 class ArrowFiles:
     """Arrow IPC files and streams: record batches, without statistics.
 
-    Which of the two a file is shows at its beginning, not in its name.
+    The beginning of a file, not its name, tells which of the two it is.
     """
 
     name = "Arrow IPC"

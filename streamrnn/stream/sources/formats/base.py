@@ -67,12 +67,11 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a format of text needs beside a file to open it.
+    """What a text format needs to open a file, beside the file.
 
-    `types`: types of columns; others are inferred from the first rows. For the `declared` ones,
-    the pipeline file states them.
-    `delimiter`: between the values of a row; "" goes by the suffix of `path`. `rows`: the number of
-    rows, if they were counted before.
+    `types`: types of columns; others are inferred from the first rows. The pipeline file states the
+    types of the `declared` ones. `delimiter`: between the values of a row; "" goes by the suffix of
+    `path`. `rows`: the number of rows, if they were counted before.
     """
 
     path: str = ""
@@ -106,8 +105,8 @@ def _is_number(text: str) -> bool:
 class FileFormat(Protocol):
     """A format of files. In a directory, files with one of `suffixes` are read.
 
-    `typed`: its files state the types of their columns; others are of text, and `header` is the
-    number of lines before their rows.
+    `typed`: its files state the types of their columns; others are text, and `header` is the number
+    of lines before their rows.
     """
 
     name: str

@@ -25,7 +25,7 @@ from streamrnn.stream.sources.formats.text_values import (
     parse_texts,
 )
 
-# Types are inferred from the first block (a row must fit into one); of columns without values
+# Types are inferred from the first block (a row must fit into one); or, for columns without values
 # there, from the next ones.
 _FIRST_BLOCKS = 16
 _MARK = b"\xef\xbb\xbf"
@@ -124,7 +124,7 @@ class CsvReader(FileReader):
         return rows
 
     def _names_of_a_line(self) -> list[str]:
-        """Return the names in a header of one line; [] if there is another, or none."""
+        """Return the names in a header of one line; [] if the header is longer or missing."""
         lines = self._text.head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
         if not lines or not lines[0].endswith(NEWLINES):
             return []

@@ -22,7 +22,7 @@ from streamrnn.stream.sources.formats.text_values import (
     parse_texts,
 )
 
-# Types are inferred from the first block; of columns without values there, from later ones.
+# Types are inferred from the first block; or, for columns without values there, from later ones.
 _FIRST_BLOCKS = 16
 _EXACT = float(1 << 53)
 
@@ -252,7 +252,7 @@ def _read_lines(lines: list[bytes], schema: pa.Schema, unexpected: str) -> pa.Re
 
 
 def _as_json(schema: pa.Schema) -> pa.Schema:
-    """Return the types in which columns are read: times and binary values are texts in JSON."""
+    """Return the types in which columns are read: JSON has times and binary values as text."""
     types = pa.types
     texts = (types.is_temporal, types.is_large_string, types.is_binary, types.is_large_binary)
     kinds = [pa.string() if any(test(kind) for test in texts) else kind for kind in schema.types]
@@ -260,7 +260,7 @@ def _as_json(schema: pa.Schema) -> pa.Schema:
 
 
 def _inferred(values: pa.Array, name: str) -> pa.DataType:
-    """Return the type of values that pyarrow inferred; of texts, by what they say."""
+    """Return the type that pyarrow inferred for values; for texts, the type of their content."""
     kind = values.type
     if pa.types.is_string(kind):
         return infer_time(values)

@@ -25,9 +25,9 @@ def also_compressed(*suffixes: str) -> tuple[str, ...]:
 def decompressed(stream: pa.NativeFile) -> pa.NativeFile:
     """Return the text of an open file from its beginning, at a position of its own.
 
-    Whether a file is compressed shows at its beginning. Reading raises OSError if it is torn.
-    Arrow's readers read ahead in threads that nothing waits for: no step of that may be Python's,
-    or the process aborts if it ends meanwhile.
+    The beginning of a file tells whether it is compressed. Reading raises OSError if it is torn.
+    Arrow's readers read ahead in threads that nothing waits for: these must run no Python code, or
+    the process aborts if it ends meanwhile.
     """
     codec = _codec(stream)
     raw = stream.get_stream(0, stream.size())
@@ -42,8 +42,8 @@ def _codec(stream: pa.NativeFile) -> str:
 class TextFile:
     """The text of an open file, which is read once if a block holds it.
 
-    `whole` is all of it then, else None; `head` its first bytes. Raises ValueError if they are not
-    of UTF-8, or there are none; OSError if a compressed file is torn.
+    `whole` is then the whole text, else None; `head` its first bytes. Raises ValueError if they are
+    not UTF-8 or the file is empty; OSError if a compressed file is torn.
     """
 
     def __init__(self, stream: pa.NativeFile) -> None:
@@ -79,7 +79,7 @@ class TextFile:
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:
     """Return whether the beginning of a file has lines after its header.
 
-    If so it has rows, or is damaged. False if that does not show there.
+    If so, it has rows, or is damaged. False if the beginning does not tell.
     """
     try:
         text = decompressed(stream).read(_HEAD)

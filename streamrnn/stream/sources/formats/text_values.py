@@ -1,4 +1,4 @@
-"""Values of text: the type of a column of them, and its values in that type."""
+"""Values written as text: the type of a column of them, and its values in that type."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ _TIMES = (
     pa.timestamp("ns", "UTC"),
 )
 _KINDS = (pa.int64(), pa.bool_(), *_TIMES, pa.float64())
-# An offset of a time other than UTC.
+# A time's offset other than UTC.
 _OFFSET = "[+-](?:(?:0[1-9]|1[0-9])(?::?[0-9]{2})?|00:?(?:0[1-9]|[1-5][0-9]))$"
 # Not exact as a float64.
 _LONG_INTEGER = r"^-?[0-9]{17,}$"
@@ -35,9 +35,9 @@ class UnfitTextError(ValueError):
 def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
-    Null if there are none. A timestamp has microseconds, or nanoseconds if texts have these, and
-    is in UTC if it has an offset. What looks like a number but would change as one is a string:
-    "007", "0x1f", integers that int64 cannot hold.
+    Null if there are none. A timestamp has microseconds, or nanoseconds if texts have these, and is
+    in UTC if it has an offset. A text that looks like a number, but would not be kept as written,
+    is a string: "007", "0x1f", integers that int64 cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
@@ -63,9 +63,10 @@ def infer_time(texts: pa.StringArray) -> pa.DataType:
 
 
 def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = False) -> pa.Array:
-    """Return texts as values of a type. Raises UnfitTextError for the first that is not one.
+    """Return texts as values of a type.
 
-    Unless `padded`, a text with a leading zero is not an integer: as one, "007" would be 7.
+    Raises UnfitTextError for the first invalid one. Unless `padded`, a text with a leading zero is
+    not an integer, because "007" would become 7.
     """
     if pa.types.is_string(kind):
         return texts
@@ -83,7 +84,7 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
 
 
 def note_offset(offsets: dict[str, str], field: pa.Field, texts: pa.StringArray) -> None:
-    """Add an offset other than UTC, if texts of times in UTC have one, by column.
+    """Record, by column, an offset other than UTC that texts of times have.
 
     >>> offsets = {}
     >>> times = pa.array(["2013-01-01T05:00Z", "2013-07-01T05:00:00-04:00"])
@@ -109,7 +110,7 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
 
 
 def _padded(texts: pa.StringArray, kind: pa.DataType) -> pa.BooleanArray:
-    """Return which texts of integers have a leading zero; none of other types."""
+    """Return which texts of integers have a leading zero; False for other types."""
     if not pa.types.is_integer(kind):
         return pa.array([], pa.bool_())
     zero = pc.or_(pc.starts_with(texts, "0"), pc.starts_with(texts, "-0"))
@@ -124,7 +125,7 @@ def _without_nulls(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _first_unfit(texts: pa.StringArray, kind: pa.DataType, zeros: int) -> int:
-    """Return the first row that is not a value; `zeros`: the first with a leading zero, or -1."""
+    """Return the first row whose text is invalid; `zeros`: the first with a leading zero or -1."""
     low, high = 0, len(texts) if zeros < 0 else zeros + 1  # it is in [low, high)
     if zeros >= 0 and _cast(texts.slice(0, zeros), kind) is not None:
         return zeros
