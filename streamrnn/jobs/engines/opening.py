@@ -25,7 +25,7 @@ def open_engine(
 ) -> ShardedEngine:
     """Start or join the cluster of [engine] address, check its nodes, and return an engine on it.
 
-    `state` returns the state table to start from; it is called unless each shard can read its own
+    `state` returns the state table to start from; it is not called if each shard can read its own
     from the output. Raises ConfigError if Ray is not installed, or a node does not see source and
     output; EngineError if there is no such cluster.
     """

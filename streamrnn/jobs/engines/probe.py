@@ -1,4 +1,4 @@
-"""What each node of a cluster shows before a run: the same version, source and sink in reach."""
+"""Check each node of a cluster before a run: its version, and that source and sink are in reach."""
 
 import socket
 from contextlib import suppress
@@ -64,8 +64,8 @@ def _problem(
 
 
 def warm_up(loaded: LoadedPipeline) -> None:
-    """Load the kernels of this process; the first one on a node compiles them for all."""
-    with suppress(ConfigError):  # no folder to keep them: each worker compiles for itself
+    """Load the kernels of this process; the first process on a node compiles them for all."""
+    with suppress(ConfigError):  # without a cache folder each worker compiles for itself
         compile_kernels(loaded)
 
 

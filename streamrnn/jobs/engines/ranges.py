@@ -1,4 +1,4 @@
-"""Cut the rows of a source into epochs, one commit each, and these into row ranges for workers."""
+"""Cut the rows of a source into epochs, one commit each, and epochs into workers' row ranges."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from streamrnn.stream.sources import Position, SourceFile, SourceOfFiles
 class RowRange:
     """Consecutive rows of some files, which one worker reads.
 
-    They begin at `start` in the first file (None: at its beginning) and end before `stop` in the
-    last one (None: at its end). `first` is the number of the first row in the input of the run.
+    They begin at `start` in the first file (None: its beginning) and end before `stop` in the last
+    one (None: its end). `first` is the number of the first row in the input of the run.
     """
 
     files: tuple[SourceFile, ...]
@@ -38,7 +38,7 @@ class Epoch:
 
 
 class _Group(NamedTuple):
-    """A row group, or what is left of one: its file, the position of its first row, its rows."""
+    """A row group, or the rest of one: its file, its first row's position, its rows."""
 
     file: SourceFile
     start: Position
@@ -51,8 +51,8 @@ def cut(
 ) -> list[Epoch]:
     """Cut the rows of the source from `start` on, at row groups, into epochs of row ranges.
 
-    `scored` is the number of rows of the run before `start`. An epoch and a row range have at least
-    one row group, and no more than so many rows otherwise. Footers are read, no rows.
+    `scored` is the number of rows of the run before `start`. An epoch or a row range has at least
+    one row group, but otherwise no more rows than its limit. Footers are read, rows are not.
     """
     groups = list(_groups(source, start, scored))
     epochs = []
@@ -72,7 +72,7 @@ def epoch_rows(source: SourceOfFiles, loaded: LoadedPipeline) -> list[int]:
 
 
 def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
-    """Return the rows of an epoch, by [engine] epoch_rows; all rows if their end is needed."""
+    """Return the rows of an epoch, by [engine] epoch_rows; all rows if the kind needs the end."""
     if loaded.kind.needs_end:
         return max(1, source.total_rows())
     return loaded.config.engine.epoch_rows

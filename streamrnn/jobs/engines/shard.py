@@ -40,9 +40,9 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the folders by name of output, format and partitions of parts.
+    """Where a shard's files go: the outputs' folders by name, parts' format and partitions.
 
-    `filters` are by names of side outputs.
+    `filters`: name of a side output -> its filter.
     """
 
     folders: Mapping[str, str]
@@ -69,8 +69,8 @@ class OutputPlace:
 class ShardTask:
     """One shard of one commit.
 
-    `last`: the run ends with it. `stored`: the state to start from, in the output; None: it is
-    handed over with the outcome before, or there is none yet.
+    `last`: the run ends with it. `stored`: the state to start from, in the output; None: it comes
+    with the previous outcome, or there is none yet.
     """
 
     shard: int
@@ -82,11 +82,11 @@ class ShardTask:
 
 @dataclass
 class Outcome:
-    """What the scoring of one shard of one commit gave.
+    """The result of scoring one shard of one commit.
 
     `facts` is None after an `error`, or if a range could not be read. `rejected` is the number of
-    rejected rows, `times` the first and last time in ticks, `looked_up` what became of values that
-    have a vocabulary, `first` where the first rows are that a summary names, `seconds` the time of
+    rejected rows, `times` the first and last time in ticks, `looked_up` is what became of values
+    that have a vocabulary, `first` has the first late and repeated rows, `seconds` is the time of
     the whole task.
     """
 
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def anywhere(path: str) -> str:
-    """Return a path that means the same in any working directory."""
+    """Return a path that is valid in any working directory."""
     return path if "://" in path else os.path.abspath(path)
 
 
@@ -138,7 +138,7 @@ def score_shard(
     """Score the chunks of one shard after the rows of the outcome `before`.
 
     Returns the outcome, and the state for the next commit. Errors are returned, not raised: the
-    driver reports the one of the least row.
+    driver reports the error of the earliest row.
     """
     outcome = Outcome(task.shard)
     if before is not None and before.facts is None:

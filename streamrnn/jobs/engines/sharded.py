@@ -1,4 +1,4 @@
-"""Score a run in shards on workers: this process cuts, collects and commits, nothing else."""
+"""Score a run in shards on workers: this process only cuts, collects and commits."""
 
 import time
 from collections import deque
@@ -39,7 +39,7 @@ from streamrnn.stream.sources import (
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
 
 Handle = Any
-"""The result of a task, which may not be known yet."""
+"""The result of a task, which may not be done yet."""
 _SECONDS_BETWEEN_RENEWALS = 60.0
 _MOST_PIECE_ROWS = 2_000_000
 
@@ -67,7 +67,7 @@ class Tasks(Protocol):
         """Start to score a shard; return the `Outcome` and the state after it."""
 
     def ready(self, handles: Sequence[Handle]) -> list[Handle]:
-        """Wait a moment for results; return the handles of those that are known."""
+        """Wait a moment for results; return the handles of tasks that are done."""
 
     def get(self, handle: Handle) -> Any:
         """Return a result. Raises EngineError if its workers died again and again."""
@@ -90,11 +90,11 @@ class _Running:
 
 
 class ShardedEngine:
-    """Scores the rows of a run in shards; the state of each goes from task to task.
+    """Scores the rows of a run in shards; each shard's state goes from task to task.
 
     `table` is the state to start from, None to continue from the last commit of `folder`, which has
-    as many shards. One commit is made per epoch; while its rows are scored the next epoch is read.
-    `summary` is updated in place; `committed` is called after each commit.
+    the same number of shards. One commit is made per epoch; while its rows are scored the next
+    epoch is read. `summary` is updated in place; `committed` is called after each commit.
     """
 
     table = None  # the state is in the output
@@ -229,7 +229,7 @@ class ShardedEngine:
         """Wait for the tasks of the first epoch, and commit it."""
         epoch = running[0]
         outcomes = self._collected(epoch, total, epochs)
-        if outcomes is None:  # stopped, and nothing can be committed
+        if outcomes is None:  # stopped, with nothing to commit
             self._tasks.cancel()
             running.clear()
             self._summary.interrupted = True
@@ -309,14 +309,14 @@ class ShardedEngine:
         )
 
     def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise DataError if all shards together know no value of a feature."""
+        """Raise DataError if no value of a feature is known in any shard."""
         looked_up: dict[str, LookedUp] = {}
         for outcome in outcomes:
             add_looked_up(looked_up, outcome.looked_up)
         refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
-        """Return what was read of each file up to the end of these row ranges, by name."""
+        """Return, by name, what was read of each file up to the end of these row ranges."""
         readings: dict[str, Reading] = {}
         for split in splits:
             for name, reading in split.readings.items():
@@ -345,7 +345,7 @@ def divided(table: pa.Table, bound: BoundPipeline, shards: int) -> list[pa.Table
 
 
 def _first(outcomes: Sequence[Outcome]) -> dict[str, FirstRow]:
-    """Return the first rows of their kinds in the input, of all shards."""
+    """Return the first row of each kind in the input, over all shards."""
     rows = [(name, row) for outcome in outcomes for name, row in outcome.first.items()]
     return dict(sorted(rows, key=lambda item: item[1].number or 0, reverse=True))
 

@@ -24,7 +24,7 @@ Heavy = dict[int, tuple[int, str]]
 class KeyCounts:
     """Counts rows by a part of the hash of their keys.
 
-    A bucket holds other streams too: of many streams, about a 65,536th of the rows.
+    A bucket holds other streams, too: with many streams, about a 65,536th of the rows.
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
@@ -68,7 +68,7 @@ def merged(parts: Sequence[Heavy]) -> Heavy:
 
 
 class FileSpan(NamedTuple):
-    """Rows of one file within a row range: from its row `offset` on, row `row` of `file`."""
+    """Rows of one file within a row range: row `offset` of the range is row `row` of `file`."""
 
     file: str
     offset: int
@@ -113,7 +113,7 @@ class Chunk:
 
 @dataclass
 class Split:
-    """What the driver needs to know of a row range that was read.
+    """What the driver needs to know about a row range that was read.
 
     `readings`: what was read of each file, by name. `rows_S`: rows of each shard; `bytes`: of all
     chunks; `offset`: as in a `SourceBatch`. `error`, with the number of the first row that was not
@@ -188,7 +188,7 @@ def _spans(origin: Origin, offset: int) -> Iterator[FileSpan]:
 def _joined(
     batches: Sequence[tuple[pa.RecordBatch, Array]],
 ) -> tuple[tuple[pa.RecordBatch, Array], ...]:
-    """Join successive record batches with equal schemas: few large buffers are moved faster."""
+    """Join successive record batches with equal schemas: a few large buffers are moved faster."""
     joined = []
     for _, own in groupby(batches, key=lambda item: item[0].schema):
         rows, offsets = zip(*own, strict=True)

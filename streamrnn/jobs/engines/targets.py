@@ -24,7 +24,7 @@ class FolderTarget:
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
-        self._begun = 0  # the first file that is not known to be finished
+        self._begun = 0  # the first file that may be unfinished
         self._pipe = pipe
         self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 

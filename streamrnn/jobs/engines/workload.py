@@ -1,4 +1,4 @@
-"""How the workers share a run, and what could be set better."""
+"""How the workers share a run, and advice on settings."""
 
 from collections.abc import Sequence
 

@@ -72,7 +72,7 @@ def comparison(
     quantiles: Sequence[float] = (),
     watch: Callable[[pa.RecordBatch], None] | None = None,
 ) -> tuple[SourceLabels, EvaluationPlan]:
-    """Open the source of a pipeline with [target], and plan how its output is compared with it.
+    """Open the source of a pipeline with [target], and plan its comparison with the output.
 
     `watch` is called with each record batch that is read. Raises what `evaluate` raises.
     """
@@ -108,7 +108,7 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
-    """Open the files that an output was scored from, and new ones; no row of them is an error.
+    """Open the files that an output was scored from, and new ones; none of their rows is an error.
 
     Raises MissingFileError if none of them is there.
     """
@@ -124,9 +124,9 @@ def _watched(
 
 
 def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
-    """Return the means of the labels that a fit of the model here was trained on.
+    """Return the means of the labels that this model was trained on.
 
-    None if the model file is not the result of a fit beside it, of these [target] columns.
+    None if the model file is not the result of the fit beside it with these [target] columns.
     """
     fit = FitFolder.beside(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means
@@ -135,7 +135,7 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
-    """Return the quantiles of [train] loss, if the model has an output for each, of one target."""
+    """Return the quantiles of [train] loss, if the model has one target and an output for each."""
     quantiles, targets = loaded.config.train.quantiles, loaded.config.target.labels
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 
@@ -143,7 +143,7 @@ def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
 def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOfFiles:
     """Return the source with its used files in the order in which they were read, then new ones.
 
-    New files may have labels for the last rows: those that a run would read next are included.
+    New files may have labels for the last rows, so files that a run would read next are included.
     """
     source = file_source(loaded, RunOptions())
     listed = {file.name: file for file in source.files}

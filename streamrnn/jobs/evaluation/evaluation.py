@@ -30,16 +30,16 @@ class Evaluation:
     """The result of `evaluate`.
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
-    by stream or month. Its figures are null where there is nothing to
-    measure. `rows` are those that were compared; the other counts are output rows that were not:
-    without a score (warm-up), without a row in the source, without a label, with weight 0.
+    by stream or month. Its figures are null where there is nothing to measure. `rows` were
+    compared; the other counts are output rows that were not: without a score (warm-up), without a
+    row in the source, without a label, with weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
-    `better_persistence` by what share that is smaller. All other figures are over all rows. Months
-    are in `zone`: [source] time_zone, else UTC; "" for times without one. `better` is the smallest
-    share, by which the model beats the `best_baseline`. `baselines` describes the baselines by
-    name; `notes` say what else a reader of the figures has to know.
+    `better_persistence` the share by which the model's is smaller. All other figures are over all
+    rows. Months are in `zone`: [source] time_zone, else UTC; "" for times without one. `better` is
+    the smallest such share: by how much the model beats the `best_baseline`. `baselines` describes
+    the baselines by name; `notes` say what else a reader of the figures has to know.
     """
 
     output: str
@@ -83,7 +83,7 @@ def evaluate(
 
 
 _FIGURES = {"output", "target", "horizon", "rows", "quantile", "best_baseline", "better"}
-"""Columns of the result, of which a column for a key must not have the name."""
+"""Columns of the result, whose names a key column must not have."""
 
 
 class MeasuredOutput(NamedTuple):
@@ -225,7 +225,7 @@ class _Run:
 
 
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:
-    """Return the columns that compare with the best baseline of each row, null without any."""
+    """Return the columns that compare with each row's best baseline; null without any."""
     shares = {
         name.removeprefix("better_"): values
         for name, values in figures.items()

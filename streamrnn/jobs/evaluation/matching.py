@@ -26,7 +26,7 @@ class ScoreRows(NamedTuple):
     score: Floats
 
     def take(self, index: Array) -> "ScoreRows":
-        """Return the rows of an index, or where it is true."""
+        """Return the rows that an index or a mask selects."""
         return ScoreRows._make(array[index] for array in self)
 
 
@@ -51,7 +51,7 @@ class LabelledRows(NamedTuple):
         return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
 
     def take(self, index: Array) -> "LabelledRows":
-        """Return the rows of an index, or where it is true."""
+        """Return the rows that an index or a mask selects."""
         return LabelledRows._make(array[index] for array in self)
 
 
@@ -60,9 +60,9 @@ class Matcher:
 
     Rows with the same stream and time are matched in their order. A row waits until its partner
     comes, or a later row of its stream is matched, or nothing can come any more. Few rows wait if
-    the output has the order of the source; if it has not, the rows of an epoch wait. Not `ordered`:
-    the score rows of a stream are in any order (of partitions), so that a row waits until its
-    partner comes, or nothing can come any more.
+    the output is in the order of the source; otherwise the rows of an epoch wait. If not `ordered`,
+    the score rows of a stream come in any order (by partition): then a row waits until its partner
+    comes, or nothing can come any more.
 
     `missing` is the number of score rows that have no source row.
     """
@@ -90,7 +90,8 @@ class Matcher:
     ) -> tuple[ScoreRows, LabelledRows] | None:
         """Return the rows that are matched now, pair by pair; None if there are none.
 
-        As all waiting rows are sorted, nothing is matched until there are half as many new ones.
+        Because all waiting rows are sorted again, nothing is matched until there are half as many
+        new ones.
         """
         new = self.waiting_scores + self.waiting_labels - self._unmatched
         if not (scores_ended and labels_ended) and 2 * new < self._unmatched:
@@ -117,7 +118,7 @@ class Matcher:
 
 
 def _pairs(scores: ScoreRows, labels: LabelledRows) -> tuple[Ints, Ints]:
-    """Return the indices of rows with the same stream and time, and number among such rows."""
+    """Return the indices of pairs with the same stream, time, and number among such rows."""
     n = len(scores.slot)
     _, rank = np.unique(np.concatenate([scores.time, labels.time]), return_inverse=True)
     code = np.concatenate([scores.slot, labels.slot]) * (len(rank) + 1) + rank
@@ -145,7 +146,7 @@ def _but(matched: Ints, slot: Ints) -> Array:
 
 
 class ScoreColumns(NamedTuple):
-    """The columns of an output that are read; `time` has the type of the source's."""
+    """The columns of an output that are read; `time` has the type that it has in the source."""
 
     keys: tuple[str, ...]
     time: pa.Field
@@ -211,13 +212,13 @@ class EvaluationPlan:
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
     outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean ones,
-    `horizons` how much later each label is; `ahead`: they are of later rows. `zone`: of months, ""
-    for UTC. `since` and `until` limit the rows, in ticks: at or after, and before. `quantiles`:
-    those that the outputs forecast. `spreads`: the second half of the outputs has the standard
-    deviations of the first. `source_begins`: the earliest time of the source, if known: scores
-    before it are not kept to be matched. `season`: of the seasonal forecasts that come with the
-    labels, as text; "" for none. `trained_means` (K): the means of the labels that the model was
-    trained on, if known.
+    `horizons` how much later each label is; `ahead`: labels are of later rows. `zone` is the time
+    zone of months, "" for UTC. `since` and `until` limit the rows, in ticks: at or after, and
+    before. `quantiles` are forecast by the outputs. `spreads`: the second half of the outputs has
+    the standard deviations of the first half. `source_begins`: the earliest time of the source, if
+    known: scores before it are not kept to be matched. `season`: the season of the seasonal
+    forecasts that come with the labels, as text; "" for none. `trained_means` (K): the means of the
+    labels that the model was trained on, if known.
     """
 
     keys: tuple[str, ...]
@@ -270,7 +271,7 @@ def not_compared(counts: Mapping[str, int]) -> str:
 
 @dataclass
 class ComparedCounts:
-    """Rows that were compared, and those that were not (see `Evaluation`)."""
+    """Numbers of rows that were and were not compared (see `Evaluation`)."""
 
     rows: int = 0
     no_score: int = 0
@@ -280,7 +281,7 @@ class ComparedCounts:
 
 
 class LabelsBefore:
-    """The streams of `labels`; sums up those that were known before a time, as they are read."""
+    """The streams of `labels`; sums up, while reading, the labels known before a time."""
 
     def __init__(self, labels: LabelledStreams, time: int) -> None:
         self._streams, self._time = labels, time
@@ -303,7 +304,7 @@ class LabelsBefore:
             yield item
 
     def means(self) -> list[float] | None:
-        """Read what is left; return the mean (K) of each target, None if there were no labels."""
+        """Read the rest; return the mean (K) of each target, None if there were no labels."""
         for _ in self._rest:
             pass
         return np.divide(self._sums, self._weight).tolist() if self._weight else None
@@ -320,7 +321,7 @@ class LabelsBefore:
 def compared_rows(
     path: str, labels: LabelledStreams, plan: EvaluationPlan, counts: ComparedCounts
 ) -> Iterator[tuple[ScoreRows, LabelledRows]]:
-    """Read both sides, whichever is behind, until nothing more can match; yield pairs of rows.
+    """Read the side that is behind until nothing more can match; yield pairs of rows.
 
     Pairs are complete: scores are finite, labels are there, weights are above zero. The others are
     added to `counts`, which are final at the end. Raises what `evaluate` raises.

@@ -16,9 +16,9 @@ _SIGN = np.uint32(1 << 31)
 class Ranks:
     """Weights of positive and negative rows, by group and score.
 
-    Equal scores count as one. If there are more than `limit` different ones, over all groups, the
-    lowest bit of each is dropped, so that near ones become equal, until there are fewer: then `auc`
-    has an error bound.
+    Equal scores count as one. If there are more than `limit` different scores, over all groups,
+    their lowest bits are dropped one by one, so that near scores become equal, until there are
+    fewer: then `auc` has an error bound.
 
     >>> ranks = Ranks()
     >>> score = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
@@ -77,7 +77,7 @@ class Ranks:
 
 
 def _sums(group: Ints, values: Doubles, groups: int) -> Doubles:
-    """Return sums (groups,), also of no values, for which NumPy counts in integers."""
+    """Return sums (groups,) as floats, even of no values, for which NumPy returns integers."""
     return np.bincount(group, values, groups).astype(np.float64)
 
 
@@ -92,13 +92,13 @@ _LEAST = 1e-7
 """Probabilities are limited to [_LEAST, 1 - _LEAST] before their logarithm is taken."""
 
 _NORMAL_90 = 1.6448536
-"""Standard deviations on both sides of the mean that hold 90 % of a normal distribution."""
+"""Number of standard deviations around the mean that hold 90 % of a normal distribution."""
 
 
 class Pairs(NamedTuple):
     """N rows with finite scores (N, M), labels and weights.
 
-    `forecasts`: of baselines (N,) by name, NaN where a baseline has none.
+    `forecasts`: name of a baseline -> its forecasts (N,), NaN where it has none.
     """
 
     group: Ints
@@ -136,8 +136,8 @@ class Measure(Protocol):
     """Measures the errors of one output, or of all of them, and of baselines beside it.
 
     A baseline `b` is compared over the `rows_b` for which it has a forecast: `rmse_b` is its error,
-    `rmse_where_b` the model's over the same rows, and `better_b` by what share of the baseline's
-    error the model's is smaller (below 0: worse). Other figures are over all rows.
+    `rmse_where_b` the model's over the same rows, and `better_b` the share of the baseline's error
+    by which the model's is smaller (below 0: worse). Other figures are over all rows.
     """
 
     def add(self, pairs: Pairs) -> None:
@@ -147,12 +147,12 @@ class Measure(Protocol):
         """Return figures (groups,) by name; NaN where there is none.
 
         `mean`: a constant forecast; by default the mean of the labels of each group. As that is
-        known only afterwards, it has a `better_mean` only where there is no other baseline.
+        known only afterwards, `better_mean` exists only where there is no other baseline.
         """
 
 
 class _Beside:
-    """Sums of the errors of a baseline and of the model, over the rows that the baseline has."""
+    """Sums of the errors of a baseline and of the model, over rows with a baseline forecast."""
 
     def __init__(self, *names: str) -> None:
         self._rows = Sums("rows")
@@ -175,13 +175,13 @@ class _Beside:
 
 
 def better(model: Doubles, baseline: Doubles) -> Doubles:
-    """Return by what share errors are smaller: 0 if equal, -inf beside a baseline without error."""
+    """Return by what share errors are smaller: 0 if equal, -inf if the baseline has none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(model == baseline, 0, 1 - model / baseline)
 
 
 def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
-    """Compare the log-loss with the base rate's; NaN where all labels are of one class."""
+    """Compare the log-loss with the base rate's; NaN where all labels have one class."""
     base = np.where(figures["accuracy_base_rate"] < 1, figures["log_loss_base_rate"], np.nan)
     return better(figures["log_loss"], base)
 
@@ -252,10 +252,10 @@ class Distance:
 
 
 class Band:
-    """MAE and RMSE of a mean (N, 2: mean, standard deviation), and how its band holds.
+    """MAE and RMSE of a mean (N, 2: mean, standard deviation), and the coverage of its band.
 
-    `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645 of them,
-    which is 0.9 of labels from a normal distribution.
+    `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645
+    deviations of the mean, which is 0.9 for a normal distribution.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
@@ -278,7 +278,7 @@ class Band:
 
 
 class _Answers:
-    """How often baselines are right, and the model over the same rows."""
+    """How often baselines are right, and how often the model is over the same rows."""
 
     def __init__(self, forecasts: Sequence[str]) -> None:
         self._beside = {name: _Beside("right") for name in forecasts}
@@ -307,7 +307,7 @@ class _Answers:
 class Binary:
     """Log-loss, accuracy and AUC of a probability.
 
-    The base rate is of the group: no constant forecast does better. Compared by log-loss.
+    The base rate is the group's: no constant forecast does better. Compared by log-loss.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:

@@ -86,7 +86,7 @@ def _check_last(
 ) -> None:
     """Raise CheckpointError if the output is another pipeline's, StateError if the state is.
 
-    Also what `plan_replay` raises.
+    Raises what `plan_replay` raises, too.
     """
     path = str(loaded.config.sink.folder)
     _check_same(loaded, bound, last, path)
@@ -169,7 +169,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
 
 
 def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
-    """Return what footers and model say of each feature; raises what `validate` raises."""
+    """Return what footers and model say about each feature; raises what `validate` raises."""
     source = _files_of(loaded, _last_commit(loaded))
     if source is not None:
         _bind(loaded, source)
@@ -197,7 +197,7 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
     config = loaded.config.canonical()
-    partitioning_in(config, bound.emitter.schema)  # raises what a run would
+    partitioning_in(config, bound.emitter.schema)  # raises what a run would raise
     row_filters(side_filters(config), bound.emitter.schema)
     return bound
 
@@ -205,7 +205,7 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
 def _next_run(
     loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
 ) -> tuple[dict[str, Any], Sequence[SourceFile]]:
-    """Return where a run would resume, with how many new files; and all files it would read."""
+    """Return where a run would resume, its number of new files, and all files to read."""
     files = source.files
     if last is None:
         _, plan = plan_first_run(loaded, source)
@@ -243,7 +243,7 @@ def _next_run(
 def _replay(
     loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest, path: str
 ) -> dict[str, Any]:
-    """Return which rows a new model would replay; nothing if it would replay none."""
+    """Describe the rows that a new model would replay; {} if there are none."""
     if not needs_replay(bound, last, loaded.config.model.on_change):
         return {}
     plan = plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
@@ -302,7 +302,7 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
 def mermaid(loaded: LoadedPipeline) -> str:
     """Return source, features, window, layers, outputs, sink and state as a flowchart.
 
-    Its facts are from `explain`. Raises what that raises.
+    It takes its facts from `explain`, and raises the same errors.
     """
     plan, config = explain(loaded), loaded.config
     source, sink = config.source, config.sink

@@ -1,4 +1,4 @@
-"""The memory that a run takes: the process, its record batches, and the state of its streams.
+"""The memory that a run needs: the process, its record batches, and the state of its streams.
 
 The factors are measured (peak resident memory of runs with 2 to 64 features, 20 to 500,000 streams
 and batches of 10,000 to 1,000,000 rows); tests/jobs/explaining/test_memory.py compares them with
@@ -49,10 +49,10 @@ def stream_bytes(bound: BoundPipeline) -> int:
 def memory_of(
     bound: BoundPipeline, source: SourceOfFiles, files: Sequence[SourceFile], streams: int
 ) -> dict[str, int]:
-    """Estimate the peak memory of a run over `files` that loads so many streams, in bytes.
+    """Estimate the peak memory, in bytes, of a run over `files` that loads `streams` streams.
 
     Returns its total and its parts: `process` (libraries and model), `batches`, `state` of the
-    `streams`, and `per_stream`, what each new stream adds.
+    `streams`, and `per_stream`, the bytes that each new stream adds.
     """
     process = _resident() + 4 * bound.loaded.model.count_params()
     process += 0 if "llvmlite" in sys.modules else _KERNELS
@@ -98,6 +98,6 @@ def _resident() -> int:
     """Return the resident memory of this process, in bytes."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # macOS: the largest so far, in bytes
+    except OSError:  # macOS: the peak so far, in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""The rows that are scored to show what a run would do, and what rounding changes of them."""
+"""Score rows to show what a run would do, and how rounding changes them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -72,10 +72,11 @@ COMPARED = 20_000
 
 
 def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[str]]:
-    """Score the first rows of the source in float32 too, from zero states, and compare the outputs.
+    """Score the first rows of the source in float32, too, and compare the outputs.
 
-    Also notes: an error that grows, or why there is nothing to compare with. Both are empty for a
-    model in float32, and for a source that cannot be read again.
+    Both start from zero states. Also return notes: on an error that grows, or why there is nothing
+    to compare with. Both are empty for a model in float32, and for a source that cannot be read
+    again.
     """
     precision = loaded.model.precision
     if precision == FLOAT32 or loaded.config.source.path is None or loaded.config.source.piped:
@@ -106,7 +107,7 @@ def _from_zeros(loaded: LoadedPipeline) -> LoadedPipeline:
 
 
 def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tuple[Floats, Floats]:
-    """Return the scores in the order of their steps; rows of the warm-up have none."""
+    """Return the scores in the order of their steps; warm-up rows have none."""
     scored = exact.column(name).is_valid().to_numpy()
     order = np.argsort(steps[scored], kind="stable")
     one, other = (table.column(name).drop_null().to_numpy() for table in (exact, rounded))
@@ -114,7 +115,7 @@ def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tupl
 
 
 def _steps(rows: pa.Table, key: Sequence[str]) -> Ints:
-    """Return the step of each row within its stream; of all rows if the output lacks the key."""
+    """Return the step of each row within its stream, or within all rows if keys are lacking."""
     if not {*key} <= {*rows.column_names}:
         return np.arange(rows.num_rows)
     seen: Counter[tuple[object, ...]] = Counter()

@@ -1,4 +1,4 @@
-"""Errors of a regression on the scale of the target, beside forecasts that need no model."""
+"""Errors of a regression on the scale of the target, and of forecasts that need no model."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from streamrnn.stream.windows import Labels, SeasonJoin, TargetRows
 
 _BLOCK = 1 << 16
 _NOTABLE = 0.05
-"""By what share of another baseline's error a season's is smaller, if not by chance."""
+"""The share by which a season's error must be smaller than another baseline's to be notable."""
 
 
 class ErrorSums:
@@ -54,7 +54,7 @@ class ErrorSums:
 def share_better(model: float, baseline: float) -> float:
     """Return by what share of a baseline's error a model's is smaller.
 
-    Below 0: larger; 0 if equal, -inf beside a baseline without error.
+    The share is below 0 if it is larger, 0 if equal, and -inf against a baseline without error.
     """
     if model == baseline:
         return 0.0
@@ -91,8 +91,9 @@ class _Beside:
 class Baselines(NamedTuple):
     """Forecasts of the labels of staged rows.
 
-    `persists`: one is the value at the row itself. `means` (K,): of the labels that the model is
-    trained on. `seasonal` (M, K): values a season before, NaN for none; None without a season.
+    `persists`: one is the value at the row itself. `means` (K,): the means of the labels that the
+    model is trained on. `seasonal` (M, K): values a season before, NaN for none; None without a
+    season.
     """
 
     persists: bool
@@ -100,7 +101,7 @@ class Baselines(NamedTuple):
     seasonal: Floats | None
 
     def of(self, window: TrainingWindow) -> dict[str, Floats]:
-        """Return the forecasts (N, K) of the N steps of a window that count, by name."""
+        """Return, by name, the forecasts (N, K) for the N steps of a window that count."""
         steps = window.counts
         forecasts = {"persistence": window.now[steps]} if self.persists else {}
         forecasts["mean"] = np.broadcast_to(self.means, window.label.shape)[steps]
@@ -110,14 +111,14 @@ class Baselines(NamedTuple):
 
 
 class AgainstBaselines:
-    """Errors of the model over all steps; of baselines, and of the model over the same steps."""
+    """Errors of the model over all steps, and of baselines and the model over the same steps."""
 
     def __init__(self) -> None:
         self._model = ErrorSums()
         self._beside: dict[str, _Beside] = {}
 
     def add(self, label: Floats, output: Floats, forecasts: Mapping[str, Floats]) -> None:
-        """Add N steps with K targets; a baseline does not judge steps where it has a null."""
+        """Add N steps with K targets; a baseline leaves out steps where its forecast is null."""
         self._model.add(label, output)
         for name, forecast in forecasts.items():
             beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
@@ -127,9 +128,9 @@ class AgainstBaselines:
             beside.model.add(label[judged], output[judged])
 
     def as_row(self) -> HistoryRow:
-        """Return the errors by name; none if no step counts.
+        """Return the errors by name; {} if no step counts.
 
-        Of a baseline `b` that judges `b_rows`, `val_rmse_where_b` is the model's error there.
+        For a baseline `b`, compared over `b_rows`, `val_rmse_where_b` is the model's error there.
         """
         if not self._model.count:
             return {}
@@ -156,10 +157,10 @@ def seasonal_forecasts(staged: Staged, season: int, path: Path) -> Floats:
 def best_season(
     staged: Staged, rows: StepRuns, baselines: Baselines, seasons: Mapping[str, int]
 ) -> str:
-    """Return the season, of those in ticks by name, whose forecast is best; "" if none is good.
+    """Return the name of the season (name -> ticks) whose forecast is best; "" if none is good.
 
-    In the training `rows` it has a value for half of the labels, and is notably better there than
-    the other baselines.
+    A good one has a value for half of the labels in the training `rows`, and is notably better
+    there than the other baselines.
     """
     best, most = "", _NOTABLE
     for name, season in seasons.items():

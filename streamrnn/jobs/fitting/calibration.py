@@ -12,7 +12,7 @@ from streamrnn.jobs.fitting.staging import mapped
 
 
 class Calibration:
-    """How far labels of the validation are above each quantile; on disk, for `rows` labels."""
+    """How far validation labels lie above each quantile, stored on disk for `rows` labels."""
 
     def __init__(self, quantiles: Sequence[float], rows: int, path: Path) -> None:
         """Raise ConfigError if there are too few rows for one of the quantiles."""
@@ -37,10 +37,10 @@ class Calibration:
         self._count = end
 
     def shifts(self) -> list[float]:
-        """Return what to add to each quantile, so that as many labels are up to it as it says.
+        """Return what to add to each quantile, so that its share of the labels is at or below it.
 
-        Of n labels that is number (n + 1) q, from the lowest on; between two, the one away from
-        the median.
+        Of n sorted differences that is number (n + 1) q; between two, the one farther from the
+        median.
         """
         shifts = []
         for q, above in zip(self._quantiles, self._above[:, : self._count], strict=True):

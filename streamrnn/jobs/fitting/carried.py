@@ -1,4 +1,4 @@
-"""States of lanes from window to window: carried along each piece, or none."""
+"""States of lanes from window to window: carried along each piece, or not at all."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,7 +18,7 @@ WindowCall = Callable[[TrainingWindow, States], Judged]
 
 
 class LaneStates:
-    """What lanes carry from window to window: here nothing, every one starts anew.
+    """The states that lanes carry from window to window: here none, as every window starts anew.
 
     `values`: states of the lanes by name, (B, size); `at_cut`: states of the streams, (S, size).
     """
@@ -28,7 +28,7 @@ class LaneStates:
         self.at_cut: States = {}
 
     def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
-        """Return the states of other lanes, for pieces that continue the ones of training."""
+        """Return states for the lanes of validation, whose pieces continue those in training."""
         return self
 
     def begin(self, placement: Placement) -> None:

@@ -1,4 +1,4 @@
-"""What a fit commits, as one file: how far it is, and its arrays."""
+"""What a fit commits, as one file: its progress and its arrays."""
 
 import hashlib
 import io
@@ -56,15 +56,14 @@ class EpochSums:
 
 @dataclass
 class FitStatus:
-    """The next window to train, and what callbacks, optimizer and metrics know.
+    """The next window to train, and the state of callbacks, optimizer and metrics.
 
     `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
-    each target of a regression, in that epoch's validation, and `shifts`: what that says to add to
-    each quantile; `waited`: epochs since then;
-    `rate_waited`: epochs since the rate was lowered or the loss was best; `rate_scale`: by what
-    the rate of the optimizer is multiplied; `stopped`: no epoch follows, as enough did not improve.
-    `optimized`: names of the weights for which the optimizer keeps arrays. `metrics`: the sums of
-    each.
+    each target of a regression, in that epoch's validation, and `shifts`: what to add to each
+    quantile by that validation; `waited`: epochs since then; `rate_waited`: epochs since the rate
+    was lowered or the loss was best; `rate_scale`: the factor of the optimizer's rate; `stopped`:
+    no epoch follows, because enough epochs did not improve. `optimized`: names of the weights for
+    which the optimizer keeps arrays. `metrics`: the sums of each metric.
     """
 
     epoch: int = 0
@@ -87,11 +86,11 @@ class FitStatus:
 
 @dataclass
 class FitRecord:
-    """What a commit says of a fit.
+    """What a commit records of a fit.
 
-    `model_digests`: hashes of the model file that the last fit here wrote. `digest`: of the staged
-    rows. `done`: results follow; `state`: also the state after the last row. `label_means`: by
-    column of [target]. `members`: hashes of the models of several seeds.
+    `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
+    staged rows. `done`: results follow; `state`: also the state after the last row. `label_means`:
+    the mean of each column of [target]. `members`: hashes of the models of several seeds.
     """
 
     identity: FitIdentity
@@ -154,7 +153,7 @@ class FitCommit:
                 names = json.loads(archive["names"].tobytes())
                 arrays = {name: archive[f"a{number}"] for number, name in enumerate(names)}
             layout = values.pop("layout", None)
-            if "standing" in values:  # in place of a status, under the number of this layout
+            if "standing" in values:  # replaces a status, under this layout's number
                 layout = None
             if layout == _LAYOUT:
                 return cls(FitRecord.from_json(values), arrays)
@@ -198,7 +197,7 @@ class FitFolder:
         return cls(model.resolve() if model.is_symlink() else model)
 
     def result(self) -> FitRecord | None:
-        """Return the record of the fit that wrote the model file as it is; None if none did."""
+        """Return the record of the fit that wrote the present model file; None if none did."""
         try:
             last, digest = self.read(), self.model_digest()
         except (CheckpointError, ConfigError):
@@ -218,7 +217,7 @@ class FitFolder:
         try:
             present = self._files.entries("")
             for name in present:
-                if name.endswith((".tmp", ".streamrnn.lock")):  # of a write that was interrupted
+                if name.endswith((".tmp", ".streamrnn.lock")):  # left by an interrupted write
                     self._files.delete(name)
             if _NOTICE not in present:
                 self._files.put(_NOTICE, b"*\n")
@@ -259,16 +258,16 @@ class FitFolder:
         self._files.put(_COMMIT, commit.to_bytes())
 
     def withdraw(self) -> None:
-        """Remove the last commit, so that the folder is as before the fit."""
+        """Remove the last commit, so that the folder is as it was before the fit."""
         self._files.delete(_COMMIT)
 
     def begin(self, initial: bytes) -> None:
-        """Keep the model that a fit starts from."""
+        """Store the model that a fit starts from."""
         self._files.put(_INITIAL, initial)
 
     @contextmanager
     def on_disk(self, model: bytes) -> Iterator[str]:
-        """Yield the path of a model file for as long as it is loaded."""
+        """Write a model to a temporary file, and yield its path while it is loaded."""
         path = self.path / "loading.safetensors"
         try:
             with sink_errors("write", str(path)):
@@ -292,7 +291,7 @@ class FitFolder:
     def publish(self, commit: FitCommit) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
-        Members of earlier fits are removed. Safe to repeat: a fit that died in between does the
+        Members of earlier fits are removed. It can be repeated: a fit that died in between does the
         rest at its next start.
         """
         for name in self._files.entries(""):
@@ -317,7 +316,7 @@ class FitFolder:
             if member.name.isdigit() and member.name not in kept:
                 shutil.rmtree(member, ignore_errors=True)
         if not kept:
-            with suppress(OSError):  # missing, or with files of others
+            with suppress(OSError):  # missing, or with other files in it
                 folder.rmdir()
 
     def restore_model(self, commit: FitCommit) -> None:
@@ -361,7 +360,7 @@ class FitFolder:
 
 
 def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays under names with a prefix.
+    """Return arrays with a prefix before their names.
 
     >>> prefixed("best", {"a": 1})
     {'best/a': 1}

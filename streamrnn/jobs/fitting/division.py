@@ -15,9 +15,9 @@ from streamrnn.stream.windows import Placement, Sequences, place
 
 
 class SampleRule(NamedTuple):
-    """How sequences are cut: windows of `steps` every `stride` steps; None: each one is whole.
+    """How sequences are cut: windows of `steps` every `stride` steps; None: sequences stay whole.
 
-    `at_end`: the model has one output a window, after its last step.
+    `at_end`: the model has one output per window, after its last step.
     """
 
     steps: int | None
@@ -28,7 +28,7 @@ class SampleRule(NamedTuple):
 class Samples(NamedTuple):
     """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
 
-    `used`: whether any of those has a weight; other windows are left out.
+    `used`: whether any of these has a weight; other windows are left out.
     """
 
     begin: Ints
@@ -56,7 +56,7 @@ class Samples(NamedTuple):
         )
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Yield `lanes` windows at a time, in an order; `steps` has no effect."""
+        """Yield `lanes` windows at a time, in the given order; `steps` has no effect."""
         places = np.flatnonzero(self.used[order])
         for first in range(0, len(places), lanes):
             place = places[first : first + lanes]
@@ -74,7 +74,7 @@ class Samples(NamedTuple):
 def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Samples, Samples]:
     """Return the windows to train and to validate; training ends at `ends` of each sequence.
 
-    Windows of validation may begin among the rows of training; what counts in them does not.
+    Validation windows may begin among the training rows, but their steps that count do not.
     """
     cut = _whole if rule.steps is None else _windows
     samples = [_samples(staged, rows, rule.at_end) for rows in cut(staged, ends, rule)]
@@ -114,13 +114,13 @@ def _windows(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""A piece starts from the initial state, the state of its stream before the fit, or at the cut."""
+"""A piece starts from the initial state, or its stream's state before the fit or at the cut."""
 
 
 class Pieces(NamedTuple):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
-    `last`: the stream has the state after the piece at the cut. `before`: steps of the
+    `last`: the state after the piece is the stream's state at the cut. `before`: steps of the
     stream before the piece, since its state was initial.
     """
 
@@ -153,7 +153,7 @@ class Pieces(NamedTuple):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in an order; in a placement, `sequence` is a place in it."""
+        """Place the pieces on lanes in the given order, in which placements count `sequence`."""
         number = np.arange(len(order))
         sequences = Sequences(number, self.begin[order], self.length[order], number)
         return place(sequences, lanes, steps)
@@ -195,8 +195,8 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     """Divide all steps.
 
     StepRuns of validation change no weight: neither they, nor labels that lie among them, count in
-    training. A stream of the validation by streams has all of its steps there. The weights of steps
-    that do not count become 0 in `staged`, in place.
+    training. With validation by streams, a stream is wholly on one side. The weights of steps that
+    do not count become 0 in `staged`, in place.
     """
     ends = _training_ends(staged, rule)
     weight, begins = staged.weight, staged.start_Q
@@ -214,7 +214,7 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
 
 
 def _forget_burn_in(weight: Floats, begin: Ints, length: Ints, before: Ints, burn_in: int) -> None:
-    """Set the weight of steps to 0, in place, that come within `burn_in` of a start."""
+    """Set the weight of steps within `burn_in` of a start to 0, in place."""
     left = np.minimum(np.maximum(burn_in - before, 0), length)
     for first, steps in zip(begin.tolist(), left.tolist(), strict=True):
         weight[first : first + steps] = 0
@@ -245,7 +245,7 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
 def _forget_later_labels(
     weight: Floats, staged: Staged, begin: int, rule: DivisionRule, target: BoundTarget
 ) -> None:
-    """Set the weight of training steps to 0, in place, where the label may be a row after them."""
+    """Set the weight of training steps to 0, in place, where the label may be a later row."""
     if rule.since is None or not len(weight):
         return
     if target.horizons:
@@ -271,7 +271,7 @@ def _validation(staged: Staged, ends: Ints) -> Pieces:
 
 
 def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
-    """Return the training steps of each sequence, cut where there are fewer than lanes."""
+    """Return the training steps of each sequence, cut if there are fewer sequences than lanes."""
     length = ends - staged.start_Q
     kept = np.flatnonzero(length > 0)
     wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))

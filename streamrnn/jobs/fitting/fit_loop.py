@@ -36,12 +36,12 @@ from streamrnn.stream.windows import Placement
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """What `Pipeline.fit` multiplies the learning rate by, over the share of training that is done.
+    """The factor of the learning rate in `Pipeline.fit`, by the share of training that is done.
 
     `name` and the numbers are set in [train] schedule.
 
-    `warmup`: the share in which it first rises from 0, in a line. "step" multiplies by `factor`
-    at each share in `at`; "exponential" falls to `factor` at the end; "plateau" is for
+    `warmup`: the share over which the factor first rises from 0, linearly. "step" multiplies by
+    `factor` at each share in `at`; "exponential" falls to `factor` at the end; "plateau" is for
     ReduceLROnPlateau.
     """
 
@@ -53,7 +53,7 @@ class RateSchedule:
     min_rate: float = 0.0
 
     def __call__(self, done: float) -> float:
-        """Return the factor after this share of the training, with the same bits anywhere.
+        """Return the factor after this share of the training, with the same bits on any machine.
 
         >>> RateSchedule("step", at=(0.5, 0.75), factor=0.5)(0.75)
         0.25
@@ -81,7 +81,7 @@ class BaseRate:
 
     @property
     def learning_rate(self) -> float:
-        """The rate, as low as it was set."""
+        """The rate, with all reductions so far."""
         return self.rate * self.scale
 
     @learning_rate.setter
@@ -90,17 +90,17 @@ class BaseRate:
 
 
 _COMMIT_SHARE = 0.01
-"""Of the time, for commits of short epochs."""
+"""Largest share of the time that goes to commits of short epochs."""
 _COMMIT_SECONDS = 5.0
-"""Between commits within an epoch, at least."""
+"""Least seconds between commits within an epoch."""
 
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What a fit does, beside its data and its model: see [train] and [window].
+    """The settings of a fit besides its data and its model: see [train] and [window].
 
     `schedule` is a function of the share of training that is done. `commit_steps`: a commit follows
-    after so many steps.
+    after this many steps.
     """
 
     lanes: int
@@ -115,7 +115,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FitProgress:
-    """How far a fit is; at the end of an epoch also its row of the history, and a `message`."""
+    """The progress of a fit; at the end of an epoch also its history row and a `message`."""
 
     epoch: int
     epochs: int
@@ -133,9 +133,10 @@ class FitLoop:
     """Trains a model on staged rows: the epochs of `run_epochs`, and what its callbacks see.
 
     `baselines` are compared with outputs that forecast the labels themselves; None for others.
-    `calibration` finds what to add to quantiles; None for outputs that stay as they are.
-    `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
-    all that `resume` needs to continue here with the same bits, and the rest of `record`.
+    `calibration` finds what to add to quantiles; None for outputs that stay as they are. `table`
+    has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
+    everything that `resume` needs to continue here with the same bits, and with the rest of
+    `record`.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class FitLoop:
         self._best = _listed(without_prefix("best", arrays)) or None
 
     def start(self) -> int:
-        """Give the callbacks back what they knew; return the first epoch."""
+        """Restore the state of the callbacks; return the first epoch."""
         status, stopping = self.status, self._stopping
         self.optimizer.scale = status.rate_scale
         self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
@@ -205,7 +206,7 @@ class FitLoop:
         return self.plan.epochs if status.stopped else status.epoch
 
     def as_commit(self) -> FitCommit:
-        """Return all that `resume` needs."""
+        """Return everything that `resume` needs."""
         arrays: dict[str, Array] = _numbered("weights", self.get_weights())
         for name, slots in self.learner.optimizer.kept.items():
             arrays |= _numbered(f"optimizer/{name}", slots)
@@ -215,7 +216,7 @@ class FitLoop:
         return FitCommit(replace(self._record, status=self.as_status()), arrays)
 
     def as_status(self) -> FitStatus:
-        """Return how far the fit is, with what callbacks, optimizer and metrics know."""
+        """Return the progress of the fit, with the state of callbacks, optimizer and metrics."""
         optimizer, stopping = self.learner.optimizer, self._stopping
         return replace(
             self.status,
@@ -240,9 +241,9 @@ class FitLoop:
     def _is_commit_due(self) -> bool:
         """Whether an epoch is committed: after many steps, or as often as it costs next to nothing.
 
-        The first one is, which shows what a commit takes. Small logs have many short epochs;
-        without the clock, a fit of 20 s that was killed began anew. When a commit is made changes
-        no bit.
+        The first epoch is committed, which shows how long a commit takes. Small logs have many
+        short epochs; without the clock, a killed fit of 20 s would begin anew. The time of a commit
+        changes no bit.
         """
         seconds = time.perf_counter() - self._committed_at
         cheap = seconds >= self._commit_seconds / _COMMIT_SHARE
@@ -322,7 +323,7 @@ class FitLoop:
         return window, judged
 
     def train_at(self, rates: Iterable[float]) -> Iterator[Judged]:
-        """Train on a window at each learning rate, epoch after epoch; yield what became of it."""
+        """Train on a window at each learning rate, epoch after epoch; yield the result of each."""
         remaining = iter(rates)
         while True:
             for placement in self._rest_of_epoch():
@@ -345,7 +346,7 @@ class FitLoop:
             raise
 
     def judge(self, epoch: int) -> HistoryRow:
-        """Return the results of the validation, if there is one, and what the updates were like."""
+        """Return the results of the validation, if there is one, and figures on the updates."""
         sums = self.status.sums
         return self._validate() | {
             "learning_rate": sums.rate,
@@ -373,7 +374,7 @@ class FitLoop:
         return not status.stopped
 
     def _validate(self) -> HistoryRow:
-        """Return the loss, the metrics and the errors of the validation; nothing without any."""
+        """Return the loss, the metrics and the errors of the validation; {} without validation."""
         pieces, learner = self.division.validation, self.learner
         if not len(pieces.begin):
             return {}
@@ -428,7 +429,7 @@ def _listed(arrays: Mapping[str, Array]) -> list[Floats]:
 
 
 def _in_words(row: HistoryRow, epochs: int, metrics: Sequence[str]) -> str:
-    """Return an epoch on one line of a terminal."""
+    """Describe an epoch on one line of a terminal."""
     names = ("loss", *metrics)
     shown = [*names, *(f"val_{name}" for name in names if f"val_{name}" in row)]
     values = ", ".join(f"{name} {row[name]:.4g}" for name in shown)

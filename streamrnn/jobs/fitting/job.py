@@ -60,11 +60,11 @@ from streamrnn.stream.states import write_state_file
 
 ReadState = Callable[[str], pa.Table]
 _CHANGING = {"the initial model", "the initial state", "continues"}
-"""Keys of an identity in which a fit differs from the one that continues it."""
+"""Keys of an identity in which a fit differs from the fit that continues it."""
 _SEASONS = {"24h": timedelta(days=1), "7d": timedelta(days=7)}
-"""The seasons that a fit tries, by how [target] names them."""
+"""The seasons that a fit tries, by their names in [target]."""
 _FREE_LATER = ("train.", "state.", "source.after", "source.order", "model.layers")
-"""Beginnings of keys that may change between a fit and the one that continues it."""
+"""Prefixes of keys that may change between a fit and the fit that continues it."""
 
 
 class FitJob:
@@ -99,7 +99,7 @@ class FitJob:
     def check(self) -> int:
         """Check everything but the rows of a first fit; return the number of outputs.
 
-        Raises what `run` does, writes nothing.
+        Raises what `run` raises, and writes nothing.
         """
         with tempfile.TemporaryDirectory() as scratch:
             self._folder = FitFolder(Path(scratch) / "model.safetensors")
@@ -110,7 +110,7 @@ class FitJob:
     # ---- what is to be done
 
     def _after_last(self) -> Callable[[], None]:
-        """Return what is to be done after the last fit here."""
+        """Decide what is to be done after the last fit here."""
         folder, options = self._folder, self.options
         try:
             committed = folder.last()
@@ -121,7 +121,7 @@ class FitJob:
         refuse_foreign_model(folder, committed, options.overwrite)
         digests = [] if committed is None else committed.record.model_digests
         last = None if options.full_refresh else committed
-        if last is not None:  # its folder has no model to start from, if it is of several
+        if last is not None:  # the folder of a fit of several seeds has no model to start from
             seeds = value_of("train.seeds", last.record.identity)
             refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
         if options.extend and last is None:
@@ -164,7 +164,7 @@ class FitJob:
             if last is not None and not resumed:
                 if self._has_nothing_new(last, staged, record):
                     return self._nothing(last)
-                # Of the last validation, if the new rows have none.
+                # Those of the last validation, if the new rows have none.
                 record.status.best_errors = last.record.status.best_errors
             elif last is not None and record.digest != last.record.digest:
                 raise CheckpointError(
@@ -234,7 +234,7 @@ class FitJob:
         refuse_another_fit(_without(then, free), _without(wanted, free), self._folder)
 
     def _same(self, last: FitCommit, wanted: FitIdentity, files: list[FitFile]) -> bool:
-        """Return whether a finished fit was this one, of the same files."""
+        """Return whether a finished fit equals this one, on the same files."""
         then = _without(last.record.identity, _CHANGING)
         changed = differences(then, _without(wanted, _CHANGING))
         return not changed and files == last.record.files
@@ -261,7 +261,7 @@ class FitJob:
 
     def _stage(self, fit: FitSource) -> tuple[Staged, Reader]:
         source = self.config.source
-        # The state after the last fit is of the same model, but in the precision of the runs.
+        # The state after the last fit belongs to the same model, but in the runs' precision.
         extend = self.options.extend
         notes: list[str] = [] if extend else self.summary.notes
         on_change: OnChange = "carry" if extend else "error"
@@ -324,9 +324,9 @@ class FitJob:
     def _baselines(
         self, fit: FitSource, staged: Staged, parts: Division, record: FitRecord
     ) -> Baselines | None:
-        """Return what errors are compared with; None for outputs that do not forecast the labels.
+        """Return the baselines of errors; None for outputs that do not forecast the labels.
 
-        Notes a season of which the training rows show that it should be compared, too.
+        Notes a season that is worth comparing with, by the training rows.
         """
         means = label_means(staged, parts.rows)
         record.label_means = dict(zip(self.config.target.labels, means.tolist(), strict=True))
@@ -404,7 +404,7 @@ class FitJob:
             table = trained_state(
                 loaded, fit, again, self.options.stop, str(folder.path), self.summary
             )
-            if self.summary.interrupted:  # the last commit has all but the state
+            if self.summary.interrupted:  # the last commit has everything but the state
                 return
             write_state_file(table, folder.pending(STATE_FILE))
             self.summary.state = location(folder.show(STATE_FILE))

@@ -1,4 +1,4 @@
-"""A model, its loss and its optimizer: what a window does to them."""
+"""A model with its loss and its optimizer, trained window by window."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class WrongLabel(NamedTuple):
 
 
 def check_units(loss: Loss, units: int, targets: int) -> None:
-    """Raise ConfigError unless a model with so many outputs fits the loss and the targets."""
+    """Raise ConfigError unless a model with `units` outputs fits the loss and the targets."""
     if isinstance(loss, Quantile):
         expected, wanted, per = len(loss.quantiles), 1, "one for each quantile"
     elif isinstance(loss, SparseCategoricalCrossentropy):
@@ -72,7 +72,7 @@ def find_wrong_label(
 ) -> WrongLabel | None:
     """Return the first label, of the first stream that has one, that the loss cannot use.
 
-    only_classes: refuse probabilities between 0 and 1, too, as classes have weights.
+    only_classes: also refuse probabilities between 0 and 1, because classes have weights.
     """
     targets = staged.targets
     for begin in range(0, staged.steps, _BLOCK):
@@ -105,7 +105,7 @@ def _wrong(loss: Loss, label: Floats, units: int, only_classes: bool) -> tuple[B
 
 
 class ClassWeights:
-    """A weight for each class, as float32; those that are not given are 1."""
+    """A weight for each class, as float32; 1 where none is set."""
 
     def __init__(self, weights: Mapping[str, float], loss: Loss, units: int, targets: int) -> None:
         """Raise ConfigError unless the loss and the outputs have such classes."""
@@ -134,7 +134,7 @@ class ClassWeights:
             self._weights[int(name)] = weight
 
     def of(self, label: Floats) -> Floats:
-        """Return the weight of each label (…, K): a class, or with K > 1 its place."""
+        """Return the weight of each label (…, K) by its class, or, with K > 1, by its position."""
         ids = label[..., 0] if label.shape[-1] == 1 else label.argmax(axis=-1)
         weights: Floats = self._weights[ids.astype(np.int64)]
         return weights
@@ -156,12 +156,12 @@ class Judged(NamedTuple):
 
 
 class Learner:
-    """Trains a model window by window, from the states that the windows before it left.
+    """Trains a model window by window, from the states that earlier windows left.
 
-    The gradient stops at the begin of a window. `runner` scores the model; by default it carries
-    states, as training then does. `metrics` sum over windows until they are reset.
-    `output` (B, T, U): the last outputs, on the scale of the target. `class_weights`: of the loss
-    in training, not of metrics.
+    The gradient stops at the beginning of a window. `runner` scores the model; by default it
+    carries states, as training then does. `metrics` sum over windows until they are reset. `output`
+    (B, T, U): the last outputs, on the scale of the target. `class_weights` apply to the loss in
+    training, not to metrics.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Learner:
         return Judged(value, int(window.counts.sum()), norm)
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
-        """Return the loss as a run would have it; advance `states`, in place."""
+        """Return the loss of the outputs of a run; advance `states`, in place."""
         inputs, lengths, runner = window.inputs, window.ragged_lengths, self.runner
         if isinstance(runner, StepRunner):
             (output,) = runner.run(inputs, lengths, states)

@@ -57,7 +57,7 @@ class FitModel:
         train, model = config.train, loaded.model
         core, layer = split_off_scale(model)
         scales = train.scale_target
-        if scales is None:  # outputs of a model without a scale may be in the target's own unit
+        if scales is None:  # outputs of a model without a scale may be in the target's unit
             scales = train.may_scale and (train.init is None or layer is not None)
         model_scale = None if layer is None or not scales else scale_of(layer)
         if model_scale is None:
@@ -103,7 +103,7 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
     """Make a metric that fits outputs and labels. Raises ConfigError."""
     try:
         metric = metric_of(name, loss, units)
-        assert isinstance(metric, MeanMetric)  # as are all that have a name
+        assert isinstance(metric, MeanMetric)  # as are all metrics that have a name
         metric.update_state(
             np.zeros((1, 1, targets), np.float32), np.zeros((1, 1, units), np.float32)
         )
@@ -120,7 +120,7 @@ def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:
 
 
 def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> DivisionRule:
-    """Return how steps are divided. Raises ConfigError for a time that is none."""
+    """Return how steps are divided. Raises ConfigError for an invalid time."""
     train, window = config.train, config.window
     validation = train.validation
     since, zone = None, config.source.time_zone
@@ -141,7 +141,7 @@ def division_rule(loaded: LoadedPipeline, config: Config, schema: pa.Schema) -> 
 
 
 def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
-    """Return how windows are cut, None where they carry a state. Raises ConfigError."""
+    """Return how windows are cut; None where they carry a state. Raises ConfigError."""
     kind, window = loaded.kind, config.window
     if kind.carries_state:
         return None

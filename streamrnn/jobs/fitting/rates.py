@@ -11,7 +11,7 @@ _LOWEST, _HIGHEST, _UPDATES = 1e-6, 1.0, 200
 _KEPT = 0.9
 """The share of the earlier losses in their running mean."""
 _BEYOND = 4.0
-"""A loss so many times the lowest one ends the test."""
+"""A loss of this many times the lowest one ends the test."""
 
 
 class TriedRate(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a fit is asked for: the model it starts from, and the keys that make it another fit."""
+"""The request of a fit: the model it starts from, and the keys that identify it."""
 
 import hashlib
 import inspect
@@ -90,8 +90,8 @@ def initial_model(
 ) -> bytes:
     """Return the native file of the model to start from.
 
-    That is the one that an interrupted fit started from, the model of the last fit, [train] init,
-    or the layers in [model] with the weights of the seed.
+    This is the start of an interrupted fit, the model of the last fit, [train] init, or the layers
+    in [model] with the weights of the seed.
     """
     if last is not None and not last.record.done:
         return folder.initial()
@@ -105,7 +105,7 @@ def initial_model(
 def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeline | None:
     """Load a pipeline with the model that a first fit starts from; None if the file names none.
 
-    `state_table`: the state in memory that it starts from.
+    `state_table`: the state in memory that the pipeline starts from.
     """
     layers = config.model.layers
     if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
@@ -148,7 +148,7 @@ def without_layers(config: Config) -> Config:
 
 
 def for_training(config: Config) -> Config:
-    """Return the same for a model to be trained: [model] precision is of the runs after it."""
+    """Return the config for training: [model] precision applies only to later runs."""
     config = without_layers(config)
     model = config.model.model_copy(update={"precision": "auto"})
     return config.model_copy(update={"model": model})
@@ -197,7 +197,7 @@ def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -
 def differences(then: FitIdentity, now: FitIdentity) -> list[tuple[str, object, object]]:
     """Return the keys in which two fits differ, with both values.
 
-    A key of the pipeline file that a fit is older than has its default there.
+    A key of the pipeline file that is newer than a fit has its default there.
     """
     values = [(key, _value(key, then), _value(key, now)) for key in sorted({*then, *now})]
     return [item for item in values if item[1] != item[2]]

@@ -1,4 +1,4 @@
-"""Numbers that are taken from the training rows: of Normalization layers, and of the target.
+"""Means and deviations from the training rows: of Normalization layers, and of the target.
 
 Sums are in float64, in the order of the rows, so that a fit has the same bits on any machine.
 """
@@ -37,7 +37,7 @@ _CALIBRATION = "calibration"
 
 
 def without_calibration(model: Model) -> Model:
-    """Return the model without the layer that `with_calibration` appended; itself without one."""
+    """Return the model without the layer that `with_calibration` appended, if it has one."""
     core, layer = split_off_scale(model)
     if layer is None or layer.name != _CALIBRATION:
         return model
@@ -49,7 +49,7 @@ def without_calibration(model: Model) -> Model:
 
 
 def with_calibration(model: Model, shifts: Sequence[float]) -> Model:
-    """Return a model whose outputs are shifted, each by a number of its own."""
+    """Return a model whose outputs are shifted, each by its own number."""
     offset = np.array(shifts, np.float32)
     return with_scale(model, Scale(offset, np.ones_like(offset)), _CALIBRATION)
 
@@ -120,7 +120,7 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
             return _blocks(source, training)
 
         count, mean, variance = _moments(blocks, source.shape[1])
-        if layer.features is None:  # axis=None: one mean of all
+        if layer.features is None:  # axis=None: one mean over all features
             square = (variance + mean * mean).mean()
             mean, variance = mean.mean(), square - mean.mean() ** 2
         largest = float(np.finfo(np.float32).max)

@@ -1,4 +1,4 @@
-"""A fit of several seeds: each is a fit of its own, then the best is kept, or all as one model."""
+"""A fit of several seeds, one fit each; then the best is kept, or all of them as one model."""
 
 import hashlib
 import multiprocessing
@@ -40,14 +40,14 @@ from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
 from streamrnn.stream.states import write_state_file
 
 _PATIENCE = 10.0
-"""Seconds; a process ends within milliseconds after the one that started it."""
+"""Seconds to wait; a process ends within milliseconds after the one that started it."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
 
 
 class SeedsJob:
     """One fit of a pipeline file whose [train] seeds is 2 or more.
 
-    Its members are fits in `<model path>.fit/seeds/<seed>/`, each as if it were alone.
+    Its members are fits in `<model path>.fit/seeds/<seed>/`, each of which runs as if alone.
     """
 
     def __init__(self, config: Config, state_table: pa.Table | None, options: FitOptions) -> None:
@@ -113,7 +113,7 @@ class SeedsJob:
     def _fit_members(self) -> list[FitSummary | None]:
         options = self.options
         cores = self.config.model.threads or get_threads()
-        # A custom class is known in this process only; a daemon is to have no children.
+        # A custom class exists in this process only, and a daemon must not have children.
         alone = has_custom_layers() or multiprocessing.current_process().daemon
         workers = 1 if alone else min(cores, len(self.seeds))
         requests = [
@@ -177,7 +177,7 @@ class SeedsJob:
         self._keep(replace(record, members=members))
 
     def _wait_for_orphans(self) -> None:
-        """Wait until processes of a fit that was killed have noticed it, and ended."""
+        """Wait until the processes of a killed fit have noticed that it ended, and end, too."""
         deadline = time.monotonic() + _PATIENCE
         for folder in map(self._of, self.seeds):
             while folder.path.exists():
@@ -193,7 +193,7 @@ class SeedsJob:
         return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
 
     def _describe(self, results: list[FitSummary | None]) -> None:
-        """Sum up the members that began; all else is from the best one."""
+        """Sum up the members that began; everything else is from the best one."""
         fits = {seed: of for seed, of in zip(self.seeds, results, strict=True) if of is not None}
         summary, members = self.summary, fits.values()
         summary.seeds = [SeedResult(seed, of.best) for seed, of in fits.items()]

@@ -36,8 +36,8 @@ class FitSource:
     """The rows that a fit reads, of files that its initial state has not seen.
 
     `files` are the name, size and time of all files, in order; `later` the number of those that
-    came after the fit began, which are not read. `plain` reads those to use as a run does, `wide`
-    with the columns of [target] too; `seen` came with the initial state.
+    came after the fit began, which are not read. `plain` reads the files to use as a run does,
+    `wide` also reads the columns of [target]; `seen` came with the initial state.
     """
 
     bound: BoundPipeline
@@ -68,7 +68,7 @@ class FitSource:
         readable = list(files.files)
         bound, plan = plan_first_run(loaded, files)
         new = files.files
-        files.files = new or readable  # a file has the types of columns
+        files.files = new or readable  # files have the types of the columns
         wide, target = with_target(bound, files)
         assert target is not None  # checked before
         wide.files, files.files = list(new), new
@@ -96,7 +96,7 @@ def _fit_files(files: Sequence[SourceFile]) -> list[FitFile]:
 def until_stopped(
     batches: Iterator[SourceBatch], stop: threading.Event, summary: FitSummary
 ) -> Iterator[SourceBatch]:
-    """Yield batches until `stop` is set, which `summary` then says."""
+    """Yield batches until `stop` is set, which `summary` then records."""
     for batch in batches:
         if stop.is_set():
             summary.interrupted = True
@@ -114,8 +114,8 @@ def trained_state(
 ) -> pa.Table:
     """Score the rows of a fit with the trained model, and return the state after them.
 
-    The table has the files that it has seen, so that a run starts on the next row. If the rows
-    that were left out come before others that were read, it has not; a note in `summary` says so.
+    The table lists the files that it has seen, so that a run starts on the next row. It does not if
+    rows that were left out come before rows that were read; a note in `summary` says so.
     """
     bound = loaded.bind(source.plain.schema, source.plain.name)
     scorer = Scorer(bound, starting_table(bound, None, "", on_change="carry"))

@@ -29,7 +29,7 @@ from streamrnn.stream.windows import Labels, StreamBatch
 
 
 class ArrayFile:
-    """An array (N, *shape) that grows by pieces; `map` returns it without reading it."""
+    """An array (N, *shape) in a file, to which rows are appended; `map` maps it into memory."""
 
     def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...] = ()) -> None:
         self.path = path
@@ -56,7 +56,7 @@ class ArrayFile:
 
 
 def mapped(path: Path, dtype: Any, shape: tuple[int, ...], mode: Any = "w+") -> Array:
-    """Map an array on disk, by default a new one of zeros; in memory if it has no values."""
+    """Map an array on disk, by default a new one of zeros; an empty array is in memory."""
     if 0 in shape:
         return np.zeros(shape, dtype)
     with sink_errors("write", str(path)):
@@ -77,7 +77,7 @@ _BLOCK = 1 << 16
 
 
 class Limit(NamedTuple):
-    """The rows to read: those earlier than `time` (None: all) in a column, `rows` at most.
+    """The rows to read: at most `rows`, earlier than `time` in a column (None: no limit).
 
     `time` is in `zone` if it has no offset.
     """
@@ -92,8 +92,8 @@ class Limit(NamedTuple):
 class Reader:
     """Reads a source up to a limit, again and again.
 
-    After a pass, `rows` is the number of rows read, `left` the file and row of the first one that
-    was left out, None if all were read, and `mixed`: whether a row after it was read.
+    After a pass, `rows` is the number of rows read, `left` the file and row of the first row that
+    was left out (None if all were read), and `mixed` whether a later row was read.
     """
 
     scorer: Scorer
@@ -154,16 +154,16 @@ def _some(batch: SourceBatch, index: Ints) -> SourceBatch:
 
 @dataclass(frozen=True)
 class Staged:
-    """All M steps of S streams, each stream in its order, and streams by their first row.
+    """All M steps of S streams: the steps of a stream in its order, the streams by their first row.
 
     `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
     has the labels, the values of the target columns at the step itself (NaN for none), and the
     weight, 0 without a label. `at` (M, H): times of the labels, in ticks, label k at time k % H.
-    `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence
-    q, the steps of a stream between resets, is `length_Q[q]` steps from `start_Q`, of stream
-    `stream_Q`; `fresh_Q`: it starts from the initial state of the model, not of a table;
-    `before_Q`: steps of the stream before it, since its last reset. `keys`: key columns by stream.
-    `slot_S`: number of each stream in the state table.
+    `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence q, the steps of a stream
+    between resets, is `length_Q[q]` steps from `start_Q`, of stream `stream_Q`; `fresh_Q`: it
+    starts from the initial state of the model, not from a table; `before_Q`: steps of the stream
+    before it, since its last reset. `keys`: key columns by stream. `slot_S`: number of each stream
+    in the state table.
     """
 
     inputs: list[Array]
@@ -197,7 +197,7 @@ class Staged:
         return self.labels[:, -1]
 
     def digest(self) -> str:
-        """Return a hash of all that training depends on."""
+        """Return a hash of everything that training depends on."""
         total = hashlib.sha256()
         arrays: list[Array] = [*self.inputs, self.labels, self.time]
         for array in [*arrays, self.start_Q, self.stream_Q, self.fresh_Q]:
@@ -210,8 +210,8 @@ class Staged:
 def stage(reader: Reader, batches: Iterator[SourceBatch], folder: Path) -> Staged:
     """Read all rows up to the reader's limit into `folder`, which exists and is empty.
 
-    Memory holds a record batch, and some numbers for each stream. Raises DataError, also for a
-    feature all of whose values are unknown.
+    Only a record batch, and some numbers for each stream, are held in memory. Raises DataError,
+    also for a feature all of whose values are unknown.
     """
     with ExitStack() as stack:
         staged_rows = _Rows(reader, folder, stack)
@@ -311,7 +311,7 @@ class _Rows:
         np.minimum.at(self._first_row, stream, row)
 
     def _note_resets(self, by_stream: StreamBatch) -> None:
-        """Note which streams with a state are reset at, or before, their first step."""
+        """Record which streams with a state are reset at or before their first step."""
         slots, reset, length = by_stream.slot, by_stream.reset, by_stream.length
         resuming = np.flatnonzero(slots < self._stored_streams)
         for i in resuming[~self._begun[slots[resuming]]].tolist():
@@ -386,7 +386,7 @@ class _Rows:
 
 
 def _places(stream: Ints, offset: Ints) -> Ints:
-    """Return where steps go, each stream's together; advance the offsets in place."""
+    """Return where steps go, grouped by stream; advance the offsets in place."""
     begins = np.ones(len(stream), bool)
     np.not_equal(stream[1:], stream[:-1], out=begins[1:])
     begin = np.flatnonzero(begins)

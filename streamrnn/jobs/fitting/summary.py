@@ -20,8 +20,8 @@ class FitOptions:
     """Options of one fit.
 
     `extend` trains the model of the last fit on new rows; `full_refresh` starts over; `overwrite`
-    replaces a model file that no fit wrote; `limit`: read so many rows only, and write nothing;
-    `find_rate`: try learning rates, and write nothing.
+    replaces a model file that no fit wrote; `limit`: read at most this many rows, and write
+    nothing; `find_rate`: try learning rates, and write nothing.
     """
 
     extend: bool = False
@@ -34,7 +34,7 @@ class FitOptions:
 
     @property
     def writes(self) -> bool:
-        """Whether the fit has results that stay."""
+        """Whether the fit writes results."""
         return self.limit is None and not self.find_rate
 
 
@@ -51,13 +51,12 @@ class FitSummary:
     """The result of `Pipeline.fit`.
 
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
-    one, as there is no validation). `rows` were read, of `streams`; `labels` steps count in the
-    loss, `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the
-    saved state, None if it was not saved. Of several `seeds` the best one, `seed`, gives the
-    model, or all do (None); `epochs` and `updates` are of all together. `season` is as in [target],
-    "" for none. `rates` were tried with `find_rate`; `good_rate` is a tenth of the one at which the
-    loss was lowest, None if no rate lowered it. `shifts`: what [output] calibrate adds to each
-    quantile.
+    one, without validation). `rows` were read, of `streams`; `labels` steps count in the loss,
+    `validation_rows` only judge. `scaled`: losses are of standardized labels. `state` is the saved
+    state, None if it was not saved. With several `seeds`, the model is the best seed's (`seed`) or
+    all of them (None); `epochs` and `updates` are totals. `season` is as in [target], "" for none.
+    `rates` were tried with `find_rate`; `good_rate` is a tenth of the rate at which the loss was
+    lowest, None if no rate lowered it. `shifts`: what [output] calibrate adds to each quantile.
     """
 
     model: str = ""
@@ -105,9 +104,9 @@ class FitSummary:
 
     @property
     def better(self) -> dict[str, float]:
-        """By what share the RMSE is smaller than each baseline's, over the rows that this judges.
+        """The share by which the RMSE is smaller than each baseline's, over the baseline's rows.
 
-        Below 0: larger; -inf beside a baseline without error.
+        It is below 0 if the RMSE is larger, -inf against a baseline without error.
         """
         best, shares = self.best, {}
         for name in ("persistence", "mean", "seasonal"):

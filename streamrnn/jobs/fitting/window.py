@@ -13,10 +13,10 @@ from streamrnn.stream.windows import Placement
 class TrainingWindow:
     """B lanes x T steps; lanes without steps are left out.
 
-    `lanes` (B,): their numbers. `inputs`: (B, T, F) float32 or (B, T) int64; zero after the last
-    step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,). Only steps from
-    `counted` on have a weight. With `at_end` labels and weights are of the last step of each
-    lane, without T.
+    `lanes` (B,): the numbers of the lanes. `inputs`: (B, T, F) float32 or (B, T) int64; zero after
+    the last step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,). Only
+    steps from `counted` on have a weight. With `at_end`, labels and weights are of the last step of
+    each lane, without the axis T.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class TrainingWindow:
 
 
 class Scale(NamedTuple):
-    """What standardizes the labels of K columns: (label - offset) / deviation, float32."""
+    """The scale of labels of K columns: (label - offset) / deviation is standardized."""
 
     offset: Floats
     deviation: Floats
 
     def standardized(self, label: Floats) -> Floats:
-        """Return labels (…, K) as the model is trained on them."""
+        """Return labels (…, K) standardized for training."""
         return (label - self.offset) / self.deviation
 
     def restored(self, output: Floats) -> Floats:

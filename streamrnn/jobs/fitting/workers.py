@@ -1,6 +1,6 @@
-"""Fits that run side by side, each in a process of its own.
+"""Fits that run side by side, each in its own process.
 
-Threads would take turns: half of the time of a small model is Python's.
+Threads would take turns: half of a small model's time is spent in Python.
 """
 
 import multiprocessing
@@ -32,12 +32,12 @@ ReportFit = Callable[[int, FitProgress], None]
 _PAUSE = 0.05
 """Seconds between two reports of progress."""
 _CODE = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; work()"
-"""What a process runs; it does not import the script of the one that starts it."""
+"""The code of a new process, which does not import the script of its parent."""
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """One fit: `state_table` is the one that [state] init names, if it is in memory."""
+    """One fit; `state_table` is the table that [state] init names, if it is in memory."""
 
     config: Config
     state_table: pa.Table | None
@@ -65,7 +65,7 @@ class FitRequest:
 def fit_all(
     requests: Sequence[FitRequest], workers: int, report: ReportFit, stop: threading.Event
 ) -> list[FitSummary | None]:
-    """Run fits in so many processes, or with one in this process; return their summaries.
+    """Run fits in `processes` processes (1: in this one); return their summaries.
 
     Once `stop` is set all of them commit and end; None for those that did not begin. If one fails,
     or its process dies, the others commit, and its error is raised.
@@ -137,13 +137,13 @@ class _Worker:
         return message
 
     def stop(self) -> None:
-        """Have the fit commit and end."""
+        """Tell the fit to commit and end."""
         if not self._stopped:
             self._stopped = True
             self._send(None)
 
     def _send(self, message: FitRequest | None) -> None:
-        with suppress(ConnectionError):  # `receive` says that the process has ended
+        with suppress(ConnectionError):  # `receive` reports that the process has ended
             self.pipe.send(message)
 
 
@@ -171,7 +171,7 @@ def work() -> None:
 
 
 def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> None:
-    """Set `stop` when told; end with the process at the other end of the pipe."""
+    """Set `stop` when told; end when the process at the other end of the pipe ends."""
     with suppress(EOFError, ConnectionError):
         while True:
             pipe.recv()
@@ -182,7 +182,7 @@ def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> N
 def _portable(error: Exception) -> Exception:
     """Return an error that can be sent to another process."""
     if isinstance(error, StreamRNNError):
-        # Of an error that is made of more than a text, only its nearest plain class travels.
+        # An error with more than a text is sent as its nearest class that has only a text.
         plain = StreamRNNError.__init__
         kind: type[Exception] = next(
             k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain

@@ -1,4 +1,4 @@
-"""The demo: the pipeline of the weather with its log and model, which a wheel has inside."""
+"""The demo: the weather pipeline with its log and model, which are part of the wheel."""
 
 import os
 import shutil
@@ -14,15 +14,16 @@ _NAMES = {
     _PIPELINE: "demo.toml",
     "the repository's root": "the folder that has it",
 }
-"""What the pipeline file of the repository says, and what the demo says instead."""
+"""Texts of the repository's pipeline file, and their replacements in the demo's."""
 
 
 def write_demo() -> list[str]:
     """Write a pipeline that runs, with its log and its model, into the current folder.
 
-    Returns the names of the files: demo.toml, and those that it names, in the folder demo. Raises
-    ConfigError if demo.toml or demo exists, MissingFileError if streamrnn was installed without
-    the demo, OSError if the folder cannot be written to. If it raises, it leaves nothing behind.
+    Returns the names of the files: demo.toml, and the files that it names, in the folder demo.
+    Raises ConfigError if demo.toml or demo exists, MissingFileError if streamrnn was installed
+    without the demo, OSError if the folder cannot be written to. If it raises, it leaves nothing
+    behind.
     """
     package = Path(errors.__file__).parent
     # pyproject.toml copies the files into a wheel; in a clone they stand beside the package.

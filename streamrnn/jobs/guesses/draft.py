@@ -1,4 +1,4 @@
-"""Drafts of pipeline files: keys are guessed from the data and the model, and the file says how."""
+"""Drafts of pipeline files: keys are guessed from the data and the model; comments say how."""
 
 import itertools
 import os
@@ -46,7 +46,7 @@ def draft_pipeline(
 ) -> Draft:
     """Draft a pipeline file that scores `data` with `model`, and writes to `sink`.
 
-    By default that is scores, or scores-2 and so on, as another output may have the name.
+    By default `sink` is scores, or scores-2 and so on if that name is taken.
 
     Key, time, features and the policy for nulls are guessed from schema, footers and some rows.
     What was guessed is in the file's comments, and in the result; a column that cannot be guessed
@@ -84,7 +84,7 @@ def draft_pipeline(
 
 
 def _free_sink() -> Filled:
-    """Return the first of the default names that no folder has, with a note on those before it."""
+    """Return the first default name that no folder has, with a note on names that are taken."""
     if not os.path.lexists(_SINK):
         return Filled(_SINK)
     names = (f"{_SINK}-{number}" for number in itertools.count(2))
@@ -239,7 +239,7 @@ def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
 
 
 class _Rejects(NamedTuple):
-    """Rows without a key, `of` so many; `whole`: these are all rows of the data."""
+    """Rows without a key, among `of` rows; `whole`: these are all rows of the data."""
 
     rows: int
     of: int
@@ -247,7 +247,7 @@ class _Rejects(NamedTuple):
 
 
 def _count_rejects(source: FileSource, streams: Streams, first: pa.Table) -> _Rejects:
-    """Count the rows without a key by the footers, or where these do not tell in the first rows."""
+    """Count the rows without a key by footers, or, if these do not tell, in the first rows."""
     if streams.key is None:
         return _Rejects(0, 0, whole=False)
     recorded = source.statistics([streams.key]).get(streams.key)

@@ -16,12 +16,12 @@ Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
-"""Limit of a distance: between means, in deviations, plus the deviations' ratio less 1."""
+"""Limit of a distance: of means, in deviations, plus the ratio of deviations less 1."""
 
 
 @dataclass
 class GuessedFeatures:
-    """The features of each input, time features, and what to say about them."""
+    """The features of each input, time features, and notes on how they were guessed."""
 
     inputs: dict[str, list[str]] = field(default_factory=dict)
     vocabularies: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class GuessedFeatures:
 
 
 def named_columns(specs: Sequence[_InputSpec], sample: pa.Table) -> dict[str, str]:
-    """Return the columns of inputs that read one column, where their names are alike."""
+    """Return the columns of inputs that read one column, where the names are alike."""
     named: dict[str, str] = {}
     for name, shape, dtype in specs:
         if _width(shape, dtype) == 1:
@@ -56,7 +56,7 @@ def guess_features(
     *,
     has_times: bool,
 ) -> GuessedFeatures:
-    """Guess the features of each input; `taken` columns (key, time, partitions) are none."""
+    """Guess the features of each input, except `taken` columns (key, time, partitions)."""
     named = {i: c for i, c in named_columns(specs, sample).items() if c not in taken}
     guess = GuessedFeatures()
     for name, shape, dtype in specs:
@@ -91,7 +91,7 @@ def _fits(kind: pa.DataType, dtype: str) -> bool:
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column of this name, or the only one whose name begins or ends like it."""
+    """Return the column of this name, or the only one whose name begins or ends with it."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())
@@ -179,7 +179,7 @@ def _by_scaling(
     *,
     has_times: bool,
 ) -> list[str] | None:
-    """Return a column for each mean and deviation, the nearest pairs first; None if one has none.
+    """Return a column for each mean and deviation, nearest pairs first; None if one has no match.
 
     A sine and a cosine of the time, at the end, have mean 0 and variance 1/2.
     """

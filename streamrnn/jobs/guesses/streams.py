@@ -1,9 +1,10 @@
 """A guess of the key and the time of a log, from the types of its columns and from its first rows.
 
-Rows of one stream have different times that do not go back. Of the columns for which that is so,
-one with a usual name, of text and with few values is the likeliest key. An integer of another name
-may be a measure, whose many values separate equal times too: it is a key only if no text is, and
-its values number things: they leave out few of those between the lowest and the highest.
+Rows of one stream have different times that do not go back. Among the columns for which this holds,
+the likeliest key has a usual name, is text and has few values. An integer column of another name
+may be a measure, whose many values separate equal times, too: it is a key only if no text column
+is, and if its values number things, that is, leave out few integers between the lowest and the
+highest.
 """
 
 import re
@@ -30,7 +31,7 @@ _TIME_NAME = re.compile(r"(^|_)(time|timestamp|ts|t|date|datetime|epoch)(_|$)", 
 
 @dataclass(frozen=True)
 class Streams:
-    """The likeliest key and time of a log; None where no column can be it."""
+    """The likeliest key and time of a log; None where no column qualifies."""
 
     key: str | None
     time: str | None
@@ -82,7 +83,7 @@ def _possible(
         codes, count = _codes(sample[key])
         present = codes >= 0  # rows without a key are rejected
         disorder, pairs = _disorder(codes[present], ticks[present])
-        # A number that is in order because all rows are may be a feature as well.
+        # If the rows of all streams are in order, a number that is in order may also be a feature.
         likely = not _may_be_a_measure(sample.schema.field(key))
         likely = likely or disorder + _TOLERATED < together
         if likely and (pairs * 2 >= sample.num_rows or count == 1):
@@ -90,17 +91,17 @@ def _possible(
 
 
 def like_a_key(name: str) -> bool:
-    """Return whether a column has a name that is usual for a key."""
+    """Return whether a column has a usual name for a key."""
     return _KEY_NAME.search(name) is not None
 
 
 def _may_be_a_measure(field: pa.Field) -> bool:
-    """Return whether a column is of integers, with a name that is not usual for a key."""
+    """Return whether a column has integers, and no usual name for a key."""
     return bool(pa.types.is_integer(field.type)) and not like_a_key(field.name)
 
 
 def _numbers_things(column: pa.ChunkedArray, count: int) -> bool:
-    """Return whether `count` different integers are at least half of those in their range."""
+    """Return whether `count` different integers fill at least half of their range."""
     ends = pc.min_max(column).as_py()
     return ends["min"] is not None and bool(ends["max"] - ends["min"] < 2 * count)
 
@@ -146,7 +147,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
 
 
 def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
-    """Return the share of rows that do not come after the row before of their stream."""
+    """Return the share of rows whose time is not after the previous one of their stream."""
     order = np.argsort(codes, kind="stable")
     same = np.diff(codes[order]) == 0
     steps = np.diff(ticks[order])[same]

@@ -39,12 +39,12 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` has read, and is intact.
+    """What `verify` has read and found intact.
 
-    `rows_checksum` and `state_checksum` are of the decoded values, whatever the order of the rows
-    and the way they are divided into parts: outputs with equal rows and states have equal ones.
-    `live` rows were scored in sessions. `behind`: how tables of [publish] differ from it; `left`: a
-    table in it that is not among them.
+    `rows_checksum` and `state_checksum` cover the decoded values, whatever the order of the rows
+    and their division into parts: outputs with equal rows and states have equal checksums. `live`
+    rows were scored in sessions. `behind`: how tables of [publish] differ from the output; `left`:
+    a table in the folder that is not in [publish].
     """
 
     commit: int
@@ -117,7 +117,7 @@ def _checksum(batches: Iterable[pa.RecordBatch]) -> str:
 
 
 def _foreign(directory: PartDirectory, parts: Sequence[Part]) -> list[str]:
-    """Describe files of rows that are not parts, but that readers see."""
+    """Describe files of rows that are not parts, but are visible to readers."""
     ours = {part.name for part in parts}
     suffixes = (".pq", *(format.suffix for format in PART_FORMATS.values()))
     foreign = [
@@ -184,11 +184,11 @@ def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | 
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
-    Rows and their order stay. In a partitioned output, parts of one partition are merged, of those
-    up to the same retained commit (`rewind` returns to a number of parts there). While parts are
-    replaced, readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
-    CheckpointError if the folder is in use or damaged; SinkError; PublishError if it is done, but a
-    table of [publish] could not follow.
+    Rows and their order stay. In a partitioned output, parts are merged within a partition, and not
+    across retained commits (`rewind` returns to a number of parts). While parts are replaced,
+    readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
+    CheckpointError if the folder is in use or damaged; SinkError; PublishError if the parts are
+    merged, but a table of [publish] could not be updated.
 
     >>> manifest = compact("out/weather")
     >>> len(manifest.parts), manifest.rows
@@ -222,8 +222,8 @@ def merge_small_parts(
     """Merge small parts of an open folder, between two commits of its run.
 
     Does nothing, and returns None, if fewer than `least` would be merged in each partition. With
-    `across`, retained commits of the run itself do not divide the parts of a partition, and are
-    retained no longer: only ends of runs are.
+    `across`, parts are also merged across retained commits of the run itself, which are then no
+    longer retained; only ends of runs are.
     """
     manifest = folder.manifest
     if manifest is None:
@@ -278,7 +278,7 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 
 
 def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
-    """Return the groups of each partition, by their first parts, none across `ends` in rows."""
+    """Return the groups of each partition, by first parts; none crosses `ends` (in rows)."""
     groups: list[list[Part]] = []
     within: dict[str, list[Part]] = {}
     rows = 0
@@ -297,7 +297,7 @@ def rewritten(
 ) -> Part:
     """Write the first `rows` rows of the parts to a new part in staging, batch by batch."""
     if wrong := _wrong_parts(directory, parts):
-        raise CheckpointError("\n".join(wrong))  # or the new checksum would hide the damage
+        raise CheckpointError("\n".join(wrong))  # otherwise the new checksum would hide the damage
     writer: PartWriter | None = None
     locations = directory.locate(parts)
     try:
@@ -327,7 +327,7 @@ def part_batches(
     columns: Sequence[str] | None = None,
     parts: Sequence[Part] | None = None,
 ) -> Iterator[tuple[Part, pa.RecordBatch]]:
-    """Read the parts of a folder in order, of `columns` those that a part or its folders have.
+    """Read the parts of a folder in order, with the `columns` that a part or its folders have.
 
     `parts` defaults to the output's parts; others, such as rejects, are not partitioned. Raises
     CheckpointError for a missing or damaged part.

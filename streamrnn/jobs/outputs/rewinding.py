@@ -18,9 +18,9 @@ from streamrnn.stream.sinks import Part
 class CommitInfo:
     """A commit that `rewind` can return to, or the current one.
 
-    `time` is when it was made (UTC), or the one that it restores; `newest` the file of the source
-    that was read last, `model` the fingerprint of the model, `complete` whether its run had read
-    all of the source. `live` rows so far were scored in sessions.
+    `time` is when it was made, or when the commit that it restores was made (UTC); `newest` is the
+    file of the source that was read last, `model` the fingerprint of the model, `complete` whether
+    its run had read all of the source. `live` rows so far were scored in sessions.
     """
 
     commit: int
@@ -73,26 +73,18 @@ def rewind(
 ) -> Manifest:
     """Go back to an earlier commit: remove later rows, restore state and position.
 
-    Parameters
-    ----------
-    path
-        The output folder. It may be damaged, as long as what that commit needs is not.
-    to
-        The number of a commit of `history`.
-    before
-        Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
-        in ISO 8601 (UTC where it names no zone). The last commit is meant that had read no row of
-        that file or partition, or was made before that time.
-    rejects
-        Where its rejects are, if they were moved.
-    force
-        Drop also rows that sessions have scored since: no source has them.
+    Parameters ---------- path The output folder. It may be damaged, as long as the files that the
+    commit needs are intact. to The number of a commit of `history`. before Instead of `to`: a file
+    or partition of the source, by its path or the end of it, or a time in ISO 8601 (UTC where it
+    names no zone). This selects the last commit that had read no row of that file or partition, or
+    was made before that time. rejects Where its rejects are, if they were moved. force Also drop
+    rows that sessions have scored since, which no source has.
 
     It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
     manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
     before the time; CheckpointError if the folder is in use or a needed file is damaged, and for
-    rows of sessions without `force`; PublishError if it is done, but a table of [publish] could not
-    follow.
+    rows of sessions without `force`; PublishError if the output was rewound, but a table of
+    [publish] could not be updated.
 
     >>> rewind("out/weather", to=1).rows
     50
@@ -149,7 +141,7 @@ def restore_commit(
 
 
 def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
-    """Return the last retained commit that had read no row of these used files; None if none is."""
+    """Return the last retained commit before any row of these used files; None if none."""
     first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
     return max(
         (kept for kept in manifest.kept if kept.sources <= first),
@@ -159,9 +151,9 @@ def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | 
 
 
 def rows_of_others(manifest: Manifest, target: RetainedCommit, model: str) -> list[str]:
-    """Describe the rows after a retained commit that other models than `model` wrote.
+    """Describe the rows after a retained commit that models other than `model` wrote.
 
-    One line for each model: its rows, commits and parts.
+    There is one line for each model, with its rows, commits and parts.
     """
     by_model: dict[str, list[tuple[Part, int]]] = {}
     end = 0
@@ -234,7 +226,7 @@ def _retained(manifest: Manifest) -> str:
 
 
 def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
-    """Return the parts with the first `rows` rows of an output; one merged over that end is cut."""
+    """Return the parts with the first `rows` rows of an output; a part that goes on is cut."""
     stay: list[Part] = []
     for part in folder.manifest.named(name).parts if folder.manifest else ():
         # An empty first part stands for an output without rows.
@@ -248,7 +240,7 @@ def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
 
 
 def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
-    """Return the used files that `name` means: one, or all of one partition; none if unknown.
+    """Return the used files that `name` means: one, all of a partition, or [] if unknown.
 
     Raises ConfigError, with the candidates, if it is the end of several paths.
     """
@@ -263,7 +255,7 @@ def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
 
 
 def files_named(paths: Sequence[str], name: str) -> dict[str, list[str]]:
-    """Return the files, or the partitions with their files, whose paths are or end in `name`.
+    """Return the files, or the partitions with their files, whose paths equal or end in `name`.
 
     >>> files_named(["in/day=1/a.parquet", "in/day=2/a.parquet"], "day=2")
     {'in/day=2': ['in/day=2/a.parquet']}

@@ -81,9 +81,9 @@ def drop_streams(output: str, keys: Sequence[str]) -> int:
 
 
 def drop_idle(output: str, silence: timedelta) -> int:
-    """Forget streams whose last row is older than the newest of all by more than `silence`.
+    """Forget streams whose last row is older than the newest row of all by more than `silence`.
 
-    Measured in the time of the data, not of the call. Returns how many were dropped. Raises
+    Silence is measured in the data's time, not by the clock. Returns how many were dropped. Raises
     StateError if the state holds no timestamps, CheckpointError.
 
     >>> from datetime import timedelta
@@ -105,7 +105,7 @@ def drop_idle(output: str, silence: timedelta) -> int:
         if not newest.is_valid:
             return table
         oldest = pc.subtract(newest, pa.scalar(silence, pa.duration("us")))
-        # An imported state may have no times: it is unknown how long such a stream was silent.
+        # An imported state may have no times; how long such a stream was silent is unknown.
         return table.filter(
             pc.or_(last.is_null(), pc.fill_null(pc.greater_equal(last, oldest), False))
         )
@@ -116,9 +116,9 @@ def drop_idle(output: str, silence: timedelta) -> int:
 def reset_streams(output: str, keys: Sequence[str]) -> int:
     """Reset streams to the initial state of the model, in one commit.
 
-    Unlike a dropped stream, a reset one keeps its last time, so that earlier rows are still late.
-    `keys` as for `drop_streams`. The model file is read again. Returns how many were reset. Raises
-    what `drop_streams` and `load_model` raise, and StateError if the model file has changed.
+    Unlike a dropped stream, a reset stream keeps its last time, so that earlier rows are still
+    late. `keys` as for `drop_streams`. The model file is read again. Returns how many were reset.
+    Raises what `drop_streams` and `load_model` raise, and StateError if the model file has changed.
 
     >>> reset_streams("out/weather", ["JFK", "LGA"])
     2
@@ -196,7 +196,7 @@ def _with_initial(table: pa.Table, rows: Bools, initial: Mapping[str, Array]) ->
             value = []
         else:
             continue
-        # The old values followed by the new one, from which each row takes its value.
+        # The old values followed by the new one; each row takes its value from these.
         both = pa.concat_arrays([*table.column(index).chunks, pa.array([value], field.type)])
         chosen = np.where(rows, len(both) - 1, np.arange(table.num_rows))
         table = table.set_column(index, field, both.take(pa.array(chosen)))

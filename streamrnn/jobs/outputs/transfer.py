@@ -37,9 +37,9 @@ def read_states(
 ) -> pa.Table:
     """Read the state table of the last commit of an output folder, or of a file.
 
-    With `keys` (as for `drop_streams`) only these streams; with `sort` by that column, largest
-    first. With `seen` its metadata lists the files that it has seen, as in an exported table,
-    for a run that starts from it. Raises ConfigError for an unknown key or column,
+    With `keys` (as for `drop_streams`), read only these streams; with `sort`, sort by that column,
+    largest first. With `seen` its metadata lists the files that it has seen, as in an exported
+    table, for a run that starts from it. Raises ConfigError for an unknown key or column,
     MissingFileError, DataError, CheckpointError, and StateError if there is no state.
 
     >>> read_states("out/weather").column_names[:4]
@@ -83,10 +83,10 @@ def export_state(output: str, file: str) -> int:
 def import_state(file: str, output: str) -> int:
     """Replace the state of an output folder by a state table, in one commit.
 
-    Returns the number of streams. Raises StateError unless keys, states and model match the
-    folder and all values are valid, as for `[state] init`; no stream may lose its last time. The
-    position of a checkpoint of `Pipeline` is taken along, for `process` from the state of the
-    folder, and for messages of a run over files whose rows `process` has scored.
+    Returns the number of streams. Raises StateError unless keys, states and model match the folder
+    and all values are valid, as for `[state] init`; no stream may lose its last time. The position
+    in a checkpoint of `Pipeline` is kept: for a `process` that starts from the state of the folder,
+    and for messages of a run over files whose rows `process` has scored.
 
     >>> export_state("out/weather", "states.parquet")
     3
@@ -111,7 +111,7 @@ def import_state(file: str, output: str) -> int:
 
 
 def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
-    """Return the layout of a committed state, of a run with this config."""
+    """Return the layout of a committed state, given the config of its run."""
     if not KINDS[value_of("window.kind", config)].waits:
         return Layout.of(schema, 0, 0)
     steps, stride = (int(value_of(f"window.{name}", config)) for name in ("steps", "stride"))
@@ -119,7 +119,7 @@ def _layout_of(schema: pa.Schema, config: Mapping[str, Any]) -> Layout:
 
 
 def _zeros(layout: Layout) -> dict[str, Floats]:
-    """Return placeholder initial states, as each stream of a table has a state."""
+    """Return placeholder initial states, because each stream of a table needs a state."""
     return {name: np.zeros(size, np.float32) for name, size in layout.states.items()}
 
 

@@ -81,8 +81,8 @@ class Pipeline:
 
     `run` reads the source and writes the sink; `process` scores Arrow data of the caller and
     carries the state from call to call. Several threads may call `process`, `finish`, `checkpoint`
-    and `state`, and pickle the pipeline: a lock serializes them. However `process` ends, by an
-    interrupt at any moment too, the state is either that before the call or that after it.
+    and `state`, and pickle the pipeline: a lock serializes them. However `process` ends, even by an
+    interrupt, the state is the state before the call or after it.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class Pipeline:
         self.config = config
         self._start = start
         self._name = name  # of the pipeline file
-        self._state_table = state_table  # the one that [state] init names, if it is in memory
+        self._state_table = state_table  # the table that [state] init names, if it is in memory
         self._folder = os.getcwd()  # relative paths are resolved from it
-        self._model_file: ModelFile | None = None  # of a checkpoint that includes it
+        self._model_file: ModelFile | None = None  # from a checkpoint that includes it
         self._last_run: RunJob | None = None
         self._calls = Calls(lambda: self.loaded, self._first_scorer)
         self._lock = OwnLock()
-        self._checkpoints = OwnLock()  # held for the whole of one
+        self._checkpoints = OwnLock()  # held for a whole call
         self._last_checkpoint = LastCheckpoint()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
@@ -119,17 +119,17 @@ class Pipeline:
         """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
 
         With `state` "output", `process` starts where the last run into [sink] path ended: with its
-        state, read at the first call, and the types of its columns. Before the first commit there
-        is none: then it starts from the initial state, and logs a warning. `run` is as without it.
+        state, read at the first call, and the types of its columns. Before the first commit it
+        starts from the initial state, and logs a warning.
 
-        Another `state` replaces [state] init: a state table in memory (a pa.Table, a StateTable,
-        or an object with the Arrow PyCapsule interface), or the path of an exported table or an
-        output folder (one with the name output is "./output"). A table in memory is treated as the
-        same table in a file: the same checks and messages, the same [state] map. Its name in
-        messages is "memory:" and a digest. A StateTable is copied.
+        `run` is not affected. Any other `state` replaces [state] init: a state table in memory (a
+        pa.Table, a StateTable, or an object with the Arrow PyCapsule interface), or the path of an
+        exported table or an output folder (a folder with the name output is "./output"). A table in
+        memory is treated like the same table in a file: with the same checks, messages and [state]
+        map. Its name in messages is "memory:" and a digest. A StateTable is copied.
 
         Raises ConfigError, which lists all problems; DTypeError or DataError for a `state` that is
-        not an Arrow table, or damaged.
+        not an Arrow table or is damaged.
         """
         name, start = os.path.basename(path), start_of(state)
         if state is None or start == "output":
@@ -188,7 +188,7 @@ class Pipeline:
         return LoadedPipeline(self.config, read, model_path, begun)
 
     def _loaded_before_fit(self) -> LoadedPipeline:
-        """Return `loaded`, or with the model that a first fit starts from if there is no file.
+        """Return `loaded`; without a model file, with the model that a first fit starts from.
 
         Raises MissingFileError if the pipeline file names no such model, or the output has commits.
         """
@@ -219,19 +219,19 @@ class Pipeline:
     ) -> Summary:
         """Score what is new in the source since the last run, and commit it to the sink.
 
-        `full_refresh` discards output and state first, unless the source lacks rows that the
-        output has; with `force` they are lost; it resumes past used files that
-        changed, and past a vocabulary (`oov` = 1) that has none of 100 or more values;
-        `new_model` says how a model other than the last run's takes over, in place of [model]
-        on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
-        its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
-        before the used files that changed, or before the named ones; `follow` looks for new files
-        every `poll` seconds until `stop` is set. Once it is set, the run commits and ends
+        `full_refresh` discards output and state first; it is refused if the source lacks rows that
+        the output has, unless `force` lets them go. `force` also resumes although used files
+        changed, or although a vocabulary (`oov` = 1) has none of 100 or more values; `new_model`
+        says how a model other than the last run's takes over, in place of [model] on_change:
+        "replay" (it reads earlier rows into its own state), "carry" (each stream keeps its state)
+        or "reset" (every stream starts again); `reload` first rewinds to the last commit before the
+        used files that changed, or before the named ones; `follow` looks for new files every `poll`
+        seconds until `stop` is set. Once `stop` is set, the run commits and ends
         (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
         `metrics` is a file for Prometheus, one for each pipeline, replaced when the run begins,
-        after each commit and look, and at the end, even by an error; its label is the name of the
-        pipeline file, else the output. Raises ConfigError, DataError, CheckpointError, SinkError,
-        EngineError and their subclasses; what was committed is kept.
+        after each commit and look at the source, and at the end, even after an error; its label is
+        the name of the pipeline file, else the output. Raises ConfigError, DataError,
+        CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
         """
         try:
             check_new_model(new_model)
@@ -269,10 +269,10 @@ class Pipeline:
 
         A fit that was interrupted resumes; one that is done has nothing to do. `extend` trains the
         model of the last fit on new rows, from the state after its last row; `full_refresh` starts
-        over; `overwrite` replaces a model file that no fit wrote; with `limit` only so many rows
-        are read, and nothing is written. With `find_rate` the learning rate rises from update to
-        update until the loss does, too (`FitSummary.rates` and `good_rate`), and nothing is
-        written. Once `stop` is set the fit commits and ends. Raises what `run` raises, and
+        over; `overwrite` replaces a model file that no fit wrote; with `limit` at most this many
+        rows are read, and nothing is written. With `find_rate` the learning rate rises from update
+        to update until the loss rises, too (see `FitSummary.rates` and `good_rate`), and nothing is
+        written. Once `stop` is set, the fit commits and ends. Raises what `run` raises, and
         ConfigError or UnsupportedError for what cannot be trained.
         """
         from streamrnn.jobs.fitting import FitOptions, fit_job
@@ -281,7 +281,7 @@ class Pipeline:
             extend, full_refresh, overwrite, limit, find_rate, progress, stop or threading.Event()
         )
         summary = fit_job(self.config, self._state_table, options).run()
-        vars(self).pop("loaded", None)  # of the model file before
+        vars(self).pop("loaded", None)  # of the previous model file
         return summary
 
     def compile_kernels(self) -> Compiled:
@@ -304,21 +304,21 @@ class Pipeline:
         """Iterate over the rows of the source in windows of [window] lanes x steps.
 
         For models of other frameworks. Each window (a SourceWindow) has the arrays that the model
-        would read, all of one size, with nulls, ranges, late and rejected rows and resets as in
-        `run`. Lane i continues where it stopped; when its stream ends, it takes the next stream,
+        would read, all of one size; nulls, ranges, late and rejected rows and resets are handled as
+        in `run`. Lane i continues where it stopped; when its stream ends, it takes the next stream,
         in the order of the state table. Each step is in one window. A model that carries the state
         of each lane, and resets the lanes with `reset`, computes what `run` writes.
 
         With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
         is the value of the target column in the row of the same stream that is [target] horizon (or
-        rows) later: the first one, if several have that time. Late or rejected rows give no
-        labels; none is joined across a reset or a gap. Where y is NaN, weight is 0.
+        rows) later: the first such row, if several have that time. Late or rejected rows are no
+        labels, and no label is joined across a reset or a gap. Where y is NaN, weight is 0.
 
         Before there is a model file, the inputs are as in [model] layers (or [train] init).
 
-        What a first run would read is read, whatever `run` has scored, on the first window. All
-        its steps are held in memory: 4 bytes per feature. Nothing is written. Raises ConfigError
-        for kinds other than carry and without [source] path; and what `run` raises.
+        On the first window, everything that a first run would read is read, whatever `run` has
+        scored. All its steps are held in memory: 4 bytes per feature. Nothing is written. Raises
+        ConfigError for kinds other than carry and without [source] path; and what `run` raises.
         """
         return source_windows(self._loaded_before_fit())
 
@@ -331,38 +331,39 @@ class Pipeline:
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Not for kind whole.
 
-        A list of dicts has a row in each: column -> value, of Python or NumPy. A key is text; one
-        that is missing is null, one that the pipeline does not use is ignored. Numbers for a
-        feature are float64, whether they are integers or not, unless the model reads it as ids; in
-        other columns integers stay integers, and decimals are decimal128(38, 18) if that holds the
-        first ones. Times are datetimes, all with a zone or all without. A list without rows before
-        the first row has nothing to take types from: its table has columns of type null, and its
+        In a list of dicts, each dict is a row: column -> value, of Python or NumPy. Columns are
+        text; a missing one is null, and one that the pipeline does not use is ignored. Numbers for
+        a feature are float64, whether they are integers or not, unless the model reads it as ids;
+        in other columns integers stay integers, and decimals are decimal128(38, 18) if that holds
+        the first ones. Times are datetimes, all with a zone or all without. Before the first row,
+        an empty list has nothing to take types from: its table has columns of type null, and its
         position is not kept.
 
-        The first call gives each column that is a key, the time or copied to the output its type.
-        Later data may have another one: values are cast as `run` casts values of files, and refused
-        where that would change one. A column without values (of type null) has its type from the
-        first call that has some. Raises DataError for invalid rows; then no row of `data` is
-        counted. After an interrupt either all rows are, or none.
+        The first call sets the type of each column that is a key, the time or copied to the output.
+        Later data may have another type: values are cast as `run` casts values of files, and
+        refused where a cast would change one. A column without values (of type null) gets its type
+        from the first call that has some. Raises DataError for invalid rows; then no row of `data`
+        is counted. After an interrupt either all rows are, or none.
 
         `position` names the place of `data` in its source: an offset, a file name, a list of these,
         or a dict from partition to one of these. It has to be after the last one, and is stored in
         checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A list is one
         sequence, compared item by item: a day, a file, a row. Partitions that advance on their own
-        belong in a dict, {partition: offset}, which has those with rows in `data`; each is compared
-        alone, one that is new is after all. It may be empty if `data` is.
+        belong in a dict, {partition: offset}, which has the partitions with rows in `data`; each is
+        compared alone, and a new one is always after. It may be empty if `data` is.
 
         With `align` the result has a row for each row of `data`, in order, and a column `reason`:
         null where the row has an output, else why it has none: "late", "repeated" (for any [source]
-        repeated but "score"), "rejected: " and what is wrong, "skipped" (a null, also with nothing
-        before it to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
+        repeated but "score"), "rejected: " and what is wrong, "skipped" (a null, perhaps without an
+        earlier value to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
         rows). Rows that are late (unless [source] late is "apply"), repeated or invalid fail no
         other row: they are counted, and are neither in the state nor in `rejects`, whose limit does
         not apply. Raises ConfigError if the output has a column `reason`.
 
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
-        it, or equal in some partitions and later in others; DTypeError for one of another type;
-        ConfigError for none after one. Then nothing was scored, and the state is unchanged.
+        it, or equal in some partitions and later in others; DTypeError for a position of another
+        type; ConfigError for no position after earlier ones. Then nothing was scored, and the state
+        is unchanged.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
@@ -385,8 +386,9 @@ class Pipeline:
     def position(self) -> CallPosition | None:
         """The position of the last batch that `process` scored; None if it had none.
 
-        With positions of partitions it has all of them, each with its last position. Before the
-        first call it is the one in the checkpoint, or, with `state="output"`, in the output.
+        If positions are of partitions, it has every partition, each with its last position. Before
+        the first call it is the position in the checkpoint or, with `state="output"`, in the
+        output.
         """
         if self._scorer is not None:
             return copy.copy(self._scorer.position)
@@ -410,8 +412,8 @@ class Pipeline:
         """What became of the rows of all calls of `process`, by the names in a Summary; a copy.
 
         A call that raised an error counts nothing. Checkpoints and pickles do not keep the counts:
-        a pipeline that resumes counts from 0. (What checkpoints keep numbers the rows in messages,
-        and limits rejects.)
+        a pipeline that resumes counts from 0. (The counters in checkpoints only number the rows in
+        messages, and limit rejects.)
         """
         with self._lock.lock:
             return self._calls.counts
@@ -419,9 +421,9 @@ class Pipeline:
     def write_metrics(self, path: str | os.PathLike[str]) -> None:
         """Write `counts`, streams, newest time and lag to a file for Prometheus, as `run` does.
 
-        They are added to the counts that the file had at the first call for this path. So the
-        totals of jobs that resume one after another go on; jobs that run at once need a file each.
-        The label is as in `run`: the name of the pipeline file, else the output. There is nothing
+        They are added to the counts that the file had at the first call for this path, so that
+        totals go on when jobs resume one after another; jobs that run at once need a file each. The
+        label is as in `run`: the name of the pipeline file, else the output. The file says nothing
         about the last run. Raises ConfigError if the file has metrics of a run, which needs a file
         of its own, of another pipeline, or anything else; SinkError if it cannot be read or
         written.
@@ -436,26 +438,28 @@ class Pipeline:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Own the output, as a run does, to score rows of the caller into it: a context manager.
+        """Own the output, as a run does, within a `with` block, to score the caller's rows into it.
 
-        In the block, `Session.process` scores data, and `Session.commit` commits it. A commit
-        has rows, state and position like a run's: sessions and runs may follow one another in any
-        order, each from the state that the other has left. `[source] path` is not read. The block
-        ends with a commit, but not by an exception: then what was not committed is lost, and the
+        In the block, `Session.process` scores data, and `Session.commit` commits it. A commit has
+        rows, state and position like a run's: sessions and runs may follow one another in any
+        order, each from the state that the one before it left. `[source] path` is not read. The
+        block ends with a commit, unless by an exception: then uncommitted rows are lost, and the
         next session goes on from the position of the last commit, `Session.position`.
 
-        Sessions give rows in the order in which they are scored; a run does not recognise them in
-        files. Small parts are merged when there are 60 of them, in an output or a partition.
+        A session writes rows in the order in which they are scored; a run does not recognise these
+        rows in files. Small parts are merged when there are 60 of them, in an output or a
+        partition.
 
         Raises CheckpointError if a run, or another session, has locked the output, or another
         pipeline has written it; ConfigError for kind whole, emit "final" and [sink] path that is
-        not a folder; SinkError; PublishError, at the end, if a table of [publish] could not follow.
+        not a folder; SinkError; PublishError, at the end, if a table of [publish] could not be
+        updated.
         """
         with open_session(self._loaded_anew(), self._label) as session:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return the rows that emit "final" holds back: the last of each stream since `finish`."""
+        """Return the rows that emit "final" held back: each stream's last since the last call."""
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:
@@ -475,20 +479,20 @@ class Pipeline:
 
         With `include_model` the file also has the model file, and needs no other to resume. Paths
         in the config become absolute. The write is atomic, and the file has a checksum. It is also
-        a state table that `streamrnn state` reads. Calls of other threads go on meanwhile: the file
-        has the state between two of them. Raises ConfigError before the first call of
-        `process`, SinkError; MissingFileError or UnsupportedError if the model file is gone,
-        changed, or refers to other files.
+        a state table that `streamrnn state` reads. Calls of other threads go on meanwhile; the file
+        has the state between two of them. Raises ConfigError before the first call of `process`,
+        SinkError; MissingFileError or UnsupportedError if the model file is gone, changed, or
+        refers to other files.
 
         A state has one owner. CheckpointError is raised, and nothing written, unless the file at
         `path` is the one that this pipeline resumed from or wrote last, by its checksum (by its
-        bytes if it has none), or there is none at a path that it does not know; `overwrite`
-        replaces whatever is there. On a disk the file is locked from the comparison to the end, so
-        of two jobs that resumed from one checkpoint one is refused. An object store has no locks:
-        two that write within the time of one upload may both succeed, and the last one stays.
+        bytes if it has none), or no file exists at a path that is new to it; `overwrite` replaces
+        whatever is there. On a disk the file is locked from the comparison to the end, so if two
+        jobs resumed from one checkpoint, one is refused. An object store has no locks: two jobs
+        that write within the time of one upload may both succeed, and the last write stays.
 
         `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
-        the rows in one transaction. What is there before is not looked at.
+        the rows in one transaction. Its earlier content is not looked at.
         """
         with self._checkpoints.lock:  # in the order of their states
             self._calls.drop_idle(self._lock.lock)
@@ -496,7 +500,7 @@ class Pipeline:
                 if include_model and self._model_file is None:
                     self._model_file = included_model(self.loaded, self._folder)
                 header, scorer = self._header(), self._scorer
-                assert scorer is not None  # else there is no header
+                assert scorer is not None  # otherwise there is no header
                 scorer.table.mark_clean()
                 copied = scorer.table.copied()
             table = header.attach(copied.finish(), self._folder)
@@ -518,9 +522,9 @@ class Pipeline:
         `path` is a path, the bytes of the file, or a binary file to read them from. The model is
         the one included in the checkpoint, else it is read from the path in the config; `model`
         names another file. If it is another model, `on_change` says what to do: "error" raises
-        StateError, "carry" lets it take over the state of each stream, with "reset" each starts
-        again, as in `[model] on_change`, which is the default. `map` gives the layer of the old
-        model for layers of the new one, as in `[state] map`.
+        StateError, "carry" lets it take over the state of each stream, "reset" starts each stream
+        again, as in `[model] on_change`, whose value is the default. `map` maps layers of the new
+        model to layers of the old one, as in `[state] map`.
         """
         check_arguments(model, on_change, map)
         last = LastCheckpoint()
@@ -566,7 +570,7 @@ class Pipeline:
         return pipeline
 
     def _header(self) -> CheckpointHeader:
-        """Return all that `resume` needs beside the state table."""
+        """Return everything that `resume` needs besides the state table."""
         if self._scorer is None:
             raise ConfigError("no checkpoint before the first call of process()")
         scorer = self._scorer
@@ -601,9 +605,9 @@ class Pipeline:
     def state(self) -> StateTable:
         """The state that `process` carries; before its first call, the state after `run`.
 
-        Before either, it is the state that both start from: [state] init or `state=`, else
-        a table without streams. Raises ConfigError if neither a source nor [state] init has the
-        types of the key columns.
+        Before both, it is the state that both start from: [state] init or `state=`, else a table
+        without streams. Raises ConfigError if neither a source nor [state] init has the types of
+        the key columns.
 
         A state that `process` carries is live: later calls change its arrays. `to_arrow()`, or
         `pyarrow.table` of it, is a consistent copy, whatever other threads do.
@@ -618,7 +622,7 @@ class Pipeline:
     def _state_of_last_run(self) -> StateTable | None:
         """Return the state after `run`; None before it, or if it keeps no state.
 
-        If `process` starts from the output: its state before `run`.
+        If `process` starts from the output, return the output's state even before `run`.
         """
         if self._last_run is None and self._start != "output":
             return None
@@ -645,13 +649,14 @@ class Pipeline:
         scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
         persistence with a horizon (the value at the row itself), the value a [target] season before
         the label, and the mean label or the base rate; each is compared over the rows that it has a
-        forecast for. The mean is of the labels that the fit of this model was trained on, else of
-        those before `since`, else of those compared. `by` "stream" or "month" adds rows for each of
-        them; `since` and `until` (not included) limit the times of the rows. Without an offset they
-        are in [source] time_zone, else in UTC, and so are months. Rows of a stream with equal times
-        are matched in their order; with [output] emit "last" or "final", the first of them. Memory
-        depends on the number of streams, of their rows in one season, and of rows in an epoch on
-        Ray, not on all rows. The table is also written to a Parquet `file`, a path or a URI.
+        forecast for. The mean is taken over the labels that this model was trained on, else over
+        those before `since`, else over the compared ones. `by` "stream" or "month" adds rows for
+        each of them; `since` and `until` (not included) limit the times of the rows. Without an
+        offset they are in [source] time_zone, else in UTC, and so are months. Rows of a stream with
+        equal times are matched in their order; with [output] emit "last" or "final", only the first
+        one is. Memory depends on the number of streams, of their rows in one season, and of rows in
+        an epoch on Ray, not on all rows. The table is also written to a Parquet `file`, a path or a
+        URI.
 
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.
@@ -668,14 +673,14 @@ class Pipeline:
         since: str | datetime | int | None = None,
         until: str | datetime | int | None = None,
     ) -> ReportPage:
-        """Draw what was committed, on one HTML page that needs no network.
+        """Draw the committed output on one HTML page that needs no network.
 
         Outputs, rows, streams, features and states over time; with [target] the errors, with a fit
-        its learning curves. The output is read twice, the source once if it is there, in bounded
+        its learning curves. The output is read twice, the source once if it exists, in bounded
         memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by one, in place of
         those with most rows; `since` and `until` (not included) limit the times of the rows. The
         page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
-        replaces an earlier report only. `ReportPage.as_dict()` has the numbers under the pictures.
+        replaces an earlier report only. `ReportPage.as_dict()` has the numbers behind the pictures.
 
         Raises MissingFileError or CheckpointError without an output, ConfigError for an unknown
         key, a `file` that is something else or lies in the source or an output, or without [sink]
@@ -689,8 +694,8 @@ class Pipeline:
         """Check config, model, [train], schemas and footers of all source files; return notes.
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
-        the model's `Normalization`, as far as footers record them. Before the first fit, all but
-        the model file is checked, which the first note says.
+        the model's `Normalization`, as far as footers record them. Before the first fit, everything
+        but the model file is checked, as the first note says.
         """
         if self.config.train != type(self.config.train)():
             from streamrnn.jobs.fitting import FitOptions, fit_job
@@ -709,7 +714,7 @@ class Pipeline:
     def feature_statistics(self) -> list[dict[str, Any]]:
         """Return nulls, minimum and maximum of each feature, with the model's normalization.
 
-        From the footers of all files: no rows are read.
+        They are taken from the footers of all files; no rows are read.
         """
         return feature_statistics(self._loaded_before_fit())
 

@@ -42,7 +42,7 @@ from streamrnn.stream.sources import (
 
 
 def run_config(bound: BoundPipeline) -> dict[str, Any]:
-    """Return what a commit stores of the config: its keys, and the types of the columns in use."""
+    """Return the config as a commit stores it: its keys, and the types of the columns in use."""
     schema = {f.name: str(f.type) for f in bound.schema}
     contents = {
         f"source.features.{name}.vocabulary": vocabulary.fingerprint
@@ -75,7 +75,7 @@ def open_source(
 def file_source(
     loaded: LoadedPipeline, options: RunOptions, rows: int | None = None
 ) -> SourceOfFiles:
-    """List the files of the source, or of the table that it is, and return a source of them.
+    """List the files of the source (or of its table), and return a source of them.
 
     Raises MissingFileError if there are none.
     """
@@ -115,7 +115,7 @@ def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFil
 
 
 def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
-    """Return the files that the initial state has seen, if it is a table that has them."""
+    """Return the files that the initial state has seen, if its table lists them."""
     init = loaded.config.state.init
     if init is None or source.of_files is None:
         return None
@@ -133,7 +133,7 @@ def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
 
 
 def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipeline, SourcePlan]:
-    """Plan what a run into a new output would read, and let the source read that.
+    """Plan what a run into a new output would read, and set the source's files to that.
 
     It skips files that the initial state has seen, or that do not come after `[source] after`.
     Returns the bound pipeline, too. Raises CheckpointError, ConfigError, DataError and DTypeError.
@@ -154,10 +154,10 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
 
 
 def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
-    """Return what leaves out new files without rows so far, and those not after `[source] after`.
+    """Return a rule that leaves out new files without rows, and files not after `[source] after`.
 
-    If the output has used files, the file that it names may be gone. The call raises ConfigError
-    and DataError.
+    If the output has used files, the file that `after` names may be gone. The call raises
+    ConfigError and DataError.
     """
     config, after = loaded.config.source, loaded.config.source.after
 
@@ -181,7 +181,7 @@ _UNLIMITED = 2**31 - 1
 def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     """Return a copy for which no row is an error.
 
-    Rows that were scored are valid; others may be in files that were not scored yet.
+    Scored rows are valid; rows in files that were not scored yet may not be.
     """
     source, copied = loaded.config.source, copy(loaded)
     late = "drop" if source.late == "error" else source.late
@@ -259,7 +259,7 @@ def _overlap_by_name(a: str, b: str) -> bool:
 
 
 def _places(folders: Iterable[str]) -> set[tuple[int, int]]:
-    """Return device and inode of folders and of those above them.
+    """Return device and inode of folders and of the folders above them.
 
     They are the same under all names that bind mounts give to a folder.
     """
@@ -283,7 +283,7 @@ def _place(path: str) -> tuple[int, int] | None:
 def with_target(
     bound: BoundPipeline, source: SourceOfFiles
 ) -> tuple[SourceOfFiles, BoundTarget | None]:
-    """Return the source with the columns of `[target]`, and what is read of them; None if not set.
+    """Return the source with the columns of `[target]`, and the bound target; None if not set.
 
     Raises DataError for a missing column, DTypeError for one of a type that cannot be used.
     """
@@ -295,5 +295,5 @@ def with_target(
 
 
 def bound_target(bound: BoundPipeline, source: Source) -> BoundTarget | None:
-    """Return what is read of a stream with the columns of `[target]`; None if that is not set."""
+    """Return the target bound to a source with the columns of `[target]`; None if not set."""
     return None if target_columns(bound.loaded) is None else BoundTarget.of(bound, source.schema)

@@ -1,4 +1,4 @@
-"""The state that a pipeline starts from: of [state] init, in memory (`state=`), of its output."""
+"""The state that a pipeline starts from: from [state] init, memory (`state=`) or its output."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger("streamrnn.pipeline")
 
 
 class InitialState(NamedTuple):
-    """A state by the name that [state] init has for it; `table` is None where that is a path."""
+    """A state and its name in [state] init; `table` is None if the name is a path."""
 
     name: str
     table: pa.Table | None
@@ -52,7 +52,7 @@ class InitialState(NamedTuple):
 
     @property
     def override(self) -> str:
-        """The override of a pipeline file that names it."""
+        """The override of a pipeline file that names this state."""
         return f"state.init={json.dumps(self.name, ensure_ascii=False)}"
 
     def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,14 +66,14 @@ class InitialState(NamedTuple):
 
 
 def reader(state_table: pa.Table | None) -> Callable[[str], pa.Table]:
-    """Make a reader of the table that [state] init names; `state_table` is one in memory."""
+    """Return a reader of the table that [state] init names; `state_table` is a table in memory."""
 
     def read(name: str) -> pa.Table:
         if not name.startswith(_IN_MEMORY):
             return read_states(name, seen=True)
         if state_table is None:
             raise ConfigError(
-                f"[state] init: {name} is a state that was given in memory. A checkpoint does not "
+                f"[state] init: {name} is a state that was passed in memory. A checkpoint does not "
                 "keep it; pass it again as state= of Pipeline.from_toml or from_dict"
             )
         return state_table
@@ -112,13 +112,13 @@ def _schema(loaded: LoadedPipeline) -> tuple[pa.Schema, str]:
 
 
 def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Schema:
-    """Return the columns in use, with the types in a state table, else any valid ones."""
+    """Return the columns in use with their types in a state table, else with any valid types."""
     contract = loaded.contract
     features = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.string()}
     types = {feature.name: features[feature.kind] for feature in contract.features}
     types |= {contract.reset: pa.bool_()} if contract.reset else {}
     carried = list(loaded.columns or ())
-    if "pending" in table.column_names:  # an output row, whose columns are carried or the model's
+    if "pending" in table.column_names:  # an output row, whose columns are copied or the model's
         outputs = {*loaded.names, loaded.config.output.model_column}
         fields = [f for f in table.schema.field("pending").type if f.name not in outputs][:-2]
         carried = carried or [field.name for field in fields]
@@ -157,7 +157,7 @@ class ModelFile:
 
     @contextmanager
     def on_disk(self) -> Iterator[str]:
-        """Write the file to a temporary folder; its path, which is removed afterwards."""
+        """Write the file to a temporary folder, which is removed afterwards; yield its path."""
         with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
             path = Path(folder) / self.name
             path.write_bytes(self.content)
@@ -165,7 +165,7 @@ class ModelFile:
 
 
 def included_model(loaded: LoadedPipeline, folder: str) -> ModelFile:
-    """Read the model file of a loaded pipeline, whose relative path is resolved from `folder`.
+    """Read the model file of a loaded pipeline; a relative path is resolved from `folder`.
 
     Raises MissingFileError; UnsupportedError if the file has another model now.
     """

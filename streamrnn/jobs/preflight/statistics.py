@@ -1,4 +1,4 @@
-"""The features of a pipeline: what footers record of their columns, and what the model expects."""
+"""The features of a pipeline: what footers record, and what the model expects."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +19,8 @@ FAR = 6.0
 class FeatureFacts:
     """One feature: nulls, minimum and maximum in all files, and the model's normalization.
 
-    `rows` are those whose statistics are recorded; nulls is None if there are none. `mean` and
-    `deviation` are None without a `Normalization` on that input.
+    `rows` counts the rows whose statistics are recorded; `nulls` is None if there are none. `mean`
+    and `deviation` are None without a `Normalization` on that input.
     """
 
     name: str
@@ -38,7 +38,7 @@ class FeatureFacts:
 
 
 def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
-    """Return the facts of each feature; without a source of files, only what the model says."""
+    """Return the facts about each feature; without a source of files, only the model's."""
     features, scaling = loaded.contract.features, scaling_of(loaded)
     recorded = source.statistics([f.name for f in features]) if source is not None else {}
     return [_facts(f, recorded.get(f.name), scaling.get(f.name)) for f in features]

@@ -30,7 +30,7 @@ _SMALL_PARTS = 100  # of one output, before --follow merges them
 
 
 class Destination:
-    """What a run writes to: a folder with commits, or, where nothing is overridden, none.
+    """Where a run writes to: a folder with commits. A method that is not overridden does nothing.
 
     `folder` is the output folder, `place` where the state is stored, `last` the last commit; None
     if there is none. `resumable`: a run can commit before its end, and another run can resume from
@@ -70,10 +70,10 @@ class Destination:
         return None if self.folder is None else self.folder.load_state()
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
-        """Commit what `plan` found of used files when none is new; `last`: the run ends."""
+        """Commit what `plan` learned about used files when none is new; `last`: the run ends."""
 
     def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> RowSink:
-        """Return the target that the loop writes to while it reads these files, or a pipe."""
+        """Return the sink that the loop writes to while it reads these files, or a pipe."""
         raise NotImplementedError
 
     def merge_parts(self) -> bool:
@@ -131,7 +131,7 @@ class FolderDestination(Destination):
         return merge_small_parts(self._folder, least=_SMALL_PARTS) is not None
 
     def record_tables(self, config: Mapping[str, Any]) -> None:
-        """Commit the keys of [publish] if the last commit has others, and nothing else."""
+        """Commit the keys of [publish], and nothing else, if the last commit's differ."""
         last = self.last
         now = {key: config[key] for key in PUBLISH_KEYS}
         if last is None or now == {key: value_of(key, last.config) for key in PUBLISH_KEYS}:
@@ -152,7 +152,7 @@ class StreamDestination(Destination):
         self._loaded = loaded
 
     def plan(self, source: Source, force: bool, seen: SeenFiles | None) -> SourcePlan:
-        """Plan to read all files that the initial state has not seen, or those `after`."""
+        """Plan to read the files that the initial state has not seen, and that `after` selects."""
         files = source.of_files
         if files is None:
             return SourcePlan(())
@@ -166,7 +166,7 @@ class StreamDestination(Destination):
 
 
 def _side_folders(config: Config) -> dict[str, str]:
-    """Return the folders of side outputs; without a filter the one that earlier rows are in."""
+    """Return the folders of side outputs; without a filter, only those with earlier rows."""
     output, folders = str(config.sink.folder), config.side_folders
     if folders.keys() != SIDE_OUTPUTS.keys():
         with suppress(CheckpointError):  # raised when the output is opened

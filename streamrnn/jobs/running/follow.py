@@ -10,7 +10,7 @@ from streamrnn.stream.sources import SourceFile, SourceOfFiles
 
 
 class Watcher:
-    """Iterate over a source with its complete files, each time that these have changed.
+    """Yield a source with its complete files each time that these have changed.
 
     `look` returns the source as listed now. A file is complete once it has its footer and has not
     changed since the poll before; a file last written longer than one poll ago need not wait.

@@ -1,4 +1,4 @@
-"""Rows and files that go back in time, or leave a gap: which files cause it, how to fix it."""
+"""Rows and files that go back in time, or leave a gap: which files cause it, and how to fix it."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -23,12 +23,12 @@ from streamrnn.stream.sources.order import Hive
 from streamrnn.stream.states.positions import CallPosition
 
 _TELLING = 4
-"""Number of used files that tell how long a usual one and a usual gap are."""
+"""Number of used files that show how long a usual file and a usual gap are."""
 _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject" or "apply".'
 
 
 def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> str | None:
-    """Return a note if times go back between consecutive files; None if not, or not known."""
+    """Return a note if times go back between consecutive files; None if not, or if unknown."""
     if source.time is None or order == "time":
         return None
     pairs = steps_back(source.times(files))
@@ -45,10 +45,10 @@ def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> st
 
 
 def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str | None:
-    """Return a note if a file seems to be missing before one of those after the first `used`.
+    """Return a note if a file seems to be missing before one of the files after the first `used`.
 
-    That is if no row is of so long a time that the longest gap between used files and half of a
-    usual file, or of that gap, fit in. A few files do not tell what is usual.
+    A file seems to be missing if the time without rows is longer than the longest gap between used
+    files plus half of a usual file, or of that gap. A few files do not show what is usual.
     """
     earlier = sorted(_times_of(files[:used]), key=attrgetter("first"))
     if len(earlier) < _TELLING:
@@ -84,8 +84,8 @@ def name_the_files(
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
-    `used` are the files that earlier runs read. If one of the same times is gone, the file of the
-    row may replace it.
+    `used` are the files that earlier runs read. If a file of the same times is gone, the file of
+    the row may replace it.
     """
     times = source.times(source.files)
     index = next((i for i, item in enumerate(times) if item.path == error.file), None)
@@ -124,9 +124,9 @@ def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]
 def name_the_position(
     error: LateRowError, position: CallPosition | None, state: pa.Table, column: str, live: int
 ) -> LateRowError:
-    """Add to the error that `state` has rows of `process`, and how to leave them out.
+    """Add to the error that `state` has rows of `process` or sessions, and how to leave them out.
 
-    Or of sessions: these are `live` rows.
+    Rows of sessions are `live`.
     """
     newest = pc.max(state["last_time"]).cast(pa.string())
     calls, origin = "`process`", "The state is from a checkpoint of `process`"
@@ -142,9 +142,9 @@ def name_the_position(
 
 
 def _rewind(output: Destination, absent: Container[str], first: int, late: str, order: str) -> str:
-    """Return how to score the file `late`, whose times begin at `first`, before the later ones.
+    """Return how to score the file `late`, whose times begin at `first`, before later files.
 
-    `absent` are the used files that the source does not have.
+    `absent` are the used files that the source lacks.
     """
     last = output.last
     later = [file.path for file in _times_of(last.sources) if file.last > first] if last else []
@@ -182,7 +182,7 @@ def _times_of(used: Iterable[UsedFile]) -> list[FileTimes]:
 
 
 def _reload(replaced: Sequence[FileTimes], by: FileTimes, kind: pa.DataType) -> str:
-    """Return how to score a file in place of those that are gone."""
+    """Return how to score a file in place of files that are gone."""
     options = " ".join(f"--reload-file {item.path}" for item in replaced[:3])
     return (
         f"Used, and gone from the source: {first_of([item.shown(kind) for item in replaced])}. If "

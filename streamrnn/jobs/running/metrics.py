@@ -1,4 +1,4 @@
-"""The metrics of a run, which are written while it goes on, and of `process`.
+"""The metrics of a run, written while it goes on, and of `process`.
 
 They are a file in Prometheus's text format, as node_exporter's textfile collector reads it:
 https://prometheus.io/docs/instrumenting/exposition_formats/
@@ -28,7 +28,7 @@ from streamrnn.stream.states import StateTable
 
 
 class Series(NamedTuple):
-    """A metric (without the prefix "streamrnn_"), and its phase, "" if it has none."""
+    """A metric (without the prefix "streamrnn_"), and its phase ("" if it has none)."""
 
     metric: str
     phase: str = ""
@@ -62,7 +62,7 @@ METRICS = {
     "last_run_duration_seconds": "Seconds that the last run took, or has taken so far.",
     "last_success_timestamp_seconds": "When the last run that was a success ended.",
 }
-"""Help of each metric. Those in `_total` are counters, the others gauges."""
+"""Help text of each metric. Names in `_total` are counters, the others gauges."""
 
 _PREFIX = "streamrnn_"
 _LINE = re.compile(
@@ -72,7 +72,7 @@ _LINE = re.compile(
 
 
 class MetricsFile:
-    """The metrics of one pipeline. `earlier` are those that the file had when it was opened.
+    """The metrics of one pipeline. `earlier` are the metrics that the file had when it was opened.
 
     Raises ConfigError if the file has anything else, or metrics of another pipeline; SinkError if
     it cannot be read.
@@ -171,7 +171,7 @@ class ProcessMetrics:
     """Metrics of calls of `process`, on top of the metrics that a file had before.
 
     Raises what `MetricsFile` raises, and ConfigError for the file of a run: a run sets counters to
-    the rows of its output, so what is added to them would be lost, and they would go down.
+    the rows of its output, so additions would be lost, and counters would go down.
     """
 
     def __init__(self, file: MetricsFile) -> None:
@@ -209,8 +209,8 @@ class RunMetrics:
 
     A run that was killed has left `running` at 1, and counts as a failure. Raises what
     `MetricsFile` raises; ConfigError for the file of `ProcessMetrics`, which has counters, but not
-    `running`; SinkError if the file cannot be written. Later a file that cannot be
-    written is a warning: the run is worth more than its metrics.
+    `running`; SinkError if the file cannot be written. A later failure to write is only a warning:
+    the run is worth more than its metrics.
     """
 
     def __init__(self, file: MetricsFile) -> None:
@@ -233,7 +233,7 @@ class RunMetrics:
         self._file.write(self._values)
 
     def watch(self, summary: Summary, output: Destination) -> None:
-        """Report this summary, and the commits of this output, from now on."""
+        """From now on, report this summary and the commits of this output."""
         self._summary, self._output = summary, output
         state = output.load_state()
         if state is not None and "last_time" in state.column_names:
@@ -242,7 +242,7 @@ class RunMetrics:
             self._newest = None
 
     def update(self) -> None:
-        """Write the metrics of what is committed; for a commit, while the run goes on."""
+        """Write the metrics of the committed rows; with `commit`, while the run goes on."""
         self._collect()
         try:
             self._file.write(self._values)
@@ -250,12 +250,12 @@ class RunMetrics:
             _LOGGER.warning("%s The run goes on.", error)
 
     def succeed(self) -> None:
-        """Write that all was well so far: one look at the source is done, with --follow."""
+        """Record success so far: with --follow, one look at the source is done."""
         self._conclude(0)
         self.update()
 
     def end(self, exit_code: int | None = None) -> None:
-        """Write how the run ended; None: as its summary says."""
+        """Record how the run ended; None: as its summary says."""
         if exit_code is None:
             exit_code = _INTERRUPTED if self._summary.interrupted else 0
         self._conclude(exit_code)
@@ -306,7 +306,7 @@ class RunMetrics:
 
 @contextmanager
 def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[RunMetrics | None]:
-    """Write metrics of the run that is made inside to the file, however it ends; None: do not."""
+    """Write metrics of the run in the block to the file, however it ends (None: do not)."""
     if path is None:
         yield None
         return
@@ -321,7 +321,7 @@ def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[Run
 
 
 def record_failure(path: str | None, pipeline: str, error: StreamRNNError) -> None:
-    """Write that a run failed before it began; a file that cannot be written is a note of `error`.
+    """Record that a run failed before it began; if that cannot be written, add a note to `error`.
 
     The pipeline is named after its file.
     """

@@ -14,14 +14,14 @@ from streamrnn.stream.scoring import Summary
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 RETRY_SECONDS = 30.0
-"""How long a run that follows waits after a failure before it tries again without a new commit."""
+"""Seconds that a run with --follow waits after a failure before it retries without a new commit."""
 
 
 class RunPublisher:
     """The tables of one run.
 
     A failure does not stop the run: it is a warning, and is repeated when the files found so far
-    are scored. One that is left at the end is an error, when all is committed.
+    are scored. A failure that remains at the end is an error, raised after everything is committed.
     """
 
     def __init__(self, config: Config, summary: Summary) -> None:
@@ -32,7 +32,7 @@ class RunPublisher:
         self._summary = summary
         self._error: PublishError | None = None
         self._tried = float("-inf")
-        self._commit: int | None = None  # the last one that all tables have
+        self._commit: int | None = None  # the last commit that all tables have
 
     def check(self, schema: pa.Schema) -> None:
         """Raise ConfigError if a library is missing, or a table cannot have these columns."""
@@ -45,7 +45,7 @@ class RunPublisher:
         return [] if self._tables is None else self._tables.titles
 
     def warn_of_left(self, before: Manifest | None) -> None:
-        """Warn of tables of the last commit that this run does not keep up to date."""
+        """Warn of tables of the last commit that this run no longer updates."""
         if before is not None and self._named is not None:
             for table in self._named.abandoned_tables(before.config):
                 _LOGGER.warning("%s", table)
@@ -56,12 +56,12 @@ class RunPublisher:
             self.publish(manifest)
 
     def retry(self, manifest: Manifest | None) -> None:
-        """Publish again what failed some time ago."""
+        """Retry what failed some time ago."""
         if self._error is not None and time.monotonic() - self._tried > RETRY_SECONDS:
             self.publish(manifest)
 
     def publish(self, manifest: Manifest | None, *, merged: bool = False) -> None:
-        """Bring all tables up to date. `merged`: the last commit merged parts, and did no more."""
+        """Bring all tables up to date. `merged`: the last commit only merged parts."""
         if self._tables is None or manifest is None or manifest.commit == self._commit:
             return
         merged = merged and self._error is None and self._commit is not None

@@ -70,9 +70,9 @@ def _check_models(
 ) -> str:
     """Check that this pipeline, with its model, can resume from an earlier commit.
 
-    Returns a note on rows of other models that its model scores again; "" if there are none. Raises
-    CheckpointError for such rows without `new_model`; StateError for a state that the model cannot
-    take over.
+    Returns a note on rows of other models that this model would replace; "" if there are none.
+    Raises CheckpointError for such rows without `new_model`; StateError for a state that the model
+    cannot take over.
     """
     loaded = bound.loaded
     then = replace(
@@ -135,12 +135,12 @@ def rewind_before_changes(
 ) -> Reload | None:
     """Rewind the output to the last commit before the `named` files, or all that changed.
 
-    With `force` not before changed files that its initial state has seen. What can be checked
+    With `force`, changed files that its initial state has seen do not count. What can be checked
     without reading rows is checked first. Returns None if no used file changed. Raises ConfigError
     for a name that no used file has or a source without files; CheckpointError if no retained
-    commit is early enough, if sessions have scored rows since, unless `force` says that they may
-    go, or if the output is another pipeline's or model's; DataError and
-    DTypeError for files that a run would refuse.
+    commit is early enough, if sessions have scored rows since, unless `force` allows dropping them,
+    or if the output is another pipeline's or model's; DataError and DTypeError for files that a run
+    would refuse.
     """
     path, files = loaded.config.sink.folder, source.of_files
     if path is None or files is None:
@@ -200,7 +200,7 @@ def rewind_before_changes(
 def _named(
     manifest: Manifest, present: Sequence[SourceFile], named: Sequence[str], path: str
 ) -> list[str]:
-    """Return the used files of these names; none for a file that is still to be read."""
+    """Return the used files of these names; a file that is still to be read is left out."""
     paths: list[str] = []
     for name in named:
         used = used_files(manifest, name, path)
@@ -220,9 +220,9 @@ def _check_order(
     target: RetainedCommit,
     path: str,
 ) -> None:
-    """Refuse to read the used files of `before` in another order than then.
+    """Refuse to read the used files of `before` in another order than before.
 
-    Their streams would get states of another history. Raises CheckpointError.
+    Their streams would get other states. Raises CheckpointError.
     """
     then = set(before)
     files = [file for file in source.files if file.name in then]
@@ -233,7 +233,7 @@ def _check_order(
         output = location(path)
         raise CheckpointError(
             f"{output}: its files were read in another order than the source has now: "
-            f"{first_of(before)}. Read again in the order of now, they would give another result. "
+            f"{first_of(before)}. Read again in the current order, they would give another result. "
             "If [source] order has changed since, restore it and rerun. If the order does not "
             f"matter: streamrnn rewind {output} --to {target.commit}, then a run without --reload. "
             "Or start over with --full-refresh."

@@ -1,8 +1,8 @@
 """A replay: a new model reads earlier rows of the source into a state of its own.
 
-It is a run of the same loop, over rows that the output has read, that writes none of them. What it
-has read is committed like a run, in a folder inside the output, so that a killed replay resumes.
-The first commit of any run into the output removes it.
+It runs the same loop over rows that the output has read, but writes none of them. Its progress is
+committed like a run's, in a folder inside the output, so that a killed replay resumes. The first
+commit of any run into the output removes it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def replay_of(
     options: RunOptions,
     committed: Callable[[], None],
 ) -> Replay | None:
-    """Return the replay that a run begins with, None if it needs none.
+    """Return the replay that a run begins with; None if no replay is needed.
 
     `last` is the last commit of its output. Raises what `plan_replay` raises.
     """
@@ -75,8 +75,8 @@ def replay_of(
 class Replay:
     """The replay of the rows of `plan` for a new model of the output whose last commit is `last`.
 
-    `state` is the output's; the `summary` of the run is updated in place; `committed` is called
-    after each commit.
+    `state` is the output's state; the `summary` of the run is updated in place; `committed` is
+    called after each commit.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Replay:
         self._output = str(loaded.config.sink.folder)
         self._path = folder_inside(self._output, REPLAY)
         self._loop_summary = Summary()
-        self._before = {"rows": 0, "passed_over": 0}  # of a replay that was interrupted
+        self._before = {"rows": 0, "passed_over": 0}  # left by an interrupted replay
 
     def run(self) -> StateTable | None:
         """Read the rows; return the state after them, None if the run was stopped before that.
@@ -106,7 +106,7 @@ class Replay:
         """
         began = time.perf_counter()
         model = self._bound.loaded.fingerprint
-        facts = {  # that it must have in common with an earlier replay to resume it
+        facts = {  # these must equal an earlier replay's to resume it
             "replay.output": self._last.output,
             "replay.commit": self._last.commit,
             "replay.range": self._plan.range,
@@ -151,7 +151,7 @@ class Replay:
             summary.state_notes.append(self._plan.note)
 
     def _resumes(self, facts: dict[str, Any], model: str) -> bool:
-        """Return whether there is a replay with these facts; one that is damaged is none."""
+        """Return whether there is an intact replay with these facts."""
         try:
             last = read_manifest(self._path) if has_manifest(self._path) else None
         except CheckpointError:
@@ -170,7 +170,7 @@ class Replay:
         return table
 
     def _left(self, last: Manifest | None) -> tuple[list[SourceFile], Position | None]:
-        """Return the files with rows that were not read yet, and where to begin in the first."""
+        """Return the files with unread rows, and where to begin in the first."""
         if last is None:
             return list(self._plan.files), None
         partly = "" if last.position is None else last.position.file
@@ -199,7 +199,7 @@ class Replay:
         return [self._state[field.name].combine_chunks() for field in self._bound.layout.keys]
 
     def _refuse_fewer(self, least: int, asked: int) -> None:
-        """Refuse a number of rows that a stream may have in a file that is gone."""
+        """Raise CheckpointError if a stream's last rows may be in a file that is gone."""
         if least < asked:
             there = f"set [model] replay = {least} or less, " if least else ""
             gone = self._plan.gone
@@ -271,7 +271,7 @@ def discard_replay(output: str) -> None:
 
 
 def rows_since(batches: Iterator[SourceBatch], time: str, first: int) -> Iterator[SourceBatch]:
-    """Yield the rows whose time is `first` or later, in ticks; not those without a time."""
+    """Yield the rows at the time `first` (in ticks) or later; rows without a time are left out."""
     for item in batches:
         times = item.batch.column(time)
         if pa.types.is_temporal(times.type):
@@ -317,7 +317,7 @@ class LastRows:
             yield _kept(item, keep)
 
     def _slots(self, item: SourceBatch, add: bool) -> Ints:
-        """Return the slot of each row of a batch; only those with a key, or -1 without one."""
+        """Return the slot of each row with a key, or of all rows with -1 for no key."""
         keys = [item.batch.column(name) for name in self._names]
         valid = np.ones(len(item.batch), bool)
         for key in keys:
@@ -343,7 +343,7 @@ def _earlier(slots: Ints) -> Ints:
 
 
 def _kept(item: SourceBatch, keep_N: Bools) -> SourceBatch:
-    """Return a batch with the rows to keep; its position is the same."""
+    """Return a batch with only the rows to keep, at the same position."""
     if keep_N.all():
         return item
     rows = np.flatnonzero(keep_N)

@@ -1,4 +1,4 @@
-"""What a replay will read: the used files in its range, or why there can be none."""
+"""What a replay will read: the used files in its range, or why there can be no replay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 class Earlier:
     """What an output has read: used files by their current names, `position` as in a manifest.
 
-    `rows` are those written and rejected, `state` is the state after them.
+    `rows` is the number written and rejected, `state` is the state after them.
     """
 
     used: Sequence[UsedFile]
@@ -55,9 +55,10 @@ class Earlier:
 class ReplayPlan:
     """The rows that a new model reads: of `files`, in order, up to `stop` in the last one.
 
-    `first`: only rows of this time, in ticks, or later. `last`: only so many of each stream; then
-    `gone` are used files before these that are gone, which may not have any of them. `most` is the
-    number of rows, at most. `range` says which rows these are, `note` what they lack ("": nothing).
+    `first`: only rows of this time, in ticks, or later. `last`: only this many of each stream; then
+    `gone` are missing used files before `files`, which must not have any of these rows. `most` is
+    the largest possible number of rows. `range` describes the rows, `note` what is missing ("":
+    nothing).
     """
 
     files: tuple[SourceFile, ...]
@@ -71,9 +72,9 @@ class ReplayPlan:
 
 
 def needs_replay(bound: BoundPipeline, last: Manifest, on_change: OnChange) -> bool:
-    """Return whether a run into an output begins with a replay, or would be refused one.
+    """Return whether a run into an output begins with a replay (or with its refusal).
 
-    In kind independent a model has no state, and none is replayed.
+    In kind independent a model has no state, so nothing is replayed.
     """
     may_have_state = bool(bound.layout.states) or bound.loaded.kind.needs_end
     return on_change == "replay" and last.model != bound.loaded.fingerprint and may_have_state
@@ -89,9 +90,9 @@ def plan_replay(
 ) -> ReplayPlan:
     """Find the files of the rows that a new model reads before it goes on.
 
-    With `force` rows that are in no file, of pipes and sessions, are left out. Raises
-    ConfigError where there is nothing to replay (kind whole, a pipe), or for a range that does not
-    fit; CheckpointError if rows in the range are in no file.
+    With `force`, rows that are in no file (of pipes and sessions) are left out. Raises ConfigError
+    where there is nothing to replay (kind whole, a pipe), or for a range that does not fit;
+    CheckpointError if rows in the range are in no file.
     """
     config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
     _refuse_other_rows(bound, source, manifest, earlier.rows, path, force)
@@ -233,7 +234,7 @@ def _gone(
     state: pa.Table | None,
     path: str,
 ) -> str:
-    """Return the message for files in range that are gone, with the range that is there."""
+    """Return the message for missing files in range, with the range that is available."""
     times = [_last(file) for file in files]
     newest, there = _newest(state), None
     if newest is not None and None not in times:
@@ -254,7 +255,7 @@ def _gone(
 
 
 def _length(ticks: int, bound: BoundPipeline) -> timedelta | None:
-    """Return a plain length of time that is shorter than so many ticks; None if there is none."""
+    """Return a round length of time that is shorter than this many ticks; None if there is none."""
     try:
         tick = _tick_ns(bound)
     except ConfigError:

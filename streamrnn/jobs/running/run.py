@@ -92,7 +92,7 @@ class RunJob:
         self._began = time.perf_counter()
         self.config.require_run()
         check_sink(self.config)
-        if (choice := self.loaded.choice).kept:  # nothing but the output says the kind of window
+        if (choice := self.loaded.choice).kept:  # only the output says the kind of window
             if self.options.full_refresh:
                 raise unsaid_kind(self.loaded.model)
             self.summary.state_notes.append(str(choice.note))
@@ -171,7 +171,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind past the files to read again, if any; the error of a run after it names that."""
+        """Rewind to before the files to reload, if any; an error of the run after it says so."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return
@@ -222,7 +222,7 @@ class RunJob:
             self._end(engine, output)
 
     def _after_commit(self, output: Destination) -> None:
-        """Publish a commit, and write the metrics; a replay before the first commit is over."""
+        """Publish a commit, and write the metrics; the first commit ends a replay."""
         folder = self.config.sink.folder
         if folder is not None and not self._committed_once:
             discard_replay(folder)
@@ -241,7 +241,7 @@ class RunJob:
             self._metrics.update()
 
     def _looked(self, output: Destination) -> None:
-        """Note in the metrics that a look at the source is done, unless it was interrupted."""
+        """Record in the metrics that a look at the source is done, unless it was interrupted."""
         self._tables.retry(output.last)
         if self._metrics is not None and not self.summary.interrupted:
             self._metrics.succeed()
@@ -262,7 +262,7 @@ class RunJob:
         if not begun and plan.files and committed is not None and committed.live:
             self.summary.state_notes.append(
                 f"sessions have scored {count(committed.live, 'row')} of this output: a file that "
-                "has them, too, is not recognised, and is scored like any other"
+                "also has these rows is not recognised, and is scored like any other"
             )
         if not begun:
             bound = self.loaded.bind(source.schema, source.name)
@@ -308,7 +308,7 @@ class RunJob:
         self.summary.rewrites_unsettled = plan.unresolved
         if not seen_by_init:
             return
-        self.summary.vanished_files = 0  # it may have seen files of any source
+        self.summary.vanished_files = 0  # the state may have seen files of any source
         used = {file.path for file in plan.used}
         used |= {file.name for rewrite in plan.rewritten for file in rewrite.new}
         used -= {file.name for file in plan.files}
@@ -321,9 +321,9 @@ class RunJob:
     def _state_of_calls(
         self, output: Destination, committed: Manifest | None
     ) -> tuple[CallPosition | None, pa.Table] | None:
-        """Return position and state of calls, of `process` or a session, that the run began from.
+        """Return the position and state of the calls that the run began from.
 
-        None if it did not.
+        These are calls of `process` or a session; None if there were none.
         """
         init = self.config.state.init
         if committed is not None and (committed.positions or committed.live):
@@ -421,7 +421,7 @@ class RunJob:
         files = list(plan.files)
         if self._order == "time":
             files[started:] = source.in_time_order(files[started:])
-        elif self.config.source.late != "error":  # otherwise late rows stop the run
+        elif self.config.source.late != "error":  # otherwise late rows would stop the run
             self.summary.times_go_back = note_on_order(source, files, self._order)
         return files
 

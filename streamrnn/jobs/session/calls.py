@@ -1,4 +1,4 @@
-"""Calls of `process`: the data of each through one scorer, or not at all."""
+"""Calls of `process`: the data of each call is scored by one scorer, wholly or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from streamrnn.stream.states.positions import CallPosition, next_position
 
 
 class Answer(NamedTuple):
-    """What a call scored, by record batch, and the output rows as the caller receives them."""
+    """The result of a call by record batch, and the output rows as the caller receives them."""
 
     scored: list[Scored]
     output: pa.RecordBatch | pa.Table
@@ -39,9 +39,9 @@ class Answer(NamedTuple):
 class Calls:
     """Scores the data of calls, one after another; `scorer` is None before the first.
 
-    `start` returns the scorer of the first call, whose data has this schema; `bound` is called,
-    before rows are scored, with a pipeline that has other types of columns than before. Calls of
-    several threads must not overlap.
+    `start(schema)` returns the scorer of the first call; `bound` is called with the pipeline,
+    before rows are scored, whenever the types of its columns change. Calls of several threads must
+    not overlap.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Calls:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises.
 
         The data may be rows of `requests`, which have no position of their own: then rows that are
-        an error raise one with `align`, too. `unfit` says of dicts why they are refused.
+        an error raise one even with `align`. `unfit`: number of a row -> why its dict is refused.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
@@ -112,7 +112,7 @@ class Calls:
         return table_of_dicts(rows, loaded, scorer.bound.schema, scorer.rows_read)
 
     def _check(self, rows: list[Any]) -> None:
-        """Raise DataError or DTypeError if rows of dicts have not the types of earlier rows."""
+        """Raise DataError or DTypeError if rows of dicts differ in type from earlier rows."""
         scorer = self.scorer
         assert scorer is not None
         loaded = scorer.bound.loaded
@@ -122,7 +122,7 @@ class Calls:
     def _bound_scorer(
         self, schema: pa.Schema, loaded: LoadedPipeline
     ) -> tuple[Scorer, CheckedSchema]:
-        """Return the scorer, and what is known of the schema, which is checked once."""
+        """Return the scorer, and the schema as checked, which is done once."""
         checked, scorer = self._checked, self.scorer
         if scorer is not None and checked is not None and checked.schema.equals(schema):
             return scorer, checked
@@ -190,7 +190,7 @@ class Calls:
 
     @property
     def accepted(self) -> int:
-        """Number of rows of all calls, without those that an answer has refused."""
+        """Number of rows of all calls, without the rows that answers refused."""
         totals = {} if self.scorer is None else self.scorer.totals
         return totals.get("rows", 0) - totals.get("refused", 0)
 

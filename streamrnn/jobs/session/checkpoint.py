@@ -1,4 +1,4 @@
-"""A checkpoint of `process`: a state table whose metadata has a header; and the way back."""
+"""Write and read a checkpoint of `process`: a state table whose metadata has a header."""
 
 import base64
 import json
@@ -59,9 +59,9 @@ class Writable(Protocol):
 class LastCheckpoint:
     """The checkpoint file that a pipeline resumed from or wrote last.
 
-    `contents` maps its real path to what it may have: an identity, or _NO_FILE. A write that failed
-    adds what it wrote, but an overwrite never what another job wrote. It is replaced, never
-    changed: a copy keeps its own.
+    `contents` maps its real path to the identities that the file may have, or _NO_FILE. A failed
+    write adds what it wrote, but an overwrite never adds what another job wrote. The mapping is
+    replaced, never changed, so that a copy keeps its own.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class LastCheckpoint:
         return checked(table, path)
 
     def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
-        """Replace the file, unless it is another one: then CheckpointError. Raises SinkError."""
+        """Replace the file. Raises CheckpointError if it is another file, SinkError."""
         table = with_checksum(table)
         place, new = real_path(path), checksum(table.schema)
 

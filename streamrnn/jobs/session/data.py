@@ -31,12 +31,12 @@ REQUEST = "the request"
 
 
 class CheckedSchema(NamedTuple):
-    """A valid schema of data, and how its record batches become those that are scored.
+    """A valid schema of data, and how its record batches are converted for scoring.
 
     `used` has the columns in use as the data has them, dictionaries decoded; `target` in the types
-    to cast them to, which `origin` gave; `indices` are the columns, None if one is converted, and
-    `all_in_order` says that these are all columns as they stand.
-    `changed` is the number of columns whose type differs from that in `origin`.
+    to cast them to, which `origin` gave; `indices` are the columns (None if one must be converted),
+    and `all_in_order` says that they are all columns in their order. `changed` is the number of
+    columns whose type differs from that in `origin`.
     """
 
     schema: pa.Schema
@@ -71,10 +71,10 @@ class CheckedSchema(NamedTuple):
     def columns(
         self, batch: pa.RecordBatch, first_row: int, *, refuse: bool
     ) -> tuple[pa.RecordBatch, Mapping[int, str]]:
-        """Return the columns to score, converted; `first_row` is the number of its first row.
+        """Return the columns to score, converted; `first_row` numbers the batch's first row.
 
-        A value that the type to cast to cannot hold raises DataError; with `refuse` it is null, and
-        the second result says why, by row.
+        A value that does not fit the target type raises DataError; with `refuse` it becomes null,
+        and the second result says why, by row.
         """
         if self.all_in_order:
             return batch, {}
@@ -100,7 +100,7 @@ def _table(data: object) -> pa.Table:
 
 
 def batches_of(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
-    """Return one record batch or none, and the schema. More than one if text takes over 2 GiB."""
+    """Return record batches and the schema: one batch or none, several if text exceeds 2 GiB."""
     if isinstance(data, pa.RecordBatch):
         return [data], data.schema
     table = _table(data).combine_chunks()
@@ -134,9 +134,9 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 )
 _NUMBERS = {"a boolean", "an integer", "a float"}
 _MIXED = ({"an integer", "a float"}, {"an integer", "a decimal"})
-"""Kinds that Arrow reads as one type, the second."""
+"""Pairs of kinds that Arrow reads as one type, the second's."""
 _DECIMALS = pa.decimal128(38, 18)
-"""The type of decimals where later rows may have other digits: Spark's, too."""
+"""The type of decimals if later rows may have more digits; it is also Spark's."""
 
 
 def table_of_dicts(
@@ -145,12 +145,12 @@ def table_of_dicts(
     """Return a table of N rows with the columns that a pipeline uses, under their new names.
 
     `types`: of earlier rows, None before there are any; `first_row`: the number of the first row in
-    messages. A key that a row lacks is null, one that the pipeline does not use is
-    ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
-    floats; decimals have room for more digits than the first ones; integers beyond int64 are
-    uint64. Times in several zones are in the first one. Raises DTypeError if a row is not a dict,
-    or a key not text; DataError, with row and column, for values that Arrow cannot hold in one
-    column, floats where earlier rows had integers, and for a key column or a time that no row has.
+    messages. A key that a row lacks is null, one that the pipeline does not use is ignored. Numbers
+    become float64 where the model reads them as float32, or earlier rows had floats; decimals have
+    room for more digits than the first ones; integers beyond int64 are uint64. Times in several
+    zones are converted to the first one. Raises DTypeError if a row is not a dict, or a key not
+    text; DataError, with row and column, for values that Arrow cannot hold in one column, floats
+    where earlier rows had integers, and for a key column or time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
@@ -197,7 +197,7 @@ def with_nulls_for_unfit(
 ) -> tuple[list[Any], dict[int, str]]:
     """Return rows without the values that `check` refuses, and why, by the number of the row.
 
-    `check` raises DataError or DTypeError for rows that have one.
+    `check` raises DataError or DTypeError for rows with such a value.
     """
     try:
         check(rows)
@@ -262,7 +262,7 @@ class _Column(NamedTuple):
             ) from error
 
     def _converted(self, values: list[Any], kinds: set[str]) -> pa.Array:
-        """Return values in the type of earlier rows if it holds them, else in Arrow's choice."""
+        """Return values in the type of earlier rows if they fit, else in Arrow's choice of type."""
         expected = self.expected
         if (expected is None or pa.types.is_null(expected)) and "a decimal" in kinds:
             expected = _DECIMALS
@@ -314,7 +314,7 @@ class _Column(NamedTuple):
 
 
 def _kind(value: object) -> str:
-    """Return what a value is, in the words of messages."""
-    if isinstance(value, datetime):  # Arrow would read one without a zone as UTC beside others
+    """Describe a value's kind in the words of messages."""
+    if isinstance(value, datetime):  # Arrow would read a time without a zone as UTC beside others
         return "a time without a zone" if value.tzinfo is None else "a time with a zone"
     return next((name for types, name in _KINDS if isinstance(value, types)), type(value).__name__)

@@ -38,7 +38,7 @@ from streamrnn.stream.states.positions import CallPosition, from_json, to_json
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _MOST_PARTS = 60
-"""Small parts of an output, or of one of its partitions, that are merged."""
+"""Number of small parts, in an output or one of its partitions, from which they are merged."""
 _SMALL_PART = 8 << 20
 _QUEUED = 256
 """Most batches of rows that wait while a commit is written."""
@@ -119,8 +119,8 @@ class Session:
     ) -> pa.RecordBatch | pa.Table:
         """Score data, and add its rows to the output: they are in the next commit.
 
-        Data, `position`, `align`, result and errors: as in `Pipeline.process`. After an error that
-        the data has caused no row of it is counted, or in the output. Rejected rows go to the
+        Data, `position`, `align`, result and errors: as in `Pipeline.process`. After an error
+        caused by the data, none of its rows is counted or in the output. Rejected rows go to the
         rejects. Raises SinkError if the session is over.
         """
         return self._processed(data, position, align)
@@ -136,7 +136,7 @@ class Session:
                 answer = self._calls.process(data, position, align, requests)
                 self._queue(answer)
             except BaseException as error:
-                if self._mark != before:  # the state has rows that the output will not have
+                if self._mark != before:  # the state includes rows that the output will not have
                     self._end(error)
                 raise
         return answer.output
@@ -146,11 +146,11 @@ class Session:
     ) -> list[tuple[pa.RecordBatch | StreamRNNError, Sequence[int]]]:
         """Score requests, one after another, each as a whole or not at all.
 
-        `rows` has the rows of all, `sizes` how many of them each has. Returns in order the answers
-        to requests that were scored together, with their sizes, a row for each row as with `align`
-        in `process`; of a request that failed, which is alone, the DataError or DTypeError of its
-        first row that is an error by `bad`, `late` and `repeated`: then none of its rows is scored,
-        and others are as if it had not been. Positions stay as they are. Raises SinkError if the
+        `rows` has the rows of all requests, `sizes` the number of rows of each. Returns, in order,
+        either the sizes and answer of requests that were scored together (a row for each row, as
+        with `align` in `process`), or one failed request with the DataError or DTypeError of its
+        first row that is an error by `bad`, `late` and `repeated`. None of a failed request's rows
+        is scored, and the others are unaffected. Positions do not change. Raises SinkError if the
         session is over.
         """
         try:
@@ -169,15 +169,15 @@ class Session:
     def read_from(self, close: Callable[[], Sequence[str]]) -> None:
         """Let commits count the rows of calls as rows of files, which `close` ends and names.
 
-        A run whose source they are then finds nothing new in them. `close` is called when a commit
-        copies the state; until then the files may grow by the rows of calls.
+        A run with these files as its source then finds nothing new in them. `close` is called when
+        a commit copies the state; until then the files may grow by the rows of calls.
         """
         self._close_files = close
 
     def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
-        """Return the files of these that the last commit has not used.
+        """Return the files among these that the last commit has not used.
 
-        `by_any`: that it, or one that `rewind` can return to, has not used.
+        `by_any`: that neither it nor any commit that `rewind` can return to has used.
         """
         last = self._output.last
         if last is None:
@@ -200,15 +200,15 @@ class Session:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let no commit, and no call of another thread, come between the calls in the block."""
+        """Prevent commits and other threads' calls between the calls in the block."""
         with self._lock:
             yield
 
     def start(self) -> tuple[pa.Schema, pa.Schema | None]:
-        """Load the state before the first call; return the columns that it expects, and answers'.
+        """Load the state before the first call; return the columns of calls and of answers.
 
-        Types come from the last commit, else from the source's files; a column whose type neither
-        has is null: then the first call loads the state, and answers are not known.
+        Types come from the last commit, else from the source's files. A column without a type in
+        either is null: then the first call loads the state, and the columns of answers are unknown.
         """
         with self._lock:
             self._refuse_over()
@@ -232,16 +232,16 @@ class Session:
         return None if self._output.last is None else self._output.last.commit
 
     def load_model(self, path: str | os.PathLike[str], on_change: LiveChange) -> None:
-        """Let the model of another file score from the next call on, in place of this one.
+        """Replace the model by that in another file, from the next call on.
 
-        With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`,
-        with "reset" each starts again. Calls of other threads go on while it is loaded, and its
-        kernels are compiled, in another process; the rows before it are committed with their model.
-        States are not copied if both models have the same.
+        With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`;
+        with "reset" each stream starts again. Calls of other threads go on while it is loaded and
+        its kernels are compiled in another process; earlier rows are committed with their model.
+        States are not copied if both models have the same states.
 
         The next run or session needs this model in [model] path. Raises ConfigError, StateError,
-        MissingFileError and the errors of `load_model` for a model that does not fit; then the one
-        before goes on. Raises what `commit` raises, too.
+        MissingFileError and the errors of `load_model` for a model that does not fit; then the old
+        model stays. Raises what `commit` raises, too.
         """
         path = os.fspath(path)
         if on_change not in get_args(LiveChange):
@@ -274,9 +274,9 @@ class Session:
 
     @property
     def position(self) -> CallPosition | None:
-        """The position of the last call, of this session or those before; None if it had none.
+        """The position of the last call, in this session or earlier ones; None if it had none.
 
-        With positions of partitions it has all of them, each with its last position.
+        If positions are of partitions, it has every partition, each with its last position.
         """
         with self._lock:
             if self._calls.scorer is not None:
@@ -303,7 +303,7 @@ class Session:
 
     @property
     def _mark(self) -> tuple[object, ...]:
-        """What is another one once rows have moved the state."""
+        """A value that changes once rows have advanced the state."""
         scorer = self._calls.scorer
         if scorer is None:
             return ()
@@ -327,7 +327,7 @@ class Session:
             self._count_as_used(bound.loaded)
 
     def _count_as_used(self, loaded: LoadedPipeline) -> None:
-        """Let the first commit have the files that the initial state has seen, as a run does."""
+        """Record in the first commit the files that the initial state has seen, as a run does."""
         source = file_source(loaded, RunOptions(follow=True))
         if (seen := seen_by_init(loaded, source)) is not None:
             self._partly = self._output.plan(source, False, seen).position
@@ -361,7 +361,7 @@ class Session:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Do all of a commit: after an error or an interrupt no other one can build on it."""
+        """Run a commit to its end; after an error or an interrupt the session is over."""
         try:
             yield
         except BaseException as error:
@@ -372,7 +372,7 @@ class Session:
     def _queue_commit(self, last: bool) -> None:
         """Copy the state, and let the writer commit it, unless the last commit has it.
 
-        The `last` commit of several is one in any case: `rewind` can return to it.
+        The `last` commit of a session is made in any case, so that `rewind` can return to it.
         """
         scorer, mark, before = self._calls.scorer, self._mark, self._output.last
         if scorer is None or not self._is_due(last):
@@ -397,13 +397,13 @@ class Session:
         self._commits += 1
 
     def _is_due(self, last: bool) -> bool:
-        """Whether a commit has something new, or is the `last` one of several."""
+        """Whether a commit has something new, or is the `last` one of a session with several."""
         return self._mark != self._committed or bool(last and self._commits)
 
     def _commit_with(
         self, paths: Sequence[str], loaded: LoadedPipeline, commit: Callable[..., object]
     ) -> None:
-        """Make a commit that has used some files, too."""
+        """Make a commit that also records used files."""
         files = [file for path in paths for file in list_of_format(path, "arrow")]
         source = loaded.source(files)
         readings = {file.name: Reading(source.content(file)) for file in files}
@@ -458,7 +458,7 @@ def _refuse_columns_without_type(schema: pa.Schema) -> None:
     for field in schema:
         if pa.types.is_null(field.type):
             raise DTypeError(
-                f"session: column {field.name!r}: no row has a value, so that its type, which the "
+                f"session: column {field.name!r}: no row has a value, so its type, which the "
                 "output needs, is unknown. Begin with Arrow data that has the type, or list the "
                 "columns of the output without it, in [output] columns"
             )

@@ -26,7 +26,7 @@ from streamrnn.stream.states import key_names
 from streamrnn.stream.states.positions import from_json
 
 Start = Literal["init", "given", "output"]
-"""Where `process` starts: as the pipeline file says, from `state=`, from its own output."""
+"""Where `process` starts: as set in the pipeline file, from `state=`, or from its own output."""
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 
@@ -51,7 +51,7 @@ def require_output(config: Config) -> None:
 def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Scorer:
     """Return the scorer of the first call of `process`, whose data has this schema.
 
-    Raises what a run raises that cannot start, or resume, from that state.
+    Raises the errors of a run that cannot start, or resume, from that state.
     """
     folder = loaded.config.sink.folder
     if start == "output" and folder is not None:
@@ -69,7 +69,7 @@ def scorer_after(
 ) -> Scorer:
     """Return a scorer with the state, and the types of columns, of the last commit of the output.
 
-    Raises what a run raises that cannot resume from it.
+    Raises the errors of a run that cannot resume from it.
     """
     folder = str(loaded.config.sink.folder)
     notes = [str(loaded.choice.note)] if loaded.choice.kept else []
@@ -93,7 +93,7 @@ def scorer_after(
 
 
 def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:
-    """Return the columns in use; one whose type is unknown before there are rows is null.
+    """Return the columns in use; a column whose type is unknown before the first rows is null.
 
     Types come from the last commit, else from the source's files, else from [state] init.
     """

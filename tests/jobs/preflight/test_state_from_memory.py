@@ -192,7 +192,7 @@ def test_it_is_pickled_and_not_part_of_a_checkpoint() -> None:
     given.checkpoint("c.arrow")
     resumed = Pipeline.resume("c.arrow")
     assert resumed.process(LOG.slice(HALF + 10)) == expected.slice(10)
-    with pytest.raises(ConfigError, match=r"memory:.*was given in memory.*state= of Pipeline"):
+    with pytest.raises(ConfigError, match=r"memory:.*was passed in memory.*state= of Pipeline"):
         resumed.run(full_refresh=True)
 
 

@@ -238,7 +238,7 @@ def test_a_column_whose_type_is_unknown_is_refused() -> None:
     columns = {"output": {"columns": ["id", "t", "text"]}}
     with pipeline("new", **columns).session() as session:
         with pytest.raises(
-            DTypeError, match=r"column 'text': no row has a value, so that its type"
+            DTypeError, match=r"column 'text': no row has a value, so its type"
         ):
             session.process(rows)
         session.process(texts)

@@ -27,10 +27,10 @@ _AFTER = re.compile(r"^\s*(?:Traceback |at \S+\(|\(Background on )", re.MULTILIN
 
 @dataclass(frozen=True)
 class Published:
-    """What was changed in a table: `table` names it, `version` the one that was made.
+    """What was changed in a table: `table` names it, `version` is its new version.
 
-    `added` parts were registered, `removed` ones dropped, by commit number `commit`. `note` says
-    what others had done to the table, or that it did not exist.
+    `added` parts were registered, and `removed` ones dropped, for commit `commit`. `note` says what
+    others had done to the table, or that it did not exist.
     """
 
     table: str
@@ -104,8 +104,8 @@ class Publisher:
     ) -> tuple[list[Published], PublishError | None]:
         """Make each table equal to the parts of the manifest, as far as it can be changed.
 
-        `merged`: since the last call parts were merged and nothing else. The folder is not changed.
-        Returns what was changed, and the error for what could not be. Raises ConfigError.
+        `merged`: since the last call, parts were only merged. The folder is not changed. Returns
+        what was changed, and the error for what could not be. Raises ConfigError.
         """
         done, failed = [], []
         if self.tables:
@@ -164,7 +164,7 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
     wanted = changes(manifest, contents, merged=merged)
     if not wanted:
         return []
-    # Parts of earlier commits than the last one may have been published.
+    # Parts of commits before the last one may have been published.
     existed = any(part.commit < manifest.commit for part in manifest.parts)
     note = "the table did not exist" if contents is None and existed else ""
     if contents is not None and contents.others:
@@ -178,7 +178,7 @@ def _publish(table: PublishedTable, manifest: Manifest, merged: bool) -> list[Pu
 def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
     contents = table.read(manifest)
     if contents is None:
-        return [f"{table.title} does not exist. Make it with `streamrnn publish`."]
+        return [f"{table.title} does not exist. Create it with `streamrnn publish`."]
     if contents.foreign:
         return [
             f"{table.title} lists files that are not parts: {first_of(list(contents.foreign))}."
@@ -195,7 +195,7 @@ def _differences(table: PublishedTable, manifest: Manifest) -> list[str]:
 def _reason(error: Exception, text: str) -> str:
     """Return the type and the text of a library's error with its causes, on one line.
 
-    Without what may follow it (a trace, a link) and the colors of a terminal.
+    A trace or a link after it, and terminal colors, are left out.
     """
     message = _AFTER.split(_DECORATION.sub("", text), maxsplit=1)[0]
     causes = [line.strip().rstrip(".:") for line in message.splitlines() if line.strip()]
@@ -209,8 +209,8 @@ def _reason(error: Exception, text: str) -> str:
 def publish(path: str, *, rejects: str | None = None) -> list[Published]:
     """Make the tables of [publish] equal to the parts of an output, and return what was changed.
 
-    The last commit names the tables. A table that does not exist is created; what others have
-    done to one is undone, as far as it names parts of the output. `rejects` is the folder of
+    The last commit names the tables. A missing table is created; changes that others made to a
+    table are undone, as far as they concern parts of the output. `rejects` is the folder of
     rejected rows, if it was moved. Raises ConfigError if the output has no table, or its library is
     missing; CheckpointError if the folder is in use or damaged; PublishError.
     """

@@ -1,4 +1,4 @@
-"""The difference between a table and an output: what one version of the table has to change.
+"""The difference between a table and an output: what a new version of the table has to change.
 
 Whatever a table has, making it equal to the manifest is one set difference. So publishing may be
 repeated, interrupted, or late by any number of commits, and rewinding, merging, renaming and
@@ -15,16 +15,16 @@ from streamrnn.stream.sinks import Part
 def changes(
     manifest: Manifest, contents: TableContents | None, *, merged: bool = False
 ) -> TableChanges:
-    """Return what has to change in a table, of which `contents` were read; None: there is none.
+    """Return what has to change in a table with these `contents` (None: there is no table).
 
-    `merged`: since the table was equal to the output, parts were merged and nothing else.
+    `merged`: since the table equaled the output, parts were only merged.
 
     A file is out of date if its part was written by a later commit than the last one registered, or
     differs in size: rewinding and merging reuse names.
     """
     parts = {part.name: part for part in manifest.parts}
     if contents is not None and contents.commit is not None and contents.commit > manifest.commit:
-        contents = replace(contents, commit=None)  # the folder is one from before, from a backup
+        contents = replace(contents, commit=None)  # the folder was restored from an older backup
     if contents is None:
         return TableChanges(manifest.parts, columns=True)
     if not contents.same_schema:
@@ -50,7 +50,7 @@ def _needs_registering(part: Part, file: TableFile | None, contents: TableConten
 def _moved(
     add: list[Part], remove: dict[str, TableFile], contents: TableContents
 ) -> frozenset[str]:
-    """Return the names, old and new, of parts that were renamed: all numbers got more digits."""
+    """Return the old and new names of parts that were renamed for more digits in numbers."""
     if contents.commit is None:
         return frozenset()
     old = {(_number(name), file.bytes): name for name, file in remove.items()}
@@ -63,6 +63,6 @@ def _moved(
 
 
 def _number(name: str) -> str:
-    """Return the name of a part without the zeros that its number begins with."""
+    """Return the name of a part without the leading zeros of its number."""
     folder, _, last = name.rpartition("/")
     return f"{folder}/{last.removeprefix('part-').lstrip('0')}"

@@ -11,12 +11,12 @@ from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.sinks import Part
 
 BY = "streamrnn"
-"""Begins the names of what we record in tables."""
+"""Prefix of the names under which we record facts in tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A file that a table has: its bytes and rows, and how the table names it.
+    """A file of a table: its bytes and rows, and how the table names it.
 
     `rows` is None if the table does not know.
     """
@@ -30,10 +30,10 @@ class TableFile:
 class TableContents:
     """What a table has.
 
-    `files`: name in the output -> its file; `foreign` are paths of files that are not parts of
-    this output. `commit` is the last commit of this output that was registered; None if its last
-    version is from another output or writer, which `others` describes: it is to be registered
-    anew. `same_schema`: it has the columns of the output. `version` identifies it for messages.
+    `files`: name in the output -> its file; `foreign` are paths of files that are not parts of this
+    output. `commit` is the last registered commit of this output; None if the table's last version
+    is from another output or writer, which `others` describes: then all parts are registered anew.
+    `same_schema`: the table has the columns of the output. `version` identifies it for messages.
     """
 
     files: Mapping[str, TableFile]
@@ -46,11 +46,11 @@ class TableContents:
 
 @dataclass(frozen=True)
 class TableChanges:
-    """What makes a table equal to an output: parts to add, and files of the table to remove.
+    """The changes that make a table equal to an output: parts to add, and files to remove.
 
     A part to add replaces a file of its name. `moved`: names, on both sides, of rows that the table
-    had before; its readers need not see them as new. `columns`: the table does not exist, or its
-    columns are others; it changes even if the output has no part.
+    had before; its readers need not see them as new. `columns`: the table does not exist, or has
+    other columns; it then changes even if the output has no part.
     """
 
     add: Sequence[Part] = ()
@@ -65,8 +65,9 @@ class TableChanges:
 class PublishedTable(Protocol):
     """A table that indexes the parts of one output.
 
-    It is made from the `Files` and the path of the output, and the value of its key in [publish].
-    Methods raise what their library raises, and PublishError for what must not be changed.
+    It is created from the `Files` and the path of the output, and the value of its key in
+    [publish]. Methods raise what their library raises, and PublishError for what must not be
+    changed.
     """
 
     @property
@@ -91,9 +92,9 @@ class PublishedTable(Protocol):
         """
 
     def left(self) -> str:
-        """Describe a table that [publish] names no longer, and how to remove it.
+        """Describe a table that [publish] no longer names, and how to remove it.
 
-        "" if there is none, as far as that is known.
+        "" if none is known.
         """
 
     def advice(self, contents: TableContents) -> str:
