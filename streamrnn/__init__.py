@@ -96,7 +96,7 @@ for _name, _module in _FOR_MODELS.items():
     provide(_name, partial(_load, _name, _module))
 
 
-if not TYPE_CHECKING:  # a type checker reports a misspelled name
+if not TYPE_CHECKING:  # so that a type checker reports misspelled names
 
     def __getattr__(name: str) -> Any:
         if name in _HOME:

@@ -1,4 +1,4 @@
-"""What happens between epochs and batches of `fit`, by its names in Keras."""
+"""Callbacks of `fit`, called between epochs and batches, by their names in Keras."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ __all__ = [*names, "TensorBoard"]
 __all__.sort()
 
 
-if not TYPE_CHECKING:  # a type checker reports a misspelled name
+if not TYPE_CHECKING:  # so that a type checker reports misspelled names
 
     def __getattr__(name: str) -> Any:
         if name == "TensorBoard":

@@ -1,4 +1,4 @@
-"""The exceptions of streamrnn, all of them.
+"""All exceptions of streamrnn.
 
 ::
 
@@ -137,7 +137,7 @@ class DivergedError(DataError):
 class NotFiniteError(DataError):
     """A model returned NaN or infinity for finite features.
 
-    `reasons`: by the number of the row in its record batch, the first such one of each stream.
+    `reasons`: number of a row in its record batch -> reason, for the first such row of each stream.
     """
 
     def __init__(self, what: str, reasons: dict[int, str] | None = None) -> None:
@@ -166,7 +166,7 @@ class LateRowError(DataError):
         return LateRowError(self.what, advice, self.file, self.last).at(self.number)
 
     def cured_by_sorting(self) -> "LateRowError":
-        """Return the same error, which says that sorting the file would cure it."""
+        """Return the same error with the advice to sort the file."""
         cure = (
             'In the order of time, its file has no such row: [source] sort = "file" reads it so '
             "(for an output that has rows, with --full-refresh)."
@@ -191,7 +191,7 @@ class MissingFileError(StreamRNNError, FileNotFoundError):
 
 
 class CheckpointError(StreamRNNError, RuntimeError):
-    """An output folder is damaged, locked, or of another run; a checkpoint is of another job."""
+    """An output folder is damaged, locked, or another run's; a checkpoint is another job's."""
 
 
 class SinkError(StreamRNNError, OSError):
@@ -215,8 +215,7 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position`: the batch's; `last`: the position of the last batch scored, a dict has all
-    partitions.
+    `position` is the batch's; `last` is that of the last scored batch, a dict with all partitions.
     """
 
     exit_code = 65
@@ -236,8 +235,8 @@ class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may
 class PositionError(StreamRNNError, ValueError):
     """The position of a batch is not after the last one; nothing was scored.
 
-    Its rows may have been scored before, or not. With positions of partitions each of them has to
-    be after its last one. `position` and `last` are as in AlreadyProcessed.
+    Its rows may or may not have been scored before. If positions are of partitions, each has to be
+    after its last one. `position` and `last` are as in AlreadyProcessed.
     """
 
     exit_code = 65

@@ -7,7 +7,7 @@ from streamrnn.nn.layers import *
 from streamrnn.nn.layers import __all__ as __all__
 from streamrnn.nn.layers import __dir__ as __dir__
 
-if not TYPE_CHECKING:  # a type checker reports a misspelled name
+if not TYPE_CHECKING:  # so that a type checker reports misspelled names
     from streamrnn.nn.layers import __getattr__ as __getattr__
 
 _show_in(__name__, globals())

@@ -8,7 +8,7 @@ from streamrnn.nn.models import __all__ as names
 
 if TYPE_CHECKING:
     from streamrnn.nn.formats import load_model as load_model
-else:  # a type checker reports a misspelled name
+else:  # so that a type checker reports misspelled names
     from streamrnn.nn.models import __getattr__ as __getattr__
 
 __all__ = [*names, "load_model"]

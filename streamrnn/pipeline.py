@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamrnn.jobs.fitting import FitProgress, FitSummary
     from streamrnn.jobs.guesses import Draft, draft_pipeline, write_demo
     from streamrnn.plugins.report.reporting import report_output
-else:  # a type checker reports a misspelled name
+else:  # so that a type checker reports misspelled names
 
     def __getattr__(name: str) -> Any:
         if name in ("Draft", "draft_pipeline", "write_demo"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ScoredFrames", "score", "state_from_arrow", "state_to_arrow", "worker_errors"]
 
 
-if not TYPE_CHECKING:  # a type checker reports a misspelled name
+if not TYPE_CHECKING:  # so that a type checker reports misspelled names
 
     def __getattr__(name: str) -> Any:
         if name in __all__:

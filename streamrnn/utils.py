@@ -1,4 +1,4 @@
-"""Functions of `keras.utils`: of labels, sequences and windows, and the seed of what is random."""
+"""Functions of `keras.utils`, for labels, sequences, windows and the random seed."""
 
 from streamrnn.base.display import show_in as _show_in
 from streamrnn.nn.training.utils import *

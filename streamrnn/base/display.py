@@ -35,7 +35,7 @@ _OPTIONS = {
     *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
 }
 _BUCKETS = "s3[an]?|gs|gcs"
-# Also a misspelled one: after white space or a quote, with one slash or none, without its colon.
+# Also a misspelled scheme: after white space or a quote, with one slash or none, without a colon.
 _URI = re.compile(
     rf"(?P<before>[\s'\"<]*)(?P<scheme>(?P<bucket>{_BUCKETS})|(?:abfs|wasb|az|http|ftp)s?|adl|hdfs"
     r"|viewfs|sftp|(?P<other>[a-z][a-z0-9+.-]*)(?=://))(?P<slashes>:/*|//)",
@@ -47,9 +47,9 @@ _UNKNOWN = (
     "expected a URI such as s3://user:password@host/path; a path on a disk that has '@' after ':' "
     "or '//' begins with './'"
 )
-# A value of an option that has no other option in it.
+# A value that does not contain another option.
 _PLAIN = re.compile(r"[\w./:,+~ -]*")
-# Up to white space, but for what a sentence puts behind it.
+# Up to white space, except the punctuation of a sentence.
 _IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://\S*?(?=['\"]?[:,;.)]*(?:\s|$))", re.IGNORECASE)
 # The characters of RFC 3986; "%" begins an encoded one.
 _USER = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
@@ -86,7 +86,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """Return the name that is most similar to a word, whatever its case; None if none is.
+    """Return the name most similar to a word, whatever its case; None if none is similar.
 
     >>> closest("Lstm", ["GRU", "LSTM"]), closest("Dense", ["GRU", "LSTM"])
     ('LSTM', None)
@@ -97,7 +97,7 @@ def closest(word: str, names: Iterable[str]) -> str | None:
 
 
 def not_one_of(what: str, choices: Iterable[str], word: object, verb: str = "supported") -> str:
-    """Return the message that nothing has this name, with the closest name and all names, sorted.
+    """Return the message that a name is unknown, with the closest name and all names, sorted.
 
     >>> not_one_of("loss 'hubr'", ["mse", "huber"], "hubr")
     "loss 'hubr' is not supported; did you mean 'huber'? Supported: huber, mse"
@@ -119,10 +119,10 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 
 
 def location(path: str) -> str:
-    """Return a path unchanged; of a URI what holds no secret, however it is misspelled.
+    """Return a path unchanged, and a URI without secrets, however it is misspelled.
 
-    That is its scheme, host and path, and the options in an allow-list that have plain values,
-    sorted; of a scheme that is not known, what follows the last "@".
+    What remains is its scheme, host and path, and, sorted, the options from an allow-list that have
+    plain values; if the scheme is unknown, only what follows the last "@".
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
@@ -149,9 +149,9 @@ def location(path: str) -> str:
 
 
 def uri_fault(path: str) -> str | None:
-    """Return how to fix a URI that cannot be what it was meant to be; None for any other path.
+    """Return how to fix a malformed URI; None for any other path.
 
-    Such a URI would be read as a path on a disk, or a part of its password as its host.
+    A malformed URI would be read as a path on a disk, or a part of its password as its host.
 
     >>> uri_fault("s3:/logs/x")
     'expected two slashes in a URI: s3://…'
@@ -184,9 +184,9 @@ def uri_fault(path: str) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Show the URIs in a text as `location` does: the second line, as messages have no others.
+    """Show the URIs in a text as `location` does: a second safeguard, as messages show no others.
 
-    It is exact for URIs without a fault; those with one are refused before they are in a text.
+    It is exact for well-formed URIs; malformed ones are refused before they get into a text.
 
     >>> without_credentials("'s3://key:secret@logs/x?region=a&secret_key=b': no such bucket")
     "'s3://logs/x?region=a': no such bucket"
@@ -195,9 +195,10 @@ def without_credentials(text: str) -> str:
 
 
 def safe_text(error: object, *uris: str, secrets: Iterable[str] = ()) -> str:
-    """Return the text of a library's error, or of a warning, if it holds no credentials.
+    """Return the text of a library's error or warning, if it holds no credentials.
 
-    It is not shown if it has any part of `secrets`, or of what `location` leaves out of `uris`.
+    It is not shown if it contains any part of `secrets`, or of what `location` leaves out of
+    `uris`.
 
     >>> safe_text(OSError("bucket 'logs': AWS error"), "s3://KEY:SECRET@logs/x")
     "bucket 'logs': AWS error"
@@ -217,13 +218,13 @@ def _parts(uri: str) -> list[str]:
 
 
 def _may_have_user(path: str) -> bool:
-    """Return whether what has no known scheme, and is not on a disk, may have a user."""
+    """Return whether a path without a known scheme, and not on a disk, may contain a user."""
     is_local = path.startswith(("/", ".")) and not path.startswith("//") and "://" not in path
     return bool(_BEFORE_AT.search(unquote(path))) and not (is_local or os.path.exists(path))
 
 
 def _has_user(start: re.Match[str], rest: str) -> bool:
-    """Return whether what follows the scheme may begin with a user and a password."""
+    """Return whether the part after the scheme may begin with a user and a password."""
     if start["scheme"].lower() == "file" and start["slashes"] != "://":
         return False
     if start["slashes"][:3] != "://" and _BEFORE_AT.search(unquote(rest)):
@@ -266,8 +267,8 @@ def _cells(row: Sequence[object]) -> str:
 def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
-    Called by that module with its namespace; what its `__getattr__` loads is shown there, too. What
-    is pickled by a name is looked up there. `inspect.getsource` of such a class fails.
+    Called by that module with its namespace; what its `__getattr__` loads is shown there, too.
+    Pickles look names up there. `inspect.getsource` fails for such a class.
     """
 
     def shown(value: Any) -> Any:

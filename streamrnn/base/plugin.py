@@ -1,8 +1,7 @@
-"""What plug-ins add, by kind and name: entry points of the group `streamrnn.plugins`.
+"""Plug-ins by kind and name: entry points of the group `streamrnn.plugins`.
 
-A plug-in adds a `callback`, a `command`, an `engine` and so on; the name of its entry point is that
-kind, a dot, and what it is asked for: `engine.ray`. Nobody imports a plug-in: it is loaded here,
-when what it adds is first used.
+A plug-in adds a `callback`, a `command`, an `engine` and so on; the name of its entry point is the
+kind, a dot and a name: `engine.ray`. No module imports a plug-in: it is loaded here on first use.
 """
 
 import ast
@@ -26,16 +25,16 @@ _GROUP = f"{__package__.partition('.')[0]}.plugins"
 
 
 def plugin_names(kind: str) -> list[str]:
-    """Return the names of all that plug-ins add of a kind, sorted. Imports none of them."""
+    """Return the names of all plug-ins of a kind, sorted, without importing them."""
     return sorted(
         name.removeprefix(f"{kind}.") for name in _targets() if name.startswith(f"{kind}.")
     )
 
 
 def plugin_summary(kind: str, name: str) -> str | None:
-    """Return the first line of the docstring of a plug-in's file; None if it is not there.
+    """Return the first line of the docstring of a plug-in's file; None without the file.
 
-    The file is read, not imported. One that is not of Python has no summary: "".
+    The file is read, not imported. A file that is not Python has the summary "".
     """
     target = next(iter(_targets()[f"{kind}.{name}"].values()))
     try:
@@ -49,9 +48,10 @@ def plugin_summary(kind: str, name: str) -> str | None:
 
 
 def load_plugin(kind: str, name: str) -> Any:
-    """Return what a plug-in adds. Raises UnsupportedError if there is none or it fails to load.
+    """Return the object of a plug-in.
 
-    If a distribution is installed twice, the first on sys.path wins, as for its modules.
+    Raises UnsupportedError if there is none or it fails to load. If a distribution is installed
+    twice, the first on sys.path wins, as for its modules.
     """
     why = f"no entry point {kind}.{name} of {_GROUP}"
     targets = _targets().get(f"{kind}.{name}", {})
@@ -81,9 +81,9 @@ def load_plugin(kind: str, name: str) -> Any:
 
 @cache
 def _targets() -> dict[str, dict[str, str]]:
-    """Return of each name of an entry point of the group its module:object, by distribution.
+    """Return entry point of the group -> distribution -> module:object.
 
-    importlib.metadata reads the same files, but its import is a tenth of `streamrnn --help`.
+    importlib.metadata reads the same files, but importing it takes a tenth of `streamrnn --help`.
     """
     targets: dict[str, dict[str, str]] = {}
     for folder in sys.path:

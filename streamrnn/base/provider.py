@@ -1,4 +1,4 @@
-"""What a room uses of rooms above it. The package's door registers it, to load it on first use."""
+"""Names from rooms above. The package's `__init__` registers them, to load them on first use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ _loaders: dict[str, Callable[[], Any]] = {}
 
 
 def provide(name: str, load: Callable[[], Any]) -> None:
-    """Register a name, and what loads the class or function that it stands for."""
+    """Register a name, and a function that loads the class or function behind it."""
     _loaders[name] = load
 
 

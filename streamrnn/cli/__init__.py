@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     `arguments` default to sys.argv; the command then handles the signals of the process.
     """
     if arguments is None:
-        exit_on_signal()  # before the imports, which take most of a start
+        exit_on_signal()  # before the imports, which take most of the startup
         collect_rarely()
     from streamrnn.cli.app import main
 

@@ -35,9 +35,9 @@ from streamrnn.errors import StreamRNNError
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, and after them the commands of plug-ins: each is an app with one command.
+    """The commands, followed by the commands of plug-ins, each an app with one command.
 
-    Help and completion read what a plug-in does from its file; only what runs is loaded.
+    Help and completion read a plug-in's summary from its file; it is loaded only when it runs.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -59,7 +59,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 class _OfPlugin(typer.core.TyperCommand):
-    """What stands in the list of commands for one that is not loaded."""
+    """The entry in the list of commands for a plug-in that is not loaded."""
 
 
 app = typer.Typer(
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _flush() -> None:
-    """Write what was printed; not if its reader is gone, which Python would report at its end."""
+    """Flush what was printed, unless its reader is gone, which Python would report at exit."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -173,7 +173,7 @@ def _unexpected(problem: Exception) -> str:
             "cannot start a thread: not enough memory, or too many processes of this user "
             "(ulimit -v, ulimit -u)"
         )
-    if isinstance(problem, SystemError):  # of C code that failed, mostly to allocate
+    if isinstance(problem, SystemError):  # from C code that failed, mostly to allocate memory
         return (
             f"a library failed: {problem}. Is there enough memory (ulimit -v)? Otherwise report it "
             "with the output of the same command and -v."
@@ -187,7 +187,7 @@ def _unexpected(problem: Exception) -> str:
 def _describe(problem: OSError) -> str:
     if problem.errno == errno.ENOSPC:
         reason = "no space left on the device; free some space, then rerun the same command"
-    elif "shared object" in str(problem):  # of llvmlite, which does not pass the cause on
+    elif "shared object" in str(problem):  # from llvmlite, which does not pass the cause on
         reason = f"cannot load a library: {problem}. Is there enough memory (ulimit -v)?"
     else:
         reason = problem.strerror or str(problem)

@@ -1,4 +1,4 @@
-"""`streamrnn validate`, `explain` and `compile`: what comes before a run."""
+"""`streamrnn validate`, `explain` and `compile`: the commands before a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -92,7 +92,7 @@ def explain(
 
 
 def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace sizes and places by text for people."""
+    """Replace sizes and positions by readable text."""
     words = {
         name: ", ".join(map(str, value)) if name in _LISTS else value
         for name, value in plan.items()
@@ -143,7 +143,7 @@ def _resume(resume: Mapping[str, Any] | None) -> str:
 
 
 def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the differences of outputs from float32, in their units."""
+    """Print a table of the outputs' differences from float32, in their units."""
     if not errors:
         return
     rows = (

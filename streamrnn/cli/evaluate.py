@@ -137,7 +137,7 @@ def _print_verdict(row: dict[str, Any]) -> None:
 
 
 def _cells(row: dict[str, Any], shown: list[str], groups: int) -> list[Any]:
-    """Return the values of a line: "all" for the groups of all rows, four digits of figures."""
+    """Return the cells of a line: "all" for the group of all rows, figures with four digits."""
     values = []
     for name in shown:
         value = row[name]

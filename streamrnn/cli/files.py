@@ -28,7 +28,7 @@ def init(
         str | None, typer.Option(metavar="FILE", help="With --from: the model to score it with.")
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Write demo.toml, with a log and a model: it runs.")
+        bool, typer.Option("--demo", help="Write demo.toml with a log and a model, ready to run.")
     ] = False,
 ) -> None:
     """Write a sample pipeline file. It shows every key, its default and what it does."""
@@ -71,7 +71,7 @@ def init(
     except FileExistsError:
         raise _exists(path) from None
     except OSError:
-        path.unlink(missing_ok=True)  # else the same command would refuse to replace it
+        path.unlink(missing_ok=True)  # otherwise the same command would refuse to replace it
         raise
     edit = "fill in each TODO" if todos else "edit it"
     print(f"wrote {path}; {edit}, then check it: streamrnn validate {path}")

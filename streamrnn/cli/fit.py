@@ -79,7 +79,7 @@ def fit(
 
 
 def _rates(summary: "FitSummary") -> str:
-    """Return some of the rates that were tried with their losses, and the one to start from."""
+    """Describe some of the tried rates with their losses, and the rate to start from."""
     s, lines = summary, ["learning rate  loss"]
     lines += [f"{rate:<13.2g}  {loss:.4g}" for rate, loss in s.rates[::10]]
     good = s.good_rate
@@ -137,7 +137,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
 
 
 def _errors(s: "FitSummary") -> list[str]:
-    """Return the errors of the model and of baselines, each over the rows that it judges."""
+    """Describe the errors of the model and of baselines, each over its own rows."""
     best, shares, texts = s.best, s.better, []
     names = {name: name for name in shares} | {"seasonal": f"seasonal ({s.season})"}
     for baseline in shares:
@@ -153,7 +153,7 @@ def _errors(s: "FitSummary") -> list[str]:
 
 
 def _seeds(s: "FitSummary") -> str:
-    """Return the range of the validation losses of all seeds, and what is kept."""
+    """Describe the range of validation losses over all seeds, and which model is kept."""
     losses = [of.best["val_loss"] for of in s.seeds if "val_loss" in of.best]
     text = f"seeds    {s.seeds[0].seed} to {s.seeds[-1].seed}"
     if losses:

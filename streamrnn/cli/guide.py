@@ -1,4 +1,4 @@
-"""`streamrnn guide`: the pages for users, in a terminal; and the end of help texts."""
+"""`streamrnn guide`: the pages for users, in a terminal; and the epilogs of help texts."""
 
 import difflib
 import sys
@@ -25,13 +25,13 @@ Exit codes:
 
 
 def example(arguments: str, page: str) -> str:
-    """Return the epilog of a command: one example of its arguments, and its page of the guide."""
+    """Return the epilog of a command: an example of its arguments, and its page of the guide."""
     return f"\b\nExample:\n  streamrnn {arguments}\n\n\b\nMore:\n  streamrnn guide {page}"
 
 
 _FOLDER = Path(errors.__file__).parent / "guide"
 _WIDEST = 100
-"""Columns of text that are still easy to read."""
+"""Width of text, in columns, that is still easy to read."""
 _PAGES: dict[type[errors.StreamRNNError], str] = {
     errors.LateRowError: "daily-job",
     errors.DivergedError: "train",

@@ -1,18 +1,18 @@
-"""Startup of the command without pandas, and without passes over objects that stay."""
+"""Startup of the command without pandas, and without collections of objects that stay."""
 
 import atexit
 import gc
 import sys
 
 _OBJECTS = 300_000
-"""More than the imports of a run create."""
+"""A number above that of the objects that a run's imports create."""
 
 
 class _WithoutPandas:
     """A finder that hides pandas.
 
     pyarrow imports pandas, if installed, at the first `pa.array` or `pa.scalar` (also where a
-    compute function is given a value of Python) and the first `to_numpy`: nothing asks it not to.
+    compute function is given a value of Python) and the first `to_numpy`; no option prevents it.
     That takes 0.4 s of each start, and the command never uses it.
     """
 
@@ -27,9 +27,10 @@ def run_without_pandas() -> None:
 
 
 def collect_rarely() -> None:
-    """Let the garbage collector of this process pass over imported modules neither now nor at exit.
+    """Keep the garbage collector of this process from traversing imported modules, now and at exit.
 
-    That takes a third of a short run. Record batches and the steps of a fit leave no cycles.
+    Traversing them takes a third of a short run. Record batches and the steps of a fit leave no
+    cycles.
     """
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)

@@ -23,7 +23,7 @@ def verify(
 ) -> None:
     """Check an output. Every committed file is read and compared with its checksum.
 
-    The checksums that it prints are equal if rows and states are, however a run was cut.
+    The checksums that it prints are equal if rows and states are equal, however runs were cut.
     """
     from streamrnn.jobs import outputs
 
@@ -63,7 +63,7 @@ def rewind(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Drop also rows of sessions, which no source has."),
+        typer.Option("--force", help="Also drop rows of sessions, which no source has."),
     ] = False,
     rejects: Rejects = None,
     as_json: Json = False,
@@ -126,9 +126,9 @@ def rewind(
 
 
 def _shortened(paths: list[str]) -> list[str]:
-    """Cut what all paths start with."""
+    """Cut the common beginning of all paths."""
     prefix = ""
-    with suppress(ValueError):  # no paths, or not all of them absolute
+    with suppress(ValueError):  # no paths, or a mix of absolute and relative ones
         prefix = commonpath([path.rpartition("/")[0] for path in paths if path])
     return [path.removeprefix(prefix).lstrip("/") for path in paths]
 

@@ -1,6 +1,6 @@
 """The progress of a run or a fit: a bar on a terminal, elsewhere a line every 30 seconds.
 
-With -v, a line per record batch; of a fit, a line per epoch.
+With -v, a line per record batch, or per epoch of a fit.
 """
 
 import logging
@@ -35,7 +35,7 @@ def shown(
     bar: Callable[[], AbstractContextManager[Callable[[T], None]]],
     lines: Callable[[], Callable[[T], None]],
 ) -> Iterator[Callable[[T], None] | None]:
-    """Yield the callback of a bar on a terminal, elsewhere of lines; None to show nothing."""
+    """Yield the callback of a bar on a terminal, of lines elsewhere; None to show nothing."""
     if quiet:
         yield None
     elif sys.stderr.isatty():

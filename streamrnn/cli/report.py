@@ -137,7 +137,7 @@ def count(number: int, noun: str) -> str:
 
 
 def verdict(better: float, baseline: str) -> str:
-    """Return in words how errors compare with the best baseline's; see `better` of `evaluate`.
+    """Describe how errors compare with the best baseline's; see `better` of `evaluate`.
 
     >>> verdict(0.294, "persistence")
     '29% better than the best baseline, persistence'

@@ -35,13 +35,13 @@ VALUE_NOTES = {
     "out_of_range": ("value", "outside `valid`, treated as null"),
     "clipped": ("value", "limited by `clip`"),
 }
-"""Of counts of values: what is counted, and what was done with it."""
+"""Count of values -> what was counted, and how it was handled."""
 NOT_IN_VOCABULARY = "not in its vocabulary, with id 0"
 _WHOLE_SECONDS = re.compile(r"\.0+(?!\d)")
 
 
 class RunCommand(typer.core.TyperCommand):
-    """`run`, which explains the values of --new-model where the last one is missing, too."""
+    """`run`, which also explains the values of --new-model if its value is missing."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after `run`."""
@@ -165,7 +165,7 @@ def run(
 
 
 def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | None]":
-    """Run; return the summary, and the error if a table is behind: what is committed is shown."""
+    """Run; return the summary, and the error if a table is behind, since rows were committed."""
     try:
         return job.run(**options), None
     except PublishError as error:
@@ -173,7 +173,7 @@ def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | 
 
 
 def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
-    """Load a pipeline file; if that fails, the metrics say so."""
+    """Load a pipeline file; record a failure in the metrics."""
     from streamrnn.jobs.pipeline import Pipeline
     from streamrnn.jobs.running import record_failure
 
@@ -236,20 +236,20 @@ def _written(summary: "Summary") -> str:
 
 
 def _compiling(summary: "Summary") -> str:
-    """Return how long kernels were compiled in the time of a run, if they were."""
+    """Describe how long kernels were compiled during the run; "" if they were not."""
     seconds = summary.seconds_compiling
     return f"; kernels compiled in {seconds:.1f} s of it" if seconds >= 0.05 else ""
 
 
 def _published(item: dict[str, Any]) -> str:
-    """Return what was changed in a table."""
+    """Describe what was changed in a table."""
     from streamrnn.jobs.outputs import Published
 
     return str(Published(**item))
 
 
 def _state(summary: "Summary") -> str:
-    """Return how many streams have a state, and how to show it."""
+    """Describe how many streams have a state, and how to show it."""
     streams = count(summary.streams, "stream")
     if 0 < summary.new_streams < summary.streams:
         streams += f", {summary.new_streams:,} of them new"
@@ -259,7 +259,7 @@ def _state(summary: "Summary") -> str:
 
 
 def _workload(load: "Workload", rows: int) -> str:
-    """Return how the workers shared the run."""
+    """Describe how the workers shared the run."""
     shared = (
         f"{count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
         f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, rows):.0f} bytes a row handed over"

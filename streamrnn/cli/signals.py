@@ -2,7 +2,8 @@
 
 Outside of a run a signal ends the process at once, which is safe at any moment. A call into a disk
 or an object store cannot be interrupted, and Python's handlers run only after it. So a thread is
-woken too, which ends the process, or in a run, one that is stopped and only waits.
+woken, too, which ends the process, or, during a run, a process that was told to stop and only
+waits.
 """
 
 import math
@@ -19,7 +20,7 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNALLED = 128
-"""Added to the number of a signal, it is the exit code: 130 for SIGINT, 143 for SIGTERM."""
+"""The exit code is this plus the number of the signal: 130 for SIGINT, 143 for SIGTERM."""
 
 
 def exit_on_signal() -> None:
@@ -48,7 +49,7 @@ def _exit_on_number(numbers: int) -> None:
 
 
 _DESCRIPTORS = 64
-"""File descriptors below which none is spent on a thread that a signal wakes."""
+"""Number of file descriptors below which no thread is started for signals."""
 WAITS = 20
 """Seconds without computing after which a stopped run is ended."""
 _IDLE = 0.05
@@ -59,10 +60,10 @@ _IDLE = 0.05
 def stop_on_signal(*, on_workers: bool = False) -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets.
 
-    If the process then only waits, for a disk or a server that does not answer, it is ended; but
-    not if the run is `on_workers`, for which it waits. A second signal ends the process as if no
-    handler were installed: a commit may be killed at any moment, and an exception would not reach
-    a computing thread.
+    If the process then only waits for a disk or a server that does not answer, it is ended, unless
+    the run is `on_workers`, for which it has to wait. A second signal ends the process as if no
+    handler were installed: a commit may be killed at any moment, and an exception would not reach a
+    computing thread.
     """
     stop = threading.Event()
     # On a terminal the message replaces the bar, which is redrawn below it.
@@ -88,7 +89,7 @@ def stop_on_signal(*, on_workers: bool = False) -> Iterator[threading.Event]:
 
 @contextmanager
 def _woken_by_signals(waits: float) -> Iterator[None]:
-    """Let a thread read the numbers of all signals as they arrive, and end an idle process."""
+    """Run a thread that reads the numbers of signals as they arrive, and ends an idle process."""
     numbers, signals = socket.socketpair()
     signals.setblocking(False)
     before = signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
@@ -106,8 +107,8 @@ def _woken_by_signals(waits: float) -> Iterator[None]:
 def _end_if_waiting(numbers: socket.socket, waits: float) -> None:
     """End the process if it computes nothing for `waits` seconds after a signal.
 
-    After a second signal one second is enough: the handler has not run. What is not committed is
-    lost, as in a crash. Returns when the other end of `numbers` is closed.
+    After a second signal one second is enough, because the handler did not run. Uncommitted rows
+    are lost, as in a crash. Returns when the other end of `numbers` is closed.
     """
     received, waited, computed = 0, 0, 0.0
     while True:

@@ -186,7 +186,7 @@ def gc(out: Output, verbose: Verbose = False) -> None:
 
 
 def _cells(column: "pa.ChunkedArray") -> list[Any]:
-    """Return the values of a column; of a state vector the first three numbers and its length."""
+    """Return the cells of a column; a state vector shows its first three numbers and its length."""
     return [_vector(value) if isinstance(value, list) else value for value in values(column)]
 
 

@@ -26,7 +26,7 @@ _BY_NUMBER = {
     errno.EMFILE: "Allow more open files (ulimit -n)",
     errno.ENOTDIR: "Set a path below a directory",
 }
-# What the texts of pyarrow's errors contain. HEAD requests are answered with a status only.
+# What the texts of pyarrow's errors contain. Answers to HEAD requests have only a status.
 _CREDENTIALS = (
     *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN"),
     *("INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT", "HTTP status 403"),
@@ -214,8 +214,8 @@ class Files(ABC):
     def options(self) -> dict[str, str]:
         """Return how to connect, for other libraries, under the names of `object_store` (Rust).
 
-        They hold credentials: never show them. Empty for a local disk, and for a store of which
-        only the environment knows.
+        The options hold credentials: never show them. They are empty for a local disk, and for a
+        store that is configured by the environment alone.
         """
 
     def read(self, name: str) -> bytes:

@@ -137,7 +137,7 @@ class LocalFiles(Files):
 
     def tree(self) -> list[str]:
         paths, seen, tops = list[str](), set[str](), [self.root]
-        for top in tops:  # grows while it is read: links come last, so that real names win
+        for top in tops:  # grows during the loop: links come last, so that real names win
             for folder, folders, names in os.walk(top):
                 real = os.path.realpath(folder)
                 if real in seen:
@@ -182,8 +182,8 @@ class LocalFiles(Files):
     def temporary(self, name: str) -> Iterator[str]:
         """Hold the lock of a file that is to be replaced; yield the name to write it under.
 
-        Other writers of the file wait until it is released. So what has such a name at the start
-        was left by one that was killed, and is removed.
+        Other writers of the file wait until it is released. So a file of such a name at the start
+        was left by a killed writer, and is removed.
         """
         lock = f".{name}.streamrnn.lock"
         leftover = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
@@ -193,7 +193,7 @@ class LocalFiles(Files):
                     self.delete(entry)
                 yield f"{name}.{secrets.token_hex(8)}.tmp"
             finally:
-                self.delete(lock)  # before its release: who waits then locks another file
+                self.delete(lock)  # before the release: whoever waits will lock another file
 
     def move(self, source: str, target: str) -> None:
         with sink_errors("rename to", self.show(target)):
@@ -216,9 +216,9 @@ class LocalFiles(Files):
 
 
 def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
-    """Open and lock a file, created if missing; to close it releases the lock.
+    """Open and lock a file, created if missing; closing it releases the lock.
 
-    Raises BlockingIOError if another process holds the lock and not `wait`; SinkError.
+    Raises BlockingIOError if another process holds the lock, unless `wait` is set; SinkError.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
     while True:
@@ -232,7 +232,7 @@ def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
         except OSError as error:
             file.close()
             raise SinkError(f"cannot lock {path}: {error.strerror}") from error
-        # Its holder may have removed the file at the end; then this is another one.
+        # Its holder may have removed the file at the end; then the path is another file by now.
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
                 return file

@@ -14,13 +14,13 @@ from streamrnn.base.storage.files import NO_ANSWER, Files, Output, sink_errors
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
-"""How long a server may send nothing. Some copy a large object without sending a byte."""
+"""How long a server may send nothing. Some servers copy a large object without sending a byte."""
 ATTEMPTS = 5
 """Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
 
 
 PAUSE_SECONDS = 30.0
-"""How long calls fail at once after one without an answer: a run that ends cleans up meanwhile."""
+"""How long calls fail at once after one without an answer, so that a run can end and clean up."""
 
 
 def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
@@ -39,7 +39,7 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
 def s3_options(fs: arrow_fs.S3FileSystem) -> dict[str, str]:
     """Return how a filesystem connects, under the names of `object_store` (Rust).
 
-    Credentials of the environment are left to the reader's own.
+    Credentials in the environment are left out: the other library reads them itself.
     """
     _, (settings,) = fs.__reduce__()
     names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
@@ -57,7 +57,7 @@ def s3_options(fs: arrow_fs.S3FileSystem) -> dict[str, str]:
 def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
     """Return the same S3 filesystem with bounded waits, for which URIs have no options.
 
-    One with options that pyarrow cannot pass on is returned as it is.
+    A filesystem with options that pyarrow cannot pass on is returned unchanged.
     """
     _, (settings,) = fs.__reduce__()
     options = {name: value for name, value in settings.items() if value not in ("", None)}
@@ -78,7 +78,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Raise the last error again if the server was silent lately; note if it is silent now."""
+        """Raise the last error again if the server was silent lately; record if it is now."""
         if time.monotonic() - self._silent_since < PAUSE_SECONDS:
             raise OSError(self._error)
         try:

@@ -39,7 +39,7 @@ class Store(ABC):
 
     @abstractmethod
     def is_folder(self, path: str) -> bool:
-        """Return whether something that exists is a folder, or may be one (in an object store)."""
+        """Return whether an existing path is a folder, or may be one (in an object store)."""
 
     @abstractmethod
     def entry(self, path: str) -> Entry | None:
@@ -69,7 +69,7 @@ class LocalStore(Store):
     def open(self, path: str) -> pa.NativeFile:
         stats = status(path)
         if stats is not None and not stat.S_ISREG(stats.st_mode):
-            # Opening a pipe would wait for a writer, for good.
+            # Opening a pipe could wait for a writer forever.
             raise OSError(errno.EINVAL, "not a regular file, but a folder, device or pipe", path)
         return pa.OSFile(path, "rb")
 
@@ -167,7 +167,7 @@ def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator
 
     `check` is called before anything is written, and may raise an error; on a disk no other writer
     replaces the file from then on. After an error the old file is unchanged (an object store may
-    have the new one). What writers that were killed left on a disk is removed. Parent folders are
+    have the new one). Leftovers of killed writers on a disk are removed. Parent folders are
     created. Raises SinkError, OSError for a device or pipe, and the errors of `open_store`.
     """
     store, place = open_store(path)
@@ -195,7 +195,7 @@ def replace_file(path: str, check: Callable[[], None] | None = None) -> Iterator
 
 
 def in_the_way(path: str) -> str | None:
-    """Return the file, device or pipe that `path` is or would lie in; None if there is none.
+    """Return the file, device or pipe that is at `path` or at a parent; None if there is none.
 
     An object store has none.
     """
@@ -209,7 +209,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options; as `files` connects, if its scheme is the same.
+    """Open the folder of a URI without options; if its scheme is the one of `files`, with theirs.
 
     Raises ConfigError if the URI cannot be opened.
     """

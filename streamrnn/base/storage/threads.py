@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 _LARGE = 1 << 20
-"""Minimum bytes for hashing in a thread, which takes about as long as writing and syncing them."""
+"""Bytes from which hashing, which takes about as long as writing and syncing, gets a thread."""
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 class Sha256:
-    """The SHA-256 of bytes, on a thread of its own from the first large ones on."""
+    """The SHA-256 of bytes, computed on its own thread from the first large write on."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

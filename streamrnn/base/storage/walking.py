@@ -16,7 +16,8 @@ _DIGITS = re.compile("([0-9]+)")
 def natural(name: str) -> tuple[str | int, ...]:
     """Split into text and numbers: a key that sorts `part-2` before `part-10`.
 
-    A number is its count of digits, and the digits: Python limits the digits of an `int`.
+    A number becomes its count of digits and the digits, because Python limits the digits of an
+    `int`.
     """
     first, *rest = _DIGITS.split(name)
     key: list[str | int] = [first]
@@ -27,7 +28,7 @@ def natural(name: str) -> tuple[str | int, ...]:
 
 
 def steps_of(path: str) -> tuple[tuple[str | int, ...], ...]:
-    """Return a key that sorts paths by folders and name, each in natural order."""
+    """Return a key that sorts paths by folders and names, each in natural order."""
     return tuple(natural(step) for step in path.split("/"))
 
 
@@ -77,7 +78,7 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
     """Yield the files below `top` that are `wanted`, by the paths with the fewest links.
 
     Links to folders are followed, except into a folder that already contains the path. A folder
-    that several paths lead to is read by the first of them in natural order, and again only by one
+    that several paths lead to is read by the first path in natural order, and again only by a path
     with more Hive partitions (`day=1/`): with links among n folders, each is read at most n times.
     Raises OSError, with the path as `filename`, if a folder cannot be read.
     """
@@ -155,5 +156,5 @@ def _file(item: os.DirEntry[str], folder: str, links: int) -> Entry | None:
 def entry_at(path: str, name: str, stats: os.stat_result, links: int) -> Entry:
     """Return the entry of a file with this status."""
     if name == path:
-        name = path  # one string in memory, not two: there may be many files
+        name = path  # keep one string instead of two: there may be many files
     return Entry(path, name, stats.st_size, stats.st_mtime_ns, links)

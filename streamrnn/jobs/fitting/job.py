@@ -164,7 +164,7 @@ class FitJob:
             if last is not None and not resumed:
                 if self._has_nothing_new(last, staged, record):
                     return self._nothing(last)
-                # Those of the last validation, if the new rows have none.
+                # The last validation counts if the new rows have none.
                 record.status.best_errors = last.record.status.best_errors
             elif last is not None and record.digest != last.record.digest:
                 raise CheckpointError(

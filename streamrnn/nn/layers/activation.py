@@ -90,8 +90,8 @@ class ELU(BuiltIn):
 class PReLU(BuiltIn):
     """x where x >= 0, else alpha x, alpha learned. Weight: alpha, the shape of one input.
 
-    shared_axes: axes (from 1) that share an alpha; time has to be one of them, as its length is
-    not known.
+    shared_axes: axes (from 1) that share an alpha; time must be one of them, as its length is
+    unknown.
     """
 
     stepwise = True
@@ -131,8 +131,8 @@ class PReLU(BuiltIn):
 class Softmax(BuiltIn):
     """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
 
-    A call on arrays takes a mask of values, too: of as many axes as the inputs, or of any for
-    (B, F). Where it is False the output is 0, and the sum leaves the value out, as in Keras.
+    A call on arrays also takes a mask of values, with as many axes as the inputs, or any number for
+    (B, F). Where the mask is False, the output is 0 and the sum leaves the value out, as in Keras.
     """
 
     stepwise = True

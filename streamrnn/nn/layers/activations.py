@@ -26,7 +26,7 @@ from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 
 _NAMES = (*__all__, "relu", *sorted(kernel.ROW_WISE))
-"""What layers take."""
+"""The names that layers accept."""
 
 __all__ += (
     "compute",
@@ -108,7 +108,7 @@ _ALONE = {
     "threshold": "it needs two arguments; use relu or hard_shrink, or call "
     "streamrnn.activations.threshold on arrays",
 }
-"""Functions that a layer cannot take as its activation -> why."""
+"""Function that a layer cannot take as its activation -> the reason."""
 
 
 def spec_of_relu(negative_slope: float, max_value: float | None, threshold: float) -> kernel.Spec:
@@ -122,7 +122,7 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
 
 
 def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
-    """Apply an activation of rows along an axis, or over the values of several.
+    """Apply an activation of rows along an axis, or over the values on several axes.
 
     Raises ShapeError if there is no such axis.
     """
@@ -160,9 +160,9 @@ ActivationLike = (
 def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
     """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
 
-    A spec is the name, or (name, parameter, …) of a layer with parameters. It is accepted too, also
-    as the list that a file holds. Raises UnsupportedError that names `owner` and the known
-    activations, or the layer and its unsupported parameters.
+    A spec is the name, or (name, parameter, …) for a layer with parameters. A spec is accepted,
+    too, also as the list that a file holds. Raises UnsupportedError that names `owner` and the
+    known activations, or the layer and its unsupported parameters.
     """
     if identifier is None:
         return "linear"

@@ -1,4 +1,4 @@
-"""The arguments of a layer's constructor: checked, and as the config of a class without one."""
+"""Check the arguments of a layer's constructor, and keep them as a class's default config."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ _REFUSED_ARGUMENTS = {
     "autocast": "everything is float32",
     "sparse": "inputs are dense arrays",
     "ragged": "give a padded array and lengths=",
-    "constants": "pass what is constant as features",
+    "constants": "pass constants as features",
 }
 FOR_TRAINING = ("_regularizer", "_constraint")
 _EVERY_LAYER = ("name", "trainable", "dtype", "input_shape", "batch_input_shape")
@@ -39,7 +39,10 @@ def check_dtype(owner: object, dtype: object) -> None:
 
 
 def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
-    """Check that arguments matter to training alone, or ask for nothing. Raises ArgumentError."""
+    """Check that unknown arguments only affect training, or have no effect.
+
+    Raises ArgumentError.
+    """
     for argument, value in unknown.items():
         if argument.endswith(FOR_TRAINING):
             continue
@@ -63,7 +66,7 @@ def _shown(value: object) -> str:
 
 
 def _alternatives(owner: object, argument: str) -> str:
-    """Return the argument of the constructor that is most like this one, and all of them."""
+    """Return a hint: the constructor's argument that is most similar, and all of its arguments."""
     parameters = inspect.signature(type(owner)).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     named = list(dict.fromkeys([*named, *_EVERY_LAYER]))
@@ -133,7 +136,7 @@ def checked_seed(owner: str, seed: object) -> int | None:
 def given_arguments(
     layer: object, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return a constructor's arguments by name, JSON-able, without those that every layer has.
+    """Return a constructor's arguments by name, for JSON, without the ones that every layer has.
 
     Raises UnsupportedError, naming the argument, for a value that no file can hold.
     """
@@ -174,7 +177,7 @@ class Size(Argument[int, int]):
 
 
 class Filters(Argument[int, int]):
-    """The same, refused in the words of Keras."""
+    """As Size, but refused in Keras's words."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
         return strictly_positive(str(owner), name, value)

@@ -1,4 +1,4 @@
-"""The axes that a layer works along: numbers from the end, so that they hold on a stream too."""
+"""The axes that a layer works along, counted from the end, so that they apply to streams, too."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.structure import Shape
 
 Axes = tuple[int, ...]
-"""Axes in order, -1 the last."""
+"""Axes in order; -1 is the last."""
 
 _INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple of ints."
 
@@ -27,7 +27,7 @@ def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
     """Return axes of an input of `rank` axes, in order, from the end.
 
-    Raises ArgumentError for one that is out of range, named twice, or the batch.
+    Raises ArgumentError for an axis that is out of range, named twice, or the batch.
     """
     checked = checked_axis(owner, axis)
     numbers: list[int] = checked if isinstance(checked, list) else [checked]
@@ -73,7 +73,7 @@ def as_rows(x: Floats, axes: Axes) -> tuple[Floats, Any]:
 
 
 def from_rows(rows: Floats, axes: Axes, shape: Any) -> Floats:
-    """Return rows in the shape of the array that `as_rows` made them of."""
+    """Return rows in the shape of the array from which `as_rows` made them."""
     if axes == (-1,):
         return rows.reshape(shape)
     moved = np.moveaxis(rows.reshape(shape), range(-len(axes), 0), axes)

@@ -31,7 +31,7 @@ class Bidirectional(BuiltIn):
     Masked steps of a returned sequence are zeros, as in Keras.
 
     With stateful=True the backward layer carries its state from the first step of a call into the
-    last step of the next, as in Keras, of little use if one stream is cut into pieces.
+    last step of the next, as in Keras; this is of little use if a stream is cut into pieces.
     """
 
     sequence_input = True
@@ -234,6 +234,6 @@ def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:
 
 
 def _copy(layer: RNN, prefix: str, **changes: object) -> RNN:
-    """Return a new layer of the same config, with the name that Keras gives it."""
+    """Return a new layer with the same config, named as Keras names it."""
     name = prefix + layer.name.removeprefix(prefix)
     return type(layer).from_config({**layer.get_config(), "name": name, **changes})

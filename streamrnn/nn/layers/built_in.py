@@ -10,7 +10,7 @@ from streamrnn.nn.layers.layer import Layer
 
 
 class _Signature:
-    """The signature of a built-in class, made when it is looked at: of `take_arguments`."""
+    """The signature of a built-in class, made on first access, from its declared arguments."""
 
     def __get__(self, instance: object, owner: type["BuiltIn"]) -> inspect.Signature | None:
         if instance is not None:
@@ -55,7 +55,7 @@ class BuiltIn(Layer):
         kernel_regularizer: InitVar[object] = None
         pointwise_constraint: InitVar[object] = None
         pointwise_regularizer: InitVar[object] = None
-        # Refused, unless they ask for nothing.
+        # Refused, unless they have no effect.
         autocast: InitVar[object] = None
         lora_rank: InitVar[object] = None
         quantization_config: InitVar[object] = None
@@ -66,7 +66,7 @@ class BuiltIn(Layer):
         weights: InitVar[object] = None
 
     def take_arguments(self, *args: object, **kwargs: object) -> None:
-        """Set the arguments that the class declares. It is `__init__` of built-in classes."""
+        """Set the arguments that the class declares: the `__init__` of built-in classes."""
         values = bound(type(self), args, kwargs)
         options: dict[str, Any] = {k: v for k, v in kwargs.items() if k not in values}
         Layer.__init__(self, **options)
@@ -81,4 +81,4 @@ class BuiltIn(Layer):
         self.complete()
 
     def complete(self) -> None:
-        """Check declared arguments together; what follows from them alone is set here."""
+        """Check declared arguments together, and set what follows from them alone."""

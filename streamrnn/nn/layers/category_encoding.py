@@ -1,4 +1,4 @@
-"""Numbers of categories as vectors: CategoryEncoding, and the encodings that lookups share."""
+"""Encode category numbers as vectors: CategoryEncoding, and the encodings of lookups."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from streamrnn.nn.layers.symbol import symbols_in
 
 ENCODINGS = ("multi_hot", "one_hot", "count")
 SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}
-"""Names of earlier versions of Keras."""
+"""Names in earlier versions of Keras."""
 
 
 def joins_last(mode: str, input_shape: Shape) -> bool:
@@ -32,7 +32,7 @@ def joins_last(mode: str, input_shape: Shape) -> bool:
 def encode_ids(
     ids: Array, size: int, mode: str, *, joins: bool, weights: Sequence[float] | Array | None = None
 ) -> Floats:
-    """Return 1 (count: how often, or the sum of `weights`) for each number; -1 is left out.
+    """Return 1 (for count: the count, or the sum of `weights`) for each number; -1 is left out.
 
     ids: int64 below `size`. weights: of the shape of ids.
     """
@@ -47,7 +47,7 @@ def encode_ids(
         joined: Floats = one_hot.max(axis=-2, initial=0)
         return joined
     total = np.zeros((*ids.shape[:-1], size), np.float32)
-    for place in range(ids.shape[-1]):  # one after the other: weights may round
+    for place in range(ids.shape[-1]):  # one after the other, since sums of weights may round
         total = total + one_hot[..., place, :]
     return total
 
@@ -58,7 +58,7 @@ class CategoryEncoding(BuiltIn):
 
     one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
     multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
-    integer in it. Arrays may also be one sample without a batch: (n,), or a number. Raises
+    integer in it. An array may also be one sample without a batch: (n,), or a number. Raises
     DataError for an integer outside 0…num_tokens - 1.
     """
 
@@ -109,7 +109,7 @@ class CategoryEncoding(BuiltIn):
         return encode_ids(ids, self.num_tokens, self.output_mode, joins=self._joins)
 
     def __call__(self, inputs: Any, *args: Any, count_weights: Any = None, **kwargs: Any) -> Any:
-        """Encode integers; count_weights: with output_mode="count", what each adds."""
+        """Encode integers; count_weights: what each integer adds with output_mode="count"."""
         symbolic = bool(symbols_in(inputs))
         batched = symbolic or np.ndim(inputs) > (self.output_mode != "one_hot")
         if count_weights is None and batched:

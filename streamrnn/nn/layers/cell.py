@@ -54,20 +54,21 @@ class Cell(Layer):
     (2, 8)
 
     `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
-    arrays (1, ...), all of them copies. So it is cut-free, and no stream sees another, even if it
-    takes a mean over the batch (here a batch of one). That costs 5 to 20 µs per row and step.
-    It may depend only on its arguments and its weights. NumPy and its BLAS determine its bits:
-    the same in every run on one machine with the same number of BLAS threads, not on every CPU.
+    arrays (1, ...), all of them copies. So sequences can be cut anywhere, and no stream sees
+    another, even if `call` takes a mean over the batch (here a batch of one). That costs 5 to 20 µs
+    per row and step. It may depend only on its arguments and its weights. NumPy and its BLAS
+    determine its bits: the same in every run on one machine with the same number of BLAS threads,
+    not on every CPU.
 
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
     Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
     `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
     (output_size,) to be written. Plain loops and `math` functions compile best, with the units
-    innermost, which makes them vector code (at 64 units 0.5 µs a step, not 3.5). It is as cut-free
-    as the built-in cells, and gives the same bits on any CPU unless it calls the C library in
-    float64 (`math.exp` of a float64). Compiled code does not check indices: the first step also
-    runs once in Python, which does; with the environment variable STREAMRNN_BOUNDSCHECK=1 all
-    steps are checked. A step that Numba cannot compile runs in Python, with a warning.
+    innermost, which makes them vector code (at 64 units 0.5 µs a step, not 3.5). Like the built-in
+    cells, it can be cut anywhere, and gives the same bits on any CPU unless it calls the C library
+    in float64 (`math.exp` of a float64). Compiled code does not check indices: the first step also
+    runs once in Python, which does; with the environment variable STREAMRNN_BOUNDSCHECK=1 all steps
+    are checked. A step that Numba cannot compile runs in Python, with a warning.
 
     A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
 
@@ -176,7 +177,7 @@ class Cell(Layer):
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
     def state_classes(self) -> dict[str, str]:
-        """Return the class of each state: a state of another class cannot be its start."""
+        """Return the class of each state: it cannot start from a state of another class."""
         return dict.fromkeys(self.state_shapes(), type(self).__name__)
 
     def output_features(self) -> int:
@@ -192,9 +193,10 @@ class Cell(Layer):
         return [*states]
 
     def nest_in_stack(self, states: list[T]) -> Nested[T]:
-        """Nest its states as part of a stack: a list, or the only state without one.
+        """Nest its states as part of a stack: a list, or a single state without a list.
 
-        As in Keras: bare where state_size is an int, unless a get_initial_state gives a list.
+        As in Keras, it is without a list where state_size is an int, unless get_initial_state
+        returns a list.
         """
         size = getattr(self, "state_size", None)
         bare = isinstance(size, int) and not isinstance(self.own_initial_state(1), list | tuple)
@@ -269,7 +271,7 @@ class Cell(Layer):
     def bind_window(
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
-        """Return the call that runs all steps of a window from what the arrays hold then."""
+        """Return a call that runs all steps of a window from the arrays' values at its time."""
         return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -339,7 +341,7 @@ def initial_states(
 
 
 class LayerCell(Cell):
-    """Runs such a layer as a cell, with the layer's weights, name and config."""
+    """Runs a layer that is written as a cell, with the layer's weights, name and config."""
 
     def __init__(self, layer: Layer) -> None:
         super().__init__(name=layer.name)
@@ -391,13 +393,13 @@ class LayerCell(Cell):
 
 
 def _step_of(layer: Layer) -> Callable[..., None] | None:
-    """Return a static method `step`; any other kind of method of this name is not a cell's."""
+    """Return a static method `step`; another kind of method of this name does not count."""
     step = inspect.getattr_static(layer, "step", None)
     return step.__func__ if isinstance(step, staticmethod) else None
 
 
 def as_cell(cell: object, owner: str) -> Cell:
-    """Return a Cell as it is, and a layer that is written as a cell in an adapter.
+    """Return a Cell unchanged, and a layer that is written as a cell wrapped in an adapter.
 
     Raises ArgumentError for anything else.
     """

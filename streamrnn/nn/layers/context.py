@@ -1,4 +1,4 @@
-"""What one call of a layer carries beside its inputs."""
+"""What a call of a layer carries besides its inputs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ _training: ContextVar[bool] = ContextVar("training", default=False)
 
 
 def resolve_training(training: bool | None) -> bool:
-    """Return `training` of a call; None takes it from the call around this one, as in Keras."""
+    """Return `training` of a call; None takes it from the enclosing call, as in Keras."""
     return _training.get() if training is None else bool(training)
 
 
 @contextmanager
 def training_inside(training: bool) -> Iterator[None]:
-    """Let calls of layers, while code of a user computes a layer, have this `training`."""
+    """Set `training` for the calls of layers that a user's layer makes inside the block."""
     token = _training.set(training)
     try:
         yield
@@ -43,7 +43,7 @@ class CallContext:
 
     mask           bool (B, T), False where a step is left out; None if no step is. Of several
                    inputs a list with one (or None) each.
-    initial_state  states to start from, as the caller gave them, or None.
+    initial_state  states to start from, as the caller passed them, or None.
     training       whether dropout is applied.
     kind           "call": a call from Python; layers with stateful=True carry their state.
                    "stream": one step a row, states are the caller's (`states`, changed in place).
@@ -53,7 +53,7 @@ class CallContext:
                    "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer, each followed by a slash.
 
-    `remember` and `undo` keep a call that fails from leaving stateful layers half advanced.
+    `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.
     """
 
     __slots__ = (
@@ -88,12 +88,12 @@ class CallContext:
         self._before = {} if before is None else before
 
     def remember(self, carrier: Carrier) -> None:
-        """Keep what is carried before this pass changes it."""
+        """Save the carried state before this pass changes it."""
         if id(carrier) not in self._before:
             self._before[id(carrier)] = carrier, carrier.snapshot()
 
     def undo(self) -> None:
-        """Restore what was carried before this pass."""
+        """Restore the carried state from before this pass."""
         for carrier, snapshot in self._before.values():
             carrier.restore(snapshot)
 
@@ -126,9 +126,9 @@ class CallContext:
         )
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:
-        """Return the caller's state of the layer at `path`, as (B, *shape), None if it keeps none.
+        """Return the caller's state of the layer at `path`, as (B, *shape); None if it has none.
 
-        It is a view: what is written into it is written into the caller's array.
+        It is a view: writes go to the caller's array.
         """
         assert self.states is not None
         flat = self.states.get(self.path + name)

@@ -1,7 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
 With causal padding each step of a Conv1D sees itself and the past, so it can run on streams. The
-others, which filter each feature by itself, have no such padding in Keras. They pass no mask on.
+others, which filter each feature separately, have no such padding in Keras. None of them passes a
+mask on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,10 +42,10 @@ from streamrnn.nn.layers.variable import WeightAttribute
 class Conv1D(Packable):
     """(B, T, F) -> (B, windows, filters).
 
-    Weights: kernel (kernel_size, F / groups, filters), bias (filters,).
-    y[t] = activation(b + sum over k of x[t * strides + k * dilation_rate - before] W[k]), zeros
-    outside; before: what the padding adds at the beginning. Each of `groups` shares of the features
-    makes its share of the filters. It passes no mask on, as in Keras.
+    Weights: kernel (kernel_size, F / groups, filters), bias (filters,). y[t] = activation(b + sum
+    over k of x[t * strides + k * dilation_rate - before] W[k]), with zeros outside; `before` is the
+    number of steps that the padding adds at the beginning. Features and filters are divided into
+    `groups`; each group of features feeds its group of filters. It passes no mask on, as in Keras.
 
     With padding="causal" and strides=1 it runs on streams: its state is the last
     (kernel_size - 1) * dilation_rate inputs.
@@ -135,7 +136,7 @@ class Conv1D(Packable):
         return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
 
     def chosen(self, steps: int) -> slice:
-        """Return the outputs of all, as with causal padding, that the padding and strides leave."""
+        """Return those of all causal outputs that the padding and strides keep."""
         count = self.window.count_for(self, steps) or 0
         first = self.window.reach - self.window.pads(steps)[0]
         return slice(first, first + count * self.strides, self.strides) if count else slice(0)
@@ -193,7 +194,7 @@ class Conv1D(Packable):
 
 @declared
 class DepthwiseArguments:
-    """The arguments of both, after the first ones."""
+    """The arguments that both share, after their own first ones."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
@@ -233,7 +234,7 @@ class _Depthwise(BuiltIn, DepthwiseArguments):
         )
 
     def filtered(self, x: Floats, kernel: Floats) -> Floats:
-        """Return each feature by `depth_multiplier` filters, (B, windows, F M); tap after tap."""
+        """Return each feature after `depth_multiplier` filters, (B, windows, F M), tap by tap."""
         count = self.window.count_for(self, x.shape[1]) or 0
         y = np.zeros((len(x), count, *kernel.shape[1:]), np.float32)
         if count:

@@ -1,9 +1,9 @@
 """The arguments of layers, each declared once: an annotated name in the class, and its default.
 
-``units: Size`` is an argument that must be given, ``use_bias: bool = True`` one with a default.
-`__init__`, its signature and `get_config` follow from them; type checkers read the same lines
-(PEP 681). The order is as in dataclasses: the base's first, and what stands below ``_: KW_ONLY``
-after all others. Only a type checker then wants the name; Keras takes all by position.
+``units: Size`` is a required argument, ``use_bias: bool = True`` one with a default. `__init__`,
+its signature and `get_config` follow from them; type checkers read the same lines (PEP 681). The
+order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY`` after all others.
+Only type checkers require their names, as Keras takes all arguments by position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +26,16 @@ Kept = TypeVar("Kept", covariant=True)
 
 
 class Argument(Generic[Given, Kept]):
-    """An argument that is checked, or kept in another form than it is given in.
+    """An argument that is checked, or stored in another form than passed.
 
-    check: is called with the layer, the name and the value. init: False where a class sets an
-    argument of its base itself.
+    check: called with the layer, the name and the value. init: False where a class itself sets an
+    argument of its base.
     """
 
     in_config: ClassVar[bool] = True
     is_attribute: ClassVar[bool] = True
     type_name: ClassVar[str] = ""
-    """The name of the union of types of its values, which `help` shows."""
+    """The name that `help` shows for the union of the value's types."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class Argument(Generic[Given, Kept]):
         self._check = check
 
     def take(self, owner: object, name: str, value: Any) -> Any:
-        """Return what is kept of a value. Raises ArgumentError that names the layer."""
+        """Return the form in which a value is stored. Raises ArgumentError that names the layer."""
         return value if self._check is None else self._check(owner, name, value)
 
-    if TYPE_CHECKING:  # what is given and what is kept; each layer has it as a plain attribute
+    if TYPE_CHECKING:  # the types passed and stored; each layer has it as a plain attribute
 
         def __get__(self, instance: object, owner: Any) -> Kept: ...
         def __set__(self, instance: object, value: Given) -> None: ...
@@ -76,7 +76,7 @@ _collected: dict[type, dict[str, Argument[Any, Any]]] = {}
 
 @dataclass_transform(eq_default=False, field_specifiers=(Argument,))
 def declared(cls: C) -> C:
-    """Let the annotated names in a class be arguments of layers; a class decorator."""
+    """Turn the annotated names in a class into arguments of layers (a class decorator)."""
     own = _own[cls] = {}
     for name, annotation in cls.__annotations__.items():
         if ClassVar not in (annotation, get_origin(annotation)):
@@ -89,7 +89,7 @@ def declared(cls: C) -> C:
 def arguments_of(cls: type) -> Mapping[str, Argument[Any, Any]]:
     """Return the arguments that a class and its bases declare, in Keras's order.
 
-    `after`, a dictionary in a class, moves arguments: name -> the one that it follows.
+    `after`, a dictionary in a class, moves arguments: name -> the argument that it follows.
     """
     if cls not in _collected:
         _collected[cls] = _collect(cls)
@@ -111,7 +111,7 @@ def _collect(cls: type) -> dict[str, Argument[Any, Any]]:
                 (positional if name in positional else target)[name] = argument
     order = [*positional, *by_name]
     for name, other in after.items():
-        if {name, other} <= {*order}:  # a base alone may lack one
+        if {name, other} <= {*order}:  # only a base may lack one
             order.remove(name)
             order.insert(order.index(other) + 1, name)
     every = positional | by_name
@@ -136,7 +136,7 @@ def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:
 
 
 def signature_of(cls: type) -> Signature:
-    """Return the signature of a class that declares its arguments; made for `help` and errors."""
+    """Return the signature of a class that declares its arguments, for `help` and errors."""
     named = [
         Parameter(
             name,
@@ -168,7 +168,10 @@ def _type_in_help(annotation: Any) -> Any:
 
 
 def bound(cls: type, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
-    """Return the values of declared arguments, defaults included. Raises TypeError as a call."""
+    """Return the values of declared arguments, defaults included.
+
+    Raises TypeError as a call does.
+    """
     arguments, positional = arguments_of(cls), _by_position(cls)
     required = [name for name, each in arguments.items() if each.default is Parameter.empty]
     least, most = len(required) + 1, len(positional) + 1

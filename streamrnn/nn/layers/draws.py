@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.base.arrays import Array
 
 _TAIL = Decimal("3.6541528853610087963519472518")
-"""Beyond it NumPy draws normal values by logarithms."""
+"""Limit beyond which NumPy draws normal values by logarithms."""
 
 _EXACT = Context(prec=40)
 _INVERSE = float(_EXACT.divide(1, _TAIL))
@@ -23,9 +23,9 @@ def uniform(
 def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return standard normal values.
 
-    NumPy's, but for the logarithms of the tail: 3 in 10,000 values. (NumPy compares 1 value in 100
-    with an exponential of the C library; that its last bit decides is to be expected once in
-    10**18 values.)
+    They are NumPy's, except for the logarithms of the tail: 3 in 10,000 values. (NumPy compares 1
+    value in 100 with an exponential of the C library, whose last bit decides about once in 10**18
+    values.)
     """
     again = np.random.Generator(type(generator.bit_generator)())
     again.bit_generator.state = generator.bit_generator.state

@@ -1,4 +1,4 @@
-"""Dropout and noise: layers that change their input with training=True only."""
+"""Dropout and noise: layers that change their input only with training=True."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -129,7 +129,7 @@ class GaussianLayer(BuiltIn):
         raise NotImplementedError
 
     def combined(self, inputs: Floats, noise: Floats) -> Floats:
-        """Return the inputs with noise of mean 0, of their shape."""
+        """Return the inputs combined with noise of mean 0 and the same shape."""
         raise NotImplementedError
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -19,8 +19,8 @@ from streamrnn.nn.layers.structure import Shape
 class Embedding(BuiltIn):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
-    mask_zero: id 0 is padding; steps with it are masked for the layers that follow.
-    Raises DataError for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
+    mask_zero: id 0 is padding; its steps are masked for the layers that follow. Raises DataError
+    for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
     """
 
     stepwise = True
@@ -35,8 +35,8 @@ class Embedding(BuiltIn):
     def complete(self) -> None:
         self.makes_mask = self.supports_masking = self.mask_zero
         if self.batch_input_shape is None:
-            # As in Keras 2: the input shape is known, so a Sequential that starts with an
-            # Embedding is built at once.
+            # As in Keras 2, the input shape is known, so a Sequential that starts with an Embedding
+            # is built at once.
             self.first_input_shape: tuple[int | None, ...] = (None, self.input_length)
         else:
             self.first_input_shape = self.batch_input_shape

@@ -1,7 +1,7 @@
 """Functions of arrays by the names of keras.ops, in float32 (comparisons: bool).
 
-Sums are added in float64 from the first element to the last and rounded once: no bit depends on the
-machine. Products of matrices are left to Dense.
+Sums are added in float64 from the first element to the last and rounded once, so no bit depends on
+the machine. Matrix products are left to Dense.
 """
 
 import math
@@ -19,9 +19,9 @@ from streamrnn.nn.kernels.activation import ACTIVATIONS, Spec, applied
 class Function(NamedTuple):
     """compute(*operands, **arguments) -> array.
 
-    along: what its elements depend on. "each": on those at their own place; "axis": on those along
-    the argument `axis`; "new": like each, and `axis` is one of the output; "key": get_item; "all":
-    on any.
+    along: the elements that an output element depends on. "each": the ones at its own place;
+    "axis": the ones along the argument `axis`; "new": as "each", but `axis` is an axis of the
+    output; "key": get_item; "all": any.
     """
 
     compute: Callable[..., Any]
@@ -61,7 +61,7 @@ def _of_truths(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def activation_of(name: str, arguments: Mapping[str, Any]) -> Spec:
-    """Return the activation that a function computes with these arguments."""
+    """Return the spec of the activation that a function computes with these arguments."""
     record = ACTIVATIONS[name]
     return record.spec(*(record.defaults | dict(arguments)).values()) if arguments else name
 
@@ -71,7 +71,7 @@ def _activation(name: str) -> Callable[..., Any]:
 
 
 def _power(x: Any, exponent: Any) -> Floats:
-    """Return x ** exponent, of a whole number or ±0.5, by products and roots."""
+    """Return x ** exponent, for a whole number or ±0.5, by products and roots."""
     if np.ndim(exponent) or not math.isfinite(exponent):
         raise ArgumentError("power: the exponent must be a number, received an array")
     base, number = floats(x), float(exponent)
@@ -127,7 +127,7 @@ def _clip(x: Any, x_min: float, x_max: float) -> Floats:
 
 
 def _total(x: Any, axis: Any, keepdims: bool) -> Any:
-    """Return the sum in float64, added from the first element to the last, and their number."""
+    """Return the sum in float64, added from first to last, and the number of elements."""
     x = np.asarray(floats(x))
     numbers = range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()
     axes = sorted({a % x.ndim for a in numbers})
@@ -163,7 +163,7 @@ def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
         options = {} if initial is None else {"initial": _initial(initial)}
         reduced = function(floats(x), axis=_axes(axis), keepdims=keepdims, **options)
-        return np.asarray(reduced + np.float32(0))  # of 0 and -0 either may be found
+        return np.asarray(reduced + np.float32(0))  # either of 0 and -0 may be returned
 
     return compute
 

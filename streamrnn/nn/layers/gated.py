@@ -1,4 +1,4 @@
-"""The common part of SimpleRNN, GRU and LSTM: weights, packing, dropout, and their layer."""
+"""The common part of SimpleRNN, GRU and LSTM: a cell's weights, packing, dropout; the layer."""
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
@@ -26,7 +26,7 @@ from streamrnn.nn.layers.structure import Nested, Shape, T
 
 @declared
 class GatedArguments:
-    """The arguments that all these cells, and their layers, have.
+    """The arguments that all these cells and their layers have.
 
     dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
     steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as in Keras
@@ -55,7 +55,7 @@ class GatedArguments:
 
 @declared
 class GateArguments(GatedArguments):
-    """The same, of cells with gates."""
+    """The same arguments, and those of gates."""
 
     recurrent_activation: Activated = Activated("sigmoid")
 
@@ -70,13 +70,13 @@ class GatedCell(Packable, Cell, GatedArguments):
     drops_at_one: ClassVar[bool] = False
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
-    """Whether its kernel takes integers as weights. With dropout, in training, it gets floats."""
+    """Whether its kernel takes integers as weights. With dropout, in training, it uses floats."""
     _random: np.random.Generator | None = None
     _packed: Packed | None = None
 
     @property
     def gates(self) -> int:
-        """Blocks of columns of its weights."""
+        """Number of gates, each a block of columns in the weights."""
         return len(self.kind.gates)
 
     def complete(self) -> None:
@@ -112,7 +112,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         return self.kind.pack(kernel, recurrent, bias)
 
     def packed(self) -> Packed:
-        """Return the packed weights, made on first use. Two threads may both make them safely."""
+        """Return the packed weights, made on first use. Two threads may safely both make them."""
         packed = self._packed
         if packed is None:
             w: dict[str, Any] = {**self._weights, **self.integers}
@@ -215,7 +215,7 @@ class GatedCell(Packable, Cell, GatedArguments):
 
 @declared
 class GatedRNN(RNN):
-    """RNN with one of these cells; its arguments are the cell's, then RNN's."""
+    """RNN with one of these cells; its arguments are the cell's, followed by RNN's."""
 
     cell: Argument[Any, Any] = Argument(init=False)
     activity_regularizer: InitVar[object] = None
@@ -231,7 +231,7 @@ class GatedRNN(RNN):
                     setattr(cls, name, _of_cell(name))
 
     def set_arguments(self, values: dict[str, Any]) -> None:
-        """Make the cell of its arguments, with the name of the layer; then as RNN does."""
+        """Make the cell from its arguments, with the layer's name; then do as RNN does."""
         positive_integer(str(self), "units", values["units"])  # the message names the layer
         of_cell = arguments_of(self.cell_class)
         arguments = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
@@ -247,7 +247,7 @@ class GatedRNN(RNN):
 
 
 def _of_cell(name: str) -> property:
-    """Return an attribute of a layer that is its cell's."""
+    """Return a property of a layer that reads its cell's attribute."""
     return property(lambda self: getattr(self.cell, name), doc=f"The cell's {name}.")
 
 

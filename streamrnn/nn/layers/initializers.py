@@ -1,7 +1,7 @@
 """Initializers of weights, with the names, arguments and distributions of Keras.
 
-The random numbers are NumPy's, so a seed gives other values than in Keras. Called twice on the same
-shape, an initializer with a seed returns the same values.
+The random numbers are NumPy's, so a seed gives values that differ from Keras's. Called twice on the
+same shape, an initializer with a seed returns the same values.
 """
 
 import itertools
@@ -66,7 +66,7 @@ _seeds: ContextVar[Iterator[list[int]] | None] = ContextVar("seeds", default=Non
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let initializers without a seed return the values of a new one in each call.
+    """Make initializers without a seed draw from `seed` inside the block.
 
     >>> with seeded(1):
     ...     first = GlorotUniform()((2, 2))
@@ -82,12 +82,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def set_seed(seed: int) -> None:
-    """Let initializers, dropout and noise without a seed draw from one from now on."""
+    """Make initializers, dropout and noise without a seed draw from `seed` from now on."""
     _seeds.set([seed, number] for number in itertools.count())
 
 
 def generator_of(seed: int | None) -> np.random.Generator:
-    """Return a new generator from a seed, without one from the next number of `set_seed`."""
+    """Return a new generator from a seed, or, without one, from the next number of `set_seed`."""
     seeds = _seeds.get()
     return np.random.default_rng(next(seeds) if seed is None and seeds is not None else seed)
 
@@ -143,7 +143,7 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """All `value`, or an array of the weight's own shape."""
+    """All elements `value`, or `value` itself if it is an array of the weight's shape."""
 
     fields = ("value",)
 
@@ -215,8 +215,8 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 class VarianceScaling(Initializer):
     """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
-    input_axes, output_axes: the axes whose sizes multiply to the fans; by default the last two, and
-    all before them count for both.
+    input_axes, output_axes: the axes whose sizes multiply to the fans; by default the last two; all
+    axes before them count for both.
     """
 
     fields: ClassVar[tuple[str, ...]] = (
@@ -386,7 +386,7 @@ _NAMES = {snake_case(name): cls for name, cls in _ALL.items()} | {
 
 
 def get(identifier: object) -> Initializer:
-    """Return the initializer of a name, a class, a config that Keras writes, or itself.
+    """Return the initializer for a name, a class, Keras's config, or an initializer itself.
 
     None means zeros. Raises UnsupportedError for an unknown name.
     """
@@ -415,7 +415,7 @@ def serialize(initializer: Initializer) -> ConfigDict:
 
 
 class Initial(Argument[InitializerLike, Initializer]):
-    """What makes the first values of a weight."""
+    """Makes the initial values of a weight."""
 
     type_name = "InitializerLike"
 

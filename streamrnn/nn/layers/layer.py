@@ -2,7 +2,7 @@
 
 `build` makes the weights. `apply` computes and changes no attribute, except that a stateful layer
 carries its state from call to call. `compute_output_shape` and `compute_mask` describe the outputs,
-`get_config` holds the arguments to make the layer again.
+`get_config` returns the arguments that make the layer again.
 """
 
 import inspect
@@ -33,7 +33,10 @@ from streamrnn.nn.layers.weights import WeightSet
 
 
 class _KeepsArguments:
-    """Keeps the arguments of the constructor. A base, so that `__init__` gives the signature."""
+    """Keeps the arguments of the constructor.
+
+    It is a base, so that `__init__` defines the signature.
+    """
 
     _made_with: tuple[tuple[object, ...], dict[str, object]]
 
@@ -46,13 +49,13 @@ class _KeepsArguments:
 class Layer(NamedWeights, WeightSet, _KeepsArguments):
     """A computation with weights.
 
-    name: as it shows in summaries, states and files; made from the class if not given.
-    trainable: whether training changes its weights. dtype: "float32".
-    input_shape, batch_input_shape: as in Keras 2, for the first layer of a Sequential.
-    Regularizers and constraints are accepted; training refuses them.
+    name: as shown in summaries, states and files; by default made from the class. trainable:
+    whether training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in
+    Keras 2, for the first layer of a Sequential. Regularizers and constraints are accepted;
+    training refuses them.
 
     A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
-    `compute_output_shape` if its output has another shape than its input:
+    `compute_output_shape` if the shape of its output differs from its input's:
 
     >>> import numpy as np
     >>> from streamrnn import layers
@@ -67,29 +70,29 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     >>> Scale()(np.ones((2, 5, 3))).shape
     (2, 5, 3)
 
-    The context has the mask (bool (B, T) or None), the initial_state and `training` of the call.
-    A class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it
-    has these arguments; without compute_output_shape, zeros are passed through it to learn the
-    shape. It is on streams in kind carry only if it says `stepwise = True`, and is not trained.
+    The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
+    class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it has
+    these arguments; without compute_output_shape, zeros are passed through it to learn the shape.
+    It runs on streams in kind carry only if it sets `stepwise = True`, and is not trained.
     """
 
     input_dtype: str = "float32"
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
     ragged: bool = True
-    """Whether a batch may mix rows of different lengths. (Not if the time axis changes.)"""
+    """Whether a batch may mix rows of different lengths (not if the time axis changes)."""
 
     stepwise: bool = False
-    """Whether a step's output needs that step alone, or also the past (`stream_states`)."""
+    """Whether a step's output needs only that step and the past (kept in `stream_states`)."""
 
     makes_mask: bool = False
-    """Whether it masks steps that came unmasked."""
+    """Whether it masks steps that were unmasked."""
 
     sequence_input: bool = False
     """Whether its input must have a time axis."""
 
     supports_masking: bool = True
-    """Whether it passes a mask on, as Keras has it; nothing here depends on it."""
+    """Keras's flag for passing a mask on; nothing here depends on it."""
 
     takes_state: bool = False
     """Whether a call accepts initial_state."""
@@ -134,9 +137,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return registry.is_own(cls)
 
     def children(self) -> dict[str, "Layer"]:
-        """Return the layers inside this one, by the name that their weights have as a prefix.
+        """Return the layers inside this one, by the prefix of their weights' names.
 
-        By default those in its attributes, and in lists there.
+        By default these are the layers in its attributes, and in lists there.
         """
         children: dict[str, Layer] = {}
         for name, value in vars(self).items():
@@ -192,7 +195,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return _common(self, small, large)
 
     def _shape_for(self, input_shape: Any, size: int) -> Any:
-        """Return the shape of the outputs for zeros that have this size where none is known."""
+        """Return the shape of the outputs for zeros with this size on unknown axes."""
 
         def zeros(shape: Shape) -> Any:
             filled = tuple(size if n is None else n for n in shape)
@@ -205,7 +208,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return mask
 
     def regularization(self) -> dict[str, object]:
-        """Return the regularizers and constraints that it was made with, by argument."""
+        """Return the regularizers and constraints that were passed, by argument."""
         args, kwargs = self._made_with
         arguments = inspect.signature(type(self)).bind(*args, **kwargs).arguments
         named = {**arguments, **arguments.get("kwargs", {})}
@@ -255,14 +258,14 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Compute outputs from arrays; on symbols, add a node to the graph and return symbols.
 
         initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
-        of several inputs a list with one (or None) each, or one for all. lengths: int (B,), a short
-        form of a mask that leaves out each row's end. training: True applies dropout and noise, and
-        BatchNormalization takes the moments of the batch; None takes the value from the layer whose
-        `call` makes this call, else False.
+        for several inputs, a list with one (or None) each, or one for all. lengths: int (B,), a
+        short form of a mask that leaves out each row's end. training: True applies dropout and
+        noise, and BatchNormalization takes the moments of the batch; None takes the value from the
+        layer whose `call` makes this call, else False.
 
         Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
-        its steps (`layers.MaskedArray`) if some are left out, to every call, also one with an
-        initial_state (where Keras 3 forgets it). Where no step is left out, plain arrays are
+        its steps (`layers.MaskedArray`) if some are left out, to every call, even one with an
+        initial_state (where Keras 3 drops it). Where no step is left out, plain arrays are
         returned.
         """
         # The common case, a plain array alone, skips the search: calls of one step are short.
@@ -315,9 +318,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def make_mask(
         self, shape: tuple[int, ...] | list[tuple[int, ...]], mask: object, lengths: object
     ) -> Any:
-        """Return a bool mask (B, T) of a mask and lengths, checked against the input's shape.
+        """Return a bool mask (B, T) from a mask and lengths, checked against the input's shape.
 
-        Of several inputs, a list with one (or None) each.
+        For several inputs, return a list with one (or None) each.
         """
         if isinstance(shape, list):
             return joined_masks(str(self), shape, mask, lengths)
@@ -372,7 +375,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def get_config(self) -> ConfigDict:
         """Return the constructor's arguments, JSON-able.
 
-        By default, those that an object of a custom class was made with.
+        By default, these are the arguments that an object of a custom class was made with.
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
         declared = arguments_of(type(self))
@@ -398,7 +401,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     # ---- as part of a stream (models.StepRunner)
 
     def why_not_stepwise(self, input_shape: Any) -> str | None:
-        """Return why this layer cannot give each row its output at once, or None if it can."""
+        """Return why this layer cannot output each row at once; None if it can."""
         return None if self.stepwise else "it may need the whole time axis"
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
@@ -406,13 +409,13 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return {}
 
     def stream_classes(self) -> dict[str, str]:
-        """Return the class that gives each of these states its meaning, where one is known."""
+        """Return, where known, the class that gives each of these states its meaning."""
         return dict.fromkeys(self.stream_states(), type(self).__name__)
 
     def bind(self, inputs: Any, context: CallContext) -> tuple[Array, Callable[[], object]]:
-        """Return an array of outputs, and a call that computes them from what `inputs` holds then.
+        """Return an array of outputs, and a call that computes them from the current `inputs`.
 
-        Of a class of the package that gives one array, without masks.
+        Only for a class of the package that returns one array, without masks.
         """
         outputs: Array = self.apply(inputs, context)
         if any(np.may_share_memory(outputs, x) for x in leaves(inputs)):
@@ -427,7 +430,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
 
 def quietly(call: Callable[[], object]) -> Callable[[], object]:
-    """Return a call without NumPy's warnings."""
+    """Wrap a call so that NumPy's warnings are silenced."""
 
     def quiet() -> None:
         with np.errstate(all="ignore"):
@@ -466,7 +469,7 @@ def _several(inputs: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    """Return an argument of a constructor as a config holds it."""
+    """Convert a constructor's argument to the form that a config holds."""
     if isinstance(value, initializers.Initializer):
         return initializers.serialize(value)
     if isinstance(value, np.ndarray):
@@ -475,7 +478,7 @@ def _plain(value: object) -> object:
 
 
 def _as_config(value: object) -> object:
-    """Return a regularizer or constraint as a config holds it; None for what none can hold."""
+    """Convert a regularizer or constraint to the form that a config holds; None if it has none."""
     if isinstance(value, regularizers.Regularizer):
         return regularizers.serialize(value)
     # Kept even if training will refuse it.

@@ -1,7 +1,7 @@
 """StringLookup and IntegerLookup: the number of a token in a vocabulary, or vectors of numbers.
 
-Numbers as in Keras: 0 is the mask token, if there is one and output_mode is "int"; next are the
-numbers of tokens out of the vocabulary, then the vocabulary's tokens in their order.
+Numbers are as in Keras: 0 is the mask token, if there is one and output_mode is "int"; then come
+the numbers for unknown tokens, then the vocabulary's tokens in their order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 class _Lookup(BuiltIn):
     """The arguments of both.
 
-    vocabulary: a list of tokens, or the path of a text file with one a line; None: `adapt` learns
+    vocabulary: a list of tokens, or the path of a text file with one per line; None: `adapt` learns
     it. output_mode: int; or vectors as in CategoryEncoding: one_hot, multi_hot, count; tf_idf:
-    counts times `idf_weights`. max_tokens: the most numbers that `adapt` gives; with
-    pad_to_max_tokens the size of vectors. invert: from numbers to tokens, on arrays only.
+    counts times `idf_weights`. max_tokens: the most numbers that `adapt` assigns; with
+    pad_to_max_tokens, also the size of vectors. invert: from numbers to tokens, on arrays only.
     """
 
     supports_masking = False
@@ -163,7 +163,7 @@ class _Lookup(BuiltIn):
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent tokens first, at most max_tokens in all.
 
-        data: an array of tokens, a list of lists, or an iterable of them, of which `steps` are
+        data: an array of tokens, a list of lists, or an iterable of these, of which `steps` are
         read. It starts over each time. Raises ArgumentError if a vocabulary was given.
         """
         if not self._adapts:
@@ -221,7 +221,10 @@ class _Lookup(BuiltIn):
         return super().connect(inputs, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Look up tokens; see Layer. Vectors may also be of one sample without a batch."""
+        """Look up tokens; see Layer.
+
+        For vectors, the input may also be one sample without a batch.
+        """
         symbolic = bool(symbols_in(inputs))
         if symbolic or (not self.invert and (np.ndim(inputs) > 1 or not self._joins)):
             return super().__call__(inputs, *args, **kwargs)
@@ -305,7 +308,7 @@ class _Lookup(BuiltIn):
             raise UnsupportedError(
                 f"layer {config.get('name')!r} ({cls.__name__}): its config names the vocabulary "
                 f"file {config['vocabulary']!r}, and no file is read for a config; put the tokens "
-                "in it"
+                "into it"
             )
         return super().from_config(config)
 
@@ -317,8 +320,8 @@ _UNKNOWN, _NO_NUMBER = -2, -1
 class StringLookup(_Lookup):
     """Strings -> int64 numbers of the same shape, or vectors.
 
-    All strings out of the vocabulary get one number. num_oov_indices > 1, with which Keras spreads
-    them by a hash, is refused. Raises DataError for them with num_oov_indices=0.
+    All strings outside the vocabulary get one number. num_oov_indices > 1, with which Keras spreads
+    them by a hash, is refused. Raises DataError for such strings with num_oov_indices=0.
     """
 
     input_dtype = "string"
@@ -356,8 +359,8 @@ class StringLookup(_Lookup):
 class IntegerLookup(_Lookup):
     """Integers -> int64 numbers of the same shape, or vectors.
 
-    An integer out of the vocabulary gets number (integer modulo num_oov_indices) among those.
-    Raises DataError for it with num_oov_indices=0.
+    An integer outside the vocabulary gets number (integer modulo num_oov_indices) among the numbers
+    for these. Raises DataError for it with num_oov_indices=0.
     """
 
     input_dtype = "int64"

@@ -1,6 +1,6 @@
 """The operations by which Keras 3 writes masks into functional graphs.
 
-Their output is a mask: bool, given to other layers as `mask=`.
+Their output is a bool mask, passed to other layers as `mask=`.
 """
 
 import typing
@@ -29,7 +29,7 @@ class _MaskOperation(BuiltIn):
 
 @builtin_layer
 class NotEqual(_MaskOperation):
-    """x != value, element by element: from ids, or from features."""
+    """x != value, element by element, on ids or features."""
 
     value: float = 0
 
@@ -82,12 +82,15 @@ class LogicalOr(_MaskOperation, Merge):
 
 @builtin_layer
 class JoinedMasks(_MaskOperation, Concatenate):
-    """Masks of single features, one after the other: Concatenate as an operation."""
+    """Masks of single features joined along the last axis: Concatenate as an operation."""
 
 
 @builtin_layer
 class ExpandDims(_MaskOperation):
-    """A mask of steps (B, T) as one of features, (B, T, 1). Only a new last axis."""
+    """Turns a mask of steps (B, T) into one of features (B, T, 1).
+
+    Only a new last axis is supported.
+    """
 
     axis: Accepted = Accepted(-1)
 

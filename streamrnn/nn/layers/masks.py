@@ -16,7 +16,7 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask that an array carries, of a list one per input; None without any."""
+    """Return the mask that an array carries, or a list of one per input; None without any."""
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple):
@@ -103,7 +103,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
     The next layer that is called on it leaves those steps out, unless another `mask` is passed.
     `_keras_mask` (Keras's name): bool (B, T), read-only, False where a step is left out.
 
-    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry it too. Everything computed
+    Copies by `copy`, `copy.copy`, `copy.deepcopy` or `pickle` carry it, too. Everything computed
     from it is a plain array without a mask, since the steps may differ: slices, arithmetic (also in
     place), results of NumPy's functions, and `np.asarray(y)`, which shares its memory. Values
     written into it do not change the mask.
@@ -113,7 +113,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
 
     @classmethod
     def of(cls, array: Array, mask: Array) -> Self:
-        """Return the same values, memory shared, with a mask; a writeable mask is copied."""
+        """Return the same values in shared memory, with a mask; a writeable mask is copied."""
         if mask.flags.writeable:
             mask = mask.copy()
             mask.flags.writeable = False
@@ -164,7 +164,7 @@ def _restored(array: Array, mask: Array) -> MaskedArray:
 
 
 def _plain(tree: Any) -> Any:
-    """Replace arrays that carry a mask by plain ones in arguments."""
+    """Replace arrays that carry a mask in arguments by plain ones."""
     if isinstance(tree, MaskedArray):
         return np.asarray(tree)
     if type(tree) in (list, tuple):
@@ -184,7 +184,7 @@ _METHODS = """
 __getitem__ argmax argmin argpartition argsort astype byteswap choose compress conj conjugate
 diagonal dot flatten getfield ravel repeat reshape squeeze swapaxes take transpose view
 """
-"""Methods whose result NumPy gives the class of the array. (The others return plain arrays.)"""
+"""Methods to whose results NumPy gives the array's class. (Others return plain arrays.)"""
 
 for _name in _METHODS.split():
     setattr(MaskedArray, _name, _method_of_plain(_name))

@@ -70,7 +70,7 @@ class Memory:
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
     def shown(self) -> list[Any] | None:
-        """Return what `states` shows: after a reset those that the next call starts from."""
+        """Return what `states` shows: after a reset, the states that the next call starts from."""
         if self._states is not None or not self._rows_before_reset:
             return self.states()
         cell, rows = self._owner.runner, self._rows_before_reset

@@ -56,7 +56,7 @@ class Merge(BuiltIn):
             )
         for a, b in zip(one, other, strict=True):
             if None not in (a, b) and a != b and 1 not in (a, b):
-                raise ShapeError(f"{self}: its inputs do not fit: {one} and {other}")
+                raise ShapeError(f"{self}: its inputs cannot be broadcast: {one} and {other}")
         return tuple(
             b if a == 1 else a if b == 1 or b is None else b
             for a, b in zip(one, other, strict=True)
@@ -140,7 +140,7 @@ def _checked_variance(owner: object, name: str, value: npt.ArrayLike) -> Floats:
 
 @builtin_layer
 class Spread(Merge):
-    """The standard deviation of a mixture whose members forecast its inputs. Not in Keras.
+    """The standard deviation of a mixture whose members forecast the inputs. Not in Keras.
 
     sqrt(variance + mean of (x - mean)**2) over the inputs x, where `variance`, a number or one for
     each unit, is the variance of the members' errors (Lakshminarayanan et al. 2017, arXiv

@@ -1,4 +1,4 @@
-"""Names of Keras's layers and models that this package does not have, with the reason for each."""
+"""Attributes of Keras's layers and models that this package lacks, with the reason for each."""
 
 from inspect import getattr_static
 
@@ -48,14 +48,14 @@ INTERNAL = frozenset({
     "weights_changed",
     "why_not_stepwise",
 })  # fmt: skip
-"""Attributes that serve this package, and classes of custom layers; `dir(layer)` omits them."""
+"""Attributes for this package and for custom layers' classes; `dir(layer)` omits them."""
 
 
 class _Missing:
     """An attribute that does not exist, with the reason.
 
-    A `__getattr__` of the layers would say the same, but a call of a layer took 15 % longer with
-    it: CPython then specializes no access to an attribute.
+    A `__getattr__` of the layers would say the same, but made a call of a layer 15 % slower: with
+    it, CPython does not specialize attribute access.
     """
 
     def __init__(self, name: str, why: str) -> None:
@@ -71,11 +71,11 @@ class _Missing:
 
 
 def missing_in(owner: type) -> set[str]:
-    """Return the names that only exist to explain why they are missing in a class."""
+    """Return the names that exist in a class only to explain why they are missing."""
     return {name for name in WHY_MISSING if isinstance(getattr_static(owner, name), _Missing)}
 
 
 def explain_missing(owner: type) -> None:
-    """Let the attributes of Keras that a class does not have raise AttributeError with a reason."""
+    """Make Keras's attributes that a class lacks raise AttributeError with a reason."""
     for name, why in WHY_MISSING.items():
         setattr(owner, name, _Missing(name, why))

@@ -17,7 +17,7 @@ def snake_case(class_name: str) -> str:
 
 
 def unique(prefix: str, *, first: int = 0) -> str:
-    """Return the next free name of this prefix; the one numbered 0 has no number."""
+    """Return the next free name with this prefix; the first has no number."""
     inside = _inside.get()
     used = _session if inside is None else inside
     number = used[prefix] + first
@@ -34,8 +34,8 @@ def clear_session() -> None:
 def counted_from_the_start() -> Iterator[None]:
     """Count automatic names in this block from the start, as a new process does.
 
-    Names are part of a model's fingerprint: in a model that a file describes they must not depend
-    on earlier layers of the process.
+    Names are part of a model's fingerprint, so in a model that a file describes they must not
+    depend on earlier layers of the process.
     """
     token = _inside.set(Counter())
     try:

@@ -1,6 +1,6 @@
 """Layers that normalize: by layer, batch, root mean square, unit length and group.
 
-On the last axis, features, they need one step only. On the time axis they cannot run on streams.
+On the last axis (features) they need only one step. On the time axis they cannot run on streams.
 """
 
 import math
@@ -36,7 +36,7 @@ _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
 @declared
 class _OnAxes(BuiltIn):
-    """The arguments and weights of both: gamma and beta, one value per place on the axes."""
+    """The shared arguments and weights: gamma and beta, one value per position on the axes."""
 
     stepwise = True
     why: ClassVar[str]
@@ -83,7 +83,7 @@ class _OnAxes(BuiltIn):
 class LayerNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
-    Ba et al. 2016. axis: others to take mean and variance over. Weights: gamma and beta, of the
+    Ba et al. 2016. axis: other axes to take mean and variance over. Weights: gamma and beta, of the
     sizes of these axes, (F,).
     """
 
@@ -116,11 +116,10 @@ class LayerNormalization(_OnAxes):
 class BatchNormalization(_OnAxes):
     """gamma (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
 
-    Called with training=True, unless it is frozen (trainable=False): with mean and variance of the
-    batch, without masked steps; the moving ones change in place, to
-    momentum * moving + (1 - momentum) * of the batch.
-    axis: the one that has statistics of its own for each place. Weights: gamma, beta, moving_mean,
-    moving_variance, (F,) each.
+    Called with training=True, unless it is frozen (trainable=False): it uses mean and variance of
+    the batch, without masked steps, and the moving ones change in place, to momentum * moving + (1
+    - momentum) * batch. axis: the axis with separate statistics for each position. Weights: gamma,
+    beta, moving_mean, moving_variance, (F,) each.
     """
 
     moves_in_training = True
@@ -141,8 +140,8 @@ class BatchNormalization(_OnAxes):
         super().complete()
         if self.renorm:
             raise ArgumentError(
-                f"{self}: renorm=True is refused: its moments are of training, and no layer here "
-                "keeps them; train with renorm=False"
+                f"{self}: renorm=True is refused: it needs moments of training, which no layer "
+                "here keeps; train with renorm=False"
             )
 
     def build(self, input_shape: Shape) -> None:
@@ -169,15 +168,15 @@ class BatchNormalization(_OnAxes):
         return y
 
     def moving_moments(self) -> tuple[Floats, Floats]:
-        """Return mean and variance of the batches so far."""
+        """Return the moving mean and variance."""
         return self._weights["moving_mean"].value, self._weights["moving_variance"].value
 
     def beside(self) -> tuple[slice | None, ...]:
-        """Return the index that puts numbers for each place beside the axes of the inputs."""
+        """Return the index that aligns one number per position with the axes of the inputs."""
         return (slice(None), *(None,) * (-1 - self.axes[0]))
 
     def moments(self, inputs: Floats, mask: Bools | None) -> tuple[Floats, Floats]:
-        """Return mean and variance for each place on the axis, of the steps that are present."""
+        """Return mean and variance for each position on the axis, over unmasked steps."""
         others = self._others(inputs)
         present = self._present(inputs, mask)
         count = np.maximum(present.sum(others), 1)
@@ -187,7 +186,7 @@ class BatchNormalization(_OnAxes):
         return mean.astype(np.float32), variance.astype(np.float32)
 
     def shares(self, inputs: Floats, mask: Bools | None) -> Floats:
-        """Return the share of each input in the moments of its place: 0 if it is masked."""
+        """Return each input's weight in the moments of its position; 0 if it is masked."""
         present = self._present(inputs, mask)
         count = np.maximum(present.sum(self._others(inputs)), 1)
         shares: Floats = present / count.astype(np.float32)[self.beside()]
@@ -203,14 +202,14 @@ class BatchNormalization(_OnAxes):
         return np.broadcast_to(present, inputs.shape)
 
     def factor(self, variance: Floats) -> Floats:
-        """Return what inputs are multiplied by, one number for each place on the axis."""
+        """Return the factors of the inputs, one for each position on the axis."""
         factor: Floats = np.float32(1) / np.sqrt(variance + np.float32(self.epsilon))
         return factor * self._weights["gamma"] if self.scale else factor
 
 
 @declared
 class RootNormalization(BuiltIn):
-    """Divides by a root of the sum of squares over axes; `root` and `factors` say how."""
+    """Divides by a root of the sum of squares over axes: see `root` and `factors`."""
 
     stepwise = True
 
@@ -234,11 +233,11 @@ class RootNormalization(BuiltIn):
         return "its sum is over the steps of a sequence; use axis=-1"
 
     def root(self, size: int) -> Root:
-        """Return what divides rows of this size."""
+        """Return the divisor of rows of this size."""
         raise NotImplementedError
 
     def factors(self, size: int) -> Floats:
-        """Return what multiplies rows of this size."""
+        """Return the factors of rows of this size."""
         raise NotImplementedError
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -263,7 +262,7 @@ class UnitNormalization(RootNormalization):
 class RMSNormalization(RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
-    Zhang and Sennrich 2019. axis: others to take the mean over. Weight: scale, of the sizes of
+    Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, of the sizes of
     these axes, (F,).
     """
 
@@ -299,8 +298,8 @@ class RMSNormalization(RootNormalization):
 class GroupNormalization(BuiltIn):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over all steps and a group of features.
 
-    Wu and He 2018. groups: shares of the axis; -1: each feature by itself. Weights: gamma and beta,
-    (F,). Of sequences it needs the whole time axis.
+    Wu and He 2018. groups: the number of groups; -1: each feature is a group. Weights: gamma and
+    beta, (F,). With sequences it needs the whole time axis.
     """
 
     stepwise = True
@@ -358,7 +357,7 @@ class GroupNormalization(BuiltIn):
         return "its mean is over the steps of a sequence; use LayerNormalization"
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        # Of a vector on a stream, each step is a row by itself.
+        # With vectors on a stream, each step is a separate row.
         lead = inputs.shape[:2] if self.ragged and inputs.ndim > 2 else inputs.shape[:1]
         axis = self.axes[0] % inputs.ndim
         moved = np.moveaxis(inputs, axis, len(lead))

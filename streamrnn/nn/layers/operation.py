@@ -17,12 +17,12 @@ from streamrnn.nn.layers.structure import Shape, Shapes
 from streamrnn.nn.layers.symbol import INPUT, Symbol, add_operation, symbols_in
 
 _SIZES = ((2, 5, 7, 11), (3, 6, 8, 13))
-"""Two sizes for each axis that is not known: what differs between them in an output is not."""
+"""Two sizes to try for each unknown axis: output sizes that differ between them are unknown."""
 
 
 @builtin_layer
 class Operation(Layer):
-    """A function of `streamrnn.ops` on tensors: what `x * 2` or `ops.mean(x, axis=1)` makes.
+    """A function of `streamrnn.ops` on tensors, as made by `x * 2` or `ops.mean(x, axis=1)`.
 
     function: its name there. operands: numbers, lists of numbers, and "input" for each tensor.
     arguments: by name, as axis. The indices of get_item are its argument key: integers, None, "..."
@@ -75,7 +75,7 @@ class Operation(Layer):
         self.compute_output_shape(input_shape)
 
     def _axes_from_the_end(self) -> Any:
-        """Return the argument axis counted from the end; a stream has an axis more."""
+        """Return the argument axis counted from the end; a stream has one more axis."""
         last = self.function in ("softmax", "log_softmax", "concatenate")
         axis_argument = self.arguments.get("axis", -1 if last else None)
         if axis_argument is None:
@@ -155,7 +155,7 @@ class Operation(Layer):
         return self._mixes()
 
     def _mixes(self) -> str | None:
-        """Return how the function combines steps, or treats them differently; None if not."""
+        """Describe how the function combines steps, or treats them differently; else None."""
         over_time = f"{self.function} combines the steps of the time axis"
         sequence = self.rank >= 3
         inner = self.rank - (2 if sequence else 1)
@@ -217,7 +217,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes from the first one above size 1 on; those before are broadcast."""
+    """Return the number of axes from the first with size above 1 on; earlier ones are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 

@@ -1,7 +1,7 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
 On symbols each adds an `Operation` to the graph, as operators of symbols do: `x * 2`, `x[:, -1]`.
-Everything is float32; comparisons give bool. What is not here has a layer (a product of matrices is
+Everything is float32; comparisons give bool. Other functions exist as layers (a matrix product is
 `layers.Dense`).
 """
 

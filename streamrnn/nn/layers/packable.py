@@ -16,7 +16,7 @@ class Packable(BuiltIn):
     inputs_last: ClassVar[bool] = False
     """Whether the inputs are the last axis of these weights."""
     integers: Mapping[str, Integers] = MappingProxyType({})
-    """The weights that are integers: all that can be, or none."""
+    """The weights that are stored as integers: all that can be, or none."""
     _packed: Any = None
 
     def packable(self) -> dict[str, bool]:
@@ -27,7 +27,7 @@ class Packable(BuiltIn):
         raise NotImplementedError
 
     def pays(self) -> bool:
-        """Return whether integers are faster. Depends on its sizes only, as the bits do."""
+        """Return whether integers are faster. This depends only on its sizes, as do the bits."""
         return True
 
     def packed_parts(self) -> list[str]:
@@ -35,7 +35,7 @@ class Packable(BuiltIn):
         return []
 
     def weights_changed(self) -> None:
-        """Round the weights that have changed: to round twice would change the others, too."""
+        """Round only weights that have changed: rounding twice would change the others, too."""
         self.unpack()
         if self.integers:
             self.set_integers(
@@ -62,7 +62,7 @@ class Packable(BuiltIn):
         )
 
     def takes(self, integers: Mapping[str, Integers]) -> bool:
-        """Return whether its kernel can read these: one precision, factors where it has them."""
+        """Return whether its kernel can read these: one precision, and the factors it expects."""
         factors = self.packable()
         one_precision = len({each.precision for each in integers.values()}) == 1
         return one_precision and all(
@@ -71,7 +71,7 @@ class Packable(BuiltIn):
         )
 
     def set_integers(self, integers: Mapping[str, Integers]) -> None:
-        """Compute with these weights; their floats become the values of the weights."""
+        """Compute with these integers; set the weights to the floats that they stand for."""
         for name, values in integers.items():
             self._weights[name].write(values.floats())
         self.integers = integers

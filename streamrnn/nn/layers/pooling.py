@@ -76,7 +76,7 @@ class MaxPooling1D(_Pool):
 
 @builtin_layer
 class AveragePooling1D(_Pool):
-    """(B, T, F) -> (B, windows, F): the mean of each window, of what is not padding."""
+    """(B, T, F) -> (B, windows, F): the mean of each window, without padding."""
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         first, *others = self.windows(inputs, 0)
@@ -86,7 +86,7 @@ class AveragePooling1D(_Pool):
         return total / self.sizes(inputs.shape[1])[:, None]
 
     def sizes(self, steps: int) -> Floats:
-        """Return how many inputs that are not padding each window has, (windows,)."""
+        """Return the number of inputs in each window that are not padding, (windows,)."""
         ones = np.ones((1, steps, 1), np.float32)
         counts: Floats = np.sum([values[0, :, 0] for values in self.windows(ones, 0)], axis=0)
         return counts
@@ -107,7 +107,7 @@ class _Global(_OverTime):
 
 @builtin_layer
 class GlobalMaxPooling1D(_Global):
-    """(B, T, F) -> (B, F): the largest value over time, of masked steps too, as in Keras."""
+    """(B, T, F) -> (B, F): the largest value over time, masked steps included, as in Keras."""
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if not inputs.shape[1]:
@@ -124,7 +124,7 @@ class GlobalAveragePooling1D(_Global):
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         total = np.zeros((len(inputs), inputs.shape[2]), np.float64)
-        for step in range(inputs.shape[1]):  # one after the other: the order decides on bits
+        for step in range(inputs.shape[1]):  # one after the other: the order decides the bits
             values = inputs[:, step]
             if context.mask is not None:
                 values = np.where(context.mask[:, step, None], values, np.float32(0))

@@ -37,7 +37,7 @@ def packed_weights(layer: Layer) -> dict[str, Integers]:
 
 
 def packed_names(model: Layer) -> list[str]:
-    """Return the names of a model's layers, or nodes of its graph, that have such weights."""
+    """Return the names of a model's layers, or nodes of its graph, that have integer weights."""
     names: dict[str, None] = {}
     for path, layer in packable_layers(model):
         if layer.integers:
@@ -46,7 +46,7 @@ def packed_names(model: Layer) -> list[str]:
 
 
 def precision_of(layer: Layer) -> str:
-    """Return the precision of a layer or model: of its packed layers, float32 if it has none."""
+    """Return the precision of a layer or model: its packed layers', else float32."""
     precisions = [integers.precision for integers in packed_weights(layer).values()]
     return precisions[0] if precisions else FLOAT32
 
@@ -55,7 +55,7 @@ def set_precision(model: Layer, precision: str) -> None:
     """Round the weights of all layers where it pays, in place; the others keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
-    one, or for weights that are integers already, UnsupportedError if there is no such layer.
+    value, or if weights are integers already, UnsupportedError if there is no such layer.
     """
     before = precision_of(model)
     if precision not in (*PRECISIONS, "auto"):

@@ -39,7 +39,7 @@ C = TypeVar("C", bound=type[Any])
 ConfigDict = dict[str, Any]
 """The arguments of a constructor by name, JSON-able."""
 StoredConfig = Mapping[str, Any]
-"""The same, read from a file; the constructor checks the values."""
+"""As ConfigDict, but read from a file; the constructor checks the values."""
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(Argument,))
@@ -57,7 +57,7 @@ def builtin_layer(cls: C) -> C:
 
 
 def custom_layer(class_name: str, cls: type[Any]) -> None:
-    """Register a class of a user. Raises UnsupportedError for a name of this package."""
+    """Register a user's class. Raises UnsupportedError for a name of this package."""
     if class_name in _builtins:
         raise UnsupportedError(
             f"register_layer({class_name!r}): this is a layer of streamrnn; choose another name"
@@ -116,7 +116,7 @@ def class_of(class_name: str) -> type[Any]:
 
 
 def why_missing(class_name: str, names: Iterable[str]) -> str:
-    """Return why this class of Keras is not supported, or a similar known name, to be appended."""
+    """Return why Keras's class is not supported, or a similar name, to append to a message."""
     if why := _WHY_REFUSED.get(class_name):
         return f": {why}"
     near = closest(class_name, names)

@@ -1,6 +1,6 @@
 """Regularizers of weights, with the names, arguments and formulas of Keras: a penalty in the loss.
 
-They change nothing but training. A layer takes one as `kernel_regularizer` and so on.
+They affect only training. A layer takes one as `kernel_regularizer` and so on.
 """
 
 import math
@@ -35,7 +35,7 @@ class Regularizer:
         return penalty
 
     def slope(self, weight: Floats) -> Floats:
-        """Return the derivative of the penalty, l1 * sign(w) + 2 * l2 * w; 0 has the sign 0."""
+        """Return the derivative of the penalty, l1 * sign(w) + 2 * l2 * w; the sign of 0 is 0."""
         slope = np.float32(2 * self.l2) * weight
         if self.l1:
             slope = slope + np.float32(self.l1) * np.sign(weight)
@@ -89,9 +89,9 @@ _NAMES: Mapping[str, type[Regularizer]] = {
 
 
 def get(identifier: Any) -> Regularizer | None:
-    """Return the regularizer of a name, a class, a config that Keras writes, or itself.
+    """Return the regularizer for a name, a class or a config that Keras writes; None stays None.
 
-    None is none. Raises UnsupportedError for another one.
+    A regularizer is returned as it is. Raises UnsupportedError for anything else.
     """
     if identifier is None or isinstance(identifier, Regularizer):
         return identifier

@@ -21,7 +21,7 @@ from streamrnn.nn.layers.time_windows import DataFormat, TwoSizes, padded
 
 
 def _size(shape: Shape) -> int | None:
-    """Return the product of an input's axes, None if one is unknown."""
+    """Return the product of the sizes of an input's axes; None if one is unknown."""
     sizes = [n for n in shape if n is not None]
     return math.prod(sizes) if len(sizes) == len(shape) else None
 
@@ -74,7 +74,7 @@ class Flatten(_ChangesShape):
 
 @builtin_layer
 class Permute(_ChangesShape):
-    """The axes in another order: dims, from 1, are their numbers in the input."""
+    """Reorders the axes after the batch: `dims` are their numbers in the input, counted from 1."""
 
     dims: Argument[Sequence[int], tuple[int, ...]]
 

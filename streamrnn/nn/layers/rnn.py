@@ -90,7 +90,7 @@ class RNN(BuiltIn):
         return [y, *self.runner.nest(states)]
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
-        """Return the mask with a sequence (as Keras up to 3.15), None with a last step."""
+        """Return the mask if sequences are returned (as Keras up to 3.15), else None."""
         passed = mask if self.return_sequences else None
         if not self.return_state:
             return passed
@@ -159,14 +159,14 @@ class RNN(BuiltIn):
         return initial_states(str(self), shapes, cell.get_initial_state(batch), batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
-        """Compute one step of each row, the short way: x float32 (B, F) -> (B, U).
+        """Compute one step of each row with little overhead: x float32 (B, F) -> (B, U).
 
         `states`, C-contiguous float32 (B, …) in the order of the cell's states (flat where cells
         are stacked), is overwritten with the new states. Nothing is cast: raises ShapeError or
         DTypeError where an array is not what the kernel expects, ConfigError before the layer is
-        built. Nothing of the layer changes, so threads may share it.
+        built. The layer does not change, so threads may share it.
         """
-        # The short checks; _check_step raises the error, or accepts equal dtype objects.
+        # Quick checks; _check_step raises the error, or accepts equal dtype objects.
         rows, expected = len(x), self._step_states
         if (
             x.shape != (rows, self._step_features)
@@ -239,7 +239,7 @@ class RNN(BuiltIn):
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
-        """Carry these states from now on, as get_state or `states` has them; None carries none."""
+        """Carry these states from now on, as get_state or `states` returns them, or no state."""
         self.memory.assign(state)
 
     def reset_state(self, states: object = None) -> None:
@@ -295,7 +295,7 @@ class RNN(BuiltIn):
 def check_states(
     owner: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
 ) -> None:
-    """Raise ShapeError if symbols (or arrays) cannot be these states; None fits any size."""
+    """Raise ShapeError if symbols (or arrays) do not fit these states; None fits any size."""
     if len(states) != len(shapes):
         raise ShapeError(
             f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
@@ -310,7 +310,7 @@ def check_states(
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:
-    """Return x with time reversed, each row within its own length; values past it stay."""
+    """Return x with each row reversed in time within its own length; values past it stay."""
     if lengths is None:
         return np.ascontiguousarray(x[:, ::-1])
     steps = np.arange(x.shape[1])

@@ -16,8 +16,8 @@ RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], Non
 def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
     """Return `call` on one row as step(x_F, states, weights, y_U); it writes states and y in place.
 
-    A matrix product of NumPy may give a row other bits in a batch than alone, and a mean over the
-    batch another value. One row at a time excludes both.
+    In a batch, NumPy's matrix product may give a row bits that differ from the row alone, and a
+    mean over the batch another value. One row at a time rules out both.
     """
     parameters = inspect.signature(call).parameters.values()
     takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
@@ -40,7 +40,7 @@ def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowSte
 
 
 def _pair(cell: object, returned: object) -> tuple[Array, list[Array]]:
-    """Return the output and the new states that `call` returned; a state may be without a list."""
+    """Return the output and the new states that `call` returned; a single state may be bare."""
     if not isinstance(returned, tuple | list):
         received = _shown(returned)
     elif len(returned) != 2:

@@ -24,10 +24,11 @@ _EPSILON = np.float32(1e-7)
 
 @builtin_layer
 class Normalization(BuiltIn):
-    """(x - mean) / max(sqrt(variance), 1e-7) on each feature of the last axis; back with invert.
+    """(x - mean) / max(sqrt(variance), 1e-7) for each feature; invert=True undoes it.
 
-    mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,),
-    variance (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean of all.
+    mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,), variance
+    (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean over all features, is
+    supported.
     """
 
     stepwise = True
@@ -84,8 +85,8 @@ class Normalization(BuiltIn):
     def adapt(self, data: npt.ArrayLike | Iterable[Any]) -> None:
         """Learn mean and variance from data (…, F), or from batches of it, in float64.
 
-        data: an array, or an iterable of arrays, which is read once; of tuples (x, y, …), x counts.
-        Raises ArgumentError for no batches, ShapeError for one that has other features.
+        data: an array, or an iterable of arrays, which is read once; from tuples (x, y, …), x is
+        used. Raises ArgumentError without batches, ShapeError for a batch with other features.
         """
         if self.mean is not None:
             raise ArgumentError(
@@ -112,7 +113,7 @@ class Normalization(BuiltIn):
         self.set_weights([mean, variance, np.float32(rows)])
 
     def deviation(self) -> Floats:
-        """Return what inputs are divided by."""
+        """Return the divisor of the inputs."""
         variance = self._weights["variance"] if self.variance is None else self.variance.reshape(-1)
         scale: Floats = np.maximum(np.sqrt(variance), _EPSILON)
         return scale
@@ -154,7 +155,7 @@ class Rescaling(BuiltIn):
 
 
 def _batches(layer: Layer, data: Any) -> Iterator[Array]:
-    """Yield the arrays of an iterable of them, or the data as one. Raises ArgumentError."""
+    """Yield the batches of an iterable, or data that is one array. Raises ArgumentError."""
     several = isinstance(data, list | tuple)
     nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
     if nested or hasattr(data, "__array__"):
@@ -184,7 +185,7 @@ def _count(x: Array, axes: tuple[int, ...]) -> int:
 
 
 def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any, Any]:
-    """Return mean and variance of two sets, from mean, variance and count of each.
+    """Return mean and variance of the union of two sets, from mean, variance and count of each.
 
     Chan, Golub and LeVeque 1979.
     """

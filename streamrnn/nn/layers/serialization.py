@@ -1,8 +1,8 @@
 """Layers to configs and back.
 
-A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}`` and more keys
-that are not needed to read it. No module is imported and no code is run for it: a name that is not
-in the registry is refused.
+A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, and keys that
+are not needed to read it. No module is imported and no code is run: a name that is not in the
+registry is refused.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 
 
 def register_layer(class_name: str, cls: type[Layer]) -> None:
-    """Let configs that name `class_name` build `cls`, a custom cell or layer.
+    """Make configs with the name `class_name` build `cls`, a custom cell or layer.
 
     `class_name` is the name in the file, with or without its package (``"MyPackage>PeepholeLSTM"``
     or ``"PeepholeLSTM"``). Names of this package's layers cannot be used.
@@ -48,7 +48,7 @@ def serialize(layer: Layer) -> ConfigDict:
 
 
 def deserialize(config: StoredConfig) -> Layer:
-    """Build the layer of a config that `serialize`, or Keras, wrote."""
+    """Build a layer from a config that `serialize` or Keras wrote."""
     if not isinstance(config, Mapping) or not {"class_name", "config"} <= set(config):
         raise UnsupportedError(
             f"expected a layer's config with class_name and config, received {config!r:.120}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamrnn.nn.layers.layer import Layer
 
 INPUT = "input"
-"""Stands among the operands of an operation for the next tensor that it is called on."""
+"""Placeholder, among the operands of an operation, for the next tensor that it is called on."""
 
 
 def _operator(function: str, *, swapped: bool = False) -> Callable[..., "Symbol"]:
@@ -109,7 +109,7 @@ class Node:
         layer.nodes.append(self)
 
     def make_outputs(self, shapes: Any, dtypes: str) -> Any:
-        """Make symbols in the structure of `shapes`: lists and dictionaries; tuples are shapes."""
+        """Make symbols in the structure of `shapes`: lists and dictionaries of tuples."""
 
         def make(shape: Shape) -> Symbol:
             symbol = Symbol(shape, dtypes, self, len(self.outputs))
@@ -137,7 +137,7 @@ def add_operation(function: str, *operands: Any, **arguments: Any) -> Symbol:
 
 
 def _stored(entry: Any) -> Any:
-    """Return an index as a config holds it."""
+    """Convert an index to the form that a config holds."""
     if isinstance(entry, slice):
         return {"slice": [entry.start, entry.stop, entry.step]}
     if entry is Ellipsis:

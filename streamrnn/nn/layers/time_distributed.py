@@ -20,8 +20,8 @@ from streamrnn.nn.layers.structure import Shape, Shapes
 class TimeDistributed(BuiltIn):
     """(B, T, …) -> (B, T, …): `layer` gets each step of each row as a separate row.
 
-    With training=True it is called step by step, as in Keras: a BatchNormalization inside takes the
-    moments of one step at a time.
+    With training=True, `layer` is called step by step, as in Keras: a BatchNormalization inside
+    takes the moments of one step at a time.
     """
 
     sequence_input = True

@@ -1,4 +1,4 @@
-"""Windows along the time axis, as convolutions and pools look at it: paddings and numbers of steps.
+"""Windows along the time axis, for convolutions and pools: paddings and numbers of steps.
 
 Formulas of Keras 3 (and TensorFlow): "valid" pads nothing; "same" pads zeros on both sides, the odd
 one at the end, so that there are ceil(steps / strides) windows; "causal" pads the beginning only.
@@ -35,7 +35,7 @@ class TimeWindow(NamedTuple):
         return -(-steps // self.strides)
 
     def pads(self, steps: int) -> tuple[int, int]:
-        """Return the steps that are missing before the first input and after the last."""
+        """Return how many steps are missing before the first input and after the last."""
         if self.padding == "valid" or not steps:
             return 0, 0
         missing = (self.count(steps) - 1) * self.strides + self.reach + 1 - steps
@@ -64,7 +64,7 @@ class TimeWindow(NamedTuple):
 
 
 def padded(x: Array, pads: tuple[int, int], value: float) -> Array:
-    """Return steps (B, T, F) with more of one value on both sides; x itself without any."""
+    """Return steps (B, T, F) padded with a value on both sides; x itself if nothing is added."""
     if pads == (0, 0):
         return x
     longer = np.full((len(x), x.shape[1] + sum(pads), *x.shape[2:]), value, x.dtype)

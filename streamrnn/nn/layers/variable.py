@@ -18,7 +18,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     """A weight: a read-only float32 array, whose values `assign` replaces.
 
     Its name and path are Keras's ("kernel", "lstm/lstm_cell/kernel"). It is an array to NumPy;
-    what is computed from it, slices and copies included, is a plain array.
+    everything computed from it, slices and copies included, is a plain array.
     """
 
     _holder: "WeightSet | None"
@@ -121,7 +121,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
         return self.assign(np.asarray(self) - np.asarray(value, np.float32))
 
     def write(self, value: Floats) -> None:
-        """Overwrite the memory; the layer is not told."""
+        """Overwrite the memory without telling the layer."""
         self.flags.writeable = True
         try:
             self[...] = value
@@ -157,7 +157,7 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
 
 
 def attribute_of_plain(name: str) -> property:
-    """Return an attribute of an array of a class that is the one of the plain array."""
+    """Return an attribute for an array class that behaves as the plain array's."""
     doc = f"ndarray.{name}, of the plain array."
     return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
@@ -171,10 +171,10 @@ for _name in ("T", "mT"):
 
 
 class WeightAttribute:
-    """`layer.kernel` and the like: the weight of this name, None if the layer was made without.
+    """`layer.kernel` and the like: the weight of this name, None if the layer has none.
 
-    Set, it replaces the values. In a custom class it is any attribute. `switch` is the argument
-    that leaves the weight out.
+    Setting it replaces the values. In a custom class it is an ordinary attribute. `switch` is the
+    argument that leaves the weight out.
     """
 
     def __init__(self, switch: str = "") -> None:
@@ -218,7 +218,7 @@ class WeightAttribute:
 
 
 class NamedWeights:
-    """The weights of built-in layers that are attributes of them."""
+    """The weights of built-in layers as attributes."""
 
     alpha = WeightAttribute()
     beta = WeightAttribute("center")

@@ -44,7 +44,7 @@ class Counts:
             self.rows += 1
 
     def learned(self, without: Iterable[Token | None], most: int | None) -> list[Token]:
-        """Return the tokens, the most frequent first; of equally frequent ones the greatest."""
+        """Return the tokens, most frequent first; equally frequent ones from the greatest down."""
         left = {token: n for token, n in self.tokens.items() if token not in set(without)}
         tokens = sorted(left, key=lambda token: (left[token], token), reverse=True)
         return tokens if most is None else tokens[: max(most, 0)]
@@ -67,9 +67,9 @@ def _rows(batch: Any) -> list[list[Any]]:
 
 
 def token_batches(data: Any, steps: int | None) -> Iterable[Any]:
-    """Yield what `adapt` reads: one array or list (each value of a flat one is a row), or batches.
+    """Yield what `adapt` reads: one array or list (if flat, each value is a row), or batches.
 
-    Raises ArgumentError for data that is none of these.
+    Raises ArgumentError for other data.
     """
     if isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple):
         yield data

@@ -18,7 +18,7 @@ class WeightSet:
     """Named float32 arrays, in Keras's order: own weights first, then the weights of `children`."""
 
     moves_in_training: bool = False
-    """Whether a call with training=True changes its weights, unless it is frozen."""
+    """Whether a call with training=True changes its weights (if it is not frozen)."""
 
     def __init__(self, *, trainable: bool) -> None:
         self._trainable = trainable
@@ -28,12 +28,12 @@ class WeightSet:
         self._not_trainable: set[str] = set()
 
     def children(self) -> Mapping[str, "WeightSet"]:
-        """Return what is inside, by the name that its weights have as a prefix."""
+        """Return the inner layers, by the prefix of their weights' names."""
         return {}
 
     @property
     def trainable(self) -> bool:
-        """Whether training changes its weights. Set, it is set in all layers inside, too."""
+        """Whether training changes its weights. Setting it also sets it in all inner layers."""
         return self._trainable
 
     @trainable.setter
@@ -44,13 +44,13 @@ class WeightSet:
 
     @property
     def path(self) -> str:
-        """Its name in the paths of weights; within another layer, after the name of that."""
+        """Its name in the paths of weights; within another layer, preceded by that layer's name."""
         return self._path or str(getattr(self, "name", ""))
 
     def adopt(self, child: "WeightSet") -> None:
-        """Let the paths of the weights in `child` begin with the name of this layer."""
+        """Make the paths of the weights in `child` begin with the name of this layer."""
         name = getattr(child, "name", "")
-        if name == getattr(self, "name", None):  # a cell that has the name of its layer
+        if name == getattr(self, "name", None):  # a cell that has the same name as its layer
             name = snake_case(type(child).__name__)
         child._path = f"{self.path}/{name}"
         for inner in child.children().values():
@@ -92,17 +92,17 @@ class WeightSet:
         return weight
 
     def _free_name(self, name: str | None) -> str:
-        """Return a name, or where it is None the first of variable, variable_1, … not taken."""
+        """Return a name; for None, the first of variable, variable_1, … that is not taken."""
         if name is not None:
             return name
         taken = sum(key.partition("_")[0] == "variable" for key in self._weights)
         return f"variable_{taken}" if taken else "variable"
 
     def weights_changed(self) -> None:
-        """Drop what was made from the old weights; called after weights were set."""
+        """Drop whatever was made from the old weights; called after weights were set."""
 
     def named_weights(self) -> dict[str, Floats]:
-        """Return all weights by name, as plain arrays; of a layer inside as "cell/kernel"."""
+        """Return all weights by name, as plain arrays; an inner layer's are named "cell/kernel"."""
         by_name: dict[str, Floats] = {name: w.value for name, w in self._weights.items()}
         for prefix, child in self.children().items():
             by_name |= {f"{prefix}/{name}": w for name, w in child.named_weights().items()}
@@ -140,7 +140,7 @@ class WeightSet:
         """
         if isinstance(weights, str | bytes) or not isinstance(weights, Iterable):
             raise DTypeError(
-                f"{self}: expected a list of arrays, one a weight, received {weights!r:.80}"
+                f"{self}: expected a list of arrays, one per weight, received {weights!r:.80}"
             )
         arrays: list[Array] = [np.asarray(weight) for weight in weights]
         holders = self.holders()

@@ -1,4 +1,4 @@
-"""The config of a functional model, in the form of Keras 3: written and read."""
+"""Write and read the config of a functional model, in the form of Keras 3."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
@@ -40,7 +40,7 @@ def functional_config(model: "Model") -> dict[str, object]:
 
 
 def _node_numbers(nodes: list[Node]) -> dict[int, int]:
-    """Return the number of each node (by id) among its layer's nodes that are in this model."""
+    """Return the number of each node (by id) among its layer's nodes in this model."""
     in_model = {id(node) for node in nodes}
     return {
         id(node): number

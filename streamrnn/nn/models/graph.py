@@ -82,7 +82,7 @@ class Graph:
         return steps
 
     def _require_all_outputs_given(self, called: list[Node], input_ids: set[int]) -> None:
-        """Check that a call that is replaced by inputs has all of its used outputs among them."""
+        """Check that the inputs include all used outputs of each call that they replace."""
         used = [*self.outputs, *(symbol for node in called for symbol in node.symbols)]
         computed = {id(symbol) for node in called for symbol in node.outputs}
         for symbol in used:
@@ -151,9 +151,9 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays of outputs, and the calls that compute them from what `arrays` hold then.
+        """Return arrays of outputs, and calls that compute them from the current `arrays`.
 
-        If no step has arguments beside its inputs; see `Layer.bind`.
+        No step may have arguments besides its inputs; see `Layer.bind`.
         """
         values: list[Any] = [None] * len(self.slots)
         calls = []
@@ -202,14 +202,14 @@ def bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
 
 
 def none_if_all_none(mask: object) -> object:
-    """Return a list of masks, or None in place of one without masks."""
+    """Return a list of masks, or None if all of them are None."""
     if isinstance(mask, list) and all(item is None for item in mask):
         return None
     return mask
 
 
 def cast_to_floats(layer: Layer, inputs: object) -> object:
-    """Cast integers for a layer that reads floats: their input may feed an Embedding as well."""
+    """Cast integers for a layer that reads floats; their input may also feed an Embedding."""
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)
     return inputs
@@ -260,7 +260,7 @@ def _depths(nodes: list[Node]) -> dict[int, int]:
 
 
 def _ordered_layers(nodes: list[Node], depths: dict[int, int], visited: list[Node]) -> list[Layer]:
-    """Return the layers by depth, the deepest first, and at equal depth in order of the visit."""
+    """Return the layers by depth, deepest first, and at equal depth in the walk's order."""
     deepest: dict[int, int] = {}
     for node in nodes:
         key = id(node.layer)

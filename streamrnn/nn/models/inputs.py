@@ -1,4 +1,4 @@
-"""What a model expects of its inputs: the ids it accepts, their scaling, an example."""
+"""What a model expects of its inputs: the ids it accepts, scaling, and an example."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class IdLimit(NamedTuple):
 
 
 def id_limits(model: Model) -> dict[str, IdLimit]:
-    """Return the smallest limit of the layers that read an input as ids, by name of the input.
+    """Return, by input, the smallest limit of the layers that read the input as ids.
 
     An input that no such layer reads is left out.
     """
@@ -47,9 +47,9 @@ def _limits(graph: Graph, symbol: Symbol) -> list[IdLimit]:
 
 
 def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
-    """Return mean and deviation, each (F,) or (1,), of the `Normalization` that reads an input.
+    """Return, by input, mean and deviation, (F,) or (1,), of the `Normalization` that reads it.
 
-    By name of the input; one that no such layer reads is left out.
+    An input that no such layer reads is left out.
     """
     by_input = {}
     for symbol in model.graph.inputs:

@@ -17,7 +17,7 @@ _SPECIAL = set('"#&<>`\\%;')
 
 
 class Call(NamedTuple):
-    """One call of a layer: its number and how many there are, output shape, and what it reads.
+    """One call of a layer: its number among the layer's calls, its output shape, and its inputs.
 
     `inputs` are positions of other calls, without repeats, initial states and masks included.
     """
@@ -57,7 +57,7 @@ def calls_of(graph: Graph) -> list[Call]:
 
 
 def model_mermaid(model: "Model") -> str:
-    """Return the graph of a built model as a flowchart, as of `streamrnn summary --mermaid`.
+    """Return the graph of a built model as a flowchart, as `streamrnn summary --mermaid` shows it.
 
     A box for each call of a layer has its name, class, output shape and parameters. Raises
     ConfigError if the model has no graph yet.
@@ -88,11 +88,11 @@ def box(name: str, *facts: str) -> str:
 
 
 def box_text(*facts: str) -> str:
-    """Return a quoted label's text, without characters that mean something to Mermaid."""
+    """Return a quoted label's text, without characters that have a meaning in Mermaid."""
     return "<br/>".join(map(_escaped, facts))
 
 
 def _escaped(text: str) -> str:
-    """Write each character with a meaning as Mermaid's entity, and no character is a line break."""
+    """Replace special characters by Mermaid's entities, and line breaks by spaces."""
     shown = "".join(letter if letter.isprintable() else " " for letter in text)
     return "".join(f"#{ord(letter)};" if letter in _SPECIAL else letter for letter in shown)

@@ -12,7 +12,7 @@ MEAN, SPREAD = "mean", "spread"
 
 
 def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence[float]) -> Model:
-    """Return a model of several, its members, which have the same inputs and one output of U units.
+    """Return a model of several members, which have the same inputs and one output of U units.
 
     Its outputs are the mean (U,), and the spread (U,): the standard deviation of a mixture whose
     members have errors of this `variance`, (U,) or (1,). Members are its layers seed_0 and so on.
@@ -34,7 +34,7 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
 
 
 def members_of(model: Model) -> list[Model]:
-    """Return the members of a model that `mixture_of` has made; none of another one."""
+    """Return the members of a model that `mixture_of` has made; () for another model."""
     symbols = model.graph.outputs
     if len(symbols) != 2 or not isinstance(symbols[1].layer, Spread):
         return []

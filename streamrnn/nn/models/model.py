@@ -178,7 +178,7 @@ class Model(Trainable, Layer):
         training: bool | None = None,
         lengths: object = None,
     ) -> Any:
-        """Return the outputs for arrays; called on symbols, become a layer of another graph.
+        """Return the outputs for arrays; called on symbols, become a layer of their graph.
 
         inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: for
         every input that has a time axis. Masks that arrays carry are used and returned as in the
@@ -286,8 +286,8 @@ class Model(Trainable, Layer):
 
         training=True, samples=n: Monte Carlo dropout. The model is run n times, each time with new
         dropout masks; returns (mean, standard deviation) of the n outputs (Gal & Ghahramani 2016),
-        each in the model's output structure. A BatchNormalization must be frozen (trainable=False):
-        ConfigError for one that the batches would change.
+        each in the model's output structure. A BatchNormalization must be frozen (trainable=False),
+        else ConfigError, because the batches would change it.
         """
         if steps is not None or callbacks is not None:
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
@@ -441,14 +441,15 @@ class Model(Trainable, Layer):
     def load_weights(self, path: str | Path) -> None:
         """Set the weights from a file in the native format or in one of Keras's formats.
 
-        Weights that are integers in the file stay so: the model has its precision from then on.
+        Weights that are integers in the file stay integers: the model has the file's precision from
+        then on.
         """
         provided("load_weights")(self, path)
 
     def check_weights(self) -> None:
         """Raise ModelFileError if the model cannot compute with the weights of its file.
 
-        Most models can compute with any.
+        Most models can compute with any weights.
         """
 
     def layer_shapes(self) -> dict[str, LayerShapes]:
@@ -506,12 +507,12 @@ def one_fixed(steps: Iterable[int | None]) -> int | None:
 
 
 def position_of(symbol: Symbol, node: Node) -> int:
-    """Return the number of the input of a node that is this symbol."""
+    """Return the index of this symbol among the inputs of a node."""
     return [s is symbol for s in symbols_in(node.inputs)].index(True)
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
-    """Return the dtype that the readers of an input require: an Embedding requires integers."""
+    """Return the dtype that the layers reading an input require: an Embedding requires integers."""
     required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):

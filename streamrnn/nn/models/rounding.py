@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Doubles
 
 GROWTH = 3.0
-"""Growth of the error from which on a model is said not to forget."""
+"""Growth of the error from which a model counts as not forgetting."""
 
 _STILL = 1.25
 """Growth since the third tenth that tells such a model from one that starts from zero states:
@@ -58,7 +58,7 @@ class RoundingError:
         return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:
-        """Return what a growing error means, None if it does not grow."""
+        """Explain a growing error; None if it does not grow."""
         if self.growth is None or self.middle is None or self.last is None:
             return None
         if self.growth <= GROWTH or self.last <= _STILL * self.middle:
@@ -81,7 +81,7 @@ class RoundingError:
 
 
 def _difference(exact: Array, rounded: Array) -> Doubles:
-    """Return |exact - rounded|, where both are the same NaN or infinity 0."""
+    """Return |exact - rounded|; 0 where both are the same NaN or infinity."""
     one, other = exact.astype(np.float64), rounded.astype(np.float64)
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):

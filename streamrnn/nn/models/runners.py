@@ -83,7 +83,7 @@ class StepRunner:
 class StepPlan:
     """`StepRunner.run` for one shape, for one step with all arrays bound to the kernels once.
 
-    With a few rows that saves most of what a call takes.
+    With a few rows that saves most of a call's time.
 
     states: as for `run`, undefined until the caller sets them.
     Not for several threads at once.
@@ -104,7 +104,7 @@ class StepPlan:
                 self._outputs, self._calls = graph.bind(self._inputs, context)
 
     def run(self, inputs: Sequence[Array]) -> list[Floats]:
-        """Return one array (B, T, U) per model output; `states` are those after the last step."""
+        """Return one array (B, T, U) per model output; `states` are advanced in place."""
         if self._calls is None:
             return self._runner.run(inputs, None, self.states)
         for array, values in zip(self._inputs, inputs, strict=True):
@@ -115,12 +115,12 @@ class StepPlan:
 
 
 def _binds(step: Step) -> bool:
-    """Return whether `Layer.bind` is for a step's layer, called with inputs alone."""
+    """Return whether `Layer.bind` supports a step's layer, called with inputs alone."""
     return not step.node.kwargs and _without_masks(step.node.layer)
 
 
 def _without_masks(layer: Layer) -> bool:
-    """Return whether a layer of the package gives one array, and no mask."""
+    """Return whether a layer of the package returns one array, and no mask."""
     return (
         layer.is_built_in()
         and not (isinstance(layer, Model) or layer.makes_mask)
@@ -216,7 +216,7 @@ class SequenceRunner:
         return self._by_length(inputs, lengths_B)
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run the model; the method that `StepRunner` has as well."""
+        """Run the model; `StepRunner` has the same method."""
         return self.run(inputs, lengths_B)
 
     def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
@@ -225,7 +225,7 @@ class SequenceRunner:
             return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
 
     def _by_length(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run the rows of one length at a time, as some layer changes the time axis."""
+        """Run rows of one length at a time, because a layer changes the time axis."""
         outputs: list[Floats] = []
         for length in np.unique(lengths_B)[::-1]:
             rows = np.flatnonzero(lengths_B == length)
@@ -250,7 +250,7 @@ def _is_ragged(layer: Layer) -> bool:
 def fixed_steps(model: Model) -> tuple[int, str] | None:
     """Return the only number of steps that the model accepts, and a layer that depends on it.
 
-    None if there is no such number: a declared one does not matter to most layers.
+    None if there is no such number, since a declared number does not matter to most layers.
     """
     declared = [symbol.shape[1] for symbol in model.graph.inputs if len(symbol.shape) > 1]
     for steps in filter(None, declared):
@@ -261,7 +261,7 @@ def fixed_steps(model: Model) -> tuple[int, str] | None:
 
 
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
-    """Return the first layer that makes other vectors, not only more, of inputs of these shapes."""
+    """Return the first layer whose vectors, not only their number, differ between shapes."""
     try:
         by_slot = graph.shapes(shapes)
     except (StreamRNNError, ValueError, TypeError, IndexError) as error:
@@ -279,12 +279,12 @@ def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
 
 
 def _vector(shape: Shape) -> Shape:
-    """Return the axes beside batch and time."""
+    """Return the axes other than batch and time."""
     return shape[2:] if len(shape) > 2 else shape[1:]
 
 
 def _differ(a: Shape, b: Shape) -> bool:
-    """Return whether shapes differ in an axis that both know."""
+    """Return whether shapes differ on an axis that is known in both."""
     if len(a) != len(b):
         return True
     return any(None not in pair and pair[0] != pair[1] for pair in zip(a, b, strict=True))

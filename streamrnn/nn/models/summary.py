@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Print = Callable[[str], object]
 
 _NARROWEST = 4
-"""Minimum width of a column in characters, two of which separate it from the next."""
+"""Minimum width of a column in characters, of which two separate it from the next."""
 
 
 def print_summary(model: "Model", line_length: int | None, print_fn: Print) -> None:

@@ -1,4 +1,4 @@
-"""The methods of Keras that train a model. What trains it is loaded when they are called."""
+"""Keras's methods that train a model. The code that trains is loaded when they are called."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ class Trainable:
     _trainer: Any = None
 
     def build_on(self, inputs: Any) -> None:
-        """Build for inputs of this kind, if that has not been done."""
+        """Build for inputs like these, if not yet built."""
 
     def compile(
         self,
@@ -46,7 +46,7 @@ class Trainable:
 
         With several outputs loss, loss_weights, metrics and weighted_metrics are lists or
         dictionaries by the outputs' names; an output with the loss None adds nothing to the loss.
-        seed: of dropout and of the order of rows. jit_compile, auto_scale_loss, run_eagerly,
+        seed: for dropout and the order of rows. jit_compile, auto_scale_loss, run_eagerly,
         steps_per_execution: no effect, as every update is one call.
         """
         self._trainer = provided("Trainer")(
@@ -71,17 +71,17 @@ class Trainable:
 
     @property
     def loss(self) -> "Loss | list[Loss | None] | None":
-        """The loss passed to compile, of several outputs a list, or None."""
+        """The loss passed to compile (a list for several outputs), or None."""
         return None if self._trainer is None else self._trainer.loss
 
     @property
     def metrics(self) -> "list[Metric]":
-        """The metrics passed to compile; those by name after the first batch."""
+        """The metrics passed to compile; metrics by name exist after the first batch."""
         return [] if self._trainer is None else list(self._trainer.metrics)
 
     @property
     def history(self) -> "History | None":
-        """The History of the last fit, or of the one that runs, or None."""
+        """The History of the last or current fit, or None."""
         return None if self._trainer is None else self._trainer.history
 
     @history.setter
@@ -127,19 +127,19 @@ class Trainable:
         its columns. An iterator gives one epoch, or needs steps_per_epoch.
 
         sample_weight: (B,) or (B, T), by output if there are several. class_weight: class -> weight
-        of its samples or steps. lengths: steps of each row; later ones count for nothing.
+        of its samples or steps. lengths: steps of each row; later steps are ignored.
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
-        of rows, the last ones; validation_freq: each n-th epoch, or a list of epochs from 1.
-        steps_per_epoch: batches of an epoch; the next one continues there. verbose: 0 prints
-        nothing, others a line per epoch. callbacks: see streamrnn.callbacks.
+        of rows, the last ones; validation_freq: every n-th epoch, or a list of epochs from 1.
+        steps_per_epoch: batches of an epoch; the next epoch continues there. verbose: 0 prints
+        nothing, other values a line per epoch. callbacks: see streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
         be False for arrays. Their states are reset before each epoch, and validation starts from
-        fresh ones; both are different in Keras. Lanes of a window that begin another stream start
-        from the initial state. After the fit, states are those after its last batch.
+        fresh states; Keras does neither. Lanes of a window that begin another stream start from the
+        initial state. After the fit, layers have the states after its last batch.
 
-        An exception, also one in a callback, ends the fit between two updates: the weights are
-        those after the last one, and the model can be used and trained further.
+        An exception, even in a callback, ends the fit between two updates: the model keeps the
+        weights of the last update, and can be used and trained further.
         """
         history: History = provided("fit_arrays")(
             self._compiled("fit"),
@@ -224,7 +224,7 @@ class Trainable:
     ) -> Any:
         """Return the loss and metrics of one batch, as `evaluate` does.
 
-        reset: as of train_on_batch.
+        reset: as in train_on_batch.
         """
         return self._compiled("test_on_batch").on_batch(
             x, y, sample_weight, None, lengths, reset, return_dict, train=False
@@ -239,7 +239,7 @@ class Trainable:
         lengths: npt.ArrayLike | None = None,
         training: bool = False,
     ) -> dict[str, Floats]:
-        """Return the gradient of the loss by each trainable weight, by name; change nothing.
+        """Return the gradient of the loss for each trainable weight, by name; change nothing.
 
         training: with dropout, as the next call of train_on_batch.
         """

@@ -1,4 +1,4 @@
-"""Batch: rows of a model's inputs with truths and weights; class weights, rows that start again."""
+"""Batch: rows of a model's inputs with truths and weights; class weights, and rows to reset."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     """Rows of a model's inputs and their masks; truths and weights of samples for each output.
 
     reset: rows whose states are initial before the batch. labelled: 1 where a step has a label, 0
-    where it has none and counts for no metric.
+    where it has none and no metric counts it.
     """
 
     inputs: list[Array]
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
         return len(self.inputs[0])
 
     def take(self, rows: Any) -> "Batch":
-        """Return some of the rows: a slice, or their numbers."""
+        """Return some of the rows, selected by a slice or by numbers."""
         return Batch(
             [array[rows] for array in self.inputs],
             [None if mask is None else np.ascontiguousarray(mask[rows]) for mask in self.masks],
@@ -87,7 +87,7 @@ def _weight(number: Any, weight: Any) -> float:
 
 
 def memories(layer: Layer) -> list[Memory]:
-    """Return what carries state in a model, or in a layer, and in all inside it."""
+    """Return the memories of a model or layer, and of all layers inside it."""
     if isinstance(layer, RNN):
         return [layer.memory] if layer.stateful else []
     return [memory for child in layer.children().values() for memory in memories(child)]

@@ -1,4 +1,4 @@
-"""Cells in training: which can be trained, and a window through each kind, and the way back."""
+"""Cells in training: which can be trained; each kind's pass over a window, forward and back."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,7 +24,8 @@ _Function: TypeAlias = Callable[..., None]
 class CellWindow(NamedTuple):
     """What a cell runs over.
 
-    mask: False where a step is absent. sequences: whether each output is wanted, else the last.
+    mask: False where a step is absent. sequences: whether every output is wanted, else only the
+    last.
     """
 
     x_BTF: Floats
@@ -111,7 +112,7 @@ def run_cell(
 def _run_swept(
     cell: Any, window: CellWindow, states: list[Floats], recording: Recording
 ) -> CellPass:
-    """Run a cell that has kernels of its own."""
+    """Run a cell that has its own kernels."""
     x, mask, zero, sequences = window
     lanes, steps, features = x.shape
     call = recording.number_call()

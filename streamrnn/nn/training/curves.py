@@ -1,6 +1,6 @@
 """Elementary functions in float64 that have the same bits on any machine.
 
-By series: libraries of C differ in the last bit.
+They are computed by series, because C libraries differ in the last bit.
 """
 
 import math

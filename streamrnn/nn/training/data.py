@@ -1,4 +1,4 @@
-"""What fit and evaluate accept as data: arrays, tables, batches of any iterable, windows."""
+"""The data that fit and evaluate accept: arrays, tables, batches of any iterable, windows."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ BATCH_SIZE = 32
 
 
 class BatchSource(Protocol):
-    """Batches that can be run through, by an order of them.
+    """Batches that can be iterated in an order.
 
-    batches: their number, None if it is not known. again: whether they can be run through again.
+    batches: their number, None if unknown. again: whether they can be iterated again.
     shuffles: whether a key changes their order.
     """
 
@@ -29,7 +29,7 @@ class BatchSource(Protocol):
     shuffles: bool
 
     def run(self, key: int | None) -> Iterator[Batch]:
-        """Yield the batches: in their order, or in the random one of a key."""
+        """Yield the batches in their order, or in the random order of a key."""
 
 
 class ArrayBatches(BatchSource):
@@ -94,7 +94,7 @@ class IteratedBatches(BatchSource):
             self._build()
 
     def _build(self) -> None:
-        """Build the model by the first batch; an iterator still yields that one."""
+        """Build the model for the first batch, which an iterator still yields afterwards."""
         items = iter(self._items)
         for first in items:
             self._trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
@@ -110,8 +110,8 @@ class IteratedBatches(BatchSource):
 class Feed:
     """The batches of each epoch.
 
-    steps: their number; the next epoch then continues where this one ended, and begins again after
-    the last batch. None: all batches.
+    steps: batches in an epoch; the next epoch then continues where this one ended, and begins again
+    after the last batch. None: all batches.
     """
 
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
@@ -125,11 +125,11 @@ class Feed:
 
     @property
     def batches(self) -> int | None:
-        """The batches of an epoch, None if not known."""
+        """Number of batches in an epoch; None if unknown."""
         return self._source.batches if self._steps is None else self._steps
 
     def epoch(self, key: int | None, *, anew: bool = False) -> Iterator[Batch]:
-        """Yield the batches of an epoch; anew: from the first one, if they can be run again.
+        """Yield the batches of an epoch; anew: from the first one, if they can be iterated again.
 
         Raises DataError if there are none, or if an iterator ends before its number of steps.
         """
@@ -160,7 +160,7 @@ class Feed:
 
 
 class FitData(NamedTuple):
-    """What a caller passed as data: arrays, or batches as x alone."""
+    """The data that a caller passed: arrays, or batches as x alone."""
 
     x: Any
     y: Any = None
@@ -175,12 +175,12 @@ class FitData(NamedTuple):
         return is_arrays(self.x, self.y)
 
     def rows(self, trainer: Trainer) -> Batch:
-        """Return arrays as one batch, without weights of classes."""
+        """Return arrays as one batch, without class weights."""
         return trainer.batch(self.x, self.y, self.sample_weight, self.lengths)
 
 
 def source_of(trainer: Trainer, data: FitData, argument: str = "batch_size") -> BatchSource:
-    """Return the source for what a caller passed. Raises ArgumentError, ShapeError."""
+    """Return the source of the batches that a caller passed. Raises ArgumentError, ShapeError."""
     x = data.x
     if data.arrays:
         rows = trainer.weighed(data.rows(trainer), data.class_weight)
@@ -220,7 +220,7 @@ def is_arrays(x: Any, y: Any) -> bool:
 def _length(items: Any) -> int | None:
     try:
         return len(items)
-    except TypeError:  # a generator; a loader of an unknown number of batches
+    except TypeError:  # a generator, or a loader with an unknown number of batches
         return None
 
 
@@ -257,7 +257,7 @@ def split_rows(rows: Batch, share: float) -> tuple[Batch, Batch]:
 
 
 def is_window(item: Any) -> bool:
-    """Return whether this is a window; its room is above this one, so that it has no class here."""
+    """Return whether this is a window, whose class is in a room that cannot be imported here."""
     return all(hasattr(item, name) for name in ("inputs", "lengths", "reset", "resumes", "y"))
 
 
@@ -297,7 +297,7 @@ def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
 
 
 def _forgetful(layer: Layer) -> list[Layer]:
-    """Return the layers that start from zero in each call, and on a stream do not."""
+    """Return the layers that start from zero in each call, but not on a stream."""
     if isinstance(layer, RNN):
         return [] if layer.stateful else [layer]
     if not layer.children() and layer.built and layer.stream_states():

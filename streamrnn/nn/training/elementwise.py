@@ -1,4 +1,4 @@
-"""Rules of layers that compute each element by itself, and of dropout."""
+"""Rules of layers that compute each element separately, and of dropout."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def _softmax(layer: Any, inputs: Floats, context: CallContext, recording: Record
 
 
 def _slope(slope: Callable[[Any, Floats, Floats], Floats]) -> Rule:
-    """Make the rule of an elementwise layer whose derivative NumPy can compute of x and y."""
+    """Make the rule of an elementwise layer whose derivative NumPy can compute from x and y."""
 
     def rule(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
         y = layer.apply(inputs, context)

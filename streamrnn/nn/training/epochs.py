@@ -1,7 +1,7 @@
 """The loop over epochs of every fit: of `Model.fit`, and of `Pipeline.fit`.
 
-What is decided from epoch to epoch is decided by callbacks: EarlyStopping has the best weights and
-ends a fit, ReduceLROnPlateau lowers the learning rate.
+Decisions between epochs are made by callbacks: EarlyStopping keeps the best weights and ends a fit,
+ReduceLROnPlateau lowers the learning rate.
 """
 
 from typing import Any, Protocol
@@ -16,26 +16,26 @@ class Epochs(Protocol):
         """Return the first epoch, after callbacks forgot an earlier fit."""
 
     def begin(self, epoch: int) -> None:
-        """Get ready, before callbacks hear of the epoch."""
+        """Prepare, before callbacks are told of the epoch."""
 
     def train(self, epoch: int) -> dict[str, Any] | None:
         """Update the weights; return losses and metrics, or None if the fit is interrupted."""
 
     def judge(self, epoch: int) -> dict[str, Any]:
-        """Return what else the epoch has.
+        """Return further values of the epoch.
 
         Losses and metrics of a validation have names with `val_`; others are figures of the epoch.
         """
 
     def end(self, epoch: int, logs: dict[str, Any]) -> bool:
-        """Return whether another epoch may follow, after callbacks heard of this one.
+        """Return whether another epoch may follow, after callbacks were told of this one.
 
         `logs` is what `train` and `judge` returned.
         """
 
 
 def run_epochs(fit: Epochs, calls: CallbackList, epochs: int) -> bool:
-    """Train to `epochs`, or the end that a callback sets; return False if it was interrupted."""
+    """Train up to `epochs`, or until a callback ends it; return False if it was interrupted."""
     logs: dict[str, Any] = {}
     calls.on_train_begin()
     for epoch in range(fit.start(), epochs):

@@ -146,7 +146,7 @@ class _ArrayEpochs:
         return trainer.logs(losses)
 
     def judge(self, epoch: int) -> dict[str, float]:
-        """Return losses and metrics of other rows, from fresh states; leave training's states."""
+        """Return losses and metrics of other rows from fresh states; keep training's states."""
         if self._held is None or epoch not in self._judged:
             return {}
         model = self._trainer.model
@@ -185,7 +185,7 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or the ones listed, from 1."""
+    """Return the epochs that end with a validation: every n-th, or the listed ones, from 1."""
     if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
     if isinstance(frequency, list | tuple | set):
@@ -202,7 +202,7 @@ _Sizes: TypeAlias = tuple[int | None, int | None]
 def _split(
     trainer: Trainer, data: FitData, share: float, sizes: _Sizes
 ) -> tuple[BatchSource, BatchSource]:
-    """Return the first rows, and the last ones for validation; those have no class weights."""
+    """Return the first rows, and the last ones for validation, which have no class weights."""
     if not data.arrays:
         raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
     rows, others = split_rows(data.rows(trainer), share)

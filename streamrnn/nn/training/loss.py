@@ -1,4 +1,4 @@
-"""What all losses share: the mean over samples, their weights, and checks of the truth."""
+"""The common part of losses: the mean over samples, their weights, and checks of the truth."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -19,13 +19,13 @@ class Loss:
     reduction: "sum_over_batch_size" or "sum".
 
     A loss of your own has `call(y_true, y_pred)`, as in Keras. It returns the value of each sample
-    (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. To train
-    with it, it has `gradient(y_true, y_pred)`, too: the derivative of the sum of its values by each
-    prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or (B, T, U)
-    as the model gives it, y_true as it was passed to fit, but with as many axes as y_pred if only a
-    last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1);
-    Keras passes it as it is, and `y_pred - y_true` is then (B, B). The first rows are also passed
-    as float64, to compare the gradient with differences of the values.
+    (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. To be
+    trained with, it also needs `gradient(y_true, y_pred)`: the derivative of the sum of its values
+    by each prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or
+    (B, T, U) as the model returns it, y_true as it was passed to fit, but with as many axes as
+    y_pred if only a last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B,
+    T) is (B, T, 1); Keras passes it as it is, and `y_pred - y_true` is then (B, B). The first rows
+    are also passed as float64, to compare the gradient with differences of the values.
 
     >>> import numpy as np
     >>> from streamrnn import losses
@@ -40,7 +40,8 @@ class Loss:
 
     A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
     is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
-    that one of the arrays of a function lacks is added, or taken from the other, y_pred too.
+    that one of a function's arrays lacks is added to it, or removed from the other (even from
+    y_pred).
     """
 
     own_name: ClassVar[str] = ""
@@ -94,7 +95,7 @@ class Loss:
         return in_rank_of(y_pred, numbers_of(f"loss {self.name!r}", y_true)).astype(np.float32)
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
-        """Return the values, the derivatives of terms, and terms in a value. Raises ShapeError.
+        """Return the values, their terms' derivatives, and terms per value. Raises ShapeError.
 
         Without `gradient` the derivatives are NaN.
         """
@@ -118,7 +119,7 @@ class Loss:
     ) -> tuple[float, Floats]:
         """Return the loss and its derivative by each prediction.
 
-        mask: False where a step is left out; a mean is then over the steps that are not.
+        mask: False where a step is left out; a mean is then over the remaining steps.
         """
         value, slope, terms = self.values(t, p)
         if sample_weight is None and mask is None:
@@ -137,7 +138,7 @@ class Loss:
             weight = weight * mask
             count = int(np.broadcast_to(mask, value.shape).sum()) if value.size else 0
         divisor = 1.0 if self.reduction == "sum" else float(max(count, 1))
-        # Where the weight is 0 a step may hold anything, NaN too.
+        # Where the weight is 0, a step may hold anything, even NaN.
         value = np.where(weight == 0, np.float32(0), value)
         factor = weight / np.float32(divisor * terms)
         of_each = (..., *(None,) * (p.ndim - value.ndim))
@@ -175,7 +176,7 @@ def name_of_function(function: Callable[..., Any]) -> str:
 
 
 def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
-    """Return both with the same number of axes, as Keras: a last axis of size 1 comes or goes."""
+    """Return both with the same number of axes: a last axis of size 1 is added or removed."""
     if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
         return (y_true[:, None], y_pred) if y_true.ndim == 1 else (y_true, y_pred[..., 0])
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
@@ -184,7 +185,7 @@ def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
 
 
 def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
-    """Return the truth with the number of axes of the predictions, if one of size 1 differs."""
+    """Return the truth with as many axes as the predictions, if they differ by one of size 1."""
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         return y_true[..., None]
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
@@ -201,7 +202,7 @@ def numbers_of(owner: str, y_true: npt.ArrayLike) -> Array:
 
 
 def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> Floats:
-    """Return what code of a user makes of copies, checked. Raises ShapeError."""
+    """Return the checked result of a user's function on copies. Raises ShapeError."""
     value = np.array(call(t.copy(), p.copy()), np.float32)
     if value.shape != p.shape[: value.ndim]:
         raise ShapeError(

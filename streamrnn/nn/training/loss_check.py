@@ -10,13 +10,13 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.step_check import central_differences, worst_entry
 
 _ROWS = 8
-"""Rows of the first batch at which they are compared."""
+"""Number of rows of the first batch for the comparison."""
 
 
 def check_gradient(
     owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
-    """Compare them at the first rows of a batch; raise ArgumentError if they differ."""
+    """Compare both on the first rows of a batch; raise ArgumentError if they differ."""
     truth, point = (array[:_ROWS].astype(np.float64) for array in (t, p))
 
     def value() -> float:

@@ -118,7 +118,7 @@ class Poisson(Elementwise):
 
 
 class CosineSimilarity(RowLoss):
-    """Less the cosine of the angle between truth and prediction, over the last axis."""
+    """The negative cosine of the angle between truth and prediction, over the last axis."""
 
     own_name = "cosine_similarity"
     kernel_name = "cosine"
@@ -170,7 +170,7 @@ class Quantile(Loss):
 
 
 def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:
-    """Return the truth, less a share that all classes receive alike."""
+    """Return the truth, with a share of it spread evenly over all classes."""
     if not smoothing:
         return t
     return t * np.float32(1 - smoothing) + np.float32(smoothing / classes)
@@ -219,7 +219,7 @@ class BinaryCrossentropy(_Crossentropy, Elementwise):
 class CategoricalCrossentropy(_Crossentropy, RowLoss):
     """-sum of y log p over the last axis; y one-hot, or the probabilities of categories.
 
-    label_smoothing: the share of y that all categories receive alike.
+    label_smoothing: the share of y that is spread evenly over all categories.
     """
 
     own_name = "categorical_crossentropy"
@@ -260,7 +260,7 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
 
 
 class KLDivergence(RowLoss):
-    """The sum of y_true log(y_true / y_pred) over the last axis, limited to 1e-7…1."""
+    """The sum of y_true log(y_true / y_pred) over the last axis, both clipped to 1e-7…1."""
 
     own_name = "kl_divergence"
     short_name = "kld"
@@ -299,16 +299,16 @@ _NAMES = _SHORT | {cls.own_name: cls for cls in _LOSSES}
 _ALSO = {cls.__name__: cls for cls in _LOSSES} | {
     name.upper(): cls for name, cls in _SHORT.items() if len(name) <= 4
 }
-"""Other names that Keras knows."""
+"""Other names that Keras accepts."""
 
 
 def names_of_losses() -> frozenset[str]:
-    """Return all names that `loss_of` knows."""
+    """Return all names that `loss_of` accepts."""
     return frozenset({*_NAMES, *_ALSO})
 
 
 def loss_of(identifier: Any) -> Loss:
-    """Return the loss of a name, class or function, or itself. Raises ArgumentError."""
+    """Return the loss for a name, class or function; a loss as it is. Raises ArgumentError."""
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Loss):

@@ -28,7 +28,7 @@ class LossMetric(MeanMetric):
 
 
 class _OfLoss(LossMetric):
-    """The base of metrics that have the names of their loss."""
+    """The base of metrics that take the names of their loss."""
 
     kind: type[Loss]
 
@@ -78,7 +78,7 @@ class Poisson(_OfLoss, of=losses.Poisson):
 
 
 class CosineSimilarity(_OfLoss, of=losses.CosineSimilarity):
-    """The mean cosine of the angle between truth and prediction: not its negative, as the loss."""
+    """The mean cosine of the angle between truth and prediction (the loss is its negative)."""
 
     direction = "up"
 

@@ -32,7 +32,7 @@ def _concatenate(
 
 
 _Share = Callable[[Any, list[Floats], list[Bools | None], Floats, Floats], list[Floats]]
-"""From (layer, inputs, masks, y, dy) to what each input has of dy, in the shape of y."""
+"""Maps (layer, inputs, masks, y, dy) to each input's share of dy, in the shape of y."""
 
 
 def _merge(share: _Share) -> Rule:
@@ -83,10 +83,10 @@ def _of_product(
 def _of_extreme(
     layer: Any, inputs: list[Floats], masks: list[Bools | None], y: Floats, dy: Floats
 ) -> list[Floats]:
-    """Give the gradient to the first of equal inputs, as Maximum and Minimum choose them.
+    """Pass the gradient to the first of equal inputs, which Maximum and Minimum choose.
 
-    `merge` takes the inputs one after the other: a masked one leaves what it has, and replaces it
-    as long as all before it were masked too.
+    `merge` takes the inputs one after the other: a masked input changes nothing, unless all inputs
+    before it were masked, too; then it replaces the value.
     """
     best, joint = np.broadcast_to(inputs[0], y.shape), masks[0]
     chosen = np.zeros(y.shape, np.int64)
@@ -105,7 +105,7 @@ def _of_extreme(
 def _of_spread(
     layer: Any, inputs: list[Floats], masks: list[Bools | None], y: Floats, dy: Floats
 ) -> list[Floats]:
-    """Give (x - mean) / (n * spread) of the gradient, nothing where the spread is 0."""
+    """Pass on (x - mean) / (n * spread) times the gradient, 0 where the spread is 0."""
     number = np.float32(len(inputs))
     mean = reduce(np.add, inputs) / number
     scale = np.where(y > 0, dy / (number * np.where(y > 0, y, 1)), np.float32(0))

@@ -1,4 +1,4 @@
-"""What all metrics share: names, sums that can be saved, weights and masks."""
+"""The common part of metrics: names, sums that can be saved, weights and masks."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -24,13 +24,13 @@ from streamrnn.nn.training.loss import (
 class Metric(WeightSet):
     """The base of metrics.
 
-    `direction`: "up" if more is better, "down" if less is; None if that is not known.
+    `direction`: "up" if more is better, "down" if less is; None if unknown.
 
-    A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes what it
-    adds up. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and evaluate pass y_true
-    as they got it, but with as many axes as y_pred if only a last axis of size 1 differs: where U
-    is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is None or the weights,
-    (B,) or (B, T); steps that are masked, or have no label, have the weight 0.
+    A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes the
+    variables that it adds to. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and
+    evaluate pass y_true as they got it, but with as many axes as y_pred if only a last axis of size
+    1 differs: where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is
+    None or the weights, (B,) or (B, T); steps that are masked, or have no label, have the weight 0.
 
     >>> import numpy as np
     >>> from streamrnn import metrics
@@ -121,7 +121,7 @@ class MeanMetric(Metric):
         self._total, self._weight = sums
 
     def result(self) -> Any:
-        """Return the mean over all samples so far, 0 without any; of some metrics an array."""
+        """Return the mean over all samples so far, 0 without any; some metrics return an array."""
         return self._total / self._weight if self._weight else 0.0
 
     def update_state(
@@ -163,7 +163,7 @@ class MeanMetric(Metric):
 
 
 class FunctionMetric(MeanMetric):
-    """The mean of what a function of y_true and y_pred returns."""
+    """The mean of the values of a function of y_true and y_pred."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(name_of_function(function))
@@ -188,7 +188,7 @@ class SummedMetric(MeanMetric):
 
     @property
     def sums(self) -> tuple[float, ...]:
-        """All sums, none before the first sample; they may be set, to resume."""
+        """All sums; empty before the first sample. They may be set, to resume."""
         return tuple(self._sums.tolist())
 
     @sums.setter

@@ -79,16 +79,16 @@ _ALSO = (
     | {snake_case(cls.__name__): cls for cls in _METRICS}
     | {name.upper(): cls for name, cls in _NAMES.items() if len(name) <= 4}
 )
-"""Other names that Keras knows."""
+"""Other names that Keras accepts."""
 _FITTING = ("accuracy", "acc", "crossentropy", "ce")
-"""Names of the metrics that fit a loss and the number of units."""
+"""Names that stand for the metric that fits the loss and the number of units."""
 
 
 def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
-    """Return the metric of a name, class, loss or function, or itself. Raises ArgumentError.
+    """Return the metric for a name, class, loss, function or metric. Raises ArgumentError.
 
-    "accuracy" and "crossentropy" are those that fit the loss and the number of units of the output.
-    The name of another loss is its mean. A metric by name has this name in reports.
+    "accuracy" and "crossentropy" stand for the metrics that fit the loss and the output's number of
+    units. The name of any other loss stands for its mean. Reports use the name that was passed.
     """
     if isinstance(identifier, Metric):
         return identifier

@@ -1,4 +1,4 @@
-"""What a compiled model is judged by: losses, their weights, and metrics, of each output."""
+"""The objective of a compiled model: losses, their weights, and metrics of each output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from streamrnn.nn.training.outputs import by_output, output_names
 
 
 class Head(NamedTuple):
-    """One output: its loss, None for none; the factor of that; its metrics."""
+    """One output: its loss (or None), the loss's factor, and its metrics."""
 
     name: str
     loss: Loss | None
@@ -31,7 +31,7 @@ class Head(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The loss, then the loss of each output that has one; derivatives by the outputs."""
+    """The total loss, then the loss of each output that has one; derivatives by the outputs."""
 
     values: list[float]
     slopes: list[Floats | None]
@@ -77,7 +77,7 @@ class Objective:
 
     @property
     def loss(self) -> Any:
-        """The loss, or of several outputs a list of them."""
+        """The loss, or a list of losses for several outputs."""
         losses = [head.loss for head in self.heads]
         return losses if len(losses) > 1 else losses[0]
 
@@ -135,7 +135,7 @@ class Objective:
 
 
 def _plain(result: Any) -> Any:
-    """Return a number of any kind as a float; of some metrics an array."""
+    """Return a number of any kind as a float; some metrics have an array."""
     return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 

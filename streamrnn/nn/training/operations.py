@@ -1,4 +1,4 @@
-"""Rules of operations: what `x * 2` or `ops.mean(x, axis=1)` gives back of a gradient."""
+"""Rules of operations: the gradients of `x * 2`, `ops.mean(x, axis=1)` and so on."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ from streamrnn.nn.training.elementwise import check_activation
 from streamrnn.nn.training.recording import Recorded, Recording
 
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
-"""From (arguments, operands, y, dy) to what each operand has of dy; None for none."""
+"""Maps (arguments, operands, y, dy) to each operand's share of dy; None for no share."""
 
 
 def _of_first(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
@@ -48,7 +48,7 @@ def _of_where(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
 
 
 def _over(a: Any, x: Floats, value: Floats) -> Floats:
-    """Return a value of a reduction at each element that it was made of."""
+    """Return the values of a reduction, repeated at each element that they were made of."""
     if not a.get("keepdims"):
         value = np.expand_dims(value, tuple(np.atleast_1d(a["axis"])))
     return np.broadcast_to(value, x.shape)

@@ -1,4 +1,4 @@
-"""What all optimizers share: the learning rate, weight decay, clips, and what is kept."""
+"""The common part of optimizers: the learning rate, weight decay, clips, and slots of weights."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from streamrnn.nn.training.schedules import LearningRateSchedule
 class Options(TypedDict, total=False):
     """The arguments of every optimizer.
 
-    weight_decay: each update first takes this share, times the learning rate, from the weights. Of
-    clipnorm (of each weight's gradient), clipvalue and global_clipnorm (of all gradients) one may
-    be given.
+    weight_decay: each update first takes this share, times the learning rate, from the weights. At
+    most one of clipnorm (of each weight's gradient), clipvalue and global_clipnorm (of all
+    gradients) may be set.
     """
 
     weight_decay: float | None
@@ -28,7 +28,7 @@ class Options(TypedDict, total=False):
     clipvalue: float | None
     global_clipnorm: float | None
     name: str | None
-    # Refused, unless they ask for nothing.
+    # Refused, unless they have no effect.
     use_ema: object
     ema_momentum: object
     ema_overwrite_frequency: object
@@ -46,7 +46,7 @@ _REFUSED: dict[str, tuple[object, ...]] = {
 
 
 class WeightUpdate(NamedTuple):
-    """A weight and its gradient. The name tells apart what an optimizer keeps for each weight."""
+    """A weight and its gradient. The name identifies the slots that an optimizer keeps for it."""
 
     name: str
     weight: Floats
@@ -67,7 +67,7 @@ class LearningRate(float):
     optimizer: "Optimizer"
 
     def assign(self, value: float) -> None:
-        """Set the rate of the optimizer. Raises ArgumentError if a schedule decides it."""
+        """Set the rate of the optimizer. Raises ArgumentError if a schedule sets it."""
         self.optimizer.learning_rate = value
 
 
@@ -75,9 +75,9 @@ class Optimizer:
     """The base of optimizers. `iterations` counts the updates so far."""
 
     slots: tuple[str, ...] = ()
-    """What is kept for each weight: names of arrays of its shape."""
+    """The arrays that are kept for each weight, in its shape, by name."""
     initial = 0.0
-    """Their first value."""
+    """The initial value of the slots."""
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> "LearningRate":
-        """The rate of the next update: the number, or what the schedule says now.
+        """The rate of the next update: the number, or the current value of the schedule.
 
         A number may be set between updates, or assigned, as in `learning_rate.assign(0.01)`; a
-        schedule stays, unless another one is set.
+        schedule can only be replaced by another schedule.
         """
         rate = LearningRate(self._rate())
         rate.optimizer = self
@@ -172,8 +172,8 @@ class Optimizer:
         """Change weights of the model that was compiled with this optimizer, by one update.
 
         grads: what `Model.gradients` returns, arrays by the names of weights; or a list of arrays,
-        one for each of trainable_variables (by default all that the model has). A weight whose
-        gradient is None stays. Raises ArgumentError, ShapeError; then no weight has changed.
+        one for each of trainable_variables (by default all of the model's). A weight whose gradient
+        is None does not change. Raises ArgumentError, ShapeError; then no weight has changed.
 
         >>> model.optimizer.apply(model.gradients(x, y))  # doctest: +SKIP
         """
@@ -213,7 +213,7 @@ class Optimizer:
             weights[name][0].weights_changed()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Floats | None, Variable]]) -> None:
-        """Do `apply` with pairs of a gradient and its weight."""
+        """Call `apply` with pairs of a gradient and its weight."""
         pairs = list(grads_and_vars)
         self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
 
@@ -226,7 +226,7 @@ class Optimizer:
         return self.compiled.trained_weights
 
     def change(self, changes: Sequence[WeightUpdate]) -> None:
-        """Change all weights in place, also read-only ones, by one update; tell no layer."""
+        """Change all weights in place, even read-only ones, by one update; layers are not told."""
         rate = self._rate()
         self.iterations += 1
         update = self.update(rate, (self.weight_decay or 0.0) * rate)
@@ -236,9 +236,9 @@ class Optimizer:
             update(weight, gradient, *self.kept[name])
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        """Return what changes a weight in place, called with (weight, gradient, *slots).
+        """Return a function of (weight, gradient, *slots) that changes the weight in place.
 
-        decay: the share of each weight that an update takes first.
+        decay: the share of each weight that an update first takes away.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `update`")
 
@@ -262,6 +262,6 @@ class Optimizer:
 
 
 def _scale(square: float, limit: float) -> float:
-    """Return what a gradient of this squared norm is multiplied by."""
+    """Return the factor for gradients with this squared norm."""
     norm = math.sqrt(square)
     return limit / norm if norm > limit else 1.0 if norm <= limit else math.nan

@@ -140,7 +140,7 @@ class Nadam(_Moments):
 
     slots = ("momentum", "velocity")
 
-    _product = 0, 1.0  # steps, and the product of their momenta
+    _product = 0, 1.0  # number of steps, and the product of their momenta
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         step = self.iterations
@@ -159,7 +159,7 @@ class Nadam(_Moments):
     def _product_to(self, step: int) -> float:
         """Return the product of the momenta of all steps up to this one."""
         done, product = self._product
-        if done > step:  # iterations were set, as at a resume
+        if done > step:  # iterations were set, as in a resumed fit
             done, product = 0, 1.0
         for number in range(done + 1, step + 1):
             product *= self._momentum(number)
@@ -208,7 +208,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Steps of the size of those before (Zeiler 2012); with learning_rate=1 as in the paper."""
+    """Steps of the size of earlier steps (Zeiler 2012); learning_rate=1 is as in the paper."""
 
     slots = ("accumulated_grad", "accumulated_delta_var")
 
@@ -253,7 +253,7 @@ _NAMES: dict[str, type[Optimizer]] = {
 
 
 def optimizer_of(identifier: object) -> Optimizer:
-    """Return the optimizer of a name or class, or itself. Raises ArgumentError."""
+    """Return the optimizer for a name or class; an optimizer as it is. Raises ArgumentError."""
     if isinstance(identifier, Optimizer):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):

@@ -1,4 +1,4 @@
-"""What belongs to the outputs of a model, in the order of the outputs: by list, or by name."""
+"""Values for the outputs of a model, passed as a list or by name, in the order of the outputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,9 +33,9 @@ def output_names(model: Model) -> list[str]:
 def by_output(
     argument: str, values: Any, names: Sequence[str], *, partly: bool
 ) -> list[Any] | None:
-    """Return what a list or a dictionary has for each output; None for anything else.
+    """Return the values of a list or a dictionary by output; None for anything else.
 
-    partly: a dictionary may leave outputs out; they have None. Raises ArgumentError.
+    partly: a dictionary may leave outputs out, which then have None. Raises ArgumentError.
     """
     if isinstance(values, Mapping):
         unknown = [name for name in values if name not in names]
@@ -55,7 +55,7 @@ def by_output(
 
 
 def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]) -> list[Any]:
-    """Return y for each output as arrays; None where none is given, and none is needed.
+    """Return y for each output as arrays; None where it is missing and not needed.
 
     A list may leave out the outputs without a loss. Raises ArgumentError.
     """
@@ -99,5 +99,5 @@ def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -
 
 
 def _are_arrays(value: Any) -> bool:
-    """Return whether this is a list of arrays, in place of one array as a list of numbers."""
+    """Return whether this is a list of arrays, rather than one array as a list of numbers."""
     return isinstance(value, list | tuple) and any(i is None or np.ndim(i) for i in value)

@@ -1,4 +1,4 @@
-"""Passes through a model's graph: forward, then back; and the check of what can be trained."""
+"""Passes through a model's graph, forward and back, and the check of what can be trained."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def record(
 ) -> Recorded:
     """Run a graph; `wanted`: which inputs need a gradient.
 
-    Calls that no gradient passes through run as in scoring, whatever the layer.
+    Calls that no gradient passes through run as in scoring, whatever their layer.
     """
     values: list[Any] = [None] * len(graph.slots)
     slot_masks: list[Any] = [None] * len(graph.slots)
@@ -128,7 +128,7 @@ def _run(
 
 
 def check_trainable(model: Model, trained: Trained) -> None:
-    """Raise UnsupportedError, naming the layer, if training needs what is not computed."""
+    """Raise UnsupportedError, naming the layer, if training would need an unsupported gradient."""
     _check_graph(model.graph, trained, set())
 
 

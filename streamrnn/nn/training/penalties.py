@@ -1,4 +1,4 @@
-"""Regularizers of layers in training: which weights they are of, and what they add."""
+"""Regularizers of layers in training: the weights that they apply to, and what they add."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.training.recording import Recording
 
 _WEIGHTS = {"recurrent": "recurrent_kernel"}
-"""What the arguments recurrent_… are about; others have the name of their weight."""
+"""The weights of the arguments recurrent_…; other arguments have the name of their weight."""
 _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 """Weights that a layer may not have, and the argument that says so."""
 
@@ -32,7 +32,7 @@ class Penalty(tuple[Penalized, ...]):
 
     @classmethod
     def of(cls, layer: Layer, weights: Mapping[str, tuple[WeightSet, str, Floats]]) -> "Penalty":
-        """Return those among the weights that are trained, by name as in a `Plan`."""
+        """Return the regularized ones among the trained weights, by name as in a `Plan`."""
         regularized = dict(_regularized(layer))
         return cls(
             Penalized(holder, key, weight, regularized[id(holder), key])
@@ -41,7 +41,7 @@ class Penalty(tuple[Penalized, ...]):
         )
 
     def value(self) -> float:
-        """Return what is added to the loss: sums in float64, weight after weight."""
+        """Return the penalty added to the loss, summed in float64, weight after weight."""
         total = 0.0
         for part in self:
             total += part.regularizer(part.weight)
@@ -54,7 +54,7 @@ class Penalty(tuple[Penalized, ...]):
 
 
 def check_regularization(layer: Layer) -> None:
-    """Raise UnsupportedError, naming layer and argument, for what training cannot compute."""
+    """Raise UnsupportedError, naming layer and argument, where training cannot comply."""
     for argument, value in layer.regularization().items():
         if not argument.endswith("_regularizer") or argument == "activity_regularizer":
             _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")

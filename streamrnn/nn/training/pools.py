@@ -50,7 +50,7 @@ def _of_average(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallConte
 
 
 def _of_max(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Give the gradient to the first of equal values (Keras on JAX)."""
+    """Pass the gradient to the first of equal values (as Keras on JAX)."""
     left, shares = np.ones(y.shape, np.bool_), []
     for values in layer.windows(x, -np.inf):
         wins = left & (values == y)
@@ -60,7 +60,7 @@ def _of_max(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) 
 
 
 def _spread(layer: Any, x: Floats, shares: list[Floats]) -> Floats:
-    """Add what input 0, 1, … of all windows receives; padding receives it in vain."""
+    """Add the gradients of input 0, 1, … of all windows; gradients of padding are dropped."""
     before, after = layer.window.pads(x.shape[1])
     dx = np.zeros((len(x), before + x.shape[1] + after, x.shape[2]), np.float32)
     for view, share in zip(layer.window.views(dx, shares[0].shape[1]), shares, strict=True):
@@ -69,7 +69,7 @@ def _spread(layer: Any, x: Floats, shares: list[Floats]) -> Floats:
 
 
 def _of_global_max(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    """Divide the gradient between equal values (Keras on JAX)."""
+    """Divide the gradient among equal values (as Keras on JAX)."""
     wins = x == _with_time(layer, y)
     count = wins.sum(axis=1, keepdims=True).astype(np.float32)
     return np.where(wins, _with_time(layer, dy) / count, np.float32(0))

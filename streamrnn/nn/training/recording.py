@@ -24,10 +24,10 @@ class Recorded(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What training changes.
+    """The weights that training changes.
 
-    weights: (id of holder, name) of each weight. sets: ids of the layers and cells that have one of
-    them, or have something inside that does. arrays: all weights, also those that stay.
+    weights: (id of holder, name) of each. sets: ids of the layers and cells that have one of them,
+    themselves or inside. arrays: all weights, even those that do not change.
     """
 
     weights: frozenset[tuple[int, str]]
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
 
     @classmethod
     def of(cls, model: WeightSet) -> "Trained":
-        """Return what training a model changes: the weights that are trainable now."""
+        """Return the weights that training a model changes: those that are trainable now."""
         holders = model.holders()
         weights = {(id(holder), name) for holder, name, trains in holders if trains}
         keys = [(id(holder), name) for holder, name, _ in holders]
@@ -55,9 +55,10 @@ class Trained(NamedTuple):
 
 
 class Recording:
-    """What a pass shares: whether it trains, its random numbers, and the gradients it collects.
+    """The shared data of a pass: whether it trains, random numbers, and the gradients so far.
 
-    seed, step: of dropout. kept: what passes make once, such as networks with their tapes.
+    seed, step: for dropout. kept: objects that passes make only once, such as networks with their
+    tapes.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class Recording:
         self._calls = self._arrays = 0
 
     def trains(self, part: WeightSet) -> bool:
-        """Return whether any weight of a layer or cell, or of what is inside, needs a gradient."""
+        """Return whether any weight in a layer or cell, or inside it, needs a gradient."""
         return id(part) in self.trained.sets
 
     def weight(self, holder: WeightSet, name: str) -> Floats | None:
-        """Return a weight; None if a layer or cell has none of this name."""
+        """Return a weight; None if the layer or cell has no weight of this name."""
         return self.trained.arrays.get((id(holder), name))
 
     def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
@@ -90,7 +91,7 @@ class Recording:
         return {name: arrays[key, name] for key, name in arrays if key == id(holder)}
 
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
-        """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
+        """Add to the gradient of a weight that needs one, since a layer may be called twice."""
         key = id(holder), name
         if key in self.trained.weights:
             before = self.gradients.get(key)
@@ -104,12 +105,12 @@ class Recording:
     def factors(
         self, seed: int | None, call: int, which: int, shape: tuple[int, ...], rate: float
     ) -> Floats:
-        """Return factors of dropout for one call, by its layer's seed if that has one."""
+        """Return dropout factors for one call, from its layer's seed if that has one."""
         key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
         return random.factors(key, shape, rate)
 
     def generator(self, seed: int | None, call: int) -> np.random.Generator:
-        """Return a generator of random numbers for one call, by its layer's seed if it has one."""
+        """Return a random generator for one call, from its layer's seed if that has one."""
         key = random.key_of(self._seed if seed is None else seed, call, 0, self._step)
         return np.random.default_rng(key)
 
@@ -123,7 +124,7 @@ class Recording:
         return array
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what an earlier pass made under this key, or make it."""
+        """Return the object that an earlier pass made under this key, or make it."""
         if key not in self.kept:
             self.kept[key] = make()
         return self.kept[key]

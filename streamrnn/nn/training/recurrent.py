@@ -25,7 +25,7 @@ def check_directions(layer: Bidirectional) -> None:
 
 
 def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    """Record a recurrent layer: of its inputs, and of the initial states of the call if it has any.
+    """Record a recurrent layer, with gradients of its inputs and of initial states that are passed.
 
     The gradient stops at states that are carried from an earlier call.
     """

@@ -25,13 +25,13 @@ __all__ = [
 
 
 class LearningRateSchedule:
-    """The base of schedules; one of your own implements `__call__(step)`."""
+    """The base of schedules; a schedule of your own implements `__call__(step)`."""
 
     above_zero: ClassVar[tuple[str, ...]] = ()
     """Arguments that must be more than 0."""
 
     def __call__(self, step: int) -> float:
-        """Return the learning rate after so many updates."""
+        """Return the learning rate after this many updates."""
         raise NotImplementedError(f"{type(self).__name__} must implement `__call__(step)`")
 
     def get_config(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """Falls to end_learning_rate in decay_steps, by (1 - step / decay_steps) ** power.
 
-    cycle: then again, with the next multiple of decay_steps.
+    cycle: then starts again, with the next multiple of decay_steps.
     """
 
     initial_learning_rate: float
@@ -142,7 +142,7 @@ class InverseTimeDecay(LearningRateSchedule):
 class CosineDecay(LearningRateSchedule):
     """Falls by a half cosine in decay_steps, to the share alpha (Loshchilov & Hutter 2016).
 
-    warmup_target: first rises to this rate in warmup_steps, in a line, and falls from it.
+    warmup_target: first rises linearly to this rate in warmup_steps, then falls from it.
     """
 
     initial_learning_rate: float
@@ -168,7 +168,8 @@ class CosineDecay(LearningRateSchedule):
 class CosineDecayRestarts(LearningRateSchedule):
     """Falls by a half cosine, again and again (Loshchilov & Hutter 2016).
 
-    Each fall takes t_mul times the updates of the one before, from m_mul times its rate.
+    Each fall takes t_mul times as many updates as the previous one, and starts at m_mul times its
+    rate.
     """
 
     initial_learning_rate: float

@@ -1,6 +1,6 @@
 """R2 and F-scores: metrics of sums by column. Formulas of Keras 3.
 
-Samples with steps are taken as so many samples.
+Each step counts as a sample.
 """
 
 from typing import Any
@@ -77,8 +77,8 @@ class R2Score(SummedMetric):
 class FBetaScore(SummedMetric):
     """The harmonic mean of precision and recall, which counts beta times as much; by column.
 
-    average: "micro", "macro", "weighted" by the truth, or None: an array. threshold: of positive
-    predictions; by default the largest of a sample is positive.
+    average: "micro", "macro", "weighted" by the truth, or None for an array. threshold: above it
+    predictions are positive; by default a sample's largest one is.
     """
 
     own_name = "fbeta_score"

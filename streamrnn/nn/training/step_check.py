@@ -14,10 +14,10 @@ from streamrnn.nn.layers.structure import leaves
 _Function: TypeAlias = Callable[..., None]
 
 ENTRIES = 200
-"""Entries of an array that are compared; of a larger one so many, drawn."""
+"""Number of entries of an array that are compared; in a larger array they are drawn."""
 
 TOLERANCE = 1e-3
-"""Of the largest gradient of an array; a hundredth of it for a smooth step in float64."""
+"""Relative to an array's largest gradient; a hundredth of it for a smooth step in float64."""
 
 _SMALL = 1e-3
 """Gradients of an array are compared as if the largest were at least this."""
@@ -26,10 +26,10 @@ _WARM_STEPS = 3
 """Steps from the initial state to the state at which gradients are compared."""
 
 _DIFFERENCES = 1e-5, 2.0**-8
-"""Steps of the differences. The second is for a step that rounds to float32 inside."""
+"""Step sizes of the differences. The second is for a step that rounds to float32 inside."""
 
 _Entry: TypeAlias = tuple[tuple[int, ...], list[float]]
-"""The index of an entry, and its central differences, one for each of the above."""
+"""The index of an entry, and its central differences, one for each of `_DIFFERENCES`."""
 
 _compared: set[tuple[Any, ...]] = set()
 
@@ -55,7 +55,7 @@ def check_step_backward(
     weights: dict[str, Floats],
     features: int,
 ) -> None:
-    """Compare them once for cells of these functions and shapes.
+    """Compare both once for cells with these functions and shapes.
 
     Raises ArgumentError, naming the cell and the worst entry, if they differ, and ShapeError if
     step_backward reads or writes outside an array.
@@ -111,7 +111,7 @@ def _compare(
 def worst_entry(
     names: Sequence[str], received: Sequence[Array], differences: Sequence[Sequence[_Entry]]
 ) -> str:
-    """Return which gradient differs most from its differences, and how; "" if none does."""
+    """Describe the gradient that differs most from its differences; "" if none does."""
     worst, where = 1.0, ""
     tolerance = _tolerance(differences)
     for name, gradient, entries in zip(names, received, differences, strict=True):
@@ -127,7 +127,7 @@ def worst_entry(
 
 
 def _tolerance(differences: Sequence[Sequence[_Entry]]) -> float:
-    """Return the tolerance: the large one if the two differences of an entry differ.
+    """Return the tolerance: the large one if an entry's two differences disagree.
 
     They do at a kink, and if a step rounds to float32 inside.
     """
@@ -140,7 +140,7 @@ def _tolerance(differences: Sequence[Sequence[_Entry]]) -> float:
 
 
 def _scale(entries: Sequence[_Entry]) -> float:
-    """Return what differences of an array are measured by: its largest gradient."""
+    """Return the scale of an array's differences: its largest gradient."""
     return max(_SMALL, *(abs(expected) for _, pair in entries for expected in pair))
 
 
@@ -169,7 +169,7 @@ def _received(
     of_y: Doubles,
     of_states: Sequence[Doubles],
 ) -> list[Doubles]:
-    """Return what step_backward makes of a point: gradients of x, of states and of weights."""
+    """Return the result of step_backward at a point: gradients of x, of states and of weights."""
     after, y = point.copy(), np.zeros_like(of_y)
     kernel.in_float64(step)(after.x, after.states, after.weights, y)
     _check_indices(cell, step_backward, point, y)
@@ -191,7 +191,7 @@ def _received(
 
 
 def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Doubles) -> None:
-    """Run it once in Python, which finds an index outside an array before it crashes."""
+    """Run step_backward once in Python, which finds an index outside an array before it crashes."""
     at = point.copy()
     function = getattr(step_backward, "py_func", step_backward)
     zeros = point.copy()
@@ -213,7 +213,7 @@ def central_differences(
 ) -> Iterator[_Entry]:
     """Yield the central differences of `value`, which reads `array`, by some of its entries.
 
-    Those that are finite; `array` holds the same values afterwards.
+    Only finite ones are yielded; `array` holds the same values afterwards.
     """
     places = range(array.size)
     if array.size > ENTRIES:

@@ -12,7 +12,7 @@ from streamrnn.nn.models import Model, Sequential
 
 
 def is_table(x: Any) -> bool:
-    """Return whether this is a pyarrow.Table or RecordBatch, which the room does not import."""
+    """Return whether this is a pyarrow.Table or RecordBatch, without importing pyarrow."""
     return hasattr(x, "column_names") and hasattr(x, "schema")
 
 
@@ -20,7 +20,7 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
     """Return x, y and sample_weight of a table as arrays.
 
     y, weight: names of columns (y also a list of them), or arrays. All other columns are features,
-    in their order; a model with several inputs finds them by the names of its inputs. Raises
+    in their order; a model with several inputs takes them by the names of its inputs. Raises
     ArgumentError for a model that needs sequences, DataError for nulls and text.
     """
     _refuse_sequences(model)

@@ -15,7 +15,7 @@ from streamrnn.nn.training.curves import logarithm
 from streamrnn.nn.training.metric import SummedMetric
 
 _LOWEST = -1e10
-"""The threshold of answers that are chosen by top_k, as in Keras; others are at it."""
+"""The threshold for answers chosen by top_k, as in Keras; all others are set to it."""
 
 
 class Answers(NamedTuple):
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
 
 class ThresholdMetric(SummedMetric):
-    """The base: sums of weights by truth and by the thresholds that a prediction is above."""
+    """The base: sums of weights, by truth and by the thresholds below a prediction."""
 
     direction = "up"
     thresholds: list[float]
@@ -38,7 +38,7 @@ class ThresholdMetric(SummedMetric):
         buckets = len(self.thresholds) + 1
         place = self._above(p.reshape(-1)) + buckets * (t.reshape(-1) != 0)
         values = np.repeat(weight.astype(np.float64), p.shape[-1])
-        values[np.isnan(p.reshape(-1))] = np.nan  # on neither side
+        values[np.isnan(p.reshape(-1))] = np.nan  # counts on neither side
         self._add_at(2 * buckets, place, values)
 
     def _chosen(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
@@ -64,8 +64,8 @@ class ThresholdMetric(SummedMetric):
 class Precision(ThresholdMetric):
     """True positives among all positive predictions; 0 without any.
 
-    thresholds: 0.5, a number or several (then the result is an array). top_k: only the k largest
-    predictions of a sample are positive. class_id: of this column alone.
+    thresholds: a number, by default 0.5, or several (then the result is an array). top_k: only the
+    k largest predictions of a sample are positive. class_id: count this column alone.
     """
 
     own_name = "precision"
@@ -106,7 +106,7 @@ class Precision(ThresholdMetric):
 
 
 class Recall(Precision):
-    """True positives among all that are positive in truth; 0 without any. See Precision."""
+    """True positives among all truly positive samples; 0 without any. See Precision."""
 
     own_name = "recall"
 
@@ -118,9 +118,9 @@ class Recall(Precision):
 class AUC(ThresholdMetric):
     """The area under a curve through num_thresholds points.
 
-    curve: "ROC" (true over false positive rate) or "PR" (precision over recall).
-    summation_method: "interpolation", "minoring" or "majoring". thresholds: between 0 and 1, in
-    place of evenly spaced ones. from_logits: predictions are logits of probabilities.
+    curve: "ROC" (true over false positive rate) or "PR" (precision over recall). summation_method:
+    "interpolation", "minoring" or "majoring". thresholds: values between 0 and 1 to use instead of
+    evenly spaced ones. from_logits: predictions are logits of probabilities.
     """
 
     own_name = "auc"
@@ -175,7 +175,7 @@ class AUC(ThresholdMetric):
     def _above(self, p: Floats) -> Array:
         if not self._even:
             return super()._above(p)
-        # As Keras computes it, which decides on which side a prediction at a threshold is.
+        # Computed as in Keras, which decides the side of a prediction at a threshold.
         share = np.nan_to_num(np.clip(p, 0, 1)) * np.float32(self.num_thresholds - 1)
         number: Array = np.maximum(np.ceil(share).astype(np.int64), 1)
         return number

@@ -1,4 +1,4 @@
-"""One compiled model: its optimizer, loss and metrics, and what they do to one batch."""
+"""One compiled model: its optimizer, loss and metrics, applied to one batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from streamrnn.nn.training.tables import arrays_of_table, is_table
 
 
 class Plan(NamedTuple):
-    """What training a graph changes, checked: weights by name, as (holder, name there, array)."""
+    """The trained weights of a checked graph: name -> (holder, name there, array)."""
 
     graph: Graph
     trained: Trained
@@ -71,7 +71,7 @@ def _refuse_integers(model: Model) -> None:
 
 
 class Trainer:
-    """Trains a model. Not part of a copy of the model: that has to be compiled again."""
+    """Trains a model. A copy of the model does not include it, and must be compiled again."""
 
     def __init__(
         self,
@@ -106,9 +106,9 @@ class Trainer:
 
     @property
     def plan(self) -> Plan:
-        """What is trained: made once, for the weights that are trainable then, as in Keras.
+        """The plan of training, made once for the weights that are trainable then, as in Keras.
 
-        Raises UnsupportedError, also for weights that were loaded later.
+        Raises UnsupportedError, even for weights that were loaded later.
         """
         _refuse_integers(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
@@ -134,11 +134,14 @@ class Trainer:
 
     @property
     def loss(self) -> Any:
-        """The loss, of several outputs a list."""
+        """The loss; a list for several outputs."""
         return self.objective.loss if self.model.built else loss_of(self._compiled_with[0])
 
     def batch(self, x: Any, y: Any, sample_weight: Any, lengths: Any) -> Batch:
-        """Return the rows that a caller passed, checked. Raises ShapeError, ArgumentError."""
+        """Check the rows that a caller passed, and return them as a batch.
+
+        Raises ShapeError, ArgumentError.
+        """
         if is_table(x):
             x, y, sample_weight = arrays_of_table(self.model, x, y, sample_weight)
         self.model.build_on(x)
@@ -159,7 +162,7 @@ class Trainer:
         return Batch(inputs, masks, truths, weights)
 
     def weighed(self, batch: Batch, class_weight: Any) -> Batch:
-        """Return a batch whose samples have the weights of their classes. Raises ArgumentError."""
+        """Return a batch whose samples are weighted by class. Raises ArgumentError."""
         if class_weight is None:
             return batch
         if len(batch.y) > 1:
@@ -183,7 +186,7 @@ class Trainer:
                     if (id(holder), key) in recording.gradients
                 ]
             )
-        finally:  # also if it is interrupted: nothing packed may differ from the weights
+        finally:  # even if interrupted: nothing packed may differ from the weights
             for holder in self.plan.holders:
                 holder.weights_changed()
         return values
@@ -201,7 +204,7 @@ class Trainer:
         return self._penalized(values)
 
     def _reset_rows(self, batch: Batch, context: CallContext) -> None:
-        """Give rows their initial states; `context.undo` restores what they carried."""
+        """Reset rows to their initial states; `context.undo` restores what they carried."""
         if batch.reset is None:
             return
         for memory in memories(self.model):
@@ -234,7 +237,7 @@ class Trainer:
         return self._penalized(judged.values), recording
 
     def _penalized(self, values: list[float]) -> list[float]:
-        """Return losses with the penalty of regularizers in the total, the first one."""
+        """Return losses with the penalty of regularizers added to the first, the total."""
         total, *others = values
         return [total + self.plan.penalty.value(), *others]
 

@@ -20,10 +20,10 @@ __all__ = [
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python, NumPy, and the initial weights and masks that no seed of their own decides.
+    """Seed Python, NumPy, and initial weights and masks without a seed of their own.
 
-    In this thread. What `fit` draws is decided by `compile(seed=)`. Raises ArgumentError for
-    another type than an integer.
+    This affects only this thread. `compile(seed=)` decides what `fit` draws. Raises ArgumentError
+    for another type than an integer.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ArgumentError(f"set_random_seed: expected an integer from 0, received {seed!r}")
@@ -35,8 +35,8 @@ def set_random_seed(seed: int) -> None:
 def to_categorical(x: npt.ArrayLike, num_classes: int | None = None) -> Array:
     """Return classes (…) or (…, 1) as rows of 0 and one 1, (…, num_classes) float64.
 
-    Without `num_classes`, there are as many as the largest class says. Raises ArgumentError for a
-    number that is not one of the classes 0 to num_classes - 1.
+    By default, `num_classes` is the largest class plus one. Raises ArgumentError for a number that
+    is not one of the classes 0 to num_classes - 1.
 
     >>> to_categorical([0, 2, 1]).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
@@ -63,9 +63,10 @@ def pad_sequences(
 ) -> Array:
     """Return N sequences of different lengths as one array (N, maxlen, …), filled with `value`.
 
-    `maxlen`: by default the longest; longer ones lose their begin, or with truncating="post" their
-    end. padding: "pre" fills in front, "post" behind. Raises ArgumentError for another word, for
-    a number in place of a sequence, and for steps of different shapes.
+    `maxlen`: by default the longest length; longer sequences lose their beginning, or with
+    truncating="post" their end. padding: "pre" fills at the beginning, "post" at the end. Raises
+    ArgumentError for another word, for a number in place of a sequence, and for steps of different
+    shapes.
 
     >>> pad_sequences([[1], [2, 3], [4, 5, 6]], maxlen=2).tolist()
     [[0, 1], [2, 3], [5, 6]]
@@ -94,7 +95,7 @@ def pad_sequences(
 
 
 class TimeseriesDataset:
-    """Batches of windows of an array, as often as they are iterated: see the function."""
+    """Batches of windows of an array, which can be iterated repeatedly: see the function."""
 
     def __init__(
         self, arrays: tuple[Array, ...], windows: Array, starts: Array, batch_size: int | None
@@ -130,10 +131,10 @@ def timeseries_dataset_from_array(
 ) -> TimeseriesDataset:
     """Cut an array (N, …) into windows of `sequence_length` steps, in batches that `fit` reads.
 
-    Window i begins at row i * sequence_stride, and takes each `sampling_rate`-th row. `targets` has
-    the label of the window that begins at a row there; with None batches are windows alone. Rows
-    before `start_index`, and from `end_index` on, are left out. shuffle: in an order of the seed,
-    which is another one than Keras's. batch_size=None: one window at a time. For a log of many
+    Window i begins at row i * sequence_stride, and takes every `sampling_rate`-th row. `targets`
+    has the label of the window that begins at a row there; with None, batches are windows alone.
+    Rows before `start_index`, and from `end_index` on, are left out. shuffle: take an order from
+    the seed, which differs from Keras's. batch_size=None: one window at a time. For a log of many
     streams use `Pipeline.windows`, which never joins rows of two. Raises ArgumentError for numbers
     below 1, and indices beyond the array.
 

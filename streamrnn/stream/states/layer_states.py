@@ -138,7 +138,7 @@ def from_layer(
 
 
 class _KeyValues:
-    """The keys of B streams as callers pass them, in the key columns of a table; null is no key.
+    """The keys of B streams as callers pass them, in the key columns of a table; null is not a key.
 
     `keys` are values if the table has one key column, tuples if it has more, an Arrow array, or an
     Arrow table or record batch with the key columns. Raises DTypeError for anything else, and for

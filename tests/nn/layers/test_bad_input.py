@@ -46,7 +46,7 @@ def dense() -> layers.Dense:
         (layers.RepeatVector(2, name="it"), X, ShapeError, r"expected \(batch, features\)"),
         (layers.TimeDistributed(layers.Dense(1), name="it"), X[0], ShapeError, "time"),
         (layers.Add(name="it"), X, ShapeError, "expected a list of inputs"),
-        (layers.Add(name="it"), [X, X[:, :4]], ShapeError, "its inputs do not fit"),
+        (layers.Add(name="it"), [X, X[:, :4]], ShapeError, "its inputs cannot be broadcast"),
         (layers.Add(name="it"), [X, X[0]], ShapeError, "the same number of axes"),
         (layers.Concatenate(name="it"), [X, X[:, :4]], ShapeError, "its inputs do not fit"),
         (layers.Subtract(name="it"), [X, X, X], ShapeError, "expected 2 inputs, received 3"),

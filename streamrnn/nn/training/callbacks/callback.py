@@ -1,4 +1,4 @@
-"""Callback: the base of callbacks; LambdaCallback: one made of functions."""
+"""Callback, the base of callbacks, and LambdaCallback, a callback made of functions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -7,7 +7,7 @@ from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError
 
 Logs: TypeAlias = dict[str, Any] | None
-"""The loss and metrics by name: of an epoch, or of its batches so far."""
+"""The loss and metrics of an epoch, or of its batches so far, by name."""
 
 TRAIN = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 TEST = ("on_test_batch_begin", "on_test_batch_end")
@@ -27,8 +27,8 @@ class Callback:
     """The base of callbacks. Its methods do nothing.
 
     model: the model that is trained or evaluated; `model.stop_training = True` ends a fit after
-    this batch or epoch. params: "verbose", "epochs" and "steps" (batches of an epoch, None if that
-    is not known), and "validation" (whether a fit has validation data).
+    this batch or epoch. params: "verbose", "epochs", "steps" (batches of an epoch, None if unknown)
+    and "validation" (whether a fit has validation data).
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Callback:
         """Before a batch of an evaluation or validation."""
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """After a batch of an evaluation or validation; logs are those so far."""
+        """After a batch of an evaluation or validation; logs cover the batches so far."""
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Before the first epoch."""

@@ -1,4 +1,4 @@
-"""Callbacks that write files: ModelCheckpoint the model, BackupAndRestore a fit to resume."""
+"""Callbacks that write files: ModelCheckpoint (a model), BackupAndRestore (a fit)."""
 
 import json
 import os
@@ -20,9 +20,9 @@ class ModelCheckpoint(MonitorCallback):
 
     filepath: ends in .safetensors, and may name the epoch (from 1) and values of the logs, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
-    folders are made. save_best_only: only if the monitored value improved, at first on
-    initial_value_threshold. save_weights_only: no effect, as the one format has both.
-    save_freq: "epoch", or a number of batches.
+    folders are made. save_best_only: save only if the monitored value improved, first over
+    initial_value_threshold. save_weights_only: no effect, as the format always has both. save_freq:
+    "epoch", or a number of batches.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class ModelCheckpoint(MonitorCallback):
 class BackupAndRestore(Callback):
     """Writes weights, optimizer and epoch after each epoch, and continues from there.
 
-    The same call of fit after an interruption gives the weights of an undisturbed one, bit for bit,
-    if other callbacks keep nothing from epoch to epoch. The file backup_dir/latest.npz is replaced
-    as a whole; delete_checkpoint: it is removed at the end of a fit. save_freq must be "epoch";
-    double_checkpoint: no effect, as a file is never half written.
+    After an interruption, the same call of fit gives the weights of an uninterrupted fit, bit for
+    bit, if other callbacks keep nothing from epoch to epoch. The file backup_dir/latest.npz is
+    replaced as a whole; delete_checkpoint: the file is removed at the end of a fit. save_freq must
+    be "epoch"; double_checkpoint: no effect, as a file is never half written.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class BackupAndRestore(Callback):
         return Path(self.backup_dir) / "latest.npz"
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Restore the last backup, if there is one. Raises ModelMismatchError if it is another's.
+        """Restore the last backup, if there is one. Raises ModelMismatchError for another model's.
 
         The fit then begins with `initial_epoch`.
         """

@@ -1,4 +1,4 @@
-"""History, ProgbarLogger and CSVLogger: the logs of epochs, kept, printed or in a file."""
+"""History, ProgbarLogger and CSVLogger: logs of epochs, kept, printed or written to a file."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ from streamrnn.nn.training.callbacks.callback import Callback, Logs
 
 
 class History(Callback):
-    """What `fit` returns: `epoch`, the numbers, and `history`, a list per loss and metric.
+    """The result of `fit`: `epoch`, a list of numbers, and `history`, a list per loss and metric.
 
     Callbacks may add lists to `history`.
     """
@@ -41,7 +41,7 @@ class ProgbarLogger(Callback):
 
 
 def _text(value: Any) -> str:
-    """Return a number, or the numbers of a metric that has one for each class."""
+    """Format a number, or the numbers of a metric that has one for each class."""
     if np.ndim(value):
         return f"[{', '.join(_text(item) for item in value)}]"
     return f"{value:.4g}"
@@ -51,8 +51,9 @@ class CSVLogger(Callback):
     """Writes a line per epoch, in the layout of Keras; the file is complete after each epoch.
 
     append: add to an existing file, without a second header. The first epoch sets the columns,
-    sorted; without any "val_" among them, these are added (for epochs with a validation). NA: no
-    value. Raises SinkError in the first epoch if the file has others (Keras mixes them up).
+    sorted; if none begins with "val_", such columns are added (for epochs with a validation). NA:
+    no value. Raises SinkError in the first epoch if the file has other columns (Keras mixes them
+    up).
     """
 
     def __init__(
@@ -95,5 +96,5 @@ class CSVLogger(Callback):
 
 
 def _cell(value: Any) -> Any:
-    """Return a number; numbers of classes as Keras writes them, "[a, b]" with its quotes."""
+    """Format a number; numbers of classes as Keras writes them, "[a, b]" with its quotes."""
     return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value

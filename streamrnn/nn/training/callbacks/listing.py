@@ -9,10 +9,10 @@ from streamrnn.nn.training.callbacks.history import History, ProgbarLogger
 
 
 class CallbackList(Callback):
-    """Callbacks, called one after the other; `logs` that one changes reach those after it.
+    """Callbacks, called one after the other; changes of `logs` in one are visible to later ones.
 
     callbacks: a callback, or (nested) lists of them; Keras's callbacks work, too. add_history,
-    add_progbar: append a History and a ProgbarLogger, if there are none. params: for set_params.
+    add_progbar: append a History or ProgbarLogger if there is none. params: for set_params.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class CallbackList(Callback):
         self._call("on_test_end", dict(logs or {}))
 
     def _call(self, method: str, *arguments: Any) -> None:
-        """Call a method of all, with the arguments by position, as Keras does."""
+        """Call a method of every callback, with arguments by position, as Keras does."""
         for callback in self.callbacks:
             getattr(callback, method)(*arguments)
 
     def _call_batch(self, method: str, batch: int, logs: Logs) -> None:
-        """Call a method of all, with the logs by name, as Keras does."""
+        """Call a method of every callback, with the logs by name, as Keras does."""
         shared = dict(logs or {})
         for callback in self.callbacks:
             getattr(callback, method)(batch, logs=shared)

@@ -1,4 +1,4 @@
-"""What callbacks share that follow one value of the logs; EarlyStopping and TerminateOnNaN."""
+"""The base of callbacks that follow one value of the logs; EarlyStopping and TerminateOnNaN."""
 
 import math
 from typing import Any
@@ -14,8 +14,9 @@ from streamrnn.nn.training.metric import Metric
 class MonitorCallback(Callback):
     """The base of callbacks that follow a value of the logs.
 
-    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, as its class says for a
-    metric. min_delta: the least improvement. best: the best value so far, None before any.
+    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, and for a metric the
+    direction of its class. min_delta: the least improvement. best: the best value so far, None
+    before any.
     """
 
     def __init__(
@@ -54,7 +55,10 @@ class MonitorCallback(Callback):
         )
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Return whether a value is better than the best one, NaN never. Raises ArgumentError."""
+        """Return whether a value is better than the best one (NaN never is).
+
+        Raises ArgumentError.
+        """
         sign = -1.0 if self._larger_is_better() else 1.0
         if math.isnan(value):
             return False
@@ -75,12 +79,12 @@ class MonitorCallback(Callback):
             return directions == {"up"}
         raise ArgumentError(
             f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
-            "or smaller is not known; pass mode='max' or mode='min'"
+            "or smaller is unknown; pass mode='max' or mode='min'"
         )
 
 
 def _direction(metric: Metric) -> str | None:
-    """Return "up" or "down"; None for a metric of a caller that says neither."""
+    """Return "up" or "down"; None for a caller's metric that does not say."""
     for kind in type(metric).__mro__:
         if kind is Metric:
             return None
@@ -95,7 +99,7 @@ class EarlyStopping(MonitorCallback):
     monitor: "val_loss", "loss", or one of the metrics. min_delta: the least improvement. mode:
     "min", "max", or "auto" by the metric. baseline: what the first epochs must beat.
     restore_best_weights: at the end, the weights of the best epoch. start_from_epoch: epochs before
-    the first one that counts.
+    the first epoch that counts.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class EarlyStopping(MonitorCallback):
         self.best_weights: list[Floats] | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget what an earlier fit left."""
+        """Forget the values of an earlier fit."""
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best = self.best_weights = None
 

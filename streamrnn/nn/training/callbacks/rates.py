@@ -43,7 +43,7 @@ class LearningRateScheduler(Callback):
 class ReduceLROnPlateau(MonitorCallback):
     """Multiplies the learning rate by `factor` when a value has not improved for some epochs.
 
-    It adds the learning rate of the epoch to the logs as "learning_rate". monitor, mode: as of
+    It adds the learning rate of the epoch to the logs as "learning_rate". monitor, mode: as in
     EarlyStopping. patience: epochs without an improvement of more than min_delta. cooldown: epochs
     after a reduction that do not count. min_lr: the least learning rate.
     """
@@ -69,12 +69,12 @@ class ReduceLROnPlateau(MonitorCallback):
         self.cooldown_counter = self.wait = 0
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Forget what an earlier fit left."""
+        """Forget the values of an earlier fit."""
         self.best = None
         self.cooldown_counter = self.wait = 0
 
     def in_cooldown(self) -> bool:
-        """Return whether epochs do not count, as the learning rate was reduced before."""
+        """Return whether epochs do not count yet after a reduction of the learning rate."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
