@@ -215,7 +215,7 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position` is the batch's; `last` is that of the last scored batch, a dict with all partitions.
+    `position` is the batch's; `last` is the last scored batch's, with all partitions if a dict.
     """
 
     exit_code = 65

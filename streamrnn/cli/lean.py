@@ -5,7 +5,7 @@ import gc
 import sys
 
 _OBJECTS = 300_000
-"""A number above that of the objects that a run's imports create."""
+"""More objects than the imports of a run create."""
 
 
 class _WithoutPandas:

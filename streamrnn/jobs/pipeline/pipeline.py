@@ -311,7 +311,7 @@ class Pipeline:
 
         With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
         is the value of the target column in the row of the same stream that is [target] horizon (or
-        rows) later: the first such row, if several have that time. Late or rejected rows are no
+        rows) later: the first such row, if several have that time. Late or rejected rows give no
         labels, and no label is joined across a reset or a gap. Where y is NaN, weight is 0.
 
         Before there is a model file, the inputs are as in [model] layers (or [train] init).

@@ -136,7 +136,7 @@ class Conv1D(Packable):
         return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
 
     def chosen(self, steps: int) -> slice:
-        """Return those of all causal outputs that the padding and strides keep."""
+        """Return the outputs that the padding and strides keep, out of all causal ones."""
         count = self.window.count_for(self, steps) or 0
         first = self.window.reach - self.window.pads(steps)[0]
         return slice(first, first + count * self.strides, self.strides) if count else slice(0)

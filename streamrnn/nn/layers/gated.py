@@ -55,7 +55,7 @@ class GatedArguments:
 
 @declared
 class GateArguments(GatedArguments):
-    """The same arguments, and those of gates."""
+    """The same arguments, and the activation of gates."""
 
     recurrent_activation: Activated = Activated("sigmoid")
 
