@@ -1,3 +1,3 @@
-"""What can be left out: each plug-in is found by its entry points, and imported by nobody."""
+"""Optional parts: each plug-in is found by its entry points, and no module imports it."""
 
 __all__: list[str] = []

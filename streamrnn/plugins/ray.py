@@ -1,7 +1,7 @@
 """Tasks of a run as Ray tasks: on a cluster, or on this machine.
 
 Ray schedules the tasks, moves rows and states between them, and repeats a task whose worker or node
-died. Tasks change no file of another attempt, so it does not matter how often one runs.
+died. A task changes no file of another attempt, so it does not matter how often it runs.
 """
 
 import os
@@ -41,7 +41,7 @@ _Context = tuple[BoundPipeline, SourceOfFiles]
 
 def ray() -> Any:
     """Return the module of Ray. Raises ConfigError, with the extra, if it is missing."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read by the import
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray as library
@@ -150,7 +150,7 @@ class RayTasks:
         self, task: ShardTask, before: Any, state: Any, chunks: Sequence[Any]
     ) -> tuple[Any, Any]:
         """Start to score a shard; return the `Outcome` and the state after it."""
-        # Chunks are arguments of their own: Ray then waits for them, and makes lost ones again.
+        # Chunks are separate arguments, so that Ray waits for them, and remakes lost ones.
         outcome, after = self._task(_score, f"score-{task.shard}", 2).remote(
             self._context, task, before, state, *chunks
         )
@@ -199,7 +199,7 @@ class RayTasks:
 
 
 def _probed(node: dict[str, Any], result: Any) -> Probe:
-    """Return what a node reports; a task fails there only if its code cannot be loaded."""
+    """Return a node's report; a task fails there only if its code cannot be loaded."""
     try:
         report: Probe = ray().get(result, timeout=_PROBE_SECONDS)
     except ray().exceptions.RayTaskError as error:
@@ -212,15 +212,15 @@ def _probed(node: dict[str, Any], result: Any) -> Probe:
 def _watcher() -> subprocess.Popen[bytes]:
     """Start a shell that waits for a line, and reports the end of this process if none comes.
 
-    Ray ends a driver that has lost its node by _exit, in a thread of its own: no code of this
-    process runs after that.
+    Ray ends a driver that lost its node by `_exit` in a separate thread, after which no code of
+    this process runs.
     """
     script = 'read -r _ || printf "%s\\n" "$0" >&2'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, _ENDED],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # the signals of a terminal are not for it
+        start_new_session=True,  # a terminal's signals must not reach it
     )
 
 
@@ -229,7 +229,7 @@ def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
 
 
 def _connect(address: str) -> None:
-    """Connect to the port of an address and hang up: Ray itself would try for many minutes."""
+    """Connect to the port of an address and hang up: Ray itself would retry for many minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
@@ -237,9 +237,9 @@ def _connect(address: str) -> None:
 
 @contextmanager
 def _on_loopback(address: str) -> Iterator[None]:
-    """Let a cluster that is started here listen on 127.0.0.1 only.
+    """Make a cluster that is started here listen only on 127.0.0.1.
 
-    Ray takes the address of the machine's network for it, except on systems without clusters.
+    Ray would use the machine's network address, except on systems without clusters.
     """
     clusters = ray()._private.ray_constants.ENABLE_RAY_CLUSTER
     if address == "local":
@@ -252,7 +252,7 @@ def _on_loopback(address: str) -> Iterator[None]:
 
 @contextmanager
 def _no_cluster(address: str) -> Iterator[None]:
-    """Convert any error of a start, which Ray reports in many ways."""
+    """Convert any error at startup, which Ray reports in many ways."""
     try:
         yield
     except (ray().exceptions.RayError, OSError, ValueError, RuntimeError) as error:
@@ -265,7 +265,7 @@ def _no_cluster(address: str) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handler of SIGTERM, which Ray replaces by one that ends the process at once."""
+    """Keep the handler of SIGTERM, which Ray would replace by an immediate end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

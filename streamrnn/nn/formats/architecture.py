@@ -1,4 +1,4 @@
-"""[[model.layers]] as an architecture: a new model of it, or a comparison with a model."""
+"""[[model.layers]] as an architecture: build a new model from it, or compare a model with it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class EmbeddedIds(NamedTuple):
 
 
 _EMBED = "embed"
-"""The name of the layer that joins embedded ids, and the begin of the names of the embeddings."""
+"""The name of the layer that joins embedded ids, and the prefix of the embeddings' names."""
 
 
 def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, list[str]]:
@@ -54,13 +54,13 @@ def embedded_ids(model: Model) -> list[EmbeddedIds]:
 def untrained(
     layers: Tables, features: int, seed: int, embedded: Sequence[EmbeddedIds] = ()
 ) -> Model:
-    """Return a model with initial weights of a seed, for an input of so many features per step.
+    """Return a model with initial weights from a seed, for an input of `features` per step.
 
     An Embedding, as the first layer, reads one id per step. A layer reads the one before it, or its
     `inputs`: names of earlier layers, or "input", the features. Ids that are `embedded` are not
-    among the features: they are joined to them in front of the layers, but behind a Normalization
-    that comes first. Raises ConfigError for a table with `weights`, and for a name that no earlier
-    layer has.
+    among the features: their vectors are joined to these in front of the layers, but after a
+    Normalization that comes first. Raises ConfigError for a table with `weights`, and for a name
+    that no earlier layer has.
     """
     tables = parse(layers, graph=True)
     for table in tables:
@@ -137,8 +137,8 @@ def _graph(
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    It may have embedded ids before them, and a Rescaling or two after them, to the scale of the
-    target of a fit, and its calibration. Of several seeds as one model, each has these layers.
+    It may have embedded ids before them, and after them a Rescaling to the scale of a fit's target,
+    and one for its calibration. In a model of several seeds, each member has these layers.
     """
     if members_of(model):
         model = members_of(model)[0]
@@ -216,5 +216,5 @@ def _check_layer(table: LayerTable, layer: Layer) -> None:
 
 
 def has_custom_layers() -> bool:
-    """Return whether this process knows classes of layers that no other process does."""
+    """Return whether layer classes are registered in this process, which no other process knows."""
     return registry.has_custom()

@@ -44,8 +44,9 @@ class Loaded:
 class ModelFormat(NamedTuple):
     """How files of one format are read.
 
-    `read(path, **options)`: of the options of `load_model`, those in `takes`. `load_weights(model,
-    path)`: sets the weights of a model; a sentence says why a format cannot.
+    `read(path, **options)` accepts the options of `load_model` that are in `takes`.
+    `load_weights(model, path)` sets the weights of a model; it may be a sentence that says why the
+    format cannot.
     """
 
     read: Callable[..., Loaded]

@@ -60,11 +60,11 @@ def convert(
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
     target: .safetensors, the native format, .torch.safetensors, a state_dict of PyTorch, .keras, or
-    .onnx (`plugins.onnx.export`). module: the .py file to write, of PyTorch's module for that
-    state_dict. Other arguments and errors: see load_model. Raises DataError if the
-    arrays in `check` do not fit the model, UnsupportedError for a layer that the target does not
-    have, ConfigError for a module of another target, or a target that is the source of a model to
-    be rounded; then nothing is written.
+    .onnx (`plugins.onnx.export`). module: the .py file to write, with PyTorch's module for that
+    state_dict. Other arguments and errors: see load_model. Raises DataError if the arrays in
+    `check` do not fit the model, UnsupportedError for a layer that the target does not have,
+    ConfigError for a module with another target, or a target that is the source of a model to be
+    rounded; then nothing is written.
     """
     if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(
@@ -121,7 +121,7 @@ def compare(model: Model, path: str | Path) -> list[Difference]:
 
 
 def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Array]]:
-    """Return name, output and recorded output of each that is in an .npz file."""
+    """Return the name, output and recorded output of each output in an .npz file."""
     path = require_file(path, "file of recorded outputs (check)")
     with reading(path):
         try:
@@ -167,7 +167,7 @@ def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array]
 
 
 def input_names(model: Model) -> list[str]:
-    """Return the names of a call's inputs: for a graph all of them, states included."""
+    """Return the names of a call's inputs; for a graph, states included."""
     names = getattr(model, "call_names", None)
     return list(names) if names else [name for name, _, _ in model.input_specs]
 

@@ -1,4 +1,4 @@
-"""The choice of a format: by the file's suffix."""
+"""Choose a format by the file's suffix."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _MEANT_FOR = {
     "node": "is for ONNX graphs",
     "state": "is for ONNX graphs",
 }
-"""What an option of `load_model` is for."""
+"""Option of `load_model` -> what it is for."""
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _CONVERT = """a pickle can run code and is never opened. Convert it once in PyTorch:
     import torch
@@ -105,4 +105,4 @@ def _hdf5() -> ModelFormat:
 
 
 _FORMATS = {".safetensors": _native, ".keras": _keras, ".h5": _hdf5, ".hdf5": _hdf5}
-"""Of the formats in this room; others are plug-ins, whose names are their suffixes."""
+"""Suffix -> format, for the formats in this room; others are plug-ins, named by suffix."""

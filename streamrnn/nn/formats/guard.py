@@ -19,10 +19,10 @@ from streamrnn.nn.layers import initializers, serialization
 from streamrnn.nn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
-"""The config of a thousand layers has about two megabytes."""
+"""Limit of a config in bytes; with a thousand layers it has about two megabytes."""
 MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
-"""The largest dimension that is always allowed; others need as many values in the file."""
+"""The largest dimension that is always allowed; a larger one needs as many values in the file."""
 
 _SIZES = ("units", "filters", "input_dim", "output_dim", "vocabulary_size", "num_tokens")
 _SHAPES = ("batch_shape", "batch_input_shape", "input_shape", "build_input_shape")
@@ -54,7 +54,7 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except _RAISED_BY_DAMAGE as error:
         if isinstance(error, OSError) and error.errno in _RAISED_BY_LIMITS:
-            raise  # of this process: nothing is wrong with the file
+            raise  # from this process: nothing is wrong with the file
         if isinstance(error, RecursionError):
             raise ModelFileError(f"{path}: nested too deeply to be a model") from None
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -75,7 +75,7 @@ def require_file(path: str | Path, description: str = "model file") -> Path:
 
 
 def refuse_uri(path: str | Path, advice: str) -> None:
-    """Raise UnsupportedError, with `advice`, for a URI, of which pathlib would drop a slash."""
+    """Raise UnsupportedError, with `advice`, for a URI, in which pathlib would drop a slash."""
     text = os.fspath(path)
     if "://" in text or uri_fault(text):
         raise UnsupportedError(f"{location(text)}: {advice}")
@@ -104,7 +104,7 @@ def parse_json(text: str | bytes, name: str) -> object:
 
 
 class Budget:
-    """The number of values that the weights of a config may have, given what the file stores.
+    """The number of values that the weights of a config may have, given the values in the file.
 
     A config can declare a layer of any size, and layers allocate their weights when built.
     """
@@ -148,7 +148,7 @@ class Budget:
 
 
 def build(config: Mapping[str, object], stored: int) -> Layer:
-    """Build the layer or model of a config, with zero weights of a bounded size.
+    """Build the layer or model of a config, with zero weights of bounded size.
 
     stored: the number of values in the file.
     """

@@ -1,4 +1,4 @@
-"""Weights that are integers, in the native format: which arrays the file has.
+"""Integer weights in the native format: the arrays that the file has for them.
 
 The weight "lstm/cell/kernel" is stored as its integers (int8 or int16) under that name, with
 "lstm/cell/kernel.scales" (float32, one a column) and "lstm/cell/kernel.exponents" (int8, one a row;
@@ -21,7 +21,7 @@ _LAST = "inputs last"
 
 
 def stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
-    """Return what the file stores of these weights: arrays by name, and the metadata."""
+    """Return the form in which a file stores these weights: arrays by name, and metadata."""
     arrays: dict[str, Array] = {}
     for name, integers in weights.items():
         arrays[name] = integers.values
@@ -36,7 +36,7 @@ def stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
 def joined(
     metadata: Mapping[str, str], arrays: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, Integers]]:
-    """Return all weights as floats, by name, and those that are integers.
+    """Return all weights as floats, by name, and the integer ones as stored.
 
     Raises ModelFileError for parts that are missing or do not fit each other.
     """

@@ -83,7 +83,7 @@ def _in_order(data: bytes) -> tuple[bytes, memoryview]:
 def load_weights(model: Model, path: str | Path) -> None:
     """Set the weights of a model from a file written by `save`.
 
-    By name if all names are equal, else in order.
+    Weights are matched by name if all names are equal, else by order.
     """
     with reading(path):
         metadata, stored = read(path)
@@ -125,7 +125,7 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
             "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
             "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
             "needs no layers. Its arrays suggest these; put them in the order in which the model "
-            "calls its layers, with those that have no weights (activations) in between:\n"
+            "calls its layers, with layers that have no weights (activations) in between:\n"
             f"{tables}"
         )
     if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
@@ -181,4 +181,4 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
 
 
 NATIVE = ModelFormat(_read, load_weights, takes=("layers",))
-"""Of .safetensors: native files, or the weights of PyTorch, as the contents tell."""
+"""The format of .safetensors: native, or PyTorch's weights, as the contents tell."""

@@ -14,9 +14,9 @@ from streamrnn.errors import ConfigError, DTypeError, StreamRNNError
 
 @contextmanager
 def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the path of a model file on a disk: of the file itself, or of a copy of a URI's object.
+    """Yield the path of a model file on a disk: the file itself, or a copy of a URI's object.
 
-    The copy lies in a folder of its own, under the object's name, and is removed afterwards. Errors
+    The copy lies in its own folder, under the object's name, and is removed afterwards. Errors
     raised meanwhile name the URI, without credentials. Raises MissingFileError, and DataError if
     the object cannot be read.
     """
@@ -41,7 +41,7 @@ def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def file_name(path: str) -> str:
-    """Return the name of a file, of a URI without its options.
+    """Return the name of a file; options of a URI are left out.
 
     >>> file_name("s3://models/weather.onnx?region=eu-west-3"), file_name("m/weather.keras")
     ('weather.onnx', 'weather.keras')

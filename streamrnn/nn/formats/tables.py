@@ -23,9 +23,9 @@ from streamrnn.nn.models import Sequential
 
 
 class TorchCell(NamedTuple):
-    """A recurrent layer of PyTorch: its gates, in its order, as the letters of the cell's kind.
+    """A recurrent layer of PyTorch: its gates, in PyTorch's order, as letters of the cell's kind.
 
-    `implied`: arguments of the layer here that computes the same.
+    `implied`: arguments that make the layer here compute the same.
     """
 
     name: str
@@ -38,11 +38,11 @@ TORCH_CELLS = {
     "GRU": TorchCell("GRU", "rzh", MappingProxyType({"reset_after": True})),
     "SimpleRNN": TorchCell("RNN", "h"),
 }
-"""By the names of the layers here."""
+"""Name of the layer here -> PyTorch's cell."""
 
 
 def kind_of(layer: str) -> SweptKind:
-    """Return where the cell of a recurrent layer has its gates."""
+    """Return the kind of a recurrent layer's cell, which says where its gates are."""
     cell = serialization.get(f"{layer}Cell")
     assert issubclass(cell, GatedCell)
     return cell.kind
@@ -88,7 +88,7 @@ class LayerTable:
         return layer
 
     def _missing(self) -> str:
-        """Return which required arguments are missing, and what may be meant for them."""
+        """Describe missing required arguments, and arguments that may be meant for them."""
         parameters = inspect.signature(serialization.get(self.kind)).parameters.values()
         missing = [
             p.name
@@ -111,7 +111,7 @@ class LayerTable:
 
 
 def layer_type(name: str) -> str:
-    """Return a layer's type in streamrnn, for that or PyTorch's name."""
+    """Return a layer's type in streamrnn, given this type or PyTorch's name."""
     return _FROM_TORCH.get(name, name)
 
 
@@ -175,7 +175,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
 
 
 def _inner(value: object) -> object:
-    """Return the config of a layer inside a layer: of a wrapper, or the cells of an RNN."""
+    """Return the config of an inner layer: of a wrapper, or the cells of an RNN."""
     if isinstance(value, list):
         return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:

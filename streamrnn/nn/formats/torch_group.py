@@ -1,4 +1,4 @@
-"""The arrays of PyTorch under one prefix, and the prefix that a table without one means."""
+"""PyTorch's arrays under one prefix, and the choice of a prefix for tables without one."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,10 +84,10 @@ def make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer
 def with_prefixes(
     tables: Sequence[LayerTable], arrays: Arrays, kinds: Collection[str]
 ) -> list[LayerTable]:
-    """Return the tables; if they are of `kinds`, with a prefix that some arrays have.
+    """Return the tables; tables of `kinds` get a prefix that some arrays have.
 
-    A table without one takes the only prefix whose arrays are of its type, or, of an nn.Sequential
-    with as many of them as there are such tables, the next one. Raises ConfigError otherwise.
+    A table without one takes the only prefix whose arrays fit its type, or the next one of an
+    nn.Sequential that has as many as there are such tables. Raises ConfigError otherwise.
     """
     groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
     named = {table.weights for table in tables if table.weights is not None}
@@ -110,7 +110,7 @@ def with_prefixes(
 def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted: int) -> list[str]:
     """Return the prefixes of `wanted` layers of a type in their order; [] if it is unknown.
 
-    Of several layers, the order is known if all are numbered members of one nn.Sequential.
+    The order of several layers is known if all are numbered members of one nn.Sequential.
     """
     prefixes = [p for p, shapes in groups.items() if kind in map(layer_type, kinds_of(shapes))]
     parents = {prefix.rpartition(".")[0] for prefix in prefixes}

@@ -1,7 +1,7 @@
 """Recurrent layers of PyTorch: one layer per level, Bidirectional if it has both directions.
 
-An LSTM with proj_size feeds back h = W_hr o(t) of its outputs o(t). With the recurrent weights
-W_hh W_hr it feeds back o(t) itself, so that it is an LSTM and a Dense without bias behind it; the
+An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output. With recurrent weights
+W_hh W_hr it feeds back o(t) itself, which makes it an LSTM followed by a Dense without bias; the
 product of the weights is rounded once.
 """
 
@@ -29,8 +29,8 @@ _MAX_PROJECTED = 2048
 def recurrent_layers(group: Group) -> list[TorchLayer]:
     """Build one layer per level, Bidirectional if arrays of the reverse direction exist.
 
-    Every level but the last returns its steps, whatever the table says: they are the input of the
-    next one. A level with a projection is two layers.
+    Every level but the last returns its steps, whatever the table says, as input of the next level.
+    A level with a projection is two layers.
     """
     matches = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
     cell = not any(match.group(3) for match in matches)
@@ -47,7 +47,7 @@ def recurrent_layers(group: Group) -> list[TorchLayer]:
 
 
 def derived_values(arrays: Arrays) -> int:
-    """Return how many values the products of projections have, which no array in the file has.
+    """Return the number of values in the products of projections, which are not in the file.
 
     Raises UnsupportedError, naming the array, for an LSTM with more than 2,048 units.
     """
@@ -96,7 +96,7 @@ def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
 
 
 def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[TorchLayer]:
-    """Return the Dense behind a level with proj_size: both directions beside each other."""
+    """Return the Dense after a level with proj_size, with both directions side by side."""
     shorts = [f"weight_hr{ending}", *([f"weight_hr{ending}_reverse"] if both else [])]
     if shorts[0] not in group.full:
         return []
@@ -115,7 +115,7 @@ def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[Torc
 
 
 def _with(group: Group, **arguments: object) -> Group:
-    """Return the same group, with a shared record of used arrays, and some other arguments."""
+    """Return the same group with changed arguments, and a shared record of used arrays."""
     table = group.table
     new = Group(
         LayerTable(table.number, table.kind, table.weights, {**table.arguments, **arguments}),
@@ -158,7 +158,7 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
 
 
 def gates_in_order(rows: Array, gates: Sequence[str], wanted: Sequence[str]) -> Array:
-    """Return the rows of gates in another order of these."""
+    """Return the rows with their gates in another order."""
     if gates == wanted:
         return rows
     split = np.split(rows, len(gates))

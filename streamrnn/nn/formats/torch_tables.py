@@ -1,7 +1,8 @@
-"""The [[model.layers]] tables of a PyTorch state_dict, guessed from its arrays.
+"""Guess the [[model.layers]] tables of a PyTorch state_dict from its arrays.
 
 The tables are in the order of the names, unless only another order makes each layer read as many
-features as the one before it returns: a module's members need not be named as they are called.
+features as the previous one returns: a module's members need not be defined in the order of their
+calls.
 """
 
 import json
@@ -120,7 +121,7 @@ def _guess(prefix: str, kind: str, shapes: Mapping[str, TensorShape]) -> _Guess:
 
 
 def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]]:
-    """Return one guess of each group in an order that fits, and comments on what was guessed."""
+    """Return one guess per group, in an order that fits, and comments on what was guessed."""
     by_name = [options[0] for options in guesses]
     if len(guesses) < 2:
         return by_name, []
@@ -136,7 +137,7 @@ def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]
 
 
 def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
-    """Search the first order in which shapes fit, from the order of the names on; None if none."""
+    """Find the first order in which shapes fit, starting from the names' order, else None."""
     if len(guesses) > MAX_TABLES:
         return None
     tried = 0

@@ -83,7 +83,7 @@ class Model(nn.Module):
 
 @dataclass
 class _Written:
-    """What has been written of a model: arrays by name, the layers' tables, lines of the module."""
+    """What is written so far: arrays by name, the layers' tables, lines of the module."""
 
     arrays: dict[str, Array] = field(default_factory=dict)
     tables: list[dict[str, Any]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class _Written:
     calls: list[str] = field(default_factory=list)
 
     def add(self, layer: Layer, kind: str, module: str, arrays: dict[str, Array]) -> str:
-        """Add a layer with weights, and return what calls it."""
+        """Add a layer with weights, and return the expression that calls it."""
         prefix = f"layers.{len(self.members)}"
         config = {key: value for key, value in layer.get_config().items() if value is not None}
         self.tables.append({"type": kind, "weights": prefix, **config})
@@ -106,7 +106,7 @@ class _Written:
         self.call(call)
 
     def call(self, call: str) -> None:
-        """Let the module compute something of x, or nothing for an empty text."""
+        """Add a computation on x to the module; none for an empty text."""
         if call:
             self.calls.append(f"x = {call}")
 
@@ -152,7 +152,7 @@ def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
         chain.append((node.layer, last.shape))
         last = node.outputs[0]
     if len(model.inputs) != 1 or model.graph.outputs != [last]:
-        raise ConfigError(f"{model}: a module of PyTorch is written of one input and one output")
+        raise ConfigError(f"{model}: a module of PyTorch is written for one input and one output")
     return chain
 
 
@@ -191,11 +191,11 @@ def _embedding(written: _Written, layer: ours.Embedding, shape: Any) -> None:
 
 
 def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
-    """Add a normalization with gamma and beta, or with neither, and return what calls it."""
+    """Add a normalization with gamma and beta, or with neither; return its call."""
     if len(layer.axes) > 1 or layer.axes[0] != -1:
         raise _refused(layer, "PyTorch normalizes the last axis")
     if layer.scale != layer.center:
-        raise _refused(layer, "PyTorch has both of scale and center, or neither")
+        raise _refused(layer, "PyTorch has both scale and center, or neither")
     arrays = {
         _OF_NORMS[name]: array for name, array in layer.named_weights().items() if name in _OF_NORMS
     }
@@ -257,7 +257,10 @@ def _mirrored(layer: ours.Bidirectional) -> bool:
 
 
 def _options(layer: Layer, rnn: Any) -> str:
-    """Return arguments of PyTorch's layer. Raises UnsupportedError for what it does not have."""
+    """Return the arguments of PyTorch's layer.
+
+    Raises UnsupportedError for options that it lacks.
+    """
     if type(rnn) not in _RECURRENT:
         raise _refused(layer, f"PyTorch has no layer of {type(rnn).__name__}")
     activation, bias = rnn.cell.activation, f", bias={rnn.use_bias}"
@@ -266,14 +269,17 @@ def _options(layer: Layer, rnn: Any) -> str:
     if isinstance(rnn, ours.SimpleRNN) and activation in ("tanh", "relu"):
         return f', nonlinearity="{activation}"{bias}'
     if activation != "tanh" or getattr(rnn.cell, "recurrent_activation", None) != "sigmoid":
-        raise _refused(layer, "PyTorch has tanh and sigmoid in it, of an RNN also relu")
+        raise _refused(layer, "PyTorch has tanh and sigmoid in it, in an RNN also relu")
     if isinstance(rnn, ours.GRU) and not rnn.cell.reset_after:
         raise _refused(layer, "a GRU of PyTorch has reset_after=True")
     return bias
 
 
 def _direction(rnn: Any, ending: str) -> dict[str, Array]:
-    """Return the arrays of one direction. The second bias is -0.0: added, it changes no bit."""
+    """Return the arrays of one direction.
+
+    The second bias is -0.0, which changes no bit when added.
+    """
     kind, weights = type(rnn).__name__, rnn.cell.named_weights()
 
     def order(rows: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Model files are written whole: the file is complete, or does not exist."""
+"""Write model files atomically: the file is complete, or does not exist."""
 
 import os
 import secrets
@@ -17,8 +17,8 @@ TORCH_SUFFIX = ".torch.safetensors"
 def checked_target(path: str | Path, suffix: str, form: str) -> Path:
     """Return the path of a model file to write.
 
-    Raises UnsupportedError for a URI, or a suffix that is not the format's, SinkError where
-    there can be no file.
+    Raises UnsupportedError for a URI or another format's suffix, SinkError where no file can be
+    written.
     """
     refuse_uri(path, "a model is written to a file, not to a URI: write it to a disk, and copy it")
     path = Path(path)

@@ -41,7 +41,7 @@ PART = 1 << 17
 
 
 def padded_units(units: int) -> int:
-    """Return the floats of a vector of units: of sixteens an even number beyond three."""
+    """Return the padded floats of units: sixteens, an even number of them above three."""
     return -(-units // 16) * 16 if units <= 48 else -(-units // 32) * 32
 
 
@@ -71,7 +71,7 @@ class Tape:
         self.parts = [(max(0, end - a_part), end) for end in range(steps, 0, -a_part)]
 
     def _products(self, network: "Network") -> list[Outer]:
-        """Return the products that give the gradients: of x, of h for each sweep, of the bias."""
+        """Return the products that compute gradients: of x, of h for each sweep, of the bias."""
         kind, padded, places = network.kind, network.padded, self.places
         row = kind.kept * padded
 
@@ -109,7 +109,10 @@ class Gradients(NamedTuple):
 
 
 class Network:
-    """A recurrent layer in training, for weights of one shape. activations: as its `pack` takes."""
+    """A recurrent layer in training, for weights of one shape.
+
+    activations: as its `pack` takes them.
+    """
 
     def __init__(
         self, kind: SweptKind, features: int, units: int, activations: tuple[Spec, ...], bias: bool
@@ -286,7 +289,7 @@ class Network:
         lanes, places, padded, units = tape.shape[0], tape.places, self.padded, self.units
         carry = tape.flat[places.carry :][: lanes * (len(self.kind.states) + 1) * padded]
         carried = carry.reshape(lanes, len(self.kind.states) + 1, padded)[:, :-1, :units]
-        # Of h, also what the gates of the first step had of it.
+        # The gradient of h includes the part that the gates of the first step received from it.
         (first, of, _), *_ = self.kind.back
         gates = tape.later[:, None] + np.arange(first * padded, (first + len(of)) * padded)
         rows = StridedRows(tape.flat[gates].reshape(-1), 0, len(of) * padded)
@@ -311,7 +314,7 @@ class Network:
         return Gradients(kernel, recurrent, bias, peepholes)
 
     def _in_order(self, parts: Sequence[tuple[Floats, str]], rows: int) -> Floats:
-        """Return gradients of gates, padded and in the order of the tape, in Keras's layout."""
+        """Convert gradients of gates, padded and in the tape's order, to Keras's layout."""
         (only, of), *others = parts
         if not others and of == self.kind.gates and self.padded == self.units:
             return only
@@ -333,7 +336,7 @@ class Network:
         return np.concatenate([of_x, self._in_order([(part, of)], 1)])
 
     def _by_lanes(self, work: Callable[[int, int], None], lanes: int, products: int) -> None:
-        """Do `work` for all lanes, of so many multiply-adds each."""
+        """Call `work` for all lanes, with this many multiply-adds each."""
         if lanes > 1 and threads.pays(lanes * products):
             threads.by_lanes(work, lanes)
         else:

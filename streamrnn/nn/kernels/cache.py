@@ -51,7 +51,7 @@ def seconds_compiling() -> float:
 
 
 def _every_run() -> None:
-    """Use the kernels that do not depend on the model."""
+    """Use the kernels that every run needs, whatever its model."""
     words, start, size = np.zeros(8, np.uint64), np.zeros(1, np.int64), np.ones(1, np.int64)
     keys.StringIndex().find(words, start, size, add=True)
     simd.plain_rows.entry()

@@ -16,7 +16,7 @@ from streamrnn.nn.kernels import threads
 from streamrnn.nn.simd.arguments import Kernel
 
 _LANES = 16
-"""Lanes that have their own gradients of weights at a time."""
+"""Number of lanes that have separate gradients of weights at a time."""
 
 _NO_OUTPUTS = np.empty((0, 0, 0), np.float32)
 MIN_THREADED_STEPS = 256
@@ -32,7 +32,7 @@ class _Loop:
         self._refused = not simd.cell.is_compiled(self._compiled)
 
     def run(self, lanes: int, steps: int, *args: object) -> None:
-        """Run all lanes, which threads divide."""
+        """Run all lanes, divided among threads."""
         if not self._refused:
             try:
                 self._compiled(0, 0, *args)  # no lanes: only compiles, before any thread starts
@@ -58,7 +58,7 @@ def _loop(make: Callable[..., Kernel], step: Kernel, owner: str, what: str) -> _
 
 
 class CellTape(NamedTuple):
-    """What a window keeps: inputs, mask, states before each step and outputs of each step."""
+    """What is kept of a window: inputs, mask, states before each step and outputs of each step."""
 
     x_BTF: Floats
     mask_BT: Bools

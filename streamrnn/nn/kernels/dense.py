@@ -1,7 +1,7 @@
 """Dense over rows: y = g(x K + b).
 
 Vectors hold units of one row. With few units, as in most last layers, they would be nearly empty:
-then vectors hold features of one row, and their elements are summed at its end. (Dense(1), 64
+then vectors hold features of one row, and their elements are summed at the end. (Dense(1), 64
 features: 29 -> 6 ns a row; fewer than 16 features cost as much as 16.)
 """
 

@@ -2,7 +2,7 @@
 
 Of row n: h[n] = sum over columns c of word[n, c] * factor[c] (mod 2**64, factors odd), the
 multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); of all rows the sum of the
-mixed h[n]. Integers alone: the same on every machine.
+mixed h[n]. It uses only integers, so it is the same on every machine.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Calls of the kernels that make gradients of weights and of inputs."""
+"""Calls of the kernels that compute gradients of weights and of inputs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Outer(NamedTuple):
 
 
 def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again: bool) -> None:
-    """Compute sums over the same rows, one chunk (row, end) of them after the other.
+    """Compute sums over the same rows, one chunk (row, end) after the other.
 
     again: add to the sums of earlier calls. Threads divide columns, in sixteens.
     """
@@ -108,7 +108,7 @@ class Projection:
 
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
-    """Write the gradient of inputs, for few units: rows times the weights, transposed already."""
+    """Write the gradient of inputs, for few units: rows times already transposed weights."""
     kernel, rows = simd.project.few_entry(), len(d_NU)
     work: Callable[[int, int], None] = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
     if rows > 1 and threads.pays(rows * weights_UF.size):
@@ -118,14 +118,14 @@ def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
 
 
 class WeightOrder:
-    """Elements of flat weights in an order; element 0 is a zero. Its array is used again."""
+    """Elements of flat weights in an order; element 0 is a zero. Its array is reused."""
 
     def __init__(self, order: Array) -> None:
         self.order, self.packed = order, packing.aligned(order.size)
 
     def take(self, weights: Floats) -> Floats:
         """Return the elements in the order, aligned."""
-        # mode="clip" only lets numpy write straight into the array; "raise" goes through a copy.
+        # mode="clip" merely lets NumPy write directly into the array; "raise" goes through a copy.
         weights.take(self.order, out=self.packed, mode="clip")
         return self.packed
 
@@ -149,7 +149,7 @@ def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
 def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
     """Return the gradients of Dense's weights (F, U) and bias (U,), of its inputs and sums.
 
-    Either side is the one in vectors. Where neither fills them, the gradients are padded.
+    Either side may be the one in vectors. Where neither fills them, the gradients are padded.
     """
     (rows, features), units = x_NF.shape, dz_NU.shape[1]
     x, one = StridedRows(x_NF.reshape(-1), 0, features), StridedRows(_ONES, 0, 0)
@@ -178,7 +178,7 @@ def padded_columns(d_NU: Floats) -> Floats:
 
 
 def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
-    """Return a gradient summed over the axes where `shape`, of as many axes, has 1 and it has not.
+    """Sum a gradient over the axes that have size 1 in `shape`, which has as many axes.
 
     This is the gradient of an array of that shape that was broadcast. Sums are in one order.
     """
@@ -197,8 +197,8 @@ def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
 def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     """Return dy times the derivative of an activation at each element.
 
-    `value`: the activation's value, or its input, if that is its `derivative_source`. A derivative
-    whose source is a row is over the last axis.
+    `value`: the activation's value, or its input if `derivative_source` says so. A derivative whose
+    source is a row is over the last axis.
     """
     if spec == "linear":
         return dy

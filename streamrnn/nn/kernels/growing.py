@@ -1,4 +1,4 @@
-"""Arrays that grow where they are: to copy one would stall the call that adds a row."""
+"""Arrays that grow in place: copying one would stall the call that adds a row."""
 
 import mmap
 import os
@@ -13,19 +13,19 @@ import numpy.typing as npt
 T = TypeVar("T", bound=np.generic)
 
 _SMALL = 1 << 16
-"""Bytes of an array that is copied when it grows."""
+"""Bytes up to which an array is copied when it grows."""
 _HUGE = 4 << 20
-"""Bytes of an array that are in small pages: huge ones would take more than a small table needs."""
+"""Bytes of an array in small pages: huge ones would take more than a small table needs."""
 
 
 def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
     """Return an array with at least `rows` rows: first `array`, then zeros.
 
-    A large array takes address space for as many rows as the machine can hold, and memory for the
-    pages that have been written. So it grows without a copy, and shares the rows of `array`. A
-    small one, or one of Python objects, is copied.
+    A large array reserves address space for as many rows as the machine can hold, and takes memory
+    only for written pages. So it grows without a copy, and shares the rows of `array`. A small
+    array, or one of Python objects, is copied.
     """
-    rows = max(rows, len(array))  # an interrupt may have left it longer than others
+    rows = max(rows, len(array))  # an interrupt may have left it longer than the others
     whole = array.base
     if not isinstance(whole, np.ndarray) or len(whole) < rows:
         whole = _zeros(rows, array)
@@ -34,7 +34,7 @@ def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:
 
 
 def small_pages(size: int) -> mmap.mmap:
-    """Return so many bytes, zeros, in pages of their own, which take memory when written."""
+    """Return this many zero bytes, in separate pages that take memory only when written."""
     return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 

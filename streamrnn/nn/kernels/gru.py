@@ -15,7 +15,7 @@ from streamrnn.nn.kernels.swept import Ahead, Back, SweptKind
 def _step(
     kernel: Floats, recurrent: Floats, bias: Floats, own: Sequence[Floats], f: Spec, g: Spec
 ) -> CellStep:
-    """Make the step in either form, which the rows of the bias tell."""
+    """Make the step; the number of rows of the bias decides the form."""
     cut = 2 * recurrent.shape[0]
     weights = np.concatenate([kernel, recurrent])
     of_x, of_h = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))

@@ -6,14 +6,14 @@ A weight of input k and column g (a unit and a gate) is
 
 Inputs are multiplied by their factor, then each row is rounded to integers up to `top` by its own
 largest value (`simd.integer`). The rules here choose scales, factors and top from the weights
-alone; nothing depends on the rows, so neither do bits on their order or company:
+alone; nothing depends on the rows, so bits depend neither on their order nor on other rows:
 
 - A sum of products must not exceed 32 bits: top * sum of |integer[:, g]| < 2**31.
 - `top` is the power of two with the least expected error, of rounding rows and rounding weights: a
   larger one leaves less room for the weights.
 - `factor[k]` is the power of two near the largest weight of input k. So a row is rounded relative
   to its largest contribution, not to its largest input: a feature in other units (pascals beside
-  metres) has small weights, and does not drown the others. A state needs none.
+  metres) has small weights, and does not drown the others. A state needs no factors.
 """
 
 import math
@@ -26,30 +26,30 @@ from streamrnn.base.arrays import Array, Floats, Ints
 FLOAT32 = "float32"
 
 PRECISIONS = (FLOAT32, "int16", "int8")
-"""Of the products in packed layers. Biases, gates and states are float32 in all of them."""
+"""Precisions of the products in packed layers. Biases, gates and states are always float32."""
 
 LEAST_INPUTS, LEAST_UNITS = 128, 64
-"""Of a layer without a state, for integers to be faster: a row is rounded once, and used once."""
+"""Least sizes at which integers make a layer without a state faster: a row is used only once."""
 
 _TOPS = {"int16": (16384, 8192, 4096, 2048), "int8": (127,)}
 _LARGEST = {"int16": 32767, "int8": 127}
 
 _LEAST_EXPONENT = -24
-"""An input with smaller weights, by this power of two, is scaled like one with such weights."""
+"""Least exponent of a factor: inputs with smaller weights are scaled like this one."""
 
 _NONE = -128
 """The exponent of an input whose weights are all zero: its factor is zero, so that it does not
 drown the others."""
 
 _LEAST_SCALE = 2.0**-120
-"""Below it, float32 has fewer bits for a scale."""
+"""Least scale; below it, float32 has fewer bits."""
 
 
 class Integers(NamedTuple):
     """Weights (K, G) as integers: `values`, `scales` (G,), exponents (K,) of the factors, `top`.
 
     `values` has the shape of the weights: of a convolution (taps, F, G), with K = taps * F.
-    `inputs_last`: it is (…, K), with G the product of the other axes, as in ONNX.
+    `inputs_last`: the shape is (…, K), with G the product of the other axes, as in ONNX.
     """
 
     values: Array
@@ -70,7 +70,7 @@ class Integers(NamedTuple):
 
     @property
     def word(self) -> int:
-        """Integers in 32 bits."""
+        """Number of integers in 32 bits."""
         return 4 // self.values.itemsize
 
     def factors(self) -> Floats:
@@ -112,9 +112,9 @@ class Integers(NamedTuple):
 def rounded(
     weights: Floats, precision: str, *, factors: bool, inputs_last: bool = False
 ) -> Integers:
-    """Round weights to integers; `factors`: with a factor per input, for inputs of unlike units.
+    """Round weights to integers; `factors`: with a factor per input, for inputs in different units.
 
-    Raises ValueError for too many inputs (some 100,000), whose sums exceed 32 bits.
+    Raises ValueError for too many inputs (some 100,000), whose sums would exceed 32 bits.
     """
     weights_KG = np.array(_rows(weights, inputs_last), np.float64)
     inputs = len(weights_KG)
@@ -143,7 +143,7 @@ def integers_pay(inputs: int, units: int) -> bool:
 
 
 def why_invalid(integers: Integers) -> str:
-    """Return why these, read from a file, cannot be weights; "" if they can."""
+    """Return why integers read from a file cannot be weights; "" if they can."""
     values, scales, exponents, top, _ = integers
     precision = values.dtype.name
     if precision not in _TOPS:

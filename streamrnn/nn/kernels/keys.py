@@ -6,10 +6,10 @@ latency, so it
 
 - looks up the cells of the next rows together, so that their latencies overlap (a million streams
   in random order: 210 -> 150 ns a row)
-- first tries the key that followed the previous one before, as streams that are logged in turns
+- first tries the key that last followed the previous one, as streams that are logged in turns
   mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a row)
-- moves what is in its cells a few at a time when they double, and searches both meanwhile: at a
-  million streams to move all would take a call 0.2 s
+- moves the entries of its cells a few at a time when the cells double, and searches both tables
+meanwhile: with a million streams, moving all would take a call 0.2 s
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class StringIndex:
     """Distinct byte strings, numbered in the order in which they were added.
 
     `cells` is a hash table with open addressing: half a hash and the number plus one, 0 if empty.
-    Hashes only find a candidate; all of its bytes are compared. `older` has the cells before the
+    Hashes only find a candidate; then all bytes are compared. `older` has the cells from before the
     last growth, of which each call moves some. Strings are stored as whole words, padded with
     zeros: `words[begin[k]:begin[k + 1]]`, `size[k]` bytes of them.
     """
@@ -72,17 +72,18 @@ class StringIndex:
         return self._table
 
     def truncate(self, size: int) -> None:
-        """Remove all strings from number `size` on; what is left in the cells is not found.
+        """Remove all strings from number `size` on; entries left in the cells are no longer found.
 
-        Not below the number that the last `moving` has left: words of others stand in between.
+        `size` must not be below the number that the last `moving` left, as other strings' words lie
+        in between.
         """
         self._counts[:2] = np.minimum(self._counts[:2], size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
         """Return the call that gives the strings `source` the numbers `to`, so that `size` stay.
 
-        `source` are all of those from number `size` on that stay; those that had the numbers `to`
-        are removed. The call may be repeated. Words of removed strings stay where they are.
+        `source` are all strings from number `size` on that stay; the strings that had the numbers
+        `to` are removed. The call may be repeated. Words of removed strings stay where they are.
         """
         hashes, sizes, begins = self._hashes[source], self._size[source], self._begin[source]
         end, contents = self._begin[len(self)], _contents(hashes, to)
@@ -106,7 +107,7 @@ class StringIndex:
     def _grow(self, size: int) -> None:
         """Make room for one more string of `size` bytes, or let `find` move more of the cells."""
         strings, cells, counts = len(self), self._cells, self._counts
-        self._table = None  # before it changes: an interrupt leaves none that is out of date
+        self._table = None  # before the change: an interrupt leaves no outdated table
         if 2 * (counts[FILLED] + 1) > len(cells) and counts[MOVED] == len(self._older):
             # Cells that mostly hold removed strings need no more room.
             larger = _empty_cells(2 * len(cells) if 4 * strings > len(cells) else len(cells))
@@ -124,7 +125,7 @@ class StringIndex:
 
 
 def _contents(hashes: Words, numbers: Ints) -> Words:
-    """Return what the cells of strings hold."""
+    """Return the contents of the strings' cells."""
     return hashes >> _HALF << _HALF | (numbers + 1).astype(np.uint64)
 
 
@@ -143,5 +144,5 @@ def _places(cells: Words, hashes: Words, numbers: Ints) -> Ints:
 
 
 def _empty_cells(size: int) -> Words:
-    """Return empty cells. In huge pages the first strings would reach all of them in one call."""
+    """Return empty cells. In huge pages, the first strings would touch all pages in one call."""
     return np.frombuffer(small_pages(8 * size), np.uint64)

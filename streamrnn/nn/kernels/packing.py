@@ -15,13 +15,13 @@ WeightsLike = Floats | Integers
 
 
 def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
-    """Split weights (K, gates * U) by gate, as their kernel reads them."""
+    """Split weights (K, gates * U) by gate, as the kernel reads them."""
     steps = weights.words() if isinstance(weights, Integers) else weights
     return np.split(steps, gates, axis=-1)
 
 
 def flattened(weights: WeightsLike) -> Array:
-    """Return weights (…, G) of one gate as their kernel reads them."""
+    """Return weights (…, G) of one gate as the kernel reads them."""
     if isinstance(weights, Integers):
         return weights.words()
     return np.reshape(weights, (-1, weights.shape[-1]))
@@ -33,7 +33,7 @@ def dequantized(weights: WeightsLike) -> Floats:
 
 
 def word_of(weights: WeightsLike) -> int:
-    """Return how many weights a kernel reads as 32 bits."""
+    """Return how many weights a kernel reads in 32 bits."""
     return weights.word if isinstance(weights, Integers) else 1
 
 
@@ -54,7 +54,7 @@ def aligned(size: int) -> Floats:
 
 
 def vectors_a_group(units: int, n: int, gates: int) -> int:
-    """Return the vectors of units per group: with few gates several, if padding allows."""
+    """Return the vectors of units per group: several if there are few gates and padding allows."""
     if gates > 2:
         return 1
     full = -(-units // n)

@@ -1,7 +1,7 @@
-"""Plain rows: of streams that are stored, each once, after the last row and complete.
+"""Plain rows: of known streams, one row each, later than the stream's last row, and complete.
 
-Nothing is to be decided about them. One call tells whether all rows of a record batch are, and
-reads them.
+Nothing has to be decided about them. One call tells whether all rows of a record batch are plain,
+and reads them.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c
 
 
 class ArrowBatch(Protocol):
-    """A record batch of any library that has Arrow's PyCapsule interface."""
+    """A record batch of any library with Arrow's PyCapsule interface."""
 
     num_rows: int
 
@@ -34,8 +34,8 @@ def read_plain(
 ) -> PlainRows | None:
     """Return the rows of a record batch of at least one row; None unless all are plain.
 
-    Every value is there, and every feature within its limits; the key is one of `streams`, of whose
-    rows none was before; the time is at most `most` ticks after that in `last`.
+    In plain rows every value is present, and every feature within its limits; the key is one of
+    `streams`, and occurs once; the time is at most `most` ticks after the one in `last`.
     """
     rows = batch.num_rows
     plain = PlainRows(
@@ -43,7 +43,7 @@ def read_plain(
         np.empty(rows, np.int64),
         np.empty((rows, len(columns.features)), np.float32),
     )
-    _schema, arrays = batch.__arrow_c_array__()  # which are released with this name
+    _schema, arrays = batch.__arrow_c_array__()  # the capsules are released together with this name
     address = _capsule_pointer(arrays, b"arrow_array")
     all_are = simd.plain_rows.entry()(address, columns, streams.table(), last, most, plain)
     return plain if all_are else None

@@ -72,7 +72,7 @@ def bind(
     states: Sequence[Floats],
     y_BTU: Floats,
 ) -> Callable[[], None]:
-    """Return the call of `run`, on one thread, for windows of full lanes in these arrays."""
+    """Return a call of `run`, on one thread, for windows of full lanes in these arrays."""
     _check_contiguous(x_BTF, y_BTU, *states)
     lanes, all_states = len(x_BTF), tuple(states)
 
@@ -107,7 +107,7 @@ def _check_contiguous(*arrays: Array) -> None:
 
 
 def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -> bool:
-    """Run all lanes in `shares` threads, each some of their units; false if too few are idle."""
+    """Run all lanes in `shares` threads, each on some of the units; false if too few are idle."""
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape
     floats = recurrent.scratch(

@@ -1,7 +1,7 @@
 """Recurrent operators step by step in NumPy, for softmax and its kind inside a cell.
 
-They need all units of a gate at once, which the vector kernels do not have. Slow, and rare;
-products use the Dense kernel, so here too no bit depends on the cut.
+They need all units of a gate at once, which vector kernels do not have. This is slow and rare;
+products use the Dense kernel, so here, too, no bit depends on the cut.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ CellStep = Callable[..., tuple[Floats, ...]]
 def unless_row_wise(
     compiled: Callable[[tuple[Spec, ...]], Kernel], plain: Callable[..., CellStep]
 ) -> Callable[[tuple[Spec, ...]], Kernel]:
-    """Return a function from activations to their kernel: stepwise if one is in ROW_WISE.
+    """Return a function from activations to their kernel, which is stepwise if one is in ROW_WISE.
 
     `plain(*activations)` makes the step.
     """

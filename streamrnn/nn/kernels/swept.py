@@ -1,4 +1,4 @@
-"""Recurrent cells whose sums are swept: where each keeps its gates, and what packs its weights.
+"""Recurrent cells whose sums are swept: where each keeps its gates, and how to pack its weights.
 
 A cell is a file here with its `SweptKind`, and a file of the same name in `simd` with functions of
 vectors. Gates are letters, in Keras's order.
@@ -21,7 +21,7 @@ from streamrnn.nn.simd.names import label
 
 
 class Ahead(NamedTuple):
-    """A sweep forward: the gates of its weights, and of the two biases that each sum begins with.
+    """A sweep forward: the gates of its weights, and of the two biases with which each sum begins.
 
     "-" stands for a sum without a bias.
     """
@@ -33,9 +33,9 @@ class Ahead(NamedTuple):
 
 
 class Back(NamedTuple):
-    """A sweep back, by the gradients of the kept vectors from `first` on.
+    """A sweep back, over the gradients of the kept vectors from `first` on.
 
-    `gates`: theirs in the state's weights, which multiplied the kept vector `operand`, or h.
+    `gates`: their gates in the state's weights, which multiplied the kept vector `operand`, or h.
     """
 
     first: int
@@ -51,7 +51,7 @@ class Peephole(NamedTuple):
 
 
 class SweptKind(NamedTuple):
-    """A cell: where its gates are in the sweeps of a step, and in training in what is kept of it.
+    """A cell: where its gates are in the sweeps of a step, and in what training keeps of a step.
 
     `name`: of its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent, bias,
     own, *activations)`: its step in NumPy (`stepwise`). `biases`: rows of the bias, of the input
@@ -91,7 +91,7 @@ class SweptKind(NamedTuple):
         """Pack weights in Keras's layout for `recurrent.run`, of G = gates * U columns.
 
         `kernel_FG`, `recurrent_UG`: may be integers. `bias` None, (G,), or for two of them (2, G):
-        of the input, of the state. `own` (U,) each: what a unit multiplies by itself.
+        of the input, of the state. `own` (U,) each: weights that a unit applies on its own.
         """
         n, units, gates = simd.jit.width(), recurrent_UG.shape[0], len(self.gates)
         if bias is None:
@@ -125,7 +125,7 @@ class SweptKind(NamedTuple):
         )
 
     def _starts(self, sweep: Ahead, rows: Array) -> list[Floats]:
-        """Return what each sum of a sweep begins with: a bias, or two of them."""
+        """Return the start of each sum of a sweep: one bias, or the sum of two."""
         pairs = zip(self.columns(sweep.x_biases), self.columns(sweep.h_biases), strict=True)
         parts = [[rows[i, gate] for i, gate in enumerate(pair) if gate >= 0] for pair in pairs]
         return [reduce(np.add, part) for part in parts]  # a bias alone keeps the sign of its zeros

@@ -1,14 +1,14 @@
 """Helper threads that work in parallel with the caller's thread: a team, and a crew.
 
-A pool of the standard library takes 60 µs for a call and its return: as long as a chunk of a few
-lanes takes. So both sides spin for a moment before they sleep. Two threads that the system has put
-on one core stay there for many milliseconds, at a tenth of the speed if they synchronize after each
-step: a caller moves its helpers off its own core before it wakes them, and a helper that shares
-another thread's core moves to a free one.
+A pool of the standard library takes 60 µs for a call and its return, as long as a chunk of a few
+lanes. So both sides spin for a moment before they sleep. Two threads that the system has put on one
+core stay there for many milliseconds, at a tenth of the speed if they synchronize after each step:
+a caller moves its helpers off its own core before it wakes them, and a helper that shares another
+thread's core moves to a free one.
 
 A caller uses idle helpers, or, if there are too few, does its work alone. It does not return before
-its helpers have finished, as they write into its arrays: neither after an error nor after an
-interrupt. Threads blocked on a peer that failed are released (`release`).
+its helpers have finished, even after an error or an interrupt, because they write into its arrays.
+Threads blocked on a peer that failed are released (`release`).
 
 If other processes occupy the cores, waiting for a helper takes longer than it saves (4 ms, a time
 slice of the system). After two such calls (one may only have woken a sleeping core) the team backs
@@ -35,7 +35,7 @@ SLOW = 500e-6
 """Seconds a caller may wait for helpers, beyond the time of its own work."""
 
 LEAST_BACK_OFF, MOST_BACK_OFF = 0.01, 1.0
-"""In seconds."""
+"""Seconds to back off, at first and at most."""
 
 _Job = Callable[[], object]
 
@@ -63,7 +63,7 @@ class _Task:
     def __init__(self, job: _Job, release: _Job) -> None:
         self.job, self.release = job, release
         self.ticket = 0
-        """Its number among the helper's tasks; 0: not yet passed to one."""
+        """Its number among the helper's tasks; 0: not yet passed to a helper."""
         self.done = False
         self.error: BaseException | None = None
         self.running = threading.Lock()
@@ -95,7 +95,7 @@ class _Helper:
         self._free, self._taken = free, taken
         if self._may_use != free:
             self._move_to(free)
-        task.ticket = self._ticket = self._ticket + 1  # no interrupt can hit between these lines
+        task.ticket = self._ticket = self._ticket + 1  # no interrupt can occur between these lines
         self._tasks.put(task)
         self._started[0] = task.ticket
 
@@ -171,7 +171,7 @@ class _Team:
     def _start(self, tasks: Sequence[_Task], helpers: list[_Helper]) -> bool:
         """Pass each task to an idle helper, which is appended to `helpers`."""
         cores = _cores()
-        taken = {_core()} if len(tasks) < len(cores) else set()  # else some must share one
+        taken = {_core()} if len(tasks) < len(cores) else set()  # otherwise some must share a core
         free = cores - taken
         with self._lock:
             helpers += self._idle(len(tasks))
@@ -243,7 +243,7 @@ def together(jobs: Sequence[_Job], release: _Job) -> bool:
 
 
 def beside(jobs: Sequence[_Job]) -> bool:
-    """Run jobs that do not wait for each other; return False, with nothing done, as `together`."""
+    """Run jobs that do not wait for each other; return False as `together` does."""
     team = _current()
     if backing_off():
         return False
@@ -275,7 +275,7 @@ def report_latency(slow: bool) -> None:
 class Crew:
     """Helpers that make calls of any length; they are started on first use, and end with the crew.
 
-    The caller does not wait for one that has not come.
+    The caller does not wait for a helper that has not started.
     """
 
     def __init__(self) -> None:
@@ -285,7 +285,7 @@ class Crew:
         weakref.finalize(self, self._calls.put, None).atexit = False
 
     def call(self, job: _Job, helpers: int) -> None:
-        """Have `job` called by so many helpers, or by as many as the system allows."""
+        """Have `job` called by this many helpers, or by as many as the system allows."""
         with contextlib.suppress(RuntimeError):  # the system refuses another thread
             while self._started < helpers:
                 serve = partial(_serve, self._calls)
@@ -293,7 +293,7 @@ class Crew:
                 self._started += 1
         with contextlib.suppress(queue.Empty):
             while True:
-                self._calls.get_nowait()  # of a finished call, never picked up
+                self._calls.get_nowait()  # left from a finished call, never picked up
         for _ in range(min(helpers, self._started)):
             self._calls.put(job)
 

@@ -1,4 +1,4 @@
-"""The number of threads of the kernels, and the share of each: lanes, or units of a few lanes."""
+"""The number of threads of the kernels, and the work of each: lanes, or units of a few lanes."""
 
 import functools
 import math
@@ -45,7 +45,7 @@ def _quota(path: Path) -> int | None:
 
 
 def set_threads(n: int) -> None:
-    """Let kernels use `n` threads; 0 means all cores, which is the default.
+    """Set the number of threads of kernels; 0 means all cores, which is the default.
 
     Results are bit-identical for any number. Threads of other libraries are unaffected. Raises
     ValueError if `n` is negative.
@@ -84,15 +84,15 @@ def one_thread() -> Iterator[None]:
 
 
 def pays(products: int) -> bool:
-    """Return whether to split work of so many products."""
+    """Return whether splitting work of this many products pays off."""
     return products >= MIN_PRODUCTS and not getattr(_local, "alone", False) and get_threads() > 1
 
 
 def partners(lanes: int, weights: int, groups: int) -> int:
-    """Return how many threads should share lanes of so many weights.
+    """Return how many threads should share lanes with this many weights.
 
-    Several if there are few lanes per thread: each would read all weights for them. Units are
-    divided by groups.
+    Several should if there are few lanes per thread, because each thread would read all weights for
+    them. Units are divided by groups.
     """
     if lanes >= 3 * get_threads() or team.backing_off():
         return 1
@@ -116,8 +116,8 @@ def report_latency(slow: bool) -> None:
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | None = None) -> None:
     """Call `work(first, last)` for ranges of lanes that cover `range(lanes)`, one per thread.
 
-    With lengths the ranges have about equally many steps, not lanes. If another thread uses the
-    helpers, this one does all of its work alone.
+    With lengths, the ranges have about the same number of steps, not of lanes. If another thread
+    uses the helpers, this one does all of its work alone.
     """
     number = 1 if getattr(_local, "alone", False) else min(get_threads(), lanes)
     ranges = pairwise(_edges(lanes, lengths_B, number))

@@ -1,7 +1,7 @@
-"""Parts as files of tables: their names, footers, and types, of which Arrow has more.
+"""Parts as files of tables: their names, footers and types (Arrow has more types).
 
-Parts are registered as they are, so the type of a column must be one that readers get from the file
-without loss.
+Parts are registered as they are, so the type of a column must be one that readers can read without
+loss.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.stream.sinks import number_of
 
 TypeRule = Callable[[pa.DataType], pa.DataType | str]
-"""Returns the Arrow form of a table's type for one without parts, or why there is none."""
+"""Returns the Arrow form of a table's type, given a type without parts, or why there is none."""
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 _PLAIN = {
@@ -72,7 +72,7 @@ def _table_type(kind: pa.DataType, rule: TypeRule) -> pa.DataType | str:
 
 
 def _common(kind: pa.DataType) -> pa.DataType | str:
-    """Return the type that both formats have for one, or why they have none."""
+    """Return the type that both formats have for an Arrow type, or why they have none."""
     is_ = pa.types
     if kind in _PLAIN:
         return kind

@@ -34,7 +34,7 @@ _FORBIDDEN = set(" ,;{}()\n\t=")
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
-"""Characters of a text that is worth a place in the log of a table."""
+"""Most characters of a text whose bounds are stored in the log of a table."""
 _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_timeout": "60s"}
 
 
@@ -159,7 +159,7 @@ class DeltaLog:
         return f"version {done.version() if done is not None else 0}"
 
     def left(self) -> str:
-        """Describe a table that [publish] names no longer, and how to remove it."""
+        """Describe a table that [publish] no longer names, and how to remove it."""
         names = [name for name in self._files.entries(_LOG) if name.endswith(".json")]
         if not any(_OUTPUT in _commit_info(self._files, name) for name in reversed(names)):
             return ""
@@ -178,8 +178,8 @@ class DeltaLog:
 
     def _remake(self) -> str:
         return (
-            f"Or move {self._path}/{_LOG} away: the table is then made anew from the parts of the "
-            "output."
+            f"Or move {self._path}/{_LOG} away: the table is then created again from the parts of "
+            "the output."
         )
 
     @property
@@ -236,7 +236,7 @@ def _files(table: Any) -> dict[str, TableFile]:
 
 
 def delta_statistics(footer: pq.FileMetaData) -> str:
-    """Return the number of rows, and nulls, least and greatest values of plain columns, as JSON.
+    """Return the number of rows, and plain columns' nulls, least and greatest values, as JSON.
 
     Floats have no bounds: Parquet leaves NaN out of its bounds, Delta orders it above all numbers.
     """

@@ -27,7 +27,7 @@ from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import canonical_name
 
 _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
-# One small manifest a commit would make the plan of a query long.
+# One small manifest per commit would make planning a query slow.
 _PROPERTIES = {"commit.manifest-merge.enabled": "true"}
 _NAMES = "schema.name-mapping.default"
 
@@ -85,7 +85,7 @@ class IcebergCatalogTable:
         about = _about(snapshot)
         output = about.get(_OUTPUT)
         tasks = list(table.scan().plan_files())
-        # By their names in the output; by their paths if they are elsewhere.
+        # Keyed by names in the output, or by paths if files are elsewhere.
         files = {task.file.file_path.removeprefix(f"{self._root}/"): task.file for task in tasks}
         ours = output == manifest.output
         foreign = [
@@ -113,7 +113,7 @@ class IcebergCatalogTable:
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
         gone = {file.path for file in changes.remove.values()}
-        if contents is not None:  # also files under the name of a part, or of other columns
+        if contents is not None:  # includes files under the name of a part, or with other columns
             names = (
                 {part.name for part in changes.add}
                 if contents.same_schema
@@ -164,7 +164,7 @@ class IcebergCatalogTable:
                     snapshot.append_data_file(file)
 
     def left(self) -> str:
-        """Describe a table that [publish] names no longer, and how to remove it."""
+        """Describe a table that [publish] no longer names, and how to remove it."""
         return (
             f"{self.title} is no longer kept up to date, as [publish] does not name it: "
             "its readers miss new rows, and fail after compact, rewind or --full-refresh. Drop "
@@ -207,7 +207,7 @@ class IcebergCatalogTable:
     def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
         """Raise PublishError if another folder still has an output with our id.
 
-        Our output is then a copy of it, and was not moved.
+        Our output is then a copy of it, not the moved original.
         """
         levels = len(partitions_of(manifest)) + 1
         for root in dict.fromkeys(path.rsplit("/", levels)[0] for path in paths):
@@ -295,14 +295,14 @@ def _iceberg_schema(manifest: Manifest) -> Any:
 
 
 def _types_of(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return all of columns but their ids."""
+    """Return columns without their ids."""
     return [(field.name, str(field.field_type), field.required) for field in fields]
 
 
 def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> None:
-    """Give a table these columns, in this order, and one partition for each of the folders.
+    """Give a table these columns, in this order, and one partition for each level of folders.
 
-    Columns of another type are replaced, as the table keeps none of its files.
+    Columns of another type are replaced, because the table keeps none of its files.
     """
     with transaction.update_spec() as spec:
         for field in transaction.table_metadata.spec().fields:
@@ -327,10 +327,10 @@ def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> 
 
 
 def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
-    """Give a table without partitions one for each of the folders.
+    """Give a table without partitions one for each level of folders.
 
-    No column or earlier partition has their names, as a column could not be removed and come back
-    otherwise.
+    They share no name with a column or an earlier partition; otherwise a column could not be
+    removed and come back.
     """
     number = len(transaction.table_metadata.partition_specs)
     with transaction.update_spec() as spec:
@@ -339,7 +339,7 @@ def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
 
 
 def _is_copy(uri: str, files: Files, output: str) -> bool:
-    """Return whether a folder holds an output of this id, and is not the one of `files`.
+    """Return whether a folder other than that in `files` holds an output with this id.
 
     Raises CheckpointError if its manifest is damaged; SinkError or ConfigError if its store does
     not answer.

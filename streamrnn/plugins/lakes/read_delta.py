@@ -1,7 +1,7 @@
 """Delta tables, read from their log.
 
 The log is read here, not by the library `deltalake`, which does not tell which files a version
-removed and added without a change of rows, and would need credentials of its own.
+removed and added without changing rows, and would need separate credentials.
 """
 
 import json
@@ -40,7 +40,7 @@ _KINDS = {
     "timestamp": pa.timestamp("us", "UTC"),
     "timestamp_ntz": pa.timestamp("us"),
 }
-# Reader features that change neither which rows there are nor how files are read.
+# Reader features that affect neither which rows exist nor how files are read.
 _FEATURES = {"timestampNtz", "vacuumProtocolCheck", "deletionVectors", "columnMapping"}
 _MAPS = {"partitionValues", "configuration", "tags"}
 _Actions = list[dict[str, Any]]
@@ -59,7 +59,7 @@ def open_delta(path: str, version: int | None) -> Table:
 def _open(path: str, version: int | None) -> Table:
     log, path = _Log(path), canonical_name(path)
     if log.last < 0:
-        raise MissingFileError(f"[source] path: {path}: no Delta table: it has no {DELTA_LOG}")
+        raise MissingFileError(f"[source] path: {path}: not a Delta table: it has no {DELTA_LOG}")
     last = log.last if version is None else version
     if last not in log.versions and last not in log.checkpoints:
         oldest = min({*log.versions, *log.checkpoints})
@@ -107,13 +107,13 @@ class _Log:
         self._path = canonical_name(path)
 
     def first(self, last: int) -> int:
-        """Return the first version from which all are there up to `last`, after a checkpoint."""
+        """Return the first version, after a checkpoint, from which all exist up to `last`."""
         start = last + 1
         while start - 1 in self.versions:
             start -= 1
         if start == 0:
             return 0
-        # The oldest checkpoint that they follow: the longer the history, the more it explains.
+        # The oldest checkpoint before them: the longer the history, the more it explains.
         follows = [number + 1 for number in self.checkpoints if start <= number + 1 <= last + 1]
         if not follows:
             raise DataError(
@@ -150,12 +150,12 @@ class _Log:
 
 
 def _with_maps(action: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an action of a checkpoint as in JSON: Arrow gives maps as lists of pairs."""
+    """Return an action of a checkpoint in its JSON form: Arrow has maps as lists of pairs."""
     return {name: dict(value or ()) if name in _MAPS else value for name, value in action.items()}
 
 
 class _Files:
-    """The files of a table by the actions of its log."""
+    """The files of a table, as added and removed by its log."""
 
     def __init__(self, path: str, store: Store, location: str, state: Mapping[str, Any]) -> None:
         self._path, self._store, self._location = path, store, location
@@ -198,7 +198,7 @@ class _Files:
         return file
 
     def commit(self, number: int, actions: _Actions) -> Commit:
-        """Return what a version did; one that only added and removed equal rows has no changes."""
+        """Return what a version did; a version that only rewrote equal rows has no changes."""
         added, removed = _of("add", actions), _of("remove", actions)
         info = next(iter(_of("commitInfo", actions)), {})
         operation = info.get("operation", "an unnamed operation")
@@ -237,7 +237,7 @@ def _of(kind: str, actions: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def _update(state: dict[str, Any], actions: _Actions) -> None:
-    """Keep the last protocol and metadata, in place."""
+    """Replace protocol and metadata by newer ones, in place."""
     for action in actions:
         state |= {k: action[k] for k in ("protocol", "metaData") if action.get(k) is not None}
 

@@ -14,7 +14,7 @@ from streamrnn.stream.sources.order import Partitions
 from streamrnn.stream.sources.tables import CATALOG, Commit, Table
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
-# What the libraries of catalogs import -> the extra of pyiceberg that installs it.
+# Module that a catalog's library imports -> the extra of pyiceberg that installs it.
 _EXTRAS = {
     "boto3": "glue",
     "google": "bigquery",
@@ -52,7 +52,7 @@ def open_iceberg(path: str, version: int | None) -> Table:
     name = f"snapshot {current}"
     base: list[SourceFile] = []
     before = reader.live(chain[0])
-    if chain[0].parent_snapshot_id is not None:  # what came before it has expired
+    if chain[0].parent_snapshot_id is not None:  # earlier snapshots have expired
         base = list(before.values())
         chain = chain[1:]
     else:
@@ -69,8 +69,8 @@ def open_iceberg(path: str, version: int | None) -> Table:
 def open_catalog(name: str, options: Mapping[str, str]) -> Any:
     """Open a catalog of pyiceberg's configuration, which overrides `options`.
 
-    Raises ConfigError, with the pip command, for a catalog whose driver is not installed, and what
-    the libraries raise: see `catalog_text`.
+    Raises ConfigError, with the pip command, for a catalog whose driver is not installed, and any
+    error of the libraries: see `catalog_text`.
     """
     from pyiceberg import catalog as library
     from pyiceberg import exceptions as errors
@@ -217,7 +217,7 @@ class _Files:
         return self._files[path]
 
     def _partitions(self, data: Any) -> Partitions:
-        """Return the columns by whose values the file is partitioned, which it may lack."""
+        """Return the columns by whose values the file is partitioned; the file may lack them."""
         spec = self._table.metadata.specs()[data.spec_id]
         schema = self._table.metadata.schema()
         partitions = []
@@ -235,7 +235,10 @@ def _commit(
     *,
     deletes: bool,
 ) -> Commit:
-    """Return what a snapshot did. One that deletes rows in place is taken to change all files."""
+    """Return what a snapshot did.
+
+    A snapshot that deletes rows in place counts as changing all files.
+    """
     operation = snapshot.summary.operation.value if snapshot.summary else "overwrite"
     name = f"{operation} in snapshot {snapshot.snapshot_id}"
     if deletes:
@@ -249,9 +252,10 @@ def _commit(
 
 
 def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
-    """Return the old names of columns, which older files have: new name -> old names.
+    """Return the names of columns in older files: new name -> old names.
 
-    Raises DataError for a name that two columns had: files do not tell which one they have.
+    Raises DataError for a name that two columns have had: files do not tell which of them they
+    contain.
     """
     names: dict[int, list[str]] = {}
     ids: dict[str, set[int]] = {}

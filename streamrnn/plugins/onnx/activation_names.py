@@ -1,4 +1,4 @@
-"""Activations by their names in ONNX: a row each, for graphs and for recurrent nodes."""
+"""Activations by their names in ONNX, a row each, for graphs and recurrent nodes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,9 +8,9 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Row(NamedTuple):
-    """An operator; its attributes, one for each of our parameters -> the value in its absence.
+    """An operator, and its attributes: one for each of our parameters -> its default value.
 
-    in_nodes: recurrent nodes have it, too. by_kernel: its kernel computes the operator as it is.
+    in_nodes: recurrent nodes have it, too. by_kernel: our kernel computes the operator unchanged.
     """
 
     operator: str
@@ -38,4 +38,4 @@ NAMES = {
     "scaled_tanh": Row("ScaledTanh", {"alpha": 1.0, "beta": 1.0}, in_nodes=True, by_kernel=False),
     "thresholded_relu": Row("ThresholdedRelu", {"alpha": 1.0}, in_nodes=True, by_kernel=False),
 }
-"""Our name -> ONNX's. What has no row is composed of other operators, or refused."""
+"""Our name -> ONNX's. Activations without a row are composed of other operators, or refused."""

@@ -39,7 +39,7 @@ def _applied(kernel: str, x: Array, **parameters: float) -> Array:
     return y
 
 
-operator("Log")(lambda x: _applied("log", x))  # -inf of 0, NaN below
+operator("Log")(lambda x: _applied("log", x))  # -inf for 0, NaN below
 
 
 @operator("ThresholdedRelu", "alpha")
@@ -50,14 +50,14 @@ def _thresholded_relu(x: Array, alpha: float = 1.0) -> Array:
 
 @operator("PRelu")
 def _prelu(x: Array, slope: Array) -> Array:
-    """Return x, below zero times a slope."""
-    np.broadcast_to(slope, x.shape)  # the slope may not widen x
+    """Return x, times a slope where it is below zero."""
+    np.broadcast_to(slope, x.shape)  # the slope must not broadcast x
     return np.where(x < 0, x * slope, x)
 
 
 @operator("Celu", "alpha")
 def _celu(x: Array, alpha: float = 1.0) -> Array:
-    """Return x, below zero alpha (e**(x / alpha) - 1)."""
+    """Return x, or alpha (e**(x / alpha) - 1) where it is below zero."""
     scale = np.float32(alpha)
     y: Array = np.where(x < 0, scale * _applied("elu", x / scale), x)
     return y
@@ -95,9 +95,9 @@ def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 
 def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Array], Array]]:
-    """Return x as rows to normalize, and what shapes the result like x.
+    """Return x as rows to normalize, and a function that restores its shape.
 
-    Over one axis; before opset 13 over all axes from `axis` on.
+    Rows are over one axis; before opset 13, over all axes from `axis` on.
     """
     if opset < 13:
         first = (1 if axis is None else axis) % max(x.ndim, 1)
@@ -109,7 +109,7 @@ def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Arra
 
 @operator("Softmax", "axis")
 def _softmax_of(x: Array, axis: int | None = None, *, opset: int) -> Array:
-    """Compute softmax over one axis; before opset 13 over all axes from `axis` on."""
+    """Compute softmax over one axis; before opset 13, over all axes from `axis` on."""
     rows, shaped = _rows(x, axis, opset)
     return shaped(_applied("softmax", rows))
 
@@ -137,7 +137,7 @@ def _layer_normalization(
 ) -> list[Array]:
     """Return (x - mean) / sqrt(variance + epsilon) * scale + b over the axes from `axis` on.
 
-    Also the mean and 1 / sqrt(variance + epsilon), where they are outputs.
+    Also return the mean and 1 / sqrt(variance + epsilon), where they are outputs.
     """
     shape = x.shape[axis % x.ndim :]
     if x.dtype != np.float32:
@@ -167,11 +167,11 @@ def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
 
 @operator("BatchNormalization", "epsilon", "momentum", "spatial", "training_mode")
 def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Array:
-    """Return (x - mean) / sqrt(variance + epsilon) * scale + b of each channel, axis 1."""
+    """Return (x - mean) / sqrt(variance + epsilon) * scale + b for each channel (axis 1)."""
     columns = [w.reshape(-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else w for w in weights]
     scale, shift, mean, variance = columns
     factor = scale / np.sqrt(variance + np.float32(epsilon))
-    np.broadcast_to(factor, x.shape)  # the weights may not widen x
+    np.broadcast_to(factor, x.shape)  # the weights must not broadcast x
     y: Array = (x - mean) * factor + shift
     return y
 

@@ -22,7 +22,7 @@ from streamrnn.plugins.onnx.recurrent import (
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
 _MAX_GROWTH = 1 << 14
-"""How many values all nodes together may make per value of the inputs."""
+"""Most values that all nodes together may make per value of the inputs."""
 
 
 def fold(graph: GraphDef) -> GraphDef:
@@ -188,7 +188,7 @@ def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tu
 
 
 def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
-    """Yield (node, "h" or "c", name of the value) of each initial state."""
+    """Yield (node, "h" or "c", name of the value) for each initial state."""
     for node in graph.nodes:
         if node.op in RECURRENT:
             for position, kind in ((5, "h"), (6, "c")):

@@ -2,11 +2,11 @@
 
 Each state of a recurrent layer, "gru/h", is an input (1, batch, units), and its value after the
 window the output "gru/h_out". Zeros start a stream; the outputs of one window are the states of the
-next one. As long as the model is called so, it needs no mask, and `stateful` has no meaning.
-load_model, and `[model] path` of a pipeline, read the file again and find the states themselves.
+next one. With such calls it needs no mask, and `stateful` has no meaning. load_model, and `[model]
+path` of a pipeline, read the file again and find the states themselves.
 
-Every runtime computes values that differ in the last bits. For an id below zero, an error here,
-Gather reads from the end of an Embedding's table.
+Every runtime computes values that differ in the last bits. For an id below zero, which is an error
+here, Gather reads from the end of an Embedding's table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,12 +26,12 @@ from streamrnn.plugins.onnx.graph import GraphDef, Value
 from streamrnn.plugins.onnx.model import OnnxModel
 
 OPSET = 17
-"""The first one with LayerNormalization."""
+"""The first opset with LayerNormalization."""
 _CAST_TO_FLOAT = 1
 
 
 def save_onnx(model: Model, path: str | Path) -> None:
-    """Write a model as an .onnx file: it is complete, or does not exist.
+    """Write a model as an .onnx file, which is complete or does not exist.
 
     Raises UnsupportedError that names the layer which ONNX does not have, or without the extra
     onnx; SinkError where the file cannot be written.

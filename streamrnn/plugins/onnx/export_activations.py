@@ -8,7 +8,7 @@ from streamrnn.plugins.onnx.activation_names import NAMES
 from streamrnn.plugins.onnx.export_call import LayerCall
 
 _WRITTEN_AS = {"elu": "selu", "hard_sigmoid": "hard_sigmoid_02"}
-"""Activations that are another one with their own parameters."""
+"""Activations that equal another one with certain parameters."""
 _IN_NODES = {
     "linear": NAMES["affine"],
     **{name: row for name, row in NAMES.items() if row.in_nodes},
@@ -72,7 +72,7 @@ _COMPOSED: dict[str, Callable[[LayerCall, str, Sequence[float]], str]] = {
 
 
 WRITTEN = {*NAMES, *_WRITTEN_AS, *_COMPOSED, "linear", "softmax"}
-"""All that a model may have, outside recurrent nodes."""
+"""All activations that a model may have outside recurrent nodes."""
 
 
 def node_activations(call: LayerCall, specs: Sequence[Spec]) -> dict[str, list[str] | list[float]]:

@@ -1,4 +1,4 @@
-"""The graph that an export makes, and one call of a layer in it."""
+"""The graph that an export builds, and one call of a layer in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from streamrnn.plugins.onnx.graph import NamedArrays, NodeDef, Value
 
 
 class GraphBuilder:
-    """The nodes, constants and states of a graph so far; no two values have one name.
+    """The nodes, constants and states of a graph so far; all values have different names.
 
     states: pairs of an input (1, batch, units) and the output with its next value.
     integers: the names of inputs that are integers; all other values are float32.
@@ -27,7 +27,7 @@ class GraphBuilder:
         self._taken: set[str] = set()
 
     def fresh(self, name: str) -> str:
-        """Return the name, with a number after it if a value has it already."""
+        """Return the name, followed by a number if a value already has it."""
         number, unique = 0, name
         while unique in self._taken:
             number += 1
@@ -36,7 +36,7 @@ class GraphBuilder:
         return unique
 
     def constant(self, name: str, array: Array) -> str:
-        """Store an array, once if it is equal to the one of this name, and return its name."""
+        """Store an array, unless an equal one has this name, and return its name."""
         array = np.asarray(array, order="C")
         stored = self.constants.get(name)
         if stored is not None and stored.dtype == array.dtype and np.array_equal(stored, array):

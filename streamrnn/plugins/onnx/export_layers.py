@@ -32,7 +32,7 @@ def exported(call: LayerCall) -> list[str]:
             "the model"
         )
     if getattr(layer, "axes", (-1,)) != (-1,):
-        raise call.refused("it works on other axes than the last; use axis = -1")
+        raise call.refused("it works on axes other than the last; use axis = -1")
     if type(layer) in _RECURRENT:
         return recurrent_node(call)
     if type(layer) in _WRITERS:
@@ -135,7 +135,7 @@ def _time_distributed(call: LayerCall) -> str:
     inner: Layer = call.layer.layer
     if type(inner) not in _ON_FEATURES:
         listed = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
-        raise call.refused(f"the layer inside is {inner}; it can be one of {listed}")
+        raise call.refused(f"the layer inside is {inner}; supported are {listed}")
     within = LayerCall(
         call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
     )
@@ -173,7 +173,7 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
     layers.Rescaling: _rescaling,
     layers.Softmax: lambda call: call.add("Softmax", *call.inputs, axis=-1),
 }
-"""Layers that compute the same on each step, whatever the axes before the last."""
+"""Layers that compute each step alike, whatever the axes before the last."""
 _WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
     **_ON_FEATURES,
     layers.Add: _pairwise("Add"),

@@ -1,6 +1,6 @@
 """LSTM, GRU and SimpleRNN as recurrent nodes, whose states are inputs and outputs of the graph.
 
-The operators, the order of their gates, and what reads them back: `recurrent`.
+For the operators, the order of their gates, and reading them back, see `recurrent`.
 """
 
 import numpy as np

@@ -28,7 +28,7 @@ _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 _IR_VERSION = 8
 _MAX_BYTES = 2_000_000_000
-"""A message of protocol buffers has at most 2 GiB."""
+"""The largest message of protocol buffers: 2 GiB."""
 _CONSTANTS = {
     "value": None,
     "value_float": np.float32,
@@ -166,7 +166,7 @@ class _Parser:
 
 
 def _number(node: NodeDef, key: str, value: Array) -> list[object]:
-    """Return a tensor of one number, the only kind that is supported, as [dtype, number]."""
+    """Return a tensor of one number (the only supported kind) as [dtype, number]."""
     if value.size != 1:
         raise UnsupportedError(
             f"{node}: attribute {key!r} is a tensor of shape {value.shape}, expected one number"

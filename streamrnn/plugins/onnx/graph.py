@@ -13,7 +13,7 @@ NamedArrays = dict[str, Array]
 
 DTYPES = ("float32", "int64", "int32", "bool")
 INTEGERS = ("int64", "int32", "bool", "int8", "uint8")
-"""Of constants: with 8 bits zero points, and weights until the graph is folded."""
+"""Types of integer constants; 8 bits are for zero points, and weights until the graph is folded."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Value:
 
 @dataclass(frozen=True)
 class NodeDef:
-    """One operator: "" among inputs or outputs means that it is omitted."""
+    """One operator: "" stands for an omitted input or output."""
 
     op: str
     name: str
@@ -59,7 +59,7 @@ class GraphDef:
         return replace(self, constants={**self.constants, **constants})
 
     def to_config(self) -> dict[str, object]:
-        """Return the graph, JSON-able, with only names and shapes of its weights."""
+        """Return the graph for JSON, with only names and shapes of its weights."""
         return {
             "name": self.name,
             "opset": self.opset,

@@ -28,7 +28,7 @@ class Place:
     axes: str
 
     def to_graph(self, x: Array) -> Array:
-        """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; "1" is inserted."""
+        """Transpose (B, T, F), (B, T), (B, F) or (B,) to the graph's layout; add the axis "1"."""
         ours = [axis for axis in "BTF" if axis in self.axes]
         order = [ours.index(axis) for axis in self.axes if axis != "1"]
         x = np.transpose(x, order)
@@ -57,7 +57,7 @@ class GraphLayout:
 
     @property
     def timeless(self) -> bool:
-        """Whether an output has no time axis, so that each step needs its own run."""
+        """Whether an output lacks a time axis, so that each step needs its own run."""
         return any("T" not in place.axes for place, _ in self.outputs.values())
 
 
@@ -110,7 +110,7 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
 
 
 def _sizes(evaluator: Evaluator) -> tuple[int, int]:
-    """Return two numbers that are neither a size nor a constant in the graph."""
+    """Return two numbers that occur neither as a size nor as a constant in the graph."""
     graph = evaluator.graph
     used: set[int] = set()
     for value in (*graph.inputs, *graph.outputs):
@@ -206,7 +206,7 @@ def _check_sizes(
     sizes: tuple[int, int],
     outputs: Mapping[str, tuple[Place, int]],
 ) -> None:
-    """Raise ModelMismatchError if an output has other values per step with twice the steps."""
+    """Raise ModelMismatchError if an output's values per step change with twice the steps."""
     rows, steps = sizes
     more = 2 * steps
     longer = {

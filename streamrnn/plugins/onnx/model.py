@@ -127,7 +127,7 @@ class OnnxGraph(Packable):
         return states
 
     def stream_classes(self) -> dict[str, str]:
-        """Return the classes for recurrent nodes; what a fed-back output holds is unknown."""
+        """Return the classes for recurrent nodes; the meaning of a fed-back output is unknown."""
         nodes = ((label, self.evaluator.recurrent[label]) for label in self.carried_nodes())
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
 
@@ -165,7 +165,7 @@ class OnnxGraph(Packable):
     def advance(
         self, inputs: Sequence[Array], lengths: Ints | None, states: OnnxStates, *, by_step: bool
     ) -> list[Floats]:
-        """Return the outputs of a window; `states` (name -> (B, …)) become those at its end.
+        """Return the outputs of a window; advance `states` (name -> (B, …)) to its end.
 
         by_step: run each step separately, so that all outputs have a time axis. lengths: int64
         (B,).
@@ -221,7 +221,7 @@ class OnnxGraph(Packable):
 
 @builtin_layer
 class OnnxIds(BuiltIn):
-    """Reshape integers (B, T) to (B, T, 1): next to features all inputs have three axes."""
+    """Reshape integers (B, T) to (B, T, 1), as all inputs have three axes beside features."""
 
     stepwise = True
     input_dtype = "int64"
@@ -237,9 +237,9 @@ class OnnxIds(BuiltIn):
 class OnnxModel(Model):
     """A graph, called with its inputs by name or in order, in its own layout.
 
-    A call returns a dictionary of the outputs, in the graph's order. In a pipeline it is a model of
-    the inputs that receive features; `state` maps each state input to the output with its next
-    value (not needed if exactly one output is computed from these states alone).
+    A call returns a dictionary of the outputs, in the graph's order. In a pipeline it is a model
+    whose inputs receive features; `state` maps each state input to the output with its next value
+    (not needed if exactly one output is computed from these states alone).
     """
 
     def __init__(
@@ -280,9 +280,9 @@ class OnnxModel(Model):
 
     @property
     def declared_steps(self) -> int | None:
-        """The number of steps, above 1, of the inputs; None if that is dynamic.
+        """The number of steps, above 1, of the inputs; None if it is dynamic.
 
-        None also for a graph with inputs and outputs for its states.
+        It is also None for a graph with inputs and outputs for its states.
         """
         inner = self.layer
         places = inner.layout.inputs

@@ -1,4 +1,4 @@
-"""Arithmetic, comparisons and reductions: NumPy where it is exact, else our own functions."""
+"""Arithmetic, comparisons and reductions: by NumPy where it is exact, else by our functions."""
 
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -33,7 +33,7 @@ def _pairwise(name: str, function: Pairwise) -> None:
 
 
 def _of_many(name: str, function: Pairwise) -> None:
-    """Register an operator of one input or more, taken from the first to the last."""
+    """Register an operator of one or more inputs, combined from first to last."""
     operator(name)(lambda *inputs, node: reduce(lambda a, b: _pair(node, function, a, b), inputs))
 
 
@@ -71,7 +71,7 @@ def _mean_of_inputs(*inputs: Array, node: NodeDef) -> Array:
 
 @operator("Mod", "fmod")
 def _mod(a: Array, b: Array, fmod: int = 0, *, node: NodeDef) -> Array:
-    """Return the remainder, with the sign of b, or with fmod=1 of a."""
+    """Return the remainder, with the sign of b or, with fmod=1, of a."""
     if a.dtype.kind == "i" and (b == 0).any():
         raise DataError(f"{node}: division of integers by zero")
     return _pair(node, np.fmod if fmod else np.mod, a, b)
@@ -97,7 +97,7 @@ def _where(condition: Bools, a: Array, b: Array, node: NodeDef) -> Array:
 
 @operator("Clip", "min", "max")
 def _clip(x: Array, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Array:
-    """Limit x: by attributes up to opset 10, by inputs from 11 on."""
+    """Limit x, by attributes up to opset 10, by inputs from 11 on."""
     for bound, limit in ((min, np.maximum), (max, np.minimum)):
         if bound is not None:
             x = limit(x, np.asarray(bound, x.dtype).reshape(()))
@@ -106,7 +106,7 @@ def _clip(x: Array, min: ArrayLike | None = None, max: ArrayLike | None = None) 
 
 @operator("Pow")
 def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
-    """Return x to integers by products, to halves with a square root."""
+    """Return powers of x: by products for integers, with a square root for halves."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(node, shape, x, exponent)
     doubled = np.abs(exponent * 2).astype(np.int64)
@@ -140,7 +140,7 @@ def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 
 def _reduction(name: str, function: Callable[[Array], Array]) -> None:
-    """Register a reduction. function: of the values (n, …) over their first axis."""
+    """Register a reduction. function: reduces values (n, …) over their first axis."""
 
     @operator(name, "axes", "keepdims", "noop_with_empty_axes")
     def reduced(

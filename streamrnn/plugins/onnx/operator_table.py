@@ -1,7 +1,7 @@
-"""The table of operators besides the recurrent ones, and what their functions share.
+"""The table of operators other than recurrent ones, and what their functions share.
 
-Attributes are honoured, or refused. A check sees the node and the graph's constants before there is
-data.
+Attributes are either honoured or refused. A check sees the node and the graph's constants before
+there is data.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 
 NodeInputs = list[Any]
-"""Arrays, None for an omitted one."""
+"""Arrays; None for an omitted input."""
 Pairwise = Callable[[Array, Array], Array]
 Operator = Callable[[NodeDef, NodeInputs, int], Array | list[Array]]
 
@@ -26,18 +26,18 @@ ALLOWED: dict[str, frozenset[str]] = {}
 
 OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
 CHECKS: dict[str, OperatorCheck] = {}
-"""Raise UnsupportedError for a node that its function cannot run, given the constants."""
+"""Checks: raise UnsupportedError for a node that its function cannot run."""
 
 MAX_VALUES = 1 << 25
-"""The number of values that an array may have whatever the size of its inputs: 128 MB."""
+"""Number of values that an array may always have, whatever the size of its inputs: 128 MB."""
 _MAX_GROWTH = 64
 
 
 def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function of the inputs (None if omitted) of an operator.
 
-    It takes `node`, `opset` and the `attributes` that change its result by name. What is an
-    attribute up to some opset, and an input after it, is one argument.
+    The function takes, by name, `node`, `opset` and the `attributes` that change its result. A
+    value that is an attribute up to some opset, and an input later, is one argument.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,19 +67,19 @@ def check_of(name: str) -> Callable[[OperatorCheck], OperatorCheck]:
 
 
 def one_output(*names: str) -> None:
-    """Register for operators that outputs after the first are refused."""
+    """Register that these operators refuse outputs after the first."""
     for name in names:
         check_of(name)(refuse_other_outputs)
 
 
 def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Raise UnsupportedError if an output after the first is wanted."""
+    """Raise UnsupportedError if an output after the first is used."""
     if wanted := [name for name in node.outputs[1:] if name]:
         raise UnsupportedError(f"{node}: only its first output is supported, not {wanted[0]!r}")
 
 
 def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
-    """Raise ShapeError for an array to be made that is far larger than `inputs`."""
+    """Raise ShapeError if an array to be made is far larger than `inputs`."""
     sizes = tuple(int(n) for n in shape)
     size = 1
     for n in sizes:
@@ -92,7 +92,7 @@ def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
 
 
 def ints_of(value: ArrayLike | None) -> list[int]:
-    """Return the integers of an attribute or an array, none of None."""
+    """Return the integers of an attribute or an array; () for None."""
     return [] if value is None else [int(n) for n in np.asarray(value).reshape(-1)]
 
 

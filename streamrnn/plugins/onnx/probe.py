@@ -1,7 +1,7 @@
 """Check that a graph can run one step per row, with random numbers.
 
 A window of random steps is run at once, cut in two, row by row and with rows of different lengths:
-every bit must be equal. If not, the reason names nodes that may cause the difference.
+every bit must be equal. Otherwise the reason names nodes that may cause the difference.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ OnnxStates = dict[str, Floats]
 
 
 def why_not_stepwise(layer: "OnnxGraph") -> str | None:
-    """Return why the graph cannot compute each row's output from past rows, or None."""
+    """Return why the graph cannot compute each row's output from past rows; None if it can."""
     for recurrent in layer.evaluator.recurrent.values():
         if any(direction.backwards for direction in recurrent.directions):
             return f"{recurrent.node} reads the sequence backwards"

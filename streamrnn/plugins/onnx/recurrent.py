@@ -1,9 +1,9 @@
 """LSTM, GRU and RNN nodes: their weights in streamrnn's layout, and a run over one window.
 
-Gates are in the order of `RECURRENT`, peepholes i o f. linear_before_reset=1 is
-reset_after=True; with 0 the recurrent bias of h is added to the other one. `clip` bounds the sums
-of gates and candidate; as in ONNX Runtime it does not bound the c of h(c), which the specification
-leaves open. Source: onnx/defs/rnn/defs.cc.
+Gates are in the order of `RECURRENT`, peepholes i o f. linear_before_reset=1 is reset_after=True;
+with 0 the two biases of h are added. `clip` bounds the sums of gates and candidate; as in ONNX
+Runtime it does not bound the c of h(c), which the specification leaves open. Source:
+onnx/defs/rnn/defs.cc.
 """
 
 import math
@@ -30,10 +30,10 @@ from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 
 class Operator(NamedTuple):
-    """A recurrent operator: the cells that it computes, the simplest first, and its own names.
+    """A recurrent operator: the cells that it computes, simplest first, and its names.
 
     `gates`: in the order of ONNX, as the letters of the cell's kind. `activations`: its defaults.
-    `before_reset`: the cell's argument that linear_before_reset is.
+    `before_reset`: the cell's argument that corresponds to linear_before_reset.
     """
 
     cells: tuple[type[GatedCell], ...]
@@ -219,7 +219,7 @@ def weight_names(node: NodeDef) -> list[str]:
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
     """Return the weights of these nodes that can be integers, and whether inputs have factors.
 
-    Of nodes without peepholes, and not if another operator reads the weights.
+    Nodes with peepholes, and weights that another operator reads, are left out.
     """
     plain = {
         id(recurrent.node): recurrent.node
@@ -241,7 +241,7 @@ def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, b
 def prepare(
     node: NodeDef, constants: NamedArrays, integers: Mapping[str, Integers] = NO_INTEGERS
 ) -> Recurrent:
-    """Pack the weights of a checked node; `integers`: those that are, by name.
+    """Pack the weights of a checked node; `integers`: the integer ones, by name.
 
     Raises ModelFileError if their shapes are invalid.
     """
@@ -325,7 +325,7 @@ def _by_direction(op: str, weights: WeightsLike, units: int, count: int) -> list
 
 
 def _order(op: str, units: int) -> Ints:
-    """Return the place in ONNX of each row in Keras."""
+    """Return the position in ONNX of each row in Keras."""
     theirs, ours = RECURRENT[op].gates, RECURRENT[op].kind.gates
     rows = np.arange(len(theirs) * units).reshape(-1, units)
     return rows[[theirs.index(gate) for gate in ours]].reshape(-1)
@@ -386,7 +386,7 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
 
 
 def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
-    """Return an activation with its numbers, removed from (alpha, beta), or its defaults."""
+    """Return an activation with its numbers, taken from (alpha, beta), or its defaults."""
     kernel = _ACTIVATIONS.get(name.lower())
     if kernel is None:
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Operators that change shapes, and those that compute them."""
+"""Operators that change or compute shapes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _TYPES: dict[object, type[np.generic]] = {
     7: np.int64,
     9: np.bool_,
 }
-"""By their codes in TensorProto."""
+"""Types by their codes in TensorProto."""
 
 operator("Identity")(lambda x: x)
 operator("CastLike", "saturate", "round_mode")(lambda x, like: x.astype(like.dtype))
@@ -68,7 +68,7 @@ def _shape_of(x: Array, start: int = 0, end: int | None = None) -> Array:
 def _constant_of_shape(
     shape: Ints, *, value: tuple[str, float] = ("float32", 0.0), node: NodeDef
 ) -> Array:
-    """Fill an array with one value, of a type."""
+    """Fill an array with one typed value."""
     require_room(node, ints_of(shape))
     dtype, number = value
     return np.full(ints_of(shape), number, dtype)
@@ -107,7 +107,7 @@ def _reshape(x: Array, sizes: Ints, allowzero: int = 0) -> Array:
 
 @operator("Flatten", "axis")
 def _flatten(x: Array, axis: int = 1) -> Array:
-    """Reshape x to two axes: all before `axis`, and the others."""
+    """Reshape x to two axes: the ones before `axis`, and the others."""
     before = int(np.prod(x.shape[:axis], dtype=np.int64))
     return x.reshape(before, -1) if x.size else x.reshape(before, 0)
 
@@ -161,14 +161,14 @@ def _slice_of(
 
 
 def _bounds(value: int, size: int, step: int) -> int:
-    """Return a start or end, clamped as in the standard; -1 is before the first for steps < 0."""
+    """Return a start or end, clamped as in the standard; for steps < 0, -1 is before the first."""
     value = value + size if value < 0 else value
     return min(max(value, 0), size) if step > 0 else min(max(value, -1), size - 1)
 
 
 @operator("Range")
 def _range_of(*inputs: Array, node: NodeDef) -> Array:
-    """Return start, start + step, …, below the limit."""
+    """Return start, start + step, … up to the limit."""
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
         raise DataError(f"{node}: its step is 0")

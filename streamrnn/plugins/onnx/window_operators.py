@@ -1,6 +1,6 @@
-"""Products of matrices, convolutions and pooling.
+"""Matrix products, convolutions and pooling.
 
-Products are computed by the kernel of dense layers: no row depends on the others. Windows are over
+The kernel of dense layers computes products: no row depends on the others. Windows are over
 the axes after batch and channels, (N, C, …).
 """
 
@@ -154,7 +154,7 @@ def _convolution(
     kernel_shape: ArrayLike | None = None,
     node: NodeDef,
 ) -> Array:
-    """Return the products of windows of x (N, C, …) with W (M, C / group, sizes …), plus B (M,)."""
+    """Return the products of windows of x (N, C, …) and W (M, C / group, sizes …), plus B (M,)."""
     sizes, channels, outputs = w.shape[2:], x.shape[1], w.shape[0]
     if group < 1 or w.shape[1] * group != channels or outputs % group:
         raise ShapeError(f"{node}: weights {w.shape}, {group} groups, input {x.shape}")

@@ -26,7 +26,10 @@ class Wiring:
     own: tuple[str, ...]
 
     def require_states(self) -> dict[str, str]:
-        """Return the states with their outputs. Raises ModelMismatchError if one is unknown."""
+        """Return the states with their outputs.
+
+        Raises ModelMismatchError if an output is unknown.
+        """
         unknown = [name for name, output in self.states.items() if output is None]
         if unknown:
             raise ModelMismatchError(
@@ -89,7 +92,7 @@ def _check_names(graph: GraphDef, state: Mapping[str, str]) -> None:
 
 
 def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
-    """Return the inputs that reach an output or a recurrent node's X other than as states."""
+    """Return the inputs that reach an output or a recurrent node's X, other than as states."""
     origins_of = origins(graph, evaluator.labels)
     reached = {v.name for v in graph.outputs}
     reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
@@ -109,7 +112,7 @@ def _carrier(
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
-    Of several, the one that is a node's state itself, or a concatenation of states.
+    Among several, prefer a node's state itself, or a concatenation of states.
     """
     matching = [v.name for v in graph.outputs if origins_of.get(v.name) == frozenset(nodes)]
     if len(matching) > 1:

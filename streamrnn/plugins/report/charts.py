@@ -19,11 +19,11 @@ _COMMIT_LABEL, _MODEL_LABEL = 66, 84
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
 """The font of the page: widths of labels are measured in it."""
 _AT = {"test": "datum.row === at", "value": 0.6}
-"""The row that the keyboard has chosen."""
+"""The row chosen by the keyboard."""
 
 
 def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return the specification of a panel; its rows are to be the data of that name."""
+    """Return the specification of a panel, whose rows must be the data of that name."""
     return {
         "width": "container",
         "height": _LOW if len(picture.panels) > 1 else _TALL,
@@ -35,7 +35,7 @@ def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def tips(picture: Picture, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Return field, title and format (of d3) of what is told of a row."""
+    """Return field, title and d3 format of each fact shown about a row."""
     labels = {picture.x_field: picture.x_title}
     for series in picture.series:
         if series.low:
@@ -70,8 +70,8 @@ def _number(field: str, **options: Any) -> ChartSpec:
 def _quotable(title: str) -> str:
     """Escape characters that Vega-Lite does not, where it quotes a title in an expression.
 
-    Titles have names of columns. A newline in one would end the expression, and a backslash before
-    a quote the string; Vega-Lite escapes quotes alone.
+    Titles contain names of columns. A newline in one would end the expression, and a backslash
+    before a quote the string; Vega-Lite escapes only quotes.
     """
     return json.dumps(title)[1:-1].replace('\\"', '"')
 
@@ -89,17 +89,17 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
 def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
     ends = _ends(picture, picture.panels if picture.shared else [panel])
-    # Only one layer sets the domain: of several, Vega-Lite takes the union as data.
+    # Only one layer sets the domain: from several, Vega-Lite takes the union as data.
     if picture.shared and field == picture.series[0].field and ends:
         scale["domain"] = ends
-    if ends and ends[0] == ends[1]:  # as one number only it would be written as an integer
+    if ends and ends[0] == ends[1]:  # a single number would be written as an integer
         scale["domain"] = _around(ends[0], from_zero=picture.from_zero)
     axis: ChartSpec = {"title": None, "tickCount": 4}
     rows = [row for each in picture.panels for row in each.rows]
     if all(isinstance(row[series.field], int) for series in picture.series for row in rows):
         axis["tickMinStep"] = 1
         top = _top(picture, panel)
-        if picture.from_zero and top < axis["tickCount"]:  # the step of so few is a half
+        if picture.from_zero and top < axis["tickCount"]:  # with so few, the step would be a half
             axis |= {"values": list(range(max(1, top) + 1)), "format": "d"}
     return _number(field, axis=axis, scale=scale)
 
@@ -112,7 +112,7 @@ def _around(value: float, *, from_zero: bool = False) -> list[float]:
 
 
 def _top(picture: Picture, panel: Panel) -> int:
-    """Return the greatest number of something; of a stack, the sum of what is in it."""
+    """Return the greatest number drawn; for a stack, the sum of its items."""
     whole = sum if picture.chart == "stack" else max
     return max(
         (whole(row[series.field] for series in picture.series) for row in panel.rows), default=0
@@ -134,7 +134,7 @@ def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
 
 
 def _hover(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return a rule for each row, seen where the pointer or the keyboard is."""
+    """Return a rule for each row, visible where the pointer or the keyboard is."""
     hover = {"param": "hover", "empty": False, "value": 0.6}
     return {
         "mark": {"type": "rule", "color": "var(--muted)", "strokeWidth": 1},
@@ -163,7 +163,7 @@ def _color(index: int) -> str:
 
 
 def hue(picture: Picture, index: int) -> int:
-    """Return the number of a series' colour: a line and the band around it have one colour."""
+    """Return the number of a series' colour: a line and its band share a colour."""
     return index - sum(bool(series.low) for series in picture.series[:index])
 
 
@@ -194,7 +194,7 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    """Return the rules: models have another colour than commits, and another line of labels.
+    """Return the rules: models and commits have different colours and lines of labels.
 
     A label that would reach the next one of its kind, or the edge, is left out; the last label of a
     model then stands on the other side of its rule.

@@ -1,4 +1,4 @@
-"""Forecasts beside what happened: errors by time, stream and hour; reliability."""
+"""Forecasts compared with what happened: errors by time, stream and hour; reliability."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of(cls, figures: Mapping[str, Doubles]) -> "Figure":
-        """Choose what to draw of the figures (1,) of all rows: beside the best baseline."""
+        """Choose which of the figures (1,) of all rows to draw, beside the best baseline."""
         if "log_loss" in figures:
             return cls("log_loss", "log_loss_base_rate")
         name = "pinball" if "pinball" in figures else "mae"
@@ -81,7 +81,7 @@ class Errors(NamedTuple):
         return _FIGURES[self.figure.name]
 
     def columns(self) -> dict[str, Any]:
-        """Return what is drawn, by group."""
+        """Return the drawn columns, by group."""
         baseline = {"baseline": self.baseline} if self.figure.baseline else {}
         return {"error": self.error, **baseline, "rows": self.rows}
 
@@ -136,9 +136,9 @@ class _Groups:
 
 
 class _Reliability:
-    """Forecast probabilities in ten classes, and how often what they forecast happened.
+    """Forecast probabilities in ten classes, and how often the forecast came true.
 
-    Of several classes, the most likely one counts, with its probability.
+    With several classes of the target, only the most likely one counts, with its probability.
     """
 
     def __init__(self, outputs: int) -> None:
@@ -223,7 +223,7 @@ class ForecastErrors:
         return self._by_hour.errors(self._plan, 24, self._drawn())
 
     def coverage(self) -> tuple[list[Errors], list[Errors]]:
-        """Return the share of labels up to each quantile, by bucket and by slot; none of others."""
+        """Return the share of labels up to each quantile by bucket and slot, if there are any."""
         if not self._plan.quantiles:
             return [], []
         drawn = [Figure("coverage", "")] * len(self._plan.quantiles)
@@ -234,7 +234,7 @@ class ForecastErrors:
 
     @property
     def quantiles(self) -> Sequence[float]:
-        """What the outputs say that they cover, if they are quantiles."""
+        """The shares that the outputs claim to cover, if they are quantiles."""
         return self._plan.quantiles
 
     def by_horizon(self) -> list[Errors]:
@@ -365,7 +365,7 @@ def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
 
 
 def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
-    """Return how often labels are up to each quantile, by time and stream; nothing of others."""
+    """Return how often labels are up to each quantile, by time and stream; [] without quantiles."""
     by_time, by_stream = errors.coverage()
     if not by_time:
         return []
@@ -406,7 +406,7 @@ def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) ->
 
 
 def _rows_by_stream(item: Errors, keys: list[pa.Array]) -> list[dict[str, Any]]:
-    """Return the streams with most rows, by their error."""
+    """Return the streams with the most rows, sorted by error."""
     order = np.argsort(-item.rows, kind="stable")
     most = order[: min(_MOST_STREAMS, int((item.rows > 0).sum()))]
     most = most[np.argsort(item.error[most], kind="stable")]
@@ -442,7 +442,7 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
         return Missing(
             "reliability",
             TITLES["reliability"],
-            "it is of probabilities: an output from 0 to 1 for a target of 0 and 1, or one output "
+            "it is for probabilities: an output from 0 to 1 for a target of 0 and 1, or one output "
             "per class.",
         )
     rows = rows_of_columns({name: table.column(name).to_numpy() for name in table.column_names})

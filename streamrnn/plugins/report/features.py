@@ -1,4 +1,4 @@
-"""The features of a pipeline over time, beside the model's Normalization; values that changed."""
+"""The features of a pipeline over time, beside the model's Normalization; changed values."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from streamrnn.stream.scoring import LoadedPipeline
 
 
 class SourceColumn(NamedTuple):
-    """A feature of numbers, with its limits: values outside `valid` are null, `clip` limits."""
+    """A numeric feature: values outside `valid` are null, `clip` limits the others."""
 
     name: str
     valid: tuple[float, float] | None = None
@@ -35,7 +35,7 @@ class SourceValues:
     """Adds up the rows of a source within a timeline, as they are in its files.
 
     `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN; outside `valid`; limited
-    by `clip`. Quantiles are of the values that are left.
+    by `clip`. Quantiles are taken over the remaining values.
     """
 
     def __init__(self, columns: Sequence[SourceColumn], time: str, timeline: Timeline) -> None:
@@ -60,7 +60,7 @@ class SourceValues:
         self.sample.add(bucket, value)
 
     def _limit(self, value_N: Floats, column: SourceColumn, bucket_N: Ints) -> None:
-        """Count what a run would change, and change it in place."""
+        """Count the values that a run would change, and change them in place."""
         missing = np.isnan(value_N)
         self._count(self.nulls, bucket_N[missing])
         if column.valid is not None:
@@ -84,7 +84,7 @@ _SHARES = (0.1, 0.5, 0.9)
 
 
 def feature_columns(loaded: LoadedPipeline) -> list[SourceColumn]:
-    """Return the features of numbers that are drawn: the first ones."""
+    """Return the numeric features to draw: the first ones."""
     return [
         SourceColumn(f.name, f.valid, f.clip)
         for f in loaded.contract.features
@@ -111,7 +111,7 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
     left = len(loaded.contract.features) - len(panels)
     if left:
         notes.append(
-            f"Not drawn: {count(left, 'feature')}, of ids or text, or beyond the first "
+            f"Not drawn: {count(left, 'feature')} of ids or text, or beyond the first "
             f"{MOST_FEATURES}."
         )
     return Picture(
@@ -128,7 +128,7 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
 
 
 def _sentence(panels: list[Panel]) -> str:
-    """Return which feature leaves the model's range most, or where the median of one lies."""
+    """Describe the feature that leaves the model's range most, or the median of the first."""
     far = []
     for panel in panels:
         ends = span(panel.rows, "median")
@@ -148,7 +148,7 @@ def _sentence(panels: list[Panel]) -> str:
 
 
 def source_values(subject: Subject, values: SourceValues) -> Picture:
-    """Return values of the source that a run changes, by time."""
+    """Return a picture of the source's values that a run changes, by time."""
     columns = {
         **subject.timeline.starts(),
         "missing": values.nulls,

@@ -1,4 +1,4 @@
-"""Pictures of an output over time: its values, of some streams one by one too, and its rows."""
+"""Pictures of an output over time: its values (of some streams also one by one), and its rows."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ from streamrnn.plugins.report.picture import (
 from streamrnn.plugins.report.scan import NO_KEY, StreamMeans, Subject
 
 MOST_POINTS = 100
-"""Buckets of a stream by itself: more cannot be told apart in a small panel."""
+"""Most buckets of a single stream: more cannot be told apart in a small panel."""
 _MOST_COMMITS = 400
 _MOST_RULES = 12
 
@@ -73,7 +73,7 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
-    """Return where each commit begins; of more than `most`, only where the model is another one."""
+    """Return where each commit begins; above `most` commits, only where the model changes."""
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)
     rules, before = [], ""

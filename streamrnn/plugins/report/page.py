@@ -2,10 +2,10 @@
 
 Vega-Lite draws: its script is in the wheel of vl-convert-python, which bundles it without a
 network. Measured with the charts of a report: a file of 0.9 MB (Plotly 4.8 MB, Bokeh 1.3 MB),
-written in 1 s. It draws SVG in the colours of the style sheet, so that one page is light and dark
-(Bokeh draws on a canvas, and neither of the others reads variables of a style sheet).
+written in 1 s. It draws SVG in the colours of the style sheet, so that one page is both light and
+dark (Bokeh draws on a canvas, and neither of the others reads variables of a style sheet).
 
-By its policy the page can run these two scripts only, and can load nothing.
+The page's policy allows only these two scripts, and loads nothing.
 """
 
 import base64
@@ -86,7 +86,7 @@ def _read(name: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a sentence in which code stands between backticks."""
+    """Return a sentence as HTML; code in it stands between backticks."""
     return _CODE.sub(r"<code>\1</code>", _text(text))
 
 
@@ -97,7 +97,7 @@ def _text(value: object) -> str:
 
 
 def _visible(text: str) -> str:
-    """Return text with characters that show nothing, or turn others around, as their codes."""
+    """Return text with invisible characters, and characters that reverse others, as codes."""
     return _HIDDEN.sub(lambda hidden: f"\\u{ord(hidden[0]):04x}", text)
 
 
@@ -132,7 +132,7 @@ def _entries(report: ReportPage) -> str:
 
 
 def _not_drawn(report: ReportPage) -> str:
-    """Return one list of what is missing, grouped by reason."""
+    """Return one list of the missing pictures, grouped by reason."""
     reasons: dict[str, list[Missing]] = {}
     for item in report.items:
         if isinstance(item, Missing):
@@ -168,7 +168,7 @@ def _section(item: Picture) -> str:
 
 
 def _key(item: Picture) -> str:
-    """Return the titles of the axes, with the names of what is drawn in their colours."""
+    """Return the titles of the axes, with the names of series in their colours."""
     if [series.label for series in item.series] == [item.y_title.lower()]:
         return f'<p class="lead">{_text(item.y_title)}</p>'
     names = ", ".join(
@@ -192,7 +192,7 @@ def _figure(item: Picture, index: int) -> str:
 
 
 def _data(report: ReportPage) -> str:
-    """Return what the script draws as JSON that no HTML parser takes for a tag."""
+    """Return the script's data as JSON that no HTML parser takes for a tag."""
     data = [_picture(_visible_picture(item)) for item in report.pictures]
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""What a report consists of: pictures, each with its numbers and words."""
+"""The contents of a report: pictures, each with its numbers and words."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 MOST_MARKS = 5000
-"""Rows, and so marks, of one picture."""
+"""Most rows, and so marks, of one picture."""
 GENERATOR = '<meta name="generator" content="streamrnn report">'
 """The element of a page that shows that it is a report."""
 LONGEST_HEAD = 200
@@ -27,7 +27,7 @@ class Drawn:
 class Panel:
     """One chart: a name, "" for the only one of its picture, and its rows, one per mark.
 
-    `reference`: a mean, and the deviations on both sides of it, that are drawn behind.
+    `reference`: a mean, and the deviation on both sides of it, drawn behind the rows.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Panel:
 
 
 class VerticalRule(NamedTuple):
-    """A vertical line at a place on the horizontal axis: a commit, or one of another model."""
+    """A vertical line at a place on the horizontal axis: a commit, perhaps by another model."""
 
     at: str | int
     label: str
@@ -48,8 +48,7 @@ class Picture:
     """A picture: `x` and `y` are fields and titles of axes; names in `Panel` are free text.
 
     With a `clock`, `x_field` has dates as text, else numbers; `step` is the width of a bucket, in
-    seconds or in numbers.
-    `sentence` says what is seen, `notes` how it was made.
+    seconds or in numbers. `sentence` says what the picture shows, `notes` how it was made.
     `shared`: panels have one vertical scale.
     """
 
@@ -106,7 +105,7 @@ def is_report(start: bytes) -> bool:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """A report on an output: `facts` by name, and what is drawn, in order."""
+    """A report on an output: `facts` by name, and the pictures, in order."""
 
     title: str
     facts: Mapping[str, Any]
@@ -114,7 +113,7 @@ class ReportPage:
 
     @property
     def pictures(self) -> list[Picture]:
-        """What is drawn."""
+        """The pictures that are drawn."""
         return [item for item in self.items if isinstance(item, Picture)]
 
     def as_dict(self) -> dict[str, Any]:
@@ -152,7 +151,7 @@ def _plain(value: Any) -> Any:
 
 
 def without_name(panels: Sequence[Panel]) -> Sequence[Panel]:
-    """Return the panels; the only one of a picture needs no name."""
+    """Return the panels; the only panel of a picture needs no name."""
     return panels if len(panels) > 1 else [replace(panel, label="") for panel in panels]
 
 
@@ -170,7 +169,7 @@ def short(value: float | None) -> str:
 
 
 def distinct(values: Sequence[float]) -> list[str]:
-    """Return numbers that differ as texts that differ, with three digits or as many as it takes.
+    """Return different numbers as different texts, with three digits or as many as it takes.
 
     >>> distinct([1.5, 1.5103, 1.5108]), distinct([1, 1023])
     (['1.500', '1.510', '1.511'], ['1', '1,023'])
@@ -203,7 +202,7 @@ def between(ends: tuple[float, float] | None) -> str:
 
 
 def brief(name: str) -> str:
-    """Return a name as it stands in a sentence: of a long one the start and the end.
+    """Return a name for a sentence; a long one is cut to its start and end.
 
     >>> brief("JFK"), brief("abcdefghij" * 20)
     ('JFK', 'abcdefghijabcdefghijabcd…ijabcdefghij')

@@ -63,7 +63,7 @@ from streamrnn.stream.sources import canonical_name
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What is drawn: streams by key (as for `drop_streams`), rows from `since` to `until`."""
+    """What to draw: streams by key (as for `drop_streams`), rows from `since` to `until`."""
 
     keys: Sequence[str] = ()
     since: str | datetime | int | None = None
@@ -73,7 +73,7 @@ class ReportRequest:
 def report_pipeline(
     pipeline: Pipeline, name: str | None, file: str | os.PathLike[str] | None, *request: Any
 ) -> ReportPage:
-    """Do what `Pipeline.report` does; `name` is the one of the pipeline file."""
+    """Do what `Pipeline.report` does; `name` is the pipeline file's."""
     folder = pipeline.config.sink.folder
     if folder is None:
         raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
@@ -111,8 +111,8 @@ def report_output(
 def _tables(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a pipeline file, for values by key.
 
-    Raises ConfigError if they are not all recorded, as vocabularies. Defaults are left out: some
-    may not be set, such as a stride in most kinds of window.
+    Raises ConfigError for values that are not recorded, such as vocabularies. Defaults are left
+    out: some must not be set, such as a stride in most kinds of window.
     """
     tables: dict[str, dict[str, Any]] = {}
     keys = {key: value for key, value in config.items() if not key.startswith("source.features.")}
@@ -143,9 +143,9 @@ _FEATURE_OPTIONS = ("valid", "clip", "nulls", "nan", "from")
 def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
     """Refuse a path at which a page would do harm.
 
-    `config`: of a pipeline, or the values by key of a manifest. Raises ConfigError if another file
-    than a report is there, if `path` is the model, or lies in the source or an output; SinkError if
-    it cannot be read.
+    `config` is a pipeline's, or a manifest's values by key. Raises ConfigError if another file than
+    a report is there, if `path` is the model, or lies in the source or an output; SinkError if it
+    cannot be read.
     """
     if not path:
         raise ConfigError("report: expected the path of a file to write, received an empty one")
@@ -216,7 +216,7 @@ def _make_report(
 ) -> ReportPage:
     """Make the report on an output.
 
-    `loaded` is its pipeline, or why there is none; `name`: of the pipeline file. Raises
+    `loaded` is its pipeline, or why there is none; `name` is the pipeline file's. Raises
     MissingFileError or CheckpointError without a readable output, ConfigError for an unknown key,
     or for since or until that is not a time.
     """
@@ -257,7 +257,7 @@ def _facts(
     extent: Extent | None,
     name: str | None,
 ) -> dict[str, object]:
-    """Return what the head of the page says."""
+    """Return the facts in the head of the page."""
     ends = () if extent is None or columns.time is None else (extent.first, extent.last)
     first, last = [text_of(end) if columns.clock else end for end in ends] or (None, None)
     return {
@@ -312,7 +312,7 @@ class _Pictures:
     def _compared(
         self,
     ) -> tuple[Picture | Missing, Sequence[Picture | Missing], SourceValues | None]:
-        """Return streams one by one, errors, and what was read of the source on the way."""
+        """Return single streams and errors, and the source's values that this has read."""
         subject, loaded = self._subject, self._loaded
         why = self._why_not_compared()
         if not why:
@@ -360,7 +360,7 @@ class _Pictures:
         return errors, labels.key_arrays()
 
     def _index(self) -> int:
-        """Return which output is drawn of single streams: of quantiles the middle one."""
+        """Return which output is drawn for single streams: the middle one of quantiles."""
         assert isinstance(self._loaded, LoadedPipeline)
         return len(self._loaded.names) // 2 if self._loaded.config.train.quantiles else 0
 
@@ -379,7 +379,7 @@ class _Pictures:
         return SourceValues(feature_columns(loaded), time, self._subject.timeline)
 
     def _of_source(self, values: SourceValues | None) -> list[Picture | Missing]:
-        """Return what is drawn of the source; it is read unless `values` has all of it."""
+        """Return the pictures of the source, which is read unless `values` has everything."""
         loaded, subject = self._loaded, self._subject
         why = loaded if isinstance(loaded, str) else ""
         if isinstance(loaded, LoadedPipeline) and values is None:

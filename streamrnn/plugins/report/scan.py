@@ -1,4 +1,4 @@
-"""What a report is on: an output, its columns, and one pass over its rows."""
+"""The subject of a report: an output, its columns, and one pass over its rows."""
 
 import csv
 import json
@@ -21,9 +21,9 @@ from streamrnn.stream.sources import parse_time, time_of
 from streamrnn.stream.states import KeyIndex
 
 MOST_OUTPUTS = 4
-"""Outputs that are drawn; of more, the first ones."""
+"""Most outputs that are drawn: the first ones."""
 MOST_STREAMS = 12
-"""Streams that are drawn one by one, chosen by their number of rows."""
+"""Number of streams that are drawn one by one, chosen by their number of rows."""
 NO_KEY = (
     "the key is not in the output: add [source] key to [output] columns, and score again with "
     "--full-refresh."
@@ -34,7 +34,7 @@ _AXES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """Names of the columns of an output: keys that it has, its time, the outputs of the model.
+    """Names of the columns of an output: its keys, its time, the outputs of the model.
 
     `time` is None if it has none. `since` and `until` limit the rows, in ticks of the time: at or
     after, and before.
@@ -50,7 +50,10 @@ class OutputColumns:
     def of(
         cls, manifest: Manifest, since: str | None = None, until: str | None = None
     ) -> "OutputColumns":
-        """Find them in a manifest. Raises ConfigError for limits without times, or in no order."""
+        """Find them in a manifest.
+
+        Raises ConfigError for limits without times, or in the wrong order.
+        """
         schema, config = decode_schema(manifest.schema), manifest.config
         present = set(schema.names)
         keys = value_of("source.key", config) or ()
@@ -88,7 +91,7 @@ class OutputColumns:
 
     @property
     def clock(self) -> bool:
-        """Whether the time is one of a clock, not an integer."""
+        """Whether times are clock times, not integers."""
         return self.time is not None and not pa.types.is_integer(self.time.type)
 
     @property
@@ -105,7 +108,7 @@ class OutputColumns:
         return batch
 
     def places(self, batch: pa.RecordBatch, before: int) -> Ints:
-        """Return the place of each row on the axis; without times its number in the output."""
+        """Return the place of each row on the axis; without times, its number in the output."""
         if self.time is None:
             return np.arange(before, before + batch.num_rows)
         return positions(batch.column(self.time.name))
@@ -138,9 +141,9 @@ def _outputs(schema: pa.Schema, config: object) -> list[str]:
 
 @dataclass(frozen=True)
 class Extent:
-    """The first and last place of the rows; of each commit and model, the first place.
+    """The first and last place of all rows, and the first place of each commit and model.
 
-    `models` has the fingerprint of each commit's model.
+    `commits`: number of a commit -> its first place; `models`: number -> fingerprint of its model.
     """
 
     rows: int
@@ -176,7 +179,7 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
 
 
 class OutputStreams:
-    """The streams of an output: rows, first and last place of each, and when it was active."""
+    """The streams of an output: each one's rows, first and last place, and active buckets."""
 
     def __init__(self, keys: Sequence[pa.Field], timeline: Timeline) -> None:
         self._timeline = timeline
@@ -222,7 +225,7 @@ class OutputStreams:
     def active(self) -> Ints:
         """Return the number of streams with rows in each bucket."""
         total = np.zeros(self._timeline.buckets, np.int64)
-        for start in range(0, len(self._active), 65536):  # bits take eight times as much
+        for start in range(0, len(self._active), 65536):  # bits would take eight times as long
             bits = np.unpackbits(self._active[start : start + 65536], axis=1, bitorder="little")
             total += bits[:, : self._timeline.buckets].sum(axis=0, dtype=np.int64)
         return total
@@ -254,7 +257,8 @@ class OutputStreams:
 class Scanned:
     """The result of a pass over the rows.
 
-    `scored`: rows (buckets,) with a first output; `infinite`: infinite values of all outputs drawn.
+    `scored`: rows (buckets,) whose first output has a value; `infinite`: number of infinite values
+    in all drawn outputs.
     """
 
     timeline: Timeline
@@ -326,8 +330,8 @@ def _placed(
 def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
     """Return keys as text, from an array for each key column.
 
-    Several columns are a line of CSV, as `--key` reads it. One column is plain text; in quotes if
-    nothing of it would be seen.
+    Several columns become a line of CSV, as `--key` reads it. One column is plain text, in quotes
+    if it would be invisible.
     """
     texts = [[_text(value) for value in column] for column in columns]
     if len(columns) == 1:
@@ -360,7 +364,7 @@ class Subject:
 
     @property
     def timeline(self) -> Timeline:
-        """The axis of what is drawn over time."""
+        """The axis of pictures over time."""
         return self.scanned.timeline
 
     def add_streams(self, means: StreamMeans) -> None:

@@ -24,13 +24,13 @@ from streamrnn.plugins.report.timeline import BucketSample
 from streamrnn.stream.checkpoints import load_state
 
 SATURATED = 0.99
-"""The size of a unit's state from which it is called saturated, of at most 1."""
+"""Size of a unit's state, at most 1, from which it is called saturated."""
 
 
 class LayerNorms(NamedTuple):
     """The state h of one layer in one commit: norms (S,), `units`, and the share that is saturated.
 
-    The share is None if units exceed 1, as with another activation than tanh.
+    The share is None if units exceed 1, as with activations other than tanh.
     """
 
     layer: str
@@ -93,7 +93,7 @@ def norms(subject: Subject, last: pa.Table | None) -> list[Picture | Missing]:
     for commit in subject.manifest.kept:
         try:
             table = load_state(subject.path, of=commit)
-        except CheckpointError:  # verify reports it; a report shows what is readable
+        except CheckpointError:  # `verify` reports it; a report shows what is readable
             continue
         if table is not None:
             states.append(StateAt(commit.commit, layer_norms(table)))

@@ -1,4 +1,4 @@
-"""Streams: active and new ones, how long each is silent, and how long each is."""
+"""Streams: active and new ones, how long each was silent, and how long each is."""
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from streamrnn.plugins.report.scan import NO_KEY, Subject
 
 
 def log_histogram(value_N: Ints) -> pa.Table:
-    """Count integers from 1 on in classes `from`, `to` (both included) that double: 1, 2-3, 4-7, ….
+    """Count integers from 1 on in classes `from` to `to` (inclusive) that double: 1, 2-3, 4-7, ….
 
     Classes from the first to the last that has a value; `count` is their number.
 
@@ -37,7 +37,7 @@ def log_histogram(value_N: Ints) -> pa.Table:
 
 
 def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
-    """Count numbers in up to `classes` of one width from the least to the greatest."""
+    """Count numbers in up to `classes` classes of equal width from the least to the greatest."""
     value = value_N[np.isfinite(value_N)]
     if not len(value):
         return pa.table({"from": np.zeros(0), "to": np.zeros(0), "count": np.zeros(0, np.int64)})
@@ -45,7 +45,7 @@ def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
     if low == high:
         return pa.table({"from": [low], "to": [high], "count": [len(value)]})
     edges = low + (high - low) * np.arange(classes + 1) / classes
-    edges = np.unique(edges)  # fewer, if so many numbers do not fit in between
+    edges = np.unique(edges)  # fewer if there are not so many numbers in between
     classes = len(edges) - 1
     at = np.searchsorted(edges, value, side="right") - 1
     count = np.bincount(at.clip(0, classes - 1), minlength=classes)
@@ -79,7 +79,7 @@ def streams_over_time(subject: Subject) -> Picture | Missing:
 
 
 def silence(subject: Subject) -> Picture | Missing:
-    """Return for how long streams had no row, at the last row of all."""
+    """Return for how long each stream had no row, as of the last row of all."""
     title = "Silent streams"
     if not subject.columns.keys:
         return Missing("silence", title, NO_KEY)

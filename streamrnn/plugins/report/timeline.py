@@ -30,8 +30,7 @@ _EPOCH = datetime(1970, 1, 1)
 def positions(column: pa.Array) -> Ints:
     """Return the place (N,) of each time on the axis: seconds of its wall clock since 1970.
 
-    A column with a time zone has the clock of its zone. Integers are returned as they are; null is
-    0.
+    A column with a time zone uses its zone's clock. Integers are returned as they are; null is 0.
     """
     kind = column.type
     if pa.types.is_date(kind):
@@ -47,8 +46,8 @@ def positions(column: pa.Array) -> Ints:
 class Timeline:
     """`buckets` of `width` places each, from the place `first` on.
 
-    `unit` is the width in words. Without `clock` places are integers: of an integer time column, or
-    numbers of rows if the output is not `timed`.
+    `unit` is the width in words. Without `clock`, places are integers: values of an integer time
+    column, or numbers of rows if the output is not `timed`.
     """
 
     clock: bool
@@ -109,12 +108,12 @@ class Timeline:
 
     @property
     def per(self) -> str:
-        """What a value is of, in words: by day, by 100 rows."""
+        """What a value is per, in words: by day, by 100 rows."""
         unit = "" if self.clock else " units of time" if self.timed else " rows"
         return f"by {self.unit}{unit}"
 
     def axis(self) -> dict[str, Any]:
-        """Return what a picture needs to know of its horizontal axis."""
+        """Return what a picture needs to know about its horizontal axis."""
         field = "time" if self.timed else "row_number"
         return {
             "x_field": field,
@@ -160,14 +159,14 @@ def _bucket(place: int, width: int) -> int:
 
 MOST = 2000
 _GOLDEN = 0.6180339887498949
-"""Its multiples modulo 1 fill [0, 1) evenly, whatever the period of the rows."""
+"""Multiples of it, modulo 1, fill [0, 1) evenly, whatever the period of the rows."""
 
 
 class BucketSample:
-    """Rows of V values, in buckets. Of a bucket of up to 2 `most` rows all are kept.
+    """Rows of V values, in buckets.
 
-    Of more, a share of 1/2, 1/4, … is kept, so that at least `most` stay; which ones depends on the
-    numbers of the rows alone. NaN is left out.
+    A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …, at
+    least `most` rows; which ones depends only on the numbers of the rows. NaN is left out.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:

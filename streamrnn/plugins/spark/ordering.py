@@ -1,4 +1,4 @@
-"""The order of rows, which a DataFrame does not have, and the place of each row in it."""
+"""The order of rows, which a DataFrame lacks, and the place of each row in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class Order:
     def of(cls, frame: Any, order: Sequence[str]) -> "Order":
         """Check the order of a DataFrame; a hidden column can be named.
 
-        Raises ConfigError for none, DataError for a missing column, DTypeError for values that may
-        not be equal to themselves.
+        Raises ConfigError without an order, DataError for a missing column, DTypeError for values
+        that may not equal themselves.
         """
         names = (order,) if isinstance(order, str) else tuple(order)
         if not names:
@@ -51,7 +51,7 @@ class Order:
 
     @property
     def is_file_and_row(self) -> bool:
-        """Whether the order is by file and row: a text, and an integer."""
+        """Whether the order is by file (text) and row (an integer)."""
         if len(self.types) != 2:
             return False
         return bool(pa.types.is_string(self.types[0]) and pa.types.is_integer(self.types[1]))
@@ -111,12 +111,12 @@ class Places(Origin):
         return values
 
     def first_of_last_tie(self) -> int:
-        """Return the first of the rows at the end that have the same order."""
+        """Return the first of the last rows that have the same order."""
         changed = np.flatnonzero(self._changes())
         return int(changed[-1]) + 1 if len(changed) else 0
 
     def tied(self) -> tuple[Ints, Ints]:
-        """Return the rows (K,) whose order another row has, and the number (K,) of that order."""
+        """Return the rows (K,) with the order of another row, and the number (K,) of the order."""
         changes = self._changes()
         group = np.concatenate([[0], np.cumsum(changes)])
         rows = np.flatnonzero(np.bincount(group)[group] > 1)
@@ -134,7 +134,7 @@ class Places(Origin):
 
 
 def repeated(slots: Ints, group: Ints) -> int | None:
-    """Return the least index of a slot (K,) that is repeated in its group (K,), or None."""
+    """Return the least index of a slot (K,) that repeats in its group (K,), or None."""
     order = np.lexsort((group, slots))  # stable
     same = (group[order][1:] == group[order][:-1]) & (slots[order][1:] == slots[order][:-1])
     return int(order[1:][same].min()) if same.any() else None

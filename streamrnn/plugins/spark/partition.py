@@ -26,7 +26,7 @@ _OWNER = "state"
 class Task:
     """What a worker needs to score a partition.
 
-    Columns of its record batches: the first is 0 for the state of a stream, 1 for a row. `data`,
+    The first column of its record batches is 0 for the state of a stream, 1 for a row. `data`,
     `order` and `state` are the indices of the columns of `bound.schema`, of the order, and of the
     flat state, whose table has the schema `state_schema` (None: no state).
     """
@@ -40,7 +40,7 @@ class Task:
 
     @property
     def result_schema(self) -> pa.Schema:
-        """The output columns, the kind of the row, and what a row of another kind holds."""
+        """The output columns, the kind of the row, and the contents of rows of another kind."""
         extra = [pa.field(KIND, pa.string()), pa.field(DATA, pa.binary())]
         return pa.schema([*self.bound.emitter.schema, *extra])
 
@@ -154,7 +154,7 @@ def _score(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
     """Score a record batch; return its output rows and its rejects.
 
-    `first`: the order of the first rows that a summary names, and what it says, by its fields.
+    `first`: field of a summary -> order of the first such row, and its description.
     """
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))

@@ -1,4 +1,4 @@
-"""Score the rows of a DataFrame: check all that can be checked before a job, and plan the job.
+"""Score the rows of a DataFrame: check what can be checked before a job, and plan the job.
 
 The result is one DataFrame of rows, state and rejects, which is computed once.
 """
@@ -59,16 +59,15 @@ class ScoredFrames:
     def rejects(self) -> Any:
         """The rejected rows with their reason and place.
 
-        `file` and `row` are the columns of an order of a text and an integer; for other orders they
-        are null, and the columns of the order are `order/<name>`.
+        `file` and `row` are the columns of an order by text and integer; for other orders they are
+        null, and the columns of the order are `order/<name>`.
         """
         return self._unpacked(REJECTS, spark_schema(self._task.rejects_schema()))
 
     def summary(self) -> Summary:
         """Compute the result once, and return its counts.
 
-        Raises DataError if more rows are rejected than [source] max_rejects, and the error of a
-        worker.
+        Raises DataError if more rows are rejected than [source] max_rejects, and a worker's error.
         """
         with worker_errors():
             collected = self._of(SUMMARY).select(DATA).collect()
@@ -119,19 +118,19 @@ def score(
     `pipeline` is a Pipeline, or the path of its file, of which [source] path and sort, [sink],
     [engine] and [checkpoint] are not used. `state` is the `state` of the result for earlier rows (a
     DataFrame), a StateTable or its Arrow table; by default the one that [state] init names, if any.
-    `order` names the columns that order the rows of each stream. `partitions` is their number, by
-    default twice the cores that Spark has now. `zone` is the time zone of times, which matters for
-    time_features only: Spark has instants, while a local run finds the zone in the files. It is not
-    needed with [source] time_zone, and UTC by default.
+    `order` names the columns that order the rows of each stream. `partitions` is the number of
+    partitions, by default twice the cores that Spark has now. `zone` is the time zone of times,
+    which matters only for time_features: Spark stores instants without a zone, while a local run
+    finds the zone in the files. It is not needed with [source] time_zone, and is UTC by default.
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
-    batch_rows rows (in kind whole: the partition). The result is computed when it is used. Stream
-    by stream, its bits equal a local run that reads the rows in this order.
+    batch_rows rows (in kind whole: the whole partition). The result is computed when it is used.
+    Stream by stream, its bits equal a local run that reads the rows in this order.
 
-    Raises, before a job runs: ConfigError without `order`, or for another `zone` than [source]
-    time_zone, DataError for a missing column, DTypeError for a column that cannot be used, such as
-    a key of floats, StateError for the state of another model or other columns. Actions on the
-    result raise errors in rows: see `worker_errors`.
+    Raises, before a job runs: ConfigError without `order`, or for a `zone` that differs from
+    [source] time_zone, DataError for a missing column, DTypeError for a column that cannot be used,
+    such as a key of floats, StateError for the state of another model or other columns. Actions on
+    the result raise the errors of rows: see `worker_errors`.
     """
     loaded = _with_one_thread(pipeline)
     names = new_names(df.columns, loaded.renames, _FRAME)
@@ -144,7 +143,7 @@ def score(
     if states is not None:
         schema = _in_zone_of(bound, table_schema(states))
         on_change = loaded.config.model.on_change
-        # Raises for a state of other columns, or one that the model cannot take over.
+        # Raises for a state with other columns, or one that the model cannot take over.
         starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)
     union = Union(df, _without_init(bound), checked, states)
     task = union.task(schema)
@@ -163,12 +162,12 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
     table = state.to_arrow() if isinstance(state, StateTable) else as_table(state, "state")
     table = table.cast(_in_zone_of(bound, table.schema))
     on_change = bound.loaded.config.model.on_change
-    # In the types of this pipeline's columns, which Spark has.
+    # In the types of this pipeline's columns, all of which Spark has.
     return state_from_arrow(spark, starting_table(bound, table, "state", on_change=on_change))
 
 
 def _with_one_thread(pipeline: Pipeline | str | os.PathLike[str]) -> LoadedPipeline:
-    """Return a pipeline with its model, whose workers use one thread each: Spark has the others."""
+    """Return a pipeline with its model; workers use one thread each, as Spark uses the rest."""
     if not isinstance(pipeline, Pipeline):
         pipeline = Pipeline.from_toml(pipeline)
     loaded = copy.copy(pipeline.loaded)
@@ -178,7 +177,7 @@ def _with_one_thread(pipeline: Pipeline | str | os.PathLike[str]) -> LoadedPipel
 
 
 def _zone_of(loaded: LoadedPipeline, zone: str | None) -> str:
-    """Return the time zone of times. Raises ConfigError for another than [source] time_zone."""
+    """Return the time zone of times. Raises ConfigError if it differs from [source] time_zone."""
     configured = loaded.config.source.time_zone
     if configured and zone not in (None, configured):
         raise ConfigError(
@@ -203,9 +202,9 @@ def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
 
 
 def _in_zone_of(bound: BoundPipeline, schema: pa.Schema) -> pa.Schema:
-    """Return the schema of a state with the time zone of the bound columns: Spark has instants.
+    """Return the schema of a state with the bound columns' time zone, which Spark does not store.
 
-    Where hours or days are inputs of the model, the zone of the state stays, to be compared, unless
+    Where hours or days are inputs of the model, the state keeps its zone, for comparison, unless
     [source] time_zone names one.
     """
     zone, contract = getattr(bound.layout.time, "tz", None), bound.loaded.contract

@@ -46,8 +46,8 @@ def quoted(name: str) -> str:
 def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
     """Return the names of all columns of a DataFrame, with the Arrow types of those in `used`.
 
-    A column that is not used and has a type without a counterpart in Arrow has type null. `zone`:
-    the time zone of timestamps. Raises DTypeError for a column in use.
+    An unused column whose type has no counterpart in Arrow has type null. `zone`: the time zone of
+    timestamps. Raises DTypeError for a column in use.
     """
     fields = []
     for field in frame.schema:
@@ -62,7 +62,7 @@ def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
 
 
 def arrow_type(kind: Any, zone: str) -> pa.DataType | None:
-    """Return the Arrow type of a Spark type; None without one."""
+    """Return the Arrow type for a Spark type; None if there is none."""
     name = type(kind).__name__
     if name == "TimestampType":
         return pa.timestamp("us", zone)
@@ -108,7 +108,7 @@ def spark_schema(schema: pa.Schema) -> Any:
 
 
 def in_zone(schema: pa.Schema, zone: str) -> pa.Schema:
-    """Return a schema whose timestamps with a time zone have this one: Spark has instants only."""
+    """Return a schema with this zone in all timestamps that have one: Spark stores no zones."""
     fields = [
         field.with_type(pa.timestamp(field.type.unit, zone))
         if pa.types.is_timestamp(field.type) and field.type.tz is not None

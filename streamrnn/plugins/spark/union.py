@@ -14,8 +14,8 @@ from streamrnn.stream.states import flat_schema
 class Union:
     """The rows of a DataFrame, with the streams of a state DataFrame if there is one.
 
-    Columns: `kind` (0: a stream, 1: a row), c0, c1, … in use, with the keys of a stream, o0, … of
-    the order unless they are among these, s0, … of the flat state.
+    Columns: `kind` (0: a stream, 1: a row); c0, c1, … for the columns in use, with the keys of a
+    stream; o0, … for the order, unless these are in use; s0, … for the flat state.
     """
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
@@ -62,8 +62,8 @@ class Union:
             partitions = 2 * self._rows.sparkSession.sparkContext.defaultParallelism
         parts = whole.repartition(partitions, *keys)
         first, *others = [whole.columns[self._position(name)] for name in self._order.names]
-        # Of a stream the order is null, so it comes first. `kind` is second, as Spark compares
-        # prefixes of the first column before it compares rows.
+        # A stream's order is null, so it comes first. `kind` is second, as Spark compares prefixes
+        # of the first column before it compares rows.
         col = self._functions.col
         sorting = [col(name).asc_nulls_first() for name in (first, "kind", *others)]
         return parts.sortWithinPartitions(*sorting)

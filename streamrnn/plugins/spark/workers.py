@@ -1,4 +1,4 @@
-"""Functions that Spark sends to its workers, and the errors of workers, hidden in Spark's own.
+"""Functions that Spark sends to its workers, and errors of workers, which Spark's own hide.
 
 Functions are sent as code, not by name, so that a worker without this package can report it.
 """
@@ -20,7 +20,7 @@ Mapped = Callable[[Iterator["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
 
 
 def scoring(task: "Task") -> Mapped:
-    """Return the function of a worker that scores a partition."""
+    """Return the function with which a worker scores a partition."""
     content: bytes = pyspark().cloudpickle.dumps(task)
     version = __version__
 
@@ -50,7 +50,7 @@ def scoring(task: "Task") -> Mapped:
 
 
 def unpacking() -> Mapped:
-    """Return the function of a worker that unpacks record batches from their first column."""
+    """Return the function with which a worker unpacks record batches from their first column."""
 
     def unpack(batches):  # type: ignore[no-untyped-def]
         import pyarrow as pa
@@ -71,7 +71,7 @@ _RAISED = re.compile(
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Raise the error of a worker in place of the one of Spark that has it in its text.
+    """Raise a worker's error in place of Spark's error that contains it as text.
 
     For actions on the DataFrames of `score`: `with worker_errors(): result.rows.write…`. Raises
     DataError, StateError and so on; UnsupportedError for a worker without this version of

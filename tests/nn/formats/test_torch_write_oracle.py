@@ -127,7 +127,7 @@ REFUSED = {
     "has tanh and sigmoid": lambda: [layers.LSTM(4, "relu")],
     "go_backwards=True is": lambda: [layers.GRU(4, go_backwards=True)],
     "merge_mode='concat'": lambda: [both(layers.GRU(4), merge_mode="sum")],
-    "both of scale and center": lambda: [layers.LayerNormalization(center=False)],
+    "both scale and center": lambda: [layers.LayerNormalization(center=False)],
     "it has no array": lambda: [layers.LayerNormalization(center=False, scale=False)],
     "the activation 'squareplus'": lambda: [layers.Dense(2, "squareplus")],
     "the activation .*relu.*2.0": lambda: [layers.ReLU(max_value=2.0)],

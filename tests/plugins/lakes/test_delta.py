@@ -244,7 +244,7 @@ def test_a_log_with_a_hole_is_refused() -> None:
     with pytest.raises(DataError, match="its log lacks version 1"):
         run()
     Path("empty").mkdir()
-    with pytest.raises(MissingFileError, match=r"empty: no Delta table: it has no _delta_log"):
+    with pytest.raises(MissingFileError, match=r"empty: not a Delta table: it has no _delta_log"):
         run("empty", format="delta")
 
 

@@ -137,14 +137,14 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
     **{
         f"axis 1 of {kind.__name__}": (
             lambda kind=kind: Sequential([layers.Input((4, 3)), kind(axis=1, name="it")]),
-            "other axes than the last",
+            "axes other than the last",
         )
         for kind in (layers.LayerNormalization, layers.BatchNormalization, layers.Softmax)
     },
     "a threshold": (lambda: model_of(layers.ReLU(threshold=1.0, name="it")), "its threshold"),
     "a layer inside": (
         lambda: model_of(layers.TimeDistributed(layers.Flatten(), name="it")),
-        r"the layer inside is .*\(Flatten\); it can be one of Activation, ",
+        r"the layer inside is .*\(Flatten\); supported are Activation, ",
     ),
 }
 

@@ -103,7 +103,7 @@ def _is_operation(entry: object) -> bool:
 
 
 def _is_of_masks(entry: Mapping[str, Any]) -> bool:
-    """Return whether an operation is one that Keras writes masks with, in that form."""
+    """Return whether an operation has a form in which Keras writes masks."""
     kind, config = str(entry.get("class_name")), entry["config"]
     if kind == "NotEqual":
         args = [v for n in entry["inbound_nodes"] for v in (*n["args"], *n["kwargs"].values())]
@@ -252,7 +252,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
 
 
 def _outputs(tensors: object, origin: WrittenBy) -> object:
-    """Return the output layers; before Keras 3 a single one is in a list as well."""
+    """Return the output layers; before Keras 3 a single one is in a list, too."""
     if origin.major < 3 and isinstance(tensors, list) and len(tensors) == 1:
         return tensors[0]
     return tensors

@@ -1,7 +1,7 @@
-"""What versions of Keras had that is not as it is now: of recurrent layers, and names of Keras 1.
+"""Differences of earlier versions of Keras: in recurrent layers, and names of Keras 1.
 
-Keras 1 has one array of each gate; weights of CuDNN layers have another layout, which only the
-bias shows: flat, and twice as long. Source: tf_keras' converters.
+Keras 1 has separate arrays for each gate; weights of CuDNN layers have another layout, which only
+the bias reveals: it is flat and twice as long. Source: tf_keras' converters.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
 
     `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: all arguments of its
-    CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras
-    1, which are W, U and b of each; "" if they are as now.
+    CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras 1 (W, U
+    and b of each gate); "" if they are as now.
     """
 
     before_3: Mapping[str, object] = _NONE
@@ -42,12 +42,12 @@ KERAS_CELLS = {
 
 
 def row_of(class_name: str) -> KerasCell | None:
-    """Return the row of a layer or of its cell, None without one."""
+    """Return the row for a layer or its cell; None without one."""
     return KERAS_CELLS.get(class_name.removesuffix("Cell"))
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
-    """Return kernel, recurrent kernel, bias of a cell in Keras's layout, others unchanged."""
+    """Return a cell's kernel, recurrent kernel and bias in Keras's layout, others unchanged."""
     row = row_of(type(cell).__name__)
     if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
         return list(arrays)
@@ -103,6 +103,6 @@ def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
 
 
 def joined(theirs: str, ours: str, arrays: Sequence[Array]) -> list[Array]:
-    """Join (W, U, b) of each gate, in the order `theirs`, to kernel, recurrent kernel and bias."""
+    """Join each gate's (W, U, b), in the order `theirs`, to kernel, recurrent kernel and bias."""
     order = [theirs.index(gate) for gate in ours]
     return [np.concatenate([arrays[3 * gate + i] for gate in order], axis=-1) for i in range(3)]

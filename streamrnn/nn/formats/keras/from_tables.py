@@ -1,4 +1,4 @@
-"""Keras's formats of files; those with weights only, with tables of the layers."""
+"""Keras's file formats; files with only weights are read with tables of the layers."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from streamrnn.nn.layers.layer import Layer
 
 
 def load_with_tables(path: Path, tables: Sequence[LayerTable]) -> Loaded:
-    """Build a Sequential of the tables' layers with the weights of an .h5 file.
+    """Build a Sequential from the tables' layers, with the weights of an .h5 file.
 
     Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
     name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may

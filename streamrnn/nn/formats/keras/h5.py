@@ -154,7 +154,7 @@ def _is_needed(name: str) -> bool:
 
 
 def _joined(attributes: dict[str, H5Text]) -> dict[str, H5Text]:
-    """Return the attributes, with those in parts (name0, name1, …) joined."""
+    """Return the attributes, joining those stored in parts (name0, name1, …)."""
     joined = {name: value for name, value in attributes.items() if name in _ATTRIBUTES}
     for name in _ATTRIBUTES:
         parts: list[list[str]] = []

@@ -124,13 +124,13 @@ def _layer(layer: Layer, name: str, arrays: list[Stored]) -> list[Assignment]:
 
 
 def _gate_orders(leaf: Layer) -> tuple[str, str]:
-    """Return the gates of a cell as Keras 1 stores them, "" if as now, and as now."""
+    """Return the gates of a cell in the order of Keras 1 ("" if as now), and in today's order."""
     row = row_of(type(leaf).__name__)
     return (row.keras_1, leaf.kind.gates) if row and isinstance(leaf, GatedCell) else ("", "")
 
 
 def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
-    """Assign the arrays in Keras's order of a layer's weights: the trainable ones first."""
+    """Assign the arrays in Keras's order of a layer's weights: trainable ones first."""
     targets = [f"{layer.name}/{name}" for name in layer.named_weights()]
     trains = [trains for _, _, trains in layer.holders()]
     order = sorted(range(len(targets)), key=lambda i: not trains[i])
@@ -146,7 +146,7 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
 
 
 def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:
-    """Return each layer inside that has own weights, with their names in the model."""
+    """Return each inner layer that has its own weights, with their names in the model."""
     children = layer.children()
     inside = [leaf for key, child in children.items() for leaf in _leaves(child, f"{prefix}/{key}")]
     names = list(layer.named_weights())

@@ -1,4 +1,4 @@
-"""Inbound nodes of functional models: old forms as Keras 3 writes them, and allowed arguments."""
+"""Inbound nodes of functional models: convert old forms to Keras 3's, and check arguments."""
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, TypeGuard
@@ -8,7 +8,7 @@ from streamrnn.nn.models.config import Call
 
 _TENSOR = "__keras_tensor__"
 ARRAYS = ("__numpy__", "__tensor__")
-"""Classes of an array in a config: of NumPy, or of the backend of Keras."""
+"""Classes of an array in a config: NumPy's, or the one of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
 
 
@@ -44,7 +44,7 @@ def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: boo
 
 
 def _from_old(node: object, name: str, takes_state: bool) -> Call:
-    """Translate [[layer, node, tensor, kwargs], …], in which states are further inputs."""
+    """Translate [[layer, node, tensor, kwargs], …], in which states are additional inputs."""
     if not isinstance(node, list) or not node:
         raise ModelFileError(f"layer {name!r}: an inbound node is {node!r:.60}")
     if isinstance(node[0], str):

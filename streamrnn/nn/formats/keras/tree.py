@@ -1,8 +1,8 @@
 """Weights of Keras 3: a tree of groups named by class, with a counter per class.
 
 `layers/<class>[_n]/…/vars/<i>`; Keras 2.12 to 2.14 call the root `_layer_checkpoint_dependencies`.
-Counters of Keras before 2.14 skip numbers, so the groups of a class are used in the order of their
-numbers. Newer files also store the layer's name, which then identifies the group.
+Counters of Keras before 2.14 skip numbers, so only the order of a class's numbers is used. Newer
+files also store the layer's name, which then identifies the group.
 """
 
 import re
@@ -22,7 +22,7 @@ from streamrnn.nn.models import Model
 
 ROOTS = ("layers", "_layer_checkpoint_dependencies")
 NOT_WEIGHTS = ("optimizer", "metrics", "compile_metrics", "loss_tracker")
-"""Groups at the root that are for training only."""
+"""Groups at the root that serve only training."""
 
 LayerEntry = Mapping[str, Any] | None
 """The config of a layer, as JSON, if the file has one."""
@@ -92,20 +92,20 @@ def _assignments(
 
 
 class _Layout:
-    """The path of the array of each weight, layer by layer; `root` and `groups` name the groups."""
+    """The path of each weight's array, layer by layer; `root` and `groups` name the groups."""
 
     def root(self, group: str) -> str | None:
-        """Return the group of a model's layers inside its own, None without one."""
+        """Return the group of a model's layers inside the model's group; None without one."""
         raise NotImplementedError
 
     def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Return the group directly under `root` of each (class, layer name), or None."""
+        """Return, for each (class, layer name), the group directly under `root`, or None."""
         raise NotImplementedError
 
     def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
     ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
-        """Yield each layer that may have weights of its own, with (path, weight's name) of each."""
+        """Yield each layer that may have its own weights, with (path, name) of each weight."""
         if isinstance(layer, Model):
             yield from self._of_model(layer, config, group, target)
             return

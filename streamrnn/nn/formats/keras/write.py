@@ -1,7 +1,7 @@
 """Models as .keras archives, which Keras 3 loads without this package.
 
-Layers have Keras's arguments here, so a writer only says where Keras has each class, and gives the
-few values that are another object there. Equal models are equal bytes.
+Layers here have Keras's arguments, so the writer only needs the module of each class in Keras, and
+the few values that are objects there. Equal models give equal bytes.
 """
 
 import io
@@ -31,13 +31,13 @@ _MODELS = {
 }
 """Models -> their module and class in Keras."""
 _OURS = ("LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread")
-"""Layers of this package that are not in Keras, beside the layers of plug-ins."""
+"""Layers of this package that are not in Keras, apart from plug-ins' layers."""
 _AS_LAYERS = {
     "leaky_relu": ("LeakyReLU", ("negative_slope",)),
     "elu": ("ELU", ("alpha",)),
     "relu": ("ReLU", ("negative_slope", "threshold", "max_value")),
 }
-"""Activations with parameters -> the layer that Keras takes in their place, its arguments."""
+"""Activation with parameters -> the layer that replaces it in Keras, and its arguments."""
 
 
 def save_keras(model: Model, path: str | Path) -> None:
@@ -79,7 +79,7 @@ def _config(model: Model) -> ConfigDict:
 def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
     """Return the config of a layer, and of those inside it, as Keras 3 stores it.
 
-    sized: the inputs have a number of rows.
+    sized: the inputs have a fixed number of rows.
     """
     kind, inner = stored["class_name"], dict(stored["config"])
     if kind in _OPERATIONS:
@@ -115,7 +115,7 @@ def _is_of_keras(kind: str) -> bool:
 
 
 def _operation(kind: str, stored: StoredConfig) -> ConfigDict:
-    """Return a mask's operation: a number to compare with, and a second mask, are operands."""
+    """Return a mask's operation, with a number to compare with, or a second mask, as operand."""
     config = stored["config"]
     inner = {"name": config["name"]}
     if kind in ("OnesLike", "ZerosLike"):
@@ -138,14 +138,14 @@ def _operation(kind: str, stored: StoredConfig) -> ConfigDict:
 
 
 def _activation(spec: Any, stored: StoredConfig) -> Any:
-    """Return an activation by its name, or as the layer that Keras takes for one with numbers."""
+    """Return an activation by its name, or, if it has parameters, as Keras's layer."""
     name, *numbers = [spec] if isinstance(spec, str) else spec
     if name == "hard_sigmoid_02":
         raise _refused(stored, f"Keras 3 has no activation {name!r}")
     if not numbers:
         return name
     if name not in _AS_LAYERS:
-        raise _refused(stored, f"Keras has no parameters of the activation {name!r}")
+        raise _refused(stored, f"Keras has no activation {name!r} with parameters")
     kind, arguments = _AS_LAYERS[name]
     return {
         "module": "keras.layers",
