@@ -79,7 +79,7 @@ def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
 
 
 def _groups(source: SourceOfFiles, start: Position | None, scored: int) -> Iterator[_Group]:
-    """Yield the row groups of all files; a file without rows has one, without rows."""
+    """Yield the row groups of all files; a file without rows yields one empty group."""
     number = scored
     for file in source.files:
         begin = start.file_row if start is not None and start.file == file.name else 0

@@ -167,7 +167,7 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
 
 
 def fit_plan(config: Config) -> FitPlan:
-    """Return the loop that [train] and [window] ask for."""
+    """Return the settings of the loop that [train] and [window] ask for."""
     train, window = config.train, config.window
     return FitPlan(
         window.lanes,

@@ -1,4 +1,4 @@
-"""A session: the loop of a run whose source is its caller, over the commit protocol of a run."""
+"""A session: a run's loop and commit protocol, with the caller as the source."""
 
 from __future__ import annotations
 

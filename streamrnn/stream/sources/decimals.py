@@ -20,7 +20,7 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
     Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, are
-    undefined. Arrow multiplies by 0.1, and makes 0.30000000000000004 of 0.3.
+    undefined. Arrow multiplies by 0.1, and turns 0.3 into 0.30000000000000004.
     """
     unscaled, fits = _unscaled(array)
     limit = 10**digits

@@ -237,9 +237,7 @@ def test_a_column_whose_type_is_unknown_is_refused() -> None:
     texts = LOG.slice(0, 4).append_column("text", pa.array(["a", None, "b", "c"]))
     columns = {"output": {"columns": ["id", "t", "text"]}}
     with pipeline("new", **columns).session() as session:
-        with pytest.raises(
-            DTypeError, match=r"column 'text': no row has a value, so its type"
-        ):
+        with pytest.raises(DTypeError, match=r"column 'text': no row has a value, so its type"):
             session.process(rows)
         session.process(texts)
         session.process([{**row, "t": LOG["t"][9].as_py()} for row in rows])

@@ -221,7 +221,7 @@ class NdjsonReader(FileReader):
 
 
 def _mentions(block: bytes, name: str) -> bool:
-    """Return whether a key may be in a block, also with null."""
+    """Return whether a block may contain a key, even with null."""
     return any(
         json.dumps(name, ensure_ascii=as_ascii).encode() in block for as_ascii in (False, True)
     )
