@@ -171,7 +171,7 @@ def _rewind(output: Destination, absent: Container[str], first: int, late: str, 
 
 
 def _times_of(used: Iterable[UsedFile]) -> list[FileTimes]:
-    """Return the times of the used files that have any."""
+    """Return the times of the used files whose times are known."""
     return [
         FileTimes(file.path, file.content.first, file.content.last)
         for file in used

@@ -182,7 +182,7 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
             ends = {"x": _x(picture), "y": y, "y2": {"field": series.low}}
         else:
             mark = {"type": "line", "color": color, "strokeWidth": 1.5}
-            if picture.shared and index:  # what happened, behind the forecast, also where equal
+            if picture.shared and index:  # the outcome is drawn behind the forecast
                 mark |= {"strokeWidth": 4, "opacity": 0.4, "strokeJoin": "round"}
             elif len(panel.rows) < 40 and not picture.shared:
                 mark["point"] = {"size": 14, "color": color, "filled": True}

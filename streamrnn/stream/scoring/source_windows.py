@@ -217,7 +217,7 @@ class _Steps:
 
 
 def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:
-    """Take rows (B, T, …) of an array (M, …), `blank` (of strings: "") unless `valid`."""
+    """Take rows (B, T, …) of an array (M, …); where not `valid`, `blank`, or "" for strings."""
     values = np.take(array, index, axis=0)
     values[~valid] = "" if values.dtype == object else blank
     return values

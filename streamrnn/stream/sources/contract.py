@@ -253,7 +253,7 @@ class Contract:
         faults: Faults,
         counts: dict[str, int],
     ) -> tuple[Floats, bool]:
-        """Return the features, and whether certainly no value is null."""
+        """Return the features, and whether it is certain that no value is null."""
         out, plain = self._plain.read(batch)
         complete = plain is self._plain.no_nulls and not self._bounded
         for index, f in enumerate(() if complete else self.floats):

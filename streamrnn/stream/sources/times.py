@@ -86,6 +86,6 @@ def unix_seconds(time: pa.Scalar) -> float | None:
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
     zone = getattr(time.type, "tz", None)
-    in_array = pa.array([time], time.type)  # without the type, Arrow looks for dateutil each time
+    in_array = pa.array([time], time.type)  # Arrow would look for dateutil without the type
     microseconds: int = in_array.cast(pa.timestamp("us", zone), safe=False)[0].value
     return microseconds / 1e6

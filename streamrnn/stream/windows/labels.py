@@ -44,7 +44,7 @@ class Labels(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """Rows without their labels yet; `clock` is the latest time of the stream until then."""
+    """Rows whose labels are not known yet; `clock` is the stream's latest time up to each row."""
 
     rows: TargetRows
     clock: Ints
