@@ -54,6 +54,22 @@ CONVOLUTIONS = {
         cut=AHEAD,
         trained=UNTRAINED,
     ),
+    "DepthwiseConv1D/causal": LayerRow(
+        lambda: layers.DepthwiseConv1D(3, padding="causal", depth_multiplier=2, dilation_rate=2),
+        lambda w, x: timed.depthwise(x, *w, padding="causal", dilation=2),
+        trained=UNTRAINED,
+    ),
+    "DepthwiseConv1D/causal_strides": LayerRow(
+        lambda: layers.DepthwiseConv1D(3, 2, "causal"),
+        lambda w, x: timed.depthwise(x, *w, padding="causal", strides=2),
+        cut="It leaves out steps.",
+        trained=UNTRAINED,
+    ),
+    "SeparableConv1D/causal": LayerRow(
+        lambda: layers.SeparableConv1D(3, 4, padding="causal"),
+        lambda w, x: naive.dense(timed.depthwise(x, w[0], padding="causal"), w[1][0], w[2]),
+        trained=UNTRAINED,
+    ),
     "SeparableConv1D": LayerRow(
         lambda: layers.SeparableConv1D(3, 2, dilation_rate=2, depth_multiplier=2, use_bias=False),
         lambda w, x: naive.dense(timed.depthwise(x, w[0], dilation=2), w[1][0]),

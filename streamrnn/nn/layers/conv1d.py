@@ -1,13 +1,12 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
-With causal padding each step of a Conv1D sees itself and the past, so it can run on streams. The
-others, which filter each feature separately, have no such padding in Keras. None of them passes a
-mask on.
+With causal padding each step sees itself and the past, so they run on streams; Keras has this
+padding for Conv1D alone. The others filter each feature separately. None of them passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -38,8 +37,53 @@ from streamrnn.nn.layers.time_windows import (
 from streamrnn.nn.layers.variable import WeightAttribute
 
 
+class _Convolution(BuiltIn):
+    """What they share: windows over time, and the inputs before these as state of a stream."""
+
+    sequence_input = True
+    supports_masking = False
+    features: int
+    instead: ClassVar = "it with "
+
+    if TYPE_CHECKING:  # arguments of each of them
+        kernel_size: int
+        strides: int
+        dilation_rate: int
+        padding: str
+
+    def complete(self) -> None:
+        self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
+        self.causal = self.padding == "causal" and self.strides == 1
+        self.ragged = self.causal
+
+    def check_input(self, shape: Shape) -> None:
+        self.expect_features(shape, self.features, rank=3)
+        self.window.count_for(self, shape[1])
+
+    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
+        return None
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        if self.padding != "causal":
+            return (
+                f'padding="{self.padding}" looks at later steps or leaves out some; train '
+                f'{self.instead}padding="causal"'
+            )
+        return None if self.causal else f"strides={self.strides} leaves out steps; use strides=1"
+
+    def stream_states(self) -> dict[str, tuple[int, ...]]:
+        rows = self.window.reach
+        return {"x": (rows, self.features)} if rows else {}
+
+    def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
+        """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
+        past = (self.window.reach, self.features)
+        state = context.state("x", past) if context.kind == "stream" and past[0] else None
+        return np.zeros((len(inputs), *past), np.float32) if state is None else state
+
+
 @builtin_layer
-class Conv1D(Packable):
+class Conv1D(_Convolution, Packable):
     """(B, T, F) -> (B, windows, filters).
 
     Weights: kernel (kernel_size, F / groups, filters), bias (filters,). y[t] = activation(b + sum
@@ -50,9 +94,6 @@ class Conv1D(Packable):
     With padding="causal" and strides=1 it runs on streams: its state is the last
     (kernel_size - 1) * dilation_rate inputs.
     """
-
-    sequence_input = True
-    supports_masking = False
 
     filters: Filters
     kernel_size: OneSize
@@ -67,9 +108,7 @@ class Conv1D(Packable):
     bias_initializer: Initial = Initial("zeros")
 
     def complete(self) -> None:
-        self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
-        self.causal = self.padding == "causal" and self.strides == 1
-        self.ragged = self.causal
+        super().complete()
         if self.filters % self.groups:
             raise ArgumentError(
                 f"{self}: filters must be a multiple of groups, received filters={self.filters}, "
@@ -95,10 +134,6 @@ class Conv1D(Packable):
             self.add_weight("bias", (self.filters,), self.bias_initializer)
         self.built = True
 
-    def check_input(self, shape: Shape) -> None:
-        self.expect_features(shape, self.features, rank=3)
-        self.window.count_for(self, shape[1])
-
     def packable(self) -> dict[str, bool]:
         whole = self.built and self.groups == 1 and self._weights["kernel"].size
         return {"kernel": True} if whole else {}
@@ -108,21 +143,6 @@ class Conv1D(Packable):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        if self.padding != "causal":
-            return (
-                f'padding="{self.padding}" looks at later steps or leaves out some; train it with '
-                'padding="causal"'
-            )
-        return None if self.causal else f"strides={self.strides} leaves out steps; use strides=1"
-
-    def stream_states(self) -> dict[str, tuple[int, ...]]:
-        rows = self.window.reach
-        return {"x": (rows, self.features)} if rows else {}
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         x = inputs if self.causal else self.extended(inputs)
@@ -140,12 +160,6 @@ class Conv1D(Packable):
         count = self.window.count_for(self, steps) or 0
         first = self.window.reach - self.window.pads(steps)[0]
         return slice(first, first + count * self.strides, self.strides) if count else slice(0)
-
-    def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
-        """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
-        past = (self.window.reach, self.features)
-        state = context.state("x", past) if context.kind == "stream" and past[0] else None
-        return np.zeros((len(inputs), *past), np.float32) if state is None else state
 
     def convolve(
         self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
@@ -198,7 +212,7 @@ class DepthwiseArguments:
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
-    padding: Padding = Padding("valid", "same")
+    padding: Padding = Padding("valid", "same", "causal")
     depth_multiplier: Filters = Filters(1)
     data_format: DataFormat = DataFormat(None)
     dilation_rate: OneSize = OneSize(1)
@@ -208,40 +222,32 @@ class DepthwiseArguments:
     bias_initializer: Initial = Initial("zeros")
 
 
-class _Depthwise(BuiltIn, DepthwiseArguments):
-    """Filters of single features."""
+class _Depthwise(_Convolution, DepthwiseArguments):
+    """Filters of single features. Keras trains them without causal padding."""
 
-    supports_masking = False
-    ragged = False
-    sequence_input = True
-    features: int
-    kernel_size: Any
+    instead = "Conv1D(groups=…) with "
 
-    def complete(self) -> None:
-        self.window = TimeWindow(self.kernel_size, self.strides, self.dilation_rate, self.padding)
-
-    def check_input(self, shape: Shape) -> None:
-        self.expect_features(shape, self.features, rank=3)
-        self.window.count_for(self, shape[1])
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return (
-            f'padding="{self.padding}" looks at later steps or leaves out some; use '
-            'Conv1D(groups=…, padding="causal")'
-        )
-
-    def filtered(self, x: Floats, kernel: Floats) -> Floats:
+    def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature after `depth_multiplier` filters, (B, windows, F M), tap by tap."""
         count = self.window.count_for(self, x.shape[1]) or 0
         y = np.zeros((len(x), count, *kernel.shape[1:]), np.float32)
         if count:
-            steps = padded(x, self.window.pads(x.shape[1]), 0)
+            if self.causal:
+                steps = self.after_the_past(x, context)
+            else:
+                steps = padded(x, self.window.pads(x.shape[1]), 0)
             for view, tap in zip(self.window.views(steps, count), kernel, strict=True):
                 y = y + view[..., None] * tap
-        return y.reshape(len(x), count, -1)
+        return y.reshape(len(x), count, kernel[0].size)
+
+    def after_the_past(self, x: Floats, context: CallContext) -> Floats:
+        """Return the inputs behind those before the window; advance these."""
+        past = self.past_inputs(x, context)
+        steps = np.concatenate([past, x], axis=1)
+        lengths = np.full(len(x), x.shape[1]) if context.lengths is None else context.lengths
+        last = lengths[:, None] + np.arange(self.window.reach)
+        past[...] = np.take_along_axis(steps, last[..., None], axis=1)
+        return steps
 
 
 @builtin_layer
@@ -267,7 +273,7 @@ class DepthwiseConv1D(_Depthwise):
         return (input_shape[0], self.window.count_for(self, input_shape[1]), features)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        y = self.filtered(inputs, self._weights["kernel"])
+        y = self.filtered(inputs, self._weights["kernel"], context)
         return activations.compute(
             self.activation, y + self._weights["bias"] if self.use_bias else y
         )
@@ -307,7 +313,7 @@ class SeparableConv1D(_Depthwise):
         return (input_shape[0], self.window.count_for(self, input_shape[1]), self.filters)
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        z = self.filtered(inputs, self._weights["depthwise_kernel"])
+        z = self.filtered(inputs, self._weights["depthwise_kernel"], context)
         y = np.empty((*z.shape[:2], self.filters), np.float32)
         packed = dense.pack(self._weights["pointwise_kernel"][0], self._weights.get("bias"))
         rows = np.ascontiguousarray(z).reshape(-1, z.shape[2])

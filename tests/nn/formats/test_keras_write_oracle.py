@@ -28,7 +28,8 @@ CLASSES = (
     *("LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread"),
     *("OnnxGraph", "OnnxIds", "OnnxModel"),
 )
-OURS = [name for name in LAYERS if name.partition("/")[0] in CLASSES]
+PADDED = ("DepthwiseConv1D/causal", "DepthwiseConv1D/causal_strides", "SeparableConv1D/causal")
+OURS = [name for name in LAYERS if name.partition("/")[0] in CLASSES or name in PADDED]
 APART = {
     "IntegerLookup": "Keras needs TensorFlow for it",
     "LSTM": "it is stateful",

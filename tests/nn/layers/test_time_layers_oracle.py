@@ -116,6 +116,21 @@ def test_masks_are_used_and_passed_on_as_in_keras(make: Callable[[Any], Any]) ->
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["DepthwiseConv1D", "SeparableConv1D"])
+def test_causal_padding_is_zeros_before_the_first_step(kind: str) -> None:
+    """Keras has it in a layer of its own."""
+    options: dict[str, Any] = {"depth_multiplier": 2, "dilation_rate": 2, "activation": "tanh"}
+    sizes = (3,) if kind == "DepthwiseConv1D" else (5, 3)
+    theirs = keras.Sequential(
+        [keras.layers.ZeroPadding1D((4, 0)), getattr(keras.layers, kind)(*sizes, **options)]
+    )
+    expected = theirs(X)
+    ours = getattr(layers, kind)(*sizes, padding="causal", **options)
+    ours.build(X.shape)
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(X), expected, rtol=1e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -86,6 +86,8 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         return _operation(_OPERATIONS[kind], stored)
     if not _is_of_keras(kind):
         raise _refused(stored, "Keras has no such layer")
+    if kind in ("DepthwiseConv1D", "SeparableConv1D") and inner["padding"] == "causal":
+        raise _refused(stored, "Keras has no such layer with causal padding but Conv1D(groups=…)")
     inner.pop("batch_input_shape", None)
     if inner.get("stateful") and not sized:
         why = "stateful=True needs the number of rows in Keras, Input(batch_size=…)"
