@@ -48,6 +48,7 @@ _HOME = {
 }
 # Models save, load and train by these names, and do not know the rooms.
 _FOR_MODELS = {
+    "Eager": "streamrnn.nn.models",
     "Trainer": "streamrnn.nn.training",
     "evaluate_arrays": "streamrnn.nn.training",
     "fit_arrays": "streamrnn.nn.training",

@@ -26,7 +26,7 @@ from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_ato
 from streamrnn.nn.kernels.integers import Integers
 from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
-from streamrnn.nn.models import Model
+from streamrnn.nn.models import Eager, Model
 
 NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
 
@@ -49,15 +49,17 @@ def save(model: Model, path: str | Path) -> None:
 
 def encoded(model: Model) -> bytes:
     """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
-    model.graph  # noqa: B018 (raises where the model is not built)
     weights = model.named_weights()
     packed, tops = integers.stored(packed_weights(model))
     metadata = {
         "format": "streamrnn",
         "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
-        "config": json.dumps(serialization.serialize(model), separators=(",", ":")),
         "order": json.dumps(list(weights)),
     }
+    if not isinstance(model, Eager):
+        model.graph  # noqa: B018 (raises where the model is not built)
+        config = serialization.serialize(model)
+        metadata["config"] = json.dumps(config, separators=(",", ":"))
     if packed:
         metadata["integers"] = tops
     arrays = {name: np.asarray(w, order="C") for name, w in {**weights, **packed}.items()}

@@ -278,7 +278,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
                 )
             return self.connect(inputs, initial_state=initial_state, mask=mask, training=training)
         training = resolve_training(training)
-        arrays = map_structure(self._cast, inputs) if _several(inputs) else self._cast(inputs)
+        arrays = map_structure(self._cast, inputs) if several(inputs) else self._cast(inputs)
         shape = [a.shape for a in arrays] if isinstance(arrays, list) else arrays.shape
         self.ensure_built(map_lists(lambda s: (None, *s[1:]), shape))
         self.check_input(shape)
@@ -459,7 +459,7 @@ def _last_output_only(inputs: object) -> str:
     return ""
 
 
-def _several(inputs: object) -> bool:
+def several(inputs: object) -> bool:
     """Return whether this is a list of inputs, not one input given as nested numbers."""
     return (
         isinstance(inputs, list | tuple)

@@ -27,6 +27,7 @@ The uncertainty of a model, from 20 samples of its outputs under dropout:
 """
 
 from streamrnn.base.provider import provided
+from streamrnn.nn.models.eager import Eager
 from streamrnn.nn.models.inputs import example_inputs
 from streamrnn.nn.models.mermaid import Call, calls_of, model_mermaid
 from streamrnn.nn.models.model import Model
@@ -52,6 +53,7 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Call",
+    "Eager",
     "Model",
     "SequenceRunner",
     "Sequential",

@@ -47,18 +47,22 @@ LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[
 class Model(Trainable, Layer):
     """Model(inputs, outputs): symbols, or lists of symbols; a call returns the same structure.
 
-    A model is a layer: it can be called on symbols, in another model.
+    A model is a layer: it can be called on symbols, in another model. A subclass with its own
+    `call(self, inputs)` is computed in Python, as in Keras; what needs a graph is refused.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        models = [base for base in cls.__bases__ if issubclass(base, Model) and base is not Model]
+        if "call" in vars(cls) and not any(base.is_built_in() for base in models):
+            eager = provided("Eager")
+            others = (base for base in cls.__bases__ if base not in (Model, eager))
+            cls.__bases__ = (*others, eager)
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if inputs is None or outputs is None:
-            own = ""
-            if hasattr(type(self), "call"):
-                own = "; a subclass with its own call is not supported, as a Model is a graph"
-            raise ConfigError(
-                f"{self}: expected inputs and outputs, as in Model(inputs, outputs){own}"
-            )
+            raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
         symbols = symbols_in(inputs), symbols_in(outputs)
         if not all(symbols):
             raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
@@ -436,7 +440,7 @@ class Model(Trainable, Layer):
             raise ArgumentError(
                 f"save_weights: {filepath} exists; set overwrite=True to replace it"
             )
-        self.save(filepath)
+        provided("save")(self, filepath)
 
     def load_weights(self, path: str | Path) -> None:
         """Set the weights from a file in the native format or in one of Keras's formats.

@@ -11,7 +11,7 @@ import pytest
 
 import streamrnn
 from streamrnn import Input, Model, Sequential, layers, models
-from streamrnn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
+from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
 from streamrnn.nn.layers.missing import INTERNAL, WHY_MISSING
 
 CLASSES = [
@@ -184,21 +184,6 @@ def test_the_advice_for_models_works(tmp_path):
     np.testing.assert_array_equal(models.load_model(tmp_path / "m.safetensors")(x), model(x))
     config = json.loads(json.dumps({"config": model.get_config()}))["config"]
     assert type(model).from_config(config).get_config() == model.get_config()
-
-
-def test_a_subclass_of_model_with_a_call_of_its_own():
-    class Mine(Model):
-        def __init__(self):
-            super().__init__()
-            self.lstm = layers.LSTM(4)
-
-        def call(self, inputs):
-            return self.lstm(inputs)
-
-    with pytest.raises(ConfigError, match="a subclass with its own call is not supported"):
-        Mine()
-    with pytest.raises(ConfigError, match=r"as in Model\(inputs, outputs\)$"):
-        Model()
 
 
 @pytest.mark.parametrize(
