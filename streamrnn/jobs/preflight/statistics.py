@@ -45,9 +45,11 @@ def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[Fe
 
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
-    """Return mean and deviation by feature."""
+    """Return mean and deviation by feature; none of a model that is to be fitted."""
     by_feature = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():
+        if not means.any() and (deviations == 1).all():
+            continue
         columns = loaded.input_columns[name]
         for i, column in enumerate(columns):
             at = i if len(means) == len(columns) else 0

@@ -58,6 +58,7 @@ def test_validate_checks_all_but_the_model_file(
     pipeline = Pipeline.from_dict(fits.config(tmp_path))
     notes = pipeline.validate()
     assert NOTE in notes[0]
+    assert {facts["mean"] for facts in pipeline.feature_statistics()} == {None}
     path = tmp_path / "p.toml"
     path.write_text(
         f'[source]\npath = "{tmp_path}/in"\nkey = "id"\ntime = "t"\nfeatures = ["a", "b"]\n'
@@ -74,6 +75,7 @@ def test_validate_checks_all_but_the_model_file(
     assert [feature["name"] for feature in found["features"]] == ["a", "b"]
     pipeline.fit()
     assert not any(NOTE in note for note in pipeline.validate())
+    assert all(facts["mean"] for facts in pipeline.feature_statistics())
 
 
 def test_validate_finds_what_is_wrong_beside_the_model_file(tmp_path: Path) -> None:
