@@ -114,6 +114,24 @@ def test_labels_after_the_validation_change_no_byte(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+def test_shuffled_labels_are_covered_as_said_by_a_band_as_wide_as_they_are(tmp_path: Path) -> None:
+    """With the label itself as feature the band is narrow: what is judged can be a leak."""
+    x = np.random.default_rng(6).permutation(log()["x"].to_numpy())
+    widths = []
+    for name in ("shuffled", "planted"):
+        table = log().set_column(log().column_names.index("x"), "x", pa.array(x))
+        if name == "planted":
+            table = table.set_column(table.column_names.index("a"), "a", pa.array(x))
+        logs.write(table, tmp_path / name / "in/a.parquet", row_group=200)
+        fit(tmp_path / name, train={"epochs": 20})
+        low, _, high = scores(tmp_path / name, calibrate=True)[UNTIL:].T
+        covered = float(((low <= x[UNTIL:]) & (x[UNTIL:] <= high)).mean())
+        assert abs(covered - 0.8) < 4 * math.sqrt(0.8 * 0.2 / len(low))
+        widths.append(float((high - low).mean()))
+    spread = float(np.subtract(*np.quantile(x, [0.9, 0.1])))
+    assert widths[0] > 0.9 * spread > 3 * widths[1]
+
+
 def test_an_interrupted_fit_has_the_same_bytes(tmp_path: Path) -> None:
     """The shifts of the best epoch are committed with it."""
     fit(tmp_path / "whole")

@@ -86,6 +86,20 @@ def test_the_ids_are_learned(tmp_path: Path) -> None:
     assert with_ids.best["val_rmse"] < 0.4 * without.best["val_rmse"]
 
 
+def test_shuffled_labels_are_not_learned(tmp_path: Path) -> None:
+    """Unless the ids are planted: those of the labels themselves."""
+    table, train = log(), {"epochs": 12, "validation": {"since": "2024-01-01T20:00"}}
+    x = np.random.default_rng(6).permutation(table["x"].to_numpy())
+    judged = table["t"].to_numpy() >= np.datetime64("2024-01-01T20:00")
+    planted = pa.array(np.array(["ZZ", *NAMES])[np.argsort(np.argsort(x)) * 4 // len(x)])
+    for name, ids in (("shuffled", table["carrier"]), ("planted", planted)):
+        shuffled = table.set_column(table.column_names.index("x"), "x", pa.array(x))
+        shuffled = shuffled.set_column(table.column_names.index("carrier"), "carrier", ids)
+        tables = {"train": train, "target": {"column": "x"}}
+        ratio = fit(tmp_path / name, shuffled, **tables).best["val_rmse"] / x[judged].std()
+        assert ratio > 0.95 if name == "shuffled" else ratio < 0.7
+
+
 def test_garbage_in_the_validation_changes_no_weight(tmp_path: Path) -> None:
     weights = []
     for name, late in (("one", None), ("two", 700)):

@@ -97,6 +97,26 @@ def test_a_planted_future_forecasts_its_own_column_and_horizon_alone(tmp_path: P
     assert min(errors[:3]) > 1 > 1e-4 > max(errors[3:])
 
 
+def test_no_horizon_of_shuffled_labels_is_forecast_better_than_by_their_mean(
+    tmp_path: Path,
+) -> None:
+    """With the planted future beside them, each is."""
+    for name, features in (("shuffled", ["x", "y"]), ("planted", PLANTED)):
+        fitted(tmp_path / name, features)
+        data = config(tmp_path / name, features)
+        normalized = [{"type": "Normalization"}, {"type": "Dense", "units": len(LABELS)}]
+        data["model"]["layers"] = normalized
+        del data["train"]["init"]
+        data["train"] |= {"optimizer": {"name": "adam", "learning_rate": 0.1}, "epochs": 8}
+        pipeline = Pipeline.from_dict(data)
+        pipeline.fit()
+        pipeline.run()
+        lines = pipeline.evaluate(since=CUT.isoformat()).table.to_pylist()
+        ratios = [line["rmse"] / line["rmse_mean"] for line in lines]
+        assert len(ratios) == len(LABELS)
+        assert min(ratios) > 0.95 if name == "shuffled" else max(ratios) < 0.5
+
+
 def test_labels_that_lie_in_the_validation_change_no_weight(tmp_path: Path) -> None:
     """Not by any horizon; those of the training do."""
     weights = []
