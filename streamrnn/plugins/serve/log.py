@@ -12,7 +12,7 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -84,10 +84,7 @@ class Log:
             if self._open is not None:
                 self._open.output.write(_END)
                 self._open.output.finish()
-                closed = self._open.name.removesuffix(_OPEN) + _CLOSED
-                self._files.move(self._open.name, closed)
-                self._files.sync("")
-                self.closed.append(self._files.show(closed))
+                self.closed.append(self._name_closed(self._open.name))
                 self._open = None
 
     def take_closed(self) -> list[str]:
@@ -129,7 +126,7 @@ class Log:
     def _cut(self, name: str) -> None:
         """Close a segment that a crash has left: keep its whole record batches only."""
         with self._files.open(name) as file:
-            end = max((end for _, _, end in _complete(file)), default=0)
+            end = _whole(file)
         if not end:
             self._files.delete(name)
             return
@@ -140,29 +137,34 @@ class Log:
             torn.write(_END)
             torn.flush()
             self._files.disk.sync(torn.fileno())
-        self._files.move(name, name.removesuffix(_OPEN) + _CLOSED)
+        self._name_closed(name)
+
+    def _name_closed(self, name: str) -> str:
+        """Rename an open segment that has its end; return its new path."""
+        closed = name.removesuffix(_OPEN) + _CLOSED
+        self._files.move(name, closed)
         self._files.sync("")
+        return self._files.show(closed)
 
 
 def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:
-    """Yield the record batches of a closed segment, with their notes."""
-    with pa.OSFile(path) as file:
-        for batch, note, _ in _complete(file):
-            yield batch, note
+    """Yield the record batches of a closed segment, with their notes. Raises SinkError."""
+    with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
+        for batch, metadata in reader.iter_batches_with_custom_metadata():
+            yield batch, metadata[_NOTE].decode()
 
 
-def _complete(file: pa.NativeFile) -> Iterator[tuple[pa.RecordBatch, str, int]]:
-    """Yield the record batches that are whole, their notes, and where each of them ends."""
-    try:
+def _whole(file: pa.NativeFile) -> int:
+    """Return the number of bytes up to the end of the last record batch that is whole."""
+    end = 0
+    with suppress(StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
         reader = pa.ipc.open_stream(file)
         while True:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
-            note = metadata[_NOTE]
-            if int(metadata[_SUM]) != _checksum(batch, note):
-                return
-            yield batch, note.decode(), file.tell()
-    except (StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
-        return
+            if int(metadata[_SUM]) != _checksum(batch, metadata[_NOTE]):
+                break
+            end = file.tell()
+    return end
 
 
 def _number(name: str) -> int:

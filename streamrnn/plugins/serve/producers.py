@@ -24,21 +24,21 @@ class Producers:
 
     def answer(
         self, producer: str, sequence: int, schema: pa.Schema | None
-    ) -> pa.RecordBatch | None:
+    ) -> pa.RecordBatch | HTTPException | None:
         """Return the answer to a request if it is the last one again; None if it is a new one.
 
-        `schema`: of answers. Raises HTTPException with both numbers for another one.
+        `schema`: of answers. Another one gets an error with both numbers.
         """
         last, answer = self._last.get(producer, (sequence - 1, ""))
         if sequence == last:
             return pa.ipc.read_record_batch(pa.py_buffer(base64.b64decode(answer)), schema)
-        if sequence != last + 1:
-            raise HTTPException(
-                409,
-                f"producer {producer!r}: expected sequence {last} (the last one, again) or "
-                f"{last + 1}, received {sequence}",
-            )
-        return None
+        if sequence == last + 1:
+            return None
+        return HTTPException(
+            409,
+            f"producer {producer!r}: expected sequence {last} (the last one, again) or "
+            f"{last + 1}, received {sequence}",
+        )
 
     def remember(self, note: str) -> None:
         """Take over the last requests of some producers from a note."""

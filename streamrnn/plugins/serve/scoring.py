@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from starlette.exceptions import HTTPException
 
 from streamrnn.errors import ConfigError, DataError, StreamRNNError
 from streamrnn.jobs.session import Session
@@ -116,11 +115,9 @@ class Scoring:
             return None
         if self._log is None:
             return DataError('producer: retries need the log of [serve] durable = "log"')
-        try:
-            answer = self.producers.answer(asked.producer, asked.sequence, self.answer_schema)
-        except HTTPException as error:
-            return error
-        return answer if answer is None or not asked.of_objects else json_objects(answer)
+        answer = self.producers.answer(asked.producer, asked.sequence, self.answer_schema)
+        in_json = asked.of_objects and isinstance(answer, pa.RecordBatch)
+        return json_objects(answer) if in_json else answer
 
     def _scored(self, asked: Sequence[Asked]) -> list[Any]:
         """Return the answers to new requests, or their errors; those without are in the log."""

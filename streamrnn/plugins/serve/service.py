@@ -79,14 +79,13 @@ class Service:
         finally:
             self._task = None
 
-    def _failed(self, error: Exception) -> Exception:
+    def _failed(self, error: Exception) -> Any:
         if not isinstance(error, StreamRNNError):
             return error
         self.fail(error)
         status = 507 if isinstance(error, SinkError) else 500
         text = "the server ends, and its log says why; it may have these rows when it is back"
-        refusal: Exception = HTTPException(status, text)
-        return refusal
+        return HTTPException(status, text)
 
     def _next(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

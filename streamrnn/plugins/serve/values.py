@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from streamrnn.errors import DataError
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
-_PLAIN = (pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
+_EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
+"""Types of which Arrow takes exactly the values of JSON that are of them."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -27,7 +28,7 @@ class RequestColumns:
         self.schema = schema
         self._time = time
         self._new_names = {old: new for new, names in old_names.items() for old in names}
-        self._plain = pa.struct([field for field in schema if _is_plain(field.type)])
+        self._kinds = {f.name: None if pa.types.is_null(f.type) else f.type for f in schema}
 
     def of_objects(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
         """Return rows as a record batch: a key that a row lacks is null, others are ignored.
@@ -36,14 +37,7 @@ class RequestColumns:
         """
         if self._new_names:
             rows = [{self._new_names.get(n, n): row[n] for n in row} for row in rows]
-        try:
-            arrays = pa.array(rows, self._plain).flatten()
-        except _UNFIT:
-            arrays = []  # `batch` says which value it is
-        columns: dict[str, Any] = dict(zip(self._plain.names, arrays, strict=False))
-        for name in self.schema.names:
-            if name not in columns:
-                columns[name] = [row.get(name) for row in rows]
+        columns = {name: [row.get(name) for row in rows] for name in self._kinds}
         return self.batch(columns, len(rows))
 
     def batch(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
@@ -55,16 +49,13 @@ class RequestColumns:
         """
         columns = {self._new_names.get(name, name): columns[name] for name in columns}
         arrays = [
-            self._array(field, columns[field.name])
-            if field.name in columns
-            else pa.nulls(rows, field.type)
-            for field in self.schema
+            self._array(name, kind, columns[name]) if name in columns else pa.nulls(rows, kind)
+            for name, kind in self._kinds.items()
         ]
-        return pa.RecordBatch.from_arrays(arrays, self.schema.names)
+        return pa.RecordBatch.from_arrays(arrays, [*self._kinds])
 
-    def _array(self, field: pa.Field, values: Any) -> pa.Array:
-        kind = None if pa.types.is_null(field.type) else field.type
-        if kind is None and field.name == self._time and str in map(type, values):
+    def _array(self, name: str, kind: pa.DataType | None, values: Any) -> pa.Array:
+        if kind is None and name == self._time and str in map(type, values):
             kind = pa.timestamp("us", "UTC")
         try:
             return _in_type(values, kind)
@@ -72,15 +63,10 @@ class RequestColumns:
             row = next((i for i in range(len(values)) if not _fits(values[i : i + 1], kind)), 0)
             listed = values if type(values) is list else values.tolist()
             raise DataError(
-                f"the request: row {row} (from 0): column {field.name!r}: "
+                f"the request: row {row} (from 0): column {name!r}: "
                 f"{error if kind is None else f'expected {kind}'}, received "
                 f"{next(iter(listed[row:]), None)!r:.80}"
             ) from error
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    """Return whether Arrow takes exactly the values of JSON that are of a type."""
-    return any(is_one(kind) for is_one in _PLAIN)
 
 
 def _fits(values: Any, kind: pa.DataType | None) -> bool:
@@ -96,7 +82,7 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     if type(values) is not list:
         array = values if isinstance(values, pa.Array) else pa.array(values)
         return array if kind in (None, array.type) else array.cast(kind)
-    if kind is None or _is_plain(kind):
+    if kind is None or kind.id in _EXACT:
         return pa.array(values, kind)
     types = set(map(type, values))
     if pa.types.is_decimal(kind):

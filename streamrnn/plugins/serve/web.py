@@ -34,20 +34,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def web_app(service: Service) -> Starlette:
     """Return the ASGI app of a service."""
-
-    def forgotten() -> int:
-        return service.scoring.producers.forgotten if service.ready else 0
-
     registry = CollectorRegistry()
     seconds = Histogram(
         "streamrnn_request_seconds", "Seconds of each request.", ["status"], registry=registry
     )
     scored = Counter("streamrnn_request_rows", "Rows of answered requests.", registry=registry)
-    for name, text, value in (
-        ("waiting_rows", "Rows that are waiting.", lambda: service.waiting),
-        ("forgotten_producers", "Producers that were dropped.", forgotten),
-    ):
-        Gauge(f"streamrnn_{name}", text, registry=registry).set_function(value)
+    waiting = Gauge("streamrnn_waiting_rows", "Rows that are waiting.", registry=registry)
+    waiting.set_function(lambda: service.waiting)
+    forgotten = Gauge("streamrnn_forgotten_producers", "Producers dropped.", registry=registry)
+    forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
 
     async def score(request: Request) -> Response:
         body = await _body(request)
@@ -207,19 +202,18 @@ def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "expected a body without Content-Encoding")
-    chunks, size = [], 0
+    body = bytearray()
     try:
         async with asyncio.timeout(SLOWEST):
             async for chunk in request.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > _LARGEST:
+                body += chunk
+                if len(body) > _LARGEST:
                     raise HTTPException(413, f"expected at most {_LARGEST} bytes")
     except TimeoutError:
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
     except ClientDisconnect:
         raise HTTPException(400, "the body has no end") from None
-    return b"".join(chunks)
+    return bytes(body)
 
 
 def _objects(body: bytes) -> list[dict[str, Any]]:
