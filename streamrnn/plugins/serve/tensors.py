@@ -106,7 +106,7 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
         return texts
     if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:
         raise DataError(f"tensor {name!r}: expected {size} values of {kind!r:.20} in its bytes")
-    return np.frombuffer(blob, _NUMPY[kind])
+    return pa.array(np.frombuffer(blob, _NUMPY[kind]))
 
 
 def write_answer(

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
+from streamrnn.stream.sources import shown
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
@@ -41,7 +42,7 @@ class RequestColumns:
         return self.batch(columns, len(rows))
 
     def batch(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        """Return lists of values, numpy and Arrow arrays as a record batch of so many rows.
+        """Return lists of values and Arrow arrays as a record batch of so many rows.
 
         A column that is not there is null, others are ignored. Times are ISO text, which is UTC
         without an offset, or integers in the unit of the column. Raises DataError for a value that
@@ -61,12 +62,18 @@ class RequestColumns:
             return _in_type(values, kind)
         except _UNFIT as error:
             row = next((i for i in range(len(values)) if not _fits(values[i : i + 1], kind)), 0)
-            listed = values if type(values) is list else values.tolist()
             raise DataError(
                 f"the request: row {row} (from 0): column {name!r}: "
-                f"{error if kind is None else f'expected {kind}'}, received "
-                f"{next(iter(listed[row:]), None)!r:.80}"
+                f"{error if kind is None else f'expected {kind}'}, "
+                f"received {_shown(values[row : row + 1]):.80}"
             ) from error
+
+
+def _shown(value: list[Any] | pa.Array) -> str:
+    """Return one value for a message; None if there is none."""
+    if type(value) is list or not len(value):
+        return repr(next(iter(value), None))
+    return shown(value, 0)
 
 
 def _fits(values: Any, kind: pa.DataType | None) -> bool:
@@ -80,8 +87,7 @@ def _fits(values: Any, kind: pa.DataType | None) -> bool:
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values in a type, or as what they are."""
     if type(values) is not list:
-        array = values if isinstance(values, pa.Array) else pa.array(values)
-        return array if kind in (None, array.type) else array.cast(kind)
+        return values if kind in (None, values.type) else values.cast(kind)
     if kind is None or kind.id in _EXACT:
         return pa.array(values, kind)
     types = set(map(type, values))

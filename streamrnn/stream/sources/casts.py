@@ -189,12 +189,14 @@ def shown(array: pa.Array, row: int) -> str:
     one = array.slice(row, 1)
     if pa.types.is_dictionary(one.type):
         one = one.dictionary_decode()
-    if pa.types.is_temporal(one.type):
-        return str(one.cast(pa.string())[0].as_py())
     try:
+        if pa.types.is_temporal(one.type):
+            return str(one.cast(pa.string())[0].as_py())
         return repr(one[0].as_py())
     except UnicodeDecodeError:  # Parquet does not check that text is UTF-8
         return repr(one.cast(pa.large_binary())[0].as_py())
+    except pa.ArrowInvalid:  # a time zone that this machine does not know
+        return shown(one.cast(pa.timestamp(one.type.unit, "UTC")), 0)
 
 
 def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:

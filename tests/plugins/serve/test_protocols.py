@@ -68,6 +68,22 @@ def test_an_arrow_body_has_an_arrow_answer(
     assert answer["t"].type == LOG["t"].type
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Nowhere"])
+def test_a_time_beyond_that_of_python_is_named(server: serving.Server, zone: str) -> None:
+    """In whatever zone; rows that are none have no value to name."""
+    data = table("far-", 1)
+    far = data.set_column(1, "t", pa.array([2**55], pa.timestamp("s", zone)))
+    status, answer = server.send("/score", stream(far), ARROW)
+    assert (status, b"column 't': expected timestamp[us, tz=UTC], received " in answer) == (
+        400,
+        True,
+    )
+    assert b"None" not in answer
+    none = far.set_column(1, "t", pa.array([b""], pa.binary(0))).slice(0, 0)
+    status, answer = server.send("/score", stream(none), ARROW)
+    assert (status, b"received None" in answer) == (400, True)
+
+
 def tensor(name: str, datatype: str, data: list[Any]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
 
