@@ -145,11 +145,13 @@ def test_what_was_answered_is_committed_at_sigterm_and_a_run_goes_on(tmp_path: P
         assert server.process.wait(60) == 0
     written = pq.read_table(tmp_path / "out")
     assert written["score"].to_pylist() == [row["score"] for row in first]
-    table = LOG.slice(60)
-    logs.write(table, tmp_path / "in2/0.parquet")
+    logs.write(LOG.slice(60, 100), tmp_path / "in2/0.parquet")
     config = logs.config(str(tmp_path / "in2"), str(tmp_path / "m.safetensors"), None)
     config["sink"]["path"] = str(tmp_path / "out")
     Pipeline.from_dict(config).run()
+    with serving.served(tmp_path) as server:
+        assert server.score(rows(160, 100, ""))[0] == 200
+        assert server.stop() == 0
     whole = logs.config(str(tmp_path / "in3"), str(tmp_path / "m.safetensors"), str(tmp_path / "w"))
     logs.write(LOG.slice(20), tmp_path / "in3/0.parquet")
     Pipeline.from_dict(whole).run()
