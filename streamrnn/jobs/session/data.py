@@ -197,30 +197,41 @@ def with_nulls_for_unfit(
 ) -> tuple[list[Any], dict[int, str]]:
     """Return rows without the values that `check` refuses, and why, by the number of the row.
 
-    `check` raises DataError or DTypeError for rows with such a value.
+    `check` raises DataError or DTypeError for rows with such a value. Of rows that fit alone, but
+    not together, the later ones are refused.
     """
+    rows, alone = _with_nulls(rows, [], lambda _, part: check(part))
+    rows, together = _with_nulls(rows, [], lambda before, part: check(before + part))
+    return rows, together | alone
+
+
+def _with_nulls(
+    rows: list[Any], before: list[Any], check: Callable[[list[Any], list[Any]], object]
+) -> tuple[list[Any], dict[int, str]]:
     try:
-        check(rows)
+        check(before, rows)
     except (DataError, DTypeError) as error:
         if half := len(rows) // 2:
-            first, reasons = with_nulls_for_unfit(rows[:half], check)
-            rest, others = with_nulls_for_unfit(rows[half:], check)
+            first, reasons = _with_nulls(rows[:half], before, check)
+            rest, others = _with_nulls(rows[half:], before + first, check)
             return first + rest, reasons | {half + row: why for row, why in others.items()}
         if not isinstance(rows[0], Mapping):
             raise
         nulls = dict.fromkeys(rows[0])
-        kept = {n: v for n, v in rows[0].items() if not _raises(check, [{**nulls, n: v}])}
+        kept = {n: v for n, v in rows[0].items() if _fits({**nulls, n: v}, before, check)}
         why = str(error).removeprefix(f"{BATCH}: ").rpartition("(from 0): ")[2]
         return [{**nulls, **kept}], {0: why}
     return rows, {}
 
 
-def _raises(check: Callable[[list[Any]], object], rows: list[Any]) -> bool:
+def _fits(
+    row: Mapping[str, Any], before: list[Any], check: Callable[[list[Any], list[Any]], object]
+) -> bool:
     try:
-        check(rows)
+        check(before, [row])
     except (DataError, DTypeError):
-        return True
-    return False
+        return False
+    return True
 
 
 class _Column(NamedTuple):

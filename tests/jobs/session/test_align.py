@@ -1,6 +1,7 @@
 """Answers that line up: a row for each row, and why one has no output."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,23 @@ def test_a_dict_with_a_value_of_another_kind_fails_no_other_row() -> None:
     assert all_odd["reason"].null_count == 0
     with pytest.raises(DTypeError, match="expected a dict"):
         job.process([5], align=True)
+
+
+def test_of_dicts_that_fit_alone_but_not_together_the_later_ones_are_refused() -> None:
+    job, alone = pipeline(), pipeline()
+    for each in (job, alone):
+        each.process(rows(("s", 0, 1.0)))
+    plain = rows(*(("s", minute, float(minute)) for minute in range(1, 9))).to_pylist()
+    odd = {3: Decimal("0.5"), 4: "warm", 6: Decimal("1.5")}
+    mixed = [row | ({"a": odd[i]} if i in odd else {}) for i, row in enumerate(plain)]
+    answer = job.process(mixed, align=True)
+    reason = answer["reason"].to_pylist()
+    assert {i for i, text in enumerate(reason) if text is not None} == {*odd}
+    expected = "rejected: column 'a': expected a float as in row 1, received a decimal"
+    assert reason[3].startswith(f"{expected}: Decimal('0.5')")
+    good = alone.process([row for i, row in enumerate(plain) if i not in odd], align=True)
+    assert answer.filter(pc.is_null(answer["reason"])).equals(good)
+    assert job.state.to_arrow() == alone.state.to_arrow()
 
 
 def test_an_output_that_is_not_finite_fails_no_other_row() -> None:
