@@ -1,5 +1,6 @@
 """Choose a format by the file's suffix."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -80,10 +81,13 @@ def _format_of(path: Path) -> ModelFormat:
 
 
 def _of_plugin(name: str) -> ModelFormat:
+    """Return the format of a function that reads models; it takes what its signature has."""
+    read = load_plugin("format", name)
     no_weights = (
         f"weights cannot be read from an {name.upper()} graph; load it with load_model(path)"
     )
-    return ModelFormat(load_plugin("format", name), no_weights, takes=("node", "state"))
+    takes = [option for option in inspect.signature(read).parameters if option in _MEANT_FOR]
+    return ModelFormat(read, no_weights, tuple(takes))
 
 
 def _native() -> ModelFormat:

@@ -13,6 +13,7 @@ from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ConfigError, MissingFileError, ModelFileError, UnsupportedError
 from streamrnn.models import StepRunner
 from streamrnn.nn.formats import dispatch
+from streamrnn.nn.formats.assignment import Loaded
 from streamrnn.nn.formats.convert import convert
 from streamrnn.nn.formats.dispatch import read
 
@@ -169,6 +170,23 @@ def test_wrong_states_of_a_graph():
         streamrnn.load_model(path, state={"h": "z"})
     with pytest.raises(ConfigError, match="state is for ONNX graphs"):
         streamrnn.load_model(FILES / "torch.safetensors", state={"h": "hn"})
+
+
+def test_a_format_of_a_plugin_takes_the_options_in_its_signature(tmp_path, monkeypatch):
+    received = []
+
+    def read_mine(path, *, layers=None):
+        received.append(layers)
+        return Loaded(Sequential([Input((2,))]), [], [])
+
+    monkeypatch.setattr(dispatch, "plugin_names", lambda kind: ["mine"])
+    monkeypatch.setattr(dispatch, "load_plugin", lambda kind, name: read_mine)
+    path = tmp_path / "m.mine"
+    path.write_bytes(b"")
+    streamrnn.load_model(path, layers=[{"type": "GRU"}])
+    assert received == [[{"type": "GRU"}]]
+    with pytest.raises(ConfigError, match="node is for ONNX graphs, not"):
+        streamrnn.load_model(path, node="/rnn/LSTM")
 
 
 def test_one_node_of_a_graph():
