@@ -25,18 +25,20 @@ from streamrnn.nn.models import Sequential
 class TorchCell(NamedTuple):
     """A recurrent layer of PyTorch: its gates, in PyTorch's order, as letters of the cell's kind.
 
-    `implied`: arguments that make the layer here compute the same.
+    `implied`: arguments that make the layer here compute the same. `nonlinearities`: what the
+    argument of this name can be; without it, the layer has tanh and sigmoid.
     """
 
     name: str
     gates: str
     implied: Mapping[str, object] = MappingProxyType({})
+    nonlinearities: tuple[str, ...] = ()
 
 
 TORCH_CELLS = {
     "LSTM": TorchCell("LSTM", "ifco"),
     "GRU": TorchCell("GRU", "rzh", MappingProxyType({"reset_after": True})),
-    "SimpleRNN": TorchCell("RNN", "h"),
+    "SimpleRNN": TorchCell("RNN", "h", nonlinearities=("tanh", "relu")),
 }
 """Name of the layer here -> PyTorch's cell."""
 

@@ -17,11 +17,11 @@ from safetensors.numpy import save as to_bytes
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.nn import layers as ours
-from streamrnn.nn.formats.tables import TORCH_CELLS, kind_of
+from streamrnn.nn.formats.tables import TORCH_CELLS
 from streamrnn.nn.formats.torch import AFFINE, STATISTICS
 from streamrnn.nn.formats.torch_recurrent import gates_in_order
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
-from streamrnn.nn.layers import activations
+from streamrnn.nn.layers import activations, serialization
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
@@ -53,7 +53,7 @@ TORCH_ACTIVATIONS = {
 }
 _OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
 _DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
-_RECURRENT = (ours.LSTM, ours.GRU, ours.SimpleRNN)
+_RECURRENT = {serialization.get(layer): cell for layer, cell in TORCH_CELLS.items()}
 _MODULE = '''"""What {file} computes, in PyTorch. Written by streamrnn convert."""
 
 from pathlib import Path
@@ -230,7 +230,7 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     for ending, side in sides.items():
         arrays |= _direction(side, f"_l0{ending}")
     kernel = rnn.cell.named_weights()["kernel"]
-    kind = TORCH_CELLS[type(rnn).__name__].name
+    kind = _RECURRENT[type(rnn)].name
     module = f"{kind}({kernel.shape[0]}, {rnn.units}, batch_first=True{options})"
     if both:
         module = f"{module[:-1]}, bidirectional=True)"
@@ -261,17 +261,19 @@ def _options(layer: Layer, rnn: Any) -> str:
 
     Raises UnsupportedError for options that it lacks.
     """
-    if type(rnn) not in _RECURRENT:
+    cell = _RECURRENT.get(type(rnn))
+    if cell is None:
         raise _refused(layer, f"PyTorch has no layer of {type(rnn).__name__}")
-    activation, bias = rnn.cell.activation, f", bias={rnn.use_bias}"
     if rnn.return_state or rnn.stateful:
         raise _refused(layer, "return_state and stateful are not options of a chain of layers")
-    if isinstance(rnn, ours.SimpleRNN) and activation in ("tanh", "relu"):
-        return f', nonlinearity="{activation}"{bias}'
-    if activation != "tanh" or getattr(rnn.cell, "recurrent_activation", None) != "sigmoid":
+    config, bias = rnn.get_config(), f", bias={rnn.use_bias}"
+    for argument, value in cell.implied.items():
+        if config[argument] != value:
+            raise _refused(layer, f"a {cell.name} of PyTorch has {argument}={value}")
+    if config["activation"] in cell.nonlinearities:
+        return f', nonlinearity="{config["activation"]}"{bias}'
+    if (config["activation"], config.get("recurrent_activation")) != ("tanh", "sigmoid"):
         raise _refused(layer, "PyTorch has tanh and sigmoid in it, in an RNN also relu")
-    if isinstance(rnn, ours.GRU) and not rnn.cell.reset_after:
-        raise _refused(layer, "a GRU of PyTorch has reset_after=True")
     return bias
 
 
@@ -280,10 +282,10 @@ def _direction(rnn: Any, ending: str) -> dict[str, Array]:
 
     The second bias is -0.0, which changes no bit when added.
     """
-    kind, weights = type(rnn).__name__, rnn.cell.named_weights()
+    weights, theirs = rnn.cell.named_weights(), _RECURRENT[type(rnn)].gates
 
     def order(rows: Array) -> Array:
-        return gates_in_order(rows, kind_of(kind).gates, TORCH_CELLS[kind].gates)
+        return gates_in_order(rows, rnn.cell.kind.gates, theirs)
 
     arrays = {
         f"weight_ih{ending}": order(weights["kernel"].T),
@@ -322,7 +324,7 @@ def _dropped(written: _Written, layer: Layer, shape: Any) -> None:
 
 
 _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
-    **dict.fromkeys((*_RECURRENT, ours.Bidirectional), _recurrent),
+    **dict.fromkeys([*_RECURRENT, ours.Bidirectional], _recurrent),
     **dict.fromkeys(
         (ours.Activation, ours.ELU, ours.LeakyReLU, ours.ReLU, ours.Softmax), _function
     ),
