@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import typing
 from functools import cached_property
 from operator import attrgetter
@@ -67,6 +68,15 @@ def test_a_name_of_the_package_is_shown_in_a_public_file() -> None:
         value = getattr(streamrnn, name)
         if callable(value):
             assert value.__module__.removeprefix("streamrnn.") in {*ROOMS, "streamrnn"}, name
+
+
+def test_the_page_of_what_is_public_lists_the_public_files() -> None:
+    row = next(
+        row for row in (PACKAGE / "guide/public.md").read_text().split("\n") if "help(" in row
+    )
+    listed = re.findall(r"`(\w+)`", row)
+    public = {room for room in ROOMS if (PACKAGE / f"{room}.py").exists()} | {"optimizers"}
+    assert listed == ["streamrnn", *sorted(public)]
 
 
 def _examples(docstring: str | None) -> list[str]:
