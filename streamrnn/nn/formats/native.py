@@ -38,7 +38,8 @@ def save(model: Model, path: str | Path) -> None:
 
     Raises SinkError, and UnsupportedError for another ending, also .torch.safetensors.
     """
-    path = checked_target(path, ".safetensors", "the native format")
+    form = "the native format; `streamrnn convert` makes .keras or .onnx of it"
+    path = checked_target(path, ".safetensors", form)
     if path.name.lower().endswith(TORCH_SUFFIX):
         raise UnsupportedError(
             f"{path}: {TORCH_SUFFIX} is the ending of a state_dict of PyTorch, which `streamrnn "
