@@ -17,7 +17,7 @@ from streamrnn.plugins.serve.values import RequestColumns, json_objects
 from streamrnn.stream.config import Config
 
 Objects: TypeAlias = list[dict[str, Any]]
-_REPLAYED = 131_072
+_REPLAYED = 32_768
 """Rows of the log that are scored at once."""
 
 
