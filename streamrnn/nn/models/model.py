@@ -53,9 +53,15 @@ class Model(Trainable, Layer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        models = [base for base in cls.__bases__ if issubclass(base, Model) and base is not Model]
-        if "call" in vars(cls) and not any(base.is_built_in() for base in models):
+        if "call" in vars(cls):
             eager = provided("Eager")
+            graphs = (base for base in cls.__mro__[1:] if issubclass(base, Model))
+            built_in = next(base for base in graphs if base.is_built_in())
+            if built_in not in (Model, eager):
+                raise ConfigError(
+                    f"{cls.__name__}: {built_in.__name__} does not run a call of a subclass: derive "
+                    "it from Model"
+                )
             others = (base for base in cls.__bases__ if base not in (Model, eager))
             cls.__bases__ = (*others, eager)
 

@@ -167,3 +167,12 @@ def test_a_graph_has_no_call_of_its_own() -> None:
         Both(x, layers.Dense(1)(x))
     with pytest.raises(ConfigError, match=r"as in Model\(inputs, outputs\)$"):
         Model()
+
+
+def test_a_call_that_would_not_be_run_is_refused() -> None:
+    class Named(Sequential):
+        pass
+
+    for base in (Sequential, Named):
+        with pytest.raises(ConfigError, match="Twice: Sequential does not run a call of a subcl"):
+            type("Twice", (base,), {"call": lambda self, x: x})
