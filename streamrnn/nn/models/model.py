@@ -59,8 +59,8 @@ class Model(Trainable, Layer):
             built_in = next(base for base in graphs if base.is_built_in())
             if built_in not in (Model, eager):
                 raise ConfigError(
-                    f"{cls.__name__}: {built_in.__name__} does not run a call of a subclass: derive "
-                    "it from Model"
+                    f"{cls.__name__}: {built_in.__name__} does not run a call of a subclass: "
+                    "derive it from Model"
                 )
             others = (base for base in cls.__bases__ if base not in (Model, eager))
             cls.__bases__ = (*others, eager)

@@ -117,7 +117,7 @@ def rest_steps(word: int) -> int:
 def add(m: int, g: int, n: int, into: tuple[int, ...], word: int, *, scattered: bool) -> Inlined:
     """Make `add(s, z, offsets, i, start, again, rows, count, w, j)`: one operand of a tile's sums.
 
-    The words of row r stand from s[offsets[rows + r]] on, its scale before them. The weights of the
+    The words of row r stand from s[offsets[rows + r]] on, after the row's scale. The weights of the
     group: `count` steps, words and `rest_steps`. Sum q of row r is
 
         s[at(r) + q*n : +n]                                            before the first operand

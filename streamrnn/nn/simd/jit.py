@@ -6,9 +6,9 @@ never loads stale code. Numba's own cache does not notice an edit in a file that
 inlines from, and writes its files beside the sources or to a folder set by the host process. If the
 user's cache folder is not writable, a temporary folder takes its place.
 
-Kernels are machine code, so what another user could have put there is not loaded: folder and file
-must be this user's or root's, writable by nobody else, and no links; the temporary folder must be
-this user's alone. The checksum covers the kernel's name, the version and the CPU besides the code:
+Kernels are machine code, so a file that another user could have placed is not loaded: folder and
+file must be this user's or root's, writable by nobody else, and not be links; the temporary folder
+must be this user's alone. The checksum covers the kernel's name, the version and the CPU besides the code:
 a file under another kernel's name is not loaded either.
 
 Environment:

@@ -87,8 +87,8 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
     def search(cells, cell, inside, words, start, size, value, table, held):
         """Return the number of a string in these cells, -1 if there is none, and the cell after it.
 
-        The search begins at `cell`, which holds `inside`. Strings that were removed left what they
-        had in the cells: numbers that are unknown, or the numbers of other strings by now.
+        The search begins at `cell`, which holds `inside`. Entries of removed strings stay in the
+        cells: their numbers are unknown, or other strings have them now.
         """
         mask = np.uint64(len(cells) - 1)
         number = np.int64(-1)

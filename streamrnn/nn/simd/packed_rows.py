@@ -1,7 +1,8 @@
 """Packed rows: inputs and states as integers, in a thread's own part of the scratch array.
 
-From `sizes.packed` on: the inputs of one row times the factors of the features, as floats; then the
-integers of each row's inputs, then of its state, each after their scale (`simd.integer`).
+From `sizes.packed` on stand the inputs of one row times the factors of the features, as floats; then
+the integers of each row's inputs, and the integers of its state, each after a scale
+(`simd.integer`).
 """
 
 from streamrnn.nn.simd.arguments import FACTORS, H_TOP, X_TOP

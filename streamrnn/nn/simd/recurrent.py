@@ -1,6 +1,6 @@
 """The loop over lanes and steps that all recurrent kernels share.
 
-Each step sweeps the lanes that have it (`simd.lanes`).
+Each step sweeps the lanes that have a row at it (`simd.lanes`).
 
 Lanes are divided among threads. A few lanes of many units are shared by several (`shares`): each
 computes some of the units, and a barrier ends each step. If other processes occupy their cores,
