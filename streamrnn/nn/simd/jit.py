@@ -8,8 +8,8 @@ user's cache folder is not writable, a temporary folder takes its place.
 
 Kernels are machine code, so a file that another user could have placed is not loaded: folder and
 file must be this user's or root's, writable by nobody else, and not be links; the temporary folder
-must be this user's alone. The checksum covers the kernel's name, the version and the CPU besides the code:
-a file under another kernel's name is not loaded either.
+must be this user's alone. The checksum covers the kernel's name, the version and the CPU
+besides the code: a file under another kernel's name is not loaded either.
 
 Environment:
 

@@ -1,7 +1,7 @@
 """Packed rows: inputs and states as integers, in a thread's own part of the scratch array.
 
-From `sizes.packed` on stand the inputs of one row times the factors of the features, as floats; then
-the integers of each row's inputs, and the integers of its state, each after a scale
+From `sizes.packed` on stand the inputs of one row times the factors of the features, as floats;
+then the integers of each row's inputs, and the integers of its state, each after a scale
 (`simd.integer`).
 """
 

@@ -2,9 +2,9 @@
 
 A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
 parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
-time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all its gates); neither
-changes the order of the additions of one unit of one row: first the initial sum, then the inputs,
-then the state, each product added by one exact fma.
+time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all its gates).
+Neither changes the order of the additions of one unit of one row: first the initial sum, then the
+inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If
 packed, they are 32-bit words of integers, one for several k, and after the last word of the inputs,
