@@ -349,6 +349,7 @@ FEATUREWISE = {
         reads="six steps",
         cut="It has an alpha for each step of a sequence.",
     ),
+    "Gaussian": LayerRow(layers.Gaussian, lambda _, x: naive.mean_and_deviation(x)),
     "Softmax": LayerRow(lambda: layers.Softmax(), lambda _, x: naive.activation(x, "softmax")),
     "Softmax/over_time": LayerRow(
         lambda: layers.Softmax(axis=1),

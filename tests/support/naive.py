@@ -593,6 +593,16 @@ def normalization(x: Any, mean: Any, variance: Any) -> Any:
     return last_axis(lambda row: [(v - mean[f]) / deviation[f] for f, v in enumerate(row)], x)
 
 
+def mean_and_deviation(x: Any) -> Any:
+    """The first half of the features, then softplus of the others + 0.001."""
+
+    def both(row: Vector) -> Vector:
+        half = len(row) // 2
+        return [*row[:half], *(activate("softplus", [v])[0] + 0.001 for v in row[half:])]
+
+    return last_axis(both, x)
+
+
 def rescaling(x: Any, scale: Any, offset: Any = 0.0) -> Any:
     """x * scale + offset, each a number or one a feature."""
     scale, offset = lists(scale), lists(offset)

@@ -116,6 +116,35 @@ def pinballs(pairs: Sequence[Pair], q: float) -> dict[str, float | None]:
     return found
 
 
+def bands(pairs: Sequence[Pair]) -> dict[str, float | None]:
+    """Of means and deviations; the score is the square of a distribution's error, integrated."""
+    within = [float(abs(p.label - p.scores[0]) <= 1.6448536 * p.scores[1]) for p in pairs]
+    return distances(pairs) | {
+        "spread": mean(pairs, [pair.scores[1] for pair in pairs]),
+        "coverage_90": mean(pairs, within),
+        "crps": mean(
+            pairs, [_ranked(pair.label - pair.scores[0], pair.scores[1]) for pair in pairs]
+        ),
+    }
+
+
+def _ranked(error: float, deviation: float) -> float:
+    if not deviation:
+        return abs(error)
+    z = abs(error / deviation)
+    steps, end = 2000, max(z, 6.0) + 6
+    total = 0.0
+    for low, high, side in ((-end, z, 0.0), (z, end, 1.0)):
+        width = (high - low) / steps
+        points = (low + (n + 0.5) * width for n in range(steps))
+        total += width * math.fsum((_below(x) - side) ** 2 for x in points)
+    return deviation * total
+
+
+def _below(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
 def _log(p: float) -> float:
     return math.log(min(max(p, 1e-7), 1 - 1e-7))
 

@@ -13,7 +13,7 @@ from streamrnn.jobs.evaluation.evaluation import Evaluation, evaluate
 from streamrnn.jobs.evaluation.matching import EvaluationPlan
 from streamrnn.jobs.fitting import FitFolder
 from streamrnn.jobs.preflight import after_rule, file_source, lenient, with_target
-from streamrnn.nn.models.mixture import members_of
+from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.stream.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
@@ -99,7 +99,7 @@ def comparison(
         since=None if since is None else parse_time(str(since), time.type, "since", zone),
         until=None if until is None else parse_time(str(until), time.type, "until", zone),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
-        spreads=bool(members_of(loaded.model)),
+        spreads=gives_moments(loaded.model),
         source_begins=_begin(source),
         season=format_duration(aim.season),
         trained_means=_trained_means(loaded),

@@ -1,5 +1,6 @@
 """Errors of scores, summed by group, in memory that does not depend on the number of rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -255,26 +256,46 @@ class Band:
     """MAE and RMSE of a mean (N, 2: mean, standard deviation), and the coverage of its band.
 
     `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645
-    deviations of the mean, which is 0.9 for a normal distribution.
+    deviations of the mean, which is 0.9 for a normal distribution. `crps`: the mean
+    continuous ranked probability score of that distribution, in the unit of the label; with a
+    spread of 0 the MAE.
     """
+
+    _names = "spread", "coverage_90", "crps"
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
         self._distance = Distance(forecasts)
-        self._sums = Sums("total", "spread", "coverage_90")
+        self._sums = Sums("total", *self._names)
 
     def add(self, pairs: Pairs) -> None:
         """Add rows."""
         self._distance.add(pairs)
         mean, spread = pairs.score.T.astype(np.float64)
         within = abs(pairs.label - mean) <= _NORMAL_90 * spread
-        total = np.ones(len(mean))
-        self._sums.add(pairs.group, pairs.weight, total=total, spread=spread, coverage_90=within)
+        self._sums.add(
+            pairs.group,
+            pairs.weight,
+            total=np.ones(len(mean)),
+            spread=spread,
+            coverage_90=within,
+            crps=_crps_of_normal(pairs.label - mean, spread),
+        )
 
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name."""
         sums = _means(self._sums.of(groups))
-        band = {name: sums[name] for name in ("spread", "coverage_90")}
+        band = {name: sums[name] for name in self._names}
         return {**self._distance.result(groups, mean), **band}
+
+
+def _crps_of_normal(error: Doubles, spread: Doubles) -> Doubles:
+    """Return the score (N,) of labels at `error` from the mean (Gneiting & Raftery 2007)."""
+    z = error / np.where(spread > 0, spread, 1)
+    erf = map(math.erf, (z / math.sqrt(2)).tolist())  # noqa: TID251 - of a report
+    inside = np.fromiter(erf, np.float64, len(z))
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)  # noqa: TID251 - of a report
+    score = spread * (z * inside + 2 * density - 1 / math.sqrt(math.pi))
+    return np.where(spread > 0, score, abs(error))
 
 
 class _Answers:

@@ -18,6 +18,7 @@ from streamrnn.nn.training.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     CategoricalHinge,
+    GaussianNLL,
     Hinge,
     KLDivergence,
     MeanSquaredLogarithmicError,
@@ -51,6 +52,9 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
         expected, wanted, per = len(loss.quantiles), 1, "one for each quantile"
     elif isinstance(loss, SparseCategoricalCrossentropy):
         expected, wanted, per = units, 1, "one for each class"
+    elif isinstance(loss, GaussianNLL):
+        expected, wanted = 2 * targets, targets
+        per = "a mean and a deviation for each column and horizon of [target]"
     else:
         expected, wanted, per = targets, targets, "one for each column and horizon of [target]"
     if targets != wanted:

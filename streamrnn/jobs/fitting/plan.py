@@ -28,9 +28,10 @@ from streamrnn.jobs.fitting.scaling import (
 )
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import Scale
+from streamrnn.nn.layers import Gaussian
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.nn.training import Loss, MeanMetric
-from streamrnn.nn.training.losses import Quantile, loss_of
+from streamrnn.nn.training.losses import GaussianNLL, Quantile, loss_of
 from streamrnn.nn.training.metrics import metric_of
 from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
@@ -72,6 +73,7 @@ class FitModel:
         learner = Learner(
             core, loss, optimizer_from(config), metrics, model_scale, train.seed, runner
         )
+        _check_head(core, model_scale, loss)
         check_units(loss, units, targets)
         if train.class_weight is not None:
             learner.class_weights = ClassWeights(train.class_weight, loss, units, targets)
@@ -80,7 +82,9 @@ class FitModel:
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Set the scale of the labels, from the training rows unless the model has one."""
         if self.scales and self.model_scale is None:
-            self.learner.scale = target_scale(staged, training)
+            scale = target_scale(staged, training)
+            of_moments = isinstance(self.learner.loss, GaussianNLL)
+            self.learner.scale = scale.of_moments() if of_moments else scale
 
     def wrong_label(self, staged: Staged) -> WrongLabel | None:
         """Return the first label that the loss cannot use."""
@@ -97,6 +101,26 @@ class FitModel:
         if scale is not None and self.model_scale is None:
             model = with_scale(model, scale)
         return with_calibration(model, shifts) if shifts else model
+
+
+def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
+    """Raise ConfigError unless a model that is trained to `scale` has moments if the loss does."""
+    ends = isinstance(core.graph.outputs[0].node.layer, Gaussian)
+    if ends != isinstance(loss, GaussianNLL):
+        said = "ends in Gaussian" if ends else "does not end in Gaussian"
+        raise ConfigError(
+            f"fit: the model {said}, and the loss is {loss.name}. The loss of Gaussian is "
+            "gaussian_nll: set both [train] loss and, at the end of [model] layers, { type = "
+            '"Gaussian" }, or neither'
+        )
+    if ends and scale is not None:
+        half = len(scale.offset) // 2
+        wanted = Scale(scale.offset[:half], scale.deviation[:half]).of_moments()
+        if not all(map(np.array_equal, scale, wanted)):
+            raise ConfigError(
+                "fit: the Rescaling behind Gaussian shifts deviations, or scales them apart from "
+                "their means. Remove it: the fit adds one in the unit of the target"
+            )
 
 
 def _metric(name: str, loss: Loss, units: int, targets: int) -> MeanMetric:

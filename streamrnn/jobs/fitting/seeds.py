@@ -71,6 +71,11 @@ class SeedsJob:
             raise ConfigError(
                 '[train] keep = "all" needs validation: the spread includes the errors there'
             )
+        if train.keep == "all" and train.loss == "gaussian_nll":
+            raise ConfigError(
+                '[train] keep = "all" returns the mean of several models and its spread, of which '
+                'each model of the loss gaussian_nll has its own. Set keep = "best"'
+            )
         if train.keep == "all" and self.config.output.calibrate:
             raise ConfigError(
                 '[output] calibrate: [train] keep = "all" returns the mean of several models and '

@@ -86,15 +86,24 @@ class TrainingWindow:
 
 
 class Scale(NamedTuple):
-    """The scale of labels of K columns: (label - offset) / deviation is standardized."""
+    """The scale of labels of K columns: (label - offset) / deviation is standardized.
+
+    Outputs (…, U) beyond them have numbers of their own: see `of_moments`.
+    """
 
     offset: Floats
     deviation: Floats
 
     def standardized(self, label: Floats) -> Floats:
         """Return labels (…, K) standardized for training."""
-        return (label - self.offset) / self.deviation
+        columns = label.shape[-1]
+        return (label - self.offset[:columns]) / self.deviation[:columns]
 
     def restored(self, output: Floats) -> Floats:
         """Return outputs (…, U) of the model on the scale of the target, as `Rescaling` does."""
         return output * self.deviation + self.offset
+
+    def of_moments(self) -> "Scale":
+        """Return the scale of 2 K outputs, which are means of the labels, and deviations."""
+        offset = np.concatenate([self.offset, np.zeros_like(self.offset)])
+        return Scale(offset, np.concatenate([self.deviation, self.deviation]))

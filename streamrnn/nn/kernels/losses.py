@@ -14,8 +14,8 @@ def elementwise(
     """Return the loss of each element and its derivative by `p`; arrays of one shape.
 
     name: squared, absolute, percentage, squared_logarithm, log_cosh, huber (parameter: delta),
-    poisson, hinge, squared_hinge, binary, binary_of_logits, or pinball with the `quantiles` of each
-    element.
+    poisson, hinge, squared_hinge, binary, binary_of_logits, gaussian (p: a deviation, t: an error),
+    or pinball with the `quantiles` of each element.
     """
     value, slope = np.empty_like(p), np.empty_like(p)
     if p.size:

@@ -2,7 +2,15 @@
 
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers import registry
-from streamrnn.nn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from streamrnn.nn.layers.activation import (
+    ELU,
+    Activation,
+    Gaussian,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Softmax,
+)
 from streamrnn.nn.layers.bidirectional import Bidirectional
 from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.cell import Cell
@@ -112,6 +120,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GRUCell",
+    "Gaussian",
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",

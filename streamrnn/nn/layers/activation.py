@@ -20,6 +20,8 @@ from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 
 _LEAST = np.float32(-3e38)
+LEAST_DEVIATION = np.float32(1e-3)
+"""A normal distribution is not narrower, as the logarithm of its density would have no limit."""
 
 
 @builtin_layer
@@ -167,3 +169,26 @@ class Softmax(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         rows, shape = as_rows(inputs, self.axes)
         return from_rows(activations.compute("softmax", rows), self.axes, shape)
+
+
+@builtin_layer
+class Gaussian(BuiltIn):
+    """Means and standard deviations of K normal distributions, of 2 K inputs. Not in Keras.
+
+    The first K inputs are means as they are, the others give deviations: softplus(x) + 0.001. So
+    it follows a Dense of 2 K units, at the end of a model; its loss is `gaussian_nll`.
+    """
+
+    stepwise = True
+
+    def check_input(self, shape: Shape) -> None:
+        if shape[-1] is None or shape[-1] % 2:
+            raise ShapeError(
+                f"{self}: expected a mean and a deviation of each label, so 2 features, 4 and so "
+                f"on, received shape {shape}. Change the units of the layer before it"
+            )
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        half = inputs.shape[-1] // 2
+        above = activations.compute("softplus", np.ascontiguousarray(inputs[..., half:]))
+        return np.concatenate([inputs[..., :half], above + LEAST_DEVIATION], axis=-1)

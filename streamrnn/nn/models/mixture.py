@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from streamrnn.nn.layers import Average, Input, Spread
+from streamrnn.nn.layers import Average, Gaussian, Input, Rescaling, Spread
 from streamrnn.nn.layers.naming import counted_from_the_start
+from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models.model import Model
 
 MEAN, SPREAD = "mean", "spread"
@@ -39,6 +40,17 @@ def members_of(model: Model) -> list[Model]:
     if len(symbols) != 2 or not isinstance(symbols[1].layer, Spread):
         return []
     return [layer for layer in model.layers if isinstance(layer, Model)]
+
+
+def gives_moments(model: Model) -> bool:
+    """Return whether half of the outputs are standard deviations of the others.
+
+    So are those of several members, and of a `Gaussian`, which a Rescaling may follow.
+    """
+    last, *others = model.graph.outputs
+    if not others and isinstance(last.node.layer, Rescaling):
+        (last,) = leaves(last.node.inputs)
+    return isinstance(last.node.layer, Gaussian) or bool(members_of(model))
 
 
 def _named(model: Model, name: str) -> Model:

@@ -122,6 +122,12 @@ def _squared_hinge(p, t, q):
     return e * e, -2.0 * t * e
 
 
+@inline
+def _gaussian(p, t, q):
+    z = t / p
+    return log(p) + 0.5 * (z * z), (1.0 - z * z) / p
+
+
 _ELEMENTWISE: dict[str, Inlined] = {
     "squared": _squared,
     "absolute": _absolute,
@@ -134,6 +140,7 @@ _ELEMENTWISE: dict[str, Inlined] = {
     "poisson": _poisson,
     "hinge": _hinge,
     "squared_hinge": _squared_hinge,
+    "gaussian": _gaussian,
 }
 
 

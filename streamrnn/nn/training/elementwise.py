@@ -12,6 +12,7 @@ from streamrnn.nn import layers
 from streamrnn.nn.kernels.activation import derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.layers import activations
+from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.nn.layers.axes import as_rows, from_rows
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one
@@ -33,6 +34,17 @@ def _activation(layer: Any, inputs: Floats, context: CallContext, recording: Rec
     spec, y = layer.activation, layer.apply(inputs, context)
     kept = y if from_value(spec) else np.ascontiguousarray(inputs)
     back: Callable[[Floats], Floats] = lambda dy: times_derivative(spec, kept, dy)  # noqa: E731
+    return one_to_one(layer, inputs, y, context.mask, back)
+
+
+def _moments(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
+    y, half = layer.apply(inputs, context), inputs.shape[-1] // 2
+    above = np.ascontiguousarray(y[..., half:] - LEAST_DEVIATION)
+
+    def back(dy: Floats) -> Floats:
+        slope = times_derivative("softplus", above, np.ascontiguousarray(dy[..., half:]))
+        return np.concatenate([dy[..., :half], slope], axis=-1)
+
     return one_to_one(layer, inputs, y, context.mask, back)
 
 
@@ -148,6 +160,7 @@ ELEMENTWISE: dict[type, Rule] = {
     layers.AlphaDropout: _alpha_dropout,
     layers.Dropout: _dropout,
     layers.ELU: _slope(_of_elu),
+    layers.Gaussian: _moments,
     layers.GaussianDropout: _gaussian,
     layers.GaussianNoise: _gaussian,
     layers.Identity: _identity,

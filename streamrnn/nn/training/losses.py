@@ -16,6 +16,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as kernel
+from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.nn.training.loss import (
     Elementwise,
     FunctionLoss,
@@ -32,6 +33,7 @@ __all__ = [
     "CategoricalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
+    "GaussianNLL",
     "Hinge",
     "Huber",
     "KLDivergence",
@@ -167,6 +169,34 @@ class Quantile(Loss):
         q = np.ascontiguousarray(np.broadcast_to(np.array(self.quantiles, np.float32), p.shape))
         value, slope = kernel.elementwise("pinball", p, t, quantiles=q)
         return kernel.means_of_rows(value), slope, float(p.shape[-1])
+
+
+class GaussianNLL(Loss):
+    """log d + ((y_true - m) / d)**2 / 2, of a mean m and a deviation d. Not in Keras.
+
+    The negative logarithm of a normal density, but for log(2 pi) / 2 (Nix & Weigend 1994): the mean
+    over K labels, of 2 K predictions, the means and then the deviations, as the layer `Gaussian`
+    gives them. A deviation below 0.001 counts as that.
+    """
+
+    own_name = "gaussian_nll"
+
+    def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
+        units = y_pred.shape[-1]
+        if units % 2:
+            raise ShapeError(
+                f"loss {self.name!r}: the model must have a mean and a deviation for each label, "
+                f"received predictions of shape {y_pred.shape}. End it with the layer Gaussian"
+            )
+        return truth_array(f"loss {self.name!r}", y_true, y_pred[..., : units // 2])
+
+    def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
+        labels = t.shape[-1]
+        error = p[..., :labels] - t
+        deviation = np.maximum(p[..., labels:], LEAST_DEVIATION)
+        value, of_deviation = kernel.elementwise("gaussian", deviation, error)
+        slope = np.concatenate([error / deviation / deviation, of_deviation], axis=-1)
+        return kernel.means_of_rows(value), slope, float(labels)
 
 
 def _smoothed(t: Floats, smoothing: float, classes: int) -> Floats:

@@ -110,7 +110,7 @@ def whole_schedule(value: str | Mapping[str, Any]) -> dict[str, Any]:
     return {"name": table["name"], "warmup": 0.0, **SCHEDULE_KEYS[table["name"]], **table}
 
 
-SCALED = ("mse", "mae", "huber", "log_cosh")
+SCALED = ("mse", "mae", "huber", "log_cosh", "gaussian_nll")
 """Regressions whose labels may be standardized."""
 REGRESSIONS = (*SCALED, "mape", "msle", "poisson", "cosine_similarity")
 LOSSES = (
@@ -243,8 +243,8 @@ class TrainSection(Section):
 
     loss: _Loss = Field(
         default="mse",
-        description="mse, mae, huber, poisson, …, { quantile = [0.1, 0.9] }, or a crossentropy "
-        "(binary_…)",
+        description="mse, mae, huber, gaussian_nll, …, { quantile = [0.1, 0.9] }, or a "
+        "crossentropy (binary_…)",
     )
     metrics: _MetricNames = Field(
         default=(), description="reported beside the loss, on the scale of the target: mae, "
@@ -341,7 +341,7 @@ class TrainSection(Section):
     @property
     def measures(self) -> bool:
         """Whether outputs forecast the labels themselves, so that errors can be measured."""
-        return self.is_regression and not self.quantiles
+        return self.is_regression and not self.quantiles and self.loss != "gaussian_nll"
 
     @property
     def may_scale(self) -> bool:

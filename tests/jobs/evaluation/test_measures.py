@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.jobs.evaluation.measures import Binary, Classes, Distance, Measure, Pairs
+from streamrnn.jobs.evaluation.measures import Band, Binary, Classes, Distance, Measure, Pairs
 
 PROBABILITY = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1, width=32))
 NUMBER = st.floats(-100, 100, width=32)
@@ -105,6 +105,16 @@ def test_distances(rows: Rows, cut: int, quantile: float | None, constant: float
     assert wanted <= figures[0].keys()
     assert ("pinball_seasonal" in figures[0]) == (quantile is not None)
     assert "mae_persistence" not in found(Distance(), rows, cut)[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=rows_of(NUMBER, 2, NUMBER), cut=CUT)
+def test_bands(rows: Rows, cut: int) -> None:
+    """Of means, with deviations from 0 on."""
+    made: Rows = [(g, [s[0], abs(s[1])], *rest) for g, s, *rest in rows[:6]]
+    figures = found(Band(FORECASTS), made, cut)
+    compare(figures, made, naive_scores.bands)
+    assert {"crps", "coverage_90", "spread", "rmse_seasonal"} <= figures[0].keys()
 
 
 def test_labels_far_from_zero_keep_their_deviation() -> None:

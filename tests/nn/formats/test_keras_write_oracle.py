@@ -25,7 +25,7 @@ from streamrnn.nn.formats.keras.write import save_keras  # noqa: E402
 
 Arrays = list[np.ndarray]
 CLASSES = (
-    *("LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread"),
+    *("Gaussian", "LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread"),
     *("OnnxGraph", "OnnxIds", "OnnxModel"),
 )
 PADDED = ("DepthwiseConv1D/causal", "DepthwiseConv1D/causal_strides", "SeparableConv1D/causal")

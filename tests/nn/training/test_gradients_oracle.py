@@ -15,7 +15,7 @@ import keras
 import torch
 from nn.training import test_outputs_oracle as outputs
 
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Sequential, layers, losses
 
 KINDS = ("lstm", "gru", "gru_before", "rnn")
 
@@ -146,3 +146,23 @@ def test_gradients_of_several_outputs_beside_jax() -> None:
     assert len(found) == len(wanted)
     for (name, gradient), other in zip(found.items(), wanted, strict=True):
         np.testing.assert_allclose(gradient, other, rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gaussian_nll_is_that_of_pytorch(weighted: bool) -> None:
+    """Of several labels, with weights of steps; deviations below the least have its value."""
+    rng = np.random.default_rng(3)
+    y, mean = rng.normal(size=(2, 6, 5, 3)).astype(np.float32)
+    deviation = np.exp(rng.normal(size=y.shape) * 2).astype(np.float32)
+    deviation[0, 0] = [0, 1e-5, 1e-4]
+    weight = rng.random((6, 5)).astype(np.float32) if weighted else np.ones((6, 5), np.float32)
+    m, d = (torch.tensor(of, dtype=torch.float64, requires_grad=True) for of in (mean, deviation))
+    each = torch.nn.GaussianNLLLoss(reduction="none")(m, torch.tensor(y), d**2)
+    value = (each * torch.tensor(weight)[..., None]).mean()
+    value.backward()
+    loss, p = losses.GaussianNLL(), np.concatenate([mean, deviation], axis=-1)
+    found, slope = loss.with_slope(loss.truth(y, p), p, weight, None)
+    assert found == pytest.approx(value.item(), rel=1e-5)
+    np.testing.assert_allclose(slope[..., :3], m.grad.numpy(), rtol=1e-4, atol=1e-6)
+    above = deviation > 1e-3
+    np.testing.assert_allclose(slope[..., 3:][above], d.grad.numpy()[above], rtol=1e-4, atol=1e-6)

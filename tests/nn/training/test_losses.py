@@ -103,6 +103,12 @@ CASES: dict[str, tuple[losses.Loss, Any, np.ndarray, np.ndarray]] = {
     ),
 }
 CASES |= {
+    "gaussian": (
+        losses.GaussianNLL(),
+        lambda p, t: math.log(p[1]) + ((t[0] - p[0]) / p[1]) ** 2 / 2,
+        np.stack([LOGITS[..., 0], 0.2 + SIGMOIDS[..., 1]], axis=-1),
+        Y[..., :1],
+    ),
     "mape": (
         losses.MeanAbsolutePercentageError(),
         each(lambda p, t: 100 * abs(p - t) / abs(t)),

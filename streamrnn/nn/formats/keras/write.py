@@ -30,7 +30,7 @@ _MODELS = {
     "Sequential": ("keras", "Sequential"),
 }
 """Models -> their module and class in Keras."""
-_OURS = ("LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread")
+_OURS = ("Gaussian", "LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread")
 """Layers of this package that are not in Keras, apart from plug-ins' layers."""
 _AS_LAYERS = {
     "leaky_relu": ("LeakyReLU", ("negative_slope",)),

@@ -1,0 +1,205 @@
+"""Means and deviations of a fit with the loss gaussian_nll."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import logs
+import numpy as np
+import pyarrow as pa
+import pytest
+from jobs.fitting import fits
+
+from streamrnn import Pipeline, layers, load_model
+from streamrnn.errors import ConfigError, ShapeError
+from streamrnn.jobs.fitting.window import Scale
+from streamrnn.pipeline import FitSummary
+
+ROWS, UNTIL = 3000, 2000
+HEAD = [{"type": "Dense", "units": 2}, {"type": "Gaussian"}]
+LAYERS = [{"type": "Normalization"}, *HEAD]
+
+
+def log(*, garbage: bool = False, shuffled: bool = False) -> pa.Table:
+    """Labels 500 + 40 a, with noise of deviation 10 where flag is 0, else 40."""
+    table = fits.log(ROWS)
+    rng = np.random.default_rng(8)
+    a, wide = np.nan_to_num(table["a"].to_numpy()), rng.random(ROWS) < 0.5
+    x = 500 + 40 * a + rng.normal(size=ROWS) * np.where(wide, 40.0, 10.0)
+    x = rng.permutation(x) if shuffled else x
+    if garbage:
+        x[UNTIL:] = 1e6
+    columns = {"x": pa.array(x), "flag": pa.array(wide.astype(np.float64))}
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def time_of(row: int) -> str:
+    return str(log()["t"][row].as_py().isoformat())
+
+
+def config(folder: Path, **tables: dict[str, Any]) -> dict[str, Any]:
+    own = {
+        "source": {"features": ["a", "flag"], "nulls": 0},
+        "model": {"layers": LAYERS},
+        "target": {"column": "x", "rows": 0},
+        "train": {
+            "epochs": 6,
+            "burn_in": 0,
+            "metrics": [],
+            "loss": "gaussian_nll",
+            "optimizer": {"name": "adam", "learning_rate": 0.05},
+            "until": time_of(UNTIL),
+        },
+    }
+    merged = {name: {**own.get(name, {}), **tables.get(name, {})} for name in {*own, *tables}}
+    return fits.config(folder, **merged)
+
+
+def fit(folder: Path, table: pa.Table | None = None, **tables: Any) -> FitSummary:
+    if not (folder / "in").exists():
+        logs.write(log() if table is None else table, folder / "in/a.parquet", row_group=200)
+    options = tables.pop("options", {})
+    return Pipeline.from_dict(config(folder, **tables)).fit(**options)
+
+
+def figures_of(folder: Path, **tables: Any) -> list[dict[str, Any]]:
+    """What `evaluate` says of the rows that the fit has not read."""
+    pipeline = Pipeline.from_dict(config(folder, **tables))
+    pipeline.run()
+    rows: list[dict[str, Any]] = pipeline.evaluate(since=time_of(UNTIL)).table.to_pylist()
+    return rows
+
+
+def test_mean_and_deviation_are_in_the_units_of_the_target(tmp_path: Path) -> None:
+    """Both, of rows of either noise; and the band of evaluate holds what it says."""
+    fit(tmp_path)
+    model = load_model(tmp_path / "model.safetensors")
+    assert [type(layer) for layer in model.layers[-2:]] == [layers.Gaussian, layers.Rescaling]
+    features = np.array([[[a, flag]] for a in (-1, 0, 2) for flag in (0, 1)], np.float32)
+    mean, deviation = model.predict(features)[:, 0].T
+    np.testing.assert_allclose(mean, 500 + 40 * features[:, 0, 0], atol=6)
+    np.testing.assert_allclose(deviation, [10, 40] * 3, rtol=0.35)
+    (row,) = figures_of(tmp_path)
+    assert row["coverage_90"] == pytest.approx(0.9, abs=0.04)
+    assert 20 < row["spread"] < 30
+
+
+def test_each_column_has_a_mean_and_a_deviation(tmp_path: Path) -> None:
+    """First all means, then all deviations, each in the units of its column."""
+    target = {"column": ["x", "a"]}
+    stack = [{"type": "Dense", "units": 4}, {"type": "Gaussian"}]
+    tables = {"target": target, "model": {"layers": stack}}
+    fit(tmp_path, **tables)
+    rescaling = load_model(tmp_path / "model.safetensors").layers[-1]
+    assert isinstance(rescaling, layers.Rescaling)
+    scale, offset = np.array(rescaling.scale), np.array(rescaling.offset)
+    assert (scale[:2] == scale[2:]).all()
+    assert offset[:2] == pytest.approx([500, 0], abs=5)
+    assert (offset[2:] == 0).all()
+    rows = figures_of(tmp_path, **tables)
+    assert [row["target"] for row in rows] == ["x", "a"]
+    assert all(row["coverage_90"] > 0.8 for row in rows)
+
+
+def test_a_scale_of_moments_is_the_scale_of_its_labels() -> None:
+    scale = Scale(np.float32([3, 5]), np.float32([2, 4])).of_moments()
+    label = np.float32([[7, 9]])
+    assert scale.standardized(label).tolist() == [[2, 1]]
+    assert scale.restored(np.float32([[2, 1, 0.5, 0.5]])).tolist() == [[7, 9, 1, 2]]
+
+
+def test_a_fit_goes_on_and_starts_from_its_model(tmp_path: Path) -> None:
+    """With --continue, and with [train] init: the Rescaling is the one there was."""
+    fit(tmp_path, train={"until": time_of(1000)})
+    first = load_model(tmp_path / "model.safetensors").layers[-1].get_config()
+    fit(tmp_path, options={"extend": True})
+    init = {"train": {"init": str(tmp_path / "model.safetensors")}, "model": {"layers": []}}
+    fit(tmp_path / "init", **init)
+    for folder in (tmp_path, tmp_path / "init"):
+        *_, head, last = load_model(folder / "model.safetensors").layers
+        assert isinstance(head, layers.Gaussian)
+        assert last.get_config() == first
+
+
+def test_an_interrupted_fit_has_the_same_bytes(tmp_path: Path) -> None:
+    """With masked targets and weights of rows."""
+    table = log()
+    label = pa.array(table["x"], mask=np.random.default_rng(1).random(ROWS) < 0.2)
+    table = table.set_column(table.column_names.index("x"), "x", label)
+    tables = {"target": {"weight": "flag"}}
+    fit(tmp_path / "whole", table, **tables)
+    stop, done = threading.Event(), False
+    while not done:
+        seen = 0
+
+        def count(progress: Any, stop: threading.Event = stop) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 40:
+                stop.set()
+
+        options = {"progress": count, "stop": stop}
+        summary = fit(tmp_path / "cut", table, options=options, **tables)
+        stop, done = threading.Event(), not summary.interrupted
+    assert fits.digest(tmp_path / "cut") == fits.digest(tmp_path / "whole")
+
+
+def test_labels_that_a_fit_does_not_read_change_no_byte(tmp_path: Path) -> None:
+    files = []
+    for garbage in (False, True):
+        fit(tmp_path / str(garbage), log(garbage=garbage))
+        files.append((tmp_path / str(garbage) / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_shuffled_labels_give_no_skill(tmp_path: Path) -> None:
+    """The mean of all labels is as good, and the deviation is theirs."""
+    fit(tmp_path, log(shuffled=True))
+    (row,) = figures_of(tmp_path)
+    assert row["better_mean"] < 0.02
+    assert row["spread"] == pytest.approx(row["rmse_mean"], rel=0.1)
+
+
+def test_the_test_of_rates_does_not_end_where_the_loss_passes_zero(tmp_path: Path) -> None:
+    """As a logarithm it may, of labels that follow from the features."""
+    table = log()
+    x = pa.array(np.nan_to_num(table["a"].to_numpy()))
+    table = table.set_column(table.column_names.index("x"), "x", x)
+    train = {"optimizer": {"name": "adam"}}
+    tried = fit(tmp_path, table, options={"find_rate": True}, train=train).rates
+    assert min(of.loss for of in tried) < 0
+    assert len(tried) == 200
+
+
+RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"train": {"loss": "mse"}}, "the model ends in Gaussian, and the loss is mean_squared"),
+        ({"model": {"layers": LAYERS[:-1]}}, "the model does not end in Gaussian, and the loss"),
+        ({"model": {"layers": RESCALED}}, "the Rescaling behind Gaussian shifts deviations"),
+        (
+            {"target": {"column": ["x", "a"]}},
+            "the model has 2 outputs, and the loss gaussian_nll needs 4: a mean and a deviation",
+        ),
+        (
+            {"model": {"layers": [{"type": "Dense", "units": 3}, {"type": "Gaussian"}]}},
+            r"\(Gaussian\): expected a mean and a deviation of each label, .* received shape",
+        ),
+        (
+            {"train": {"seeds": 2, "keep": "all", "validation": {"streams": 0.3}}},
+            r'\[train\] keep = "all" .* of which each model of the loss gaussian_nll has its own',
+        ),
+        (
+            {"output": {"calibrate": True}},
+            r"\[output\] calibrate: a fit calibrates quantiles",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(tables: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, ShapeError), match=message):
+        fit(tmp_path, **tables)
