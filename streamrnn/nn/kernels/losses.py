@@ -1,9 +1,13 @@
 """Losses and their derivatives over whole arrays; sums in one order."""
 
+import functools
+
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ArgumentError
 from streamrnn.nn import simd
+from streamrnn.nn.simd.arguments import Kernel
 
 _NONE = np.empty(0, np.float32)
 
@@ -35,6 +39,37 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
         kernel = simd.row_losses.rows_entry(name)
         kernel(p.reshape(-1), t.reshape(-1), p.shape[-1], value.reshape(-1), slope.reshape(-1))
     return value, slope
+
+
+@functools.cache
+def row_by_row(function: Kernel) -> Kernel:
+    """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
+
+    It returns a number, or a vector (U,), and is compiled on its first call; the first row of each
+    is passed to it in Python, where an index beyond the row is an error. Raises ArgumentError if
+    Numba cannot compile it.
+    """
+    loop = simd.cell.rows_around(function)
+    plain = getattr(function, "py_func", function)
+
+    def run(t: Array, p: Array) -> Array:
+        rows = [np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (t, p)]
+        if not p.size:
+            return np.zeros(p.shape[:-1], p.dtype)
+        with np.errstate(all="ignore"):
+            first = np.asarray(plain(*(array[0].copy() for array in rows)))
+        out = np.empty((len(rows[1]), *first.shape), p.dtype)
+        try:
+            loop(*(array[:0] for array in (*rows, out)))  # no rows: only compiles
+        except Exception as error:
+            raise ArgumentError(
+                f"{plain.__qualname__}: Numba cannot compile it. Correct it, or write `call` and "
+                f"`gradient` of whole arrays, which NumPy computes. Numba's error: {error}"
+            ) from error
+        loop(*rows, out)
+        return out.reshape(*p.shape[:-1], *first.shape)
+
+    return run
 
 
 def means_of_rows(a: Floats) -> Floats:

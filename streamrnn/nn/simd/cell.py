@@ -1,4 +1,4 @@
-"""The loop around a custom cell."""
+"""The loops around a custom cell, and around a loss of one row."""
 
 import numba
 from numba.extending import overload
@@ -31,6 +31,17 @@ def loop_around(step: Kernel) -> Kernel:
                         y[b, t] = 0
                     else:
                         y[b, t] = held[b]
+
+    return jit.kernel(loop)
+
+
+def rows_around(function: Kernel) -> Kernel:
+    """Make the loop over rows of a loss, compiled on its first call."""
+    function = compiled_step(function)
+
+    def loop(t, p, out):
+        for r in range(len(p)):
+            out[r] = function(t[r], p[r])
 
     return jit.kernel(loop)
 

@@ -38,6 +38,10 @@ class Loss:
     >>> Squared()(np.zeros((2, 1)), np.full((2, 1), 3))
     9.0
 
+    With static `step(y_true, y_pred)` in place of `call` it is compiled, as a custom cell is: from
+    one row of each, (K,) and (U,), step returns the value, and gradient, static too, its derivative
+    (U,).
+
     A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
     is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
     that one of a function's arrays lacks is added to it, or removed from the other (even from
@@ -99,9 +103,13 @@ class Loss:
 
         Without `gradient` the derivatives are NaN.
         """
-        value = returned_values(f"loss {self.name!r}", self.call, t, p)
-        slope = np.full_like(p, np.nan)
+        call: Callable[..., Any] = self.call
         gradient: Callable[..., Any] | None = getattr(self, "gradient", None)
+        if (step := getattr(self, "step", None)) is not None:
+            call = kernel.row_by_row(step)
+            gradient = None if gradient is None else kernel.row_by_row(gradient)
+        value = returned_values(f"loss {self.name!r}", call, t, p)
+        slope = np.full_like(p, np.nan)
         if gradient is not None:
             slope = np.array(gradient(t.copy(), p.copy()), np.float32)
             if slope.shape != p.shape:
@@ -110,7 +118,7 @@ class Loss:
                     f"{p.shape}, returned {slope.shape}"
                 )
             if not self._is_compared:
-                check_gradient(f"loss {self.name!r}", self.call, gradient, t, p)
+                check_gradient(f"loss {self.name!r}", call, gradient, t, p)
                 self._is_compared = True
         return value, slope, 1.0
 

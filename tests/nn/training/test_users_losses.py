@@ -36,6 +36,22 @@ class Elements(Power):
         return super().gradient(y_true, y_pred) * y_pred.shape[-1]
 
 
+class Rows(losses.Loss):
+    """Power, compiled: of one row."""
+
+    @staticmethod
+    def step(y_true: Any, y_pred: Any) -> Any:
+        total = 0.0
+        for u in range(y_pred.size):
+            total += abs(y_pred[u] - y_true[u]) ** 1.5
+        return total / y_pred.size
+
+    @staticmethod
+    def gradient(y_true: Any, y_pred: Any) -> Any:
+        error = y_pred - y_true
+        return 1.5 * np.sign(error) * np.sqrt(np.abs(error)) / y_pred.size
+
+
 def squared(y_true: Any, y_pred: Any) -> Any:
     assert y_true.shape == y_pred.shape
     return ((y_pred - y_true) ** 2).mean(axis=-1)
@@ -76,7 +92,7 @@ CASES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
-@pytest.mark.parametrize("kind", [Power, Elements])
+@pytest.mark.parametrize("kind", [Power, Elements, Rows])
 def test_gradients_are_finite_differences_of_the_loss(
     kind: Any, reduction: str, case: dict[str, Any]
 ) -> None:
@@ -302,6 +318,38 @@ def test_a_wrong_gradient_is_refused_before_the_first_step() -> None:
         model.fit(X, ROWS, verbose=0)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
     network(Power()).train_on_batch(X, np.full_like(ROWS, np.nan))
+
+
+def test_a_compiled_loss_is_checked_and_refused_as_others_are() -> None:
+    """A wrong gradient, an index beyond the row, and what Numba cannot compile."""
+
+    class Doubled(Rows):
+        @staticmethod
+        def gradient(y_true: Any, y_pred: Any) -> Any:
+            slope = 1.5 * np.sign(y_pred - y_true) * np.sqrt(np.abs(y_pred - y_true)) / y_pred.size
+            slope[1] *= 2
+            return slope
+
+    class Beyond(Rows):
+        @staticmethod
+        def step(y_true: Any, y_pred: Any) -> Any:
+            return y_pred[2] ** 2
+
+    class Foreign(Rows):
+        @staticmethod
+        def step(y_true: Any, y_pred: Any) -> Any:
+            return float(str(y_pred[0]))
+
+    for kind, error, said in (
+        (Doubled, ArgumentError, r"its gradient is not the derivative .* of y_pred at \[\d, 1\]"),
+        (Beyond, IndexError, "index 2 is out of bounds"),
+        (Foreign, ArgumentError, r"Foreign\.step: Numba cannot compile it\. Correct it, or write"),
+    ):
+        model = network(kind())
+        before = model.get_weights()
+        with pytest.raises(error, match=said):
+            model.fit(X, ROWS, verbose=0)
+        assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
