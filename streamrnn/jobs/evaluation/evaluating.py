@@ -135,8 +135,8 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
-    """Return the quantiles of [train] loss, if the model has one target and an output for each."""
-    quantiles, targets = loaded.config.train.quantiles, loaded.config.target.labels
+    """Return the quantiles of the outputs, if the model has one target and an output for each."""
+    quantiles, targets = loaded.config.quantiles, loaded.config.target.labels
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 
 

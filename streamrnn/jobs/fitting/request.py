@@ -148,10 +148,16 @@ def without_layers(config: Config) -> Config:
 
 
 def for_training(config: Config) -> Config:
-    """Return the config for training: [model] precision applies only to later runs."""
+    """Return the config for training: precision and quantiles apply only to later runs.
+
+    So do the names of the outputs, where they are quantiles.
+    """
     config = without_layers(config)
     model = config.model.model_copy(update={"precision": "auto"})
-    return config.model_copy(update={"model": model})
+    if config.output.quantiles is None:
+        return config.model_copy(update={"model": model})
+    output = config.output.model_copy(update={"quantiles": None, "names": None})
+    return config.model_copy(update={"model": model, "output": output})
 
 
 def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> FitIdentity:

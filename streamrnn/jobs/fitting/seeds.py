@@ -83,7 +83,8 @@ class SeedsJob:
             )
         job = FitJob(self._member(self.seeds[0], 1), reader(self._state_table), FitOptions())
         units = job.check()
-        names = self.config.output.names
+        output = self.config.output
+        names = output.names if output.quantiles is None else None
         if train.keep == "all" and names is not None and len(names) != 2 * units:
             raise ConfigError(
                 f"[output] names: the model of all seeds returns {2 * units} values per row, the "
@@ -112,7 +113,8 @@ class SeedsJob:
         train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
         path = str(directory / self._folder.model.name)
         model = config.model.model_copy(update={"path": path, "threads": threads})
-        output = config.output.model_copy(update={"names": None})
+        alone = {"names": None} | ({"quantiles": None} if config.train.keep == "all" else {})
+        output = config.output.model_copy(update=alone)
         return config.model_copy(update={"train": train, "model": model, "output": output})
 
     def _fit_members(self) -> list[FitSummary | None]:

@@ -1,9 +1,11 @@
 """Several trained models as one, which returns their mean and its spread."""
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
-from streamrnn.nn.layers import Average, Gaussian, Input, Rescaling, Spread
+from streamrnn.errors import ModelMismatchError
+from streamrnn.nn.layers import Average, Concatenate, Dense, Gaussian, Input, Rescaling, Spread
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models.model import Model
@@ -45,12 +47,33 @@ def members_of(model: Model) -> list[Model]:
 def gives_moments(model: Model) -> bool:
     """Return whether half of the outputs are standard deviations of the others.
 
-    So are those of several members, and of a `Gaussian`, which a Rescaling may follow.
+    A model of several members gives such outputs, and a `Gaussian`, which a Rescaling may follow.
     """
     last, *others = model.graph.outputs
     if not others and isinstance(last.node.layer, Rescaling):
         (last,) = leaves(last.node.inputs)
     return isinstance(last.node.layer, Gaussian) or bool(members_of(model))
+
+
+def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
+    """Return a model of quantiles of the normal distribution whose moments another one gives.
+
+    Raises ModelMismatchError unless it gives one mean and one deviation.
+    """
+    outputs = model.graph.outputs
+    units = [symbol.shape[-1] for symbol in outputs]
+    if not gives_moments(model) or units not in ([2], [1, 1]):
+        raise ModelMismatchError(
+            f"expected a model with one mean and one deviation, received outputs of {units} units. "
+            "End it with Gaussian, trained by the loss gaussian_nll on one column and horizon"
+        )
+    normal = NormalDist()
+    with counted_from_the_start():
+        moments = outputs[0] if len(outputs) == 1 else Concatenate()(outputs)
+        head = Dense(len(levels), use_bias=False, name="quantile")
+        quantiles = head(moments)
+    head.set_weights([[[1.0] * len(levels), [normal.inv_cdf(level) for level in levels]]])
+    return Model(model.graph.inputs, quantiles, name=model.name)
 
 
 def _named(model: Model, name: str) -> Model:

@@ -362,7 +362,7 @@ class _Pictures:
     def _index(self) -> int:
         """Return which output is drawn for single streams: the middle one of quantiles."""
         assert isinstance(self._loaded, LoadedPipeline)
-        return len(self._loaded.names) // 2 if self._loaded.config.train.quantiles else 0
+        return len(self._loaded.names) // 2 if self._loaded.config.quantiles else 0
 
     def _each(self, means: StreamMeans | None) -> Picture | Missing:
         target, index = "", 0

@@ -39,6 +39,7 @@ FREE = frozenset(
         "sink.path",
         *PUBLISH_KEYS,  # tables only index the parts
         "output.names",  # the columns of the output are compared
+        "output.quantiles",  # in the fingerprint
         "output.calibrate",  # in the fingerprint
         "target.column",  # compared with outputs, not computed
         "target.horizon",

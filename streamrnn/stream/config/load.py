@@ -142,6 +142,11 @@ class Config(Sections):
         return None if columns == ("*",) else columns
 
     @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The levels that outputs are quantiles of; none for other outputs."""
+        return self.output.quantiles or self.train.quantiles
+
+    @property
     def side_folders(self) -> dict[str, str]:
         """The folders of the side outputs that a run writes, by name."""
         folders = {}

@@ -28,6 +28,7 @@ from streamrnn.stream.config.values import (
     Key,
     Kind,
     LayerTables,
+    Levels,
     ModelInputs,
     Names,
     Natural,
@@ -346,6 +347,12 @@ class OutputSection(Section):
     warmup: Natural = Field(
         default=0,
         description="output is null for this many steps after a stream starts or is reset",
+    )
+    quantiles: Levels | None = Field(
+        default=None,
+        description="of a mean and deviation (Gaussian, several seeds as one): return these "
+        "quantiles of the normal distribution instead",
+        examples=[[0.05, 0.5, 0.95]],
     )
     calibrate: bool = Field(
         default=False,

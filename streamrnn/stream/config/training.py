@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from streamrnn.stream.config.problems import did_you_mean, received
 from streamrnn.stream.config.section import Section
-from streamrnn.stream.config.values import STRING, Count, FilePath, Natural, TimeText
+from streamrnn.stream.config.values import STRING, Count, FilePath, Natural, TimeText, levels_of
 
 
 def _share(value: Any) -> bool:
@@ -128,14 +128,7 @@ LOSSES = (
 
 def _loss(value: Any) -> Any:
     if isinstance(value, dict) and list(value) == ["quantile"]:
-        quantile = value["quantile"]
-        levels = list(quantile) if isinstance(quantile, list | tuple) else [quantile]
-        numbers = [q for q in levels if isinstance(q, float) and 0 < q < 1]
-        if not levels or len(numbers) < len(levels) or sorted(set(levels)) != levels:
-            raise ValueError(
-                f"quantile: expected numbers between 0 and 1 in rising order, received {quantile!r}"
-            )
-        return {"quantile": tuple(levels)}
+        return {"quantile": levels_of("quantile: ", value["quantile"])}
     if not isinstance(value, str) or value not in LOSSES:
         hint = did_you_mean(value, LOSSES) if isinstance(value, str) else ""
         raise ValueError(

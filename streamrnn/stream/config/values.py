@@ -312,6 +312,24 @@ Shards = Annotated[int, Field(ge=0, le=4096)]
 Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Version = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Key = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
+
+
+def levels_of(owner: str, quantiles: Any) -> tuple[float, ...]:
+    """Return the levels of quantiles, one or more. Raises ValueError, which begins with `owner`."""
+    levels = list(quantiles) if isinstance(quantiles, list | tuple) else [quantiles]
+    numbers = [q for q in levels if isinstance(q, float) and 0 < q < 1]
+    if not levels or len(numbers) < len(levels) or sorted(set(levels)) != levels:
+        raise ValueError(
+            f"{owner}expected numbers between 0 and 1 in rising order, received {quantiles!r}"
+        )
+    return tuple(levels)
+
+
+Levels = Annotated[
+    tuple[float, ...],
+    BeforeValidator(lambda value: levels_of("", value)),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1}),
+]
 Names = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
 Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), WithJsonSchema(_ONE_OR_MORE)]
 TimeFeatures = Annotated[

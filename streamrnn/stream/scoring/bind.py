@@ -16,6 +16,7 @@ from streamrnn.errors import ConfigError, DTypeError, MissingFileError, ModelMis
 from streamrnn.nn.formats import embedded_ids, inputs_of, load_model
 from streamrnn.nn.models import Model, SequenceRunner, StepRunner
 from streamrnn.nn.models.inputs import IdLimit, id_limits
+from streamrnn.nn.models.mixture import quantiles_of
 from streamrnn.stream.config import both_answers, use_of
 from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import FeatureSection
@@ -282,11 +283,17 @@ def _load(config: Config, path: str) -> Model:
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
     try:
         state = dict(spec.state) if spec.state else None
-        return load_model(path, layers=layers, state=state, precision=spec.precision)
+        model = load_model(path, layers=layers, state=state, precision=spec.precision)
     except MissingFileError as error:
         if config.target.column and path == spec.path:
             error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)
         raise
+    if config.output.quantiles is None:
+        return model
+    try:
+        return quantiles_of(model, config.output.quantiles)
+    except ModelMismatchError as error:
+        raise ModelMismatchError(f"[output] quantiles: {location(path)}: {error}") from None
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:

@@ -2,16 +2,18 @@
 
 import threading
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import logs
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
 
 from streamrnn import Pipeline, layers, load_model
-from streamrnn.errors import ConfigError, ShapeError
+from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError
 from streamrnn.jobs.fitting.window import Scale
 from streamrnn.pipeline import FitSummary
 
@@ -84,6 +86,50 @@ def test_mean_and_deviation_are_in_the_units_of_the_target(tmp_path: Path) -> No
     (row,) = figures_of(tmp_path)
     assert row["coverage_90"] == pytest.approx(0.9, abs=0.04)
     assert 20 < row["spread"] < 30
+
+
+def quantiles(levels: list[float]) -> dict[str, Any]:
+    return {"output": {"quantiles": levels, "names": ["low", "middle", "high"]}}
+
+
+def test_a_run_may_return_quantiles_instead(tmp_path: Path) -> None:
+    """Of the same model file, before and after a fit; the state that the fit left fits."""
+    levels = [0.05, 0.5, 0.95]
+    tables = quantiles(levels)
+    fit(tmp_path, **tables)
+    rows = figures_of(tmp_path, **tables)
+    assert [row["quantile"] for row in rows] == levels
+    assert [row["coverage"] for row in rows] == pytest.approx(levels, abs=0.05)
+    moments = {"sink": {"path": str(tmp_path / "moments")}}
+    Pipeline.from_dict(config(tmp_path, **moments)).run()
+    mean, deviation = (pq.read_table(tmp_path / "moments")[f"rescaling_{n}"] for n in (0, 1))
+    out = pq.read_table(tmp_path / "out")
+    for name, level in zip(("low", "middle", "high"), levels, strict=True):
+        wanted = mean.to_numpy() + NormalDist().inv_cdf(level) * deviation.to_numpy()
+        np.testing.assert_allclose(out[name].to_numpy(), wanted, rtol=1e-6)
+    state = {"state": {"init": str(tmp_path / "model.safetensors.fit/state.parquet")}}
+    later = config(tmp_path, **tables, **state, sink={"path": str(tmp_path / "later")})
+    assert Pipeline.from_dict(later).run().rows > 0
+
+
+def test_several_seeds_as_one_have_quantiles_of_their_spread(tmp_path: Path) -> None:
+    one = [{"type": "Normalization"}, {"type": "Dense", "units": 1}]
+    train = {"loss": "mse", "seeds": 2, "keep": "all", "validation": {"streams": 0.3}}
+    tables = {**quantiles([0.05, 0.5, 0.95]), "train": train, "model": {"layers": one}}
+    fit(tmp_path, **tables)
+    low, _, high = figures_of(tmp_path, **tables)
+    assert 0.8 < high["coverage"] - low["coverage"] < 1
+
+
+def test_quantiles_of_other_outputs_are_refused(tmp_path: Path) -> None:
+    tables = {
+        "train": {"loss": "mse"},
+        "model": {"layers": [{"type": "Dense", "units": 1}]},
+    }
+    fit(tmp_path, **tables)
+    said = r"\[output\] quantiles: .*expected a model with one mean and one deviation, received"
+    with pytest.raises(ModelMismatchError, match=said):
+        Pipeline.from_dict(config(tmp_path, **{**tables, **quantiles([0.1, 0.5, 0.9])})).run()
 
 
 def test_each_column_has_a_mean_and_a_deviation(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_defaults_are_those_of_the_design(load):
         "columns": None,
         "names": None,
         "warmup": 0,
+        "quantiles": None,
         "calibrate": False,
         "model_column": None,
     }
