@@ -42,7 +42,7 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
 
 
 @functools.cache
-def row_by_row(function: Kernel) -> Kernel:
+def over_rows(function: Kernel) -> Kernel:
     """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
 
     It returns a number, or a vector (U,), and is compiled on its first call; the first row of each

@@ -106,8 +106,8 @@ class Loss:
         call: Callable[..., Any] = self.call
         gradient: Callable[..., Any] | None = getattr(self, "gradient", None)
         if (step := getattr(self, "step", None)) is not None:
-            call = kernel.row_by_row(step)
-            gradient = None if gradient is None else kernel.row_by_row(gradient)
+            call = kernel.over_rows(step)
+            gradient = None if gradient is None else kernel.over_rows(gradient)
         value = returned_values(f"loss {self.name!r}", call, t, p)
         slope = np.full_like(p, np.nan)
         if gradient is not None:
