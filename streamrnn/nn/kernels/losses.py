@@ -1,13 +1,14 @@
 """Losses and their derivatives over whole arrays; sums in one order."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn import simd
-from streamrnn.nn.simd.arguments import Kernel
 
 _NONE = np.empty(0, np.float32)
 
@@ -42,7 +43,7 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
 
 
 @functools.cache
-def over_rows(function: Kernel) -> Kernel:
+def over_rows(function: Callable[..., Any]) -> Callable[[Array, Array], Array]:
     """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
 
     It returns a number, or a vector (U,), and is compiled on its first call; the first row of each

@@ -1,5 +1,8 @@
 """The loops around a custom cell, and around a loss of one row."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 from numba.extending import overload
 
@@ -35,13 +38,13 @@ def loop_around(step: Kernel) -> Kernel:
     return jit.kernel(loop)
 
 
-def rows_around(function: Kernel) -> Kernel:
+def rows_around(function: Callable[..., Any]) -> Kernel:
     """Make the loop over rows of a loss, compiled on its first call."""
-    function = compiled_step(function)
+    of_row: Any = compiled_step(function)
 
     def loop(t, p, out):
         for r in range(len(p)):
-            out[r] = function(t[r], p[r])
+            out[r] = of_row(t[r], p[r])
 
     return jit.kernel(loop)
 
