@@ -350,8 +350,7 @@ class OutputSection(Section):
     )
     quantiles: Levels | None = Field(
         default=None,
-        description="of a mean and deviation (Gaussian, several seeds as one): return these "
-        "quantiles of the normal distribution instead",
+        description="returned in place of a mean and deviation (Gaussian, several seeds as one)",
         examples=[[0.05, 0.5, 0.95]],
     )
     calibrate: bool = Field(
