@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn import simd
 
 _NONE = np.empty(0, np.float32)
@@ -43,22 +43,33 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
 
 
 @functools.cache
-def over_rows(function: Callable[..., Any]) -> Callable[[Array, Array], Array]:
+def over_rows(
+    function: Callable[..., Any], *, gradient: bool = False
+) -> Callable[[Array, Array], Array]:
     """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
 
-    It returns a number, or a vector (U,), and is compiled on its first call; the first row of each
-    is passed to it in Python, where an index beyond the row is an error. Raises ArgumentError if
-    Numba cannot compile it.
+    It returns a number, a gradient (U,), and is compiled on its first call. Raises ArgumentError if
+    Numba cannot compile it, or if it uses an index beyond a row; ShapeError if the arrays differ in
+    more than the last axis.
     """
     loop = simd.cell.rows_around(function)
     plain = getattr(function, "py_func", function)
 
     def run(t: Array, p: Array) -> Array:
+        if t.shape[:-1] != p.shape[:-1] or not p.ndim:
+            raise ShapeError(
+                f"{plain.__qualname__}: expected a row of y for each row of y_pred, whose shape is "
+                f"{p.shape}, received {t.shape}"
+            )
         rows = [np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (t, p)]
         if not p.size:
-            return np.zeros(p.shape[:-1], p.dtype)
-        with np.errstate(all="ignore"):
-            first = np.asarray(plain(*(array[0].copy() for array in rows)))
+            return np.zeros(p.shape if gradient else p.shape[:-1], p.dtype)
+        beyond = f"{plain.__qualname__}: it uses an index beyond a row of y or y_pred"
+        try:
+            with np.errstate(all="ignore"):
+                first = np.asarray(plain(*(array[0].copy() for array in rows)))
+        except IndexError:
+            raise ArgumentError(beyond) from None
         out = np.empty((len(rows[1]), *first.shape), p.dtype)
         try:
             loop(*(array[:0] for array in (*rows, out)))  # no rows: only compiles
@@ -67,7 +78,10 @@ def over_rows(function: Callable[..., Any]) -> Callable[[Array, Array], Array]:
                 f"{plain.__qualname__}: Numba cannot compile it. Correct it, or write `call` and "
                 f"`gradient` of whole arrays, which NumPy computes. Numba's error: {error}"
             ) from error
-        loop(*rows, out)
+        try:
+            loop(*rows, out)
+        except IndexError:
+            raise ArgumentError(beyond) from None
         return out.reshape(*p.shape[:-1], *first.shape)
 
     return run

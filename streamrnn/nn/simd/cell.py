@@ -40,7 +40,7 @@ def loop_around(step: Kernel) -> Kernel:
 
 def rows_around(function: Callable[..., Any]) -> Kernel:
     """Make the loop over rows of a loss, compiled on its first call."""
-    of_row: Any = compiled_step(function)
+    of_row: Any = function if is_compiled(function) else jit.bounds_checked(function)
 
     def loop(t, p, out):
         for r in range(len(p)):

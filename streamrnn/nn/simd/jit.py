@@ -79,6 +79,8 @@ _OPTIONS: dict[str, bool | str] = {
 _njit: Callable[..., Decorator] = numba.njit  # its type stubs do not know all options
 kernel: Decorator = _njit(**_OPTIONS)
 """Decorator for functions called from Python."""
+bounds_checked: Decorator = _njit(**(_OPTIONS | {"boundscheck": True}))
+"""Decorator for a function of a user, whose indices may come from data: IndexError, not memory."""
 uncounted: Decorator = _njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the loops of a kernel, which allocate nothing: Numba does not count references.
 

@@ -1,5 +1,6 @@
 """The common part of losses: the mean over samples, their weights, and checks of the truth."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -105,9 +106,10 @@ class Loss:
         """
         call: Callable[..., Any] = self.call
         gradient: Callable[..., Any] | None = getattr(self, "gradient", None)
-        if (step := getattr(self, "step", None)) is not None:
-            call = kernel.over_rows(step)
-            gradient = None if gradient is None else kernel.over_rows(gradient)
+        if type(self).call is Loss.call and hasattr(self, "step"):
+            call = kernel.over_rows(self._static("step"))
+            if gradient is not None:
+                gradient = kernel.over_rows(self._static("gradient"), gradient=True)
         value = returned_values(f"loss {self.name!r}", call, t, p)
         slope = np.full_like(p, np.nan)
         if gradient is not None:
@@ -121,6 +123,16 @@ class Loss:
                 check_gradient(f"loss {self.name!r}", call, gradient, t, p)
                 self._is_compared = True
         return value, slope, 1.0
+
+    def _static(self, name: str) -> Callable[..., Any]:
+        """Return a function of one row. Raises ArgumentError for a method."""
+        function: Callable[..., Any] = getattr(self, name)
+        if not inspect.isfunction(inspect.unwrap(getattr(function, "py_func", function))):
+            raise ArgumentError(
+                f"loss {self.name!r}: its class has step in place of call, so {name} must be a "
+                "@staticmethod of (y_true, y_pred)"
+            )
+        return function
 
     def with_slope(
         self, t: Floats, p: Floats, sample_weight: npt.ArrayLike | None, mask: Array | None

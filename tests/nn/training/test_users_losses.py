@@ -340,9 +340,20 @@ def test_a_compiled_loss_is_checked_and_refused_as_others_are() -> None:
         def step(y_true: Any, y_pred: Any) -> Any:
             return float(str(y_pred[0]))
 
+    class OfData(Rows):
+        @staticmethod
+        def step(y_true: Any, y_pred: Any) -> Any:
+            return y_pred[int(9 * (y_true[0] != ROWS[0, 0]))]
+
+    class Method(Rows):
+        def step(self, y_true: Any, y_pred: Any) -> Any:  # type: ignore[override]
+            return y_pred[0]
+
     for kind, error, said in (
         (Doubled, ArgumentError, r"its gradient is not the derivative .* of y_pred at \[\d, 1\]"),
-        (Beyond, IndexError, "index 2 is out of bounds"),
+        (Beyond, ArgumentError, r"Beyond\.step: it uses an index beyond a row of y or y_pred"),
+        (OfData, ArgumentError, r"OfData\.step: it uses an index beyond a row of y or y_pred"),
+        (Method, ArgumentError, r"so step must be a @staticmethod of \(y_true, y_pred\)"),
         (Foreign, ArgumentError, r"Foreign\.step: Numba cannot compile it\. Correct it, or write"),
     ):
         model = network(kind())
@@ -398,3 +409,20 @@ def test_gradients_that_cannot_be_applied_are_refused() -> None:
 
     with pytest.raises(ArgumentError, match="no model is compiled with this optimizer"):
         SGD().apply(found)
+
+
+def test_a_compiled_loss_has_a_label_for_each_row() -> None:
+    """Its loop would read beyond them."""
+    for labels in (np.zeros((1, 1, 2)), np.zeros((16, 2)), np.zeros(2)):
+        with pytest.raises(ShapeError, match=r"step: expected a row of y for each row of y_pred"):
+            Rows()(labels, np.ones((8, 5, 2)))
+
+
+def test_a_loss_with_a_call_may_have_a_step_for_another_purpose() -> None:
+    class Own(losses.Loss):
+        step = 1000
+
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return np.abs(y_true - y_pred).mean(axis=-1)
+
+    assert Own()(np.zeros((2, 3)), np.ones((2, 3))) == 1
