@@ -139,14 +139,21 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def children(self) -> dict[str, "Layer"]:
         """Return the layers inside this one, by the prefix of their weights' names.
 
-        By default these are the layers in its attributes, and in lists there.
+        By default these are the layers in its attributes, and in lists and dicts there.
         """
         children: dict[str, Layer] = {}
+
+        def add(name: str, value: object) -> None:
+            if isinstance(value, Layer):
+                if value not in children.values():
+                    children[name] = value
+            elif isinstance(value, list | tuple | dict):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, item in items:
+                    add(f"{name}/{key}", item)
+
         for name, value in vars(self).items():
-            several = isinstance(value, list | tuple)
-            for i, item in enumerate(value if several else [value]):
-                if isinstance(item, Layer) and item not in children.values():
-                    children[f"{name}/{i}" if several else name] = item
+            add(name, value)
         return children
 
     # ---- weights and outputs

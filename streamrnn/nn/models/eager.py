@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.errors import ArgumentError, ConfigError, UnsupportedError
+from streamrnn.errors import ArgumentError, ConfigError, ShapeError, UnsupportedError
 from streamrnn.nn.layers.casts import cast_floats
 from streamrnn.nn.layers.context import resolve_training, training_inside
 from streamrnn.nn.layers.layer import Layer, several
@@ -101,6 +101,9 @@ class Eager(Model):
             )
         arrays = self._arrays(x)
         rows = len(next(leaves(arrays)))
+        if any(len(array) != rows for array in leaves(arrays)):
+            received = ", ".join(str(len(array)) for array in leaves(arrays))
+            raise ShapeError(f"{self}: predict: all inputs must have as many rows, have {received}")
         size = batch_size or max(rows, 1)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
         parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]

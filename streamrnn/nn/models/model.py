@@ -53,17 +53,16 @@ class Model(Trainable, Layer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "call" in vars(cls):
-            eager = provided("Eager")
+        if hasattr(cls, "call") and not issubclass(cls, eager := provided("Eager")):
             graphs = (base for base in cls.__mro__[1:] if issubclass(base, Model))
             built_in = next(base for base in graphs if base.is_built_in())
-            if built_in not in (Model, eager):
+            if built_in is not Model:
                 raise ConfigError(
                     f"{cls.__name__}: {built_in.__name__} does not run a call of a subclass: "
                     "derive it from Model"
                 )
-            others = (base for base in cls.__bases__ if base not in (Model, eager))
-            cls.__bases__ = (*others, eager)
+            bases = tuple(eager if base is Model else base for base in cls.__bases__)
+            cls.__bases__ = bases if eager in bases else (*bases, eager)
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

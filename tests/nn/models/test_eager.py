@@ -1,14 +1,21 @@
 """A subclass of Model with its own call: what it has, and what it refuses by name."""
 
+from abc import ABC
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pytest
 
 from streamrnn import Input, Model, Sequential, layers, load_model
-from streamrnn.errors import ArgumentError, ConfigError, ModelFileError, UnsupportedError
+from streamrnn.errors import (
+    ArgumentError,
+    ConfigError,
+    ModelFileError,
+    ShapeError,
+    UnsupportedError,
+)
 from streamrnn.models import StepRunner
 
 X = np.random.default_rng(1).normal(size=(5, 6, 3))
@@ -176,3 +183,47 @@ def test_a_call_that_would_not_be_run_is_refused() -> None:
     for base in (Sequential, Named):
         with pytest.raises(ConfigError, match="Twice: Sequential does not run a call of a subcl"):
             type("Twice", (base,), {"call": lambda self, x: x})
+
+
+def test_layers_in_dicts_and_lists_of_lists_have_weights(tmp_path: Path) -> None:
+    class Heads(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = {"1h": layers.Dense(1), "3h": layers.Dense(1)}
+            self.nested = [[layers.Dense(2)]]
+
+        def call(self, x: Any) -> Any:
+            return {name: head(self.nested[0][0](x)) for name, head in self.heads.items()}
+
+    one, other = Heads(), Heads()
+    expected = one(X)
+    other(X)
+    assert len(one.weights) == 6
+    one.save_weights(tmp_path / "w.safetensors")
+    other.load_weights(tmp_path / "w.safetensors")
+    np.testing.assert_equal(other(X), expected)
+
+
+def test_other_bases_stand_where_they_are_written() -> None:
+    class Predicts:
+        def predict(self, x: Any) -> str:
+            return "mixin"
+
+    class Calls:
+        def call(self, x: Any) -> Any:
+            return 2 * x
+
+    class Last(Model, Predicts, ABC):
+        def call(self, x: Any) -> Any:
+            return x
+
+    class First(Calls, Model, Generic[TypeVar("T")]):  # type: ignore[misc]
+        pass
+
+    assert Last().predict(X).shape == X.shape
+    np.testing.assert_array_equal(First()(X), 2 * X.astype("f4"))
+
+
+def test_inputs_of_unequal_length_are_refused() -> None:
+    with pytest.raises(ShapeError, match="predict: all inputs must have as many rows, have 2, 3"):
+        Scaled().predict({"x": X[:2], "ids": np.arange(3)}, batch_size=1)
