@@ -52,8 +52,8 @@ MAY_IMPORT = {
     "checkpoints": "arrays display errors config states sources sinks storage",
     "scoring": "arrays display errors config formats kernels models states sources storage windows "
     "operators",
-    "outputs": "arrays display errors plugin config formats sources states windows operators sinks "
-    "storage checkpoints",
+    "outputs": "arrays display errors plugin config formats models sources states windows "
+    "operators sinks storage checkpoints",
     "preflight": "display errors config formats models sources states checkpoints scoring outputs",
     "engines": "arrays errors plugin config kernels checkpoints scoring sinks sources states",
     "running": "arrays display errors config sources states storage checkpoints scoring engines "

@@ -58,8 +58,8 @@ def evaluate_pipeline(
     if read_manifest(output).model == loaded.fingerprint:
         return evaluation
     note = (
-        f"the last rows of {location(output)} were scored by another model than the one that "
-        "[model] path has now"
+        f"the last rows of {location(output)} were scored by another model, or with another "
+        "precision or [output] quantiles, than are set now"
     )
     return replace(evaluation, notes=(note,))
 
@@ -99,7 +99,7 @@ def comparison(
         since=None if since is None else parse_time(str(since), time.type, "since", zone),
         until=None if until is None else parse_time(str(until), time.type, "until", zone),
         quantiles=tuple(quantiles) or _trained_quantiles(loaded),
-        spreads=gives_moments(loaded.model),
+        spreads=not quantiles and gives_moments(loaded.model),
         source_begins=_begin(source),
         season=format_duration(aim.season),
         trained_means=_trained_means(loaded),

@@ -40,8 +40,8 @@ from streamrnn.jobs.fitting.request import (
     check_request,
     differences,
     fit_identity,
-    for_training,
     initial_model,
+    load_for_training,
     refuse_another_fit,
     refuse_foreign_model,
     without_layers,
@@ -138,7 +138,7 @@ class FitJob:
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
         with folder.on_disk(initial) as path:
-            loaded = LoadedPipeline(for_training(config), self._read_init, path)
+            loaded = load_for_training(config, self._read_init, path)
         model = FitModel.of(loaded, config)
         self._units = model.units
         resumed = last is not None and not last.record.done

@@ -113,7 +113,13 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
             "gaussian_nll: set both [train] loss and, at the end of [model] layers, { type = "
             '"Gaussian" }, or neither'
         )
+    if isinstance(loss, Quantile) and scale is not None and any(len(set(of)) > 1 for of in scale):
+        raise ConfigError(
+            "fit: the Rescaling at the end has a scale or an offset for each quantile, but they "
+            "share one label. Give it one of each, or set [train] scale_target = false"
+        )
     if ends and scale is not None:
+        scale = Scale(*np.broadcast_arrays(*scale))
         half = len(scale.offset) // 2
         wanted = Scale(scale.offset[:half], scale.deviation[:half]).of_moments()
         if not all(map(np.array_equal, scale, wanted)):

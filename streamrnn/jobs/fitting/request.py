@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -111,7 +112,7 @@ def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeli
     if config.train.init is None and (not layers or any("weights" in layer for layer in layers)):
         return None
     with ModelFile("model.safetensors", _first_model(config)).on_disk() as path:
-        return LoadedPipeline(for_training(config), reader(state_table), path)
+        return load_for_training(config, reader(state_table), path)
 
 
 def _first_model(config: Config) -> bytes:
@@ -145,6 +146,16 @@ def without_layers(config: Config) -> Config:
     """Return the config for a native file, which has its own layers."""
     model = config.model.model_copy(update={"layers": ()})
     return config.model_copy(update={"model": model})
+
+
+def load_for_training(
+    config: Config, read_init: Callable[[str], pa.Table], path: str
+) -> LoadedPipeline:
+    """Load the model that is trained; refuse outputs of later runs that it will not have."""
+    trained = for_training(config)
+    if config.output.quantiles is not None:
+        LoadedPipeline(trained.model_copy(update={"output": config.output}), read_init, path)
+    return LoadedPipeline(trained, read_init, path)
 
 
 def for_training(config: Config) -> Config:

@@ -84,6 +84,11 @@ class SeedsJob:
         job = FitJob(self._member(self.seeds[0], 1), reader(self._state_table), FitOptions())
         units = job.check()
         output = self.config.output
+        if train.keep == "all" and output.quantiles is not None and units != 1:
+            raise ConfigError(
+                '[output] quantiles: the model of all seeds, of [train] keep = "all", returns '
+                f"{units} means and {units} spreads, and quantiles need one of each"
+            )
         names = output.names if output.quantiles is None else None
         if train.keep == "all" and names is not None and len(names) != 2 * units:
             raise ConfigError(

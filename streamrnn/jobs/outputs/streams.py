@@ -13,6 +13,7 @@ from streamrnn.base.display import count, short_model
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.nn.formats import load_model
+from streamrnn.nn.models.mixture import quantiles_of
 from streamrnn.stream.checkpoints import Manifest, OutputFolder
 from streamrnn.stream.checkpoints.directory import INSIDE, STAGING
 from streamrnn.stream.config import did_you_mean, value_of
@@ -173,6 +174,8 @@ def _initial(manifest: Manifest, output: str) -> Mapping[str, Array]:
     path = str(config["model.path"])
     options = {name: config.get(f"model.{name}") for name in ("layers", "state", "precision")}
     model = load_model(path, **{name: value for name, value in options.items() if value})
+    if levels := config.get("output.quantiles"):
+        model = quantiles_of(model, levels)
     if model.fingerprint() != manifest.model:
         raise StateError(
             f"{path} is no longer the model that made the state of {output}.\n"

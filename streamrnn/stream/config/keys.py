@@ -147,6 +147,7 @@ _USED = (
     "model.path",
     "model.layers",
     "model.state",
+    "output.quantiles",
     "sink.format",
     "sink.partition_by",
     *PUBLISH_KEYS,

@@ -292,8 +292,8 @@ def _load(config: Config, path: str) -> Model:
         return model
     try:
         return quantiles_of(model, config.output.quantiles)
-    except ModelMismatchError as error:
-        raise ModelMismatchError(f"[output] quantiles: {location(path)}: {error}") from None
+    except ConfigError as error:
+        raise type(error)(f"[output] quantiles: {location(path)}: {error}") from None
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:

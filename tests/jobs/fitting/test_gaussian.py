@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
 
-from streamrnn import Pipeline, layers, load_model
+from streamrnn import Pipeline, layers, load_model, outputs
 from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError
 from streamrnn.jobs.fitting.window import Scale
 from streamrnn.pipeline import FitSummary
@@ -110,6 +110,9 @@ def test_a_run_may_return_quantiles_instead(tmp_path: Path) -> None:
     state = {"state": {"init": str(tmp_path / "model.safetensors.fit/state.parquet")}}
     later = config(tmp_path, **tables, **state, sink={"path": str(tmp_path / "later")})
     assert Pipeline.from_dict(later).run().rows > 0
+    assert outputs.reset_streams(str(tmp_path / "out"), ["s0"]) == 1
+    with pytest.raises(ConfigError, match="quantiles: expected one target, one horizon, and one q"):
+        Pipeline.from_dict(config(tmp_path, **tables)).evaluate(quantiles=[0.1, 0.9])
 
 
 def test_several_seeds_as_one_have_quantiles_of_their_spread(tmp_path: Path) -> None:
@@ -126,8 +129,11 @@ def test_quantiles_of_other_outputs_are_refused(tmp_path: Path) -> None:
         "train": {"loss": "mse"},
         "model": {"layers": [{"type": "Dense", "units": 1}]},
     }
-    fit(tmp_path, **tables)
     said = r"\[output\] quantiles: .*expected a model with one mean and one deviation, received"
+    with pytest.raises(ModelMismatchError, match=said):
+        fit(tmp_path, **{**tables, **quantiles([0.1, 0.5, 0.9])})
+    assert not (tmp_path / "model.safetensors.fit").exists()
+    fit(tmp_path, **tables)
     with pytest.raises(ModelMismatchError, match=said):
         Pipeline.from_dict(config(tmp_path, **{**tables, **quantiles([0.1, 0.5, 0.9])})).run()
 
@@ -217,6 +223,23 @@ def test_the_test_of_rates_does_not_end_where_the_loss_passes_zero(tmp_path: Pat
     tried = fit(tmp_path, table, options={"find_rate": True}, train=train).rates
     assert min(of.loss for of in tried) < 0
     assert len(tried) == 200
+
+
+def test_a_rescaling_of_one_scale_and_two_offsets_is_one_of_moments(tmp_path: Path) -> None:
+    scale = {"type": "Rescaling", "scale": 40.0, "offset": [500.0, 0.0]}
+    fit(tmp_path, model={"layers": [*LAYERS, scale]})
+    assert 15 < figures_of(tmp_path, model={"layers": [*LAYERS, scale]})[0]["spread"] < 35
+
+
+def test_quantiles_of_several_offsets_are_refused(tmp_path: Path) -> None:
+    """They share one label, which one offset would standardize for all."""
+    scale = {"type": "Rescaling", "scale": 40.0, "offset": [500.0, 500.0, 700.0]}
+    tables = {
+        "train": {"loss": {"quantile": [0.1, 0.5, 0.9]}},
+        "model": {"layers": [{"type": "Dense", "units": 3}, scale]},
+    }
+    with pytest.raises(ConfigError, match="a scale or an offset for each quantile, but they share"):
+        fit(tmp_path, **tables)
 
 
 RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
