@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.nn import layers
 from streamrnn.nn.layers import Layer, registry
+from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.plugins.onnx.export_activations import activated, clipped_relu
 from streamrnn.plugins.onnx.export_call import LayerCall
 from streamrnn.plugins.onnx.export_recurrent import recurrent_node
@@ -99,6 +100,14 @@ def _batch_normalization(call: LayerCall) -> str:
     return call.add("Add", y, call.constant("shift", shift))
 
 
+def _gaussian(call: LayerCall) -> str:
+    halves = [call.builder.fresh(f"{call.path}/{name}") for name in ("mean", "above")]
+    call.builder.node("Split", call.inputs, halves, halves[0], axis=-1)
+    least = call.constant("least", LEAST_DEVIATION)
+    deviation = call.add("Add", call.add("Softplus", halves[1]), least)
+    return call.add("Concat", halves[0], deviation, axis=-1)
+
+
 def _embedding(call: LayerCall) -> str:
     (ids,) = call.inputs
     if ids not in call.builder.integers:
@@ -161,6 +170,7 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
     layers.Dense: _dense,
     layers.ELU: lambda call: call.add("Elu", *call.inputs, alpha=float(call.layer.alpha)),
     layers.Embedding: _embedding,
+    layers.Gaussian: _gaussian,
     layers.LayerNormalization: _layer_normalization,
     layers.LeakyReLU: lambda call: call.add(
         "LeakyRelu", *call.inputs, alpha=float(call.layer.negative_slope)

@@ -122,6 +122,7 @@ ON_STEPS: dict[str, Callable[[], list[layers.Layer]]] = {
         layers.BatchNormalization(),
         layers.BatchNormalization(center=False, scale=False),
     ],
+    "Gaussian": lambda: [layers.Gaussian()],
     "nothing": lambda: [
         layers.Dropout(0.5),
         layers.SpatialDropout1D(0.5),
