@@ -54,7 +54,8 @@ class ErrorSums:
 def share_better(model: float, baseline: float) -> float:
     """Return by what share of a baseline's error a model's is smaller.
 
-    The share is below 0 if it is larger, 0 if equal, and -inf against a baseline without error.
+    The share is below 0 if the model's error is larger, 0 if both are equal, and -inf against a
+    baseline without error.
     """
     if model == baseline:
         return 0.0

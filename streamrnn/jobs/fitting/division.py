@@ -153,7 +153,7 @@ class Pieces(NamedTuple):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in the given order, in which placements count `sequence`."""
+        """Place the pieces on lanes in `order`; a placement's `sequence` is a position in it."""
         number = np.arange(len(order))
         sequences = Sequences(number, self.begin[order], self.length[order], number)
         return place(sequences, lanes, steps)
@@ -195,8 +195,8 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     """Divide all steps.
 
     StepRuns of validation change no weight: neither they, nor labels that lie among them, count in
-    training. With validation by streams, a stream is wholly on one side. The weights of steps that
-    do not count become 0 in `staged`, in place.
+    training. With validation by streams, all steps of such a stream are validation. The weights of
+    steps that do not count become 0 in `staged`, in place.
     """
     ends = _training_ends(staged, rule)
     weight, begins = staged.weight, staged.start_Q

@@ -65,7 +65,7 @@ class FitRequest:
 def fit_all(
     requests: Sequence[FitRequest], workers: int, report: ReportFit, stop: threading.Event
 ) -> list[FitSummary | None]:
-    """Run fits in `processes` processes (1: in this one); return their summaries.
+    """Run fits in `workers` processes (1: in this one); return their summaries.
 
     Once `stop` is set all of them commit and end; None for those that did not begin. If one fails,
     or its process dies, the others commit, and its error is raised.

@@ -91,7 +91,7 @@ def _fits(kind: pa.DataType, dtype: str) -> bool:
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column of this name, or the only one whose name begins or ends with it."""
+    """Return the column of this name, or the only one whose name begins with it or begins it."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())

@@ -73,12 +73,20 @@ def rewind(
 ) -> Manifest:
     """Go back to an earlier commit: remove later rows, restore state and position.
 
-    Parameters ---------- path The output folder. It may be damaged, as long as the files that the
-    commit needs are intact. to The number of a commit of `history`. before Instead of `to`: a file
-    or partition of the source, by its path or the end of it, or a time in ISO 8601 (UTC where it
-    names no zone). This selects the last commit that had read no row of that file or partition, or
-    was made before that time. rejects Where its rejects are, if they were moved. force Also drop
-    rows that sessions have scored since, which no source has.
+    Parameters
+    ----------
+    path
+        The output folder. It may be damaged, as long as the files that the commit needs are intact.
+    to
+        The number of a commit of `history`.
+    before
+        Instead of `to`: a file or partition of the source, by its path or the end of it, or a time
+        in ISO 8601 (UTC where it names no zone). This selects the last commit that had read no row
+        of that file or partition, or was made before that time.
+    rejects
+        Where its rejects are, if they were moved.
+    force
+        Also drop rows that sessions have scored since, which no source has.
 
     It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
     manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
@@ -226,7 +234,7 @@ def _retained(manifest: Manifest) -> str:
 
 
 def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
-    """Return the parts with the first `rows` rows of an output; a part that goes on is cut."""
+    """Return the parts with the first `rows` rows of an output; a part with later ones is cut."""
     stay: list[Part] = []
     for part in folder.manifest.named(name).parts if folder.manifest else ():
         # An empty first part stands for an output without rows.

@@ -120,9 +120,9 @@ class Pipeline:
 
         With `state` "output", `process` starts where the last run into [sink] path ended: with its
         state, read at the first call, and the types of its columns. Before the first commit it
-        starts from the initial state, and logs a warning.
+        starts from the initial state, and logs a warning. `run` is not affected.
 
-        `run` is not affected. Any other `state` replaces [state] init: a state table in memory (a
+        Any other `state` replaces [state] init: a state table in memory (a
         pa.Table, a StateTable, or an object with the Arrow PyCapsule interface), or the path of an
         exported table or an output folder (a folder with the name output is "./output"). A table in
         memory is treated like the same table in a file: with the same checks, messages and [state]
@@ -331,11 +331,11 @@ class Pipeline:
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Not for kind whole.
 
-        In a list of dicts, each dict is a row: column -> value, of Python or NumPy. Columns are
-        text; a missing one is null, and one that the pipeline does not use is ignored. Numbers for
-        a feature are float64, whether they are integers or not, unless the model reads it as ids;
-        in other columns integers stay integers, and decimals are decimal128(38, 18) if that holds
-        the first ones. Times are datetimes, all with a zone or all without. Before the first row,
+        In a list of dicts, each dict is a row: name of a column -> value, of Python or NumPy. A
+        missing column is null, and one that the pipeline does not use is ignored. Numbers for a
+        feature are float64, integers or not, unless the model reads it as ids; in other columns
+        integers stay integers, and decimals are decimal128(38, 18) if that holds the first ones.
+        Times are datetimes, all with a zone or all without. Before the first row,
         an empty list has nothing to take types from: its table has columns of type null, and its
         position is not kept.
 
@@ -459,7 +459,7 @@ class Pipeline:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return the rows that emit "final" held back: each stream's last since the last call."""
+        """Return the rows that emit "final" held back: the last of each stream since `finish`."""
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:

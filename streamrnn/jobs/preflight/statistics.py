@@ -45,7 +45,7 @@ def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[Fe
 
 
 def scaling_of(loaded: LoadedPipeline) -> dict[str, tuple[float, float]]:
-    """Return mean and deviation by feature; none of a model that is to be fitted."""
+    """Return mean and deviation by feature; {} for a model that is to be fitted."""
     by_feature = {}
     for name, (means, deviations) in input_scaling(loaded.model).items():
         if not means.any() and (deviations == 1).all():

@@ -30,7 +30,7 @@ _SMALL_PARTS = 100  # of one output, before --follow merges them
 
 
 class Destination:
-    """Where a run writes to: a folder with commits. A method that is not overridden does nothing.
+    """Where a run writes to. By default there are no commits; `plan` and `target` have no default.
 
     `folder` is the output folder, `place` where the state is stored, `last` the last commit; None
     if there is none. `resumable`: a run can commit before its end, and another run can resume from

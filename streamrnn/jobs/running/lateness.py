@@ -126,7 +126,7 @@ def name_the_position(
 ) -> LateRowError:
     """Add to the error that `state` has rows of `process` or sessions, and how to leave them out.
 
-    Rows of sessions are `live`.
+    `live` is the number of rows of sessions; 0: the state is from `process`.
     """
     newest = pc.max(state["last_time"]).cast(pa.string())
     calls, origin = "`process`", "The state is from a checkpoint of `process`"

@@ -242,7 +242,7 @@ class RunMetrics:
             self._newest = None
 
     def update(self) -> None:
-        """Write the metrics of the committed rows; with `commit`, while the run goes on."""
+        """Write the metrics of what is committed; if that fails, warn, and let the run go on."""
         self._collect()
         try:
             self._file.write(self._values)

@@ -372,7 +372,8 @@ class Session:
     def _queue_commit(self, last: bool) -> None:
         """Copy the state, and let the writer commit it, unless the last commit has it.
 
-        The `last` commit of a session is made in any case, so that `rewind` can return to it.
+        If the session has committed before, its `last` commit is made in any case, so that `rewind`
+        can return to it.
         """
         scorer, mark, before = self._calls.scorer, self._mark, self._output.last
         if scorer is None or not self._is_due(last):

@@ -54,7 +54,7 @@ def embedded_ids(model: Model) -> list[EmbeddedIds]:
 def untrained(
     layers: Tables, features: int, seed: int, embedded: Sequence[EmbeddedIds] = ()
 ) -> Model:
-    """Return a model with initial weights from a seed, for an input of `features` per step.
+    """Return a model with initial weights from a seed, for inputs of `features` features per step.
 
     An Embedding, as the first layer, reads one id per step. A layer reads the one before it, or its
     `inputs`: names of earlier layers, or "input", the features. Ids that are `embedded` are not

@@ -130,8 +130,8 @@ def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
     parsed = [_parse_one(number, table, outer=True) for number, table in enumerate(entries, 1)]
     if not graph and (wired := next((table for table in parsed if table.inputs), None)):
         raise ConfigError(
-            f"{wired}: inputs are for a model to train; of a file of weights alone each layer "
-            "reads the one before it"
+            f"{wired}: `inputs` are for a model to train; in a file of weights alone, each "
+            "layer reads the one before it"
         )
     return parsed
 

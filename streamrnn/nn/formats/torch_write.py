@@ -273,7 +273,7 @@ def _options(layer: Layer, rnn: Any) -> str:
     if config["activation"] in cell.nonlinearities:
         return f', nonlinearity="{config["activation"]}"{bias}'
     if (config["activation"], config.get("recurrent_activation")) != ("tanh", "sigmoid"):
-        raise _refused(layer, "PyTorch has tanh and sigmoid in it, in an RNN also relu")
+        raise _refused(layer, "PyTorch has tanh and sigmoid here, and in an RNN also relu")
     return bias
 
 

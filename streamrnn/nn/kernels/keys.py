@@ -9,7 +9,7 @@ latency, so it
 - first tries the key that last followed the previous one, as streams that are logged in turns
   mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a row)
 - moves the entries of its cells a few at a time when the cells double, and searches both tables
-meanwhile: with a million streams, moving all would take a call 0.2 s
+  meanwhile: with a million streams, moving all would take a call 0.2 s
 """
 
 from collections.abc import Callable

@@ -243,7 +243,7 @@ def together(jobs: Sequence[_Job], release: _Job) -> bool:
 
 
 def beside(jobs: Sequence[_Job]) -> bool:
-    """Run jobs that do not wait for each other; return False as `together` does."""
+    """Run jobs that do not wait for each other; return False, with nothing done, as `together`."""
     team = _current()
     if backing_off():
         return False

@@ -9,7 +9,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.nn import simd
 
 Apply: TypeAlias = Callable[..., None]
-"""Called with a weight, its gradient and its slots: contiguous arrays of one shape."""
+"""Called with a weight, its gradient and the arrays kept for it: contiguous, of one shape."""
 
 
 def descend(rate: float, momentum: float, decay: float, *, nesterov: bool) -> Apply:

@@ -271,7 +271,7 @@ class Cell(Layer):
     def bind_window(
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
-        """Return a call that runs all steps of a window from the arrays' values at its time."""
+        """Return a call that runs all steps of a window on what the arrays then hold."""
         return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

@@ -58,7 +58,7 @@ class Dense(Packable):
         return y
 
     def bind(self, inputs: Array, context: CallContext) -> tuple[Array, Callable[[], object]]:
-        if not inputs.flags.c_contiguous:  # its rows would be copied again
+        if not inputs.flags.c_contiguous:  # its rows would be copied here, once for all calls
             return super().bind(inputs, context)
         y = np.empty((*inputs.shape[:-1], self.units), np.float32)
         rows = inputs.reshape(-1, inputs.shape[-1]), y.reshape(-1, self.units)

@@ -17,7 +17,7 @@ def snake_case(class_name: str) -> str:
 
 
 def unique(prefix: str, *, first: int = 0) -> str:
-    """Return the next free name with this prefix; the first has no number."""
+    """Return the next free name with this prefix, numbered from `first`; 0 is not shown."""
     inside = _inside.get()
     used = _session if inside is None else inside
     number = used[prefix] + first

@@ -239,7 +239,7 @@ class RNN(BuiltIn):
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
-        """Carry these states from now on, as get_state or `states` returns them, or no state."""
+        """Carry these states from now on, as get_state or `states` returns them; None: no state."""
         self.memory.assign(state)
 
     def reset_state(self, states: object = None) -> None:

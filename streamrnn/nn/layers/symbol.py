@@ -109,7 +109,7 @@ class Node:
         layer.nodes.append(self)
 
     def make_outputs(self, shapes: Any, dtypes: str) -> Any:
-        """Make symbols in the structure of `shapes`: lists and dictionaries of tuples."""
+        """Make symbols in the structure of `shapes`: lists and dictionaries; a tuple is a shape."""
 
         def make(shape: Shape) -> Symbol:
             symbol = Symbol(shape, dtypes, self, len(self.outputs))

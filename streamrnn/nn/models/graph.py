@@ -151,7 +151,7 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays of outputs, and calls that compute them from the current `arrays`.
+        """Return arrays of outputs, and calls that compute them from what `arrays` then hold.
 
         No step may have arguments besides its inputs; see `Layer.bind`.
         """

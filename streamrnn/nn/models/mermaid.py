@@ -17,7 +17,7 @@ _SPECIAL = set('"#&<>`\\%;')
 
 
 class Call(NamedTuple):
-    """One call of a layer: its number among the layer's calls, its output shape, and its inputs.
+    """One call of a layer: its number, how many calls there are, its output shape, its inputs.
 
     `inputs` are positions of other calls, without repeats, initial states and masks included.
     """

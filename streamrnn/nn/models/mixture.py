@@ -37,7 +37,7 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
 
 
 def members_of(model: Model) -> list[Model]:
-    """Return the members of a model that `mixture_of` has made; () for another model."""
+    """Return the members of a model that `mixture_of` has made; [] for another model."""
     symbols = model.graph.outputs
     if len(symbols) != 2 or not isinstance(symbols[1].layer, Spread):
         return []

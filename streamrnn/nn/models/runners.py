@@ -261,7 +261,7 @@ def fixed_steps(model: Model) -> tuple[int, str] | None:
 
 
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
-    """Return the first layer whose vectors, not only their number, differ between shapes."""
+    """Return the first layer that makes other vectors, not only more, of inputs of these shapes."""
     try:
         by_slot = graph.shapes(shapes)
     except (StreamRNNError, ValueError, TypeError, IndexError) as error:

@@ -1,4 +1,4 @@
-"""The common part of optimizers: the learning rate, weight decay, clips, and slots of weights."""
+"""The common part of optimizers: the learning rate, weight decay, clips, and what they keep."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ _REFUSED: dict[str, tuple[object, ...]] = {
 
 
 class WeightUpdate(NamedTuple):
-    """A weight and its gradient. The name identifies the slots that an optimizer keeps for it."""
+    """A weight and its gradient. The name identifies the arrays that an optimizer keeps for it."""
 
     name: str
     weight: Floats

@@ -28,7 +28,7 @@ _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 _IR_VERSION = 8
 _MAX_BYTES = 2_000_000_000
-"""The largest message of protocol buffers: 2 GiB."""
+"""Most bytes of weights in a file: a message of protocol buffers has at most 2 GiB."""
 _CONSTANTS = {
     "value": None,
     "value_float": np.float32,
@@ -144,7 +144,7 @@ class _Parser:
             raise UnsupportedError(
                 f"{node}: attribute {proto.name!r} is a graph; loops and branches are not supported"
                 " (tf2onnx writes a GRU of Keras 3 as a Loop). If the model is from Keras, load "
-                "its .keras file; of other graphs, export recurrent layers as LSTM, GRU or RNN"
+                "its .keras file; in other graphs, export recurrent layers as LSTM, GRU or RNN"
             )
         raise UnsupportedError(f"{node}: attribute {proto.name!r} is of an unknown type")
 

@@ -221,7 +221,7 @@ class OnnxGraph(Packable):
 
 @builtin_layer
 class OnnxIds(BuiltIn):
-    """Reshape integers (B, T) to (B, T, 1), as all inputs have three axes beside features."""
+    """Reshape integers (B, T) to (B, T, 1): with features among the inputs, all have three axes."""
 
     stepwise = True
     input_dtype = "int64"

@@ -26,7 +26,7 @@ ALLOWED: dict[str, frozenset[str]] = {}
 
 OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
 CHECKS: dict[str, OperatorCheck] = {}
-"""Checks: raise UnsupportedError for a node that its function cannot run."""
+"""Operator -> a check of a node and the constants. Raises UnsupportedError if it cannot run."""
 
 MAX_VALUES = 1 << 25
 """Number of values that an array may always have, whatever the size of its inputs: 128 MB."""
@@ -92,7 +92,7 @@ def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
 
 
 def ints_of(value: ArrayLike | None) -> list[int]:
-    """Return the integers of an attribute or an array; () for None."""
+    """Return the integers of an attribute or an array; [] for None."""
     return [] if value is None else [int(n) for n in np.asarray(value).reshape(-1)]
 
 

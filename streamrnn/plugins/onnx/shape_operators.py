@@ -168,7 +168,7 @@ def _bounds(value: int, size: int, step: int) -> int:
 
 @operator("Range")
 def _range_of(*inputs: Array, node: NodeDef) -> Array:
-    """Return start, start + step, … up to the limit."""
+    """Return start, start + step, … up to the limit, which is not included."""
     start, limit, step = (np.asarray(x).reshape(()) for x in inputs)
     if step == 0:
         raise DataError(f"{node}: its step is 0")

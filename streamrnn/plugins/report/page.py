@@ -5,7 +5,7 @@ network. Measured with the charts of a report: a file of 0.9 MB (Plotly 4.8 MB, 
 written in 1 s. It draws SVG in the colours of the style sheet, so that one page is both light and
 dark (Bokeh draws on a canvas, and neither of the others reads variables of a style sheet).
 
-The page's policy allows only these two scripts, and loads nothing.
+By its policy the page runs only these two scripts, and loads nothing.
 """
 
 import base64

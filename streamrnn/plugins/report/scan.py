@@ -225,7 +225,7 @@ class OutputStreams:
     def active(self) -> Ints:
         """Return the number of streams with rows in each bucket."""
         total = np.zeros(self._timeline.buckets, np.int64)
-        for start in range(0, len(self._active), 65536):  # bits would take eight times as long
+        for start in range(0, len(self._active), 65536):  # unpacked, bits take 8 times the memory
             bits = np.unpackbits(self._active[start : start + 65536], axis=1, bitorder="little")
             total += bits[:, : self._timeline.buckets].sum(axis=0, dtype=np.int64)
         return total

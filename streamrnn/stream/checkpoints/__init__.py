@@ -54,13 +54,13 @@ random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), `
   ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
   computed its rows (not of rejects and alerts)
 - ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
-that they belong to; ``position``: the first row of one of them that has not been read
+  that they belong to; ``position``: the first row of one of them that has not been read
 - ``positions``: pairs of a partition (null: there is none) and the position there, of the last call
   of a session, or of `process`, after `import_state` of its checkpoint. Each is an integer, a text,
   {"bytes": base64}, or a list
 - ``shards``: the rows and files of each shard of the state; ``counters``: the run's counters, and
-totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
-sessions
+  totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
+  sessions
 - ``complete``: true if the input had ended; ``end_of_run``: false if its run went on
 - ``kept``: the commits that `rewind` can go back to, with the number of used files, the rows of
   each output, and the other fields that differ from commit to commit

@@ -129,7 +129,8 @@ class PartDirectory:
     def keep_layouts(self) -> None:
         """Store the layouts for the next start, which must find the parts to remove.
 
-        `reconcile` must come first; it removes the file along with the others that no commit names.
+        That start runs `reconcile` first, which removes the file along with the others that no
+        commit names.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
@@ -236,7 +237,7 @@ class PartDirectory:
                     raise SinkError(
                         f"{self.files.show(folder)}: the disk has this folder under a name that "
                         "differs in case or form only, so two values would share one partition. "
-                        "Write to a case-sensitive disk, or make the values equal"
+                        "Write to a disk that keeps such names apart, or make the values equal"
                     )
 
     def publish(self, parts: Sequence[Part]) -> None:

@@ -81,7 +81,7 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def _typed(then: Any, now: Any) -> Any:
-    """Return the recorded types of columns; a column without values then takes its type now."""
+    """Return the recorded types of columns; a column that had no values has its type of now."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return then
     return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}

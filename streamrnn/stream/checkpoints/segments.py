@@ -6,7 +6,7 @@ segments. So the cost of a commit does not depend on the number of files used an
 - beyond `TAIL` entries, all but the last one, which may be of a partly read file, become a segment
 - a segment is never changed: if entries in it change, a new file replaces it
 - a new segment includes those before it that are at most twice its size, so that their number, and
-how often an entry is rewritten, grow logarithmically
+  how often an entry is rewritten, grow logarithmically
 
 A segment is a JSON object of columns: name -> values, or {"all": value} if all are equal; a column
 of defaults is left out. (Entry by entry, 100,000 took five times longer to read.)

@@ -79,8 +79,7 @@ def _parse_key(text: str) -> Path | None:
 def _value_of(text: str, path: Path) -> Any:
     """Return the value of an override, or its text if the key accepts only text.
 
-    So a path may be 2013-01-01, 2013, nan or
-    true.
+    So a path may be 2013-01-01, 2013, nan or true.
     """
     value = _parse_value(text)
     is_scalar = not isinstance(value, str | list | dict)

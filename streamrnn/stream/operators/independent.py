@@ -56,8 +56,8 @@ class IndependentOperator:
         if (held != waiting_after(base, self.steps, self.stride)).any():
             raise StateError(
                 f"the state was saved with windows other than [window] steps = {self.steps}, "
-                f"stride = {self.stride}: its waiting rows do not match. Restore its steps and "
-                "stride, or start over with --full-refresh."
+                f"stride = {self.stride}: its waiting rows do not match. Restore the steps and "
+                "stride that it was saved with, or start over with --full-refresh."
             )
         columns = dict(by_stream.identifiers)
         if by_stream.features_MF.shape[1]:

@@ -39,7 +39,7 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 class BoundTarget:
     """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
-    `names` are the K labels' names, `season` is the seasonal naive forecast's, in ticks; 0 for
+    `names`: of the K labels. `season`: the season of the seasonal naive forecast, in ticks; 0 for
     none.
     """
 

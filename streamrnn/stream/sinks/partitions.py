@@ -2,11 +2,11 @@
 
 The columns of the folders are not stored in the files, as the tools that read such folders expect:
 pyarrow refuses a column that is in both with different types, and the others take the folder's
-value.
+value. `Partitioning.complete` restores the columns with their types.
 
-`Partitioning.complete` restores them with their types. All ASCII characters but letters, digits and
-`-_.` are percent-encoded, which Hive, Spark, pyarrow, Polars and DuckDB decode. Other characters
-are written as they are, because Spark decodes byte by byte.
+All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hive, Spark, pyarrow,
+Polars and DuckDB decode. Other characters are written as they are, because Spark decodes byte by
+byte.
 """
 
 import re

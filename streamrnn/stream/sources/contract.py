@@ -115,10 +115,9 @@ class Contract:
         return list(dict.fromkeys(n for n in names if n is not None))
 
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
-        """Return the columns that are only features.
+        """Return the columns that are only features: none if `carried` is None (all columns are).
 
-        If `carried` is None, all columns are carried. They become float32 or int64 anyway, so files
-        may have them in any type of number.
+        They become float32 or int64 anyway, so files may have them in any type of number.
         """
         if carried is None:
             return {}

@@ -190,7 +190,7 @@ class StateTable:
             present[new] = False
 
     def make_room(self, streams: int) -> None:
-        """Set the initial state of new streams, among the first `streams`, since the last call."""
+        """Set the initial state of the slots below `streams` that are new since the last call."""
         start, self._room = self._room, streams
         if len(self._waiting_count) < self._room:
             size = len(self._steps)

@@ -106,7 +106,7 @@ def test_weights_alone_have_layers_in_a_row(tmp_path: Path) -> None:
     save_file(arrays, tmp_path / "m.safetensors")
     table: dict[str, object] = {"type": "Dense", "units": 1}
     load_model(tmp_path / "m.safetensors", layers=[table])
-    with pytest.raises(ConfigError, match="inputs are for a model to train"):
+    with pytest.raises(ConfigError, match="`inputs` are for a model to train"):
         load_model(tmp_path / "m.safetensors", layers=[{**table, "inputs": "input"}])
 
 

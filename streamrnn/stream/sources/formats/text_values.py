@@ -110,7 +110,7 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
 
 
 def _padded(texts: pa.StringArray, kind: pa.DataType) -> pa.BooleanArray:
-    """Return which texts of integers have a leading zero; False for other types."""
+    """Return which texts of integers have a leading zero; an empty array for other types."""
     if not pa.types.is_integer(kind):
         return pa.array([], pa.bool_())
     zero = pc.or_(pc.starts_with(texts, "0"), pc.starts_with(texts, "-0"))
