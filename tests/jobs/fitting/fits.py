@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,26 @@ def config(folder: Path, **tables: dict[str, Any]) -> dict[str, Any]:
         },
     )
     return {name: {**data.get(name, {}), **tables.get(name, {})} for name in {*data, *tables}}
+
+
+def interrupt(resume: Callable[..., FitSummary], windows: int) -> None:
+    """Stop a fit after so many windows, and resume it, again and again until it is done."""
+    stops = 0
+    while _stopped(resume, windows):
+        stops += 1
+    assert stops
+
+
+def _stopped(resume: Callable[..., FitSummary], windows: int) -> bool:
+    stop, seen = threading.Event(), 0
+
+    def count(progress: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == windows:
+            stop.set()
+
+    return resume(progress=count, stop=stop).interrupted
 
 
 def fit(folder: Path, tables: dict[str, Any] | None = None, **options: Any) -> FitSummary:

@@ -2,7 +2,6 @@
 
 import math
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +134,7 @@ def test_shuffled_labels_are_covered_as_said_by_a_band_as_wide_as_they_are(tmp_p
 def test_an_interrupted_fit_has_the_same_bytes(tmp_path: Path) -> None:
     """The shifts of the best epoch are committed with it."""
     fit(tmp_path / "whole")
-    stop, done = threading.Event(), False
-    while not done:
-        windows = 0
-
-        def count(progress: Any, stop: threading.Event = stop) -> None:
-            nonlocal windows
-            windows += 1
-            if windows == 12:
-                stop.set()
-
-        summary = fit(tmp_path / "cut", options={"progress": count, "stop": stop})
-        stop, done = threading.Event(), not summary.interrupted
+    fits.interrupt(lambda **options: fit(tmp_path / "cut", options=options), 12)
     assert fits.digest(tmp_path / "cut") == fits.digest(tmp_path / "whole")
 
 

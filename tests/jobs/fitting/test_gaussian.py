@@ -1,6 +1,5 @@
 """Means and deviations of a fit with the loss gaussian_nll."""
 
-import threading
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -182,19 +181,7 @@ def test_an_interrupted_fit_has_the_same_bytes(tmp_path: Path) -> None:
     table = table.set_column(table.column_names.index("x"), "x", label)
     tables = {"target": {"weight": "flag"}}
     fit(tmp_path / "whole", table, **tables)
-    stop, done = threading.Event(), False
-    while not done:
-        seen = 0
-
-        def count(progress: Any, stop: threading.Event = stop) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == 40:
-                stop.set()
-
-        options = {"progress": count, "stop": stop}
-        summary = fit(tmp_path / "cut", table, options=options, **tables)
-        stop, done = threading.Event(), not summary.interrupted
+    fits.interrupt(lambda **options: fit(tmp_path / "cut", table, options=options, **tables), 40)
     assert fits.digest(tmp_path / "cut") == fits.digest(tmp_path / "whole")
 
 
