@@ -331,12 +331,12 @@ class Pipeline:
         the input; the state of each stream is carried to the next call. Rejected rows
         are in `rejects` until then. Not for kind whole.
 
-        In a list of dicts, each dict is a row: name of a column -> value, of Python or NumPy. A
-        missing column is null, and one that the pipeline does not use is ignored. Numbers for a
-        feature are float64, integers or not, unless the model reads it as ids; in other columns
-        integers stay integers, and decimals are decimal128(38, 18) if that holds the first ones.
-        Times are datetimes, all with a zone or all without. Before the first row,
-        an empty list has nothing to take types from: its table has columns of type null, and its
+        In a list of dicts, each dict is a row: name of a column -> value, of Python or NumPy. Names
+        are text; a missing column is null, and one that the pipeline does not use is ignored.
+        Numbers for a feature are float64, integers or not, unless the model reads it as ids; in
+        other columns integers stay integers, and decimals are decimal128(38, 18) if that holds the
+        first ones. Times are datetimes, all with a zone or all without. Before the first row, an
+        empty list has nothing to take types from: its table has columns of type null, and its
         position is not kept.
 
         The first call sets the type of each column that is a key, the time or copied to the output.
