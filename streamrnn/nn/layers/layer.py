@@ -6,7 +6,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -142,18 +142,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         By default these are the layers in its attributes, and in lists and dicts there.
         """
         children: dict[str, Layer] = {}
-
-        def add(name: str, value: object) -> None:
-            if isinstance(value, Layer):
-                if value not in children.values():
-                    children[name] = value
-            elif isinstance(value, list | tuple | dict):
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                for key, item in items:
-                    add(f"{name}/{key}", item)
-
-        for name, value in vars(self).items():
-            add(name, value)
+        for attribute, value in vars(self).items():
+            for name, layer in _layers_in(attribute, value):
+                if layer not in children.values():
+                    children[name] = layer
         return children
 
     # ---- weights and outputs
@@ -473,6 +465,15 @@ def several(inputs: object) -> bool:
         and len(inputs) > 0
         and all(isinstance(item, np.ndarray) or hasattr(item, "__array__") for item in inputs)
     )
+
+
+def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
+    """Yield the layers of an attribute's value, also in lists and dicts, with their names."""
+    if isinstance(value, Layer):
+        yield name, value
+    elif isinstance(value, list | tuple | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _layers_in(f"{name}/{key}", item)
 
 
 def _plain(value: object) -> object:
