@@ -85,8 +85,8 @@ class FeatureSection(Section):
     )
     embed: Natural = Field(
         default=0,
-        description="fit learns so many numbers for each id, joined to the other features in front "
-        "of the layers; 0: the model reads the ids itself",
+        description="fit learns this many numbers for each id, joined to the other features in "
+        "front of the layers; 0: the model reads the ids itself",
         examples=[8],
     )
 
@@ -455,7 +455,7 @@ class TargetSection(Section):
         examples=["3h"],
     )
     rows: Natural = Field(
-        default=0, description="instead of horizon: the row of the stream so many rows later"
+        default=0, description="instead of horizon: the row of the stream this many rows later"
     )
     weight: Text | None = Field(
         default=None,
@@ -564,7 +564,8 @@ class ServeSection(Section):
     )
     keep_log: DurationOrNone = Field(
         default=timedelta(),
-        description='"" (all) | "30d": older segments go that each retained commit has',
+        description='"" (all) | "30d": older segments are removed once all retained commits have '
+        "them",
         examples=["30d"],
     )
     every: Duration = Field(

@@ -287,19 +287,19 @@ class TrainSection(Section):
     )
     patience: Natural = Field(
         default=0,
-        description="stop after so many epochs without a better validation loss; 0: never",
+        description="stop after this many epochs without a better validation loss; 0: never",
     )
     pieces: _Pieces = Field(
         default="auto",
-        description="cut each stream into so many pieces that run side by side; auto: as many as "
-        "fill the lanes",
+        description="cut each stream into this many pieces that run side by side; auto: as many "
+        "as fill the lanes",
     )
     seed: Natural = Field(
         default=0, description="of initial weights, dropout and the order of streams"
     )
     seeds: Count = Field(
         default=1,
-        description="train so many models, side by side: with seed, seed + 1, and so on",
+        description="train this many models, side by side: with seed, seed + 1, and so on",
         examples=[5],
     )
     keep: Literal["best", "all"] = Field(
