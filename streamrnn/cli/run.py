@@ -165,7 +165,7 @@ def run(
 
 
 def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | None]":
-    """Run; return the summary, and the error if a table is behind, since rows were committed."""
+    """Run; return the summary, and the error if rows were committed but a table is behind."""
     try:
         return job.run(**options), None
     except PublishError as error:

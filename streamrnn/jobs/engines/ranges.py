@@ -66,13 +66,13 @@ def cut(
 
 
 def epoch_rows(source: SourceOfFiles, loaded: LoadedPipeline) -> list[int]:
-    """Return the rows of each epoch of a run over all files of a source."""
+    """Return the number of rows of each epoch of a run over all files of a source."""
     rows = rows_of_an_epoch(source, loaded)
     return [epoch.rows for epoch in cut(source, None, 0, rows, rows)]
 
 
 def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
-    """Return the rows of an epoch, by [engine] epoch_rows; all rows if the kind needs the end."""
+    """Return [engine] epoch_rows, or the number of all rows if the kind needs the end."""
     if loaded.kind.needs_end:
         return max(1, source.total_rows())
     return loaded.config.engine.epoch_rows

@@ -97,7 +97,7 @@ class Chunk:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the rows."""
+        """Number of bytes of the rows."""
         return sum(batch.nbytes + offset_N.nbytes for batch, offset_N in self.batches)
 
     def origin(self, offset_N: Array) -> Origin:

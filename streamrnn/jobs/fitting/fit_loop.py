@@ -92,7 +92,7 @@ class BaseRate:
 _COMMIT_SHARE = 0.01
 """Largest share of the time that goes to commits of short epochs."""
 _COMMIT_SECONDS = 5.0
-"""Least seconds between commits within an epoch."""
+"""Smallest number of seconds between commits within an epoch."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class FitSummary:
 
     @property
     def unknown_by_feature(self) -> dict[str, int]:
-        """The values of each feature that are not in its vocabulary."""
+        """The number of values of each feature that are not in its vocabulary."""
         counts = self.counts.items()
         return {n.removeprefix(UNKNOWN_IN): k for n, k in counts if n.startswith(UNKNOWN_IN)}
 

@@ -682,9 +682,9 @@ class Pipeline:
         page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
         replaces an earlier report only. `ReportPage.as_dict()` has the numbers behind the pictures.
 
-        Raises MissingFileError or CheckpointError without an output, ConfigError for an unknown
-        key, a `file` that is something else or lies in the source or an output, or without [sink]
-        path, SinkError; UnsupportedError for a page without vl-convert.
+        Raises MissingFileError or CheckpointError without an output; ConfigError without [sink]
+        path, for an unknown key, and for a `file` that exists and is not a report, is the model, or
+        lies in the source or an output; SinkError; UnsupportedError for a page without vl-convert.
         """
         draw = load_plugin("report", "pipeline")
         page: ReportPage = draw(self, self._name, file, keys, since, until)

@@ -84,7 +84,8 @@ def file_source(
     table = open_table(config.path, config.format, config.version)
     if table is None and config.version is not None:
         raise ConfigError(
-            f"[source] version is for Delta and Iceberg tables; {config.path} is none. Remove it."
+            f"[source] version is for Delta and Iceberg tables; {config.path} is neither. Remove "
+            "the key."
         )
     if table is None:
         return loaded.source(_source_files(loaded, options), rows)

@@ -74,7 +74,10 @@ class LastCheckpoint:
         return checked(table, path)
 
     def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
-        """Replace the file. Raises CheckpointError if it is another file, SinkError."""
+        """Replace the file.
+
+        Raises CheckpointError unless the file there was read or written here, SinkError.
+        """
         table = with_checksum(table)
         place, new = real_path(path), checksum(table.schema)
 

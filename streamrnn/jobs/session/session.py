@@ -41,7 +41,7 @@ _MOST_PARTS = 60
 """Number of small parts, in an output or one of its partitions, from which they are merged."""
 _SMALL_PART = 8 << 20
 _QUEUED = 256
-"""Most batches of rows that wait while a commit is written."""
+"""Largest number of batches of rows that wait while a commit is written."""
 _RENEW_SECONDS = 60.0
 
 

@@ -16,7 +16,7 @@ from streamrnn.nn.simd.arguments import Kernel
 _loops: dict[Kernel, Kernel] = {}
 
 _MIN_THREADED_STEPS = 256
-"""Least steps for threads: a call in another one costs 20 µs, a small cell's step 0.2 µs."""
+"""Fewest steps for threads: a call in another one costs 20 µs, a small cell's step 0.2 µs."""
 
 
 def driver_of(step: Kernel, owner: str) -> Kernel:

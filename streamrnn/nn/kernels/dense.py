@@ -20,7 +20,7 @@ from streamrnn.nn.kernels.packing import WeightsLike
 from streamrnn.nn.simd.arguments import Weights
 
 FEW = 4
-"""Most units for which vectors hold features."""
+"""Largest number of units for which vectors hold features."""
 
 
 def pack(kernel_FU: WeightsLike, bias_U: Floats | None = None) -> Packed:

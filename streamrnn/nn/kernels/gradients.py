@@ -76,7 +76,7 @@ def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int
 
 
 def products_a_row(products: Sequence[Outer]) -> int:
-    """Return the multiply-adds that a row takes."""
+    """Return the number of multiply-adds that a row takes."""
     return sum(product.out.size for product in products)
 
 

@@ -54,7 +54,7 @@ def aligned(size: int) -> Floats:
 
 
 def vectors_a_group(units: int, n: int, gates: int) -> int:
-    """Return the vectors of units per group: several if there are few gates and padding allows."""
+    """Return how many vectors of units a group has: several for few gates, if padding allows."""
     if gates > 2:
         return 1
     full = -(-units // n)

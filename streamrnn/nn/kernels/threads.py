@@ -20,8 +20,8 @@ MIN_PRODUCTS = 3_000_000
 task takes 10 µs, and 60 µs if the other thread sleeps."""
 
 SHARE = 40_000
-"""Least weights for each of several threads on a few lanes: 1.5 µs a step, with a barrier of 0.3 µs
-after each."""
+"""Fewest weights for each of several threads on a few lanes: 1.5 µs a step, and 0.3 µs for the
+barrier after it."""
 
 _local = threading.local()
 _threads = 0
@@ -92,7 +92,7 @@ def partners(lanes: int, weights: int, groups: int) -> int:
     """Return how many threads should share lanes with this many weights.
 
     Several should if there are few lanes per thread, because each thread would read all weights for
-    them. Units are divided by groups.
+    them. Threads divide the units, by whole groups.
     """
     if lanes >= 3 * get_threads() or team.backing_off():
         return 1

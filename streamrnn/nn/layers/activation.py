@@ -59,7 +59,7 @@ class ReLU(BuiltIn):
 
 @builtin_layer
 class LeakyReLU(BuiltIn):
-    """x where x >= 0, else negative_slope x. `alpha` is its name in Keras 2."""
+    """x where x >= 0, else negative_slope x. Keras 2 calls negative_slope `alpha`."""
 
     stepwise = True
 

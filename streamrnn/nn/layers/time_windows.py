@@ -25,7 +25,7 @@ class TimeWindow(NamedTuple):
 
     @property
     def reach(self) -> int:
-        """The steps from the first input of a window to its last."""
+        """The number of steps from the first input of a window to its last."""
         return (self.size - 1) * self.dilation
 
     def count(self, steps: int) -> int:

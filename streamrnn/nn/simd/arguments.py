@@ -97,8 +97,8 @@ class Strings(NamedTuple):
     """N byte strings.
 
     String n has `size[n]` bytes; `words[start[n] + k]` is the word (uint64, little-endian) that
-    begins at its byte k. A word that would reach beyond the last byte of all may be missing, if
-    they are more than one word.
+    begins at its byte k. If all strings together are longer than one word, a word that would reach
+    beyond their last byte may be missing.
     """
 
     words: Words
@@ -126,7 +126,7 @@ class StringTable(NamedTuple):
 class PlainColumns(NamedTuple):
     """Where a record batch has its columns, by number, and how wide their values are, in bytes.
 
-    key_width: -4 or -8 if it has offsets of so many bytes. time: -1 without one. `features` (F,)
+    key_width: -4 or -8 if it has offsets of 4 or 8 bytes. time: -1 without one. `features` (F,)
     have 4 bytes or 8, and are within `low` and `high`.
     """
 

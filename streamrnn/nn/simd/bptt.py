@@ -6,9 +6,9 @@ step t of lane b. A row of *states* has h, then the other states, before the ste
 has the cell's gates; the way back replaces them by their gradients. Every vector of units is
 `padded` floats long, a number that does not depend on the width of the CPU's vectors.
 
-Back, the gradient of h is what reaches it directly (the lane's *carry*), plus the gradients of the
-gates of the lane's next step times the recurrent weights, transposed. An absent step passes the
-carry on.
+On the way back, the gradient of h is what reaches it directly (the lane's *carry*), plus the
+gradients of the gates of the lane's next step times the recurrent weights, transposed. An absent
+step passes the carry on.
 
 A cell of the way back gets in `old` the lane's carry (the gradient of h, then of the other states,
 then the factors of h), in `new` the states before the step, in `own` the kept gates, and in `z` the
@@ -231,7 +231,7 @@ def back(passes: CellPasses) -> Kernel:
 
 
 def _width(passes: tuple[Pass, ...]) -> int:
-    """Return the floats of a row of the widest tile."""
+    """Return the number of floats in a row of the widest tile."""
     return max(one.shape.group for one in passes)
 
 

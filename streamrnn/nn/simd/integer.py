@@ -110,7 +110,7 @@ def make_pack(n: int, word: int) -> Inlined:
 
 
 def rest_steps(word: int) -> int:
-    """Return the steps after an operand's last words: the sums' starts (int8), and the scales."""
+    """Return the number of steps after an operand's words: the sums' starts (int8), the scales."""
     return 2 if word == 4 else 1
 
 
@@ -237,7 +237,10 @@ def _part(builder, value, part, bits):
 
 
 def _largest(context, builder, kind, s, i, count, n):
-    """Emit the largest |value| of s[i : i + count], NaN if one is NaN: as integers, bits order."""
+    """Emit the largest |value| of s[i : i + count], NaN if one is NaN.
+
+    The bits are compared as integers: without the sign they have the order of the values.
+    """
     zeros = {width: ir.Constant(ir.VectorType(I32, width), [0] * width) for width in (n, 1)}
     best = {width: cgutils.alloca_once_value(builder, zero) for width, zero in zeros.items()}
     for at, width in _blocks(builder, count, n):

@@ -100,7 +100,7 @@ _lock = threading.RLock()
 
 @functools.cache
 def width() -> int:
-    """Return the floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
+    """Return the number of floats in a vector: 16 with AVX-512, 8 with AVX2, else 4."""
     forced = os.environ.get("STREAMRNN_SIMD", "")
     if forced:
         if forced not in ("4", "8", "16"):

@@ -14,7 +14,7 @@ from streamrnn.nn.simd.vector import make_copy
 
 
 class LaneRange(NamedTuple):
-    """The lanes first..last, as many as fit at a time, and arrays about them."""
+    """The lanes first..last, as many as fit at a time, and where their data is."""
 
     first: int
     last: int

@@ -21,8 +21,8 @@ def entry() -> Kernel:
     Called as (tape, recurrent_GU, epsilon, dy_BTU, mask_BT, factors_BU, dh_BU, dc_BU, zero_masked,
     first, last); recurrent weights are transposed. `dh_BU` and `dc_BU`, the gradients of the final
     states, become the gradients of the initial ones. `dy_BTU`, `mask_BT` and `factors_BU` (of h)
-    may be empty. Where a step is present it writes `dz_RG` (of the gates' sums) and `dc_RU` (of the
-    normalised c) of the tape.
+    may be empty. Where a step is present, the kernel writes the tape's `dz_RG` (of the gates' sums)
+    and `dc_RU` (of the normalised c).
     """
     f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
     mask = types.Array(types.boolean, 2, "C")
@@ -35,7 +35,7 @@ def entry() -> Kernel:
 def _kernel() -> Kernel:
     @inline
     def back(x, gamma, epsilon, dy, dx, r):
-        """Write the gradient of row r of `x` to dx, of normalised values with gradients dy."""
+        """Write the gradient of row r of `x` to dx; its normalised values have the gradients dy."""
         size = x.shape[1]
         mean = 0.0
         for k in range(size):

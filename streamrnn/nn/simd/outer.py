@@ -1,6 +1,6 @@
 """Sums over rows of inputs times gradients: the gradients of weights.
 
-Each element of a result is one sum that adds its rows in their order, each product by one exact
+Each element of a result is one sum, which adds the products of the rows in order, each by one exact
 fma. Threads divide the columns of a result, never its rows, so no bit depends on them.
 """
 
@@ -25,7 +25,7 @@ ROWS = 96
 """Rows that are added to all sums before the next ones: they stay in the L1 cache."""
 
 WIDE = 4
-"""Vectors of columns in a tile, while there are so many."""
+"""Vectors of columns in a tile, as long as this many are left."""
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from streamrnn.nn.simd.sweep import PACKED, X
 
 
 def make_packed_floats(word: int) -> Inlined:
-    """Make `floats(features, units, inputs, states)`: the floats of so many rows of both."""
+    """Make `floats(features, units, inputs, states)`: the floats of `inputs` and `states` rows."""
 
     @inline_always
     def floats(features, units, inputs, states):

@@ -156,7 +156,7 @@ def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> 
 def scratch(
     unit: int, lanes: int, features: int, shares: int, lane_vectors: int, word: int = 1
 ) -> int:
-    """Return an upper bound of the floats of the scratch array that `shares` threads use.
+    """Return an upper bound on the size, in floats, of the scratch array of `shares` threads.
 
     `unit`: floats of the units' initial sums and own weights, at least a vector of units;
     `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as of a TileShape.

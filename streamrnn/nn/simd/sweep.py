@@ -65,17 +65,17 @@ class TileShape(NamedTuple):
 
     @property
     def group(self) -> int:
-        """Floats of a group's sums."""
+        """Number of floats of a group's sums."""
         return self.vectors * self.sums * self.n
 
     @property
     def x_step(self) -> int:
-        """Floats of a group's weights for one input."""
+        """Number of floats of a group's weights for one input."""
         return self.vectors * len(self.x_into) * self.n
 
     @property
     def h_step(self) -> int:
-        """Floats of a group's weights for one unit of the state."""
+        """Number of floats of a group's weights for one unit of the state."""
         return self.vectors * len(self.h_into) * self.n
 
     def tile(self, m: int) -> tuple[Inlined, Inlined, Inlined]:
@@ -114,7 +114,7 @@ def make_steps(word: int) -> Inlined:
 
 
 def tile_rows(shape: TileShape) -> int:
-    """Return the most rows of a tile whose sums, weights of a step and an input fit in registers.
+    """Return how many rows of a tile fit in registers: their sums, an input, a step's weights.
 
     With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
     Dense of many units too: 1.8 x. Sums of integers take one operand at a time; a product

@@ -22,7 +22,7 @@ from streamrnn.plugins.onnx.recurrent import (
 _NUMPY_RAISES = (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError)
 _MAX_FOLDED = 1 << 22
 _MAX_GROWTH = 1 << 14
-"""Most values that all nodes together may make per value of the inputs."""
+"""Largest number of values that all nodes together may make per value of the inputs."""
 
 
 def fold(graph: GraphDef) -> GraphDef:

@@ -28,7 +28,7 @@ _MAX_NODES = 20_000
 _DOMAINS = ("", "ai.onnx")
 _IR_VERSION = 8
 _MAX_BYTES = 2_000_000_000
-"""Most bytes of weights in a file: a message of protocol buffers has at most 2 GiB."""
+"""Largest number of bytes of weights in a file: a protocol buffer has at most 2 GiB."""
 _CONSTANTS = {
     "value": None,
     "value_float": np.float32,

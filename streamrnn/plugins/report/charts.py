@@ -134,7 +134,7 @@ def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
 
 
 def _hover(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return a rule for each row, visible where the pointer or the keyboard is."""
+    """Return a rule for each row; the one at the pointer, or chosen by the keyboard, is visible."""
     hover = {"param": "hover", "empty": False, "value": 0.6}
     return {
         "mark": {"type": "rule", "color": "var(--muted)", "strokeWidth": 1},

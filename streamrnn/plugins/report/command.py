@@ -62,7 +62,9 @@ def report(
     if "://" not in subject and (subject.endswith(".toml") or Path(subject).is_file()):
         drawn = Pipeline.from_toml(subject, overrides or []).report(written, **request)
     elif overrides:
-        raise ConfigError(f"--set overrides a key of a pipeline file; {location(subject)} is none")
+        raise ConfigError(
+            f"--set overrides a key of a pipeline file; {location(subject)} is not one"
+        )
     else:
         drawn = report_output(subject, written, **request)
     if as_json:

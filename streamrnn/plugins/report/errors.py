@@ -136,7 +136,7 @@ class _Groups:
 
 
 class _Reliability:
-    """Forecast probabilities in ten classes, and how often the forecast came true.
+    """Forecast probabilities in ten bins, and how often the forecast came true.
 
     With several classes of the target, only the most likely one counts, with its probability.
     """
@@ -365,7 +365,7 @@ def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
 
 
 def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
-    """Return how often labels are up to each quantile, by time and stream; [] without quantiles."""
+    """Return how often labels are at most each quantile, by time and stream; [] without one."""
     by_time, by_stream = errors.coverage()
     if not by_time:
         return []
@@ -378,7 +378,7 @@ def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) ->
         streams.append(Panel(item.output, [{**row, "says": says} for row in rows]))
     last, says = by_time[-1], errors.quantiles[-1]
     total = float(np.nansum(last.error * last.rows) / last.rows.sum())
-    said = f"{short(100 * total)} % of the labels are up to {last.output}, which says"
+    said = f"{short(100 * total)} % of the labels are at most {last.output}, which says"
     return [
         Picture(
             "coverage-time",
@@ -459,8 +459,9 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
         x_title="mean forecast probability",
         y_title="Share of rows",
         notes=[
-            "Rows in ten classes of their forecast. On the dashed line forecasts are as frequent "
-            "as what happened. Of several classes, the most likely one is the forecast."
+            "Rows are grouped into ten bins by their forecast. On the dashed line, what was "
+            "forecast happens as often as forecast. Of several classes, the most likely one is the "
+            "forecast."
         ],
     )
 

@@ -23,7 +23,7 @@ from streamrnn.plugins.report.picture import (
 from streamrnn.plugins.report.scan import NO_KEY, StreamMeans, Subject
 
 MOST_POINTS = 100
-"""Most buckets of a single stream: more cannot be told apart in a small panel."""
+"""Largest number of buckets of one stream: more cannot be told apart in a small panel."""
 _MOST_COMMITS = 400
 _MOST_RULES = 12
 

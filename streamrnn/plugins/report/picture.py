@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
 MOST_MARKS = 5000
-"""Most rows, and so marks, of one picture."""
+"""Largest number of rows, and so of marks, in one picture."""
 GENERATOR = '<meta name="generator" content="streamrnn report">'
 """The element of a page that shows that it is a report."""
 LONGEST_HEAD = 200

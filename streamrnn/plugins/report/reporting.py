@@ -312,7 +312,7 @@ class _Pictures:
     def _compared(
         self,
     ) -> tuple[Picture | Missing, Sequence[Picture | Missing], SourceValues | None]:
-        """Return single streams and errors, and the source's values that this has read."""
+        """Return single streams and errors, and the values of the source that they needed."""
         subject, loaded = self._subject, self._loaded
         why = self._why_not_compared()
         if not why:

@@ -21,7 +21,7 @@ from streamrnn.stream.sources import parse_time, time_of
 from streamrnn.stream.states import KeyIndex
 
 MOST_OUTPUTS = 4
-"""Most outputs that are drawn: the first ones."""
+"""Largest number of outputs that are drawn: the first ones."""
 MOST_STREAMS = 12
 """Number of streams that are drawn one by one, chosen by their number of rows."""
 NO_KEY = (

@@ -45,7 +45,7 @@ def even_histogram(value_N: Doubles, classes: int = 30) -> pa.Table:
     if low == high:
         return pa.table({"from": [low], "to": [high], "count": [len(value)]})
     edges = low + (high - low) * np.arange(classes + 1) / classes
-    edges = np.unique(edges)  # fewer if there are not so many numbers in between
+    edges = np.unique(edges)  # fewer if there are not enough numbers in between
     classes = len(edges) - 1
     at = np.searchsorted(edges, value, side="right") - 1
     count = np.bincount(at.clip(0, classes - 1), minlength=classes)

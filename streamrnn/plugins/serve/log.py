@@ -4,8 +4,8 @@ A segment is an Arrow stream. The one that is written is `N.arrows.open`; closed
 `N.arrows`, a file of the source that the log is. A crash leaves an open one, which ends in the
 middle of a record batch at worst: that is cut off, as no request of it was answered.
 
-Each record batch has a note, text of the caller, and a checksum of both. A segment begins with one
-that has no rows.
+Each record batch has a note (a text of the caller), and a checksum of rows and note. A segment
+begins with a record batch that has no rows.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Requests that are waiting, scored together: at most so many rows, in order of arrival."""
+"""Requests that are waiting, scored together in batches of limited size, in order of arrival."""
 
 import asyncio
 import time

@@ -97,7 +97,7 @@ def _length(text: str, most: int) -> int:
 
 
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
-    if kind == "BYTES":  # before each text its length is, in four bytes
+    if kind == "BYTES":  # each text follows its length, in four bytes
         texts, place = [], 0
         while place < len(blob):
             begin = place + 4

@@ -42,7 +42,7 @@ class RequestColumns:
         return self.batch(columns, len(rows))
 
     def batch(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        """Return lists of values and Arrow arrays as a record batch of so many rows.
+        """Return lists of values and Arrow arrays as a record batch of `rows` rows.
 
         A column that is not there is null, others are ignored. Times are ISO text, which is UTC
         without an offset, or integers in the unit of the column. Raises DataError for a value that

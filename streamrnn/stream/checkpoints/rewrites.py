@@ -17,7 +17,7 @@ from streamrnn.stream.checkpoints.manifest import UsedFile
 from streamrnn.stream.sources import Content, SourceFile, SourceOfFiles, sum_of
 
 _STEPS = 20_000
-"""Most sums that are tried to find row counts that add up."""
+"""Largest number of sums that are tried to find row counts that add up."""
 
 _FEW = 10
 """Largest number of files whose subsets are all tried."""

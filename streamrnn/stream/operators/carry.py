@@ -18,10 +18,10 @@ from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 _FEW = 1024
-"""Most steps of a record batch that are not packed into lanes if one window takes them as they are:
-packing takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
+"""Largest number of steps of a record batch that are not packed into lanes if one window takes them
+as they are: packing takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
 _SMALL = 64
-"""Most lanes of a window that is planned once for all record batches of its size."""
+"""Largest number of lanes of a window that is planned once for all batches of its size."""
 _NUMBERS = np.arange(_FEW)
 _NUMBERS.flags.writeable = False
 

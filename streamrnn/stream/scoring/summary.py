@@ -199,7 +199,7 @@ class Summary(RowCounts):
 
     @property
     def alerts(self) -> int:
-        """Rows that the run wrote to the alerts."""
+        """Number of rows that the run wrote to the alerts."""
         return self.copies["alerts"].rows
 
     @property
@@ -253,7 +253,10 @@ class Summary(RowCounts):
         return noted
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields and `rows_per_second`, for JSON; copies as `alerts`, `alerts_path`."""
+        """Return all fields and `rows_per_second`, for JSON.
+
+        Each entry of `copies` becomes two fields, such as `alerts` and `alerts_path`.
+        """
         facts = asdict(self)
         for name, copies in facts.pop("copies").items():
             facts |= {name: copies["rows"], f"{name}_path": copies["path"]}

@@ -62,7 +62,7 @@ class Source(Protocol):
         """The source itself if it consists of files that can be read again; None for a pipe."""
 
     def total_rows(self) -> int | None:
-        """Return the rows of all files; None if unknown before they are read."""
+        """Return the number of rows of all files; None if unknown before they are read."""
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
         """Return the times of those files that record them in their footers, in order."""
@@ -124,13 +124,13 @@ class SourceOfFiles(Source, Protocol):
         """Return whether a file is complete, and not still being written."""
 
     def total_rows(self) -> int:
-        """Return the rows of all files."""
+        """Return the number of rows of all files."""
 
     def awaits_rows(self, file: SourceFile) -> bool:
         """Return whether a file has no rows yet, and its writer will append some."""
 
     def largest_group(self) -> int:
-        """Return the rows of the largest group, or batch, that is read at once."""
+        """Return the number of rows of the largest group, or batch, that is read at once."""
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
         """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.

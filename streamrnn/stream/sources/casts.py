@@ -14,7 +14,7 @@ from streamrnn.errors import DataError
 from streamrnn.stream.sources.decimals import nearest_floats
 
 _EXACT = 1 << 53  # every integer below is a float64
-_DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals of so many digits are distinct as floats
+_DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals with this many digits stay distinct
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 

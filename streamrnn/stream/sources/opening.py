@@ -195,7 +195,7 @@ class SourceFiles:
         return self._footers[file.name]
 
     def total_rows(self) -> int:
-        """Return the rows of all files, from their footers."""
+        """Return the number of rows of all files, from their footers."""
         return sum(map(self._rows_of, self.files))
 
     def _rows_of(self, file: SourceFile) -> int:
@@ -229,7 +229,7 @@ class SourceFiles:
         return by_time(files, self.footer, self.time)
 
     def largest_group(self) -> int:
-        """Return the rows of the largest row group."""
+        """Return the number of rows of the largest row group."""
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:

@@ -290,8 +290,8 @@ def load_vocabulary(
 ) -> Vocabulary:
     """Load the vocabulary of a feature: a list of values, a table of value -> id, or a file.
 
-    A Parquet or CSV file has two columns, values and ids; any other one value per line, whose ids
-    are positions + `oov`, as in a list. Raises ConfigError, with file and line.
+    A Parquet or CSV file has two columns, values and ids. Any other file has one value per line; as
+    in a list, the id is the position + `oov`. Raises ConfigError, with file and line.
     """
     label = f"[source] features: vocabulary of {feature!r}"
     if isinstance(vocabulary, Mapping):

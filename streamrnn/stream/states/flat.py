@@ -167,6 +167,6 @@ def _ends(array: pa.Array) -> Ints:
 
 
 def _to_struct(children: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    """Return held rows; a row is null where its last field is, which otherwise never is."""
+    """Return held rows. A row is null where its last field is; a real row always has that field."""
     children = [child.cast(f.type) for child, f in zip(children, kind, strict=True)]
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=children[-1].is_null())

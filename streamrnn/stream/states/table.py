@@ -24,9 +24,9 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 _EARLIEST = np.iinfo(np.int64).min
 _IDLE_SHARE = 1 / 8
-"""Least share of streams to drop at a commit, which has to write the streams that move."""
+"""Smallest share of streams to drop at a commit, which has to write the streams that move."""
 _TOGETHER = 2048
-"""Most streams that are dropped in one change."""
+"""Largest number of streams that are dropped in one change."""
 
 
 class Copying(NamedTuple):

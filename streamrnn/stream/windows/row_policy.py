@@ -412,8 +412,8 @@ def rejected_rows(rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema)
 def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
     """Return a column of rejected values in the type that all rejects have.
 
-    A feature may have any type of number in a file. A value that does not fit becomes null; it is
-    added to its reason, in place.
+    A feature may have any type of number in a file. A value that does not fit becomes null, and is
+    named in the reason of its row: `reasons` is changed in place.
     """
     if column.type == field.type:
         return column

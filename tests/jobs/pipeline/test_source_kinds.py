@@ -204,7 +204,7 @@ def test_large_files_are_read_in_bounded_memory() -> None:
     [
         ("types", {"b": "int32"}, r"types is for files of text \(CSV, NDJSON\); .* of Parquet"),
         ("delimiter", ";", r"delimiter is for files of text"),
-        ("version", 3, r"version is for Delta and Iceberg tables; parquet is none"),
+        ("version", 3, r"version is for Delta and Iceberg tables; parquet is neither"),
     ],
 )
 def test_keys_of_other_sources_are_refused(key: str, value: object, message: str) -> None:

@@ -159,7 +159,7 @@ def test_coverage_of_quantiles_by_stream_is_that_of_evaluate() -> None:
         assert line["id"] is None
         assert up_to / line["rows"] == near(line["coverage"])
     assert re.match(
-        r"[\d.]+ % of the labels are up to score_2, which says 90 %\.",
+        r"[\d.]+ % of the labels are at most score_2, which says 90 %\.",
         found["coverage-time"]["sentence"],
     )
 

@@ -36,7 +36,7 @@ class ArrowReader(FileReader):
         self.schema: pa.Schema = self._file.schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each record batch, for which one column of it is read."""
+        """Return the number of rows of each record batch, of which only one column is read."""
         one = pa.ipc.IpcReadOptions(included_fields=[0])
         file = pa.ipc.open_file(self._stream, options=one)
         sizes = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]

@@ -23,7 +23,7 @@ class Footer:
 
     @property
     def rows(self) -> int:
-        """Rows of the file."""
+        """Number of rows of the file."""
         return sum(self.groups)
 
     def with_time(self, value: pa.Scalar) -> Footer:
