@@ -85,8 +85,8 @@ class FeatureSection(Section):
     )
     embed: Natural = Field(
         default=0,
-        description="fit learns this many numbers for each id, joined to the other features in "
-        "front of the layers; 0: the model reads the ids itself",
+        description="how many numbers a fit learns for each id, joined to the other features in "
+        "front of the layers; 0: none, the model reads the ids",
         examples=[8],
     )
 
@@ -106,8 +106,8 @@ class AfterSection(Section):
     path: FilePath | None = Field(default=None, description="after this file")
     partition: Text | None = Field(
         default=None,
-        description="after this partition: date=2013-01-05, or the value alone; of several levels "
-        "from the first one on: year=2013/month=1",
+        description="after this partition: date=2013-01-05, or the value alone; with several "
+        "levels, from the first one on: year=2013/month=1",
     )
     time: TimeText | None = Field(
         default=None, description="files that begin at this time or later"
@@ -154,7 +154,7 @@ class SourceSection(Section):
     )
     sort: Literal["none", "file"] = Field(
         default="none",
-        description="file: read the rows of each file in the order of their time, in memory",
+        description="file: sort the rows of each file by time, in memory",
     )
     key: Key = Field(
         description="column or columns that identify a stream, of any type but float",
@@ -177,8 +177,8 @@ class SourceSection(Section):
     )
     time_zone: str = Field(
         default="",
-        description="zone of time_features, calendar partitions, months, limits of time; without "
-        "it the column's",
+        description="zone of time_features and calendar partitions (default the column's), months "
+        "and limits (UTC)",
         examples=["America/New_York"],
     )
     time_features: TimeFeatures = Field(
@@ -210,13 +210,17 @@ class SourceSection(Section):
     )
     repeated: Literal["score", "skip", "reject", "error"] = Field(
         default="score",
-        description="a row of its stream's last time, always counted: score | skip (in no output) "
+        description="a row at its stream's last time, always counted: score | skip (in no output) "
         "| reject | error",
     )
     bad: Literal["error", "reject"] = Field(
-        default="error", description="a row with NaN, a null key or an overflow: error | reject"
+        default="error",
+        description="an invalid row, such as one with NaN, a null key or an overflow: error | "
+        "reject",
     )
-    max_rejects: Natural = Field(default=1000, description="a run stops when it rejects more rows")
+    max_rejects: Natural = Field(
+        default=1000, description="a run stops if it rejects more rows than this"
+    )
     batch_rows: Count = Field(default=131072, description="rows per record batch")
 
     @property
@@ -267,11 +271,13 @@ class WindowSection(Section):
     )
     lanes: Count = Field(
         default=64,
-        description="streams computed side by side; changes the weights of a fit, not a run",
+        description="streams computed side by side; changes the weights of a fit, not the output "
+        "of a run",
     )
     steps: Count = Field(
         default=128,
-        description="rows of a stream per window; changes a fit, and runs of kind independent only",
+        description="rows of a stream per window; changes the weights of a fit, and the output of "
+        "kind independent",
     )
     stride: Count = Field(
         default_factory=lambda data: data.get("steps", 128),
@@ -290,19 +296,19 @@ class ModelSection(Section):
     )
     on_change: OnChange = Field(
         default="error",
-        description="for another model than the last: error | replay (of earlier rows) | carry | "
+        description="if the state is from another model: error | replay (earlier rows) | carry | "
         "reset",
     )
     replay: ReplayRange = Field(
         default="all",
-        description='what replay reads: all | "90d" (up to the newest time) | a number of rows of '
-        "each stream",
+        description='the rows that a replay reads: all | "90d" (up to the newest time) | a number '
+        "per stream",
         examples=["90d"],
     )
     precision: Literal["auto", "float32", "int16", "int8"] = Field(
         default="auto",
-        description="auto: the file's own, float32 unless converted | float32 | int16 | int8: of "
-        "recurrent, wide layers",
+        description="auto (the file's: float32 unless converted) | float32 | int16 | int8 "
+        "(recurrent, wide layers)",
     )
     threads: Natural = Field(default=0, description="0: all cores; does not change results")
     inputs: ModelInputs = Field(
@@ -350,12 +356,14 @@ class OutputSection(Section):
     )
     quantiles: Levels | None = Field(
         default=None,
-        description="returned in place of a mean and deviation (Gaussian, several seeds as one)",
+        description="levels of quantiles that replace a mean and deviation (Gaussian, several "
+        "seeds as one)",
         examples=[[0.05, 0.5, 0.95]],
     )
     calibrate: bool = Field(
         default=False,
-        description="true: a fit shifts each quantile to cover its share of the validation rows",
+        description="true: a fit shifts each quantile, so that it covers its share of validation "
+        "labels",
     )
     model_column: Text | None = Field(
         default=None,
@@ -400,7 +408,7 @@ class IcebergTable(Section):
     """A table of an Iceberg catalog."""
 
     catalog: Text = Field(description="the catalog, by its name in pyiceberg's configuration")
-    table: TableName = Field(description="namespace.table; it is made if it does not exist")
+    table: TableName = Field(description="namespace.table; created if it does not exist")
 
 
 class PublishSection(Section):
@@ -450,27 +458,29 @@ class TargetSection(Section):
     )
     horizon: Horizons = Field(
         default=(),
-        description="0 (default: the row itself) | the row of the stream exactly so much later, "
-        "or several",
+        description="0 (default: the row itself) | how much later the row with the label is, "
+        "exactly; or several",
         examples=["3h"],
     )
     rows: Natural = Field(
-        default=0, description="instead of horizon: the row of the stream this many rows later"
+        default=0,
+        description="instead of horizon: how many rows of the stream later the label is",
     )
     weight: Text | None = Field(
         default=None,
-        description="column of weights; 0 or null: the step moves the state and counts nothing",
+        description="column of weights; 0 or null: the step moves the state and counts for nothing",
         examples=["weight"],
     )
     season: DurationOrNone = Field(
         default=timedelta(),
-        description='"" | "24h": fit and evaluate also compare with the value a day before',
+        description='"" | "24h": fit and evaluate also compare with the value a day, or days, '
+        "before the label",
         examples=["24h"],
     )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it reads, each once."""
+        """The columns of labels and weights, each once."""
         return tuple(dict.fromkeys([*self.column, *filter(None, [self.weight])]))
 
     @property
@@ -488,7 +498,7 @@ class TargetSection(Section):
 
 
 class StateSection(Section):
-    """State from and for other runs."""
+    """The state that a run starts from and exports, and when streams are dropped from it."""
 
     init: FilePath | None = Field(
         default=None,
@@ -497,18 +507,19 @@ class StateSection(Section):
     )
     map: dict[str, Text] = Field(
         default_factory=dict,
-        description="layer of this model = layer of another one: in init, or in the output itself",
+        description="layer of this model = layer whose state it takes over, of init or of the "
+        "last model",
         examples=[{"decoder": "encoder"}],
     )
     save: FilePath | None = Field(
         default=None,
-        description="export the state table to this file at the end",
+        description="export the state table to this file at the end of the run",
         examples=["after.parquet"],
     )
     idle: Idle = Field(
         default=None,
-        description="a stream starts again after a longer silence; such streams are dropped at "
-        "commits; needs time",
+        description="a stream starts again after a longer silence; commits drop it after twice as "
+        "long; needs time",
         examples=["30d"],
     )
 
@@ -528,7 +539,7 @@ class EngineSection(Section):
     type: EngineType = Field(default="local", description="where: local (this process) or ray")
     address: Text = Field(
         default="local",
-        description="of a Ray cluster: host:port or ray://host:port; local starts one here",
+        description="the Ray cluster: host:port or ray://host:port; local: starts one here",
     )
     shards: Shards = Field(
         default=0,
@@ -544,33 +555,36 @@ class ServeSection(Section):
     """Live requests that `streamrnn serve` answers from the state of the output."""
 
     port: Natural = Field(
-        default=8080, description="of http://127.0.0.1; 0: one that is free; for others, a proxy"
+        default=8080,
+        description="port on 127.0.0.1; 0: a free one; other machines connect through a proxy",
     )
     batch_rows: Count = Field(
-        default=1024, description="rows scored at once, of the requests that are waiting"
+        default=1024,
+        description="most rows of waiting requests scored in one call; a larger request is scored "
+        "alone",
     )
     queue_rows: Count = Field(
         default=100_000, description="rows that may wait; a request beyond them is refused (429)"
     )
     durable: Literal["log", "commit"] = Field(
         default="log",
-        description="before an answer: log (its rows are on disk) | commit (a crash loses what is "
-        "not committed)",
+        description="log (rows are on disk before their answer) | commit (a crash loses rows not "
+        "yet committed)",
     )
     log: FilePath | None = Field(
         default=None,
-        description='directory of accepted rows: a source of runs; default sink.path + ".accepted"',
+        description="directory of accepted rows, which runs can read; default sink.path + "
+        '".accepted"',
         examples=["out/scores.accepted"],
     )
     keep_log: DurationOrNone = Field(
         default=timedelta(),
-        description='"" (all) | "30d": older segments are removed once all retained commits have '
-        "them",
+        description='"" (keep all) | "30d": remove older files whose rows each retained commit has',
         examples=["30d"],
     )
     every: Duration = Field(
         default=timedelta(seconds=30),
-        description="between commits of rows and state",
+        description="time between commits of rows and state",
         examples=["30s"],
     )
 

@@ -224,7 +224,8 @@ class ValidationSection(Section):
     """The rows that each epoch is judged on; no weight is trained on them."""
 
     since: TimeText | None = Field(
-        default=None, description="all rows from this time on; the state runs on from the training"
+        default=None,
+        description="all rows from this time on; the state continues from the training rows",
     )
     streams: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="this share of the streams, chosen by a hash of the key"
@@ -261,7 +262,7 @@ class TrainSection(Section):
     )
     clip_norm: _Positive | None = Field(
         default=None,
-        description="limit of the norm over all gradients of an update",
+        description="limit of the norm of all gradients of an update, taken together",
         examples=[1.0],
     )
     clip_value: _Positive | None = Field(
@@ -291,20 +292,21 @@ class TrainSection(Section):
     )
     pieces: _Pieces = Field(
         default="auto",
-        description="cut each stream into this many pieces that run side by side; auto: as many "
-        "as fill the lanes",
+        description="cut each stream into this many pieces, trained side by side; auto: as many as "
+        "fill the lanes",
     )
     seed: Natural = Field(
-        default=0, description="of initial weights, dropout and the order of streams"
+        default=0, description="seed of initial weights, dropout and the order of streams"
     )
     seeds: Count = Field(
         default=1,
-        description="train this many models, side by side: with seed, seed + 1, and so on",
+        description="train this many models side by side: with seed, seed + 1, and so on",
         examples=[5],
     )
     keep: Literal["best", "all"] = Field(
         default="best",
-        description="of several seeds: best, by validation, or all as one: outputs mean and spread",
+        description="of several seeds: best (by validation) | all (one model, of their mean and "
+        "spread)",
     )
     until: TimeText | None = Field(
         default=None,
