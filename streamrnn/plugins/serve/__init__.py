@@ -2,11 +2,11 @@
 
 - `command`    `streamrnn serve`
 - `server`     the process: it owns the output, listens, commits, and ends
-- `connections`   of clients that are slow, or many
-- `web`        requests and responses; all that is HTTP comes from starlette and uvicorn
+- `connections`   the limits of connections: how slow, how long, how many
+- `web`        the paths, requests and responses; HTTP itself comes from starlette and uvicorn
 - `tensors`    the Open Inference Protocol
-- `service`    requests that are waiting, scored in one call
-- `scoring`    requests in a session; accepted rows in the log, before their answers
-- `log`, `producers`   the log, and what was last answered to whom
+- `service`    the queue: waiting requests are scored in one call
+- `scoring`    scores requests in a session, and logs accepted rows before their answers
+- `log`, `producers`   the log of accepted rows, and the last answer to each producer
 - `values`     values of JSON as columns, and answers as JSON
 """

@@ -24,20 +24,22 @@ def serve(
         bool,
         typer.Option(
             "--behind-proxy",
-            help="Listen on an address that others reach: a proxy keeps out who may not.",
+            help="Allow an address that other machines reach, behind a proxy that guards it.",
         ),
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Score rows of requests, each with its stream's state; POST /score takes and gives JSON.
+    """Score rows of requests, each with its stream's state; POST /score takes and returns JSON.
 
-    Rows and state are committed to the output of `run`, which goes on from there, and back.
+    Rows and state are committed to the output of `run`: a run resumes where the server stopped, and
+    the server where the run did.
     """
     if not behind_proxy and not _is_loopback(host):
         raise typer.BadParameter(
-            f"--host {host}: others could reach it, and it knows neither TLS nor passwords. Listen "
-            "on 127.0.0.1 behind a proxy that does, or say --behind-proxy if one is on the way",
+            f"--host {host}: other machines could reach the server, which has neither TLS nor "
+            "passwords. Listen on 127.0.0.1 behind a proxy that has both, or add --behind-proxy if "
+            "the proxy is on another machine or in another container",
         )
     try:
         from streamrnn.plugins.serve.server import Server

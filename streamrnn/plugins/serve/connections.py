@@ -1,4 +1,4 @@
-"""Connections of clients that are slow, send no end, or are many: uvicorn waits for them all."""
+"""Connections that close if clients are slow, stop midway or are too many: uvicorn would wait."""
 
 import asyncio
 import resource
@@ -7,13 +7,13 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds in which the head of a request has to arrive, and then its body."""
+"""Seconds within which the head of a request must arrive, and then, within as many, its body."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 
 
 def most_connections() -> int:
-    """Open more files than a shell lets a process; return how many may be connections."""
+    """Raise this process's limit of open files; return how many of them may be connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -21,7 +21,7 @@ def most_connections() -> int:
 
 
 class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
-    """Closes unless the head of each request arrives in time and is short, or if there are many."""
+    """Closes if the head of a request is late or too long, or if too many connections are open."""
 
     _in_head = True
     _received = 0
@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
             self.send_400_response(f"expected a head of at most {_LONGEST_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
-        """Give the request to the app; its body has a time of its own."""
+        """Pass the request to the app, which limits the time of its body."""
         self._in_head = False
         self._cancel()
         super().on_headers_complete()
@@ -51,7 +51,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Close unless another request comes in time."""
+        """Close the connection unless the head of another request arrives in time."""
         self._await_head()
         super().on_response_complete()
 

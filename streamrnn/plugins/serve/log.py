@@ -1,11 +1,12 @@
 """The log of accepted rows: segments of Arrow, on disk before the answers to their requests.
 
-A segment is an Arrow stream. The one that is written is `N.arrows.open`; closed at a commit, it is
-`N.arrows`, a file of the source that the log is. A crash leaves an open one, which ends in the
-middle of a record batch at worst: that is cut off, as no request of it was answered.
+A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
+or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
+leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
+requests was answered.
 
-Each record batch has a note (a text of the caller), and a checksum of rows and note. A segment
-begins with a record batch that has no rows.
+Each record batch has a note, a text of the caller, and a checksum of rows and note. A segment
+begins with a record batch that has a note and no rows.
 """
 
 import io
@@ -44,7 +45,8 @@ class _Segment(NamedTuple):
 class Log:
     """Appends rows to the segments in a folder, for one writer. Raises SinkError.
 
-    `closed` are the paths of those that are closed, and in no commit, in order.
+    Opening a log closes segments that a crash has left open. `closed`: the paths of segments that
+    were closed and that no commit has taken, in order.
     """
 
     def __init__(self, folder: str) -> None:
@@ -73,13 +75,13 @@ class Log:
             self._open.write(rows, note)
 
     def sync(self) -> None:
-        """Return when all that was written is on disk."""
+        """Wait until the written rows are on disk."""
         with self._once():
             if self._open is not None:
                 self._open.output.sync()
 
     def close(self) -> None:
-        """Close the segment; the next rows begin another one."""
+        """Close the open segment, if there is one; the next rows begin another."""
         with self._once():
             if self._open is not None:
                 self._open.output.write(_END)
@@ -88,23 +90,26 @@ class Log:
                 self._open = None
 
     def take_closed(self) -> list[str]:
-        """Close the segment, and return all that were closed since the last call."""
+        """Close the open segment; return the paths of those closed since the last call."""
         self.close()
         closed, self.closed = self.closed, []
         return closed
 
     def older(self, before: float) -> list[str]:
-        """Return closed segments of earlier times, but not the last one, which has all notes."""
+        """Return the paths of closed segments last changed before a time, in seconds since 1970.
+
+        The newest segment is left out: it has the notes of all producers.
+        """
         return [path for path in self.segments[:-1] if os.stat(path).st_mtime < before]
 
     def remove(self, segments: Iterable[str]) -> None:
-        """Remove closed segments."""
+        """Remove closed segments, named by their paths."""
         for path in segments:
             self._files.delete(os.path.basename(path))
 
     @contextmanager
     def _once(self) -> Iterator[None]:
-        """After an error raise it again: not even the end of a segment may be written then."""
+        """Raise the first error again in later calls: then not even an end may be written."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -124,7 +129,7 @@ class Log:
         return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))
 
     def _cut(self, name: str) -> None:
-        """Close a segment that a crash has left: keep its whole record batches only."""
+        """Close a segment that a crash has left open; keep only whole record batches."""
         with self._files.open(name) as file:
             end = _whole(file)
         if not end:
@@ -140,7 +145,7 @@ class Log:
         self._name_closed(name)
 
     def _name_closed(self, name: str) -> str:
-        """Rename an open segment that has its end; return its new path."""
+        """Rename an open segment whose end is written; return its new path."""
         closed = name.removesuffix(_OPEN) + _CLOSED
         self._files.move(name, closed)
         self._files.sync("")
@@ -155,7 +160,7 @@ def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:
 
 
 def _whole(file: pa.NativeFile) -> int:
-    """Return the number of bytes up to the end of the last record batch that is whole."""
+    """Return the number of bytes up to the end of the last whole record batch, 0 without one."""
     end = 0
     with suppress(StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
         reader = pa.ipc.open_stream(file)

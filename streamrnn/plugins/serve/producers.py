@@ -1,4 +1,4 @@
-"""What was last answered to each producer: a retry has the same answer, and adds no rows."""
+"""The last answer to each producer: a retry gets the same answer, and adds no rows."""
 
 import base64
 from collections import OrderedDict
@@ -9,13 +9,14 @@ import pyarrow as pa
 from starlette.exceptions import HTTPException
 
 _MOST = 10_000
-"""Producers that are remembered; of more, the longest silent is forgotten."""
+"""Most producers that are remembered; beyond that, the one silent for longest is forgotten."""
 
 
 class Producers:
     """The last request of each producer: its number, and the answer to it.
 
-    As text they are notes of the log: a JSON object of producer -> [sequence, answer].
+    A note of the log holds them as text: a JSON object of producer -> [sequence, answer], with the
+    answer as an Arrow record batch in base64. `forgotten`: how many producers were forgotten.
     """
 
     def __init__(self) -> None:
@@ -25,9 +26,10 @@ class Producers:
     def answer(
         self, producer: str, sequence: int, schema: pa.Schema | None
     ) -> pa.RecordBatch | HTTPException | None:
-        """Return the answer to a request if it is the last one again; None if it is a new one.
+        """Return the answer to a request that repeats the producer's last one; None for a new one.
 
-        `schema`: of answers. Another one gets an error with both numbers.
+        `schema`: the schema of answers. For another `sequence`, an HTTPException with status 409
+        and the expected numbers is returned, not raised.
         """
         last, answer = self._last.get(producer, (sequence - 1, ""))
         if sequence == last:
@@ -41,7 +43,7 @@ class Producers:
         )
 
     def remember(self, note: str) -> None:
-        """Take over the last requests of some producers from a note."""
+        """Add the last requests of some producers, from a note, to those in memory."""
         for producer, last in orjson.loads(note).items():
             self._last[producer] = last
             self._last.move_to_end(producer)
@@ -50,12 +52,12 @@ class Producers:
             self.forgotten += 1
 
     def note(self) -> str:
-        """Return all as a note."""
+        """Return the last requests of all producers as a note."""
         return orjson.dumps(self._last).decode()
 
 
 def note_of(answers: Mapping[str, tuple[int, pa.RecordBatch]]) -> str:
-    """Return a note of the number, and the answer, of a request of each of some producers."""
+    """Return the note of some producers' last requests: producer -> (sequence, answer)."""
     texts = {
         producer: (sequence, base64.b64encode(answer.serialize()).decode())
         for producer, (sequence, answer) in answers.items()

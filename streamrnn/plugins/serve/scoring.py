@@ -1,4 +1,4 @@
-"""Requests that are scored in a session, and are in the log before their answers."""
+"""Requests are scored in a session, and accepted rows are in the log before the answers."""
 
 import os
 import time
@@ -18,13 +18,13 @@ from streamrnn.stream.config import Config
 
 Objects: TypeAlias = list[dict[str, Any]]
 _REPLAYED = 32_768
-"""Rows of the log that are scored at once."""
+"""Rows of the log that are collected before they are scored."""
 
 
 class Asked(NamedTuple):
-    """A request: its rows, and which one of its producer it is, if that is known.
+    """A request: its rows, and its producer and sequence number, if it has them.
 
-    Rows that are objects have an answer of objects.
+    Objects are answered in objects, a record batch in a record batch.
     """
 
     rows: Objects | pa.RecordBatch
@@ -33,16 +33,16 @@ class Asked(NamedTuple):
 
     @property
     def of_objects(self) -> bool:
-        """Whether the rows are objects: many requests at once are read, and answered, faster."""
+        """Whether the rows are objects, which are converted faster for many requests at once."""
         return isinstance(self.rows, list)
 
 
 class Scoring:
-    """Scores requests into a session, and appends them to the log if there is one.
+    """Scores requests in a session, and appends accepted rows to the log if there is one.
 
-    `columns`: of requests; `answer_schema`: of answers, None before it is known.
-    What was in the log and in no commit is scored first. Calls must not overlap. Raises what a
-    session raises, and SinkError.
+    `columns`: the columns of requests. `answer_schema`: the schema of answers, None before it is
+    known. Rows that are in the log and in no commit are scored first. Calls of `answers` must not
+    overlap. Raises what a session raises, and SinkError.
     """
 
     def __init__(self, session: Session, config: Config) -> None:
@@ -56,12 +56,12 @@ class Scoring:
             self._replay(self._log)
 
     def _start(self) -> None:
-        """Learn the columns of requests and answers; the first rows give types that are unknown."""
+        """Learn the columns of requests and answers; unknown types come with the first rows."""
         schema, self.answer_schema = self.session.start()
         self.columns = RequestColumns(schema, self._source.time, self._source.renames)
 
     def _replay(self, log: Log) -> None:
-        """Score what is in the log and in no commit, and commit it."""
+        """Score the rows that are in the log and in no commit, and commit them."""
         log.closed = self.session.unused(log.segments)
         for path in log.closed or log.segments[-1:]:
             for rows in self._logged(path):
@@ -90,14 +90,17 @@ class Scoring:
             yield pa.concat_batches(waiting)
 
     def commit(self) -> None:
-        """Commit rows and state, and remove segments of the log that may go."""
+        """Commit rows and state; remove old segments whose rows each retained commit has."""
         self.session.commit()
         if self._log is not None and self._keys.keep_log:
             old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
             self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
-        """Return the answer to each request, or the error that it gets."""
+        """Return the answer to each request, with a row for each of its rows, or its error.
+
+        Accepted rows are on disk before it returns, if there is a log.
+        """
         answers: list[Any] = []
         with self.session.together():
             for asked in _distinct(requests):
@@ -110,17 +113,17 @@ class Scoring:
         return answers
 
     def _told(self, asked: Asked) -> Objects | pa.RecordBatch | Exception | None:
-        """Return what a retry gets; None for what is new."""
+        """Return the answer to a retry, or an error; None for a new request."""
         if asked.producer is None:
             return None
         if self._log is None:
-            return DataError('producer: retries need the log of [serve] durable = "log"')
+            return DataError('producer: a numbered request needs [serve] durable = "log"')
         answer = self.producers.answer(asked.producer, asked.sequence, self.answer_schema)
         in_json = asked.of_objects and isinstance(answer, pa.RecordBatch)
         return json_objects(answer) if in_json else answer
 
     def _scored(self, asked: Sequence[Asked]) -> list[Any]:
-        """Return the answers to new requests, or their errors; those without are in the log."""
+        """Return the answers to new requests, or their errors; log the accepted rows."""
         try:
             rows = self._rows_of(asked)
         except (DataError, pa.ArrowException) as error:
@@ -142,7 +145,7 @@ class Scoring:
         return answers
 
     def _rows_of(self, asked: Sequence[Asked]) -> pa.RecordBatch:
-        """Return the rows of some requests. Raises ArrowInvalid if their types differ."""
+        """Return the rows of some requests. Raises DataError; ArrowInvalid if types differ."""
         batches: list[Any] = []
         for of_objects, alike in groupby(asked, lambda each: each.of_objects):
             rows = [each.rows for each in alike]
@@ -152,7 +155,7 @@ class Scoring:
     def _accepted(
         self, rows: pa.RecordBatch, answer: pa.RecordBatch, asked: Sequence[Asked]
     ) -> list[Any]:
-        """Append rows that are in the state to the log; return the answers to their requests."""
+        """Log the rows that were not refused; return the answers to the requests."""
         answers: list[Any] = []
         objects = json_objects(answer) if any(each.of_objects for each in asked) else []
         told: dict[str, tuple[int, pa.RecordBatch]] = {}
@@ -172,17 +175,22 @@ class Scoring:
         return answers
 
     def state_of(self, key: Sequence[str]) -> Objects:
-        """Return the state of a stream, as a list of one object; an empty one without it."""
+        """Return the state of a stream as a list of one object; an empty list without a state.
+
+        `key`: a text for each key column. Raises DataError.
+        """
         names = self._source.key
         if len(key) != len(names):
-            raise DataError(f"expected a key of {', '.join(names)}")
+            raise DataError(
+                f"expected a value for each key column ({', '.join(names)}), received {len(key)}"
+            )
         asked = {name: pa.array([text]) for name, text in zip(names, key, strict=True)}
         keys = self.columns.batch(asked, 1).select(names).columns
         return list(chain(*map(json_objects, self.session.states(keys).to_batches())))
 
 
 def _distinct(requests: Sequence[Asked]) -> Iterator[list[Asked]]:
-    """Split requests so that no producer has two at once: the second one may be a retry."""
+    """Split requests so that no list has two of one producer: the second one may be a retry."""
     some: list[Asked] = []
     producers: set[str | None] = set()
     for asked in requests:
@@ -195,7 +203,7 @@ def _distinct(requests: Sequence[Asked]) -> Iterator[list[Asked]]:
 
 
 def _refused(reasons: pa.Array) -> pa.Array:
-    """Return which rows are not in the state."""
+    """Return which rows were refused: late, repeated or rejected."""
     refused = pc.or_(
         pc.is_in(reasons, pa.array(["late", "repeated"])), pc.starts_with(reasons, "rejected: ")
     )
@@ -203,7 +211,7 @@ def _refused(reasons: pa.Array) -> pa.Array:
 
 
 def _log_folder(config: Config) -> str:
-    """Return the folder of the log. Raises ConfigError if it is not on a disk of its own."""
+    """Return the folder of the log. Raises ConfigError for a URI or a folder in the output."""
     sink = str(config.sink.folder)
     folder = config.serve.log or f"{sink.rstrip('/')}.accepted"
     if "://" in folder:
@@ -213,6 +221,7 @@ def _log_folder(config: Config) -> str:
         )
     if os.path.realpath(folder).startswith(os.path.realpath(sink) + os.sep):
         raise ConfigError(
-            f"[serve] log: {folder} is inside the output, {sink}, which has parts only. Set another"
+            f"[serve] log: {folder} is inside the output, {sink}, which holds parts only. Set "
+            "another directory"
         )
     return folder

@@ -19,13 +19,14 @@ from streamrnn.plugins.serve.web import web_app
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _DRAINS = 10
-"""Seconds in which requests that have begun must arrive once the server is stopped."""
+"""Seconds within which requests that have begun must arrive once the server stops."""
 
 
 class Server:
     """Answers requests from a session of a pipeline, until a signal or an error ends it.
 
-    `name`: of the model, in requests.
+    `name`: the model's name in requests. `host` and `port`: the address to listen on; port 0 takes
+    a free one.
     """
 
     def __init__(self, pipeline: Pipeline, name: str, host: str, port: int) -> None:
@@ -39,7 +40,7 @@ class Server:
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # what clients do wrong would fill disks
+                log_level="error",  # warnings about clients would fill disks
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
@@ -48,10 +49,13 @@ class Server:
                 timeout_graceful_shutdown=_DRAINS,
             )
         )
-        self._uvicorn.capture_signals = nullcontext  # they are ours: the exit code is 0
+        self._uvicorn.capture_signals = nullcontext  # we handle them: the exit code is 0
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then commit. Raises what a session raises."""
+        """Serve until SIGTERM or SIGINT, then commit.
+
+        Raises what a session raises, and ConfigError if it cannot listen on the address.
+        """
         with ExitStack() as stack:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(stack))
@@ -84,7 +88,7 @@ class Server:
     def _open(self, stack: ExitStack) -> None:
         """Load the state, compile kernels, and score what the log has beyond the state."""
         session = stack.enter_context(self._pipeline.session())
-        with suppress(ConfigError):  # no kernel can be kept on disk
+        with suppress(ConfigError):  # if no kernel can be kept on disk
             self._pipeline.compile_kernels()
         self._service.scoring = Scoring(session, self._pipeline.config)
 
@@ -97,7 +101,7 @@ class Server:
         _LOGGER.info("stopping after the requests that have begun; a second signal aborts at once")
 
     async def _commit_regularly(self) -> None:
-        """Commit every so often, until a commit fails."""
+        """Commit at the interval of [serve] every; end the server if a commit fails."""
         while True:
             await asyncio.sleep(self._pipeline.config.serve.every.total_seconds())
             if self._service.ready:
@@ -114,6 +118,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         why = str(error.strerror).partition(" (")[0]
         raise ConfigError(
-            f"[serve] port: cannot listen on {host}, port {port}: {why}. Set another port; 0 is "
-            "one that is free"
+            f"[serve] port: cannot listen on {host}, port {port}: {why}. Set another port; 0 "
+            "takes a free one"
         ) from error

@@ -1,4 +1,4 @@
-"""Requests that are waiting, scored together in batches of limited size, in order of arrival."""
+"""The queue: waiting requests are scored together, in order of arrival, up to a limit of rows."""
 
 import asyncio
 import time
@@ -23,11 +23,12 @@ class _Waiting(NamedTuple):
 
 
 class Service:
-    """Answers requests from `scoring` while it is `ready`; `name`: of the model.
+    """Queues requests, and answers them from `scoring`.
 
-    Requests are scored on a thread, in one call at a time of at most `batch_rows` rows, or of one
-    request; at most `queue_rows` rows are `waiting`. `ended` is set after an error that no request
-    has caused: `failure`.
+    `name`: the model's name in requests. `ready`: whether callers may pass requests. A thread
+    scores the requests, one call at a time, of at most `batch_rows` rows or of a single request.
+    `waiting`: the rows in the queue, at most `queue_rows`. An error that no request has caused is
+    kept in `failure`, and sets `ended`.
     """
 
     def __init__(self, name: str, keys: ServeSection) -> None:
@@ -43,7 +44,11 @@ class Service:
         self._thread = ThreadPoolExecutor(1, "streamrnn-serve")
 
     async def score(self, asked: Asked) -> Any:
-        """Wait for the answer to a request. Raises DataError, DTypeError and HTTPException."""
+        """Wait for the answer to a request.
+
+        Raises DataError and DTypeError for its rows; HTTPException if too many rows wait (429), or
+        if the server ends (500, 507).
+        """
         if self.waiting + len(asked.rows) > self._keys.queue_rows:
             raise _busy()
         loop = asyncio.get_running_loop()
@@ -55,12 +60,12 @@ class Service:
         return await entry.answer
 
     def fail(self, error: StreamRNNError) -> None:
-        """End because of an error."""
+        """End the server because of an error; the first one is kept."""
         self.failure = self.failure or error
         self.ended.set()
 
     async def drain(self) -> None:
-        """Wait until all that is waiting has its answer."""
+        """Wait until waiting requests are answered, and end the thread."""
         while self._task is not None:
             await asyncio.wait([self._task])
         self._thread.shutdown()
@@ -84,7 +89,7 @@ class Service:
             return error
         self.fail(error)
         status = 507 if isinstance(error, SinkError) else 500
-        text = "the server ends, and its log says why; it may have these rows when it is back"
+        text = "the server ends, and its log says why; it may have accepted these rows"
         return HTTPException(status, text)
 
     def _next(self) -> list[_Waiting]:

@@ -1,6 +1,6 @@
-"""The Open Inference Protocol V2: requests and answers as tensors, in JSON or binary after it.
+"""The Open Inference Protocol V2: requests and answers as tensors, in JSON or in bytes after it.
 
-https://github.com/open-inference/open-inference-protocol; its binary tensor data extension.
+https://github.com/open-inference/open-inference-protocol, with its binary tensor data extension.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ _NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
 def _datatype(kind: pa.DataType) -> str:
-    """Return the datatype of a column: INT64 for a time, in its unit; BYTES for text."""
+    """Return the datatype of a column: INT64 for a time, in its unit; BYTES for what has none."""
     return "INT64" if pa.types.is_temporal(kind) else _NAMES.get(kind, "BYTES")
 
 
@@ -35,8 +35,8 @@ def tensors_of(fields: Iterable[pa.Field]) -> list[dict[str, Any]]:
 class Request(NamedTuple):
     """A request: its rows, its parameters, its id if it has one, and the outputs to answer.
 
-    An output is a name, and whether it is answered in binary: else `binary`. Without outputs all
-    are answered.
+    `named`: {"id": id}, or {} without an id. `outputs`: the name of each, and whether to answer it
+    in binary; if it is empty, all outputs are answered, in binary if `binary` is true.
     """
 
     rows: pa.RecordBatch
@@ -49,7 +49,11 @@ class Request(NamedTuple):
 def read_request(
     body: bytes, header_length: str | None, columns: RequestColumns, answer: pa.Schema | None
 ) -> Request:
-    """Return a request; `answer` has the outputs, if they are known. Raises DataError."""
+    """Read a request. Raises DataError.
+
+    `header_length`: the bytes of JSON at the start of `body`, as text; None if all are. `answer`:
+    the schema of answers, in which the outputs must be, None before it is known.
+    """
     place = len(body) if header_length is None else _length(header_length, len(body))
     try:
         request = orjson.loads(body[:place])
@@ -92,12 +96,12 @@ def _length(text: str, most: int) -> int:
     if text.isdecimal() and len(text) < 12 and int(text) <= most:
         return int(text)
     raise DataError(
-        f"Inference-Header-Content-Length: expected at most {most}, received {text!r:.40}"
+        f"Inference-Header-Content-Length: expected a number up to {most}, received {text!r:.40}"
     )
 
 
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
-    if kind == "BYTES":  # each text follows its length, in four bytes
+    if kind == "BYTES":  # four bytes with its length precede each text
         texts, place = [], 0
         while place < len(blob):
             begin = place + 4
@@ -112,7 +116,7 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
 def write_answer(
     answer: pa.RecordBatch, request: Request, model: str
 ) -> tuple[bytes, dict[str, str]]:
-    """Return the body of an answer, and its headers. Raises DataError for an unknown output."""
+    """Return the body and the headers of an answer. Raises DataError for an unknown output."""
     described, blobs = [], []
     for name, binary in _outputs(request, answer.schema):
         column = _without_nulls(answer.column(name))
@@ -141,9 +145,9 @@ def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
 
 
 def _without_nulls(column: pa.Array) -> pa.Array:
-    """Return a column as a tensor has it: a number that is null is NaN, a text "", other types 0.
+    """Return a column without nulls, as tensors have none: NaN, in text "", else 0 or False.
 
-    Types that have no datatype are text.
+    Values of types without a datatype become text.
     """
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64

@@ -12,15 +12,15 @@ from streamrnn.stream.sources import shown
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
-"""Types of which Arrow takes exactly the values of JSON that are of them."""
+"""Types for which Arrow takes JSON values of the same type alone."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 class RequestColumns:
-    """The columns that requests have, with the types to read them in (null: as the values are).
+    """The columns of requests, and the types to convert their values to.
 
-    `time` is the time column, `old_names` maps columns to other names that requests may have for
-    them.
+    `schema`: names and types; null: the type that the values have. `time`: the time column, None
+    without one. `old_names`: column -> other names that requests may use for it.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RequestColumns:
         self._kinds = {f.name: None if pa.types.is_null(f.type) else f.type for f in schema}
 
     def of_objects(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        """Return rows as a record batch: a key that a row lacks is null, others are ignored.
+        """Return rows as a record batch; a missing key is null, and an unknown one is ignored.
 
         Raises what `batch` raises.
         """
@@ -42,11 +42,11 @@ class RequestColumns:
         return self.batch(columns, len(rows))
 
     def batch(self, columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        """Return lists of values and Arrow arrays as a record batch of `rows` rows.
+        """Return columns, as lists of values or Arrow arrays, as a record batch of `rows` rows.
 
-        A column that is not there is null, others are ignored. Times are ISO text, which is UTC
-        without an offset, or integers in the unit of the column. Raises DataError for a value that
-        its column cannot hold.
+        A missing column is null, and an unknown one is ignored. Times are ISO text, in UTC without
+        an offset, or integers in the unit of the column. Raises DataError for a value that its
+        column cannot hold.
         """
         columns = {self._new_names.get(name, name): columns[name] for name in columns}
         arrays = [
@@ -70,7 +70,7 @@ class RequestColumns:
 
 
 def _shown(value: list[Any] | pa.Array) -> str:
-    """Return one value for a message; None if there is none."""
+    """Return the text of one value for a message; "None" without one."""
     if type(value) is list or not len(value):
         return repr(next(iter(value), None))
     return shown(value, 0)
@@ -85,7 +85,7 @@ def _fits(values: Any, kind: pa.DataType | None) -> bool:
 
 
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
-    """Return values in a type, or as what they are."""
+    """Return values as an array of a type; without one, of the type that they have."""
     if type(values) is not list:
         return values if kind in (None, values.type) else values.cast(kind)
     if kind is None or kind.id in _EXACT:
@@ -108,16 +108,16 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _in_utc(text: str) -> str:
-    """Return an ISO text of a time with an offset."""
+    """Return the ISO text of a time with its offset, Z if it has none."""
     if len(text) == len("2024-01-01"):
         return f"{text}T00:00Z"
     return text if _ZONE.search(text, 11) else f"{text}Z"
 
 
 def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return the rows of an answer as values of JSON: times are ISO text.
+    """Return the rows of an answer as JSON objects, with times as ISO text.
 
-    orjson writes null for NaN and infinities.
+    NaN and infinities stay: orjson writes them as null.
     """
     columns = list(map(_of_json, answer.columns))
     rows: list[dict[str, Any]] = pa.record_batch(columns, answer.schema.names).to_pylist()
@@ -125,7 +125,7 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _of_json(column: pa.Array) -> pa.Array:
-    """Return a column whose values JSON has, too."""
+    """Return a column whose values JSON can hold."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:

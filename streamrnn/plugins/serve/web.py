@@ -1,4 +1,4 @@
-"""Requests and responses. All that is HTTP comes from starlette."""
+"""The paths of the server: requests and responses. HTTP itself comes from starlette."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,7 @@ from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answ
 
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
-"""Bytes of a body."""
+"""Most bytes of a body."""
 _ARROW = "application/vnd.apache.arrow.stream"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -90,7 +90,7 @@ def web_app(service: Service) -> Starlette:
         (asked,) = _objects(b"[%b]" % await _body(request))
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
-            raise DataError('expected {"path": …, "on_change": …}, as of [model]')
+            raise DataError('expected {"path": …, "on_change": …}, as in [model]')
         await _administrate(request, service.scoring.session.load_model, path, on_change)
         return _json({"loaded": True})
 
@@ -127,10 +127,10 @@ def web_app(service: Service) -> Starlette:
         if not service.ready:
             raise HTTPException(503, "not ready", {"retry-after": "1"})
         if request.path_params.get("model", service.name) != service.name:
-            raise HTTPException(404, f"the model is {service.name}")
+            raise HTTPException(404, f"expected the model {service.name}")
 
     def answering(handler: Handler) -> Handler:
-        """Return a handler that answers only when ready, and errors with a text."""
+        """Return a handler that answers when the service is ready, and an error with its text."""
 
         async def handle(request: Request) -> Response:
             begun = time.perf_counter()
@@ -164,20 +164,20 @@ def web_app(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
-    app.router.redirect_slashes = False  # to where the client says that this is
+    app.router.redirect_slashes = False  # they would lead to the host that the client names
     return app
 
 
 async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
-    """Call what is for this machine alone: not for a proxy, nor for a page of the web."""
+    """Call a function for a client on this machine; refuse proxies and pages in a browser."""
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip", "origin"} & set(request.headers)
     if forwarded or not ipaddress.ip_address(request.client.host).is_loopback:
-        raise HTTPException(403, "for this machine only")
+        raise HTTPException(403, "expected a request of this machine: no proxy, no browser")
     try:
         await asyncio.to_thread(call, *arguments)
     except StreamRNNError as error:
         _LOGGER.error("%s", error)  # noqa: TRY400 - as elsewhere, without a traceback
-        text = f"{type(error).__name__}: the log of the server says more"
+        text = f"{type(error).__name__}: see the log of the server"
         raise HTTPException(409, text) from None
 
 
@@ -187,14 +187,14 @@ def _is_arrow(request: Request) -> bool:
 
 
 def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
-    """Return the producer of a request, if it has one, and its number."""
+    """Return the producer of a request and its number; None and 0 without. Raises DataError."""
     producer, sequence = parameters.get("producer"), str(parameters.get("sequence", ""))
     if producer is None and not sequence:
         return None, 0
     if not (type(producer) is str and 0 < len(producer) <= 200 and _NUMBER.fullmatch(sequence)):
         raise DataError(
-            "producer and sequence: expected a name of at most 200 characters, and a number from 0 "
-            f"on, received {producer!r:.80} and {sequence!r:.80}"
+            "producer and sequence: expected a name of 1 to 200 characters and a number of 1 to 18 "
+            f"digits, received {producer!r:.80} and {sequence!r:.80}"
         )
     return producer, int(sequence)
 
@@ -208,11 +208,11 @@ async def _body(request: Request) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > _LARGEST:
-                    raise HTTPException(413, f"expected at most {_LARGEST} bytes")
+                    raise HTTPException(413, f"expected a body of at most {_LARGEST} bytes")
     except TimeoutError:
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the body has no end") from None
+        raise HTTPException(400, "the client disconnected before the end of the body") from None
     return bytes(body)
 
 
@@ -233,7 +233,7 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
 
 
 def _columns(body: bytes) -> tuple[dict[str, pa.Array], int]:
-    """Return the columns of an Arrow stream, and its number of rows."""
+    """Return the columns of an Arrow stream, and its number of rows. Raises DataError."""
     try:
         table = pa.ipc.open_stream(body).read_all()
         table.validate(full=True)
@@ -244,7 +244,7 @@ def _columns(body: bytes) -> tuple[dict[str, pa.Array], int]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for who reads it in a shell
+    content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for a shell
     return Response(content, status, media_type="application/json")
 
 
@@ -260,6 +260,6 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    """Answer what the client has not caused, of which only the log of the server says more."""
+    """Answer an error that the client has not caused: only the log of the server has its text."""
     _LOGGER.error("%s: %s", type(error).__name__, error)
-    return _error(500, "the log of the server says more")
+    return _error(500, "see the log of the server")
