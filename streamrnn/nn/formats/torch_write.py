@@ -54,7 +54,7 @@ TORCH_ACTIVATIONS = {
 _OF_NORMS = {keras: torch for torch, keras in (AFFINE | STATISTICS).items()}
 _DEFAULTS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
 _RECURRENT = {serialization.get(layer): cell for layer, cell in TORCH_CELLS.items()}
-_MODULE = '''"""What {file} computes, in PyTorch. Written by streamrnn convert."""
+_MODULE = '''"""What the model of WEIGHTS computes, in PyTorch. Written by streamrnn convert."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-WEIGHTS = Path(__file__).parent / "{path}"
+WEIGHTS = Path(__file__).parent / {path}
 
 
 class Model(nn.Module):
@@ -96,7 +96,7 @@ class _Written:
         config = {key: value for key, value in layer.get_config().items() if value is not None}
         self.tables.append({"type": kind, "weights": prefix, **config})
         self.arrays |= {f"{prefix}.{name}": array for name, array in arrays.items()}
-        self.members.append(f"nn.{module},  # {layer.name}")
+        self.members.append(f"nn.{module},  # {layer.name!r}")
         return f"self.layers[{len(self.members) - 1}]"
 
     def plain(self, layer: Layer, call: str) -> None:
@@ -132,8 +132,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     if source is not None:
         relative = Path(os.path.relpath(path, source.parent)).as_posix()
         text = _MODULE.format(
-            file=path.name,
-            path=relative,
+            path=json.dumps(relative, ensure_ascii=False),
             modules="".join(f"            {line}\n" for line in written.members),
             calls="".join(f"        {line}\n" for line in written.calls),
         )
@@ -168,7 +167,7 @@ def _activation(layer: Layer, spec: Any) -> str:
     written = TORCH_ACTIVATIONS.get(name)
     if written is None or len(numbers) > written.count("{0}"):
         raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
-    return written.format(*(numbers or [_DEFAULTS.get(name)]))
+    return written.format(*(map(float, numbers) if numbers else [_DEFAULTS.get(name)]))
 
 
 def _dense(written: _Written, layer: ours.Dense, shape: Any) -> None:
@@ -177,7 +176,7 @@ def _dense(written: _Written, layer: ours.Dense, shape: Any) -> None:
     if layer.use_bias:
         arrays["bias"] = weights["bias"]
     units, features = arrays["weight"].shape
-    module = f"Linear({features}, {units}, bias={layer.use_bias})"
+    module = f"Linear({features}, {units}, bias={bool(layer.use_bias)})"
     written.call(f"{written.add(layer, 'Dense', module, arrays)}(x)")
     written.call(_activation(layer, layer.activation))
 
@@ -201,7 +200,7 @@ def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
     }
     if kind == "BatchNorm1d":
         arrays["num_batches_tracked"] = np.array(0)
-    module = f"{kind}({layer.features}, {layer.epsilon}, {options}={layer.scale})"
+    module = f"{kind}({layer.features}, {float(layer.epsilon)}, {options}={bool(layer.scale)})"
     return written.add(layer, type(layer).__name__, module, arrays)
 
 
@@ -224,8 +223,10 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     if both and (layer.merge_mode != "concat" or layer.return_state or not _mirrored(layer)):
         raise _refused(layer, "PyTorch joins two equal directions, merge_mode='concat'")
     options = _options(layer, rnn)
-    if not both and rnn.go_backwards:
-        raise _refused(layer, "go_backwards=True is not an option of PyTorch; use Bidirectional")
+    if rnn.go_backwards:
+        raise _refused(
+            layer, "the only layer of PyTorch that goes backwards is the second of a Bidirectional"
+        )
     arrays: dict[str, Array] = {}
     for ending, side in sides.items():
         arrays |= _direction(side, f"_l0{ending}")
@@ -266,7 +267,7 @@ def _options(layer: Layer, rnn: Any) -> str:
         raise _refused(layer, f"PyTorch has no layer of {type(rnn).__name__}")
     if rnn.return_state or rnn.stateful:
         raise _refused(layer, "return_state and stateful are not options of a chain of layers")
-    config, bias = rnn.get_config(), f", bias={rnn.use_bias}"
+    config, bias = rnn.get_config(), f", bias={bool(rnn.use_bias)}"
     for argument, value in cell.implied.items():
         if config[argument] != value:
             raise _refused(layer, f"a {cell.name} of PyTorch has {argument}={value}")
@@ -319,8 +320,8 @@ def _function(written: _Written, layer: Layer, shape: Any) -> None:
     written.plain(layer, _activation(layer, activations.get(layer)))
 
 
-def _dropped(written: _Written, layer: Layer, shape: Any) -> None:
-    written.plain(layer, f"functional.dropout(x, {layer.get_config()['rate']}, self.training)")
+def _dropped(written: _Written, layer: ours.Dropout, shape: Any) -> None:
+    written.plain(layer, f"functional.dropout(x, {float(layer.rate)}, self.training)")
 
 
 _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {

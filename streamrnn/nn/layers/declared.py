@@ -20,9 +20,13 @@ from typing import (
     get_origin,
 )
 
+from streamrnn.errors import ArgumentError
+
 C = TypeVar("C", bound=type[Any])
 Given = TypeVar("Given", contravariant=True)
 Kept = TypeVar("Kept", covariant=True)
+
+_EXPECTED = {bool: "true or false", int: "a number", float: "a number"}
 
 
 class Argument(Generic[Given, Kept]):
@@ -50,7 +54,13 @@ class Argument(Generic[Given, Kept]):
 
     def take(self, owner: object, name: str, value: Any) -> Any:
         """Return the form in which a value is stored. Raises ArgumentError that names the layer."""
-        return value if self._check is None else self._check(owner, name, value)
+        if self._check is not None:
+            return self._check(owner, name, value)
+        expected = _EXPECTED.get(self.annotation)
+        wrong = isinstance(value, str | list | tuple | dict)  # a model file may have anything
+        if expected and (wrong or (value is None and self.annotation is not bool)):
+            raise ArgumentError(f"{owner}: {name} must be {expected}, received {value!r}")
+        return value
 
     if TYPE_CHECKING:  # the types passed and stored; each layer has it as a plain attribute
 

@@ -82,6 +82,8 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
     sized: the inputs have a fixed number of rows.
     """
     kind, inner = stored["class_name"], dict(stored["config"])
+    if "/" in inner.get("name", ""):
+        raise _refused(stored, 'Keras refuses a name with "/"; rename the layer')
     if kind in _OPERATIONS:
         return _operation(_OPERATIONS[kind], stored)
     if not _is_of_keras(kind):

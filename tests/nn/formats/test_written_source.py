@@ -1,0 +1,96 @@
+"""The source of a PyTorch module says what the layers are, whatever a model file has as text."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from streamrnn import Input, Sequential, layers
+from streamrnn.errors import ArgumentError, SinkError, UnsupportedError
+from streamrnn.nn.formats.convert import convert
+
+CODE = "__import__('pathlib').Path('x').touch()"
+NAME = f"d\n        ])\n        {CODE}\n        nn.ModuleList([ #"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def saved(name: str = "d") -> None:
+    parts = [layers.Dense(2, name=name), layers.LayerNormalization(), layers.LeakyReLU(0.1)]
+    Sequential([Input((None, 3)), *parts, layers.Dropout(0.25)]).save("m.safetensors")
+
+
+def written(module: str = "m.py") -> str:
+    convert("m.safetensors", "m.torch.safetensors", module=module)
+    return Path(module).read_text()
+
+
+def calls(source: str) -> set[str]:
+    tree = ast.walk(ast.parse(source))
+    return {ast.unparse(node.func) for node in tree if isinstance(node, ast.Call)}
+
+
+def test_a_name_is_a_comment_of_one_line() -> None:
+    saved()
+    plain = written()
+    saved(NAME)
+    assert calls(written()) == calls(plain)
+
+
+@pytest.mark.parametrize("value", [CODE, [1], {"a": 1}])
+@pytest.mark.parametrize(
+    "argument", ['"use_bias":true', '"epsilon":0.001', '"negative_slope":0.1', '"rate":0.25']
+)
+def test_an_argument_is_a_number(argument: str, value: object) -> None:
+    saved()
+    with safe_open("m.safetensors", "np") as file:
+        config = file.metadata()["config"]
+        other = file.metadata()
+    assert argument in config
+    name = argument.split(":")[0]
+    changed = {**other, "config": config.replace(argument, f"{name}:{json.dumps(value)}")}
+    save_file(load_file("m.safetensors"), "m.safetensors", changed)
+    with pytest.raises(ArgumentError, match=name.strip('"')):
+        written()
+    assert not Path("m.py").exists()
+
+
+def test_names_of_files_are_text() -> None:
+    saved()
+    Path('a"b').mkdir()
+    convert("m.safetensors", 'a"b/m.torch.safetensors', module="m.py")
+    (place,) = [
+        node.value.right.value
+        for node in ast.parse(Path("m.py").read_text()).body
+        if isinstance(node, ast.Assign)
+    ]
+    assert place == 'a"b/m.torch.safetensors'
+
+
+def test_nothing_is_written_if_a_folder_stands_in_the_way() -> None:
+    saved()
+    Path("m.py").mkdir()
+    with pytest.raises(SinkError, match=r"m\.py: a folder, not a file"):
+        written()
+    assert not Path("m.torch.safetensors").exists()
+
+
+def test_directions_of_pytorch_are_not_swapped() -> None:
+    forward = layers.GRU(2, go_backwards=True, return_sequences=True)
+    both = layers.Bidirectional(forward, backward_layer=layers.GRU(2, return_sequences=True))
+    Sequential([Input((None, 3)), both]).save("m.safetensors")
+    with pytest.raises(UnsupportedError, match="goes backwards is the second of a Bidirectional"):
+        written()
+
+
+def test_keras_has_no_slash_in_a_name() -> None:
+    pytest.importorskip("h5py", reason="needs the keras extra")
+    saved("a/b")
+    with pytest.raises(UnsupportedError, match=r"layer 'a/b' \(Dense\): Keras refuses a name"):
+        convert("m.safetensors", "m.keras")
