@@ -80,11 +80,13 @@ def fit(
 
 def _rates(summary: "FitSummary") -> str:
     """Describe some of the tried rates with their losses, and the rate to start from."""
+    if summary.interrupted:
+        return "Interrupted, so no learning rate is proposed. Nothing was written."
     s, lines = summary, ["learning rate  loss"]
     lines += [f"{rate:<13.2g}  {loss:.4g}" for rate, loss in s.rates[::10]]
     good = s.good_rate
     lines.append(
-        "No rate lowered the loss. Look at the features and labels: streamrnn explain"
+        "No rate lowered the loss. Check the labels, and the features: streamrnn validate PIPELINE"
         if good is None
         else f"start from learning_rate = {good:.1g} in [train] optimizer, a tenth of the rate at "
         f"which the loss was lowest ({count(s.updates, 'update')})"

@@ -189,6 +189,7 @@ class FitJob:
             if self.options.find_rate:
                 self.summary.rates = try_rates(loop, self.options.stop.is_set)
                 self.summary.updates = len(self.summary.rates)
+                self.summary.interrupted = self.options.stop.is_set()
                 return None
             if last is not None and resumed:
                 loop.resume(last)
@@ -361,7 +362,7 @@ class FitJob:
                 f"{self._place(loop.staged, fit, reader, *error.step)}: {error} in epoch "
                 f"{loop.status.epoch + 1}, after {loop.learner.optimizer.iterations:,} "
                 "updates. Set a lower learning_rate in [train] optimizer, or [train] clip_norm = "
-                "1.0; and check the ranges of features, labels and weights (streamrnn explain)."
+                "1.0; and check the ranges of features (streamrnn validate), labels and weights."
             ) from None
         status = loop.as_status()
         summary.history = status.history

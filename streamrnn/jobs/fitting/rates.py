@@ -6,13 +6,12 @@ from typing import NamedTuple
 from streamrnn.errors import DivergedError
 from streamrnn.jobs.fitting.fit_loop import FitLoop
 from streamrnn.nn.training.curves import real_power
-from streamrnn.nn.training.losses import GaussianNLL
 
 _LOWEST, _HIGHEST, _UPDATES = 1e-6, 1.0, 200
 _KEPT = 0.9
 """The share of the earlier losses in their running mean."""
 _BEYOND = 4.0
-"""A loss of this many times the lowest one ends the test, unless the loss is a logarithm."""
+"""A loss of this many times the lowest one ends the test, unless a loss may be negative."""
 
 
 class TriedRate(NamedTuple):
@@ -27,7 +26,6 @@ def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
     ratio = _HIGHEST / _LOWEST
     rates = [_LOWEST * real_power(ratio, n / (_UPDATES - 1)) for n in range(_UPDATES)]
     tried: list[TriedRate] = []
-    logarithmic = isinstance(loop.learner.loss, GaussianNLL)
     total = 0.0
     try:
         for rate, judged in zip(rates, loop.train_at(rates), strict=False):
@@ -36,7 +34,8 @@ def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
             total = _KEPT * total + (1 - _KEPT) * judged.loss
             tried.append(TriedRate(rate, total / (1 - _KEPT ** (len(tried) + 1))))
             lowest = min(of.loss for of in tried)
-            if (tried[-1].loss > _BEYOND * lowest and not logarithmic) or stopped():
+            rises = not loop.learner.loss.signed and tried[-1].loss > _BEYOND * lowest
+            if rises or stopped():
                 break
     except DivergedError:
         pass

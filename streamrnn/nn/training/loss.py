@@ -51,6 +51,8 @@ class Loss:
 
     own_name: ClassVar[str] = ""
     short_name: ClassVar[str] = ""
+    signed: ClassVar[bool] = False
+    """Whether its values may be negative."""
     _is_compared = False
 
     def __init__(

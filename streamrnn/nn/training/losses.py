@@ -116,6 +116,7 @@ class Poisson(Elementwise):
     """y_pred - y_true * log(y_pred + 1e-7), of counts and their predicted mean, above 0."""
 
     own_name = "poisson"
+    signed = True
     kernel_name = "poisson"
 
 
@@ -123,6 +124,7 @@ class CosineSimilarity(RowLoss):
     """The negative cosine of the angle between truth and prediction, over the last axis."""
 
     own_name = "cosine_similarity"
+    signed = True
     kernel_name = "cosine"
 
     def __init__(
@@ -180,6 +182,7 @@ class GaussianNLL(Loss):
     """
 
     own_name = "gaussian_nll"
+    signed = True
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         units = y_pred.shape[-1]
@@ -293,6 +296,7 @@ class KLDivergence(RowLoss):
     """The sum of y_true log(y_true / y_pred) over the last axis, both clipped to 1e-7…1."""
 
     own_name = "kl_divergence"
+    signed = True
     short_name = "kld"
     kernel_name = "divergence"
 

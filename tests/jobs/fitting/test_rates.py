@@ -1,5 +1,7 @@
 """The test of learning rates, `fit(find_rate=True)`."""
 
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from jobs.fitting import fits
 
 from streamrnn import Input, Pipeline, Sequential, layers
+from streamrnn.jobs.fitting.fit_loop import FitLoop
 from streamrnn.jobs.fitting.rates import TriedRate, good_rate
 
 ROWS, STEPS = 24, 4
@@ -91,6 +94,35 @@ def test_rows_of_the_validation_and_threads_do_not_matter(tmp_path: Path) -> Non
         found.append(Pipeline.from_dict(data).fit(find_rate=True).rates)
     assert found[0] == found[1]
     assert len(found[0]) > 50
+
+
+@pytest.mark.parametrize("loss", ["poisson", "cosine_similarity"])
+def test_a_loss_may_be_negative_from_the_first_update(loss: str, tmp_path: Path) -> None:
+    x, y = series()
+    positive = [abs(value) + 0.1 for value in x], [abs(value) + 1 for value in y]
+    summary = Pipeline.from_dict(config(tmp_path, *positive, loss=loss)).fit(find_rate=True)
+    assert min(rate.loss for rate in summary.rates) < 0
+    assert len(summary.rates) == 200 or loss == "poisson"
+    assert len(summary.rates) > 50
+
+
+def test_an_interrupted_test_proposes_no_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = series()
+    stop, train_at = threading.Event(), FitLoop.train_at
+
+    def stopped(loop: FitLoop, rates: Sequence[float]) -> Iterator[Any]:
+        for number, judged in enumerate(train_at(loop, rates)):
+            if number == 30:
+                stop.set()
+            yield judged
+
+    monkeypatch.setattr(FitLoop, "train_at", stopped)
+    summary = Pipeline.from_dict(config(tmp_path, x, y)).fit(find_rate=True, stop=stop)
+    assert summary.interrupted
+    assert len(summary.rates) == 31
+    assert summary.good_rate is None
 
 
 def test_it_ends_where_the_loss_is_not_finite_and_none_may_be_good(tmp_path: Path) -> None:
