@@ -14,6 +14,7 @@ from streamrnn.errors import ConfigError, DataError, UnsupportedError
 from streamrnn.jobs.fitting.division import StepRuns
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.fitting.window import Scale
+from streamrnn.jobs.preflight import CALIBRATION
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
@@ -33,13 +34,10 @@ def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
     return Model(model.graph.inputs, before, name=model.name), last
 
 
-_CALIBRATION = "calibration"
-
-
 def without_calibration(model: Model) -> Model:
     """Return the model without the layer that `with_calibration` appended, if it has one."""
     core, layer = split_off_scale(model)
-    if layer is None or layer.name != _CALIBRATION:
+    if layer is None or layer.name != CALIBRATION:
         return model
     if isinstance(model, Sequential):
         config: dict[str, Any] = model.get_config()
@@ -51,7 +49,7 @@ def without_calibration(model: Model) -> Model:
 def with_calibration(model: Model, shifts: Sequence[float]) -> Model:
     """Return a model whose outputs are shifted, each by its own number."""
     offset = np.array(shifts, np.float32)
-    return with_scale(model, Scale(offset, np.ones_like(offset)), _CALIBRATION)
+    return with_scale(model, Scale(offset, np.ones_like(offset)), CALIBRATION)
 
 
 def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from streamrnn.errors import ConfigError
 from streamrnn.jobs.fitting.baseline import share_better
 from streamrnn.jobs.fitting.commit import HistoryRow
 from streamrnn.jobs.fitting.fit_loop import FitProgress
@@ -31,6 +32,14 @@ class FitOptions:
     find_rate: bool = False
     progress: Callable[[FitProgress], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for options that exclude each other."""
+        if self.extend and (self.full_refresh or not self.writes):
+            raise ConfigError(
+                "fit: extend trains the model of the last fit; full_refresh, limit and find_rate "
+                "train a new one. Leave out extend, or the other"
+            )
 
     @property
     def writes(self) -> bool:
@@ -86,8 +95,8 @@ class FitSummary:
 
     @property
     def good_rate(self) -> float | None:
-        """A learning rate to start from."""
-        return good_rate(self.rates)
+        """A learning rate to start from; None also after an interrupt."""
+        return None if self.interrupted else good_rate(self.rates)
 
     @property
     def best(self) -> HistoryRow:

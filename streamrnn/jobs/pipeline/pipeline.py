@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import count, html_table, listed, location
 from streamrnn.base.plugin import load_plugin
-from streamrnn.errors import ConfigError, DTypeError, MissingFileError
+from streamrnn.errors import ConfigError, DTypeError, MissingFileError, StreamRNNError
 from streamrnn.jobs.explaining import (
     explain,
     feature_statistics,
@@ -30,6 +30,7 @@ from streamrnn.jobs.preflight import (
     ModelFile,
     included_model,
     initial_table,
+    notes_on_calibration,
     reader,
 )
 from streamrnn.jobs.running import RunJob, recorded
@@ -691,24 +692,33 @@ class Pipeline:
         return page
 
     def validate(self) -> list[str]:
-        """Check config, model, [train], schemas and footers of all source files; return notes.
+        """Check config, model, schemas and footers of all source files; return notes.
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
         the model's `Normalization`, as far as footers record them. Before the first fit, everything
-        but the model file is checked, as the first note says.
+        but the model file is checked, as the first note says, and this raises what `fit` would.
+        With a model, a note says what `fit` would refuse.
         """
-        if self.config.train != type(self.config.train)():
-            from streamrnn.jobs.fitting import FitOptions, fit_job
-
-            fit_job(self.config, self._state_table, FitOptions()).check()
-        loaded = self._loaded_before_fit()
-        notes = validate(loaded)
-        if "loaded" not in vars(self):
+        notes = validate(self._loaded_before_fit())
+        trained = "loaded" in vars(self)
+        if not trained:
             notes.insert(
                 0,
                 f"[model] path: {location(self.config.model.path)}: no such file yet. All else was "
                 "checked, with an untrained model. Train it with: streamrnn fit PIPELINE",
             )
+        else:
+            notes += notes_on_calibration(self.loaded)
+        train, target = self.config.train, self.config.target
+        if train != type(train)() or (target.column and not trained):
+            from streamrnn.jobs.fitting import FitOptions, fit_job
+
+            try:
+                fit_job(self.config, self._state_table, FitOptions()).check()
+            except StreamRNNError as error:
+                if not trained:
+                    raise
+                notes.append(f"runs are not affected, but fit would refuse this pipeline: {error}")
         return notes
 
     def feature_statistics(self) -> list[dict[str, Any]]:

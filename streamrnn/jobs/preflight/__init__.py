@@ -1,11 +1,13 @@
 """What a job opens and checks before it reads a row: source, output paths, initial state."""
 
 from streamrnn.jobs.preflight.checks import (
+    CALIBRATION,
     after_rule,
     bound_target,
     check_sink,
     file_source,
     lenient,
+    notes_on_calibration,
     open_source,
     plan_first_run,
     refuse_own_output,
@@ -26,6 +28,7 @@ from streamrnn.jobs.preflight.initial import (
 from streamrnn.jobs.preflight.statistics import features_of, refusals_of, scaling_of, warnings_of
 
 __all__ = [
+    "CALIBRATION",
     "GivenState",
     "InitialState",
     "ModelFile",
@@ -38,6 +41,7 @@ __all__ = [
     "initial_table",
     "lenient",
     "logged_table",
+    "notes_on_calibration",
     "open_source",
     "plan_first_run",
     "reader",

@@ -51,6 +51,20 @@ def run_config(bound: BoundPipeline) -> dict[str, Any]:
     return {**bound.loaded.config.canonical(), **contents, "source.schema": schema}
 
 
+CALIBRATION = "calibration"
+"""The name of the layer with which a fit shifts quantiles."""
+
+
+def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
+    """Return a note if [output] calibrate is set, and no fit has calibrated the model."""
+    if not loaded.config.output.calibrate or loaded.model.layers[-1].name == CALIBRATION:
+        return []
+    return [
+        "[output] calibrate is set, but the model was not calibrated: its quantiles are as "
+        "trained. Train it again: streamrnn fit PIPELINE --full-refresh"
+    ]
+
+
 def open_source(
     loaded: LoadedPipeline,
     options: RunOptions,

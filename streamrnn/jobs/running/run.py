@@ -20,6 +20,7 @@ from streamrnn.jobs.preflight import (
     after_rule,
     check_sink,
     file_source,
+    notes_on_calibration,
     open_source,
     refuse_own_output,
     seen_by_init,
@@ -96,6 +97,7 @@ class RunJob:
             if self.options.full_refresh:
                 raise unsaid_kind(self.loaded.model)
             self.summary.state_notes.append(str(choice.note))
+        self.summary.state_notes += notes_on_calibration(self.loaded)
         source = open_source(self.loaded, self.options)
         self._refuse_options(source)
         refuse_own_output(self.loaded, source.files)

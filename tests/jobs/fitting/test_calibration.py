@@ -1,6 +1,7 @@
 """Quantiles that `[output] calibrate` shifts, against a sorted list."""
 
 import math
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,21 @@ def test_training_goes_on_from_the_quantiles_that_were_not_shifted(tmp_path: Pat
     fit(tmp_path / "init", calibrate=False, **init)
     names = [la.name for la in load_model(tmp_path / "init/model.safetensors").layers]
     assert names[-1] == "rescaling"
+
+
+def test_a_model_that_was_not_calibrated_is_noted(tmp_path: Path) -> None:
+    """By a run and by validate, not before the first fit."""
+    logs.write(log(), tmp_path / "in/a.parquet", row_group=200)
+    pipeline = Pipeline.from_dict(config(tmp_path, calibrate=True))
+    note = "[output] calibrate is set, but the model was not calibrated"
+    assert not any(note in text for text in pipeline.validate())
+    fit(tmp_path, calibrate=False)
+    assert any(note in text for text in pipeline.validate())
+    assert any(note in text for text in pipeline.run().state_notes)
+    fit(tmp_path, options={"full_refresh": True})
+    shutil.rmtree(tmp_path / "out")
+    pipeline = Pipeline.from_dict(config(tmp_path, calibrate=True))
+    assert not any(note in text for text in pipeline.validate())
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,28 @@ def test_validate_checks_the_fit(keys: dict[str, Any], text: str, tmp_path: Path
     assert "streamrnn fit" in missing
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
     fits.fit(tmp_path)
-    assert Pipeline.from_dict(fits.config(tmp_path)).validate() is not None
+    assert not any("fit" in note for note in Pipeline.from_dict(fits.config(tmp_path)).validate())
+    noted = Pipeline.from_dict(fits.config(tmp_path, **train(**keys))).validate()
+    assert any(note.startswith("runs are not affected, but fit would refuse") for note in noted)
+
+
+def test_validate_checks_a_fit_with_the_defaults_of_train(tmp_path: Path) -> None:
+    """The table [train] may be left out."""
+    logs.write(fits.log(), tmp_path / "in" / "a.parquet")
+    data = fits.config(
+        tmp_path, model={"layers": [*fits.LAYERS[:2], {"type": "Dense", "units": 3}]}
+    )
+    del data["train"]
+    with pytest.raises(ConfigError, match="the model has 3 outputs"):
+        Pipeline.from_dict(data).validate()
+
+
+@pytest.mark.parametrize("other", [{"limit": 100}, {"find_rate": True}, {"full_refresh": True}])
+def test_extend_and_what_starts_over_exclude_each_other(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"fit: extend trains the model of the last fit; .* out"):
+        fits.fit(tmp_path, extend=True, **other)
 
 
 def test_validate_does_not_ask_for_a_fit(tmp_path: Path) -> None:
