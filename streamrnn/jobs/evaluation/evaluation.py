@@ -82,10 +82,6 @@ def evaluate(
     return evaluation
 
 
-_FIGURES = {"output", "target", "horizon", "rows", "quantile", "best_baseline", "better"}
-"""Columns of the result, whose names a key column must not have."""
-
-
 class MeasuredOutput(NamedTuple):
     """One measure, the outputs that it reads, their name, and the target."""
 
@@ -187,7 +183,6 @@ class _Run:
         for item in self._outputs:
             figures = item.measure.result(groups, None if means is None else means[item.target])
             columns = {
-                **names,
                 "output": pa.array([item.name] * len(shown)),
                 "target": pa.array([self.plan.targets[item.target]] * len(shown)),
             }
@@ -205,6 +200,10 @@ class _Run:
             columns |= _against_the_best({name: of[shown] for name, of in figures.items()})
             tables.append(pa.table(columns))
         whole = pa.concat_tables(tables, promote_options="default")
+        for name, column in reversed(names.items()):
+            while name in whole.column_names:  # a key column with the name of a figure
+                name += "_"
+            whole = whole.add_column(0, name, pa.chunked_array([column] * len(tables)))
         rank = np.tile(np.arange(len(shown)), len(tables))
         return whole.take(pa.array(np.argsort(rank, kind="stable"))).combine_chunks()
 
@@ -218,10 +217,8 @@ class _Run:
             texts = [part and f"{part[0]:04}-{part[1] + 1:02}" for part in parts]
             return {"month": pa.array(texts, pa.string())}
         index = pa.array(shown - 1, mask=shown == 0)
-        columns = {}
-        for name, key in zip(self.plan.keys, self.labels.key_arrays(), strict=True):
-            columns[f"{name}_" if name in _FIGURES else name] = key.take(index)
-        return columns
+        keys = zip(self.plan.keys, self.labels.key_arrays(), strict=True)
+        return {name: key.take(index) for name, key in keys}
 
 
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:

@@ -483,12 +483,15 @@ def test_a_missing_part_is_reported() -> None:
 
 
 def test_key_columns_of_any_name_and_several() -> None:
-    table = log().append_column("rows", pa.array(np.arange(ROWS) % 2))
-    write(table)
-    data = config("plain", TARGETS["now"], source={"key": ["id", "rows"]})
+    parity = pa.array(np.arange(ROWS) % 2)
+    write(log().append_column("rows", parity).append_column("rmse", parity))
+    data = config("plain", TARGETS["now"], source={"key": ["id", "rows", "rmse"]})
     pipeline = Pipeline.from_dict(data)
     pipeline.run()
-    lines = pipeline.evaluate("stream").table.to_pylist()
+    table = pipeline.evaluate("stream").table
+    assert table.column_names[:3] == ["id", "rows_", "rmse_"]
+    lines = table.to_pylist()
     assert lines[0]["rows_"] is None
-    assert {line["rows_"] for line in lines[1:]} == {0, 1}
+    assert {(line["rows_"], line["rmse_"]) for line in lines[1:]} == {(0, 0), (1, 1)}
+    assert all(line["rmse"] > 0 for line in lines)
     assert sum(line["rows"] for line in lines[1:]) == lines[0]["rows"] > 200
