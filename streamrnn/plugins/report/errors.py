@@ -222,14 +222,15 @@ class ForecastErrors:
             return []
         return self._by_hour.errors(self._plan, 24, self._drawn())
 
-    def coverage(self) -> tuple[list[Errors], list[Errors]]:
-        """Return the share of labels up to each quantile by bucket and slot, if there are any."""
+    def coverage(self) -> tuple[list[Errors], list[Errors], list[Errors]]:
+        """Return the share of labels up to each quantile: by bucket, by slot, of all rows."""
         if not self._plan.quantiles:
-            return [], []
+            return [], [], []
         drawn = [Figure("coverage", "")] * len(self._plan.quantiles)
         return (
             self._by_time.errors(self._plan, self._timeline.buckets, drawn),
             self._by_stream.errors(self._plan, 0, drawn),
+            self._all.errors(self._plan, 1, drawn),
         )
 
     @property
@@ -366,7 +367,7 @@ def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
 
 def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
     """Return how often labels are at most each quantile, by time and stream; [] without one."""
-    by_time, by_stream = errors.coverage()
+    by_time, by_stream, together = errors.coverage()
     if not by_time:
         return []
     series = [Drawn("error", "labels up to it"), Drawn("says", "what it says")]
@@ -376,9 +377,8 @@ def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) ->
         times.append(Panel(item.output, [{**row, "says": says} for row in rows]))
         rows = _rows_by_stream(of_streams, keys)
         streams.append(Panel(item.output, [{**row, "says": says} for row in rows]))
-    last, says = by_time[-1], errors.quantiles[-1]
-    total = float(np.nansum(last.error * last.rows) / last.rows.sum())
-    said = f"{short(100 * total)} % of the labels are at most {last.output}, which says"
+    last, says = together[-1], errors.quantiles[-1]
+    said = f"{short(100 * last.error[0])} % of the labels are at most {last.output}, which says"
     return [
         Picture(
             "coverage-time",
