@@ -135,14 +135,23 @@ def missing_rows(tag: str) -> list[str]:
 
 
 def _rows(page: str) -> list[str]:
-    """Return the heading and the name of each row of a page's tables; its exit code, too."""
+    """Return what each row of a page's tables promises.
+
+    This is its heading and name; with the exit code of an exception, and the default of a key, and
+    whether the key may change between runs.
+    """
     heading, rows = "", []
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         if line.startswith("#"):
             heading = line.strip("# ")
         elif line.startswith("|"):
-            rows.append(f"{heading} {cells[1]} {cells[3] if heading == 'Exceptions' else ''}")
+            name = f"{heading} {cells[1]}"
+            rows.append(f"{name} {cells[3] if heading == 'Exceptions' else ''}")
+            if cells[4:5] in (["free"], ["fixed"]):
+                rows.append(f"{name} = {cells[3]}")
+            if cells[4:5] == ["free"]:
+                rows.append(f"{name} may change between runs")
     return rows
 
 
