@@ -70,6 +70,11 @@ def over_rows(
                 first = np.asarray(plain(*(array[0].copy() for array in rows)))
         except IndexError:
             raise ArgumentError(beyond) from None
+        except Exception as error:
+            raise ArgumentError(
+                f"{plain.__qualname__}: {type(error).__name__}: {error}, for y = {rows[0][0]} and "
+                f"y_pred = {rows[1][0]}. NumPy's functions return NaN instead: np.log, not math.log"
+            ) from error
         out = np.empty((len(rows[1]), *first.shape), p.dtype)
         try:
             loop(*(array[:0] for array in (*rows, out)))  # no rows: only compiles

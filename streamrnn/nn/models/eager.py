@@ -104,7 +104,7 @@ class Eager(Model):
         if any(len(array) != rows for array in leaves(arrays)):
             received = ", ".join(str(len(array)) for array in leaves(arrays))
             raise ShapeError(f"{self}: predict: all inputs must have as many rows, have {received}")
-        size = batch_size or max(rows, 1)
+        size = self.batch_size_of(rows, batch_size)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
         parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]
         joined = iter([np.concatenate(of) for of in zip(*map(leaves, parts), strict=True)])

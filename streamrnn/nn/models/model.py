@@ -326,6 +326,13 @@ class Model(Trainable, Layer):
                     "ones. Set its trainable = False, and it uses the moving ones"
                 )
 
+    def batch_size_of(self, rows: int, batch_size: int | None) -> int:
+        """Return how many rows are computed at a time. Raises ConfigError."""
+        size = max(rows, 1) if batch_size is None else batch_size
+        if size < 1:
+            raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
+        return size
+
     def _in_batches(
         self,
         arrays: list[Array],
@@ -334,9 +341,7 @@ class Model(Trainable, Layer):
         training: bool,
     ) -> list[Array]:
         rows = len(arrays[0])
-        size = max(rows, 1) if batch_size is None else batch_size
-        if size < 1:
-            raise ConfigError(f"{self}: batch_size must be 1 or more, received {batch_size}")
+        size = self.batch_size_of(rows, batch_size)
         if rows > size and rows % size and self.stateful_layers():
             raise ShapeError(
                 f"{self}: {rows} rows cannot be split into batches of batch_size={size}: each row "

@@ -1,5 +1,6 @@
 """Losses and metrics of a user: classes and functions of arrays, as Keras takes them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -340,6 +341,11 @@ def test_a_compiled_loss_is_checked_and_refused_as_others_are() -> None:
         def step(y_true: Any, y_pred: Any) -> Any:
             return float(str(y_pred[0]))
 
+    class OfPython(Rows):
+        @staticmethod
+        def step(y_true: Any, y_pred: Any) -> Any:
+            return math.log(-1 - y_pred[0] ** 2)
+
     class OfData(Rows):
         @staticmethod
         def step(y_true: Any, y_pred: Any) -> Any:
@@ -352,6 +358,7 @@ def test_a_compiled_loss_is_checked_and_refused_as_others_are() -> None:
     for kind, error, said in (
         (Doubled, ArgumentError, r"its gradient is not the derivative .* of y_pred at \[\d, 1\]"),
         (Beyond, ArgumentError, r"Beyond\.step: it uses an index beyond a row of y or y_pred"),
+        (OfPython, ArgumentError, r"OfPython\.step: ValueError: math domain error, for y = \["),
         (OfData, ArgumentError, r"OfData\.step: it uses an index beyond a row of y or y_pred"),
         (Method, ArgumentError, r"so step must be a @staticmethod of \(y_true, y_pred\)"),
         (Foreign, ArgumentError, r"Foreign\.step: Numba cannot compile it\. Correct it, or write"),
