@@ -105,14 +105,15 @@ def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Sche
     if last is not None:
         recorded = last.config["source.schema"].items()
         types |= {name: type_named(text) or pa.null() for name, text in recorded}
-    elif path is not None and not config.source.piped:
-        with suppress(MissingFileError):
-            return open_source(loaded, RunOptions()).schema
-    elif init is not None:
-        table = loaded.read_init(init)
-        types |= {key: table.schema.field(key).type for key in key_names(table, init)}
-        if contract.time is not None and "last_time" in table.column_names:
-            types[contract.time] = table.schema.field("last_time").type
+    else:
+        if path is not None and not config.source.piped:
+            with suppress(MissingFileError):
+                return open_source(loaded, RunOptions()).schema
+        if init is not None:
+            table = loaded.read_init(init)
+            types |= {key: table.schema.field(key).type for key in key_names(table, init)}
+            if contract.time is not None and "last_time" in table.column_names:
+                types[contract.time] = table.schema.field("last_time").type
     names = loaded.columns or list(dict.fromkeys([*contract.columns(), *types]))
     return pa.schema([(name, types.get(name, pa.null())) for name in names])
 

@@ -73,14 +73,15 @@ def _activation(name: str) -> Callable[..., Any]:
 def _power(x: Any, exponent: Any) -> Floats:
     """Return x ** exponent, for a whole number or ±0.5, by products and roots."""
     if np.ndim(exponent) or not math.isfinite(exponent):
-        raise ArgumentError("power: the exponent must be a number, received an array")
+        raise ArgumentError(f"power: the exponent must be a finite number, received {exponent!r}")
     base, number = floats(x), float(exponent)
     y: Floats
     if abs(number) == 0.5:
         y = np.sqrt(base)
     elif number != int(number) or abs(number) > 64:
         raise ArgumentError(
-            f"power: the exponent must be a whole number up to 64, or 0.5, received {exponent!r}; "
+            f"power: the exponent must be a whole number from -64 to 64, or ±0.5, received "
+            f"{exponent!r}; "
             "write exp(exponent * log(x)) for x > 0"
         )
     else:
