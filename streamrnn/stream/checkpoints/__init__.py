@@ -29,8 +29,8 @@ The steps of a commit, in this order (it is safe to stop after any of them):
    (`segments`), writes the manifest to a temporary file, syncs it and renames it into place: from
    here on the commit is valid
 4. the parts are renamed out of staging, where readers find them
-5. versions of the state that no retained commit names are removed, and segments that the manifest
-   does not name
+5. versions of the state that no retained commit names, and segments that the manifest does not
+   name, are removed
 
 Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
 shard and makes its own attempts. A driver of several shards has workers make them, from paths and
@@ -46,18 +46,18 @@ before step 3 they are moved back to staging, the last one first, and step 4 pub
 their new names. (Readers find fewer rows for a while, as during `compact`.)
 
 The layout of the manifest is number 1. It is JSON, led by the sha256 of all that follows; a field
-that has its default, or that a run does not use, is not written. In each: ``layout``, ``output`` (a
-random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), ``config``,
-``schema`` (of the rows) and ``home`` (where the folder is). And where there are any:
+that has its default, or that a run does not use, is not written. Each manifest has ``layout``,
+``output`` (a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint),
+``config``, ``schema`` (of the rows) and ``home`` (where the folder is). Where they apply, it has:
 
 - ``outputs``: "rows", "rejects", "alerts" -> their ``parts`` and, unless it is the default, their
   ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
   computed its rows (not of rejects and alerts)
 - ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
   that they belong to; ``position``: the first row of one of them that has not been read
-- ``positions``: pairs of a partition (null: there is none) and the position there, of the last call
-  of a session, or of `process`, after `import_state` of its checkpoint. Each is an integer, a text,
-  {"bytes": base64}, or a list
+- ``positions``: the position of the last call of a session (or of `process`, if the state was
+  imported from its checkpoint), as pairs of a partition (null: there is none) and the position in
+  it. Each is an integer, a text, or {"bytes": base64}; a position may also be a list of these
 - ``shards``: the rows and files of each shard of the state; ``counters``: the run's counters, and
   totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
   sessions
@@ -69,10 +69,12 @@ random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint), `
 A replay (a new model that reads earlier rows) that has not ended is an output without rows in the
 folder ``_streamrnn/_replay``. The next commit of a run removes it.
 
-Another layout is refused. From the release on, the next number has a reader for each earlier one.
+Another layout is refused. From the release on, a new layout comes with a reader for each earlier
+one.
 
 `OutputFolder.open` finishes steps 4 and 5 of a run that died, and removes files that the manifest
-does not name. On object stores a rename is a copy and a delete on the server, the manifest one put.
+does not name. On object stores, a rename is a copy and a delete on the server, and the manifest is
+written by one put.
 """
 
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts

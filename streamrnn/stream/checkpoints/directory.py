@@ -73,10 +73,10 @@ def order_of(name: str) -> tuple[str, str]:
 
 
 class PartDirectory:
-    """Parts below one root, either the rows or the rejects of a run.
+    """Parts below one root: the rows, or a side output, of a run.
 
-    `layouts`: the columns of the partitions whose folders are ours, () for parts that lie in the
-    root; None: any.
+    `layouts` says which folders of partitions are ours: each layout is the names of their columns,
+    () for parts that lie in the root. None: any layout.
     """
 
     def __init__(self, files: Files, layout: tuple[str, ...] = ()) -> None:
@@ -219,7 +219,7 @@ class PartDirectory:
     def make_folders(self, parts: Sequence[Part]) -> None:
         """Create the folders of partitions, before the manifest that names parts in them.
 
-        Raises SinkError if the disk ignores case, and a folder has another value's name there.
+        Raises SinkError if the disk ignores case and a folder has the name of another value there.
         """
         folders = sorted({part.folder for part in parts} - {""})
         for folder in folders:
@@ -243,7 +243,7 @@ class PartDirectory:
     def publish(self, parts: Sequence[Part]) -> None:
         """Move parts into place, after all parts that readers find already.
 
-        Not synced before the next commit: after a power loss the next start repeats it.
+        The move is not synced before the next commit: after a power loss the next start repeats it.
         """
         for part in parts:
             self.files.move(f"{STAGING}/{part.staged}", part.name)
@@ -304,8 +304,8 @@ class PartDirectory:
         """Make readers find exactly `parts`, and empty staging.
 
         Files of attempts at commits after number `after` stay in staging (None: no file stays).
-        Returns how many parts were moved into place and how many files were removed. It depends
-        only on the files it finds, so it can be interrupted anywhere and repeated.
+        Returns how many parts were moved into place and how many files were removed. What it does
+        depends only on the files that are there, so it can be interrupted anywhere and repeated.
         """
         visible, staged = self._visible(), self.files.sizes(STAGING)
         by_name = {part.name: part for part in parts}

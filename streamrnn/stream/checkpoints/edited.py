@@ -1,4 +1,4 @@
-"""Manifests with a valid checksum that no commit wrote: they were edited.
+"""Refuse manifests that were edited: the checksum is valid, but no commit wrote them.
 
 Every value is compared with the type of its field, so that a wrong one cannot reach the code that
 uses it.

@@ -119,7 +119,7 @@ class _Binder:
         """Return a test for membership in a set; null is neither inside nor outside any set."""
         kind = self._type(column)
         values = [self._literal(literal, column, kind) for literal in literals]
-        if types.is_floating(kind):  # equal by their bits, as -0.0 and 0.0 are not
+        if types.is_floating(kind):  # compared by their bits, which differ for -0.0 and 0.0
             values += [pc.negate(value) for value in values if value.as_py() == 0]
         tested = _comparable(pc.field(column.value), kind)
         is_in = tested.isin(pa.array(values, values[0].type))

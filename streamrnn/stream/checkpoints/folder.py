@@ -203,8 +203,8 @@ class OutputFolder:
     ) -> None:
         """Set the schema of the rows, the fingerprint of the model, and the config.
 
-        `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError, with
-        both sides, if the last commit was made by another pipeline; with `new_model` the model and
+        `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError that
+        shows both pipelines if the last commit is from another one; with `new_model` the model and
         its keys may differ. Raises ConfigError if the rows cannot be partitioned as the config
         says.
         """

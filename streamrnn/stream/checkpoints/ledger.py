@@ -38,7 +38,7 @@ class Ledger:
         self._files = self._rows.files
 
     def reconcile(self, manifest: Manifest, *, running: bool = False) -> tuple[int, int]:
-        """Make the folder match the manifest; return how many parts were moved, files removed.
+        """Make the folder match the manifest; return how many parts it moved and files it removed.
 
         While a run is `running`, files of attempts at later commits stay: they are its own.
         """
@@ -93,7 +93,7 @@ class Ledger:
             for name, directory in self._directories.items():
                 if name != "rows" and directory in self._locks:
                     directory.mark(manifest.output)
-        if self._rows.layouts != layouts:  # other parts are removed below
+        if self._rows.layouts != layouts:  # parts in other layouts are removed below
             self._rows.keep_layouts()
         self._files.put(MANIFEST, manifest.to_bytes())
         self.manifest = manifest

@@ -1,8 +1,8 @@
 """One run at a time on an output folder.
 
-On a disk it is an OS lock (flock), which the system releases when its process dies. An object store
-has no locks: a file names the owner and is renewed at every commit. This only detects a second run
-that starts at least seconds later; `OutputFolder.commit` checks again.
+On a disk, the lock is an OS lock (flock), which the system releases when its process dies. An
+object store has no locks: a file names the owner and is renewed at every commit. This only detects
+a second run that starts some seconds later or more; `OutputFolder.commit` checks again.
 """
 
 import json
@@ -25,12 +25,15 @@ if not HAS_LOCKS:
         "which this system lacks (on Windows, use WSL)."
     )
 
-# A run on an object store counts as dead if its last commit is older.
+# A run on an object store counts as dead if it renewed its lock longer ago than this.
 STALE_SECONDS = 300
 
 
 class Lock:
-    """Held from construction to `release`. Raises CheckpointError that names the owner."""
+    """The lock of a folder, held from construction to `release`.
+
+    Raises CheckpointError that names the owner, if there is another one.
+    """
 
     def __init__(self, files: Files, name: str) -> None:
         self._files = files
@@ -141,7 +144,7 @@ class LockSet:
         return [directory for directory, _ in self._locks]
 
     def acquire(self, directory: PartDirectory) -> None:
-        """Create the folder if missing, and lock it if not done yet.
+        """Create the folder if it is missing, and lock it unless this was done before.
 
         Raises CheckpointError if another run has locked it; SinkError.
         """

@@ -162,8 +162,8 @@ class RetainedCommit:
 class Manifest:
     """What is committed: outputs (as parts), position in the source, and the state, at one moment.
 
-    `output` is a random name of the folder from its first commit, which its rejects store too;
-    `home` is where the folder was, `table` the id of the table whose files were read ("" if
+    `output` is a random name that the folder gets at its first commit; its side outputs store it,
+    too. `home` is where the folder was, `table` the id of the table whose files were read ("" if
     unknown, or none). `sources` are in the order in which they were read; if `position` is not
     None, it is in one of them and the others are done; it is never at the end of a file.
     `segments`: name of a list of `lists` -> the files with its first entries (the list itself has
@@ -297,9 +297,9 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str, read: ReadSegment | None = None) -> "Manifest":
-        """Read the result of `to_bytes`; CheckpointError with `path` if a byte was changed.
+        """Read the result of `to_bytes`; `read` reads the entries of a segment.
 
-        `read` reads the entries of a segment.
+        Raises CheckpointError with `path` if a byte was changed.
         """
         head = _HEAD.match(data)
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:

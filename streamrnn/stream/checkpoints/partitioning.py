@@ -25,7 +25,7 @@ def partitioning_in(config: Mapping[str, Any], schema: pa.Schema) -> Partitionin
     """Return how rows of this schema are partitioned; None if they are not.
 
     `config`: dotted key -> value. Raises ConfigError if a column is missing, if folders cannot be
-    named after its type of values, or if a name is taken.
+    named after values of its type, or if a name is taken.
     """
     levels = partition_levels(value_of(_KEY, config))
     if not levels:

@@ -83,7 +83,8 @@ def has_manifest(path: str) -> bool:
 def read_manifest(path: str) -> Manifest:
     """Read the last commit of an output folder.
 
-    Raises CheckpointError if missing or damaged, MissingFileError if the folder does not exist.
+    Raises CheckpointError if the manifest is missing or damaged, MissingFileError if the folder is
+    missing or empty.
     """
     files = open_files(path)
     manifest = find_manifest(files)

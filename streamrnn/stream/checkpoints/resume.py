@@ -14,7 +14,7 @@ from streamrnn.stream.config.values import WAYS
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as JSON would store it, for comparison. Credentials are cut out."""
+    """Return the config as JSON would store it, without credentials, for comparison."""
     stored: dict[str, Any] = json.loads(json.dumps(without_secrets(config), default=str))
     return stored
 
@@ -81,7 +81,7 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def _typed(then: Any, now: Any) -> Any:
-    """Return the recorded types of columns; a column that had no values has its type of now."""
+    """Return the recorded types of columns; one that had no values gets its current type."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return then
     return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}

@@ -1,9 +1,9 @@
 """Find rewritten sources: used files that are gone while new files hold their rows.
 
 A compaction or a nightly rewrite leaves new files with the rows of the old ones. Row counts and
-digests are additive, so such files can be found. Only new files whose number of rows matches are
-read, and whose times match if footers have them. Files that were already gone at the last commit
-are tried last, as they were probably removed by ordinary retention.
+digests are additive, so such files can be found. A new file is read only if its number of rows can
+match and, where footers have times, its times can match, too. Files that were already gone at the
+last commit are tried last, as they were probably removed by ordinary retention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Rewrite:
 
 @dataclass
 class Rewrites:
-    """Rewrites that match; `unresolved`: not all ways to add up were tried."""
+    """Rewrites that match; `unresolved`: not all ways in which rows may add up were tried."""
 
     matches: list[Rewrite] = field(default_factory=list)
     unresolved: bool = False
@@ -187,7 +187,7 @@ class _Search:
     def _candidates(
         self, old: list[UsedFile], new: list[_New], folder: str | None
     ) -> list[UsedFile]:
-        """Find the files that are gone whose rows may be in the new ones, by their times.
+        """Find the files that are gone and whose rows, by their times, may be in the new ones.
 
         Without times, return the files of the same folder, or all if `folder` is None.
         """
@@ -207,7 +207,7 @@ class _Search:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Yield which of the numbers add up to `total`; if all of them do, only those."""
+        """Yield each choice of `rows` (as indices) that adds up to `total`; only all, if all do."""
         if not rows or not total or sum(rows) < total:
             return
         if sum(rows) == total:

@@ -1,6 +1,6 @@
 """Segments: files with the older entries of the lists that grow with an output.
 
-The manifest itself holds the newest entries of a list only, at most `TAIL`, and the names of its
+The manifest itself holds only the newest entries of a list, at most `TAIL`, and the names of its
 segments. So the cost of a commit does not depend on the number of files used and parts written:
 
 - beyond `TAIL` entries, all but the last one, which may be of a partly read file, become a segment
@@ -9,7 +9,7 @@ segments. So the cost of a commit does not depend on the number of files used an
   how often an entry is rewritten, grow logarithmically
 
 A segment is a JSON object of columns: name -> values, or {"all": value} if all are equal; a column
-of defaults is left out. (Entry by entry, 100,000 took five times longer to read.)
+of defaults is left out. (Written entry by entry, 100,000 entries took five times as long to read.)
 """
 
 import hashlib
@@ -73,7 +73,7 @@ def write_segments(
 def _unchanged(
     last: Sequence[Segment], before: Sequence[object], entries: Sequence[object]
 ) -> list[_Range]:
-    """Return the ranges of the last segments, with the file of those whose entries are equal."""
+    """Return the ranges of the last segments, with their file where all entries are unchanged."""
     ranges: list[_Range] = []
     stop = 0
     for segment in last:

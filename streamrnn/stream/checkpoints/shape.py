@@ -6,8 +6,8 @@ from typing import Any
 from streamrnn.stream.config import SIDE_OUTPUTS
 
 _Nested = list[Any] | dict[str, Any]
-"""`[of each item]` for a list ([]: any items), {key: of its value} for an object; other keys may
-have any value."""
+"""The shape of a value: [the shape of each item] for a list ([]: any items), {key: the shape of its
+value} for an object, whose other keys may have any value."""
 
 _LONGEST = 60
 _SHARD: _Nested = {"files": [{}]}
@@ -21,7 +21,7 @@ _COMMIT: dict[str, _Nested] = {
 
 
 def check_shape(manifest: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the key, for a value that is not a list or an object."""
+    """Raise TypeError, naming the key, if a value should be a list or an object and is not."""
     outputs = ("rows", *SIDE_OUTPUTS)
     shape: dict[str, _Nested] = {
         **_COMMIT,

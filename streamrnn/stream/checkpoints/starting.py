@@ -77,9 +77,10 @@ def are_ours(
 ) -> bool:
     """Whether to lock the folder of a side output: it exists, and is not another output's.
 
-    A commit without such rows may have replaced one with some, whose run died before removing them.
-    Raises CheckpointError if rejects are among foreign files (copies are refused when there is a
-    filter), or if earlier ones are elsewhere.
+    It is locked even if the last commit has no such rows: that commit may have replaced one with
+    some, and its run may have died before it removed them. Raises CheckpointError if earlier rows
+    are elsewhere, or if the rejects of a new output would be among foreign files (for other side
+    outputs and later runs, `prepare` refuses these when there is a row or a filter).
     """
     if last is not None and full_refresh:
         _warn_of_earlier(name, rows, beside, last)

@@ -84,9 +84,10 @@ def plan_sources(
     The used ones are in a manifest, or came with the initial state. New files are in the order of
     `present`; the ones that `select` leaves out may hold any rows. `reader` reads what is needed to
     compare them; `home` is the canonical name of the output; `seen` finds, for a message, the files
-    that came with its initial state. For a table, `reader` gets the files from the table's log,
-    which says which hold used rows. Raises CheckpointError if a used file changed or new files hold
-    used rows (unless `force`), or if the file that was being read is gone.
+    that came with its initial state. For a table, its log says which files hold used rows: the
+    files that it lists replace `present` and `reader.files`. Raises CheckpointError if a used file
+    changed or new files hold used rows (unless `force`), or if the file that was being read is
+    gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))
@@ -203,7 +204,7 @@ def rows_of_no_file(manifest: Manifest, rows: int) -> int:
     """Return how many of `rows` (written and rejected) are in no used file any more.
 
     Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
-    if there are more than the used files have, something was cut from a file.
+    if there are more rows than the used files have, something was cut from a file.
     """
     beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
@@ -258,11 +259,11 @@ def refuse_lost_files(
 def _gone(
     used: Sequence[UsedFile], listed: Mapping[str, SourceFile], table: Table | None
 ) -> list[UsedFile]:
-    """Return the used files that the source lacks, if the log of a table does not explain it."""
+    """Return the used files that the source lacks, unless the log of a table explains why."""
     gone = [file for file in used if file.path not in listed]
     if table is None:
         return gone
-    # The log explained what became of a file when a run noted that it is gone.
+    # When a run noted that a file is gone, the log had explained what became of the file.
     lost = {*table.lost([file.path for file in gone if not file.gone])}
     return [file for file in gone if file.path in lost]
 
@@ -270,7 +271,7 @@ def _gone(
 def _rows_of_cut(
     used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
 ) -> dict[str, int]:
-    """Return the rows left in the used files that were cut in place: name -> rows.
+    """Return how many rows are left in the used files that were cut in place: name -> rows.
 
     For a file whose rows are not recorded, the size is compared. A torn file counts as having no
     rows.

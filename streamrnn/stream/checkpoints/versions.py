@@ -10,7 +10,8 @@ depends on the rows that are dirty:
 - changes are written until they, and rows that were dropped, add up to half of the rows of the
   snapshot; then a snapshot is merged from its files, batch by batch, while the table goes on
   changing
-- other metadata, of a model that took over the same columns, are as in the last file
+- if the metadata changed, because another model took over the same columns, the last file has the
+  current ones
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
   twice its size, so that a start reads few files
 """
@@ -34,7 +35,7 @@ SMALL = 1 << 20
 CHAIN = 8
 _SHARE = 0.5
 _FEW = 1000
-"""Rows whose copy takes less than 1 ms."""
+"""Number of rows whose copy takes less than 1 ms."""
 # IPC batches of a snapshot: small, so that neither side holds a second copy of the table.
 _BATCH_ROWS = 65536
 
@@ -43,9 +44,9 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed, moved or added since the last commit; None if unknown. `table(which)`: these rows as a
-    pa.Table in that order, all rows for None; called before the commit returns. It may also be a
-    copy of them that is being made.
+    changed, moved or added since the last commit; None if unknown. `table(which)` returns these
+    rows in that order (all rows for None) as a pa.Table, or as a copy that is still being made. It
+    is called before the commit returns.
     """
 
     rows: int
@@ -62,7 +63,7 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def begun(cls, table: StateTable) -> "Snapshot":
-        """Take a snapshot of `table`, which goes on to change while the commit copies it."""
+        """Take a snapshot of `table`, which may go on changing while the commit copies it."""
 
         def copied(which: Ints | None) -> pa.Table | Copying:
             few = which is not None and len(which) <= _FEW
@@ -107,9 +108,9 @@ def delta_since(
 def write_version(
     files: Files, folder: str, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write `delta` to one new file in `folder` (not synced), after the version `last`.
+    """Write `delta` to one new file in `folder`, after the version `last`.
 
-    Returns the files of the new version. Raises SinkError.
+    The folder is not synced. Returns the files of the new version. Raises SinkError.
     """
     table = delta.table.finish() if isinstance(delta.table, Copying) else delta.table
     if table is None:
