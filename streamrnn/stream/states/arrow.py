@@ -113,7 +113,10 @@ def _times(
 
 
 def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
-    """Refuse streams without a time that have one in `before`, or have steps and are not in it."""
+    """Refuse streams that have no time but must have one.
+
+    Such a stream has a time in `before`, or has steps and is not in `before`.
+    """
     slots = before.find(incoming.keys, add=False)
     earlier = slots >= 0
     timed = np.zeros(len(slots), bool)

@@ -41,7 +41,7 @@ def carried_states(
     `mapping` is layer -> layer, as in `[state] map`. A state that it leaves out keeps its name, and
     so does one whose origin the table no longer has: the map was for an earlier change.
     Raises StateError that lists only the differences if a state has no column of its size and
-    class or, without `mapping`, if no state takes a column.
+    class or, without `mapping`, if there is a column that no state takes.
     """
     available = state_sizes(table.schema)
     origins = {name: name for name in layout.states}
@@ -80,7 +80,7 @@ def differing_classes(
 ) -> list[str]:
     """Return a line for each state that would continue a state of another class of cell or layer.
 
-    It cannot start from numbers that mean something else. An unknown class passes.
+    A state cannot start from numbers that mean something else. An unknown class passes.
     """
     classes = json_object(table, "classes", owner)
     return [

@@ -10,13 +10,13 @@ from streamrnn.base.arrays import Array, Ints
 from streamrnn.nn.kernels.growing import small_pages
 
 _SLICE = 1 << 20
-"""Bytes that are copied while the lock is held: less than 1 ms."""
+"""Number of bytes that are copied while the lock is held, which takes less than 1 ms."""
 PAUSE = 1e-4
-"""Seconds to wait after each slice: a lock that is free for less goes to its last holder."""
+"""Seconds to wait after each slice: a lock that is free for less time goes to its last holder."""
 
 
 class SlicedCopy:
-    """The first `rows` rows of arrays as of the moment this is created, with their lock held.
+    """A copy of the first `rows` rows of arrays as they are when it is created, with the lock held.
 
     With `which`, in ascending order, only these rows. `columns` returns the arrays, which growth
     may replace. Whoever writes rows must call `keep` first. `arrays` is the copy; rows that are not
@@ -36,8 +36,8 @@ class SlicedCopy:
     def keep(self, rows: Ints) -> None:
         """Set aside the rows among these that are not copied yet.
 
-        After an interrupt, call it again. They are few, and `finish` writes them to their places:
-        to do it here would wait for the pages of all arrays, ten times as long.
+        After an interrupt, call it again. These rows are few, and `finish` writes them to their
+        places: writing them here would wait for the pages of all arrays, ten times as long.
         """
         places = rows if self._which is None else np.searchsorted(self._which, rows)
         inside = places < len(self._left)

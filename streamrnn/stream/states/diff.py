@@ -17,7 +17,7 @@ from streamrnn.stream.states.keys import KeyIndex
 class StateDiff:
     """Streams in only one table, and those whose rows differ, with the columns that differ.
 
-    `largest`: column -> the largest absolute difference of a number in it (of times in seconds);
+    `largest`: column -> the largest absolute difference of its numbers, or times (in seconds);
     None for a column without numbers. Only columns that differ are listed.
     """
 

@@ -153,7 +153,11 @@ def _is_parquet(path: str) -> bool:
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
-    """Open a state table to read; yield it, and whether it is Parquet. Raises as its readers do."""
+    """Open a state table to read; yield its stream, and whether it is Parquet.
+
+    Raises ConfigError for another suffix, MissingFileError or DataError, also for errors in the
+    `with` block.
+    """
     check_suffix(path)
     try:
         store, place = open_store(path)
@@ -285,7 +289,7 @@ def _add_present(digest: "hashlib._Hash", array: pa.Array) -> None:
 
 
 def _in_one_type(array: pa.Array) -> pa.Array:
-    """Cast values to the type that a Parquet file may have for them, if it is another one."""
+    """Cast values to the type that they may have in a Parquet file, if it differs from theirs."""
     kind, types = array.type, pa.types
     if types.is_decimal(kind):
         return array.cast(pa.decimal256(76, kind.scale))

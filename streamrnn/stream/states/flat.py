@@ -46,7 +46,7 @@ def to_flat(table: pa.Table) -> pa.Table:
 
 
 def from_flat(flat: pa.Table, schema: pa.Schema, label: str) -> pa.Table:
-    """Return the state table with this schema, from its flat form with these columns, in order.
+    """Return the state table with this schema, from its flat form with columns in the same order.
 
     Raises StateError, with `label`, the column and the row, for a binary value of another size.
     """
@@ -91,7 +91,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Return the bytes of one item of a list of numbers."""
+    """Return the number of bytes of one item of a list of numbers."""
     inner = kind.value_type
     if pa.types.is_fixed_size_list(inner):
         return int(inner.list_size * inner.value_type.bit_width // 8)
@@ -116,8 +116,8 @@ def _to_binary(array: pa.Array, name: str) -> pa.Array:
         ends = np.concatenate([[0], np.cumsum(lengths)]) * _width(kind)
     if ends[-1] > _MOST_BYTES:
         raise UnsupportedError(
-            f"column {name!r} of {len(array):,} streams takes {int(ends[-1]):,} bytes, more than "
-            f"{_MOST_BYTES:,} in one partition: use more partitions"
+            f"column {name!r} of {len(array):,} streams takes {int(ends[-1]):,} bytes, but one "
+            f"partition holds at most {_MOST_BYTES:,}: use more partitions"
         )
     offsets = pa.py_buffer(ends.astype(np.int32))
     data = pa.py_buffer(np.ascontiguousarray(values))

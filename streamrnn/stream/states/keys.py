@@ -28,7 +28,7 @@ class KeyIndex:
         self.fields = tuple(fields)
         for field in self.fields:
             _check_type(field)
-        # In chunks: joining all of them in each record batch would cost the square of the keys.
+        # In chunks: joining all of them in each record batch would take quadratic time.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         # How far each of the first keys is behind its slot; later ones are behind by `removed`.
         self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
@@ -39,7 +39,7 @@ class KeyIndex:
         return len(self._rows)
 
     def find(self, arrays: Sequence[pa.Array], add: bool = True) -> Ints:
-        """Return the slot (N,) of each of N keys; new ones are added, or -1 if `add` is false."""
+        """Return the slot (N,) of each of N keys; new keys are added, or get -1 without `add`."""
         keys = [
             array if array.type.equals(stored[0].type) else array.cast(stored[0].type)
             for array, stored in zip(arrays, self._keys, strict=True)
@@ -65,7 +65,7 @@ class KeyIndex:
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call that moves keys from the slots `source` to `to`, so that `size` stay.
+        """Return the call that moves keys from the slots `source` to `to`; `size` slots are left.
 
         `source` are all slots from `size` on whose keys stay; the keys of `to` are removed. The
         call may be repeated.
@@ -147,7 +147,7 @@ class KeyCopy(KeyIndex):
 
 
 def _join_small(field: pa.Field, chunks: list[pa.Array]) -> None:
-    """Join the last chunks while that is cheap, so that there are few, like a carry in a sum."""
+    """Join the last chunks while that is cheap, as an addition carries, so that there are few."""
     while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) < _CHUNK:
         chunks[-2:] = [_joined(field, chunks[-2:])]
 

@@ -97,7 +97,7 @@ def from_layer(
     framework: str = "keras",
     missing: str = "error",
 ) -> pa.Table:
-    """Return an Arrow state table with these states of B streams in place of its own.
+    """Return an Arrow copy of a state table in which B streams have these states of a layer.
 
     Arguments are as in `to_layer`, and `states` has the form of its result, in arrays or anything
     that `numpy.asarray` takes: the final states of a layer (of ONNX: Y_h as "initial_h", Y_c as
@@ -398,4 +398,4 @@ def _fill_new(table: StateTable, new: Ints, values: dict[str, Floats], missing: 
         zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}
         table.scatter(new, zeros)
     elif others:
-        table.initial_states()  # raises if it is unknown; `find` has set it
+        table.initial_states()  # raises if the initial state is unknown; `find` has set it

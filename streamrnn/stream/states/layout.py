@@ -27,9 +27,9 @@ class Layout:
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
     is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
     independent) to the type of one row, with at most `waiting_rows` rows, for windows every
-    `stride` rows (0: any number may wait); `pending` are the fields of the final row, which is not
-    written yet; `classes` maps a state's name to the class of its cell or layer, if it is known,
-    and `types` to the type of its numbers if that is not float32.
+    `stride` rows (`stride` 0: any number up to this may wait); `pending` are the fields of the
+    final row, which is not written yet; `classes` maps a state's name to the class of its cell or
+    layer, if it is known, and `types` to the type of its numbers if that is not float32.
     """
 
     keys: tuple[pa.Field, ...]
@@ -223,7 +223,7 @@ class Held(NamedTuple):
     rows: pa.RecordBatch | None
 
     def taken(self, slots: Ints) -> "Held":
-        """Return the rows of these slots (ascending), by their positions among these."""
+        """Return the rows of `slots` (ascending); each gets its index in `slots` as its slot."""
         chosen = np.flatnonzero(np.isin(self.slots, slots))
         rows = None if self.rows is None else self.rows.take(pa.array(chosen))
         return Held(np.searchsorted(slots, self.slots[chosen]), rows)

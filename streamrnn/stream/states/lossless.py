@@ -1,7 +1,8 @@
 """Lossless conversion of Arrow values to another type.
 
-A table that passed through pandas, Polars, DuckDB or Parquet may have large strings or views for
-strings, lists for fixed-size lists, other names for their items, and other units and widths.
+A table that passed through pandas, Polars, DuckDB or Parquet may have large strings or views in
+place of strings, lists in place of fixed-size lists, and other names of list items, units and
+widths.
 """
 
 import numpy as np

@@ -30,9 +30,9 @@ def from_arrow(
     (`same_pipeline`). `before` is the state that the table replaces: no stream may lose its last
     time. A sentence is added to `notes` for each thing that is not read.
 
-    Raises StateError, with `label`, for the table of another model without a mapping; for a column
-    that is missing, duplicate, or of another type or size; and for invalid values, with the row and
-    the stream.
+    Raises StateError, with `label`, for the table of another model if there is no mapping; for a
+    column that is missing, duplicate, or of another type or size; and for invalid values, with the
+    row and the stream.
     """
     table = StateTable(layout, initial)
     load_streams(

@@ -85,9 +85,9 @@ def next_position(
 ) -> CallPosition | None:
     """Return the position after a batch: a copy, merged with `last` if it is a dict.
 
-    Raises AlreadyProcessed if it equals the last one, PositionError unless it is after it, in each
-    of its partitions; DTypeError if its type differs from before, or is not one of a position;
-    ConfigError if there is none although earlier batches had one.
+    Raises AlreadyProcessed if the position equals `last` in each of its partitions, otherwise
+    PositionError unless it is after `last` in each of them; DTypeError if it is not a position, or
+    its type differs from `last`; ConfigError if it is None although earlier batches had one.
     """
     if position is None:
         if last is not None:
@@ -101,7 +101,7 @@ def next_position(
         raise DTypeError("process: expected the position of each partition with rows, received {}")
     if last is None:
         return position
-    last = _copy(last)  # errors have it
+    last = _copy(last)  # errors keep it
     now, before = _by_partition(position), _by_partition(last)
     if type(position) is not type(last) or not _are_alike(now, before):
         raise DTypeError(
@@ -143,7 +143,8 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
     """Whether partitions that are in both have items of the same types.
 
-    JSON turns partitions that are integers into text: such a partition does not count as new.
+    A new partition must also differ from all earlier ones as text: JSON turns partitions that are
+    integers into text.
     """
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(

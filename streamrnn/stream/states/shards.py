@@ -26,7 +26,7 @@ def key_hashes(keys: Sequence[pa.Array]) -> Words:
 def shard_of(hash_N: Words, shards: int) -> Ints:
     """Return the shard (N,) int64 of each of N hashes of keys, from 0 to `shards` - 1.
 
-    Outputs rely on it: each shard's state has its own files.
+    Outputs rely on this assignment: each shard's state has its own files.
 
     >>> shard_of(key_hashes([pa.array(["a", "b", "c", "d"])]), 3).tolist()
     [2, 1, 2, 2]

@@ -41,8 +41,8 @@ class StateTable:
 
     Each stream has: `steps` since its last reset; the time of its last row, in ticks; the states of
     the model, name -> (size,) float32; the previous value of each feature that needs it; the rows
-    that wait for their window; the row that is held until the end of the run. It is dirty if it was
-    added or written since `mark_clean`.
+    that wait for their window; the row that is held until the end of the run. A stream is dirty if
+    it was added or written since `mark_clean`.
 
     `newest` is the latest time of all streams when the table was loaded, or when idle streams were
     last dropped; None if no stream had one.
@@ -196,7 +196,7 @@ class StateTable:
             size = len(self._steps)
             self._states = {name: grown(array, size) for name, array in self._states.items()}
             self._waiting = {name: grown(array, size) for name, array in self._waiting.items()}
-            # Last, as its length stands for all: after an interrupt none is shorter.
+            # Last, as its length stands for all: after an interrupt, no other is shorter.
             self._waiting_count = grown(self._waiting_count, size)
         self._waiting_count[start : self._room] = 0
         for name, array in self._states.items():
@@ -237,7 +237,7 @@ class StateTable:
         return np.flatnonzero(seen & (times < self.newest - 2 * idle))
 
     def dropping(self, idle: int) -> Iterator[int]:
-        """Remove streams that are `idle`, by the newest time now; yield how many, step by step.
+        """Bring `newest` up to date and remove `idle` streams step by step; yield how many in each.
 
         Between two steps other threads may change the table. The last streams move to the freed
         slots, and become dirty. A dirty stream stays, as do all streams while rows are held, or
@@ -272,12 +272,12 @@ class StateTable:
         return dropped
 
     def drop(self, slots: Ints) -> None:
-        """Remove these streams (ascending), which hold no rows; the last ones get their slots."""
+        """Remove these streams (ascending), which hold no rows; the last of all get their slots."""
         self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
         self.forget_removed()
 
     def _dropping(self, slots: Ints) -> Callable[[], None]:
-        """Return the call that removes these streams, and moves the last ones to their slots."""
+        """Return the call that removes these streams, and moves the last of all to their slots."""
         streams, size = self.streams, self.streams - len(slots)
         stays = np.ones(len(slots), bool)
         stays[slots[slots >= size] - size] = False
@@ -333,7 +333,7 @@ class StateTable:
             name: (grown(values, size), grown(present, size))
             for name, (values, present) in self._previous.items()
         }
-        # Last, as its length stands for all: after an interrupt none is shorter.
+        # Last, as its length stands for all: after an interrupt, no other is shorter.
         self._steps = grown(self._steps, size)
 
     # -- steps, times, previous values ---------------------------------------------------------
@@ -380,9 +380,9 @@ class StateTable:
     def move(self, slots: Ints, reset: Bools, run: Callable[[Mapping[str, Floats]], None]) -> None:
         """Call `run` to advance the states of B streams; those marked in `reset` are reset first.
 
-        It receives name -> (B, size) and changes it in place: the memory of the table if the slots
-        are consecutive, else a copy that is written back. Threads may call this concurrently for
-        different streams.
+        `run` receives name -> (B, size) and changes it in place: the memory of the table if the
+        slots are consecutive, else a copy that is written back. Threads may call `move`
+        concurrently for different streams.
         """
         self._keep(slots)
         views = self._consecutive(slots, reset)
@@ -423,7 +423,7 @@ class StateTable:
             array[slots] = self._initial[name]
 
     def states(self, name: str) -> Floats:
-        """Return a state of all streams (S, size), as a read-only view of the table: one array."""
+        """Return one state of all streams, (S, size), as a read-only view of the table."""
         view = self._states[name][: self.streams]
         view.flags.writeable = False
         return view
@@ -546,7 +546,7 @@ class StateTable:
             work()
 
     def _columns(self) -> list[Array]:
-        """Return all arrays with a row per slot that belong to an Arrow table."""
+        """Return all arrays with a row per slot whose values belong in an Arrow table."""
         arrays = self._steps, self._last_time, self._seen, self._waiting_count
         previous = [array for pair in self._previous.values() for array in pair]
         return [*arrays, *self._states.values(), *self._waiting.values(), *previous]
@@ -569,7 +569,7 @@ def _do_nothing() -> None:
 
 
 def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Return the slot of each of `counts` rows per stream, and its index among them."""
+    """Return the slot of each of `counts` rows per stream, and the row's index in its stream."""
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(slots, counts), within
 
