@@ -56,10 +56,10 @@ class _Waiting(NamedTuple):
 class LabelJoin:
     """Joins each row with the row of its stream that is a horizon in ticks, or `rows` rows, later.
 
-    With H `horizons`, label k of a row has horizon k % H: it is value k of the row at which the
-    stream reaches exactly that time, the first of several such rows. If the stream jumps over that
-    time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A late row
-    that is applied has its label in the same way: the time of a stream is the latest one so far.
+    With H `horizons`, label k of a row has horizon k % H: it is value k of the first later row at
+    which the stream's time is exactly the time of the row plus the horizon. If the stream jumps
+    over that time, is reset, or has a gap longer than `max_gap` on the way, there is no label. A
+    late row that is applied has its label in the same way: a stream's time is the latest so far.
     With neither horizons nor `rows`, the label is the row's own value.
 
     Rows wait for their labels: in a stream, the rows of the longest horizon at most.
@@ -119,7 +119,7 @@ class LabelJoin:
             before = np.empty_like(clock)
             before[1:] = clock[:-1]
             before[first] = np.where(seen, carried, clock[first])
-            # Never negative, and as unsigned it cannot overflow.
+            # The difference is never negative, and as unsigned it cannot overflow.
             reset = reset | ((clock - before).view(np.uint64) > self._max_gap)
         last = np.append(first[1:], len(clock)) - 1
         self._clock[slots], self._seen[slots] = clock[last[: len(slots)]], True
@@ -153,7 +153,7 @@ class LabelJoin:
         return label, at, settled
 
     def _label_rows(self, both: _Waiting, segment: Ints) -> Iterator[tuple[Ints, Bools]]:
-        """Yield for each horizon the row that may have the label, and whether it is the row."""
+        """Yield, for each horizon, the row that may have the label, and whether it has it."""
         number = np.arange(len(segment))
         if self._rows:
             yield number + self._rows, np.ones(len(number), bool)
@@ -177,7 +177,7 @@ class LabelJoin:
 
 
 def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:
-    """Return for each row the number and the end of its segment, and whether it may grow."""
+    """Return the number and the end of each row's segment, and whether the segment may grow."""
     stream = stream_begins(rows.slot)
     begin = stream | rows.reset
     segment = np.cumsum(begin) - 1

@@ -62,7 +62,7 @@ class RowPolicy:
 
     @cached_property
     def most_gap(self) -> int:
-        """The ticks after which a stream begins again; without `max_gap`, the largest number."""
+        """The longest gap in ticks that resets no stream; without `max_gap`, the largest number."""
         return _LONGEST if self.max_gap is None else self.max_gap
 
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
@@ -78,11 +78,11 @@ class RowPolicy:
 
 
 class JudgedTimes(NamedTuple):
-    """The times of N rows, in stream order, beside the times of their streams before them.
+    """The times of N rows, in stream order, compared with the earlier times of their streams.
 
     `clock` is the latest time of each row's stream including the row (None without times). A row is
-    `late` if its time is before the latest one, `repeated` if it equals the latest one (None: no
-    row does).
+    `late` if its time is before the latest earlier one, `repeated` if it equals that one (None: no
+    row is).
     """
 
     clock: Ints | None
@@ -151,7 +151,7 @@ def resets(
         first = begin.nonzero()[0]
         carried, seen = past.last_times(stream.take(first))
         before = before_each(time, first, np.where(seen, carried, time.take(first)))
-        # Never negative, and as unsigned it cannot overflow.
+        # The difference is never negative, and as unsigned it cannot overflow.
         gap = (time - before).view(np.uint64)
         reset |= gap > policy.max_gap
         if policy.idle is not None and past.newest is not None:
@@ -228,7 +228,7 @@ def _why_repeated(rows: Rows, slots: Ints, row: int) -> str:
 
 
 def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
-    """Return where the stream of a row first had a time, in ticks, before the row."""
+    """Return where, before a row, the stream of the row first had a time (in ticks)."""
     assert rows.time is not None
     before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
     return rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"
@@ -267,7 +267,7 @@ def _in_duckdb(file: str, time: str, kind: pa.DataType, keys: str) -> str:
     """Return how to sort a file in a format that DuckDB reads and writes; "" for others."""
     name = without_options(file).lower()
     if name.endswith(also_compressed(".csv")):
-        # Rows stay text, as "007" would become 7; only times are compared as times.
+        # Values stay text, as "007" would become 7; only times are compared as times.
         zone = "TZ" if getattr(kind, "tz", None) else ""
         type_ = f"TIMESTAMP{zone}" if pa.types.is_timestamp(kind) else "HUGEINT"
         time = f"{time}::{'DATE' if pa.types.is_date(kind) else type_}"
@@ -292,7 +292,7 @@ def fill_nulls(
 ) -> tuple[dict[str, Array], Bools | None, Previous]:
     """Return values in stream order with nulls filled, rows to skip, and segments' last values.
 
-    The name of the float32 features is "". None instead of rows if no row is to be skipped.
+    The values of all float32 features have the name "". The rows are None if none is to be skipped.
     """
     matrix = rows.features.take(order, axis=0)
     previous: Previous = {}
@@ -397,7 +397,7 @@ def reject_names(schema: pa.Schema) -> list[str]:
 
 
 def rejected_rows(rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the rejects of N rows, with reason and place; `schema` has the types of all rows."""
+    """Return the rejects of N rows, with reason and place, in the types of `schema`."""
     index, again = rejected.tolist(), set(repeated.tolist())
     reasons = [why_rejected(rows, row, again) for row in index]
     values = [

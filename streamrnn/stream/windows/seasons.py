@@ -31,11 +31,11 @@ class _PastRows(NamedTuple):
 class SeasonJoin:
     """Joins each row with the row of its stream a whole number of seasons before its label.
 
-    That is the smallest number, from 1 on, that does not lead beyond the row itself: the forecast
-    uses nothing that comes later. Of several rows with that time the first one counts. Resets and
-    gaps do not matter, as the values before them count too. There is no forecast where no row has
-    exactly that time, the value there is null, or it is more than a season before the latest time
-    of the stream, as only the rows since then are kept.
+    The number of seasons is the smallest, from 1 on, that does not lead beyond the row itself: the
+    forecast uses nothing that comes later. Of several rows with that time the first one counts.
+    Resets and gaps do not matter, as the values before them count too. There is no forecast where
+    no row has exactly that time, the value there is null, or that time is more than a season before
+    the latest time of the stream, as only the rows of the last season are kept.
     """
 
     def __init__(self, season: int) -> None:
@@ -95,7 +95,7 @@ def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabe
     waiting: list[Labels] = []
     for rows in labels:
         waiting.append(rows)
-        # All kept rows are sorted again, so half as many new ones must have come.
+        # Each time, all kept rows are sorted again: wait until half as many new ones have come.
         if 2 * sum(len(item.at) for item in waiting) >= join.kept:
             yield _with_season(join, waiting)
             waiting = []

@@ -10,7 +10,7 @@ from streamrnn.base.arrays import Array, Floats, Ints
 
 Inputs = list[Array]
 _LONG = 32
-"""Number of steps from which copying a slice per lane is faster than indexing all lanes."""
+"""Smallest number of steps for which copying a slice per lane beats indexing all lanes."""
 
 
 @dataclass(frozen=True)
