@@ -132,7 +132,10 @@ class LoadedPipeline:
         )
 
     def for_worker(self) -> "LoadedPipeline":
-        """Return a copy that can be pickled, and scores on one thread. [state] init is not read."""
+        """Return a copy that can be pickled, and scores on one thread.
+
+        Its `read_init` reads files only: workers do not read [state] init.
+        """
         worker = copy(self)
         model = self.config.model.model_copy(update={"threads": 1})
         worker.config = self.config.model_copy(update={"model": model})
@@ -297,7 +300,10 @@ def _load(config: Config, path: str) -> Model:
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
-    """Return the features of each input, {} for a single input. Raises ConfigError for `embed`."""
+    """Return the features of each input, {} for a single input.
+
+    Raises ConfigError if the `embed` of a feature does not match the model.
+    """
     source = config.source
     if not source.embedded:
         return config.model.inputs
@@ -389,7 +395,7 @@ class KindChoice:
     """The kind of window that is used, and why.
 
     `note` compares it with the steps of the model's inputs; None if these are not fixed. `kept`:
-    the config does not set the kind, and the output began in it.
+    the config does not set the kind, and the output began with it.
     """
 
     why: str
@@ -415,7 +421,7 @@ def choose_kind(config: Config, model: Model, begun: Callable[[], bool]) -> Kind
     if said:
         return KindChoice("set by [window] kind", note)
     return KindChoice(
-        "the output began in it, and [window] kind is not set",
+        "the output began with it, and [window] kind is not set",
         f"{note}. Nothing sets [window] kind: the output goes on as it began. Add kind = "
         f'"{window.kind}" to the pipeline file, or see in `streamrnn guide keras-model` whether '
         "another kind is meant",

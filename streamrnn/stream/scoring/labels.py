@@ -39,8 +39,8 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 class BoundTarget:
     """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
-    `names`: of the K labels. `season`: the season of the seasonal naive forecast, in ticks; 0 for
-    none.
+    `names` are the names of the K labels, `season` is the season of the seasonal naive forecast, in
+    ticks (0: no forecast).
     """
 
     columns: TargetColumns
@@ -54,8 +54,8 @@ class BoundTarget:
     def of(cls, bound: BoundPipeline, schema: pa.Schema) -> "BoundTarget":
         """Bind `[target]`, which is set, to the columns of a source.
 
-        Raises DataError for a missing column, DTypeError for one without numbers, or a time column
-        whose type cannot express the horizon.
+        Raises DataError for a missing column, DTypeError for one without numbers, or for a time
+        column whose type cannot express the horizon or the season.
         """
         columns, target = target_columns(bound.loaded), bound.loaded.config.target
         assert columns is not None
@@ -102,7 +102,7 @@ class LabelReader:
 def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
     """Return the length that a key of [target] has, in ticks of the time column.
 
-    Raises DTypeError if that is not a column of times, or its ticks are too coarse.
+    Raises DTypeError if the column holds no times, or if its ticks are too coarse.
     """
     time = bound.schema.field(str(bound.loaded.config.source.time))
     kind, path = time.type, bound.path
@@ -130,7 +130,7 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
 
 
 class SourceLabels:
-    """The labels of successive rows of a source; rows that get no score are left out.
+    """The labels of successive rows of a source; rejected and dropped rows are left out.
 
     `scorer` sorts the rows, and computes nothing.
     """

@@ -51,8 +51,9 @@ class Scored:
 
 
 class Prepared(NamedTuple):
-    """A record batch sorted by stream; `by_stream` is None if it has to wait for the previous one.
+    """A record batch that is ready for the model, or waits for the previous one.
 
+    `by_stream` is the batch sorted by stream, None if sorting has to wait for the previous batch.
     `streams` is the number of streams in the table, this batch included.
     """
 
@@ -64,7 +65,7 @@ class Prepared(NamedTuple):
 class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
-    `totals` are the counts of all that `score` scored, by their names in `RowCounts`.
+    `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`.
 
     However `score` ends, even by an interrupt, the table is in its state before the call or after
     it (see `StateTable.change`). Threads are serialized.
@@ -115,7 +116,7 @@ class Scorer:
         Messages locate the rows in `name`, from `first_row` on. `position` becomes the scorer's
         position when the state changes; `cast` is the number of values that were cast. With
         `align`, rows that would raise an error are refused in the answer, unless `errors` is set.
-        `unfit`: row -> why it is invalid, known beforehand.
+        `unfit`: row -> why it is invalid, for rows that the caller knows to be invalid.
         """
 
         def work() -> tuple[Scored, Callable[[], None]]:
@@ -267,7 +268,10 @@ class Scorer:
         return dropped
 
     def dropping(self) -> Iterator[int]:
-        """Do what `drop_idle` does step by step, except the table's `forget_removed`."""
+        """Do what `drop_idle` does step by step, without the table's `forget_removed`.
+
+        Yields how many streams each step removed.
+        """
         idle = self.bound.policy.idle
         for dropped in () if idle is None else self.table.dropping(idle):
             if dropped:

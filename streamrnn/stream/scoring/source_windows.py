@@ -35,10 +35,10 @@ class SourceWindow:
     `resumes` (B,) bool: of the lanes with `reset`, those that begin with the stream's state in
     `Pipeline.state` (`states.to_layer(pipeline.state, layer, window.keys, missing="initial")`). All
     others begin with the initial state of the model.
-    `rows` (B, T) int64: the row of each step, counted over the source; -1 after the last step of a
-    lane.
-    `y` (B, T, K) float32, with `[target]`: the labels of the step, one per target column; NaN for
-    none. None without `[target]`.
+    `rows` (B, T) int64: the number of each step's row in the source, from 0; -1 after the last step
+    of a lane.
+    `y` (B, T, K) float32, with `[target]`: the labels of the step, one per target column and
+    horizon; NaN for none. None without `[target]`.
     `weight` (B, T) float32, with `[target]`: the weight of the step; 0 if one of its labels is
     missing, and after the last step of a lane.
     """

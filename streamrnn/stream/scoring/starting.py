@@ -194,5 +194,5 @@ def _refuse_unused(mapping: dict[str, str], bound: BoundPipeline, owner: str) ->
         if origin != layer and has_states(layer, bound.layout.states):
             raise StateError(
                 f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, so "
-                f"that {layer!r} keeps its own state. Remove the entry"
+                f"{layer!r} keeps its own state. Remove the entry"
             )

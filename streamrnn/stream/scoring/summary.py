@@ -41,7 +41,8 @@ class Progress:
 class FirstRow(NamedTuple):
     """The first row of its kind in a record batch, which a summary names.
 
-    Its index in the batch, its number in the input (None if unknown), and where it is and why.
+    `row` is its index in the batch, `number` its number in the input (None if unknown); `text` says
+    where it is, and why it is of its kind.
     """
 
     row: int
@@ -90,7 +91,7 @@ class RowCounts:
 
     Streams: `fresh_starts` counts the times that a stream began again from the initial state. With
     [state] idle, `started_behind` streams had no row so far (or were dropped), and their first row
-    is more than that before the newest time of the last commit; `dropped_streams` were dropped.
+    is more than `idle` before the newest time of the last commit; `dropped_streams` were dropped.
     """
 
     rows: int = 0

@@ -110,7 +110,7 @@ def test_an_output_begun_without_the_key_keeps_carry(tmp_path: Path) -> None:
     _add_a_file(config)
     plan = Pipeline.from_dict(config).explain()
     assert plan["kind"] == "carry"
-    assert plan["kind_because"] == "the output began in it, and [window] kind is not set"
+    assert plan["kind_because"] == "the output began with it, and [window] kind is not set"
     summary = Pipeline.from_dict(config).run()
     assert summary.rows == 30
     (note,) = summary.state_notes
