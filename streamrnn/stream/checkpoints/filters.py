@@ -162,7 +162,7 @@ class _Binder:
             raise self._mistake(literal, message) from None
 
     def _common_type(self, left: FilterToken, right: FilterToken) -> pa.DataType:
-        """Return the type as which two columns are compared."""
+        """Return the type in which two columns are compared."""
         one, other = self._type(left), self._type(right)
         if one == other:
             return pa.float32() if types.is_float16(one) else one

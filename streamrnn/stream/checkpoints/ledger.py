@@ -23,7 +23,7 @@ from streamrnn.stream.sinks import Part, StagedPart
 class Ledger:
     """The commits of one output.
 
-    `manifest` is the last one (None before the first), `next_commit` the number of the next,
+    `manifest` is the last commit's (None before the first), `next_commit` the number of the next,
     `reconciled` whether the folder matches the manifest. Methods raise SinkError, and
     CheckpointError if another run committed meanwhile.
     """
@@ -57,7 +57,7 @@ class Ledger:
         return finished, removed
 
     def place(self, name: str, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
-        """Return all parts of an output after these parts of `model` are appended, in order."""
+        """Return all parts of an output once `staged`, from `model`, are appended in order."""
         before = self.manifest.named(name).parts if self.manifest else ()
         return self._directories[name].place(before, staged, self.next_commit, model)
 

@@ -20,7 +20,7 @@ _Read = TypeVar("_Read")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder, None if missing.
+    """Read the manifest of a folder; return None if the folder has none.
 
     Raises CheckpointError if it is damaged, or has another layout. It is read again if another
     commit removed a segment meanwhile.

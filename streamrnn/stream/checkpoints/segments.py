@@ -3,7 +3,8 @@
 The manifest itself holds only the newest entries of a list, at most `TAIL`, and the names of its
 segments. So the cost of a commit does not depend on the number of files used and parts written:
 
-- beyond `TAIL` entries, all but the last one, which may be of a partly read file, become a segment
+- if more than `TAIL` entries are in no segment, all but the last become one: the last one may be
+  of a partly read file
 - a segment is never changed: if entries in it change, a new file replaces it
 - a new segment includes those before it that are at most twice its size, so that their number, and
   how often an entry is rewritten, grow logarithmically
@@ -115,7 +116,7 @@ def _write(files: Files, name: str, entries: Sequence[Any]) -> Segment:
 
 
 def _encoded(entries: Sequence[Any]) -> Iterator[str]:
-    """Yield the JSON column by column: together, 100,000 entries take 60 MB."""
+    """Yield the JSON column by column: as one text, 100,000 entries would take 60 MB."""
     separator = "{"
     for field in fields(entries[0]):
         values: list[Any] = list(map(attrgetter(field.name), entries))

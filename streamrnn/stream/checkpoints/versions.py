@@ -8,8 +8,8 @@ depends on the rows that are dirty:
 
 - a table below `SMALL` bytes is always written as a whole, and so is a table of which half is dirty
 - changes are written until they, and rows that were dropped, add up to half of the rows of the
-  snapshot; then a snapshot is merged from its files, batch by batch, while the table goes on
-  changing
+  snapshot; then a snapshot is merged from the version's files, batch by batch, while the
+  table goes on changing
 - if the metadata changed, because another model took over the same columns, the last file has the
   current ones
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most

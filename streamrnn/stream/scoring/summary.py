@@ -28,7 +28,10 @@ COUNTS = (
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run. `total_rows` is None if unknown (a pipe); `note` adds to the rate."""
+    """Progress of a run.
+
+    `total_rows` is None if it is unknown (a pipe); `note` is shown after the rate and the streams.
+    """
 
     rows: int
     total_rows: int | None
