@@ -111,7 +111,7 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Lock the folder at `path` (created if missing), and repair what a dead run left behind.
 
-        `side`: name of a side output -> its folder, which is created when it gets its first rows
+        `side`: name of a side output -> its folder, which is created before it may get rows
         (default: `path` + ".rejects", `path` + ".alerts"). `keep` is the number of ends of earlier
         runs that `rewind` can go back to. With `full_refresh` the folder counts as empty; the first
         commit removes what it holds.

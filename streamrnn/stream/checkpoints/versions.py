@@ -6,7 +6,8 @@ adds, past the end). The number of rows of the table is in the manifest: rows be
 belong to streams that were dropped, of which nothing else is written. So the cost of a commit
 depends on the rows that are dirty:
 
-- a table below `SMALL` bytes is always written as a whole, and so is a table of which half is dirty
+- a table below `SMALL` bytes is always written as a whole, and so is a table of which more than
+  half is dirty
 - changes are written until they, and rows that were dropped, add up to half of the rows of the
   snapshot; then a snapshot is merged from the version's files, batch by batch, while the
   table goes on changing
@@ -87,7 +88,7 @@ class StateDelta(NamedTuple):
 def delta_since(
     snapshot: Snapshot, last: Sequence[StateFile], last_schema: pa.Schema | None
 ) -> StateDelta:
-    """Copy what follows the version `last`: the dirty rows, or all if half of them are dirty.
+    """Copy what follows the version `last`: the dirty rows, or all if more than half are dirty.
 
     Raises StateError if a column has a reserved name.
     """
