@@ -19,8 +19,8 @@ def after_path(
 
     `used` are the names of files that the output has used. If there are any, the named file may be
     gone: then its place in the order of paths counts, or, if its folder is unknown, all used files
-    are taken to come after it. Raises ConfigError if `path` names no file otherwise, or if it is
-    the end of several paths.
+    are taken to come after it. Raises ConfigError if `path` is the end of several paths, or if it
+    names no file and the output has used none.
     """
     places = [i for i, file in enumerate(files) if path in (file.name, file.path)] or [
         i for i, file in enumerate(files) if _ends(file.path, path)
@@ -67,12 +67,12 @@ def _within(names: Sequence[str], path: str) -> list[str]:
 def after_partition(
     files: Sequence[SourceFile], partition: str, among: Sequence[SourceFile]
 ) -> list[SourceFile]:
-    """Return the files whose partitions are greater: `date=2013-01-05`, `year=2013/month=1`.
+    """Return the files whose partitions are greater than `partition`, such as `year=2013/month=1`.
 
-    They are named from the first level on; a value alone is a value of the only level. Values are
-    compared as in the order of paths: as numbers if all files of the source (`among`) have numbers,
-    else as text in natural order, null last. Raises ConfigError if a file has no such partition, or
-    lies in others above it.
+    It names the levels from the first one on; a value alone, such as `2013`, is a value of the only
+    level. Values are compared as in the order of paths: as numbers if all files of the source
+    (`among`) have numbers, else as text in natural order, null last. Raises ConfigError if a file
+    has no such partition, or if its partitions begin with other levels.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
@@ -98,7 +98,8 @@ def after_time(
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
     `zone` applies to a time without an offset. Raises ConfigError unless `time` is one of the
-    column's type; DataError for a file without a range, or with rows on both sides.
+    column's type; DataError for a file whose footer has no range, or whose range has times before
+    and after `time`.
     """
     kind = source.schema.field(column).type
     limit = parse_time(time, kind, "[source] after: time", zone)
@@ -147,7 +148,7 @@ def _check_levels(
 
 
 def _text(file: SourceFile, name: str) -> str:
-    """Return the value of a partition as text; of the first one if it has no name."""
+    """Return a file's value of a partition as text; the name "" means its first partition."""
     value = (dict(file.partitions)[name] if name else file.partitions[0][1]).as_py()
     return NULL_PARTITION if value is None else str(value)
 

@@ -88,13 +88,15 @@ _FEATURES: dict[str, tuple[Floats, Callable[[pa.Array], pa.Array]]] = {
 def sine_and_cosine(name: str, times: pa.Array) -> Floats:
     """Return the sine and the cosine of an angle for N timestamps or dates: (N, 2) float32.
 
-    `hour`: sin and cos of 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes.
-    `day_of_week`: of 2 pi day / 7, Monday 0. `day_of_year`: of 2 pi day / 366, from 1 to 366. All
-    in the time zone of the column, which [source] time_zone replaces; a null has the angle 0.
+    The angle of `hour` is 2 pi hour / 24, with the hour of the day from 0 to 23, without minutes;
+    of `day_of_week` 2 pi day / 7, with Monday as 0; of `day_of_year` 2 pi day / 366, with days from
+    1 to 366. Hours and days are in the time zone of the column, which [source] time_zone replaces;
+    a null has the angle 0.
     """
     table, part_of = _FEATURES[name]
     if getattr(times.type, "tz", None) == "UTC":
-        times = times.view(pa.timestamp(times.type.unit))  # Arrow looks up the offset of each time
+        # Without this, Arrow would look up the offset of each time.
+        times = times.view(pa.timestamp(times.type.unit))
     part = part_of(times)
     if part.null_count:
         part = pc.fill_null(part, 0)

@@ -18,9 +18,9 @@ from streamrnn.stream.sources.timeline import FileTimes
 class SourceBatch:
     """One record batch, the file and row that each row comes from, and the position after the last.
 
-    `readings`: name -> what was read so far, of each file that has rows or ends in the batch.
-    `cast` counts the values of columns that have another type in their file than in the source's
-    schema. `offset` is an offset other than UTC that the text of times has; "" for none.
+    `readings`: name -> what was read so far of the file, for each file that has rows or ends in the
+    batch. `cast` counts the values of columns that have another type in their file than in the
+    source's schema. `offset` is an offset other than UTC in the text of times; "" for none.
     """
 
     batch: pa.RecordBatch
@@ -83,7 +83,7 @@ class Source(Protocol):
 class SourceOfFiles(Source, Protocol):
     """A source of files, which a later run recognizes by their contents.
 
-    `table`: the table whose data files they are; None for files that a path matches.
+    `table`: the table to which these data files belong; None for files that a path matches.
     """
 
     table: Table | None
@@ -94,7 +94,7 @@ class SourceOfFiles(Source, Protocol):
         before: Content | None = None,
         stop: Position | None = None,
     ) -> Iterator[SourceBatch]:
-        """Read record batches as any source, to `stop`, a position in the last file."""
+        """Read record batches as any source does, up to `stop`, a position in the last file."""
 
     def subset(self, files: Sequence[SourceFile]) -> "SourceOfFiles":
         """Return a source of some of the files, in the schema of all of them."""
@@ -112,7 +112,7 @@ class SourceOfFiles(Source, Protocol):
         """Return what the footers of all files record of these columns. Raises DataError."""
 
     def offset(self) -> str:
-        """Return an offset other than UTC that the text of times in UTC has; "" for none.
+        """Return an offset other than UTC in the text of times that are read as UTC; "" for none.
 
         The first rows of files of text are read. Raises DataError.
         """
@@ -133,7 +133,7 @@ class SourceOfFiles(Source, Protocol):
         """Return the number of rows of the largest group, or batch, that is read at once."""
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
+        """Raise DataError if a file lacks a column in use, or has it in a type that cannot be cast.
 
-        DTypeError if it has a feature of a type that cannot be read.
+        Raises DTypeError if a file has a feature in a type that cannot be read.
         """

@@ -13,7 +13,7 @@ from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DataError
 from streamrnn.stream.sources.decimals import nearest_floats
 
-_EXACT = 1 << 53  # every integer below is a float64
+_EXACT = 1 << 53  # float64 can hold every integer below
 _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals with this many digits stay distinct
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
@@ -102,7 +102,7 @@ def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
 def zero_for_null(array: pa.Array) -> Array:
     """Return N numbers in the dtype of their type, with 0 for null.
 
-    `fill_null` knows no float16 in pyarrow 19.
+    (In pyarrow 19, `fill_null` does not support float16.)
     """
     buffers = [None, array.buffers()[1]]
     plain = pa.Array.from_buffers(array.type, len(array), buffers, offset=array.offset)
@@ -131,7 +131,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
 
 def fitted(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast values to `kind`. Return them, with null for those that it cannot hold, and their rows.
+    """Cast values to `kind`, with null for values that it cannot hold; return their rows, too.
 
     To be used for few values: if one does not fit, they are cast one by one.
     """
@@ -165,7 +165,7 @@ def cast_columns(
 def cast_what_fits(
     batch: pa.RecordBatch, schema: pa.Schema, origin: str
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Cast as `cast_columns`, with null for values that do not fit; return why, by row, too."""
+    """Cast as `cast_columns` does, with null for what does not fit; also return why, by row."""
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):
         try:
@@ -216,7 +216,7 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Return the nearest floats, from which the decimals can be restored; None if there are none.
+    """Return the nearest floats if the decimals can be restored from them, else None.
 
     Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
     """

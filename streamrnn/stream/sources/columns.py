@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamrnn.stream.sources.contract import Feature
     from streamrnn.stream.sources.faults import Faults
 
-_EXACT = 1 << 24  # every integer up to here is a float32
+_EXACT = 1 << 24  # float32 can hold every integer up to here
 _INT64 = (1 << 63) - 1
 _SET_NULLS = "set `nulls` for the column"
 _SET_NAN = 'set nan = "null" for the column'
@@ -36,8 +36,8 @@ class PlainFloats:
     def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
         """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
 
-        Columns of other types are left out, and zero. If another value is not finite in float32, no
-        column is read, because a row is reported with the fault of its first column.
+        Columns of other types are left out, and zero. If a value other than null is not finite in
+        float32, no column is read, because a row is reported with the fault of its first column.
         """
         schema, index, alike = self._last
         if not schema.equals(batch.schema):
@@ -182,9 +182,9 @@ def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) ->
 
 
 def _is_changed(low: Words, high: Words) -> Bools:
-    """Return which integers high * 2**64 + low float32 cannot hold.
+    """Return which of the integers high * 2**64 + low cannot be held by float32.
 
-    It can hold those whose highest and lowest set bits span at most 24 bits.
+    It can hold integers whose highest and lowest set bits span at most 24 bits.
     """
     bits = np.uint64(24)
     above = high >> bits

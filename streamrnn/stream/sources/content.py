@@ -54,8 +54,8 @@ class Content:
     def of(cls, batch: pa.RecordBatch, time: str | None, schema: pa.Schema | None = None) -> Self:
         """Return the content of a record batch; `time` names its time column.
 
-        A number counts as a value of its type in `schema` if that type can hold it: a file may be
-        rewritten, or merged with others, in another type.
+        A number counts as a value of the column's type in `schema` if that type can hold it: a file
+        may be rewritten, or merged with others, in another type.
         """
         return cls.of_slices(batch, time, [batch.num_rows], schema)[0]
 
@@ -89,7 +89,7 @@ class Content:
         ]
 
     def __add__(self, other: "Content") -> "Content":
-        """Return the content of both, in either order."""
+        """Return the content of the rows of both; the order of the two does not matter."""
         firsts = [t for t in (self.first, other.first) if t is not None]
         lasts = [t for t in (self.last, other.last) if t is not None]
         return Content(
@@ -111,7 +111,8 @@ NOTHING = Content()
 class Reading:
     """The part of a file that has been read.
 
-    `etag` is the object store's name of the version read, `opened_ns` the time it was opened.
+    `etag` is the object store's name for the version that was read, `opened_ns` the time at which
+    it was opened.
     """
 
     content: Content = NOTHING
@@ -131,7 +132,7 @@ def hashes_of(columns: Sequence[pa.Array]) -> Words:
 
 
 def sum_of(contents: Iterable[Content]) -> Content:
-    """Return the content of several together."""
+    """Return the content of the rows of all of them together."""
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 

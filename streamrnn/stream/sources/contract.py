@@ -31,7 +31,7 @@ _TEMPORAL = frozenset(
 )
 """Times of 64 bits."""
 _CAST_IDS = (
-    ". The model reads it as ids. pandas makes double of integers beside a null: cast the column "
+    ". The model reads it as ids. pandas turns integers beside a null into double: cast the column "
     'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
 )
 
@@ -62,8 +62,8 @@ class Rows:
 
     `features` (N, F) float32 has NaN for null, and no NaN if `complete`; `identifiers` maps a
     feature of kind int64 or string to its values and a bool array that is True where they are
-    present. `time` is in ticks. `looked_up` has the columns with a vocabulary. `counts` omits
-    zeros.
+    present. `time` is in ticks. `looked_up` has the columns with a vocabulary. What `counts`
+    omits is 0.
     """
 
     batch: pa.RecordBatch
@@ -115,7 +115,7 @@ class Contract:
         return list(dict.fromkeys(n for n in names if n is not None))
 
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
-        """Return the columns that are only features: none if `carried` is None (all columns are).
+        """Return the columns that are only features; none if all are carried (`carried` is None).
 
         They become float32 or int64 anyway, so files may have them in any type of number.
         """
@@ -136,7 +136,7 @@ class Contract:
 
     @cached_property
     def _bounded(self) -> bool:
-        """Whether a float has limits."""
+        """Whether a float32 feature has limits."""
         return any(f.valid is not None or f.clip is not None for f in self.floats)
 
     @cached_property

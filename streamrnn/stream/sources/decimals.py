@@ -9,7 +9,7 @@ from streamrnn.base.arrays import Array, Bools, Ints, Words
 WIDEST = 76
 """Digits of the widest decimal."""
 
-_SHORT = 9  # digits below 2**32
+_SHORT = 9  # all numbers with this many digits are below 2**32
 _HALF = np.uint64(32)
 _POWERS = 22  # powers of ten up to here are exact in float64
 _POWER = np.array([float(10**exponent) for exponent in range(_POWERS + 1)])
@@ -20,7 +20,7 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
     Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, are
-    undefined. Arrow multiplies by 0.1, and turns 0.3 into 0.30000000000000004.
+    undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
     """
     unscaled, fits = _unscaled(array)
     limit = 10**digits
@@ -39,9 +39,9 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
 
 
 def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
-    """Return the sizes of the integers that K decimals store, and which (K,) are negative.
+    """Return the absolute integers that K decimals store, and which (K,) are negative.
 
-    Limbs (8, K) of 32 bits each, highest first. No decimal may be null.
+    The integers are limbs (8, K) of 32 bits each, highest first. No decimal may be null.
     """
     wide = array.cast(pa.decimal256(WIDEST, array.type.scale))
     size = pc.abs(wide)

@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Bools, Ints
 
 @dataclass
 class Faults:
-    """Rows that violate the contract, with the first reason for each, and how to change it."""
+    """Rows that violate the contract, with the first reason for each, and advice on it."""
 
     codes: npt.NDArray[np.int32]
     reasons: list[str] = field(default_factory=list)

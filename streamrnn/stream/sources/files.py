@@ -140,10 +140,11 @@ def list_files(
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
-    """List the files of a format as `list_files` does; for "auto", Parquet or the format found.
+    """List the files of a format as `list_files` does; for "auto", of Parquet, else of another.
 
-    A folder without Parquet files is read if all its files are of one format. Raises ConfigError
-    for several, with the number of files of each; MissingFileError if nothing exists at `path`.
+    With "auto", a folder without Parquet files is read if all its files are of one format. Raises
+    ConfigError for several formats, with the number of files of each; MissingFileError if nothing
+    exists at `path`.
     """
     files = list_files(path, suffixes_of(format))
     if files or format != "auto":
@@ -269,7 +270,8 @@ class AllFiles:
 class Pattern:
     """The unmatched part of a pattern: several `rests`, as `**` may match any number of folders.
 
-    `*`, `?` and `[]` match within one name, and no name that begins with ".".
+    `*`, `?` and `[]` match within one name. They match a name that begins with "." only in a part
+    that begins with "." itself.
     """
 
     rests: frozenset[tuple[str, ...]]

@@ -43,7 +43,7 @@ _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
 class SourceFiles:
-    """Files that have the columns of the first; `rows`: the most rows of a record batch.
+    """Files that have the columns of the first; `rows`: the largest number in a record batch.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
     must have the columns of the first; their values are cast to its types if no value changes. The
@@ -52,9 +52,9 @@ class SourceFiles:
     the first file of earlier runs, in their order. `format`: the format of all files; "auto" goes
     by suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
     otherwise have the types that the first file and earlier runs gave them; columns not among
-    `roles` (None: all are) are text if no file has values for them. `table`: the table whose files
-    they are. `by_time`: the rows of each file are read, and positions counted, in the order of
-    their time.
+    `roles` (None: all are) are text if no file has values for them. `table`: the table to which
+    the files belong. `by_time`: the rows of each file are read, and positions counted, in the order
+    of their time.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class SourceFiles:
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
-        self._counts: dict[SourceFile, int] = {}  # of text files, whose text is read for them
+        self._counts: dict[SourceFile, int] = {}  # of text files, which are read to count
         self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
 
     @property
     def name(self) -> str:
-        """The path of the first file, whose schema all must have, or of a table without files."""
+        """The path of the first file, whose schema all files must have, or of an empty table."""
         return self.files[0].path if self.files or self.table is None else self.table.root
 
     @property
@@ -153,9 +153,9 @@ class SourceFiles:
     def _with_types(
         self, used: pa.Schema, files: Sequence[SourceFile], names: Collection[str]
     ) -> pa.Schema:
-        """Return the columns in use; columns among `names` without values so far get types.
+        """Return the columns in use, with types for those in `names` that had no values so far.
 
-        A column has its type in the first of `files` of text that has values of it.
+        A column gets the type that it has in the first file of text in `files` with values for it.
         """
         for file in files:
             pending = [f.name for f in used if f.name in names and pa.types.is_null(f.type)]
@@ -171,9 +171,9 @@ class SourceFiles:
         return used
 
     def _with_text(self, used: pa.Schema) -> pa.Schema:
-        """Return the columns in use; output columns without values are text in text files.
+        """Return the columns in use; if a file is text, output columns without values become text.
 
-        An output cannot change their types when values come.
+        The output cannot change their types once there are values.
         """
         if self._roles is None or all(self._format_of(file).typed for file in self.files):
             return used
@@ -250,9 +250,9 @@ class SourceFiles:
         return total
 
     def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError if one of these files lacks a column in use, or its type cannot be cast.
+        """Raise DataError if a file lacks a column in use, or has it in a type that cannot be cast.
 
-        DTypeError if it has a feature of a type that cannot be read.
+        Raises DTypeError if a file has a feature in a type that cannot be read.
         """
         for file in files:
             self._common(file, self._open(file))
@@ -269,7 +269,7 @@ class SourceFiles:
             return False
 
     def awaits_rows(self, file: SourceFile) -> bool:
-        """Return whether a file of text is empty, or has a header alone: its writer has begun."""
+        """Return whether a file of text has no more than a header: its writer has only begun."""
         format = self._format_of(file)
         if format.typed or file.size > _HEADER:
             return False
@@ -317,7 +317,7 @@ class SourceFiles:
             ) from error
 
     def _hints(self, file: SourceFile) -> Hints:
-        """Return the types that columns have in earlier files, by their new and old names."""
+        """Return the hints for a file, with the types of earlier files by new and old names."""
         if self._schema is None:
             earlier = {name: type_named(text) for name, text in self.earlier.items()}
         else:
@@ -395,11 +395,11 @@ class _RenamingReader:
         self.schema = with_new_names(reader.schema, names)
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
         return self._reader.offset(self._old.get(column, column))
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
+        """Return the size in rows of each group and, if known, the range of `time` as `kind`."""
         return self._reader.footer(None if time is None else self._old.get(time, time), kind)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:

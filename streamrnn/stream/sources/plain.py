@@ -14,7 +14,7 @@ _FINITE = np.finfo(np.float32)
 
 
 def plain_columns(contract: Contract, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
-    """Return where the columns are; None if there are others, or types that need conversion.
+    """Return where the columns are; None if others are needed, too, or a type needs conversion.
 
     `stored` has the types in which keys are compared.
     """
@@ -46,7 +46,7 @@ def plain_columns(contract: Contract, schema: pa.Schema, stored: pa.Schema) -> P
 
 
 def _key_width(kind: pa.DataType) -> int | None:
-    """Return the bytes of a key, or minus the bytes of each offset if keys have offsets."""
+    """Return the size of a key in bytes, or minus the size of an offset if keys have offsets."""
     types = pa.types
     if types.is_decimal(kind) or types.is_fixed_size_binary(kind) or types.is_primitive(kind):
         return None if types.is_boolean(kind) else kind.bit_width // 8

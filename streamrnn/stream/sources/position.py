@@ -101,7 +101,7 @@ class Origin:
     def joined(cls, origins: Sequence[Self]) -> Self:
         """Return the origin of the rows of several origins, one after another.
 
-        Their rows have numbers in the input.
+        Each of the origins must have `number_N`.
         """
         files = tuple(file for origin in origins for file in origin.files)
         first = np.cumsum([0, *(len(origin.files) for origin in origins)])

@@ -29,10 +29,10 @@ Contents = Callable[[pa.RecordBatch, Sequence[int]], Sequence[Content]]
 class FileSlice(NamedTuple):
     """Consecutive rows of one file, from `first_row` on, and the position after the last.
 
-    `etag` is the object store's name of the version read, `opened_ns` the time it was opened,
-    `cast` the number of values of columns that have another type in the file. `by_time`: its rows
-    were sorted by time, and are counted in that order. `offset`: an offset other than UTC that the
-    text of its times has.
+    `etag` is the object store's name for the version that was read, `opened_ns` the time at which
+    it was opened, `cast` the number of values of columns that have another type in the file.
+    `by_time`: its rows were sorted by time, and are counted in that order. `offset`: an offset
+    other than UTC in the text of its times.
     """
 
     batch: pa.RecordBatch
@@ -120,7 +120,7 @@ class FileSource(SourceFiles):
 
     def subset(self, files: Sequence[SourceFile]) -> "FileSource":
         """Return a source of some of the files, in the schema of all of them."""
-        assert self.schema is not None  # known by now from the first file
+        assert self.schema is not None  # read now, from the first of all files
         subset = copy(self)
         subset.files, subset._footers, subset._last_common = list(files), {}, None
         subset.table = None  # a table's history serves to plan a run, not a worker
@@ -150,7 +150,7 @@ class FileSource(SourceFiles):
         return self
 
     def offset(self) -> str:
-        """Return an offset other than UTC that the text of times in UTC has; "" for none.
+        """Return an offset other than UTC in the text of times that are read as UTC; "" for none.
 
         The first rows of files of text are read. Raises DataError.
         """
@@ -181,8 +181,8 @@ class FileSource(SourceFiles):
 
         `before` is the content of the rows before `start`, `stop` (a position in the last file) the
         first row that is not read. A file without rows yields a slice without rows, so that its end
-        is a position, too. Raises DataError, which names the file, if a file cannot be read to its
-        end, after the rows before it.
+        is a position, too. If a file cannot be read to its end, the rows before the error are
+        yielded, then DataError is raised, which names the file.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
         return gather(

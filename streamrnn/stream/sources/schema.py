@@ -112,7 +112,7 @@ def used_schema(schema: pa.Schema, columns: Sequence[str] | None, path: str) -> 
 
 @functools.lru_cache(maxsize=256)
 def _has_take(kind: pa.DataType) -> bool:
-    # Called for each record batch, which may have three rows: 10 µs per column.
+    # Cached: it takes 10 µs per column, in each record batch, which may have only three rows.
     try:
         pa.nulls(0, kind).take(pa.nulls(0, pa.int64()))  # pa.array imports pandas
     except pa.ArrowNotImplementedError:
@@ -130,7 +130,7 @@ def missing_column(path: str, name: str, names: Sequence[str]) -> str:
 def refuse_unknown_types(
     declared: Iterable[str], names: Sequence[str], columns: Sequence[str] | None, path: str
 ) -> None:
-    """Raise DataError if [source] types names a column that is neither in a file nor in use."""
+    """Raise DataError if [source] types names a column that is neither in the file nor in use."""
     for name in declared:
         if name not in names and name not in (columns or ()):
             raise DataError(f"[source] types: {missing_column(path, name, names)}")
@@ -149,7 +149,7 @@ def earlier_schema(earlier: Mapping[str, str], columns: Sequence[str] | None) ->
 
 
 def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema:
-    """Return the schema with the types, as far as known, that its columns had in earlier runs.
+    """Return the schema with the types that its columns had in earlier runs, where these are known.
 
     The columns come in the order of earlier runs if they are the same.
     """
@@ -162,7 +162,7 @@ def in_earlier_types(schema: pa.Schema, earlier: Mapping[str, str]) -> pa.Schema
 
 
 def with_values(schema: pa.Schema, later: pa.Schema) -> pa.Schema:
-    """Return a schema whose columns without values so far take their types from a later one."""
+    """Return the schema with types from `later` for the columns that had no values so far."""
     return pa.schema(
         later.field(field.name)
         if pa.types.is_null(field.type) and field.name in later.names
@@ -191,7 +191,7 @@ def common_schema(
     origin: str,
     features: Mapping[str, Feature],
 ) -> tuple[pa.Schema, pa.Schema]:
-    """Return the columns in use of a file in its own types, and in the types to cast them to.
+    """Return a file's columns in use, first in its own types, then in the types to cast them to.
 
     Both are in the order of `expected`, the schema of `origin`. Raises DataError for a missing or
     an additional column, or one of a type whose values cannot be cast; DTypeError for one of the
@@ -208,7 +208,7 @@ def common_schema(
             advice = "Cast one of them."
             if pa.types.is_null(field.type):
                 advice = (
-                    "It had no values there, and the output has no type for any. Start over with "
+                    "It had no values there, so the output has no type for them. Start over with "
                     "--full-refresh (and, for files of text, [source] types)."
                 )
             raise DataError(

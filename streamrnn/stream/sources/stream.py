@@ -26,7 +26,7 @@ from streamrnn.stream.sources.schema import (
 from streamrnn.stream.sources.timeline import FileTimes
 
 STDIN = "stdin"
-# The errors that pyarrow raises for damaged bytes; names that are not UTF-8 are ValueErrors.
+# The errors that pyarrow raises for damaged bytes; names that are not UTF-8 raise ValueError.
 DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
@@ -71,7 +71,7 @@ class StreamSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
+        """Names and types of the columns in use. Raises DataError for other data than Arrow's."""
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property
@@ -163,8 +163,8 @@ class StreamSource:
 class _Input:
     """A binary stream that records whether a read was cut short by the end of the input.
 
-    Between two messages, pyarrow also accepts that as the end of an Arrow stream. After the
-    end-of-stream marker, it does not read further.
+    pyarrow accepts the end of the input between two messages, too, as the end of an Arrow stream.
+    It does not read beyond the end-of-stream marker.
     """
 
     closed = False

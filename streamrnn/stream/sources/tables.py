@@ -1,7 +1,7 @@
 """Tables: lists of data files, with a log that tells what became of them.
 
-A plug-in reads the log of a format, and returns a `Table`: its entry point is `table.NAME`. What
-the versions of a table did to its files says which of them hold unread rows.
+A plug-in reads the log of a format, and returns a `Table`: its entry point is `table.NAME`. The log
+tells what each version of a table did to its files, and so which of them hold unread rows.
 """
 
 import posixpath
@@ -234,8 +234,8 @@ def _has_delta_log(path: str) -> bool:
 
 
 MARKS: dict[str, Callable[[str], bool]] = {"iceberg": _names_iceberg, "delta": _has_delta_log}
-"""Format -> test whether a path is a table of it.
+"""Format -> test whether a path is a table of this format.
 
-The tests work without the plug-in, because files of a table may have rows that the table removed.
-They raise DataError for an invalid URI.
+The tests work without the plug-in, so that a table is never read as plain files, which may have
+rows that the table removed. They raise DataError for an invalid URI.
 """

@@ -30,7 +30,7 @@ class FileTimes(NamedTuple):
 def by_time(
     files: Sequence[SourceFile], footer: Callable[[SourceFile], Footer], time: str | None
 ) -> list[SourceFile]:
-    """Sort files by their earliest times; equal ones keep their order, empty ones come first.
+    """Sort files by their earliest times; an empty file counts as 0, equal ones keep their order.
 
     `footer` returns the footer of a file, `time` names the column. Raises DataError if a file has
     rows but its footer does not record their times.
@@ -45,7 +45,7 @@ def by_time(
 def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
     """Return the first and last time of a file. Raises DataError if its footer has none.
 
-    `need` begins the message: it names the key that needs them.
+    `need` begins the message, after the path: it names the key that needs the times.
     """
     if footer.times is None:
         raise DataError(f"{file.path}: {need} of column {time!r}: {_why_unknown(footer)}.")

@@ -37,10 +37,10 @@ def note_on_offset(time: str, offset: str) -> str:
 
 
 def parse_time(time: str, kind: pa.DataType, owner: str, zone: str = "") -> int:
-    """Convert a time to ticks of the column's type; without an offset it is in `zone`.
+    """Convert the text of a time to ticks of `kind`, the column's type.
 
-    Without a zone it is in UTC. Raises ConfigError that begins with `owner` unless it is a time of
-    that type.
+    A text without an offset is a time in `zone`, or in UTC if that is "". Raises ConfigError, whose
+    message begins with `owner`, unless the text is a time of that type.
     """
     try:
         if pa.types.is_integer(kind):
@@ -79,13 +79,13 @@ def _array_of(ticks: int, kind: pa.DataType) -> pa.Array:
 
 
 def unix_seconds(time: pa.Scalar) -> float | None:
-    """Return the seconds since 1970 of a time, which without a zone is read as UTC.
+    """Return the seconds from 1970 to a time; a time without a zone is read as UTC.
 
     None for null, and for a type that is neither timestamp nor date.
     """
     if not time.is_valid or not (pa.types.is_timestamp(time.type) or pa.types.is_date(time.type)):
         return None
     zone = getattr(time.type, "tz", None)
-    in_array = pa.array([time], time.type)  # Arrow would look for dateutil without the type
+    in_array = pa.array([time], time.type)  # without the type, Arrow would look for dateutil
     microseconds: int = in_array.cast(pa.timestamp("us", zone), safe=False)[0].value
     return microseconds / 1e6

@@ -1,6 +1,6 @@
 """Vocabularies: the id of each value of a column, for a model whose lookup is outside it.
 
-The pipeline file gives it as a list, a table, or a file of either.
+The pipeline file states a vocabulary as a list, a table, or a file of either.
 
 The rules are as in the layers StringLookup and IntegerLookup: the special token for unknown
 values may be listed at its own place and nowhere else, and no value is listed twice.
@@ -72,8 +72,8 @@ def refuse_all_unknown(
 class Vocabulary:
     """Values and their ids; with `oov` = 1, all other values have id 0.
 
-    `label` names it in messages. If `is_text`, the values are lines of text, which are integers
-    for a column of integers.
+    `label` names the vocabulary in messages. If `is_text`, the values are text, which is read as
+    integers for a column of integers.
 
     >>> carriers = Vocabulary.of(["AA", "UA"], oov=1, label="the list")
     >>> values = pa.array(["UA", "XX", None])
@@ -210,7 +210,7 @@ class Vocabulary:
         return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
 
     def refuse_all(self, column: str, seen: LookedUp) -> None:
-        """Raise DataError that no value of a column is listed; it says how they seem to differ."""
+        """Raise DataError because no value of a column is listed; say how they seem to differ."""
         likely = _difference(map(str, seen.examples), map(str, self.values))
         if blank := [v for v in map(str, self.values) if v != v.strip()]:
             likely += (
@@ -221,8 +221,8 @@ class Vocabulary:
             f"feature {column!r}: none of its {seen.values:,} values so far is in the "
             f"vocabulary ({self.label}), so all have id 0. Received: {_some(seen.examples)}; the "
             f"vocabulary has: {_some(self.values)}. {likely}Correct the vocabulary or the column; "
-            "if these values are meant to be unknown, run with --force; there is nothing in them "
-            "to fit: leave the feature out."
+            "if these values are meant to be unknown, run with --force; a fit learns nothing from "
+            "them: leave the feature out."
         )
 
     def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:

@@ -13,8 +13,8 @@ _BOOLEAN = pa.bool_().id
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
     """Return the bytes of N values as `simd.arguments.Strings` has them: words, starts, sizes.
 
-    The values have no nulls, and a type of fixed width or a string or binary type. Memory that is
-    the array's is read where it is: with a copy of it a run took 0.05 s more of 2,000,000 rows.
+    Their type has a fixed width, or is a string or binary type; the bytes of a null are arbitrary.
+    The array's memory is read in place: with a copy, a run of 2,000,000 rows took 0.05 s more.
     """
     kind = array.type
     if kind.id == _BOOLEAN:

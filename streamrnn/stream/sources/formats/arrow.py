@@ -62,7 +62,7 @@ class ArrowStreamReader(FileReader):
             raise pa.ArrowInvalid("the end of the stream is missing: is it still being written?")
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each record batch."""
+        """Return the number of rows of each record batch."""
         one = pa.ipc.IpcReadOptions(included_fields=[0])
         return Footer([batch.num_rows for batch in self._restarted(one)], None, "record batches")
 

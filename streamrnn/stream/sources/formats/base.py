@@ -11,9 +11,9 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Footer:
-    """Rows of each row group, and the first and last time in ticks (None if not recorded).
+    """Number of rows of each row group, and first and last time in ticks (None if not recorded).
 
-    `stored_as`: how the file has the time column: its physical type in Parquet, else "text" or
+    `stored_as` is how the file stores the time column: the physical type in Parquet, else "text" or
     "record batches"; "" if there is no such column.
     """
 
@@ -36,8 +36,8 @@ class Footer:
 class ColumnStatistics:
     """What footers record of a column: nulls, and minimum and maximum of its numbers.
 
-    `unrecorded` is the number of rows without such a record, which the other fields leave out.
-    Minimum and maximum are None for a column of text, or without a value.
+    `unrecorded` is the number of rows without such a record. `rows` counts these, too; the other
+    fields leave them out. Minimum and maximum are None for a column of text, or without a value.
     """
 
     rows: int = 0
@@ -48,7 +48,7 @@ class ColumnStatistics:
 
     @classmethod
     def of_constant(cls, value: pa.Scalar, rows: int) -> ColumnStatistics:
-        """Return the statistics of a column with one value in all rows, as of a partition."""
+        """Return the statistics of a column with one value in all rows, such as a partition."""
         if not value.is_valid:
             return cls(rows, rows)
         number = value.as_py() if pa.types.is_integer(value.type) else None
@@ -67,11 +67,11 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a text format needs to open a file, beside the file.
+    """What a text format needs to open a file, besides the file.
 
     `types`: types of columns; others are inferred from the first rows. The pipeline file states the
-    types of the `declared` ones. `delimiter`: between the values of a row; "" goes by the suffix of
-    `path`. `rows`: the number of rows, if they were counted before.
+    types of the `declared` ones. `delimiter`: the character between the values of a row; "" means
+    that the suffix of `path` decides. `rows`: the number of rows, if they were counted before.
     """
 
     path: str = ""
@@ -84,7 +84,7 @@ class Hints:
 class UnparsedError(ValueError):
     """A value of text that is not of the type of its column; `row` counts from 0.
 
-    `column` is its name, `other` a type that the value has.
+    `column` is the column's name, `other` a type that can hold the value.
     """
 
     def __init__(self, row: int, line: int | None, column: str, value: str, kind: str) -> None:
@@ -99,7 +99,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return not text.lstrip("-").isdigit()  # too long for an integer, or with a leading zero
+    return not text.lstrip("-").isdigit()  # digits: too long for int64, or a leading zero
 
 
 class FileFormat(Protocol):
@@ -127,14 +127,14 @@ class FileReader(Protocol):
     schema: pa.Schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each group and, if known, the range of `time`, read as `kind`."""
+        """Return the size in rows of each group and, if known, the range of `time` as `kind`."""
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footer records of these columns; {} for a format without statistics."""
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:

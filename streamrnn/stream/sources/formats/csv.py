@@ -30,7 +30,7 @@ from streamrnn.stream.sources.formats.text_values import (
 _FIRST_BLOCKS = 16
 _MARK = b"\xef\xbb\xbf"
 _BLANK = b"\r\n" + _MARK
-# Blank lines at the end of a file that do not hide its last row.
+# Largest number of bytes of blank lines after the last row that do not hide it.
 _BLANK_END = 1 << 12
 _TABS = also_compressed(".tsv")
 
@@ -71,7 +71,7 @@ class CsvReader(FileReader):
         return Footer([self._rows] if self._rows else [], None, "text")
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
         return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -104,7 +104,7 @@ class CsvReader(FileReader):
 
     @cached_property
     def _rows(self) -> int:
-        """Count the rows: a pass that parses all columns and keeps the values of the last.
+        """Count the rows in a pass that parses all columns and keeps the values of the last column.
 
         Raises ValueError if the last row is cut off.
         """
@@ -221,7 +221,7 @@ class CsvReader(FileReader):
         return next(islice(lines, row + 1, None), None)  # the first is the header
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the last line and the values of header and rows; slow, to locate an error."""
+        """Yield the number of the last line, and the values, of the header and each row; slow."""
         text = io.TextIOWrapper(
             self._text.open(), encoding="utf-8-sig", errors="replace", newline=""
         )

@@ -58,7 +58,7 @@ class NdjsonReader(FileReader):
         return Footer([self._rows] if self._rows else [], None, "text")
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC in the text of a column in UTC so far; "" for none."""
+        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
         return self._offsets.get(column, "")
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -85,7 +85,7 @@ class NdjsonReader(FileReader):
         return sum(len(_lines(block)) for block in self._blocks())
 
     def _columns(self, hints: Hints) -> pa.Schema:
-        """Return the columns of the first block, and columns of `hints` that later ones have.
+        """Return the columns of the first block, and columns of `hints` that later blocks have.
 
         Types without a hint are inferred. Raises ValueError for an integer that would be
         rounded.
@@ -154,7 +154,7 @@ class NdjsonReader(FileReader):
     def _read(
         self, lines: list[bytes], schema: pa.Schema, unexpected: str, row: int
     ) -> pa.RecordBatch:
-        """Read lines, the first of which is `row`. Raises UnparsedError for an invalid one."""
+        """Read lines, the first of which is `row`. Raises ValueError for an invalid one."""
         try:
             return _read_lines(lines, schema, unexpected)
         except (pa.ArrowException, UnicodeDecodeError):

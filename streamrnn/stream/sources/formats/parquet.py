@@ -40,7 +40,7 @@ class ParquetReader(FileReader):
         self.schema: pa.Schema = file.schema_arrow
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the rows of each row group, and the range of times from the statistics."""
+        """Return the size of each row group in rows, and the range of times from the statistics."""
         metadata = self._file.metadata
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
         sizes = [group.num_rows for group in groups]

@@ -42,8 +42,8 @@ def _codec(stream: pa.NativeFile) -> str:
 class TextFile:
     """The text of an open file, which is read once if a block holds it.
 
-    `whole` is then the whole text, else None; `head` its first bytes. Raises ValueError if they are
-    not UTF-8 or the file is empty; OSError if a compressed file is torn.
+    `whole` is then the whole text, else None; `head` its first bytes. Raises ValueError if one of
+    these is 0, as in UTF-16, or the file is empty; OSError if a compressed file is torn.
     """
 
     def __init__(self, stream: pa.NativeFile) -> None:
@@ -64,7 +64,7 @@ class TextFile:
         return decompressed(self._stream)
 
     def ending(self, size: int) -> bytes:
-        """Return the last bytes. A large compressed file is read to its end."""
+        """Return the last `size` bytes. A large compressed file is read to its end."""
         if self.whole is not None:
             return self.whole[-size:]
         if not _codec(self._stream):

@@ -7,7 +7,7 @@ NULLS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
     *("1.#QNAN", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
 )
-"""What pyarrow reads as null in a column of numbers or times; in a column of text "" alone."""
+"""What pyarrow reads as null in columns of numbers or times; in columns of text, only ""."""
 
 _TIMES = (
     pa.date32(),
@@ -36,8 +36,8 @@ def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
     Null if there are none. A timestamp has microseconds, or nanoseconds if texts have these, and is
-    in UTC if it has an offset. A text that looks like a number, but would not be kept as written,
-    is a string: "007", "0x1f", integers that int64 cannot hold.
+    in UTC if the texts have offsets. A text that looks like a number, but would not be kept as
+    written, is a string: "007", "0x1f", integers that int64 cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
@@ -125,7 +125,7 @@ def _without_nulls(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _first_unfit(texts: pa.StringArray, kind: pa.DataType, zeros: int) -> int:
-    """Return the first row whose text is invalid; `zeros`: the first with a leading zero or -1."""
+    """Return the first row whose text is invalid; `zeros`: the first with a leading 0, or -1."""
     low, high = 0, len(texts) if zeros < 0 else zeros + 1  # it is in [low, high)
     if zeros >= 0 and _cast(texts.slice(0, zeros), kind) is not None:
         return zeros
