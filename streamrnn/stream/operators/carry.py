@@ -34,7 +34,7 @@ _OTHER_KINDS = (
 
 
 class CarryOperator:
-    """Runs a causal model over the steps of record batches, state carried in a state table."""
+    """Runs a causal model over the steps of record batches; a state table carries the states."""
 
     name = "carry"
     carries_state, needs_end, prepares_ahead, waits = True, False, True, False
@@ -125,7 +125,7 @@ class CarryOperator:
         """
         shape = len(slots), steps
         window = [array.reshape(shape + array.shape[1:]) for array in inputs]
-        # Its states are in use until they are committed; then the plan is kept again.
+        # The plan's states are in use until they are committed; then the plan is kept again.
         plan = self._plans.pop(shape, None) or self.stream.plan(window)
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
@@ -137,7 +137,7 @@ class CarryOperator:
         return ModelOutput(row_K, step_K, values.reshape(-1, self.units), None, commit_states)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
-        """Keep a plan for the next record batch of its shape: all small plans, one large one."""
+        """Keep a plan of one step for the next record batch of its shape: all small, one large."""
         lanes, steps = shape
         if lanes > _SMALL:
             self._plans = {s: kept for s, kept in self._plans.items() if s[0] <= _SMALL}
@@ -178,9 +178,9 @@ class CarryOperator:
 
     def _run(self, batch: "_Batch", lanes: Lanes, states: _States) -> None:
         """Write the outputs of some lanes to their rows; `states` are advanced in place."""
-        # Few lanes get longer windows with as many cells, since any call of a model costs some 50
-        # µs. So do those that would leave a short rest: at most a quarter longer, and of one
-        # length.
+        # With fewer lanes, windows get more steps, so that they have as many cells: each call of a
+        # model costs some 50 µs. Windows also get up to a quarter longer, all of one length, if
+        # the last one would be short otherwise.
         steps = max(self.steps, self.lanes * self.steps // len(lanes.segment))
         longest = int(lanes.length[0])
         steps = -(-longest // -(-4 * longest // (5 * steps)))
@@ -218,7 +218,7 @@ def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: St
 
 
 def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTable) -> None:
-    """Write the states of slots, one for each lane, that are marked `last` to the table."""
+    """Write to the table the states of those slots, one per lane, that are marked `last`."""
     if last is not None and not last.all():
         slots, states = slots[last], {name: array[last] for name, array in states.items()}
     table.scatter(slots, states)

@@ -70,7 +70,7 @@ class Emitter:
     def rows(self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput) -> pa.RecordBatch:
         """Return the output rows of a record batch, in file order (emit every and last).
 
-        With emit every, the rows in `kept` have one.
+        With emit every, each row in `kept` has an output row.
         """
         values, valid = self._by_row(batch.num_rows, computed, kept)
         if self.emit == "every":
@@ -84,8 +84,9 @@ class Emitter:
         """The schema of an answer. Raises ConfigError if the output has a column `reason`, too."""
         if _REASON.name in self.schema.names:
             raise ConfigError(
-                f"align: the output has a column {_REASON.name!r}, as has the answer, to say why a "
-                "row has no output. Leave it out of [output] columns, or choose another name"
+                f"align: the output has a column {_REASON.name!r}, a name that the answer needs to "
+                "say why a row has no output. Leave the column out of [output] columns, or choose "
+                "another name"
             )
         return self.schema.append(_REASON)
 
@@ -99,8 +100,8 @@ class Emitter:
     ) -> pa.RecordBatch:
         """Return a row for each row of a record batch, in file order (emit every and last).
 
-        `kept` as for `rows`; `row_M` are the steps of the model; `refused_N` says why a row was not
-        accepted, "" where it was. Only rows whose `reason` is null have values.
+        `kept` is as for `rows`; `row_M` are the rows that are steps of the model; `refused_N` says
+        why a row was not accepted, "" where it was. Only rows whose `reason` is null have values.
         """
         reason = np.full(batch.num_rows, "skipped", object)
         reason[row_M] = "waiting"
@@ -124,10 +125,10 @@ class Emitter:
         table: StateTable,
         number_N: Ints,
     ) -> Held:
-        """Return the rows in `table`, updated by each stream's last row here (emit final).
+        """Return the rows that `table` holds, updated by each stream's last row (emit final).
 
-        `number_N` (N,) int64 is the number of each row in the input.
-        A row with a value is not replaced by one without.
+        `number_N` (N,) int64 is the number of each row in the input. A row with a value is not
+        replaced by one without.
         """
         values, valid = self._by_row(batch.num_rows, computed, by_stream.kept)
         row, slot, has = self._last_rows(by_stream, computed, table)
@@ -178,7 +179,7 @@ class Emitter:
     def _by_row(self, rows: int, computed: ModelOutput, kept: Ints) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
         values = computed.values_KU
-        if computed.row_K is not kept or len(kept) < rows:  # else they are in the order of all
+        if computed.row_K is not kept or len(kept) < rows:  # else in row order
             values = np.zeros((rows, values.shape[1]), np.float32)
             values[computed.row_K] = computed.values_KU
         cold = computed.row_K[computed.step_K <= self.warmup] if self.warmup else _NO_ROWS
@@ -239,7 +240,7 @@ def check_finite(
         )
     row = next(iter(reasons))
     raise NotFiniteError(
-        f"{rows.place(row)}: {reasons[row]}; its state would carry it on. Check the weights, "
-        "and limit the features to the range of the training data (`valid`, `clip`).",
+        f"{rows.place(row)}: {reasons[row]}; the state of its stream would carry it on. Check the "
+        "weights, and limit the features to the range of the training data (`valid`, `clip`).",
         reasons,
     ).at(rows.number(row))

@@ -118,7 +118,7 @@ class IndependentOperator:
         offset: Ints,
         joined: dict[str, Array],
     ) -> None:
-        """Save the rows from the next window's first one on as waiting rows."""
+        """Save as waiting rows all rows from the first row of the next window on."""
         last = np.flatnonzero(by_stream.last)
         wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
         slot = by_stream.slot[last]

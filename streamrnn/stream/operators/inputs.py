@@ -83,7 +83,7 @@ def choose_inputs(
 def feature_kinds(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return the kind ("float32", "int64" or "string") as which each feature is read."""
+    """Return how each feature is read: as "float32", "int64" or "string"."""
     kinds: dict[str, str] = {}
     for name, shape, dtype in specs:
         _check_width(name, shape, dtype, chosen[name])

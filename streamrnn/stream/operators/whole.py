@@ -68,7 +68,7 @@ class WholeOperator:
         self._batches = []
 
     def _check_lengths(self, first: Ints, length: Ints) -> None:
-        """Raise DataError, naming its first row, for a sequence that the model does not accept.
+        """Raise DataError, with the first row, for a sequence that the model does not accept.
 
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.
@@ -83,7 +83,7 @@ class WholeOperator:
                 raise DataError(
                     f"{rows.place(int(by_stream.row_M[index]))}: a sequence of {length[sequence]} "
                     f"rows begins here, but the model accepts sequences of {fixed[0]} steps only, "
-                    f"as {fixed[1]} depends on their number. Score streams of that length, or set "
+                    f"as {fixed[1]} depends on the number. Score streams of that length, or set "
                     f'[window] kind = "independent" and steps = {fixed[0]}'
                 )
             index -= len(by_stream.row_M)

@@ -58,7 +58,7 @@ class WindowKind(Protocol):
         """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`."""
 
     def __init__(self, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
-        """Create the operator of a model, which `runner` has returned."""
+        """Create the operator of a model in the form that `runner` returned."""
 
     def process(
         self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
@@ -70,4 +70,4 @@ class WindowKind(Protocol):
         """
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Return the outputs that end with the input, in order of record batches."""
+        """Return the outputs that the end of the input completes, in order of record batches."""

@@ -81,7 +81,7 @@ class _Share:
                 self.errors[number] = error
 
     def help(self) -> None:
-        """Do the same in another thread; `end` waits for it, if it starts early enough."""
+        """Do the same in another thread; `end` waits for it if it has started by then."""
         turn = _Turn()
         self._turns.append(turn)  # before a piece is taken
         try:
@@ -95,7 +95,7 @@ class _Share:
     def end(self) -> None:
         """Drop the pieces not yet started and wait for the others, despite interrupts.
 
-        The last interrupt is raised at the end. It may be called again.
+        The last interrupt is raised at the end. `end` may be called again.
         """
         interrupt = None
         self._left.clear()
@@ -112,7 +112,7 @@ class _Share:
 class _Turn:
     """One helper's work on a share, to wait for.
 
-    A bare lock, as an interrupt may leave the lock inside an Event held forever.
+    It is a bare lock, as an interrupt may leave the lock inside an Event held forever.
     """
 
     __slots__ = ("_lock", "ended")

@@ -21,7 +21,7 @@ _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_F
 class StagedPart:
     """A finished part in staging, under the name `staged`, without a number yet.
 
-    `folder` is the folder of its partition, `date=2013-01-05/origin=JFK`; "" if there are none.
+    `folder` is the folder of its partition, `date=2013-01-05/origin=JFK`; "" without partitions.
     """
 
     staged: str
@@ -66,7 +66,7 @@ class Part:
 
     @property
     def width(self) -> int:
-        """The digits of the number in the name."""
+        """How many digits the number in the name has."""
         return len(self._file) - len("part-") - len(self.format.suffix)
 
     def renamed(self, width: int) -> "Part":

@@ -1,10 +1,11 @@
-"""Rows of many partitions, written as few files each, in bounded memory.
+"""Rows of many partitions, written in bounded memory, to few files per partition.
 
 Rows wait, divided by partition. A partition with enough rows for a group is written at once, as in
-a plain folder. When too many bytes wait, partitions without rows in the newest batch, which are
-probably finished (rows in the order of time), get their file. If the others are still too many (all
-partitions in every batch), they are spilled unsorted to one file in staging, and read back when
-their partition is finished: so each partition has one file per commit, however many take turns.
+a plain folder. When too many bytes wait, partitions without rows in the newest batch get their
+file: if rows come in the order of time, they are probably finished. If too many bytes still wait
+(every batch has rows of all partitions), the rows are spilled unsorted to one file in staging, and
+read back when their partition is finished: so partitions that take turns have one file per commit,
+however many they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,11 +21,11 @@ from streamrnn.stream.sinks.part import PartWriter, StagedPart
 from streamrnn.stream.sinks.partitions import MOST_PARTITIONS, Partitioning, too_many
 
 BUFFER = 32 << 20
-"""Bytes of rows that wait."""
+"""Largest number of bytes of rows that wait."""
 OPEN = 8
-"""Files of large partitions that are open at a time: each buffers a group of rows."""
+"""Largest number of open files of large partitions: each buffers a group of rows."""
 SYNCING = 8
-"""Files that are synced side by side: a disk takes about as long for several as for one."""
+"""Number of files synced side by side: a disk takes about as long for several as for one."""
 
 
 @dataclass
@@ -41,7 +42,7 @@ class _Partition:
 
 
 class _Spill:
-    """A file of record batches in staging, which is read back by their numbers."""
+    """A file in staging, whose record batches are read back by their numbers."""
 
     def __init__(self, files: Files, name: str, schema: pa.Schema) -> None:
         self.name = name
@@ -132,8 +133,8 @@ class PartitionedWriter:
         self._folders.update(self._partitions)
         if len(self._folders) > MOST_PARTITIONS:
             raise DataError(too_many())
-        # Rows of a batch share its memory, so the memory that a few rows keep alive is bounded,
-        # too.
+        # Rows share the memory of their batch: a few that wait keep all of it alive, so the bytes
+        # received are bounded, too.
         if self._bytes > BUFFER or self._received > 4 * BUFFER:
             self._make_room()
 

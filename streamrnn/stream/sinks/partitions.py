@@ -126,7 +126,7 @@ class Partitioning:
         return pa.schema([field for field in self.schema if field.name not in inside])
 
     def split(self, batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Yield the folder and rows of each partition of a batch, in the order of first rows.
+        """Yield the folder and rows of each partition of a batch, in the order of their first rows.
 
         Raises DataError for a value that no folder can stand for, or too many partitions.
         """
@@ -140,7 +140,7 @@ class Partitioning:
             yield group.folder, inside.slice(group.start, group.stop - group.start)
 
     def _groups(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64] | None, list[_Group]]:
-        """Return the order that groups rows by partition (None: they are grouped)."""
+        """Return the order that groups rows by partition (None: they are so), and the groups."""
         levels: list[tuple[list[str], NDArray[np.int64]]] = []
         code_N = np.zeros(batch.num_rows, np.int64)
         for column in self.columns:
@@ -159,7 +159,7 @@ class Partitioning:
         ]
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of a part's file with the columns of its folders added; functions come last.
+        """Return rows of a part's file and the columns of its folders; functions come last.
 
         The batch may have only some of the file's columns.
 

@@ -19,7 +19,7 @@ class ArrowFormat:
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read all rows of a file in order, at most `rows` at a time; if given, only `columns`."""
+        """Read all rows of a file in order, at most `rows` at a time; None means all columns."""
         reader = pa.ipc.open_file(source)
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)

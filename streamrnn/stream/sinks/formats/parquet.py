@@ -13,7 +13,7 @@ SAMPLE = 8192
 """Number of rows sampled to estimate whether the values of a column repeat."""
 
 LONG = 64
-"""Mean bytes from which values are too long to be keys."""
+"""Mean number of bytes from which values are too long to be keys."""
 
 
 class ParquetFormat:
@@ -28,7 +28,7 @@ class ParquetFormat:
     def batches(
         self, source: pa.NativeFile, rows: int, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read all rows of a file in order, at most `rows` at a time; if given, only `columns`."""
+        """Read all rows of a file in order, at most `rows` at a time; None means all columns."""
         file = pq.ParquetFile(source, pre_buffer=False)
         batches: Iterator[pa.RecordBatch] = file.iter_batches(
             rows, columns=None if columns is None else list(columns)
