@@ -49,7 +49,7 @@ _UNKNOWN = (
 )
 # A value that does not contain another option.
 _PLAIN = re.compile(r"[\w./:,+~ -]*")
-# Up to white space, except the punctuation of a sentence.
+# A URI in a text: it ends at white space, or before the punctuation of a sentence.
 _IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://\S*?(?=['\"]?[:,;.)]*(?:\s|$))", re.IGNORECASE)
 # The characters of RFC 3986; "%" begins an encoded one.
 _USER = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
@@ -121,8 +121,8 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 def location(path: str) -> str:
     """Return a path unchanged, and a URI without secrets, however it is misspelled.
 
-    What remains is its scheme, host and path, and, sorted, the options from an allow-list that have
-    plain values; if the scheme is unknown, only what follows the last "@".
+    What remains of a URI is its scheme, host and path, and, sorted, the options from an allow-list
+    that have plain values; if the scheme is unknown, only what follows the last "@".
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')
@@ -135,7 +135,8 @@ def location(path: str) -> str:
     if start is None and not _may_have_user(path):
         return path
     head, rest = ("", path) if start is None else (start[0].lstrip(), path[start.end() :])
-    if start is None or _has_user(start, rest):  # the last "@" ends it, even if to be encoded
+    # The last "@" ends the user and password, which may have another that should be encoded.
+    if start is None or _has_user(start, rest):
         at = next((sign for sign in ("@", "%40") if sign in rest), None)
         rest = rest.partition("/")[2] if at is None else rest.rpartition(at)[2]
     base, _, query = rest.partition("#")[0].partition("?")
@@ -171,8 +172,8 @@ def uri_fault(path: str) -> str | None:
     if at and user != user.strip():
         which = "begins" if user[0].isspace() else "ends"
         return (
-            f"the user or password of the URI {which} with white space, as a file has which "
-            "echo wrote (printf '%s' writes none); remove it"
+            f"the user or password of the URI {which} with white space, as in a file that echo "
+            "wrote (printf '%s' writes none); remove it"
         )
     if not at or not _USER.fullmatch(user) or "@" in after:
         return (
@@ -184,7 +185,7 @@ def uri_fault(path: str) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Show the URIs in a text as `location` does: a second safeguard, as messages show no others.
+    """Show the URIs in a text as `location` does: a second safeguard, for messages use it already.
 
     It is exact for well-formed URIs; malformed ones are refused before they get into a text.
 
@@ -267,8 +268,8 @@ def _cells(row: Sequence[object]) -> str:
 def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
-    Called by that module with its namespace; what its `__getattr__` loads is shown there, too.
-    Pickles look names up there. `inspect.getsource` fails for such a class.
+    That module calls it with its namespace; what its `__getattr__` loads is shown there, too.
+    Pickles look the names up in that module. `inspect.getsource` fails for such a class.
     """
 
     def shown(value: Any) -> Any:

@@ -68,7 +68,7 @@ def check_path(path: str) -> None:
 
 @contextlib.contextmanager
 def sink_errors(action: str, path: str) -> Iterator[None]:
-    """Convert an OSError to a SinkError with the path, the cause and how to fix it."""
+    """Convert an OSError or ArrowException to a SinkError with path, cause and how to fix it."""
     try:
         yield
     except SinkError:
@@ -113,7 +113,7 @@ class Output(ABC):
         return len(view)
 
     def tell(self) -> int:
-        """Return the bytes written so far."""
+        """Return the number of bytes written so far."""
         return self.bytes
 
     def flush(self) -> None:  # noqa: B027 - pyarrow calls it

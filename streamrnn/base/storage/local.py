@@ -180,10 +180,10 @@ class LocalFiles(Files):
 
     @contextlib.contextmanager
     def temporary(self, name: str) -> Iterator[str]:
-        """Hold the lock of a file that is to be replaced; yield the name to write it under.
+        """Hold the lock of a file that is to be replaced; yield a name for the new file.
 
-        Other writers of the file wait until it is released. So a file of such a name at the start
-        was left by a killed writer, and is removed.
+        Other writers of the file wait until the lock is released. So a file that has such a name at
+        the start was left by a killed writer, and is removed.
         """
         lock = f".{name}.streamrnn.lock"
         leftover = re.compile(re.escape(name) + r"\.[0-9a-f]{16}\.tmp")
@@ -218,7 +218,8 @@ class LocalFiles(Files):
 def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
     """Open and lock a file, created if missing; closing it releases the lock.
 
-    Raises BlockingIOError if another process holds the lock, unless `wait` is set; SinkError.
+    Raises BlockingIOError if another process holds the lock, unless `wait` is set; SinkError if
+    the file cannot be opened or locked.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
     while True:
@@ -232,7 +233,7 @@ def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
         except OSError as error:
             file.close()
             raise SinkError(f"cannot lock {path}: {error.strerror}") from error
-        # Its holder may have removed the file at the end; then the path is another file by now.
+        # The last holder may have removed the file; by now the path may be another file.
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
                 return file

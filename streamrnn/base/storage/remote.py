@@ -78,7 +78,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Raise the last error again if the server was silent lately; record if it is now."""
+        """Raise the last error again if the server was silent lately; record a silence now."""
         if time.monotonic() - self._silent_since < PAUSE_SECONDS:
             raise OSError(self._error)
         try:
@@ -91,7 +91,7 @@ class Breaker:
 
 @lru_cache(maxsize=64)
 def breaker_of(bucket: str, options: str) -> Breaker:
-    """Return the one breaker of a bucket in this process; `options` are in its URI."""
+    """Return this process's one breaker of a bucket; `options` are the ones in its URI."""
     return Breaker()
 
 

@@ -142,7 +142,7 @@ class RemoteStore(Store):
 
 
 def real_path(path: str) -> str:
-    """Return one name for a file, however its path or URI is spelled. Raises as `open_store`."""
+    """Return one name for a file, however it is spelled. Raises the errors of `open_store`."""
     store, place = open_store(path)
     return store.real(place)
 
@@ -209,7 +209,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options; if its scheme is the one of `files`, with theirs.
+    """Open the folder of a URI without options; `files`, if of the same scheme, provide theirs.
 
     Raises ConfigError if the URI cannot be opened.
     """

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 _LARGE = 1 << 20
-"""Bytes from which hashing, which takes about as long as writing and syncing, gets a thread."""
+"""Bytes of a write from which hashing, as slow as writing and syncing, gets its own thread."""
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
