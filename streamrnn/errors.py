@@ -148,7 +148,7 @@ class NotFiniteError(DataError):
 class LateRowError(DataError):
     """A row is earlier than its stream's last time.
 
-    `what` names the row and by how much it is late, `advice` how to fix it; `file` is the path of
+    `what` says which row is late and by how much, `advice` how to fix it; `file` is the path of
     the row's file, `last` the stream's last time in ticks.
     """
 
@@ -168,8 +168,8 @@ class LateRowError(DataError):
     def cured_by_sorting(self) -> "LateRowError":
         """Return the same error with the advice to sort the file."""
         cure = (
-            'In the order of time, its file has no such row: [source] sort = "file" reads it so '
-            "(for an output that has rows, with --full-refresh)."
+            'In the order of time, its file has no such row: [source] sort = "file" reads the file '
+            "in that order (for an output that has rows, with --full-refresh)."
         )
         return self if cure in self.args[1] else self.because(f"{cure} {self.args[1]}")
 
@@ -215,7 +215,7 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position` is the batch's; `last` is the last scored batch's, with all partitions if a dict.
+    `position` is the batch's; `last` is the last scored batch's: a dict has all partitions.
     """
 
     exit_code = 65
@@ -235,8 +235,8 @@ class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may
 class PositionError(StreamRNNError, ValueError):
     """The position of a batch is not after the last one; nothing was scored.
 
-    Its rows may or may not have been scored before. If positions are of partitions, each has to be
-    after its last one. `position` and `last` are as in AlreadyProcessed.
+    Its rows may or may not have been scored before. If positions are of partitions, the position of
+    each has to be after the partition's last one. `position` and `last` are as in AlreadyProcessed.
     """
 
     exit_code = 65

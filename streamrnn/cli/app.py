@@ -37,7 +37,7 @@ from streamrnn.errors import StreamRNNError
 class _Commands(typer.core.TyperGroup):
     """The commands, followed by the commands of plug-ins, each an app with one command.
 
-    Help and completion read a plug-in's summary from its file; it is loaded only when it runs.
+    Help and completion read a plug-in's summary from its file; only a run of it loads the plug-in.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -173,7 +173,7 @@ def _unexpected(problem: Exception) -> str:
             "cannot start a thread: not enough memory, or too many processes of this user "
             "(ulimit -v, ulimit -u)"
         )
-    if isinstance(problem, SystemError):  # from C code that failed, mostly to allocate memory
+    if isinstance(problem, SystemError):  # from C code that failed, mostly for lack of memory
         return (
             f"a library failed: {problem}. Is there enough memory (ulimit -v)? Otherwise report it "
             "with the output of the same command and -v."

@@ -143,7 +143,7 @@ def _resume(resume: Mapping[str, Any] | None) -> str:
 
 
 def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the outputs' differences from float32, in their units."""
+    """Print a table of the outputs' differences from float32, in the units of the outputs."""
     if not errors:
         return
     rows = (
@@ -159,7 +159,7 @@ def _short(number: float | None) -> str | None:
 
 
 def _print_features(features: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the features whose columns have statistics, or that the model scales."""
+    """Print a table of all features if one has statistics, or is scaled by the model."""
     shown = ("nulls", "minimum", "maximum", "mean", "deviation")
     used = [name for name in shown if any(item[name] is not None for item in features)]
     if used:

@@ -31,7 +31,7 @@ def example(arguments: str, page: str) -> str:
 
 _FOLDER = Path(errors.__file__).parent / "guide"
 _WIDEST = 100
-"""Width of text, in columns, that is still easy to read."""
+"""Largest width of a text, in columns, that is still easy to read."""
 _PAGES: dict[type[errors.StreamRNNError], str] = {
     errors.LateRowError: "daily-job",
     errors.DivergedError: "train",

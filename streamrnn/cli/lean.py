@@ -1,4 +1,4 @@
-"""Startup of the command without pandas, and without collections of objects that stay."""
+"""Startup of the command without pandas, and without garbage collection of what stays."""
 
 import atexit
 import gc
@@ -13,7 +13,7 @@ class _WithoutPandas:
 
     pyarrow imports pandas, if installed, at the first `pa.array` or `pa.scalar` (also where a
     compute function is given a value of Python) and the first `to_numpy`; no option prevents it.
-    That takes 0.4 s of each start, and the command never uses it.
+    The import takes 0.4 s of each start, and the command never uses pandas.
     """
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:

@@ -122,11 +122,11 @@ def rewind(
         again = f"streamrnn rewind {location(out)} --to N"
         print(f"\nthe last one is current; return to another with: {again}")
     else:
-        print("\nonly the current commit is kept; [checkpoint] keep sets how many older ones are")
+        print("\nno older commit is kept beside this one; [checkpoint] keep sets how many are")
 
 
 def _shortened(paths: list[str]) -> list[str]:
-    """Cut the common beginning of all paths."""
+    """Remove the folders with which all paths begin."""
     prefix = ""
     with suppress(ValueError):  # no paths, or a mix of absolute and relative ones
         prefix = commonpath([path.rpartition("/")[0] for path in paths if path])

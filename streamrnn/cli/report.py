@@ -186,7 +186,7 @@ def _cut(text: str, widest: int) -> str:
 
 
 def values(column: "pa.ChunkedArray") -> list[Any]:
-    """Return the values of a column for Python, as Arrow's text if Python has no such value."""
+    """Return a column's values in Python, as Arrow's text where Python has no such value."""
     try:
         return list(column.to_pylist())
     except _BEYOND:

@@ -1,9 +1,9 @@
 """SIGINT and SIGTERM: the first stops the run after a commit, the second aborts it.
 
 Outside of a run a signal ends the process at once, which is safe at any moment. A call into a disk
-or an object store cannot be interrupted, and Python's handlers run only after it. So a thread is
-woken, too, which ends the process, or, during a run, a process that was told to stop and only
-waits.
+or an object store cannot be interrupted, and Python's handlers run only after it. So a signal wakes
+a thread, too. The thread ends the process; during a run, it does so only if the process was told to
+stop and does nothing but wait.
 """
 
 import math
@@ -26,7 +26,7 @@ SIGNALLED = 128
 def exit_on_signal() -> None:
     """Let a signal end this process without a traceback.
 
-    An exception could be raised within an import, or be swallowed there.
+    An exception instead could be raised within an import, and be swallowed there.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup

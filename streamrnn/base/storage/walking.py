@@ -121,7 +121,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _kind(item: os.DirEntry[str]) -> int:
-    """Return the kind of an entry, with links followed: `stat.S_IFDIR`, …; 0 for no such file."""
+    """Return the kind of an entry, with links followed: `S_IFDIR`, `S_IFREG` or another."""
     if not item.is_symlink():
         if item.is_dir(follow_symlinks=False):
             return stat.S_IFDIR
