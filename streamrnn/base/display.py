@@ -185,7 +185,7 @@ def uri_fault(path: str) -> str | None:
 
 
 def without_credentials(text: str) -> str:
-    """Show the URIs in a text as `location` does: a second safeguard, for messages use it already.
+    """Show the URIs in a text as `location` does: a second safeguard, as messages do so already.
 
     It is exact for well-formed URIs; malformed ones are refused before they get into a text.
 

@@ -37,7 +37,7 @@ from streamrnn.errors import StreamRNNError
 class _Commands(typer.core.TyperGroup):
     """The commands, followed by the commands of plug-ins, each an app with one command.
 
-    Help and completion read a plug-in's summary from its file; only a run of it loads the plug-in.
+    Help and completion read a plug-in's summary from its file; a plug-in is loaded only to run.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -179,7 +179,7 @@ class Emitter:
     def _by_row(self, rows: int, computed: ModelOutput, kept: Ints) -> tuple[Floats, Bools | None]:
         """Return the values of all rows, and which of them are valid; None for all."""
         values = computed.values_KU
-        if computed.row_K is not kept or len(kept) < rows:  # else in row order
+        if computed.row_K is not kept or len(kept) < rows:  # else already in row order
             values = np.zeros((rows, values.shape[1]), np.float32)
             values[computed.row_K] = computed.values_KU
         cold = computed.row_K[computed.step_K <= self.warmup] if self.warmup else _NO_ROWS

@@ -68,7 +68,7 @@ class WholeOperator:
         self._batches = []
 
     def _check_lengths(self, first: Ints, length: Ints) -> None:
-        """Raise DataError, with the first row, for a sequence that the model does not accept.
+        """Raise DataError for a sequence that the model does not accept, with its first row.
 
         `first`: the number of each sequence's first row among the scored rows of all record
         batches.

@@ -43,7 +43,7 @@ _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
 class SourceFiles:
-    """Files that have the columns of the first; `rows`: the largest number in a record batch.
+    """Files that have the columns of the first; `rows`: the largest size of a record batch.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files
     must have the columns of the first; their values are cast to its types if no value changes. The
@@ -88,7 +88,7 @@ class SourceFiles:
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
-        self._counts: dict[SourceFile, int] = {}  # of text files, which are read to count
+        self._counts: dict[SourceFile, int] = {}  # of text files: counting reads them
         self._last_common: tuple[_Columns, tuple[pa.Schema, pa.Schema]] | None = None
 
     @property
