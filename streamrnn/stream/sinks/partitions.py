@@ -140,7 +140,7 @@ class Partitioning:
             yield group.folder, inside.slice(group.start, group.stop - group.start)
 
     def _groups(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64] | None, list[_Group]]:
-        """Return the order that groups rows by partition (None: they already are), and the groups."""
+        """Return the order to group rows by partition (None: grouped already), and the groups."""
         levels: list[tuple[list[str], NDArray[np.int64]]] = []
         code_N = np.zeros(batch.num_rows, np.int64)
         for column in self.columns:

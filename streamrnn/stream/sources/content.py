@@ -132,7 +132,7 @@ def hashes_of(columns: Sequence[pa.Array]) -> Words:
 
 
 def sum_of(contents: Iterable[Content]) -> Content:
-    """Return the content of the rows of all of them together."""
+    """Return the content of the rows of all `contents` together."""
     return functools.reduce(Content.__add__, contents, NOTHING)
 
 
