@@ -1,9 +1,9 @@
 """The host side of the kernels: packed weights, calls, threads. The compiled side is `simd`.
 
-- `packing`     weights in the order in which a sweep reads them; `packed`: they and their kernels;
-                `integers`: weights rounded to int16 or int8
+- `packing`     weights in the order in which a sweep reads them; `packed`: such weights and their
+                kernels; `integers`: weights rounded to int16 or int8
 - `swept`       recurrent cells by the gates in their sums: `pack`, weights in Keras's layout to
-                packed ones; `lstm` and others are one each; `bptt`: they in training
+                packed ones; `lstm` and others: one cell each; `bptt`: these cells in training
 - `dense`, `conv1d`   `pack`, too
 - `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
                 inside a cell; `cell`: custom cells
@@ -14,8 +14,8 @@
 
 To add a kernel for another cell, write it as functions of vectors in `simd` (`CELLS` of
 `simd.simple_rnn`), declare which sum each gate is added to (`sweep.TileShape`), and pass both to
-`recurrent.window` with the number of its states; then say the same by the letters of its gates in a
-`SweptKind` here. Each unit's own weights (peepholes, say) are packed after its initial sums.
+`recurrent.window` with the number of its states; then describe it in a `SweptKind` here, by the
+letters of its gates. Each unit's own weights (peepholes, say) are packed after its initial sums.
 """
 
 from streamrnn.nn.kernels.cache import Compiled, fill, seconds_compiling

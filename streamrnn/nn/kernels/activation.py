@@ -35,7 +35,7 @@ __all__ = [
 def run(name: str, x: Floats, out: Floats, **parameters: float) -> None:
     """Write the activation of every element of `x` (float32, C-contiguous) to `out`.
 
-    Those in `ROW_WISE` are over the last axis. `out` may be `x`.
+    Activations in `ROW_WISE` are over the last axis. `out` may be `x`.
     """
     if name in ROW_WISE:
         if x.size:

@@ -41,7 +41,7 @@ PART = 1 << 17
 
 
 def padded_units(units: int) -> int:
-    """Return the padded floats of units: sixteens, an even number of them above three."""
+    """Return the padded number of units: a multiple of 16, and of 32 above 48 units."""
     return -(-units // 16) * 16 if units <= 48 else -(-units // 32) * 32
 
 
@@ -100,7 +100,7 @@ class Tape:
 
 
 class Gradients(NamedTuple):
-    """Gradients of a layer's weights in Keras's layout; None if not wanted."""
+    """Gradients of a layer's weights in Keras's layout; `bias` is None if the layer has none."""
 
     kernel: Floats
     recurrent: Floats

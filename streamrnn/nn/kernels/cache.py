@@ -21,7 +21,7 @@ class Compiled(NamedTuple):
 
 
 def fill(work: Callable[[], object]) -> Compiled:
-    """Compile and save the kernels that `work`, reading rows and sharing work need.
+    """Compile and save the kernels that `work` needs, and those for reading rows and sharing work.
 
     Saved kernels are loaded, so a damaged file is replaced. Raises ConfigError if a kernel cannot
     be saved.

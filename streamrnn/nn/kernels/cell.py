@@ -16,13 +16,14 @@ from streamrnn.nn.simd.arguments import Kernel
 _loops: dict[Kernel, Kernel] = {}
 
 _MIN_THREADED_STEPS = 256
-"""Fewest steps for threads: a call in another one costs 20 µs, a small cell's step 0.2 µs."""
+"""Smallest number of steps that are divided among threads: a call in another thread costs 20 µs, a
+step of a small cell 0.2 µs."""
 
 
 def driver_of(step: Kernel, owner: str) -> Kernel:
     """Return a driver that runs `step`, compiled on its first call.
 
-    The driver: (x_BTF, lengths_B | None, mask_BT | None, [state_B…], weights, held_BU, y_BTU |
+    The driver takes (x_BTF, lengths_B | None, mask_BT | None, [state_B…], weights, held_BU, y_BTU |
     None, zero_masked). States, held output and y are written in place, as in the other kernels. If
     Numba cannot compile the step, it runs in Python, with one warning that gives the reason. Cells
     with the same step share the compiled code. `owner` is the cell's name in messages.
@@ -64,9 +65,10 @@ def driver_of(step: Kernel, owner: str) -> Kernel:
 
 
 def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
-    """Run one step in Python on copies, to find an index outside an array before it crashes.
+    """Run one step in Python, which finds an index outside an array before compiled code crashes.
 
-    Raises ShapeError, naming the cell. Other errors in Python are ignored here.
+    The inputs and states of the step are zeros. Raises ShapeError, naming the cell. Other errors in
+    Python are ignored here.
     """
     x = np.zeros(x_BTF.shape[2], np.float32)
     lane = tuple(np.zeros(state.shape[1:], np.float32) for state in states)

@@ -109,7 +109,11 @@ def run_back(
     *,
     zero_masked: bool,
 ) -> CellBackward:
-    """Return all gradients, from the last outputs' (`dheld_BU`) and the final states' (`ends`)."""
+    """Return the gradients of the inputs, of the states before the window, and of the weights.
+
+    They follow from the gradients of the outputs (`dy_BTU`), of the last outputs (`dheld_BU`) and
+    of the final states (`ends`); None: zeros.
+    """
     lanes, steps, _ = tape.x_BTF.shape
     dx = np.zeros_like(tape.x_BTF)
     outputs = lanes, tape.outs_BTU.shape[2]

@@ -54,10 +54,11 @@ def run(
     *,
     activation: Spec = "linear",
 ) -> None:
-    """Convolve the C = (K-1)*dilation inputs before the window and the window's into `y_BTU`.
+    """Convolve the inputs of a window, and the C = (K-1)*dilation inputs before it, into `y_BTU`.
 
-    `state_BCF` is advanced in place by each lane's present steps. Steps past a length, or masked,
-    are absent: later steps do not see them, and nothing is written for them.
+    `state_BCF` has the inputs before the window; it is advanced in place by each lane's
+    present steps. Steps past a length, or masked, are absent: later steps do not see them, and
+    nothing is written for them.
     """
     if not x_BTF.size:
         return

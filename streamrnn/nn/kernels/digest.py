@@ -1,8 +1,8 @@
 """A hash of the content of rows that does not depend on their order or on how they are cut.
 
-Of row n: h[n] = sum over columns c of word[n, c] * factor[c] (mod 2**64, factors odd), the
-multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); of all rows the sum of the
-mixed h[n]. It uses only integers, so it is the same on every machine.
+The hash of row n is h[n] = sum over columns c of word[n, c] * factor[c] (mod 2**64, factors odd),
+the multilinear hash of Lemire and Kaser (https://arxiv.org/abs/1202.4961); the hash of all rows is
+the sum of the mixed h[n]. It uses only integers, so it is the same on every machine.
 """
 
 import numpy as np
@@ -24,5 +24,5 @@ def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: i
 
 
 def total(h_N: Words) -> int:
-    """Return the digest of N rows (mod 2**64); digests of several pieces are added."""
+    """Return the digest of N rows (mod 2**64); digests of pieces add up to the whole's."""
     return int(simd.digest.entry("total")(h_N))

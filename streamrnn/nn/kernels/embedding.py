@@ -11,7 +11,7 @@ PRODUCTS_A_FLOAT = 8
 
 
 def run(table_VE: Floats, ids_N: Ints, y_NE: Floats) -> None:
-    """Set `y_NE`[n] = `table_VE`[`ids_N`[n]]. The ids must be rows of the table: layers check."""
+    """Set `y_NE`[n] = `table_VE`[`ids_N`[n]]. Layers check that the ids are rows of the table."""
     if not threads.pays(PRODUCTS_A_FLOAT * y_NE.size):
         # mode="clip" merely lets NumPy write directly into y_NE; "raise" goes through a copy.
         np.take(table_VE, ids_N, axis=0, out=y_NE, mode="clip")

@@ -118,7 +118,7 @@ def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
 
 
 class WeightOrder:
-    """Elements of flat weights in an order; element 0 is a zero. Its array is reused."""
+    """Elements of flat weights in an order; element 0 is a zero. `take` reuses its array."""
 
     def __init__(self, order: Array) -> None:
         self.order, self.packed = order, packing.aligned(order.size)
@@ -149,7 +149,7 @@ def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
 def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
     """Return the gradients of Dense's weights (F, U) and bias (U,), of its inputs and sums.
 
-    Either side may be the one in vectors. Where neither fills them, the gradients are padded.
+    Vectors hold either features or units. Where neither fills them, the gradients are padded.
     """
     (rows, features), units = x_NF.shape, dz_NU.shape[1]
     x, one = StridedRows(x_NF.reshape(-1), 0, features), StridedRows(_ONES, 0, 0)

@@ -15,7 +15,8 @@ T = TypeVar("T", bound=np.generic)
 _SMALL = 1 << 16
 """Bytes up to which an array is copied when it grows."""
 _HUGE = 4 << 20
-"""Bytes of an array in small pages: huge ones would take more than a small table needs."""
+"""Bytes at the beginning of an array that stay in small pages: huge pages would take more memory
+than a small table needs."""
 
 
 def grown(array: npt.NDArray[T], rows: int) -> npt.NDArray[T]:

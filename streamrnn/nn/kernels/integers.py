@@ -9,8 +9,8 @@ largest value (`simd.integer`). The rules here choose scales, factors and top fr
 alone; nothing depends on the rows, so bits depend neither on their order nor on other rows:
 
 - A sum of products must not exceed 32 bits: top * sum of |integer[:, g]| < 2**31.
-- `top` is the power of two with the least expected error, of rounding rows and rounding weights: a
-  larger one leaves less room for the weights.
+- `top` is 127 for int8. For int16 it is the power of two with the smallest expected error, of
+  rounding rows and rounding weights: a larger one leaves less room for the weights.
 - `factor[k]` is the power of two near the largest weight of input k. So a row is rounded relative
   to its largest contribution, not to its largest input: a feature in other units (pascals beside
   metres) has small weights, and does not drown the others. A state needs no factors.
@@ -114,7 +114,7 @@ def rounded(
 ) -> Integers:
     """Round weights to integers; `factors`: with a factor per input, for inputs in different units.
 
-    Raises ValueError for too many inputs (some 100,000), whose sums would exceed 32 bits.
+    Raises ValueError for so many inputs (two million for int16) that sums would exceed 32 bits.
     """
     weights_KG = np.array(_rows(weights, inputs_last), np.float64)
     inputs = len(weights_KG)

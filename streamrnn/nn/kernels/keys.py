@@ -6,10 +6,11 @@ latency, so it
 
 - looks up the cells of the next rows together, so that their latencies overlap (a million streams
   in random order: 210 -> 150 ns a row)
-- first tries the key that last followed the previous one, as streams that are logged in turns
-  mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a row)
+- first tries the key that was added right after the previous one, as streams that are logged in
+  turns mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a
+  row)
 - moves the entries of its cells a few at a time when the cells double, and searches both tables
-  meanwhile: with a million streams, moving all would take a call 0.2 s
+  meanwhile: with a million streams, a call that moves all of them would take 0.2 s
 """
 
 from collections.abc import Callable
@@ -47,8 +48,8 @@ class StringIndex:
     def find(self, words: Words, start_N: Ints, size_N: Ints, add: bool) -> tuple[Ints, Ints]:
         """Return the number of each of N strings (N,) int64, and the rows of those added.
 
-        The strings are as `simd.arguments.Strings` has them. Without `add` the number of an unknown
-        one is -1.
+        The strings are as `simd.arguments.Strings` has them. Without `add` an unknown string gets
+        the number -1.
         """
         rows, strings = len(start_N), Strings(words, start_N, size_N)
         numbers, added = np.empty(rows, np.int64), np.empty(rows if add else 0, np.int64)
@@ -74,8 +75,8 @@ class StringIndex:
     def truncate(self, size: int) -> None:
         """Remove all strings from number `size` on; entries left in the cells are no longer found.
 
-        `size` must not be below the number that the last `moving` left, as other strings' words lie
-        in between.
+        `size` must not be below the `size` of the last `moving`: new strings would overwrite words
+        of strings that stay.
         """
         self._counts[:2] = np.minimum(self._counts[:2], size)
 

@@ -48,9 +48,9 @@ def over_rows(
 ) -> Callable[[Array, Array], Array]:
     """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
 
-    It returns a number, a gradient (U,), and is compiled on its first call. Raises ArgumentError if
-    Numba cannot compile it, or if it uses an index beyond a row; ShapeError if the arrays differ in
-    more than the last axis.
+    The function returns a number, or with `gradient` an array (U,), and is compiled on its first
+    call. Raises ArgumentError if Numba cannot compile it, or if it uses an index beyond a row;
+    ShapeError if the arrays differ in more than the last axis.
     """
     loop = simd.cell.rows_around(function)
     plain = getattr(function, "py_func", function)

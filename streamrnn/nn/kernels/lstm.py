@@ -82,7 +82,7 @@ def pack_peephole(
     *,
     coupled: bool = False,
 ) -> Packed:
-    """Pack the same with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
+    """Pack weights with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
 
     i and f use the c before the step, o the c after it. If `coupled`, f is 1 - i. Activations: of
     the gates, of the candidate, of c.

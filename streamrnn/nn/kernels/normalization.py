@@ -31,7 +31,7 @@ def layer_norm_back(
 
 
 class Root(NamedTuple):
-    """Rows are divided by sqrt(sum of squares / divisor + epsilon), or multiplied by `limit`."""
+    """Rows are multiplied by 1 / sqrt(sum of squares / divisor + epsilon), by `limit` at most."""
 
     divisor: float
     epsilon: float

@@ -9,9 +9,9 @@ from streamrnn.nn.simd.arguments import Kernel, Weights
 class Packed:
     """Packed weights, and the kernels for them by activations.
 
-    `groups`: of units, which threads may share. `entry(activations)` returns a kernel, compiled on
-    first use. `again()` packs the weights again: unpickling calls it, in another process and
-    perhaps on another CPU. `lane_vectors`, `word`: see `simd.recurrent.scratch`.
+    `groups`: the number of groups of units, which threads may share. `entry(activations)` returns
+    a kernel, compiled on first use. `again()` packs the weights again: unpickling calls it, in
+    another process, perhaps on another CPU. `lane_vectors`, `word`: see `simd.recurrent.scratch`.
     """
 
     __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights", "word")

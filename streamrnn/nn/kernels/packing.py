@@ -67,7 +67,7 @@ def groups_of(units: int, n: int, vectors: int) -> int:
 
 
 def by_group(gates: Gates, n: int, vectors: int) -> Floats:
-    """Rearrange a (..., units) per gate as (groups, ..., vectors, gates, n), padded with zeros."""
+    """Rearrange (..., units) per gate as (groups, ..., vectors, gates, n), padded with zeros."""
     units = gates[0].shape[-1]
     groups = groups_of(units, n, vectors)
     shape = (len(gates), *gates[0].shape[:-1], groups * vectors * n)

@@ -107,7 +107,10 @@ def _check_contiguous(*arrays: Array) -> None:
 
 
 def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -> bool:
-    """Run all lanes in `shares` threads, each on some of the units; false if too few are idle."""
+    """Run all lanes in `shares` threads, each on some of the units.
+
+    Return False, with nothing done, if too few threads are idle.
+    """
     recurrent = simd.recurrent
     lanes, _, features = window[0].shape
     floats = recurrent.scratch(

@@ -243,7 +243,10 @@ def together(jobs: Sequence[_Job], release: _Job) -> bool:
 
 
 def beside(jobs: Sequence[_Job]) -> bool:
-    """Run jobs that do not wait for each other; return False, with nothing done, as `together`."""
+    """Run jobs that do not wait for each other.
+
+    Return False, with nothing done, if there are not enough idle threads or the team backs off.
+    """
     team = _current()
     if backing_off():
         return False

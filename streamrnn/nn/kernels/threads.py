@@ -20,15 +20,15 @@ MIN_PRODUCTS = 3_000_000
 task takes 10 µs, and 60 µs if the other thread sleeps."""
 
 SHARE = 40_000
-"""Fewest weights for each of several threads on a few lanes: 1.5 µs a step, and 0.3 µs for the
-barrier after it."""
+"""Smallest number of weights for each of several threads that share a few lanes: they take 1.5 µs a
+step, the barrier after it 0.3 µs."""
 
 _local = threading.local()
 _threads = 0
 
 
 def _cores() -> int:
-    """Return the cores that this process may use, by its affinity and its container's quota."""
+    """Return how many cores this process may use, by its affinity and its container's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
@@ -63,7 +63,7 @@ def get_threads() -> int:
 
 @contextmanager
 def limited(n: int) -> Iterator[None]:
-    """Let kernels that the calling thread starts use `n` threads; 0: as before."""
+    """Let kernels that the calling thread starts use `n` threads; 0: as many as before."""
     before = getattr(_local, "limit", 0)
     _local.limit = n or before
     try:

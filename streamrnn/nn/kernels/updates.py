@@ -13,14 +13,15 @@ Apply: TypeAlias = Callable[..., None]
 
 
 def descend(rate: float, momentum: float, decay: float, *, nesterov: bool) -> Apply:
-    """Return the update by SGD: (w, gradient, velocity). `decay`: what a weight loses first."""
+    """Return the update by SGD: (w, gradient, velocity). `decay`: the share that w loses first."""
     return _applied(simd.updates.momentum_entry(nesterov), rate, momentum, decay)
 
 
 def adam(rate: float, beta_1: float, beta_2: float, epsilon: float, decay: float) -> Apply:
     """Return the update by Adam: (w, gradient, m, v).
 
-    `rate` includes the correction of the bias of the moments; `decay`: what a weight loses first.
+    `rate` includes the correction of the bias of the moments; `decay`: the share that w loses
+    first.
     """
     return _applied(simd.updates.adam_entry(), rate, 1 - beta_1, 1 - beta_2, epsilon, decay)
 
