@@ -9,7 +9,7 @@ From the inside out:
 - `sweep`       all rows times all weights, tile by tile, then a cell
 - `recurrent`   the loop over steps and lanes; `lanes`: which have a step (lengths, masks), and
                 their states; `spin_barrier`: for several threads on a few large lanes
-- `lstm` and other files with `CELLS`, which nothing lists (`kernels.swept` names them),
+- `lstm` and other files with `CELLS`, which `__all__` leaves out (`kernels.swept` names them),
                 `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code each: the cell
 - `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
 - `bptt`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`: gradients of
@@ -22,8 +22,8 @@ From the inside out:
 
 Two invariants. Kernels write into given arrays and never check shapes: layers do. Each lane's
 arithmetic has one order (initial sums, then input by input, then state by state, each product added
-by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU. (Unless the
-host process lets some of its threads round subnormal numbers to zero.)
+by an exact fma), so no bit depends on B, T, the cut, the thread, the tile or the CPU, unless the
+host process lets some of its threads round subnormal numbers to zero.
 
 A module is imported on first use (`simd.lstm`): importing numba takes 0.3 s, and a run that needs
 no kernels, or finds them compiled on disk, uses little of it.

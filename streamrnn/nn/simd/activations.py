@@ -2,7 +2,7 @@
 
 To add one, write it here, and its name in `__all__` if layers take it. Names and formulas are
 Keras 3's; parameters are constants of the compiled code. NaN stays NaN; infinities give the limit,
-except where the formula has none (silu, gelu and mish of -inf, softsign of both are NaN).
+except where the formula has none (silu, gelu and mish of -inf, and softsign of both, are NaN).
 
 At a kink the derivative is taken from the side of smaller inputs for relu and its kind (Keras on
 JAX), and is zero at the ends of a clipped range.

@@ -22,8 +22,9 @@ class Absent(NamedTuple):
 class Weights(NamedTuple):
     """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
 
-    A unit's own weights are those that it multiplies by itself (peepholes, gains). Where `flat` has
-    integers they are: the largest integer of the inputs and of the state, and a factor per feature.
+    A unit's own weights are those that it multiplies by itself (peepholes, gains). If `flat` has
+    integers, `unit` has in their place: the largest integers of the inputs and of the state, and a
+    factor per feature.
     """
 
     flat: Floats
@@ -31,11 +32,11 @@ class Weights(NamedTuple):
 
 
 X_TOP, H_TOP, FACTORS = range(3)
-"""Places in `unit` after the initial sums, where `flat` has integers."""
+"""Places in `unit`, counted from the end of the initial sums, if `flat` has integers."""
 
 
 class Share(NamedTuple):
-    """The share of its lanes that a thread computes: share `number` of the units, of `shares`.
+    """The part of the units that a thread computes for its lanes: share `number` of `shares`.
 
     With `shares` > 1 the threads of all shares use one `scratch`, and count their arrivals in
     `barrier`.
@@ -126,8 +127,8 @@ class StringTable(NamedTuple):
 class PlainColumns(NamedTuple):
     """Where a record batch has its columns, by number, and how wide their values are, in bytes.
 
-    key_width: -4 or -8 if it has offsets of 4 or 8 bytes. time: -1 without one. `features` (F,)
-    have 4 bytes or 8, and are within `low` and `high`.
+    key_width: -4 or -8 if the key has offsets of 4 or 8 bytes. time: -1 without a time. Values of
+    `features` (F,) have 4 or 8 bytes (`widths`); in plain rows they are within `low` and `high`.
     """
 
     key: int

@@ -30,8 +30,8 @@ from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 FED, SECOND, BLOCKS = 5, 6, 7
-"""Blocks of `offsets` after a sweep's: what the recurrent weights of the first and of the
-second sweep of a step multiply; and the number of blocks."""
+"""Blocks of `offsets` after the blocks of a sweep: what the recurrent weights multiply in the
+first and in the second sweep of a step; and the number of blocks."""
 
 
 class Pass(NamedTuple):
@@ -40,9 +40,9 @@ class Pass(NamedTuple):
     shape: TileShape
     cell: Inlined
     fed: int = 0
-    """First kept vector that the recurrent weights multiply: back, and in a second sweep."""
+    """The first kept vector that the recurrent weights multiply: back, and in a second sweep."""
     feeds: int = 0
-    """Kept vectors that they multiply, back."""
+    """Number of kept vectors that the recurrent weights multiply on the way back."""
 
 
 class CellPasses(NamedTuple):
@@ -60,7 +60,7 @@ class CellPasses(NamedTuple):
 
 
 class SweptCell(NamedTuple):
-    """What makes the kernels of a cell: of its window, and in training, if that has them.
+    """What makes the kernels of a cell: for a window, and for training unless `passes` is None.
 
     `window(n, vectors, word, *activations)`: for groups of `vectors` of `n` units; `word`: weights
     in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back, *activations)`: for
@@ -80,8 +80,8 @@ def forward(passes: CellPasses) -> Kernel:
     """Make the kernel that runs the lanes first..last through a window and fills their tape.
 
     It writes the inputs, with their dropout, to `fed_x` (rows of F floats, time-major), each h to
-    `y_BTU` (unless empty) and the final states to `states_BU`. `x_mask_BF`, `h_mask_BU`: factors of
-    inputs and of h, or empty.
+    `y_BTU` (unless empty) and the final states to `states_BU`. `factors`: of inputs
+    and of h; each may be empty.
     """
     shape, kept, count = passes.forward[0].shape, passes.kept, passes.states
     n, group, second = shape.n, shape.n * shape.vectors, passes.forward[-1].fed
@@ -172,7 +172,7 @@ def back(passes: CellPasses) -> Kernel:
 
     It goes back through the steps steps.low..steps.high; calls go from the last steps to the first.
     `dy_BTU`, `ends_BU`: the gradients of each h and of the final states, or empty.
-    `later_B`: the offset of the next gates of each lane, kept between calls.
+    `later_B`: for each lane, the offset of the gates of its next step, kept between calls.
     """
     shape, kept, count = passes.back[0].shape, passes.kept, passes.states
     n, group, fed = shape.n, shape.n * shape.vectors, passes.back[0].fed

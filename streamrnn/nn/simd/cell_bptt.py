@@ -13,7 +13,8 @@ from streamrnn.nn.simd.cell import compiled_step, lane_of
 def forward_loop(step: Kernel, *, plain: bool = False) -> Kernel:
     """Make the loop over lanes first..last and their steps, compiled on its first call.
 
-    `tape`: for each state an array (B, T, ...) of it before each step; `outs` (B, T, U).
+    `tape`: for each state an array (B, T, …) with its values before each step. `outs` (B, T, U):
+    the output of each step.
     """
     step = _python(step) if plain else compiled_step(step)
 

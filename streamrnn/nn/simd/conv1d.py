@@ -18,7 +18,7 @@ ROWS = 48
 
 
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` of `n` floats. `word`: as of a TileShape.
+    """Return the kernel for groups of `vectors` of `n` floats. `word`: as in TileShape.
 
     Called as `(x_BTF, absent, state_BCF, y_BTU, weights, taps, dilation, first, last)`.
     """

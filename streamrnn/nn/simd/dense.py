@@ -27,7 +27,7 @@ widest vector has elements, on every machine, so that the bits are the same."""
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
     """Return the kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units.
 
-    Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as of a TileShape.
+    Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as in TileShape.
     """
     return jit.compiled(
         f"{packed_name('dense', word)}-{n}x{vectors}-{label(activation)}",

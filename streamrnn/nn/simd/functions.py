@@ -51,7 +51,7 @@ def exp(x):
 
 @inline
 def exp_negative(a):
-    """Return e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero (one step less)."""
+    """Return e**-a for a >= 0 within 1.02 ulp; results below 2**-126 are zero, to save a step."""
     a = where_less(88.0, a, 88.0, a)
     whole = fma(a, -LOG2_E, ROUND) - ROUND
     p = _exp_near_zero(fma(whole, -LN2_LOW, fma(whole, -LN2_HIGH, -a)))
@@ -69,9 +69,9 @@ def sigmoid(x):
 def tanh(x):
     """Return tanh(x) within 5.12 ulp.
 
-    An odd rational function of degree 9 over 8, of least relative error on [0, 8.3]. From 8.3 on,
-    and at infinity, it is 0.99999988, two ulp below 1. Rounding reaches 1 before that, and at 116
-    floats from 8.2 on 1.0000001, which is the largest value.
+    It is an odd rational function of degree 9 over 8 with the smallest relative error on [0, 8.3].
+    From 8.3 on, and at infinity, it is 0.99999988, two ulp below 1. Before 8.3 rounding gives 1 for
+    some floats, and for 116 floats from 8.2 on 1.0000001, which is the largest value.
     """
     x = where_less(x, -8.3, -8.3, x)
     x = where_less(8.3, x, 8.3, x)

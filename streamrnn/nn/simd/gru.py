@@ -1,7 +1,7 @@
 """GRU in both forms. Gates in the order z, r, h (Keras).
 
-Rows kept in training: with the reset gate after the product h, z, r, and the state's part of h;
-before it z, r, h, and r times the state.
+Vectors kept in training: with the reset gate after the product, h, z, r, and the state's part of
+h; with the reset gate before it, z, r, h, and r times the state.
 """
 
 from streamrnn.nn.simd import recurrent

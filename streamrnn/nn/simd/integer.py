@@ -8,10 +8,10 @@ zero.
 
 `top` and the weights leave room in 32 bits for every sum of products (`kernels.integers`). So sums
 are exact, their order does not matter, and any instruction that multiplies integers gives the same
-bits. For int16 VPDPWSSD with AVX-512 VNNI or AVX-VNNI, into which LLVM joins VPMADDWD and an
-addition; VPMADDWD with AVX2 or SSE2; elsewhere two multiplications of 32 bits. For int8 VPDPBUSD,
-twice VPMADDWD, or four multiplications. VPDPBUSD needs bytes from 0 to 255: 128 is added to all of
-a row, and a sum begins with -128 times the sum of its weights.
+bits. For int16 it is VPDPWSSD with AVX-512 VNNI or AVX-VNNI (LLVM joins VPMADDWD and an addition
+into it), VPMADDWD with AVX2 or SSE2, and elsewhere two multiplications of 32 bits. For int8 it is
+VPDPBUSD, twice VPMADDWD, or four multiplications. VPDPBUSD needs bytes from 0 to 255, so 128 is
+added to each integer of a row, and a sum begins with -128 times the sum of its weights.
 """
 
 from llvmlite import ir
@@ -32,10 +32,11 @@ from streamrnn.nn.simd.vector import (
 )
 
 _SMALLEST = 2.0**-100
-"""Below it a largest value is taken as zero: the quotient of `top` and it would not be a float."""
+"""A row whose largest value is below this counts as zero: `top` divided by that value might be too
+large for a float."""
 
 _MAGIC = 1.5 * 2**23
-"""Adding it to a small number rounds that to an integer, and puts it into the low bits."""
+"""Adding this to a small number rounds the number to an integer, which is then in the low bits."""
 
 _OFFSETS = {1: 0, 2: 0, 4: 128}
 """By word, what is added to the integers of a row: VPDPBUSD takes bytes without a sign."""
@@ -72,7 +73,7 @@ def make_scaled_copy(n: int) -> Inlined:
 def make_pack(n: int, word: int) -> Inlined:
     """Make `pack(s, i, count, top, j)`, which rounds the row s[i : i + count] to integers.
 
-    Its scale is written to s[j], its integers, `word` in a float's place, from s[j + 1] on.
+    The scale of the row is written to s[j], its integers from s[j + 1] on, `word` for each float.
     """
     kind = ir.IntType(32 // word)
 
@@ -115,16 +116,17 @@ def rest_steps(word: int) -> int:
 
 
 def add(m: int, g: int, n: int, into: tuple[int, ...], word: int, *, scattered: bool) -> Inlined:
-    """Make `add(s, z, offsets, i, start, again, rows, count, w, j)`: one operand of a tile's sums.
+    """Make `add(s, z, offsets, i, start, again, rows, count, w, j)`, which adds an operand to sums.
 
     The words of row r stand from s[offsets[rows + r]] on, after the row's scale. The weights of the
-    group: `count` steps, words and `rest_steps`. Sum q of row r is
+    group have `count` steps: words, then `rest_steps`. Sum q of row r stays as it was before, or,
+    for the gates of the operand, becomes
 
-        s[at(r) + q*n : +n]                                            before the first operand
-        fma(float(sum of products), scale of the row * scale of the gate, itself)     for its gates
+        fma(float(sum of products), scale of the row * scale of the gate, the sum before)
 
-    and goes to s[z + (r*g + q)*n : +n]. Before: from there if `again`, else from
-    s[offsets[i + r] + start + q*n : +n]. `scattered`: to s[offsets[z + r] + start + q*n : +n].
+    It is written to s[z + (r*g + q)*n : +n], or, if `scattered`, to
+    s[offsets[z + r] + start + q*n : +n]. The sum before is read from the same place if `again`,
+    else from s[offsets[i + r] + start + q*n : +n].
     """
     dot = _dot_of_bytes if word == 4 else _dot_of_pairs
 

@@ -80,7 +80,8 @@ _njit: Callable[..., Decorator] = numba.njit  # its type stubs do not know all o
 kernel: Decorator = _njit(**_OPTIONS)
 """Decorator for functions called from Python."""
 bounds_checked: Decorator = _njit(**(_OPTIONS | {"boundscheck": True}))
-"""Decorator for a function of a user, whose indices may come from data: IndexError, not memory."""
+"""Decorator for a function of a user, whose indices may come from data: an index beyond an array
+raises IndexError and does not reach other memory."""
 uncounted: Decorator = _njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the loops of a kernel, which allocate nothing: Numba does not count references.
 
@@ -338,7 +339,7 @@ def _read(folder: Path, name: str) -> bytes | None:
 def _opened(folder: Path) -> Iterator[int]:
     """Open a folder of kernels, made if it is missing; OSError if another user could write to it.
 
-    All users can write to the place of the temporary folder: one that is there already may be
+    All users can write to the place of the temporary folder: a folder that is there already may be
     another user's.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -383,7 +384,7 @@ def _place() -> Path | None:
 
 
 def _hindrance(folder: Path) -> str:
-    """Return why no kernel can be kept in a folder; nothing if one can."""
+    """Return why no kernel can be kept in a folder; "" if one can."""
     try:
         with _opened(folder) as descriptor:
             can_write = os.access(".", os.W_OK, dir_fd=descriptor)

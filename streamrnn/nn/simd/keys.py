@@ -24,8 +24,9 @@ AHEAD = 64
 """Rows whose cells are looked up together."""
 
 PACE = 4
-"""Older cells that are moved with each row, and `AHEAD` with each call: a table that doubles has
-room for one more string for every two of its cells, one of the same size for every four."""
+"""Older cells that are moved for each row; each call moves `AHEAD` more. That is fast enough: a
+table that doubled has room for one more string for every two older cells, a table that kept its
+size for every four."""
 
 _FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -85,10 +86,11 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
 
     @inline_always
     def search(cells, cell, inside, words, start, size, value, table, held):
-        """Return the number of a string in these cells, -1 if there is none, and the cell after it.
+        """Return the number of a string in these cells, -1 if it is not there, and the next cell.
 
-        The search begins at `cell`, which holds `inside`. Entries of removed strings stay in the
-        cells: their numbers are unknown, or other strings have them now.
+        The search begins at `cell`, which holds `inside`. If the string is not there, the next
+        cell is the empty one that ends the search. Entries of removed strings stay in the cells:
+        their numbers are unknown, or other strings have them now.
         """
         mask = np.uint64(len(cells) - 1)
         number = np.int64(-1)
@@ -141,7 +143,7 @@ def _move(table, begin, end, held):
 
 @kernel
 def _find(strings, add, before, table, number_N, added):
-    """Find, and with `add` insert, N strings; stop early, with counts[DONE] < N, if full."""
+    """Find N strings, and insert new ones if `add`; if full, stop early, with counts[DONE] < N."""
     words, start_N, size_N = strings.words, strings.start, strings.size
     cells, older, hashes, sizes = table.cells, table.older, table.hashes, table.size
     begin, own, counts = table.begin, table.words, table.counts

@@ -2,7 +2,7 @@
 
 Each lane has two slots for h in the scratch array and writes them alternately, so a step never
 overwrites what another group of units still reads, and an absent or masked step changes nothing.
-The rows of a step are listed only when they are other lanes than in the step before.
+The rows of a step are listed only if its lanes differ from the lanes of the step before.
 """
 
 from typing import NamedTuple
@@ -43,7 +43,7 @@ class LanePlaces(NamedTuple):
 
 @inline_always
 def most_steps(absent, T, first, count):
-    """Return the most steps of a lane."""
+    """Return the largest number of steps of a lane."""
     lengths_B = absent.lengths_B
     steps = 0 if lengths_B.size else T
     for lane in range(count if lengths_B.size else 0):

@@ -23,10 +23,10 @@ from streamrnn.nn.simd.jit import Inlined, inline
 from streamrnn.nn.simd.vector import absolute, load, make_copy, store, where_less
 
 EPSILON = 1e-7
-"""Probabilities are to_probability to EPSILON … 1 - EPSILON, as in Keras."""
+"""Probabilities are clipped to EPSILON … 1 - EPSILON, as in Keras."""
 LN2 = 0.69314718
 SMALLEST = 1.1754944e-38
-"""The least normal float; `log` is of such."""
+"""The smallest normal float: `log` takes only normal ones."""
 
 
 @inline
@@ -146,7 +146,7 @@ _ELEMENTWISE: dict[str, Inlined] = {
 
 @functools.cache
 def elementwise_entry(name: str, *parameters: float) -> Kernel:
-    """Return the kernel of a loss: (p, t, q, value, slope), the derivative by p into `slope`.
+    """Return the kernel of a loss: (p, t, q, value, slope), with the derivative by p in `slope`.
 
     `q`: the quantile of each element for "pinball", else empty.
     """

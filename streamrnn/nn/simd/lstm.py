@@ -1,4 +1,4 @@
-"""LSTM. Gates in the order i, f, c, o (Keras), which are the rows kept in training."""
+"""LSTM. Gates in the order i, f, c, o (Keras), which are the vectors kept in training."""
 
 from functools import partial
 
@@ -29,7 +29,7 @@ def _window(
 ) -> Kernel:
     """Make the kernel; with peepholes a unit's own weights times its c are added to its gates.
 
-    If `coupled`, the forget gate is 1 - i. `output`: of c, as `candidate` without one.
+    If `coupled`, the forget gate is 1 - i. `output`: the activation of c; None: `candidate`.
     """
     f, g = function_of(gate), function_of(candidate)
     h = g if output is None else function_of(output)

@@ -55,7 +55,7 @@ class ActivationFunction(Inline, Generic[P]):
     def derivative(self, of: _Source, least: float = -inf) -> Callable[[Inlined], None]:
         """Declare the derivative: a function of the value, or of the input, and the parameters.
 
-        least: it is known only if no parameter is less.
+        least: the derivative is known only if no parameter is smaller than this.
         """
 
         def declare(slope: Inlined) -> None:
@@ -135,7 +135,7 @@ def parameters_of(name: str) -> dict[str, float]:
 def derivative_source(spec: Spec) -> _Source | None:
     """Return what the derivative of an activation follows from; None if it is not known.
 
-    With a negative slope below zero, the value does not determine it.
+    The value does not determine it if a parameter such as `negative_slope` is below zero.
     """
     name, numbers = split_spec(spec)
     if name in ROW_WISE:

@@ -84,7 +84,7 @@ def _layer_norm_back(
 def root_norm_entry() -> Kernel:
     """Return the kernel: (x_NF, gamma_F, count, epsilon, limit, y_NF).
 
-    y = x gamma / sqrt(sum of squares / count + epsilon), what divides being 1 / limit at least.
+    y = x gamma / sqrt(sum of squares / count + epsilon), where the divisor is at least 1 / limit.
     """
     f1, f2 = types.Array(types.float32, 1, "C"), types.Array(types.float32, 2, "C")
     d = types.float64

@@ -68,9 +68,9 @@ def _build() -> Inlined:
 def entry() -> Kernel:
     """Return the kernel that writes the Q of a = Q R, where R has a positive diagonal: (a, q).
 
-    Both are (n, k) with k <= n; `a` is overwritten. By Householder's reflections (Golub & Van Loan,
-    Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in Python, with the same
-    bits, so that a custom cell can be debugged.
+    Both are (n, k) with k <= n; `a` is overwritten. The kernel uses Householder's reflections
+    (Golub & Van Loan, Matrix Computations, 5.1 and 5.2). Without Numba's compiler it runs in
+    Python, with the same bits, so that a custom cell can be debugged.
     """
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return _build()

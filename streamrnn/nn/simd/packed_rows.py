@@ -1,8 +1,8 @@
 """Packed rows: inputs and states as integers, in a thread's own part of the scratch array.
 
-From `sizes.packed` on stand the inputs of one row times the factors of the features, as floats;
-then the integers of each row's inputs, and the integers of its state, each after a scale
-(`simd.integer`).
+This part begins at `sizes.packed`: first the inputs of one row times the factors of the features,
+as floats; then the integers of the inputs of each row, then the integers of the state of each row,
+each after their scale (`simd.integer`).
 """
 
 from streamrnn.nn.simd.arguments import FACTORS, H_TOP, X_TOP
@@ -12,7 +12,10 @@ from streamrnn.nn.simd.sweep import PACKED, X
 
 
 def make_packed_floats(word: int) -> Inlined:
-    """Make `floats(features, units, inputs, states)`: the floats of `inputs` and `states` rows."""
+    """Make `floats(features, units, inputs, states)`: the size, in floats, of this part.
+
+    It has room for `inputs` rows of inputs and for `states` rows of states.
+    """
 
     @inline_always
     def floats(features, units, inputs, states):

@@ -16,7 +16,7 @@ from streamrnn.nn.simd.keys import make_search, table_type
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NULLS, _OFFSET, _BUFFERS, _CHILDREN = 8, 16, 40, 48
-"""Where a struct ArrowArray has them (the Arrow C data interface)."""
+"""Offsets of these fields, in bytes, in a struct ArrowArray (the Arrow C data interface)."""
 
 
 @functools.cache
@@ -57,7 +57,7 @@ _word, _float32, _float64 = (_loader(k) for k in (types.uint64, types.float32, t
 
 @inline
 def _column(batch, place, rows):
-    """Return the address of a column's buffers, its first row in them, and if a value is null."""
+    """Return a column's buffers (their address), its first row there, and whether it has nulls."""
     child = _int64(_int64(batch + _CHILDREN) + 8 * place)
     buffers, first = _int64(child + _BUFFERS), _int64(child + _OFFSET) + _int64(batch + _OFFSET)
     valid, null = _int64(buffers), False
@@ -143,7 +143,7 @@ def _read_features(batch, columns, features):
 
 @inline
 def _distinct(slots):
-    """Return whether no slot is there twice."""
+    """Return whether all slots are different."""
     bits = np.uint64(1)
     while (1 << bits) < 2 * len(slots):
         bits += np.uint64(1)

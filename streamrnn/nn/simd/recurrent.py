@@ -56,12 +56,13 @@ six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are f
 
 
 PATIENCE, START_PATIENCE = 50, 1000
-"""Failed polls, each with a yield of the core (0.3 µs), before the first thread finishes alone;
-START_PATIENCE before the first step, as a sleeping thread takes longer to arrive. Per other thread.
-"""
+"""Failed polls for each other thread, each with a yield of the core (0.3 µs), before the first
+thread finishes alone. Fewer than START_PATIENCE before the first step do not count, as a
+sleeping thread takes longer to arrive."""
 
 UNEVEN = 15_000
-"""Products per thread that allow one more failed poll, which takes half as long as they do."""
+"""Products of a thread in a step that allow one more failed poll: a poll takes half as long as they
+do."""
 
 RELEASE_ALL = 1 << 60
 """The count that releases every waiter."""
@@ -159,7 +160,7 @@ def scratch(
     """Return an upper bound on the size, in floats, of the scratch array of `shares` threads.
 
     `unit`: floats of the units' initial sums and own weights, at least a vector of units;
-    `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as of a TileShape.
+    `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as in TileShape.
     """
     inputs = max(BLOCK * unit, shares * lanes * features)
     floats = (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
@@ -307,7 +308,8 @@ def _word(phase: Phase | RowPhase) -> int:
 def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
     """Make the function of one phase.
 
-    Also the floats per group of its initial sums, its weights of one input, and of one unit.
+    Return it with the floats that a group has of initial sums, of weights of one input, and of
+    weights of one unit of the state.
     """
     if isinstance(phase, RowPhase):
         return _rows(phase.row), 0, 0, 0

@@ -21,7 +21,7 @@ def rows_entry(kind: str) -> Kernel:
 
     (p, t, units, value, slope): one value a row. `kind`: cross-entropy of "logits", or of
     "probabilities", which are divided by their sum; "divergence" of Kullback and Leibler; "cosine",
-    less the cosine of the angle; "hinge" of categories.
+    the negative cosine of the angle; "hinge" of categories.
     """
     n = jit.width()
 

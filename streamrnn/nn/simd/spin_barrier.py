@@ -20,7 +20,7 @@ from streamrnn.nn.simd.jit import compiled, intrinsic, kernel
 
 COUNTER = ir.IntType(64)
 POLLS_PER_YIELD = 500
-"""Polls before each one yields the core: some 10 µs."""
+"""Number of polls, some 10 µs, after which every further poll yields the core."""
 FOREVER = 1 << 62
 _WHOLE_SYSTEM = ir.IntType(32)(15)
 

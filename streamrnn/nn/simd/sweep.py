@@ -7,8 +7,8 @@ Neither changes the order of the additions of one unit of one row: first the ini
 inputs, then the state, each product added by one exact fma.
 
 Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If
-packed, they are 32-bit words of integers, one for several k, and after the last word of the inputs,
-and of the state, follow the scales of the gates (`simd.integer`).
+packed, they are 32-bit words of integers, one for several k; the scales of the gates follow after
+the last word of the inputs, and again after the last word of the state (`simd.integer`).
 """
 
 from typing import NamedTuple
@@ -18,8 +18,9 @@ from streamrnn.nn.simd.jit import Inlined, inline_always, registers
 
 START, X, OLD, NEW, OWN, PACKED = range(6)
 """Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
-old states, new states and other states, and, of packed weights, of the integers of the state (the
-inputs have theirs in X). (Flat: a view of each block would count references.)"""
+old states, new states and other states, and, with packed weights, of the integers of the states
+(the offsets of the inputs' integers are in X). The array is flat, as a view of each block would
+count references."""
 
 
 class Sizes(NamedTuple):
@@ -35,7 +36,7 @@ class Sizes(NamedTuple):
     """Capacity in rows of each block of `offsets`."""
     unit: int
     """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
-    kind (peepholes, gains); of packed weights, of what `kernels.packing.Tops` lists."""
+    kind (peepholes, gains); with packed weights, of what `arguments.FACTORS` and others place."""
     packed: int = 0
     """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
 
@@ -103,7 +104,7 @@ class TileShape(NamedTuple):
 
 
 def make_steps(word: int) -> Inlined:
-    """Make the function from the number of inputs to the steps of their weights in memory."""
+    """Make the function that returns the number of steps of the weights of `count` inputs."""
     rest = integer.rest_steps(word)
 
     @inline_always
@@ -116,8 +117,8 @@ def make_steps(word: int) -> Inlined:
 def tile_rows(shape: TileShape) -> int:
     """Return how many rows of a tile fit in registers: their sums, an input, a step's weights.
 
-    With 16 registers an LSTM has two rows, as a third would spill: 1.4-1.7 x as fast as three. A
-    Dense of many units too: 1.8 x. Sums of integers take one operand at a time; a product
+    With 16 registers an LSTM has two rows, 1.4-1.7 x as fast as three, as a third would spill. So
+    has a Dense of many units: 1.8 x. Sums of integers take one operand at a time; a product
     that is not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))

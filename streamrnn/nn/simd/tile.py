@@ -5,7 +5,7 @@ several vectors of outputs. `Tile(m, g, n)` holds the m*g sums. Rows may lie any
 `offsets[i + r]` is the offset of row r. With STREAMRNN_BOUNDSCHECK=1 all offsets are checked.
 
 The loop over the inputs is written in `feed`, not in the kernels: as Python it would be compiled
-once more for every size of tile, half of the time that a kernel takes to compile.
+again for every size of tile, which takes half of the time to compile a kernel.
 """
 
 from llvmlite import ir
@@ -26,7 +26,7 @@ class Tile(types.Type):
 
 @register_model(Tile)
 class TileModel(models.PrimitiveModel):
-    """Its LLVM type: [m*g x <n x float>], which LLVM splits into registers."""
+    """The LLVM type of a Tile: [m*g x <n x float>], which LLVM splits into registers."""
 
     def __init__(self, manager, tile):
         kind = ir.ArrayType(ir.VectorType(F32, tile.n), tile.m * tile.g)

@@ -11,7 +11,7 @@ except ImportError:  # Windows: every process works for itself
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 60.0
-"""Seconds to wait for a process, which may be stopped: then the work is done twice."""
+"""Seconds to wait for another process, which may be suspended; then the work is done twice."""
 _PAUSE = 0.02
 
 

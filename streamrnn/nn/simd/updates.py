@@ -138,7 +138,7 @@ def adamax_entry() -> Kernel:
     """Return the kernel of Adamax.
 
     (w, gradient, m, norm, rate, 1 - beta_1, beta_2, epsilon, decay): `norm` is the largest
-    gradient, which fades.
+    |gradient|, multiplied by beta_2 with each update.
     """
 
     def build() -> Kernel:

@@ -34,7 +34,7 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """Its LLVM type: <n x float>."""
+    """The LLVM type of a Vector: <n x float>."""
 
     def __init__(self, manager, vector):
         super().__init__(manager, vector, ir.VectorType(F32, vector.n))
@@ -121,7 +121,7 @@ def _not_unrolled(module):
 
 
 def widest(kinds):
-    """Return the vector type among types of which the others are numbers, or None."""
+    """Return the only vector type among types that otherwise are numbers; None without one."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
     return vectors.pop() if len(vectors) == 1 and not rest else None
@@ -314,7 +314,7 @@ def square_root(typingctx, a):
 
 @intrinsic
 def power_of_two(typingctx, exponent):
-    """Return 2**exponent of integers from -126 to 127; -127 gives zero."""
+    """Return 2**exponent for whole exponents from -126 to 127; -127 gives zero."""
 
     def emit(context, builder, sig, args):
         # Adding an integer to 1.5 * 2**23 puts it into the low bits of the sum.
