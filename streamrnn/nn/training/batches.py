@@ -45,7 +45,8 @@ class Batch(NamedTuple):
 def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
     """Return the weight of each sample (B,), or step (B, T): 1 for a class without one.
 
-    y: whole numbers, with a last axis of 1 or without, or one-hot; rank: axes of the output.
+    y: whole numbers, with or without a last axis of 1, or one-hot; rank: the output's number of
+    axes.
     """
     if not isinstance(by_class, Mapping):
         raise ArgumentError(

@@ -35,7 +35,7 @@ class Epochs(Protocol):
 
 
 def run_epochs(fit: Epochs, calls: CallbackList, epochs: int) -> bool:
-    """Train up to `epochs`, or until a callback ends it; return False if it was interrupted."""
+    """Train up to `epochs`, or until a callback ends the fit; return False if interrupted."""
     logs: dict[str, Any] = {}
     calls.on_train_begin()
     for epoch in range(fit.start(), epochs):

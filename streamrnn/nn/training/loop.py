@@ -146,7 +146,7 @@ class _ArrayEpochs:
         return trainer.logs(losses)
 
     def judge(self, epoch: int) -> dict[str, float]:
-        """Return losses and metrics of other rows from fresh states; keep training's states."""
+        """Return losses and metrics of the validation data, from initial states; restore states."""
         if self._held is None or epoch not in self._judged:
             return {}
         model = self._trainer.model
@@ -185,7 +185,7 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or the listed ones, from 1."""
+    """Return the epochs that end with a validation: every n-th, or the ones listed, from 1."""
     if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
     if isinstance(frequency, list | tuple | set):
@@ -196,7 +196,7 @@ def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
 
 
 _Sizes: TypeAlias = tuple[int | None, int | None]
-"""validation_batch_size and batch_size, which is its default."""
+"""validation_batch_size, and batch_size, the default of validation_batch_size."""
 
 
 def _split(

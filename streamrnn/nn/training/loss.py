@@ -39,9 +39,9 @@ class Loss:
     >>> Squared()(np.zeros((2, 1)), np.full((2, 1), 3))
     9.0
 
-    With static `step(y_true, y_pred)` in place of `call` it is compiled, as a custom cell is: from
-    one row of each, (K,) and (U,), step returns the value, and gradient, static too, its derivative
-    (U,).
+    A loss with a static method `step(y_true, y_pred)` in place of `call` is compiled, as a custom
+    cell is: step takes one row of each, (K,) and (U,), and returns the value; gradient, static too,
+    takes the same and returns the derivative (U,).
 
     A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
     is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
@@ -102,9 +102,9 @@ class Loss:
         return in_rank_of(y_pred, numbers_of(f"loss {self.name!r}", y_true)).astype(np.float32)
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
-        """Return the values, their terms' derivatives, and terms per value. Raises ShapeError.
+        """Return the values, the derivatives of their terms, and the number of terms in a value.
 
-        Without `gradient` the derivatives are NaN.
+        Without `gradient` the derivatives are NaN. Raises ShapeError.
         """
         call: Callable[..., Any] = self.call
         gradient: Callable[..., Any] | None = getattr(self, "gradient", None)
@@ -235,7 +235,7 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
 
 
 def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None) -> Floats:
-    """Return a weight for each value. sample_weight: (B,), or the first axes of the values."""
+    """Return a weight for each value. sample_weight: shaped as the values or their first axes."""
     if sample_weight is None:
         return np.ones(shape, np.float32)
     weights = np.asarray(sample_weight, np.float32)

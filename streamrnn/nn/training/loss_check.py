@@ -27,7 +27,7 @@ def check_gradient(
         slopes = list(central_differences(value, point, np.random.default_rng(17)))
     if slopes and (where := worst_entry(["y_pred"], [received], [slopes])):
         raise ArgumentError(
-            f"{owner}: its gradient is not the derivative of the sum of its values: of {where} "
-            "(the entry that differs most; expected are central differences of the values in "
-            "float64)"
+            f"{owner}: its gradient is not the derivative of the sum of its values; for the "
+            f"gradient of {where} (the entry that differs most; the expected value is a central "
+            "difference of the values in float64)"
         )

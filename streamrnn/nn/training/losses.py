@@ -68,7 +68,7 @@ class MeanAbsoluteError(Elementwise):
 
 
 class Huber(Elementwise):
-    """Squared / 2 up to an error of `delta`, then linear."""
+    """The squared error / 2 up to an error of `delta`, then linear."""
 
     own_name = "huber_loss"
     short_name = "huber"
@@ -89,7 +89,7 @@ class Huber(Elementwise):
 
 
 class MeanAbsolutePercentageError(Elementwise):
-    """The error in percent of the truth, which counts as 1e-7 at least."""
+    """The error in percent of |y_true|, which counts as at least 1e-7."""
 
     own_name = "mean_absolute_percentage_error"
     short_name = "mape"
@@ -97,7 +97,7 @@ class MeanAbsolutePercentageError(Elementwise):
 
 
 class MeanSquaredLogarithmicError(Elementwise):
-    """(log(1 + y_true) - log(1 + y_pred))**2; values below 1e-7 count as that."""
+    """(log(1 + y_true) - log(1 + y_pred))**2; values below 1e-7 count as 1e-7."""
 
     own_name = "mean_squared_logarithmic_error"
     short_name = "msle"
@@ -176,9 +176,9 @@ class Quantile(Loss):
 class GaussianNLL(Loss):
     """log d + ((y_true - m) / d)**2 / 2, of a mean m and a deviation d. Not in Keras.
 
-    The negative logarithm of a normal density, but for log(2 pi) / 2 (Nix & Weigend 1994): the mean
-    over K labels, of 2 K predictions, the means and then the deviations, as the layer `Gaussian`
-    gives them. A deviation below 0.001 counts as that.
+    This is the negative logarithm of a normal density without its constant, log(2 pi) / 2 (Nix &
+    Weigend 1994), as a mean over K labels. There are 2 K predictions: the means, then the
+    deviations, as the layer `Gaussian` gives them. A deviation below 0.001 counts as 0.001.
     """
 
     own_name = "gaussian_nll"
@@ -232,7 +232,7 @@ class _Crossentropy(Loss):
 
 
 class BinaryCrossentropy(_Crossentropy, Elementwise):
-    """-(y log p + (1 - y) log(1 - p)), p a probability or with from_logits its logit.
+    """-(y log p + (1 - y) log(1 - p)), p a probability; with from_logits, y_pred is its logit.
 
     label_smoothing: the share of y that is replaced by 1 / 2.
     """

@@ -74,7 +74,7 @@ class LogCoshError(_OfLoss, of=losses.LogCosh):
 
 
 class Poisson(_OfLoss, of=losses.Poisson):
-    """The mean of y_pred - y_true * log(y_pred)."""
+    """The mean of y_pred - y_true * log(y_pred + 1e-7)."""
 
 
 class CosineSimilarity(_OfLoss, of=losses.CosineSimilarity):
@@ -176,7 +176,7 @@ class BinaryAccuracy(MeanMetric):
 
 
 class CategoricalAccuracy(MeanMetric):
-    """The share of samples whose largest prediction is at the truth, one-hot."""
+    """The share of samples whose largest prediction is at the 1 of y_true, one-hot."""
 
     own_name = "categorical_accuracy"
     direction = "up"
@@ -200,7 +200,7 @@ class SparseCategoricalAccuracy(MeanMetric):
 
 
 class SparseTopKCategoricalAccuracy(MeanMetric):
-    """The share of samples with fewer than k predictions above y_true's, a category."""
+    """The share of samples with fewer than k predictions above the one of category y_true."""
 
     own_name = "sparse_top_k_categorical_accuracy"
     direction = "up"
@@ -227,7 +227,7 @@ class SparseTopKCategoricalAccuracy(MeanMetric):
 
 
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
-    """The share of samples with fewer than k predictions above the truth's, one-hot."""
+    """The share of samples with fewer than k predictions above the one at y_true's 1, one-hot."""
 
     own_name = "top_k_categorical_accuracy"
 

@@ -53,7 +53,7 @@ class Objective:
         self.heads = []
         for number, symbol in enumerate(symbols):
             units, own = int(symbol.shape[-1] or 0), losses[number]
-            # An output without a loss may have metrics; only "accuracy" asks for the loss.
+            # An output without a loss may have metrics; "accuracy" and "crossentropy" ask for it.
             shown: Any = own
             self.heads.append(
                 Head(
@@ -167,7 +167,7 @@ def _factors(loss_weights: Any, names: Sequence[str]) -> list[float | None]:
 
 
 def _metrics(argument: str, metrics: Any, names: Sequence[str]) -> list[list[Any]]:
-    """Return the metrics of each output; None leaves an output without."""
+    """Return the metrics of each output; None leaves an output without metrics."""
     if not metrics:
         return [[] for _ in names]
     if len(names) == 1 and not isinstance(metrics, Mapping):

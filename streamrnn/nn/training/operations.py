@@ -48,7 +48,7 @@ def _of_where(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
 
 
 def _over(a: Any, x: Floats, value: Floats) -> Floats:
-    """Return the values of a reduction, repeated at each element that they were made of."""
+    """Return the values of a reduction, each repeated for the elements that it comes from."""
     if not a.get("keepdims"):
         value = np.expand_dims(value, tuple(np.atleast_1d(a["axis"])))
     return np.broadcast_to(value, x.shape)

@@ -73,7 +73,7 @@ class RMSprop(Optimizer):
 
 
 class _Moments(Optimizer):
-    """The base of optimizers by moving means of gradients."""
+    """The base of optimizers that keep moving means of gradients."""
 
     def __init__(
         self,

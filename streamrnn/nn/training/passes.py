@@ -37,7 +37,8 @@ def record(
 ) -> Recorded:
     """Run a graph; `wanted`: which inputs need a gradient.
 
-    Calls that no gradient passes through run as in scoring, whatever their layer.
+    Calls that no gradient passes through run as in scoring, whatever their layer, except for
+    dropout and noise in training.
     """
     values: list[Any] = [None] * len(graph.slots)
     slot_masks: list[Any] = [None] * len(graph.slots)
@@ -83,7 +84,7 @@ def record(
 
 
 def _is_random(layer: Any) -> bool:
-    """Return whether a layer, or one inside it, has dropout."""
+    """Return whether a layer, or one inside it, has dropout or noise."""
     rates = ("rate", "stddev", "dropout", "recurrent_dropout")
     return any(getattr(layer, rate, 0) for rate in rates) or any(
         _is_random(inner) for inner in layer.children().values()

@@ -11,9 +11,9 @@ from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.training.recording import Recording
 
 _WEIGHTS = {"recurrent": "recurrent_kernel"}
-"""The weights of the arguments recurrent_…; other arguments have the name of their weight."""
+"""The weight of the argument recurrent_regularizer; others begin with their weight's name."""
 _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
-"""Weights that a layer may not have, and the argument that says so."""
+"""Weights that a layer may lack, and the argument that says so."""
 
 
 class Penalized(NamedTuple):
@@ -85,7 +85,7 @@ def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
 
 
 def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
-    """Return where the weight of an argument is: in the layer, or in its cell."""
+    """Return where the weight of an argument is: in the layer or its cell; None if in neither."""
     prefix = argument.removesuffix("_regularizer")
     key = _WEIGHTS.get(prefix, prefix)
     for holder in (layer, layer.children().get("cell")):

@@ -86,12 +86,12 @@ class Recording:
         return self.trained.arrays.get((id(holder), name))
 
     def weights_of(self, holder: WeightSet) -> dict[str, Floats]:
-        """Return the own weights of a layer or cell by name, in the order of `add_weight`."""
+        """Return the weights of a layer or cell itself by name, in the order of `add_weight`."""
         arrays = self.trained.arrays
         return {name: arrays[key, name] for key, name in arrays if key == id(holder)}
 
     def add(self, holder: WeightSet, name: str, gradient: Floats) -> None:
-        """Add to the gradient of a weight that needs one, since a layer may be called twice."""
+        """Add to the gradient of a weight, if it needs one: a layer may be called twice."""
         key = id(holder), name
         if key in self.trained.weights:
             before = self.gradients.get(key)
@@ -105,12 +105,12 @@ class Recording:
     def factors(
         self, seed: int | None, call: int, which: int, shape: tuple[int, ...], rate: float
     ) -> Floats:
-        """Return dropout factors for one call, from its layer's seed if that has one."""
+        """Return dropout factors for one call, from the seed of its layer if it has one."""
         key = random.key_of(self._seed if seed is None else seed, call, which, self._step)
         return random.factors(key, shape, rate)
 
     def generator(self, seed: int | None, call: int) -> np.random.Generator:
-        """Return a random generator for one call, from its layer's seed if that has one."""
+        """Return a random generator for one call, from the seed of its layer if it has one."""
         key = random.key_of(self._seed if seed is None else seed, call, 0, self._step)
         return np.random.default_rng(key)
 

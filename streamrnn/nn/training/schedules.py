@@ -122,7 +122,10 @@ class PolynomialDecay(LearningRateSchedule):
 
 @dataclass(eq=False)
 class InverseTimeDecay(LearningRateSchedule):
-    """initial_learning_rate / (1 + decay_rate * step / decay_steps); staircase: rounded down."""
+    """initial_learning_rate / (1 + decay_rate * step / decay_steps).
+
+    staircase: step / decay_steps is rounded down to a whole number.
+    """
 
     initial_learning_rate: float
     decay_steps: float
@@ -140,7 +143,7 @@ class InverseTimeDecay(LearningRateSchedule):
 
 @dataclass(eq=False)
 class CosineDecay(LearningRateSchedule):
-    """Falls by a half cosine in decay_steps, to the share alpha (Loshchilov & Hutter 2016).
+    """Falls by a half cosine in decay_steps to alpha times its top (Loshchilov & Hutter 2016).
 
     warmup_target: first rises linearly to this rate in warmup_steps, then falls from it.
     """

@@ -75,10 +75,10 @@ class R2Score(SummedMetric):
 
 
 class FBetaScore(SummedMetric):
-    """The harmonic mean of precision and recall, which counts beta times as much; by column.
+    """The harmonic mean of precision and recall, by column; recall counts beta times as much.
 
-    average: "micro", "macro", "weighted" by the truth, or None for an array. threshold: above it
-    predictions are positive; by default a sample's largest one is.
+    average: "micro", "macro", "weighted" by the truth, or None for an array. threshold: predictions
+    above it are positive; by default the largest prediction of a sample is.
     """
 
     own_name = "fbeta_score"

@@ -17,7 +17,8 @@ ENTRIES = 200
 """Number of entries of an array that are compared; in a larger array they are drawn."""
 
 TOLERANCE = 1e-3
-"""Relative to an array's largest gradient; a hundredth of it for a smooth step in float64."""
+"""Tolerance, relative to an array's largest gradient; for a smooth step in float64, a hundredth of
+this."""
 
 _SMALL = 1e-3
 """Gradients of an array are compared as if the largest were at least this."""
@@ -102,8 +103,9 @@ def _compare(
         )
     if where := worst_entry(names, received, slopes):
         raise ArgumentError(
-            f"{cell}: its step_backward is not the derivative of its step: of {where} (the entry "
-            "that differs most; expected are central differences of `step` in float64); "
+            f"{cell}: its step_backward is not the derivative of its step; for the gradient "
+            f"of {where} (the entry that differs most; the expected value is a central difference "
+            "of `step` in float64); "
             "help(streamrnn.layers.Cell) says what step_backward gets and writes"
         )
 
@@ -191,7 +193,7 @@ def _received(
 
 
 def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Doubles) -> None:
-    """Run step_backward once in Python, which finds an index outside an array before it crashes."""
+    """Run step_backward once in Python: an index outside an array would crash compiled code."""
     at = point.copy()
     function = getattr(step_backward, "py_func", step_backward)
     zeros = point.copy()

@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
 
 class ThresholdMetric(SummedMetric):
-    """The base: sums of weights, by truth and by the thresholds below a prediction."""
+    """The base: sums of weights, by truth and by the number of thresholds below a prediction."""
 
     direction = "up"
     thresholds: list[float]
@@ -62,7 +62,7 @@ class ThresholdMetric(SummedMetric):
 
 
 class Precision(ThresholdMetric):
-    """True positives among all positive predictions; 0 without any.
+    """The share of true positives among all positive predictions; 0 without any.
 
     thresholds: a number, by default 0.5, or several (then the result is an array). top_k: only the
     k largest predictions of a sample are positive. class_id: count this column alone.
@@ -106,7 +106,7 @@ class Precision(ThresholdMetric):
 
 
 class Recall(Precision):
-    """True positives among all truly positive samples; 0 without any. See Precision."""
+    """The share of true positives among truly positive samples; 0 without any. See Precision."""
 
     own_name = "recall"
 
@@ -210,7 +210,7 @@ def _area_under_precision(answers: Answers) -> float:
 
 
 def _share(part: Array, whole: Array) -> Array:
-    """Return part / whole, 0 where that is 0."""
+    """Return part / whole, 0 where `whole` is 0."""
     share: Array = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
     return share
 

@@ -108,7 +108,7 @@ class Trainer:
     def plan(self) -> Plan:
         """The plan of training, made once for the weights that are trainable then, as in Keras.
 
-        Raises UnsupportedError, even for weights that were loaded later.
+        Raises UnsupportedError, also if weights in integers were loaded later.
         """
         _refuse_integers(self.model)
         if self._plan is None or self._plan.graph is not self.model.graph:
@@ -176,7 +176,7 @@ class Trainer:
         return batch._replace(weights=[weights])
 
     def train(self, batch: Batch) -> list[float]:
-        """Update the weights once; return the losses before: see Judgement."""
+        """Update the weights once; return the losses before the update: see Judgement."""
         values, recording = self._run(batch, training=True)
         try:
             self.optimizer.change(

@@ -22,8 +22,9 @@ __all__ = [
 def set_random_seed(seed: int) -> None:
     """Seed Python, NumPy, and initial weights and masks without a seed of their own.
 
-    This affects only this thread. `compile(seed=)` decides what `fit` draws. Raises ArgumentError
-    for another type than an integer.
+    Python's and NumPy's generators change for the whole process, the weights and masks for this
+    thread only. `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed` is an
+    integer from 0 to 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ArgumentError(f"set_random_seed: expected an integer from 0, received {seed!r}")
@@ -132,7 +133,8 @@ def timeseries_dataset_from_array(
     """Cut an array (N, …) into windows of `sequence_length` steps, in batches that `fit` reads.
 
     Window i begins at row i * sequence_stride, and takes every `sampling_rate`-th row. `targets`
-    has the label of the window that begins at a row there; with None, batches are windows alone.
+    has, at the index of a row, the label of the window that begins at this row; with None, batches
+    are windows alone.
     Rows before `start_index`, and from `end_index` on, are left out. shuffle: take an order from
     the seed, which differs from Keras's. batch_size=None: one window at a time. For a log of many
     streams use `Pipeline.windows`, which never joins rows of two. Raises ArgumentError for numbers

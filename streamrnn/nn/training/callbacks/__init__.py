@@ -1,6 +1,6 @@
 """Callbacks of fit and evaluate, with the names, arguments, defaults and order of Keras 3.
 
-Where Keras only warns, as of a monitored name that is not reported, an error is raised here.
+Where Keras only warns, as about a monitored name that is not reported, an error is raised here.
 """
 
 from streamrnn.nn.training.callbacks.callback import Callback, LambdaCallback

@@ -20,7 +20,7 @@ class ModelCheckpoint(MonitorCallback):
 
     filepath: ends in .safetensors, and may name the epoch (from 1) and values of the logs, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
-    folders are made. save_best_only: save only if the monitored value improved, first over
+    folders are made. save_best_only: save only if the monitored value improved, at first on
     initial_value_threshold. save_weights_only: no effect, as the format always has both. save_freq:
     "epoch", or a number of batches.
     """
@@ -158,8 +158,8 @@ class BackupAndRestore(Callback):
         shapes = [list(weight.shape) for weight in self.model.weights]
         if facts["shapes"] != shapes or facts["optimizer"] != type(optimizer).__name__:
             raise ModelMismatchError(
-                f"{self.path} is the backup of a model or an optimizer ({facts['optimizer']}) "
-                f"other than {self.model}; remove it, or set another backup_dir"
+                f"{self.path} is the backup of another model or optimizer "
+                f"({facts['optimizer']}), not of {self.model}; remove it, or set another backup_dir"
             )
         self.model.set_weights([arrays[f"weight/{at}"] for at in range(len(names))])
         optimizer.iterations = facts["iterations"]

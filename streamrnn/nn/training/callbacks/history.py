@@ -64,7 +64,7 @@ class CSVLogger(Callback):
         self.keys: list[str] | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Empty the file, unless it is appended to. Raises SinkError without its folder."""
+        """Empty the file, unless it is appended to. Raises SinkError if its folder is missing."""
         self.keys = None
         path = Path(self.filename)
         if not path.absolute().parent.is_dir():

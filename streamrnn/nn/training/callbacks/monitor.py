@@ -15,8 +15,8 @@ class MonitorCallback(Callback):
     """The base of callbacks that follow a value of the logs.
 
     monitor: its name. mode: "min", "max", or "auto": "min" for a loss, and for a metric the
-    direction of its class. min_delta: the least improvement. best: the best value so far, None
-    before any.
+    direction of its class. min_delta: an improvement must be larger than this. best: the best
+    value so far, None before any.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ def _direction(metric: Metric) -> str | None:
 
 
 class EarlyStopping(MonitorCallback):
-    """Stops when a monitored value has not improved for more than `patience` epochs.
+    """Stops when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
-    monitor: "val_loss", "loss", or one of the metrics. min_delta: the least improvement. mode:
-    "min", "max", or "auto" by the metric. baseline: what the first epochs must beat.
-    restore_best_weights: at the end, the weights of the best epoch. start_from_epoch: epochs before
-    the first epoch that counts.
+    monitor: "val_loss", "loss", or one of the metrics. min_delta: an improvement must be larger
+    than this. mode: "min", "max", or "auto" by the metric. baseline: the epochs go on counting
+    while the value is not better than this. restore_best_weights: set the weights of the best epoch
+    at the end. start_from_epoch: the first epoch that counts, from 0.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     It adds the learning rate of the epoch to the logs as "learning_rate". monitor, mode: as in
     EarlyStopping. patience: epochs without an improvement of more than min_delta. cooldown: epochs
-    after a reduction that do not count. min_lr: the least learning rate.
+    after a reduction that do not count. min_lr: the smallest learning rate.
     """
 
     def __init__(
