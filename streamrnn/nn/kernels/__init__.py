@@ -10,7 +10,7 @@
 - `embedding`, `activation`, `normalization`       on whole arrays
 - `keys`        from keys of streams to numbers, for the state table; `plain_rows`: rows about which
                 nothing is to be decided; `digest`: of rows
-- `threads`, `team`   lanes to threads; `cache`: kernels kept on disk
+- `threads`, `team`   lanes divided among threads; `cache`: kernels kept on disk
 
 To add a kernel for another cell, write it as functions of vectors in `simd` (`CELLS` of
 `simd.simple_rnn`), declare which sum each gate is added to (`sweep.TileShape`), and pass both to

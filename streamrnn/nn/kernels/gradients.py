@@ -27,7 +27,7 @@ _ONES, _ZERO = np.ones(PAD, np.float32), np.zeros(1, np.float32)
 
 
 class StridedRows(NamedTuple):
-    """Rows of floats in a flat array: the offset of the first, and the floats from row to row."""
+    """Rows of floats in a flat array: the offset of the first, and the step from row to row."""
 
     flat: Floats
     start: int
@@ -147,9 +147,10 @@ def flat_indices(*shapes: tuple[int, ...]) -> list[Array]:
 
 
 def dense_gradients(x_NF: Floats, dz_NU: Floats) -> tuple[Floats, Floats]:
-    """Return the gradients of Dense's weights (F, U) and bias (U,), of its inputs and sums.
+    """Return the gradients of Dense's weights (F, U) and bias (U,), from its inputs and `dz_NU`.
 
-    Vectors hold either features or units. Where neither fills them, the gradients are padded.
+    `dz_NU`: the gradients of its sums. Vectors hold either features or units. Where neither fills
+    them, the gradients are padded.
     """
     (rows, features), units = x_NF.shape, dz_NU.shape[1]
     x, one = StridedRows(x_NF.reshape(-1), 0, features), StridedRows(_ONES, 0, 0)

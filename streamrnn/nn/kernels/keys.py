@@ -81,7 +81,7 @@ class StringIndex:
         self._counts[:2] = np.minimum(self._counts[:2], size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call that gives the strings `source` the numbers `to`, so that `size` stay.
+        """Return the call that gives the strings `source` the numbers `to`; `size` strings stay.
 
         `source` are all strings from number `size` on that stay; the strings that had the numbers
         `to` are removed. The call may be repeated. Words of removed strings stay where they are.

@@ -19,8 +19,8 @@ ROWS = 96
 """Rows that pass through all units before the next ones: their inputs stay in the L1 cache."""
 
 SUMS = 16
-"""Sums per row and unit, each of every sixteenth feature, where units are few: as many as the
-widest vector has elements, on every machine, so that the bits are the same."""
+"""Sums per row and unit, where units are few; each takes every sixteenth feature. On every machine
+there are as many as the widest vector has elements, so that the bits are the same."""
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Integers in place of float32: rows rounded to integers, and exact sums of their products.
 
-Two int16, or four int8, stand in one 32-bit word, of a row as of the weights, so that a tile reads
+In a row, as in the weights, two int16 or four int8 share one 32-bit word, so that a tile reads
 words as it reads floats. A row of values, inputs or a state, is rounded to integers by its own
 largest value: scale = largest / top, integer k = value k / scale. Its scale stands before its
 words. A row with a NaN or an infinity has the scale NaN; one whose values are all below 2**-100 is

@@ -294,7 +294,7 @@ def _checksum(folder: Path, name: str, code: bytes) -> bytes:
 
 @functools.cache
 def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
-    """Warn, once a process."""
+    """Warn once in a process."""
     warnings.warn(
         f"cannot write to the cache folder {folder} ({reason}): compiled kernels {outcome}; set "
         "XDG_CACHE_HOME to a writable folder",

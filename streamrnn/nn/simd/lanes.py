@@ -19,7 +19,7 @@ class LaneRange(NamedTuple):
     first: int
     last: int
     offsets: Ints
-    """Of the rows of a step, as a sweep reads them."""
+    """Offsets of the rows of a step, as a sweep reads them."""
     current: Ints
     """By lane, the offset of its h, unless it is in the list of rows."""
     listed: Ints

@@ -1,6 +1,6 @@
 """LSTM with layer normalisation in training: back through time.
 
-What each step needs of its forward pass is given, so activations do not occur here. Rows are
+The tape has what each step needs of its forward pass, so no activation is computed here. Rows are
 time-major: row t*B + b is step t of lane b. Norms are in float64, as in `normalization`.
 """
 

@@ -1,7 +1,7 @@
 """Random numbers by counter: number i of a key, whoever draws it and in which order.
 
-It is the finalizer of SplitMix64 (Steele, Lea, Flood 2014) of key + i * 2**64/phi, to which the key
-is added, and then the finalizer applied again.
+The finalizer of SplitMix64 (Steele, Lea, Flood 2014) is applied to key + i * 2**64/phi, and again
+to the result plus the key.
 """
 
 import functools

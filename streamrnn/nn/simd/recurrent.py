@@ -308,8 +308,8 @@ def _word(phase: Phase | RowPhase) -> int:
 def _phase(phase: Phase | RowPhase) -> tuple[Inlined, int, int, int]:
     """Make the function of one phase.
 
-    Return it with the floats that a group has of initial sums, of weights of one input, and of
-    weights of one unit of the state.
+    Return it with the number of floats in a group: of initial sums, of weights for one input, and
+    of weights for one unit of the state.
     """
     if isinstance(phase, RowPhase):
         return _rows(phase.row), 0, 0, 0

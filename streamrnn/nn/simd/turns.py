@@ -19,8 +19,8 @@ _PAUSE = 0.02
 def one_at_a_time(path: Path) -> Iterator[bool]:
     """Hold the lock file at `path`, if its folder can be written to; yield whether others held it.
 
-    The system releases the lock of a process that dies. The file is removed afterwards: by then the
-    result of the work is found without it.
+    The system releases the lock of a process that dies. The file is removed afterwards: others then
+    find the result of the work without it.
     """
     waited, file = False, None
     if fcntl is not None:

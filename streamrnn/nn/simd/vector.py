@@ -165,7 +165,7 @@ _binary(operator.truediv, operator.itruediv, ir.IRBuilder.fdiv)
 
 @infer_global(operator.neg)
 class Negative(AbstractTemplate):
-    """-a."""
+    """The operator -a of vectors."""
 
     def generic(self, args, kws):
         """Return the signature of the negative of a vector, None for others."""

@@ -43,10 +43,10 @@ class Loss:
     cell is: step takes one row of each, (K,) and (U,), and returns the value; gradient, static too,
     takes the same and returns the derivative (U,).
 
-    A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. Its gradient
-    is its attribute: `function.gradient = another_function`. As in Keras, a last axis of size 1
-    that one of a function's arrays lacks is added to it, or removed from the other (even from
-    y_pred).
+    A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. The
+    function has its gradient as an attribute: `function.gradient = another_function`. As in Keras,
+    a last axis of size 1 that one of a function's arrays lacks is added to it, or removed from the
+    other (even from y_pred).
     """
 
     own_name: ClassVar[str] = ""

@@ -16,7 +16,10 @@ _ROWS = 8
 def check_gradient(
     owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
-    """Compare both on the first rows of a batch; raise ArgumentError if they differ."""
+    """Compare `gradient` with `call` on the first rows of a batch.
+
+    Raises ArgumentError if they differ.
+    """
     truth, point = (array[:_ROWS].astype(np.float64) for array in (t, p))
 
     def value() -> float:

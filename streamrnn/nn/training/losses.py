@@ -1,4 +1,4 @@
-"""Losses, with the names, arguments and formulas of Keras 3, and the quantile loss.
+"""Losses, with the names, arguments and formulas of Keras 3; Quantile and GaussianNLL, too.
 
 To add one, write its class here and its name in `__all__`.
 

@@ -17,8 +17,8 @@ _TINY = 1e-7
 class R2Score(SummedMetric):
     """1 - squared errors / squared distances from the mean of the truth, by column.
 
-    class_aggregation: "uniform_average" over columns, "variance_weighted_average", or None: an
-    array. num_regressors: for the adjusted R2.
+    class_aggregation: "uniform_average" over columns, "variance_weighted_average", or None for
+    an array. num_regressors: for the adjusted R2.
     """
 
     own_name = "r2_score"

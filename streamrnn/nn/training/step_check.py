@@ -56,7 +56,7 @@ def check_step_backward(
     weights: dict[str, Floats],
     features: int,
 ) -> None:
-    """Compare both once for cells with these functions and shapes.
+    """Compare step_backward with step, once for all cells with these functions and shapes.
 
     Raises ArgumentError, naming the cell and the worst entry, if they differ, and ShapeError if
     step_backward reads or writes outside an array.
@@ -213,7 +213,7 @@ def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Double
 def central_differences(
     value: Callable[[], float], array: Doubles, random: Any
 ) -> Iterator[_Entry]:
-    """Yield the central differences of `value`, which reads `array`, by some of its entries.
+    """Yield central differences of `value`, which reads `array`, for some entries of `array`.
 
     Only finite ones are yielded; `array` holds the same values afterwards.
     """

@@ -15,7 +15,7 @@ from streamrnn.nn.training.curves import logarithm
 from streamrnn.nn.training.metric import SummedMetric
 
 _LOWEST = -1e10
-"""The threshold for answers chosen by top_k, as in Keras; all others are set to it."""
+"""The threshold for answers chosen by top_k, as in Keras; all other predictions are set to it."""
 
 
 class Answers(NamedTuple):
