@@ -26,8 +26,8 @@ def open_engine(
     """Start or join the cluster of [engine] address, check its nodes, and return an engine on it.
 
     `state` returns the state table to start from; it is not called if each shard can read its own
-    from the output. Raises ConfigError if Ray is not installed, or a node does not see source and
-    output; EngineError if there is no such cluster.
+    from the output. Raises ConfigError if Ray is not installed, or if a node does not see the
+    source or the output; EngineError if there is no such cluster.
     """
     config = bound.loaded.config
     engine: Callable[[str, int], Tasks]

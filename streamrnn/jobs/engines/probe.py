@@ -22,7 +22,7 @@ class FolderToken:
 
 
 class Probe(NamedTuple):
-    """The name of a node, and what is wrong with it; "" for nothing."""
+    """The name of a node, and what is wrong with it, "" if nothing is."""
 
     node: str
     problem: str

@@ -38,7 +38,10 @@ class Epoch:
 
 
 class _Group(NamedTuple):
-    """A row group, or the rest of one: its file, its first row's position, its rows."""
+    """A row group, or the rest of one: its file, and its number of rows.
+
+    `start` is the position of its first row, `number` the number of that row in the input.
+    """
 
     file: SourceFile
     start: Position
@@ -98,7 +101,10 @@ def _groups(source: SourceOfFiles, start: Position | None, scored: int) -> Itera
 
 
 def _runs(groups: Sequence[_Group], rows: int) -> Iterator[tuple[Sequence[_Group], _Group | None]]:
-    """Divide row groups into runs of at most `rows` rows; yield each with the group after it."""
+    """Divide row groups into runs; yield each with the row group after it.
+
+    A run has at most `rows` rows, or a single row group with rows.
+    """
     first = total = 0
     for index, group in enumerate(groups):
         if index > first and total and total + group.rows > rows:

@@ -40,7 +40,7 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the outputs' folders by name, parts' format and partitions.
+    """Where a shard's files go: the outputs' folders by name; the parts' format and partitions.
 
     `filters`: name of a side output -> its filter.
     """

@@ -153,10 +153,10 @@ class ShardedEngine:
         *,
         last: bool,
     ) -> None:
-        """Score the rows of the source from `start` on, whose content so far is `before`.
+        """Score the rows of the source from `start` on.
 
-        `target` is a FolderTarget. With `last` the run ends with these rows, unless it is stopped
-        before.
+        `before` is the content of the rows of its file before `start`. `target` is a FolderTarget.
+        With `last` the run ends with these rows, unless it is stopped before.
         """
         files = source.of_files
         assert files is not None  # checked before

@@ -18,13 +18,13 @@ from streamrnn.stream.states import by_shard, key_hashes, shard_of
 _BUCKETS = 1 << 16
 _KEPT = 4
 Heavy = dict[int, tuple[int, str]]
-"""Bucket of the key's hash -> rows, and the key as text."""
+"""Bucket of the key's hash -> number of rows, and the key as text."""
 
 
 class KeyCounts:
     """Counts rows by a part of the hash of their keys.
 
-    A bucket holds other streams, too: with many streams, about a 65,536th of the rows.
+    Streams share buckets: with many streams, a bucket has about a 65,536th of the rows.
     """
 
     def __init__(self, fields: Sequence[pa.Field]) -> None:
@@ -42,7 +42,7 @@ class KeyCounts:
             self._keys[largest] = self._text(keys, int(np.argmax(bucket_N == largest)))
 
     def heaviest(self) -> Heavy:
-        """Return the buckets with the most rows among the largest of each record batch."""
+        """Return the buckets with the most rows; each was the largest one of a record batch."""
         rows: Heavy = {
             bucket: (int(self._counts[bucket]), key) for bucket, key in self._keys.items()
         }
@@ -115,9 +115,9 @@ class Chunk:
 class Split:
     """What the driver needs to know about a row range that was read.
 
-    `readings`: what was read of each file, by name. `rows_S`: rows of each shard; `bytes`: of all
-    chunks; `offset`: as in a `SourceBatch`. `error`, with the number of the first row that was not
-    read, ended it.
+    `rows_S`: number of rows of each shard. `readings`: what was read of each file, by name. `cast`
+    and `offset`: as in a `SourceBatch`. `bytes`: size of all chunks. `error` ended the reading;
+    `reached` is the number of the first row that was not read.
     """
 
     rows_S: list[int]

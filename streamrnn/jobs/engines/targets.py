@@ -14,7 +14,7 @@ from streamrnn.stream.sources import Position, SourceFile
 class FolderTarget:
     """Writes parts of an output folder; `files` are all files that the run reads, in order.
 
-    `pipe`: it reads a pipe instead, whose rows are counted over all runs.
+    `pipe`: the run reads a pipe instead, and the rows of the pipe are counted over all runs.
     """
 
     def __init__(
