@@ -1,4 +1,4 @@
-"""Check a pipeline, and explain what a run would do, in values or as a flowchart of Mermaid."""
+"""Check a pipeline, and explain what a run would do, as values or as a Mermaid flowchart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -289,7 +289,7 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
     if idle := length_text(loaded.config.state.idle):
         notes.append(
             f"[state] idle = {json.dumps(idle)}: a stream starts again after a longer silence, and "
-            "is dropped at a commit when the newest time is more than twice that after its last one"
+            "is dropped at a commit when the newest row is later than its last by more than twice that"
         )
     offset, config = source.offset(), loaded.config.source
     if offset and not config.time_zone:

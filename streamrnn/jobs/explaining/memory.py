@@ -18,9 +18,9 @@ from streamrnn.stream.sources import SourceFile, SourceOfFiles
 from streamrnn.stream.sources.formats import Footer
 
 _KERNELS = 95 << 20
-"""Numba, LLVM and the compiled kernels, which are loaded when the first batch is scored."""
+"""Bytes of Numba, LLVM and the compiled kernels, all loaded when the first batch is scored."""
 _BUFFERS, _BUFFERED_ROWS = 85 << 20, 131072
-"""Buffers of readers, writers and threads, and the rows that fill them."""
+"""Bytes of the buffers of readers, writers and threads, and the number of rows that fill them."""
 _BATCHES = 4.2
 """Record batches held at a time: one is read, one sorted, one scored, and some wait."""
 _COPIES = 2
@@ -28,19 +28,19 @@ _COPIES = 2
 _ROW = 24
 """Bytes of a row's slot, time and position."""
 _STREAM = 200
-"""Bytes of a stream beside its state: its key, in the index too, and copies of a commit."""
+"""Bytes of a stream besides its state: its key, also in the index, and copies for a commit."""
 _LOADING = 2.7
 """Copies of a state while it is read from an output."""
 _GROUP = 0.6
 """Share of a row group, decoded, that is held while batches are cut from it."""
 _OFFSET = 4
-"""Bytes of a row's place in its files."""
+"""Bytes of a row's offset in its row range."""
 _TEXT = 18
 """Bytes of a text or another value without a fixed width."""
 
 
 def stream_bytes(bound: BoundPipeline) -> int:
-    """Return the bytes of one stream in the state table."""
+    """Return the number of bytes of one stream in the state table."""
     layout = bound.layout
     waiting = layout.waiting_rows * len(bound.loaded.contract.feature_names())
     return 4 * (sum(layout.states.values()) + waiting) + 24
@@ -70,7 +70,7 @@ def memory_of(
 
 
 def row_bytes(bound: BoundPipeline) -> float:
-    """Return the bytes of a row that one worker hands to another."""
+    """Return the number of bytes of a row that one worker hands to another."""
     return sum(_width(field.type) for field in bound.schema) + _OFFSET
 
 

@@ -1,4 +1,4 @@
-"""Score rows to show what a run would do, and how rounding changes them."""
+"""Score rows to show what a run would do, and how rounding changes the scores."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
 
 
 COMPARED = 20_000
-"""Rows that are scored in both precisions."""
+"""Number of rows that are scored in both precisions."""
 
 
 def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[str]]:
