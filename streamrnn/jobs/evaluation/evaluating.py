@@ -108,9 +108,9 @@ def comparison(
 
 
 def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
-    """Open the files that an output was scored from, and new ones; none of their rows is an error.
+    """Open the files that an output was scored from, and new ones.
 
-    Raises MissingFileError if none of them is there.
+    Rows at which a run would stop raise no error. Raises MissingFileError if none of them is there.
     """
     return _source(lenient(loaded), read_manifest(output), output)
 
@@ -135,7 +135,7 @@ def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
 
 
 def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
-    """Return the quantiles of the outputs, if the model has one target and an output for each."""
+    """Return [output] quantiles if there is one target and one output per quantile, else ()."""
     quantiles, targets = loaded.config.quantiles, loaded.config.target.labels
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 

@@ -36,10 +36,10 @@ class Evaluation:
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,
-    `better_persistence` the share by which the model's is smaller. All other figures are over all
-    rows. Months are in `zone`: [source] time_zone, else UTC; "" for times without one. `better` is
-    the smallest such share: by how much the model beats the `best_baseline`. `baselines` describes
-    the baselines by name; `notes` say what else a reader of the figures has to know.
+    `better_persistence` the share by which the model's is smaller. `better` is the smallest such
+    share: by how much the model beats the `best_baseline`. All other figures are over all rows.
+    Months are in `zone`: [source] time_zone, else UTC; "" for times without a zone. `baselines`
+    describes the baselines by name; `notes` say what else a reader of the figures has to know.
     """
 
     output: str

@@ -47,7 +47,7 @@ class LabelledRows(NamedTuple):
         return cls(rows.slot, rows.time, rows.value, label, item.seasonal, rows.weight)
 
     def forecasts(self, target: int) -> dict[str, Doubles]:
-        """Return the forecasts (N,) of a target by baseline, NaN for none."""
+        """Return the forecasts (N,) of a target by baseline, NaN where a baseline has none."""
         return {"persistence": self.value[:, target], "seasonal": self.seasonal[:, target]}
 
     def take(self, index: Array) -> "LabelledRows":
@@ -56,7 +56,7 @@ class LabelledRows(NamedTuple):
 
 
 class Matcher:
-    """Matches score rows with source rows; both come in the order of each stream.
+    """Matches score rows with source rows; within a stream, both come in the same order.
 
     Rows with the same stream and time are matched in their order. A row waits until its partner
     comes, or a later row of its stream is matched, or nothing can come any more. Few rows wait if
@@ -90,8 +90,8 @@ class Matcher:
     ) -> tuple[ScoreRows, LabelledRows] | None:
         """Return the rows that are matched now, pair by pair; None if there are none.
 
-        Because all waiting rows are sorted again, nothing is matched until there are half as many
-        new ones.
+        Matching sorts all waiting rows again, so it is put off until there are half as many new
+        rows as earlier ones.
         """
         new = self.waiting_scores + self.waiting_labels - self._unmatched
         if not (scores_ended and labels_ended) and 2 * new < self._unmatched:
@@ -118,7 +118,7 @@ class Matcher:
 
 
 def _pairs(scores: ScoreRows, labels: LabelledRows) -> tuple[Ints, Ints]:
-    """Return the indices of pairs with the same stream, time, and number among such rows."""
+    """Return the indices of pairs: the nth score and the nth label of the same stream and time."""
     n = len(scores.slot)
     _, rank = np.unique(np.concatenate([scores.time, labels.time]), return_inverse=True)
     code = np.concatenate([scores.slot, labels.slot]) * (len(rank) + 1) + rank
@@ -211,7 +211,7 @@ class EvaluationPlan:
     """What is compared, and how.
 
     `keys` and `time` are columns of source and output, `scores` the M columns of the model's
-    outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean ones,
+    outputs, `targets` the columns of the K `labels`, `integers` the integer or boolean targets,
     `horizons` how much later each label is; `ahead`: labels are of later rows. `zone` is the time
     zone of months, "" for UTC. `since` and `until` limit the rows, in ticks: at or after, and
     before. `quantiles` are forecast by the outputs. `spreads`: the second half of the outputs has
@@ -241,7 +241,7 @@ class EvaluationPlan:
 
     @property
     def several_horizons(self) -> bool:
-        """Whether labels of one column differ in how much later they are."""
+        """Whether each column has labels with several horizons."""
         return len(set(self.horizons)) > 1
 
     @property
@@ -351,7 +351,10 @@ def compared_rows(
 
 
 def _wanted(rows: Any, plan: EvaluationPlan, counts: ComparedCounts) -> Any:
-    """Return the rows from `since` to `until`."""
+    """Return the rows at `since` or later, and before `until`.
+
+    Scores from before the source begins are left out, too, and counted.
+    """
     time = rows.time
     chosen = np.ones(len(time), bool)
     if plan.since is not None:

@@ -188,9 +188,10 @@ def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
 
 
 class Distance:
-    """MAE and RMSE; of a quantile also its pinball loss, and the share of labels up to it.
+    """MAE and RMSE; of a quantile also its pinball loss, and the share of labels at most as high.
 
-    Compared with the mean, and the baselines named by `forecasts`, by RMSE or pinball loss.
+    The RMSE is compared with the mean's, and with the baselines named by `forecasts`; a quantile is
+    compared with these baselines by pinball loss.
     """
 
     def __init__(self, forecasts: Sequence[str] = (), quantile: float | None = None) -> None:
@@ -328,7 +329,8 @@ class _Answers:
 class Binary:
     """Log-loss, accuracy and AUC of a probability.
 
-    The base rate is the group's: no constant forecast does better. Compared by log-loss.
+    The base rate is the group's own, so no constant forecast does better. The model is compared
+    with it by log-loss.
     """
 
     def __init__(self, forecasts: Sequence[str] = ()) -> None:
