@@ -289,7 +289,8 @@ def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
     if idle := length_text(loaded.config.state.idle):
         notes.append(
             f"[state] idle = {json.dumps(idle)}: a stream starts again after a longer silence, and "
-            "is dropped at a commit when the newest row is later than its last by more than twice that"
+            "is dropped at a commit when its last row is older than the newest row by more than "
+            "twice that time"
         )
     offset, config = source.offset(), loaded.config.source
     if offset and not config.time_zone:

@@ -3,7 +3,7 @@
 - `run`               one run, from the options to the summary
 - `destination`       an output folder or a stream; what earlier runs committed there
 - `follow`            files that arrive while a run goes on
-- `reloading`         back to the commit before files that changed, once they are checked
+- `reloading`         checks used files that changed, and rewinds to before they were read
 - `replay`, `replay_plan`   earlier rows, read by a new model into a state of its own
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit

@@ -70,7 +70,7 @@ class Destination:
         return None if self.folder is None else self.folder.load_state()
 
     def commit_sources(self, plan: SourcePlan, last: bool) -> None:
-        """Commit what `plan` learned about used files when none is new; `last`: the run ends."""
+        """Commit what `plan` learned about used files if no file is new; `last`: the run ends."""
 
     def target(self, files: Sequence[SourceFile], *, pipe: bool = False) -> RowSink:
         """Return the sink that the loop writes to while it reads these files, or a pipe."""

@@ -13,8 +13,9 @@ class Watcher:
     """Yield a source with its complete files each time that these have changed.
 
     `look` returns the source as listed now. A file is complete once it has its footer and has not
-    changed since the poll before; a file last written longer than one poll ago need not wait.
-    `looked` is called when a look, and what it led to, is done. Ends when `stop` is set.
+    changed since the poll before; a file that was last written more than one poll ago need not
+    wait. `looked` is called after each look, once the yielded source has been handled. Ends when
+    `stop` is set.
     """
 
     def __init__(

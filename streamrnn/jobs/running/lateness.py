@@ -23,7 +23,7 @@ from streamrnn.stream.sources.order import Hive
 from streamrnn.stream.states.positions import CallPosition
 
 _TELLING = 4
-"""Number of used files that show how long a usual file and a usual gap are."""
+"""Smallest number of used files that show how long a usual file and a usual gap are."""
 _IF_EXPECTED = 'If late rows are expected, set [source] late to "drop", "reject" or "apply".'
 
 
@@ -48,7 +48,8 @@ def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str 
     """Return a note if a file seems to be missing before one of the files after the first `used`.
 
     A file seems to be missing if the time without rows is longer than the longest gap between used
-    files plus half of a usual file, or of that gap. A few files do not show what is usual.
+    files plus half of the longer of the two: the median length of a file, or that gap. A few files
+    do not show what is usual.
     """
     earlier = sorted(_times_of(files[:used]), key=attrgetter("first"))
     if len(earlier) < _TELLING:
@@ -61,7 +62,7 @@ def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str 
         if file.path in now and gap > longest + max(length, longest) / 2:
             end = shown_time(file.first - gap, kind)
             return (
-                f"no row is from between {end} and {file.shown(kind)}, which is longer than "
+                f"there are no rows between {end} and {file.shown(kind)}, a longer gap than any "
                 "between earlier files: is a file missing?"
             )
     return None
@@ -111,7 +112,10 @@ def name_the_files(
 
 
 def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]) -> LateRowError:
-    """Add to the error that sorting the file would cure it, if no file before it ends later."""
+    """Add to the error that sorting the file would fix it.
+
+    It would not if a file before it ends after it begins; then nothing is added.
+    """
     index = next((i for i, file in enumerate(source.files) if file.path == error.file), 0)
     times = source.times(source.files[: index + 1])
     if not times or len(times) <= index:

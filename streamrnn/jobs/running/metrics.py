@@ -39,8 +39,8 @@ METRICS = {
     "rows_written_total": "Rows in the output; with stdout, rows written over all runs.",
     **{side.metric: f"Rows in the {name} table." for name, side in SIDE_OUTPUTS.items()},
     "rows_rejected_total": "Rows in the rejects table; with stdout, rows rejected over all runs.",
-    "rows_late_total": "Rows dropped as earlier than the last time of their stream, over all runs.",
-    "rows_repeated_total": "Rows of the last time of their stream, over all runs.",
+    "rows_late_total": "Rows dropped as earlier than the last row of their stream, over all runs.",
+    "rows_repeated_total": "Rows with the time of the last row of their stream, over all runs.",
     "rows_skipped_total": "Rows without a score because a feature was null, over all runs.",
     "replayed_rows": "Rows that the last new model has read again, of which none was written.",
     "values_filled_total": "Nulls that were filled, over all runs.",
@@ -306,7 +306,7 @@ class RunMetrics:
 
 @contextmanager
 def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[RunMetrics | None]:
-    """Write metrics of the run in the block to the file, however it ends (None: do not)."""
+    """Write metrics of the run in the block to a file, however it ends; do nothing without one."""
     if path is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""The tables of [publish] during a run: brought up to date when it begins, after each commit."""
+"""Bring the tables of [publish] up to date when a run begins, and after each commit."""
 
 import logging
 import time
@@ -20,8 +20,9 @@ RETRY_SECONDS = 30.0
 class RunPublisher:
     """The tables of one run.
 
-    A failure does not stop the run: it is a warning, and is repeated when the files found so far
-    are scored. A failure that remains at the end is an error, raised after everything is committed.
+    A failure does not stop the run: it is logged as a warning, and the tables are retried when the
+    files listed so far are scored. A failure that remains at the end is an error, raised after
+    everything is committed.
     """
 
     def __init__(self, config: Config, summary: Summary) -> None:
@@ -51,7 +52,7 @@ class RunPublisher:
                 _LOGGER.warning("%s", table)
 
     def after_commit(self, manifest: Manifest | None) -> None:
-        """Publish a commit, unless an earlier one of these files failed."""
+        """Publish a commit, unless an earlier one failed: then `publish` or `retry` catches up."""
         if self._error is None:
             self.publish(manifest)
 

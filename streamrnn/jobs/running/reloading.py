@@ -1,4 +1,4 @@
-"""Rewind an output to the commit before used files that changed, so that a run rereads them."""
+"""Rewind an output to before it read files that have changed, so that a run rereads them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -187,7 +187,7 @@ def rewind_before_changes(
     )
     _check_order(loaded, files, again, target, path)
     dropped = manifest.rows - target.rows
-    restore_commit(path, target.commit, force=options.force)  # the run publishes it when it begins
+    restore_commit(path, target.commit, force=options.force)  # the run will publish this
     return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",

@@ -2,7 +2,7 @@
 
 It runs the same loop over rows that the output has read, but writes none of them. Its progress is
 committed like a run's, in a folder inside the output, so that a killed replay resumes. The first
-commit of any run into the output removes it.
+commit of any run into the output removes that folder.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Replay:
         return table
 
     def report(self, replayed: StateTable, table: StateTable) -> None:
-        """Add to the summary what was read, and which streams of the output have no row there."""
+        """Add to the summary what was read, and how many streams of the output were not in it."""
         summary = self._summary
         missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
         summary.replay_fresh_streams = missing
@@ -142,7 +142,9 @@ class Replay:
             f"{summary.replay_passed_over:,} of them passed over, without a score"
             if summary.replay_passed_over
             else "",
-            f"{count(missing, 'stream')} without a row there: the initial state" if missing else "",
+            f"{count(missing, 'stream')} without a row there: from the initial state"
+            if missing
+            else "",
         ]
         summary.state_notes.append(
             f"model {new} took over from {old}: {'; '.join(filter(None, more))}"
@@ -307,7 +309,7 @@ class LastRows:
         return int(counts.min(initial=2**62))
 
     def of(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
-        """Yield the last rows of each stream, in the second round, of the same batches."""
+        """Yield the last rows of each stream, in the second round over the same batches."""
         for item in batches:
             slots = self._slots(item, add=False)
             keep = np.zeros(len(slots), bool)
@@ -317,7 +319,7 @@ class LastRows:
             yield _kept(item, keep)
 
     def _slots(self, item: SourceBatch, add: bool) -> Ints:
-        """Return the slot of each row with a key, or of all rows with -1 for no key."""
+        """Return the slots of the rows that have a key if `add`, else of all rows; -1 for none."""
         keys = [item.batch.column(name) for name in self._names]
         valid = np.ones(len(item.batch), bool)
         for key in keys:

@@ -27,7 +27,7 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 class Earlier:
     """What an output has read: used files by their current names, `position` as in a manifest.
 
-    `rows` is the number written and rejected, `state` is the state after them.
+    `rows` is the number of rows written and rejected, `state` is the state after them.
     """
 
     used: Sequence[UsedFile]
@@ -145,8 +145,8 @@ def _refuse_other_rows(
     if bound.loaded.kind.needs_end:
         raise ConfigError(
             f'replay: kind "{bound.loaded.kind.name}" keeps no state from run to run, so that a '
-            "new model needs no earlier rows. --new-model carry scores new streams with it; for "
-            "more rows of earlier streams start over, with --full-refresh."
+            "new model needs no earlier rows. To score new streams with it, use --new-model carry; "
+            "to score more rows of earlier streams, start over with --full-refresh."
         )
     if source.of_files is None:
         raise ConfigError(
@@ -183,7 +183,7 @@ def _without_init(bound: BoundPipeline) -> str | None:
 
 def _left_out(manifest: Manifest, rows: int) -> str | None:
     lost = rows_of_no_file(manifest, rows)
-    return f"{count(lost, 'row')} in no used file not replayed" if lost > 0 else None
+    return f"{count(lost, 'row')} in no used file: not replayed" if lost > 0 else None
 
 
 def _time_type(bound: BoundPipeline) -> pa.DataType:

@@ -62,8 +62,8 @@ from streamrnn.stream.states import StateTable, write_state_file
 from streamrnn.stream.states.positions import CallPosition, from_json, last_position
 
 _NOT_TAKEN_OVER = (
-    "the new model takes over with the first new rows, and there are none: it needs --new-model "
-    "again then"
+    "the new model takes over with the first new rows, but there are none yet: pass --new-model "
+    "again when there are"
 )
 
 
@@ -173,7 +173,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind to before the files to reload, if any; an error of the run after it says so."""
+        """Rewind to before the files to reload, if any; say so in an error of the run after it."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return
@@ -224,7 +224,7 @@ class RunJob:
             self._end(engine, output)
 
     def _after_commit(self, output: Destination) -> None:
-        """Publish a commit, and write the metrics; the first commit ends a replay."""
+        """Publish a commit, and write the metrics; after the first commit, remove the replay."""
         folder = self.config.sink.folder
         if folder is not None and not self._committed_once:
             discard_replay(folder)
@@ -243,7 +243,10 @@ class RunJob:
             self._metrics.update()
 
     def _looked(self, output: Destination) -> None:
-        """Record in the metrics that a look at the source is done, unless it was interrupted."""
+        """Retry the tables that failed, and record a finished look at the source in the metrics.
+
+        A look that was interrupted is not recorded.
+        """
         self._tables.retry(output.last)
         if self._metrics is not None and not self.summary.interrupted:
             self._metrics.succeed()
@@ -251,10 +254,11 @@ class RunJob:
     def _read(
         self, source: Source, output: Destination, engine: Engine | None, last: bool
     ) -> Engine | None:
-        """Score the new rows of the source; return None if there are none, or before the first.
+        """Score the new rows of the source, and return the engine.
 
-        `engine` is the engine of the earlier rounds, None in the first round of a run. With `last`
-        the run ends after this round.
+        Returns None if there are no new rows, or if the run is stopped in a replay. `engine` is the
+        engine of the earlier rounds, None in the first round of a run. With `last` the run ends
+        after this round.
         """
         first = output.last is None and engine is None
         seen = seen_by_init(self.loaded, source) if first else None
@@ -423,7 +427,7 @@ class RunJob:
         files = list(plan.files)
         if self._order == "time":
             files[started:] = source.in_time_order(files[started:])
-        elif self.config.source.late != "error":  # otherwise late rows would stop the run
+        elif self.config.source.late != "error":  # with "error", a late row stops the run
             self.summary.times_go_back = note_on_order(source, files, self._order)
         return files
 

@@ -53,7 +53,7 @@ def test_a_day_that_is_skipped_is_noted(hours: int, every: int) -> None:
         assert run(number, hours=hours, every=every) is None
     note = run(7, hours=hours, every=every)
     assert note is not None
-    assert note.startswith("no row is from between 2024-01-06 ")
+    assert note.startswith("there are no rows between 2024-01-06 ")
     assert "in/day=07/log.parquet (2024-01-08" in note
     assert note.endswith("is a file missing?")
     assert run(8, 9, hours=hours, every=every) is None

@@ -202,7 +202,7 @@ def test_without_new_rows_nothing_is_replayed_and_a_note_says_so(base: Path) -> 
     summary = run("new", options=REPLAY)
     assert (summary.replayed, read_manifest("out").commit) == (0, committed)
     (note,) = summary.state_notes
-    assert "takes over with the first new rows, and there are none" in note
+    assert "takes over with the first new rows, but there are none" in note
     assert run("old").state_notes == []
 
 

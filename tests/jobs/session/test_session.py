@@ -500,7 +500,7 @@ def test_a_replay_leaves_rows_of_a_session_out_only_if_told() -> None:
         pipeline().run(new_model="replay")
     summary = pipeline().run(new_model="replay", force=True)
     assert (summary.replayed, summary.rows) == (80, 80)
-    assert any("80 rows in no used file not replayed" in note for note in summary.state_notes)
+    assert any("80 rows in no used file: not replayed" in note for note in summary.state_notes)
 
 
 def test_commands_name_rows_of_sessions(
