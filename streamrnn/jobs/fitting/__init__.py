@@ -1,8 +1,8 @@
 """Training a pipeline's model on its source: `streamrnn fit`.
 
 - `staging`          rows with their labels, sorted by stream, in mapped files
-- `division`         which steps train and which validate; pieces that run side by side, or windows
-  that start from the initial state, of fits that carry no state
+- `division`         which steps train and which validate; pieces that run side by side, or, in fits
+  that carry no state, windows that start from the initial state
 - `carried`          the states of lanes from window to window
 - `window`           lanes x steps of staged rows
 - `scaling`          means and deviations of features and target

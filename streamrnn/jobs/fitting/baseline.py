@@ -92,9 +92,9 @@ class _Beside:
 class Baselines(NamedTuple):
     """Forecasts of the labels of staged rows.
 
-    `persists`: one is the value at the row itself. `means` (K,): the means of the labels that the
-    model is trained on. `seasonal` (M, K): values a season before, NaN for none; None without a
-    season.
+    `persists`: whether one is the value at the row itself. `means` (K,): the means of the labels
+    that the model is trained on. `seasonal` (M, K): values a season before the labels, NaN for
+    none; None without a season.
     """
 
     persists: bool
@@ -119,7 +119,7 @@ class AgainstBaselines:
         self._beside: dict[str, _Beside] = {}
 
     def add(self, label: Floats, output: Floats, forecasts: Mapping[str, Floats]) -> None:
-        """Add N steps with K targets; a baseline leaves out steps where its forecast is null."""
+        """Add N steps with K targets; a baseline leaves out steps where it has no forecast."""
         self._model.add(label, output)
         for name, forecast in forecasts.items():
             beside = self._beside.setdefault(name, _Beside(ErrorSums(), ErrorSums()))
@@ -160,8 +160,8 @@ def best_season(
 ) -> str:
     """Return the name of the season (name -> ticks) whose forecast is best; "" if none is good.
 
-    A good one has a value for half of the labels in the training `rows`, and is notably better
-    there than the other baselines.
+    A good one has a value for at least half of the labels in the training `rows`, and is notably
+    better there than the other baselines.
     """
     best, most = "", _NOTABLE
     for name, season in seasons.items():

@@ -28,14 +28,14 @@ class LaneStates:
         self.at_cut: States = {}
 
     def of_validation(self, pieces: Pieces | Samples, lanes: int) -> "LaneStates":
-        """Return states for the lanes of validation, whose pieces continue those in training."""
+        """Return states for the lanes of validation, whose pieces continue pieces of training."""
         return self
 
     def begin(self, placement: Placement) -> None:
         """Set the states of lanes that begin a piece."""
 
     def run(self, call: WindowCall, window: TrainingWindow) -> Judged:
-        """Call on the lanes of a window."""
+        """Run `call` on the lanes of a window."""
         return call(window, self.values)
 
     def keep_ends(self, placement: Placement) -> None:

@@ -60,10 +60,10 @@ class FitStatus:
 
     `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
     each target of a regression, in that epoch's validation, and `shifts`: what to add to each
-    quantile by that validation; `waited`: epochs since then; `rate_waited`: epochs since the rate
-    was lowered or the loss was best; `rate_scale`: the factor of the optimizer's rate; `stopped`:
-    no epoch follows, because enough epochs did not improve. `optimized`: names of the weights for
-    which the optimizer keeps arrays. `metrics`: the sums of each metric.
+    quantile by that validation; `waited`: epochs since the best one; `rate_waited`: epochs since
+    the rate was lowered or the loss was best; `rate_scale`: the factor of the optimizer's rate;
+    `stopped`: no epoch follows, because too many in a row were not better. `optimized`: names of
+    the weights for which the optimizer keeps arrays. `metrics`: the sums of each metric.
     """
 
     epoch: int = 0
@@ -89,8 +89,9 @@ class FitRecord:
     """What a commit records of a fit.
 
     `model_digests`: hashes of the model file that the last fit here wrote. `digest`: a hash of the
-    staged rows. `done`: results follow; `state`: also the state after the last row. `label_means`:
-    the mean of each column of [target]. `members`: hashes of the models of several seeds.
+    staged rows. `done`: the results are written; `state`: also the state after the last row.
+    `label_means`: the mean of each label of [target]. `members`: hashes of the models of several
+    seeds.
     """
 
     identity: FitIdentity
@@ -106,7 +107,7 @@ class FitRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the record whose `asdict` was written. Raises TypeError for other keys."""
-        if "own" in values:  # its first name
+        if "own" in values:  # the first name of model_digests
             values["model_digests"] = values.pop("own")
         files = [FitFile(*file) for file in values["files"]]
         status = FitStatus(**values["status"])
@@ -153,7 +154,7 @@ class FitCommit:
                 names = json.loads(archive["names"].tobytes())
                 arrays = {name: archive[f"a{number}"] for number, name in enumerate(names)}
             layout = values.pop("layout", None)
-            if "standing" in values:  # replaces a status, under this layout's number
+            if "standing" in values:  # of an older layout with this number: no "status"
                 layout = None
             if layout == _LAYOUT:
                 return cls(FitRecord.from_json(values), arrays)
@@ -291,8 +292,8 @@ class FitFolder:
     def publish(self, commit: FitCommit) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
-        Members of earlier fits are removed. It can be repeated: a fit that died in between does the
-        rest at its next start.
+        Members of earlier fits are removed. The call can be repeated: a fit that died in between
+        does the rest at its next start.
         """
         for name in self._files.entries(""):
             if not name.startswith(_NEXT):

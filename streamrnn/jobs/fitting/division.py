@@ -74,7 +74,7 @@ class Samples(NamedTuple):
 def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Samples, Samples]:
     """Return the windows to train and to validate; training ends at `ends` of each sequence.
 
-    Validation windows may begin among the training rows, but their steps that count do not.
+    Validation windows may begin among the training rows, but none of their steps that count is one.
     """
     cut = _whole if rule.steps is None else _windows
     samples = [_samples(staged, rows, rule.at_end) for rows in cut(staged, ends, rule)]
@@ -114,14 +114,14 @@ def _windows(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""A piece starts from the initial state, or its stream's state before the fit or at the cut."""
+"""A piece starts from the initial state, or its stream's state: before the fit, or at the cut."""
 
 
 class Pieces(NamedTuple):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
-    `last`: the state after the piece is the stream's state at the cut. `before`: steps of the
-    stream before the piece, since its state was initial.
+    `last`: the state after the piece is the stream's state at the cut. `before`: number
+    of steps of the stream from its initial state to the piece.
     """
 
     begin: Ints
@@ -194,9 +194,9 @@ class DivisionRule(NamedTuple):
 def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
     """Divide all steps.
 
-    StepRuns of validation change no weight: neither they, nor labels that lie among them, count in
-    training. With validation by streams, all steps of such a stream are validation. The weights of
-    steps that do not count become 0 in `staged`, in place.
+    Steps of validation do not train the model: neither they, nor labels that lie among them, count
+    in training. With validation by streams, all steps of the chosen streams are validation. The
+    weights of steps that do not count become 0 in `staged`, in place.
     """
     ends = _training_ends(staged, rule)
     weight, begins = staged.weight, staged.start_Q
@@ -214,7 +214,7 @@ def divide(staged: Staged, rule: DivisionRule, target: BoundTarget) -> Division:
 
 
 def _forget_burn_in(weight: Floats, begin: Ints, length: Ints, before: Ints, burn_in: int) -> None:
-    """Set the weight of steps within `burn_in` of a start to 0, in place."""
+    """Set the weight of the first `burn_in` steps after an initial state to 0, in place."""
     left = np.minimum(np.maximum(burn_in - before, 0), length)
     for first, steps in zip(begin.tolist(), left.tolist(), strict=True):
         weight[first : first + steps] = 0
@@ -245,7 +245,7 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
 def _forget_later_labels(
     weight: Floats, staged: Staged, begin: int, rule: DivisionRule, target: BoundTarget
 ) -> None:
-    """Set the weight of training steps to 0, in place, where the label may be a later row."""
+    """Set the weight of training steps to 0, in place, where the label may be a validation row."""
     if rule.since is None or not len(weight):
         return
     if target.horizons:
@@ -271,7 +271,7 @@ def _validation(staged: Staged, ends: Ints) -> Pieces:
 
 
 def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
-    """Return the training steps of each sequence, cut if there are fewer sequences than lanes."""
+    """Return the training steps of each sequence, cut as `pieces` says, or to fill the lanes."""
     length = ends - staged.start_Q
     kept = np.flatnonzero(length > 0)
     wanted = rule.pieces or -(-rule.lanes // max(1, len(kept)))

@@ -239,7 +239,7 @@ class FitLoop:
         self._since_commit = 0
 
     def _is_commit_due(self) -> bool:
-        """Whether an epoch is committed: after many steps, or as often as it costs next to nothing.
+        """Whether a commit is due: after many steps, or once it takes a small share of the time.
 
         The first epoch is committed, which shows how long a commit takes. Small logs have many
         short epochs; without the clock, a killed fit of 20 s would begin anew. The time of a commit
@@ -252,9 +252,9 @@ class FitLoop:
     # ---- epochs
 
     def run(self, report: Report, stopped: Callable[[], bool]) -> bool:
-        """Train to the last epoch; return False if it was stopped before, after a commit.
+        """Train to the last epoch; return False if the fit was stopped before, after a commit.
 
-        Then the model has the weights of the best epoch, if there is validation. Raises
+        At the end the model has the weights of the best epoch, if there is validation. Raises
         DivergedError with a `step` that is (row as read, number of the stream).
         """
         self._report, self._stopped = report, stopped
@@ -270,7 +270,7 @@ class FitLoop:
                 metric.reset_state()
 
     def train(self, epoch: int) -> HistoryRow | None:
-        """Train on the windows of an epoch; None, after a commit, if the fit is stopped."""
+        """Train on the windows of an epoch; if the fit is stopped, commit and return None."""
         sums = self.status.sums
         began, earlier = time.perf_counter(), sums.seconds
         for window in self._rest_of_epoch():
@@ -335,7 +335,7 @@ class FitLoop:
             self.status.epoch += 1
 
     def _run(self, call: WindowCall, window: TrainingWindow, lanes: LaneStates) -> Judged:
-        """Call on the lanes of a window; name the row of a DivergedError."""
+        """Run `call` on the lanes of a window; add the row to a DivergedError."""
         try:
             return lanes.run(call, window)
         except DivergedError as error:
@@ -356,7 +356,7 @@ class FitLoop:
         }
 
     def end(self, epoch: int, logs: HistoryRow) -> bool:
-        """Report the epoch and commit it, if it is due; return whether another one follows."""
+        """Report the epoch, and commit it if due; return whether another one follows."""
         status, stopping = self.status, self._stopping
         status.history.append(logs)
         if stopping.best is not None and stopping.best_epoch == epoch:

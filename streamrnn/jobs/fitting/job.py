@@ -212,7 +212,7 @@ class FitJob:
         path = self._folder.show(STATE_FILE)
         if last.record.done and not last.record.state:
             raise ConfigError(
-                "--continue: the last fit saved no state, without which new rows are unknown. Set "
+                "--continue: the last fit saved no state, which tells new rows from old ones. Set "
                 "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
                 "has no state"
             )
@@ -280,7 +280,7 @@ class FitJob:
     def _divide(
         self, fit: FitSource, staged: Staged, model: FitModel, parts: Division, reader: Reader
     ) -> Division:
-        """Check that the rows can be trained on, and judged."""
+        """Check that the rows can be trained on, and judged; return `parts`."""
         summary, train = self.summary, self.config.train
         if not len(parts.rows.begin):
             raise ConfigError(
@@ -327,7 +327,7 @@ class FitJob:
     ) -> Baselines | None:
         """Return the baselines of errors; None for outputs that do not forecast the labels.
 
-        Notes a season that is worth comparing with, by the training rows.
+        If the training rows show a season that is worth comparing with, a note says so.
         """
         means = label_means(staged, parts.rows)
         record.label_means = dict(zip(self.config.target.labels, means.tolist(), strict=True))
@@ -344,7 +344,7 @@ class FitJob:
             if proposed := best_season(staged, parts.rows, baselines, seasons):
                 self.summary.notes.append(
                     f"in the training rows the value {proposed} before a label forecasts it better "
-                    f"than {'persistence' if persists else 'their mean'}: compare with it by "
+                    f"than {'persistence' if persists else 'the mean label'}: compare with it by "
                     f'[target] season = "{proposed}"'
                 )
         return baselines

@@ -98,7 +98,7 @@ def _wrong(loss: Loss, label: Floats, units: int, only_classes: bool) -> tuple[B
         whole = (label == np.floor(label)) & (label >= 0) & (label < units)
         return ~whole, f"the number of a class, 0 to {units - 1}"
     if only_classes:
-        return (label != 0) & (label != 1), "0 or 1, as [train] class_weight is given"
+        return (label != 0) & (label != 1), "0 or 1, because [train] class_weight is set"
     if isinstance(loss, _OF_PROBABILITIES):
         return ~((label >= 0) & (label <= 1)), "a probability, 0 to 1"
     if isinstance(loss, Hinge):
@@ -162,10 +162,10 @@ class Judged(NamedTuple):
 class Learner:
     """Trains a model window by window, from the states that earlier windows left.
 
-    The gradient stops at the beginning of a window. `runner` scores the model; by default it
-    carries states, as training then does. `metrics` sum over windows until they are reset. `output`
-    (B, T, U): the last outputs, on the scale of the target. `class_weights` apply to the loss in
-    training, not to metrics.
+    The gradient stops at the beginning of a window. `runner` scores with the model; by default it
+    carries states, and then training does, too. `metrics` sum over windows until they are reset.
+    `output` (B, T, U): the last outputs, on the scale of the target. `class_weights` apply to the
+    loss in training, not to metrics.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Learner:
         return Judged(value, int(window.counts.sum()), norm)
 
     def test(self, window: TrainingWindow, states: States) -> Judged:
-        """Return the loss of the outputs of a run; advance `states`, in place."""
+        """Return the loss of the outputs that a run would give; advance `states`, in place."""
         inputs, lengths, runner = window.inputs, window.ragged_lengths, self.runner
         if isinstance(runner, StepRunner):
             (output,) = runner.run(inputs, lengths, states)
@@ -252,7 +252,7 @@ class Learner:
         return value, slope
 
     def _update(self, recording: Recording) -> float:
-        """Apply the gradients, unless their norm is not finite; return it."""
+        """Apply the gradients, unless their norm is not finite; return the norm."""
         updates = [
             WeightUpdate(name, array, recording.gradients[id(holder), key])
             for name, (holder, key, array) in self._plan.weights.items()

@@ -42,8 +42,8 @@ from streamrnn.stream.sources import parse_time
 class FitModel:
     """A model to train: `learner` trains all of it but a Rescaling at its end.
 
-    `model_scale` is the scale of that Rescaling, None if it has none or it is trained like other
-    layers. `scales`: whether labels are standardized.
+    `model_scale` is the scale of that Rescaling, None if there is none or if it is trained like
+    other layers. `scales`: whether labels are standardized.
     """
 
     model: Model
@@ -104,7 +104,7 @@ class FitModel:
 
 
 def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
-    """Raise ConfigError unless a model that is trained to `scale` has moments if the loss does."""
+    """Raise ConfigError unless the model's end, Gaussian or not, and its `scale` fit the loss."""
     ends = isinstance(core.graph.outputs[0].node.layer, Gaussian)
     if ends != isinstance(loss, GaussianNLL):
         said = "ends in Gaussian" if ends else "does not end in Gaussian"

@@ -9,7 +9,7 @@ from streamrnn.nn.training.curves import real_power
 
 _LOWEST, _HIGHEST, _UPDATES = 1e-6, 1.0, 200
 _KEPT = 0.9
-"""The share of the earlier losses in their running mean."""
+"""The share of the earlier losses in the running mean."""
 _BEYOND = 4.0
 """A loss of this many times the lowest one ends the test, unless a loss may be negative."""
 
@@ -22,7 +22,7 @@ class TriedRate(NamedTuple):
 
 
 def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
-    """Train a model at rising rates, until it diverges; it is of no use afterwards."""
+    """Train a model at rising rates, until it diverges; the model is of no use afterwards."""
     ratio = _HIGHEST / _LOWEST
     rates = [_LOWEST * real_power(ratio, n / (_UPDATES - 1)) for n in range(_UPDATES)]
     tried: list[TriedRate] = []

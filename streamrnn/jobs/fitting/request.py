@@ -62,7 +62,7 @@ def check_request(config: Config) -> None:
         )
     train = config.train
     if train.keep == "all" and train.seeds == 1:
-        raise ConfigError('[train] keep = "all" is of several seeds: set [train] seeds, or --seeds')
+        raise ConfigError('[train] keep = "all" needs several seeds: set [train] seeds, or --seeds')
     if train.scale_target and not train.may_scale:
         why = "in a unit of their own" if train.is_regression else "classes, not numbers"
         raise ConfigError(f"[train] scale_target: labels of {train.loss} are {why}")
@@ -214,7 +214,7 @@ def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -
 def differences(then: FitIdentity, now: FitIdentity) -> list[tuple[str, object, object]]:
     """Return the keys in which two fits differ, with both values.
 
-    A key of the pipeline file that is newer than a fit has its default there.
+    If a fit is older than a key of the pipeline file, the key counts as its default.
     """
     values = [(key, _value(key, then), _value(key, now)) for key in sorted({*then, *now})]
     return [item for item in values if item[1] != item[2]]
@@ -256,7 +256,7 @@ def optimizer_from(config: Config) -> Optimizer:
 
 
 def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
-    """Raise ConfigError if the model file exists and no fit here wrote it."""
+    """Raise ConfigError if the model file exists and is not what the last fit here wrote."""
     digest = folder.model_digest()
     digests = [] if last is None else last.record.model_digests[-1:]
     if digest is None or overwrite or digest in digests:

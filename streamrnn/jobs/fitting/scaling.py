@@ -83,7 +83,7 @@ def target_scale(staged: Staged, training: StepRuns) -> Scale:
 
 
 def label_means(staged: Staged, training: StepRuns) -> Floats:
-    """Return the means (K,) of the labels that count in training, at least one."""
+    """Return the means (K,) of the labels that count in training; 0 if none does."""
     _, mean, _ = _moments_of_labels(staged, training)
     return mean.astype(np.float32)
 

@@ -60,7 +60,10 @@ class SeedsJob:
         self._progress: dict[int, FitProgress] = {}
 
     def check(self) -> None:
-        """Check everything but the rows of a first fit. Raises what `run` does, writes nothing."""
+        """Check everything but the rows of a first fit.
+
+        Raises what `run` raises, and writes nothing.
+        """
         train = self.config.train
         if train.keep == "best" and train.validation is None:
             raise ConfigError(
@@ -73,8 +76,8 @@ class SeedsJob:
             )
         if train.keep == "all" and train.loss == "gaussian_nll":
             raise ConfigError(
-                '[train] keep = "all" returns the mean of several models and its spread, of which '
-                'each model of the loss gaussian_nll has its own. Set keep = "best"'
+                '[train] keep = "all" returns the mean of several models and its spread, but '
+                'each model of the loss gaussian_nll has a spread of its own. Set keep = "best"'
             )
         if train.keep == "all" and self.config.output.calibrate:
             raise ConfigError(
@@ -189,7 +192,7 @@ class SeedsJob:
         self._keep(replace(record, members=members))
 
     def _wait_for_orphans(self) -> None:
-        """Wait until the processes of a killed fit have noticed that it ended, and end, too."""
+        """Wait until the processes of a killed fit have noticed its end, and have ended, too."""
         deadline = time.monotonic() + _PATIENCE
         for folder in map(self._of, self.seeds):
             while folder.path.exists():
@@ -205,7 +208,10 @@ class SeedsJob:
         return FitFolder(self._folder.path / MEMBERS / str(seed) / self._folder.model.name)
 
     def _describe(self, results: list[FitSummary | None]) -> None:
-        """Sum up the members that began; everything else is from the best one."""
+        """Sum up the members that began.
+
+        What all have in common is from the first, the history from the best.
+        """
         fits = {seed: of for seed, of in zip(self.seeds, results, strict=True) if of is not None}
         summary, members = self.summary, fits.values()
         summary.seeds = [SeedResult(seed, of.best) for seed, of in fits.items()]

@@ -68,7 +68,7 @@ class FitSource:
         readable = list(files.files)
         bound, plan = plan_first_run(loaded, files)
         new = files.files
-        files.files = new or readable  # files have the types of the columns
+        files.files = new or readable  # any file has the types of the columns
         wide, target = with_target(bound, files)
         assert target is not None  # checked before
         wide.files, files.files = list(new), new
@@ -142,7 +142,7 @@ def trained_state(
 def _used(
     source: FitSource, readings: dict[str, Reading], left: tuple[str, int] | None
 ) -> tuple[list[UsedFile], Position | None]:
-    """Return the files that were read, the last one maybe up to a position."""
+    """Return the files that were read, and the position in the last one; None at its end."""
     used = []
     for file in source.plain.files:
         if left is None or file.path != left[0]:

@@ -138,7 +138,7 @@ class Reader:
         self.mixed |= bool(keep[first:].any())
 
     def place(self, batches: Iterator[SourceBatch], row: int) -> str:
-        """Read on to a row, by its number, and return its location for a message."""
+        """Read up to the row with this number, and return its location for a message."""
         begin = 0
         for batch in self.batches(batches):
             if row < begin + batch.batch.num_rows:
@@ -386,7 +386,7 @@ class _Rows:
 
 
 def _places(stream: Ints, offset: Ints) -> Ints:
-    """Return where steps go, grouped by stream; advance the offsets in place."""
+    """Return the place of each step, where the steps of a stream are together; advance `offset`."""
     begins = np.ones(len(stream), bool)
     np.not_equal(stream[1:], stream[:-1], out=begins[1:])
     begin = np.flatnonzero(begins)

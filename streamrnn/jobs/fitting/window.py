@@ -88,7 +88,7 @@ class TrainingWindow:
 class Scale(NamedTuple):
     """The scale of labels of K columns: (label - offset) / deviation is standardized.
 
-    Outputs (…, U) beyond them have numbers of their own: see `of_moments`.
+    Outputs (…, U) beyond these columns have an offset and a deviation of their own (`of_moments`).
     """
 
     offset: Floats

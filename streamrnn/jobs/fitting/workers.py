@@ -67,8 +67,8 @@ def fit_all(
 ) -> list[FitSummary | None]:
     """Run fits in `workers` processes (1: in this one); return their summaries.
 
-    Once `stop` is set all of them commit and end; None for those that did not begin. If one fails,
-    or its process dies, the others commit, and its error is raised.
+    Once `stop` is set all of them commit and end; the result of a fit that did not begin is None.
+    If one fails, or its process dies, the others commit, and its error is raised.
     """
     if workers < 2:
         return [
@@ -124,7 +124,7 @@ class _Worker:
         self._send(request)
 
     def receive(self) -> FitProgress | FitSummary | Exception | None:
-        """Return progress, or at last the outcome, when the process has ended."""
+        """Return progress, or, once the process has ended, the outcome."""
         try:
             message: FitProgress | FitSummary | Exception | None = self.pipe.recv()
         except (EOFError, ConnectionError):
@@ -171,7 +171,7 @@ def work() -> None:
 
 
 def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> None:
-    """Set `stop` when told; end when the process at the other end of the pipe ends."""
+    """Set `stop` when told; exit when the process at the other end of the pipe ends."""
     with suppress(EOFError, ConnectionError):
         while True:
             pipe.recv()

@@ -123,7 +123,7 @@ def test_a_model_without_skill_is_not_called_better(tmp_path: Path) -> None:
     ("period", "target", "proposed"),
     [
         (24, {"horizon": "3h"}, '24h before a label forecasts it better than persistence'),
-        (24, {}, "24h before a label forecasts it better than their mean"),
+        (24, {}, "24h before a label forecasts it better than the mean label"),
         (168, {"horizon": "100h"}, '7d before'),
         (24, {"horizon": "24h"}, ""),  # the same forecast as persistence
         (24, {"horizon": "3h", "season": "24h"}, ""),

@@ -248,7 +248,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
         ),
         (
             {"train": {"seeds": 2, "keep": "all", "validation": {"streams": 0.3}}},
-            r'\[train\] keep = "all" .* of which each model of the loss gaussian_nll has its own',
+            r'\[train\] keep = "all" .* each model of the loss gaussian_nll has a spread of its',
         ),
         (
             {"output": {"calibrate": True}},

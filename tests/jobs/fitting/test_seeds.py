@@ -412,7 +412,7 @@ def test_with_a_limit_nothing_is_written(tmp_path: Path) -> None:
         ({"validation": None, "keep": "all"}, None, "needs validation: the spread"),
         ({"keep": "all"}, ["score"], r"the mean \(1\) and the spread \(1\), received 1"),
         ({"keep": "most"}, None, "keep"),
-        ({"keep": "all", "seeds": 1}, None, "is of several seeds"),
+        ({"keep": "all", "seeds": 1}, None, "needs several seeds"),
         pytest.param(
             {"validation": {"since": "2030-01-01"}}, None, "which judges the seeds", marks=slow
         ),

@@ -197,7 +197,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ("msle", "expects a number from 0 on"),
         ("hinge", "the loss hinge expects -1 or 1, or 0 or 1"),
         ("kl_divergence", "expects a probability, 0 to 1"),
-        ("binary_crossentropy", "expects 0 or 1, as [train] class_weight is given"),
+        ("binary_crossentropy", "expects 0 or 1, because [train] class_weight is set"),
     ],
 )
 def test_a_label_that_a_loss_cannot_use(loss: str, text: str, tmp_path: Path) -> None:
