@@ -29,7 +29,10 @@ from streamrnn.stream.sources import (
 _SINK = "scores"
 SAMPLE_ROWS = 100_000
 MAX_FILES = 8
-"""Files, evenly spread, from which rows are read; key and time are guessed from the first."""
+"""Largest number of files, evenly spread, from which rows are read.
+
+Key and time are guessed from the first file.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def draft_pipeline(
             raise DataError(f"{data}: the table has no rows, from which columns are guessed")
         raise DataError(
             f"{data}: no file to read (expected names ending in "
-            f"{' or '.join(suffixes_of('auto'))}, or all in the endings of another format)"
+            f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"
         )
     source = FileSource(files, None, SAMPLE_ROWS, table=table)
     first = _rows(source, files[:1], SAMPLE_ROWS)
@@ -182,7 +185,7 @@ def _of_kind(steps: int | None) -> list[str]:
         return []
     return [
         f"the model's inputs have {steps} steps: each row is scored from zero by the {steps} rows "
-        "that end with it, as predict does; for one trained on a carried state see `streamrnn "
+        "that end with it, as predict does; for a model trained on a carried state see `streamrnn "
         "guide keras-model`"
     ]
 
@@ -224,7 +227,7 @@ def _of_zone(source: FileSource, streams: Streams) -> list[str]:
 def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
     columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"nulls in the rows read of {', '.join(columns)}"] if columns else []
+    return [f"nulls in the rows that were read: {', '.join(columns)}"] if columns else []
 
 
 def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
@@ -235,7 +238,7 @@ def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
     ]
     counts = {name: pc.sum(pc.is_nan(rows[name])).as_py() or 0 for name in floats}
     columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"NaN in the rows read of {', '.join(columns)}"] if columns else []
+    return [f"NaN in the rows that were read: {', '.join(columns)}"] if columns else []
 
 
 class _Rejects(NamedTuple):

@@ -16,7 +16,7 @@ Scaling = Mapping[str, tuple[Floats, Floats]]
 
 _WAVE = ("hour_sin", "hour_cos")
 _FAR = 0.75
-"""Limit of a distance: of means, in deviations, plus the ratio of deviations less 1."""
+"""Limit of a distance: how far the means are apart, in deviations, + ratio of deviations - 1."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _fits(kind: pa.DataType, dtype: str) -> bool:
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column of this name, or the only one whose name begins with it or begins it."""
+    """Return the column of this name, or the only one where one name begins with the other."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())
@@ -153,7 +153,7 @@ def _float_columns(
             if _WAVE[0] in matched:
                 guess.time_features = ("hour",)
                 guess.notes.append(
-                    "time features: the model has a sine and a cosine; hour is a guess, it may be "
+                    "time features: the model has a sine and a cosine; hour is a guess; it may be "
                     "day_of_week or day_of_year"
                 )
             return

@@ -2,7 +2,7 @@
 
 Rows of one stream have different times that do not go back. Among the columns for which this holds,
 the likeliest key has a usual name, is text and has few values. An integer column of another name
-may be a measure, whose many values separate equal times, too: it is a key only if no text column
+may be a measure, whose many values separate equal times, too: it is a key only if no other column
 is, and if its values number things, that is, leave out few integers between the lowest and the
 highest.
 """
@@ -19,7 +19,7 @@ from streamrnn.base.arrays import Ints
 
 MAX_CANDIDATES = 12
 _TOLERATED = 0.05
-"""Share of rows of a stream whose time repeats the previous one or goes back."""
+"""Largest share of rows whose time repeats the previous one of their stream, or goes back."""
 _ALIKE = 0.01
 _KEY_NAME = re.compile(
     r"(^|_)(id|key|uuid|device|sensor|station|user|customer|machine|vehicle|tail_?num|site|host|"
@@ -147,7 +147,10 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
 
 
 def _disorder(codes: Ints, ticks: Ints) -> tuple[float, int]:
-    """Return the share of rows whose time is not after the previous one of their stream."""
+    """Return the share of rows whose time is not after the previous one of their stream.
+
+    Also return the number of rows that have a previous one.
+    """
     order = np.argsort(codes, kind="stable")
     same = np.diff(codes[order]) == 0
     steps = np.diff(ticks[order])[same]

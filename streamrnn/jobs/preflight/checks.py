@@ -121,7 +121,7 @@ def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFil
         return []
     if not files and not options.follow:
         endings = " or ".join(suffixes_of(format))
-        others = ", or all in the endings of another format" if format == "auto" else ""
+        others = ", or all names with the endings of another format" if format == "auto" else ""
         raise MissingFileError(
             f"[source] path: {path}: no file to read (expected names ending in {endings}{others}, "
             "as set by [source] format). Fix the path, or wait for files with --follow."
@@ -171,7 +171,7 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
 def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
     """Return a rule that leaves out new files without rows, and files not after `[source] after`.
 
-    If the output has used files, the file that `after` names may be gone. The call raises
+    If the output has used files, the file that `after` names may be gone. Calls of the rule raise
     ConfigError and DataError.
     """
     config, after = loaded.config.source, loaded.config.source.after

@@ -12,7 +12,7 @@ from streamrnn.stream.scoring.bind import LoadedPipeline
 from streamrnn.stream.sources import ColumnStatistics, Feature, SourceOfFiles
 
 FAR = 6.0
-"""Deviations from the mean of a `Normalization` beyond which a value is reported."""
+"""Number of deviations from the mean of a `Normalization` beyond which a value is reported."""
 
 
 @dataclass(frozen=True)

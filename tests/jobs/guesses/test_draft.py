@@ -166,7 +166,7 @@ def test_nan_counts_as_null_if_there_is_any(tmp_path):
     draft = draft_pipeline(tmp_path / "in", tmp_path / "m.safetensors", str(tmp_path / "out"))
     pipeline, tables = loaded(draft, tmp_path)
     assert (tables["source"]["nan"], tables["source"]["nulls"]) == ("null", "previous")
-    assert any("NaN in the rows read of a (1)" in guess for guess in draft.guesses)
+    assert any("NaN in the rows that were read: a (1)" in guess for guess in draft.guesses)
     assert pipeline.run().rows == log.num_rows
 
 
