@@ -33,7 +33,7 @@ _LOGGER = logging.getLogger("streamrnn.outputs")
 SMALL_PART = 128 << 20
 _BATCH_ROWS = 65536
 READ_ROWS = 131072
-"""Rows of a record batch of `part_batches`."""
+"""Number of rows of a record batch of `part_batches`."""
 _Found = TypeVar("_Found")
 
 
@@ -184,11 +184,11 @@ def _read(read: Callable[[str], _Found], location: str, part: Part) -> _Found | 
 def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -> Manifest | None:
     """Merge adjacent parts that are smaller than `small` bytes, in one commit.
 
-    Rows and their order stay. In a partitioned output, parts are merged within a partition, and not
-    across retained commits (`rewind` returns to a number of parts). While parts are replaced,
-    readers find a prefix of the rows. Returns None if there is nothing to merge. Raises
-    CheckpointError if the folder is in use or damaged; SinkError; PublishError if the parts are
-    merged, but a table of [publish] could not be updated.
+    Rows and their order stay as they are. In a partitioned output, parts are merged within a
+    partition, and not across retained commits, because `rewind` keeps the first parts. While parts
+    are replaced, readers find a prefix of the rows. Returns None if there is nothing to merge.
+    Raises CheckpointError if the folder is in use or damaged; SinkError; PublishError if the parts
+    are merged, but a table of [publish] could not be updated.
 
     >>> manifest = compact("out/weather")
     >>> len(manifest.parts), manifest.rows
@@ -222,8 +222,8 @@ def merge_small_parts(
     """Merge small parts of an open folder, between two commits of its run.
 
     Does nothing, and returns None, if fewer than `least` would be merged in each partition. With
-    `across`, parts are also merged across retained commits of the run itself, which are then no
-    longer retained; only ends of runs are.
+    `across`, a partitioned output is also merged across the commits within a run, which are then no
+    longer retained; only the ends of runs are.
     """
     manifest = folder.manifest
     if manifest is None:
@@ -278,7 +278,7 @@ def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:
 
 
 def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) -> list[list[Part]]:
-    """Return the groups of each partition, by first parts; none crosses `ends` (in rows)."""
+    """Return the groups of all partitions, ordered by first part; none crosses `ends` (in rows)."""
     groups: list[list[Part]] = []
     within: dict[str, list[Part]] = {}
     rows = 0

@@ -84,14 +84,14 @@ def rewind(
         in ISO 8601 (UTC where it names no zone). This selects the last commit that had read no row
         of that file or partition, or was made before that time.
     rejects
-        Where its rejects are, if they were moved.
+        Where the rejects of the output are, if they were moved.
     force
         Also drop rows that sessions have scored since, which no source has.
 
-    It is a new commit, atomic like any other, with the time of the earlier one. Returns the new
-    manifest. Raises ConfigError if no such commit is retained, or if the last commit was made
-    before the time; CheckpointError if the folder is in use or a needed file is damaged, and for
-    rows of sessions without `force`; PublishError if the output was rewound, but a table of
+    The way back is a new commit, atomic like any other, with the time of the earlier one. Returns
+    the new manifest. Raises ConfigError if no such commit is retained, or if the last commit was
+    made before the time; CheckpointError if the folder is in use or a needed file is damaged, and
+    for rows of sessions without `force`; PublishError if the output was rewound, but a table of
     [publish] could not be updated.
 
     >>> rewind("out/weather", to=1).rows

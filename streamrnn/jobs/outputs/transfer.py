@@ -38,9 +38,9 @@ def read_states(
     """Read the state table of the last commit of an output folder, or of a file.
 
     With `keys` (as for `drop_streams`), read only these streams; with `sort`, sort by that column,
-    largest first. With `seen` its metadata lists the files that it has seen, as in an exported
-    table, for a run that starts from it. Raises ConfigError for an unknown key or column,
-    MissingFileError, DataError, CheckpointError, and StateError if there is no state.
+    largest first. With `seen` the table's metadata lists the files that the state has seen, as in
+    an exported table, for a run that starts from it. Raises ConfigError for an unknown key or
+    column, MissingFileError, DataError, CheckpointError, and StateError if there is no state.
 
     >>> read_states("out/weather").column_names[:4]
     ['origin', 'steps', 'last_time', 'gru/h']

@@ -26,7 +26,7 @@ from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowSink, RunOptions
 from streamrnn.stream.sources import Source, SourceFile
 
-_SMALL_PARTS = 100  # of one output, before --follow merges them
+_SMALL_PARTS = 100  # --follow merges the small parts of one output when it has this many
 
 
 class Destination:

@@ -124,7 +124,7 @@ class Publisher:
         return done, PublishError(
             f"{self.path}: commit {manifest.commit} is complete, but not published:\n"
             + "\n".join(failed)
-            + "\nFix the cause. The next run repeats it, even if it has nothing new to score, and "
+            + "\nFix the cause. The next run publishes, even if it has nothing new to score, and "
             f"so does: streamrnn publish {self.path}"
         ) if failed else None
 
@@ -202,7 +202,7 @@ def _reason(error: Exception, text: str) -> str:
     shown = ": ".join(causes)
     if len(shown) > _LONGEST:
         half = _LONGEST // 2
-        shown = f"{shown[:half]} … {shown[-half:]}"  # the last cause is the first one
+        shown = f"{shown[:half]} … {shown[-half:]}"  # what caused the others is last
     return f"{type(error).__name__}: {shown}".rstrip(": ") + "."
 
 

@@ -50,7 +50,7 @@ def _needs_registering(part: Part, file: TableFile | None, contents: TableConten
 def _moved(
     add: list[Part], remove: dict[str, TableFile], contents: TableContents
 ) -> frozenset[str]:
-    """Return the old and new names of parts that were renamed for more digits in numbers."""
+    """Return the old and new names of parts that were renamed because numbers got more digits."""
     if contents.commit is None:
         return frozenset()
     old = {(_number(name), file.bytes): name for name, file in remove.items()}

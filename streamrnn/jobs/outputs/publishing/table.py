@@ -18,7 +18,7 @@ BY = "streamrnn"
 class TableFile:
     """A file of a table: its bytes and rows, and how the table names it.
 
-    `rows` is None if the table does not know.
+    `rows` is None if the table does not record it.
     """
 
     bytes: int
