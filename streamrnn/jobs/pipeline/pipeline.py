@@ -158,7 +158,7 @@ class Pipeline:
         return html_table("Pipeline", self._facts())
 
     def _facts(self) -> list[tuple[str, str]]:
-        """List what it reads, runs and writes, without reading a file or waiting for a lock."""
+        """List what the pipeline reads, runs and writes, without reading a file or taking a lock."""
         config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
         source, window = config.source, config.window
         features = [feature.name for feature in source.features] + list(source.time_features)
@@ -222,12 +222,12 @@ class Pipeline:
 
         `full_refresh` discards output and state first; it is refused if the source lacks rows that
         the output has, unless `force` lets them go. `force` also resumes although used files
-        changed, or although a vocabulary (`oov` = 1) has none of 100 or more values; `new_model`
-        says how a model other than the last run's takes over, in place of [model] on_change:
-        "replay" (it reads earlier rows into its own state), "carry" (each stream keeps its state)
-        or "reset" (every stream starts again); `reload` first rewinds to the last commit before the
-        used files that changed, or before the named ones; `follow` looks for new files every `poll`
-        seconds until `stop` is set. Once `stop` is set, the run commits and ends
+        changed, or although none of 100 or more values is in their vocabulary (`oov` = 1);
+        `new_model` says how a model other than the last run's takes over, in place of [model]
+        on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
+        its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
+        before the used files that changed, or before the named ones; `follow` looks for new files
+        every `poll` seconds until `stop` is set. Once `stop` is set, the run commits and ends
         (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
         `metrics` is a file for Prometheus, one for each pipeline, replaced when the run begins,
         after each commit and look at the source, and at the end, even after an error; its label is
@@ -304,11 +304,12 @@ class Pipeline:
     def windows(self) -> SourceWindows:
         """Iterate over the rows of the source in windows of [window] lanes x steps.
 
-        For models of other frameworks. Each window (a SourceWindow) has the arrays that the model
-        would read, all of one size; nulls, ranges, late and rejected rows and resets are handled as
-        in `run`. Lane i continues where it stopped; when its stream ends, it takes the next stream,
-        in the order of the state table. Each step is in one window. A model that carries the state
-        of each lane, and resets the lanes with `reset`, computes what `run` writes.
+        The windows are for models of other frameworks. Each window (a SourceWindow) has the arrays
+        that the model would read, all of one size; nulls, ranges, late and rejected rows and resets
+        are handled as in `run`. Lane i continues where it stopped; when its stream ends, it takes
+        the next stream, in the order of the state table. Each step is in one window. A model that
+        carries the state of each lane, and resets the lanes with `reset`, computes what `run`
+        writes.
 
         With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
         is the value of the target column in the row of the same stream that is [target] horizon (or
@@ -363,8 +364,8 @@ class Pipeline:
 
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
         it, or equal in some partitions and later in others; DTypeError for a position of another
-        type; ConfigError for no position after earlier ones. Then nothing was scored, and the state
-        is unchanged.
+        type; ConfigError if there is none although earlier calls had one. Then nothing was scored,
+        and the state is unchanged.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
@@ -425,8 +426,8 @@ class Pipeline:
         They are added to the counts that the file had at the first call for this path, so that
         totals go on when jobs resume one after another; jobs that run at once need a file each. The
         label is as in `run`: the name of the pipeline file, else the output. The file says nothing
-        about the last run. Raises ConfigError if the file has metrics of a run, which needs a file
-        of its own, of another pipeline, or anything else; SinkError if it cannot be read or
+        about the last run. Raises ConfigError if the file has metrics of a run (which needs a file
+        of its own) or of another pipeline, or anything else; SinkError if it cannot be read or
         written.
         """
         with self._lock.lock:
@@ -444,8 +445,8 @@ class Pipeline:
         In the block, `Session.process` scores data, and `Session.commit` commits it. A commit has
         rows, state and position like a run's: sessions and runs may follow one another in any
         order, each from the state that the one before it left. `[source] path` is not read. The
-        block ends with a commit, unless by an exception: then uncommitted rows are lost, and the
-        next session goes on from the position of the last commit, `Session.position`.
+        block ends with a commit, unless an exception ends it: then uncommitted rows are lost, and
+        the next session goes on from the position of the last commit, `Session.position`.
 
         A session writes rows in the order in which they are scored; a run does not recognise these
         rows in files. Small parts are merged when there are 60 of them, in an output or a
@@ -460,7 +461,7 @@ class Pipeline:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return the rows that emit "final" held back: the last of each stream since `finish`."""
+        """Return what emit "final" held back since the last call: the last row of each stream."""
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:
@@ -648,16 +649,16 @@ class Pipeline:
         label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
         with `quantiles` (one per output) also by pinball loss; probabilities (labels 0 and 1,
         scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
-        persistence with a horizon (the value at the row itself), the value a [target] season before
-        the label, and the mean label or the base rate; each is compared over the rows that it has a
-        forecast for. The mean is taken over the labels that this model was trained on, else over
-        those before `since`, else over the compared ones. `by` "stream" or "month" adds rows for
-        each of them; `since` and `until` (not included) limit the times of the rows. Without an
-        offset they are in [source] time_zone, else in UTC, and so are months. Rows of a stream with
-        equal times are matched in their order; with [output] emit "last" or "final", only the first
-        one is. Memory depends on the number of streams, of their rows in one season, and of rows in
-        an epoch on Ray, not on all rows. The table is also written to a Parquet `file`, a path or a
-        URI.
+        persistence (the value at the row itself) if there is a horizon, the value a [target] season
+        before the label, and the mean label or the base rate; each is compared over the rows that
+        it has a forecast for. The mean is taken over the labels that this model was trained on,
+        else over those before `since`, else over the compared ones. `by` "stream" or "month" adds
+        rows for each of them; `since` and `until` (not included) limit the times of the rows.
+        Without an offset they are in [source] time_zone, else in UTC, and so are months. Rows of a
+        stream with equal times are matched in their order; with [output] emit "last" or "final",
+        only the first one is. Memory depends on the number of streams, of their rows in one season,
+        and of rows in an epoch on Ray, not on all rows. The table is also written to a Parquet
+        `file`, a path or a URI.
 
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.
@@ -736,5 +737,5 @@ class Pipeline:
         return explain(self.loaded)
 
     def mermaid(self) -> str:
-        """Return the pipeline as a flowchart of Mermaid, with the facts of `explain`."""
+        """Return the pipeline as a Mermaid flowchart, with the facts of `explain`."""
         return mermaid(self.loaded)

@@ -76,7 +76,8 @@ class LastCheckpoint:
     def write(self, table: pa.Table, path: str, *, overwrite: bool) -> None:
         """Replace the file.
 
-        Raises CheckpointError unless the file there was read or written here, SinkError.
+        Raises CheckpointError, unless `overwrite` is set, if the file that was read or written last
+        is gone, or if another file is there; SinkError.
         """
         table = with_checksum(table)
         place, new = real_path(path), checksum(table.schema)
@@ -131,10 +132,11 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What `process` needs beside the state table to resume.
+    """What `process` needs besides the state table to resume.
 
-    schema: of the rows. counters: of the scorer. position: of the last batch. model: the model
-    file, if the checkpoint includes it. name: of the pipeline file, if any.
+    `schema` is the schema of the rows, `counters` are the scorer's, `position` is the last batch's,
+    `model` is the model file, if the checkpoint includes it, and `name` is the name of the pipeline
+    file, if any.
     """
 
     config: Config
@@ -203,8 +205,8 @@ def _check_layout(layout: object, owner: str) -> None:
     written = "was written before version 0.1.0" if layout is None else f"has layout {layout}"
     raise StateError(
         f"{owner}: the checkpoint {written}; this version of streamrnn reads layout {_LAYOUT}. "
-        "Its state table is read: to go on from it, name the file in [state] init of the pipeline "
-        "file, and give `process` the rows after the last one that the checkpoint has."
+        "Its state table can be read: to go on from it, name the file in [state] init of the "
+        "pipeline file, and give `process` the rows after the last one that the checkpoint has."
     )
 
 

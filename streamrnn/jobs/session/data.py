@@ -33,10 +33,10 @@ REQUEST = "the request"
 class CheckedSchema(NamedTuple):
     """A valid schema of data, and how its record batches are converted for scoring.
 
-    `used` has the columns in use as the data has them, dictionaries decoded; `target` in the types
-    to cast them to, which `origin` gave; `indices` are the columns (None if one must be converted),
-    and `all_in_order` says that they are all columns in their order. `changed` is the number of
-    columns whose type differs from that in `origin`.
+    `used` has the columns in use as the data has them, dictionaries decoded; `target` has them in
+    the types to cast them to, which `origin` gave; `indices` are their numbers in the data (None if
+    one must be converted), and `all_in_order` says that these are all columns, in order. `changed`
+    is the number of columns whose type differs from that in `origin`.
     """
 
     schema: pa.Schema
@@ -144,13 +144,14 @@ def table_of_dicts(
 ) -> pa.Table:
     """Return a table of N rows with the columns that a pipeline uses, under their new names.
 
-    `types`: of earlier rows, None before there are any; `first_row`: the number of the first row in
-    messages. A key that a row lacks is null, one that the pipeline does not use is ignored. Numbers
-    become float64 where the model reads them as float32, or earlier rows had floats; decimals have
-    room for more digits than the first ones; integers beyond int64 are uint64. Times in several
-    zones are converted to the first one. Raises DTypeError if a row is not a dict, or a key not
-    text; DataError, with row and column, for values that Arrow cannot hold in one column, floats
-    where earlier rows had integers, and for a key column or time that no row has.
+    `types`: the types of earlier rows, None before there are any; `first_row`: the number of the
+    first row in messages. A key that a row lacks is null, one that the pipeline does not use is
+    ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
+    floats; decimals have room for more digits than the first ones; integers beyond int64 are
+    uint64. Times in several zones are converted to the first one. Raises DTypeError if a row is not
+    a dict, or a key not text; DataError, with row and column, for values that Arrow cannot hold in
+    one column, floats where earlier rows had integers, and for a key column or time that no row
+    has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):

@@ -177,7 +177,7 @@ class Session:
     def unused(self, paths: Sequence[str], *, by_any: bool = False) -> list[str]:
         """Return the files among these that the last commit has not used.
 
-        `by_any`: that neither it nor any commit that `rewind` can return to has used.
+        With `by_any`, no commit that `rewind` can return to may have used them, either.
         """
         last = self._output.last
         if last is None:
@@ -207,8 +207,9 @@ class Session:
     def start(self) -> tuple[pa.Schema, pa.Schema | None]:
         """Load the state before the first call; return the columns of calls and of answers.
 
-        Types come from the last commit, else from the source's files. A column without a type in
-        either is null: then the first call loads the state, and the columns of answers are unknown.
+        Types come from the last commit, else from the source's files, else from [state] init. If a
+        column has no type there, its type is null: then the first call loads the state, and the
+        columns of answers are unknown.
         """
         with self._lock:
             self._refuse_over()
@@ -232,7 +233,7 @@ class Session:
         return None if self._output.last is None else self._output.last.commit
 
     def load_model(self, path: str | os.PathLike[str], on_change: LiveChange) -> None:
-        """Replace the model by that in another file, from the next call on.
+        """Replace the model by the model in another file, from the next call on.
 
         With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`;
         with "reset" each stream starts again. Calls of other threads go on while it is loaded and

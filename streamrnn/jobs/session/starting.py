@@ -93,7 +93,7 @@ def scorer_after(
 
 
 def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:
-    """Return the columns in use; a column whose type is unknown before the first rows is null.
+    """Return the columns in use, of type null if the type is unknown before the first rows.
 
     Types come from the last commit, else from the source's files, else from [state] init.
     """
