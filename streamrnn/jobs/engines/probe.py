@@ -47,7 +47,7 @@ def _problem(
     file: SourceFile | None,
 ) -> str:
     if version != __version__:
-        return f"it has streamrnn {__version__}, the driver {version}. Install the same version"
+        return f"it has streamrnn {__version__}, the driver has {version}. Install the same version"
     if file is not None:
         try:
             file.anywhere().open().close()

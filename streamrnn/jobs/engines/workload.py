@@ -48,7 +48,7 @@ class WorkloadCounts:
         if workload.largest_share > 1 / max(2, workload.shards):
             advice.append(
                 f"stream {workload.largest_stream} has {workload.largest_share:.0%} of the rows, "
-                "which one worker scores one after another: more than "
+                "which one worker scores in sequence: more than "
                 f"{workload.speed_up_limit:.1f} workers do not help"
             )
         if self._chunks and workload.bytes > _MUCH:
@@ -56,6 +56,6 @@ class WorkloadCounts:
             if size < _SMALL_CHUNK:
                 advice.append(
                     f"workers hand over {size / 1000:.0f} kB at a time, which is little: set "
-                    "[engine] shards to less, or [engine] epoch_rows to more"
+                    "[engine] shards lower, or [engine] epoch_rows higher"
                 )
         return advice

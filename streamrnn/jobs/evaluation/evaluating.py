@@ -59,7 +59,7 @@ def evaluate_pipeline(
         return evaluation
     note = (
         f"the last rows of {location(output)} were scored by another model, or with another "
-        "precision or [output] quantiles, than are set now"
+        "precision or other [output] quantiles, than the pipeline file sets now"
     )
     return replace(evaluation, notes=(note,))
 

@@ -90,8 +90,8 @@ class Matcher:
     ) -> tuple[ScoreRows, LabelledRows] | None:
         """Return the rows that are matched now, pair by pair; None if there are none.
 
-        Matching sorts all waiting rows again, so it is put off until there are half as many new
-        rows as earlier ones.
+        Matching sorts all waiting rows again, so it is put off until at least half as many new rows
+        as earlier ones are there.
         """
         new = self.waiting_scores + self.waiting_labels - self._unmatched
         if not (scores_ended and labels_ended) and 2 * new < self._unmatched:

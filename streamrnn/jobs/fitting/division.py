@@ -120,8 +120,8 @@ FRESH, RESUMED, CARRIED = 0, 1, 2
 class Pieces(NamedTuple):
     """P runs of steps: `length` steps from `begin` of `stream`; `origin`: FRESH, RESUMED, CARRIED.
 
-    `last`: the state after the piece is the stream's state at the cut. `before`: number
-    of steps of the stream from its initial state to the piece.
+    `last`: the state after the piece is the stream's state at the cut. `before`: number of steps of
+    the stream from its initial state to the piece.
     """
 
     begin: Ints

@@ -149,7 +149,7 @@ class FitJob:
         rule = division_rule(loaded, config, fit.bound.schema)
         if fit.later:
             self.summary.notes.append(
-                f"{count(fit.later, 'new file')} not read: the fit began before; train on the rest "
+                f"{count(fit.later, 'new file')} not read: the fit had begun; train on the rest "
                 "with --continue"
             )
         if last is not None and not resumed and self._same(last, wanted, fit.files):
@@ -212,7 +212,7 @@ class FitJob:
         path = self._folder.show(STATE_FILE)
         if last.record.done and not last.record.state:
             raise ConfigError(
-                "--continue: the last fit saved no state, which tells new rows from old ones. Set "
+                "--continue: the last fit saved no state, which would tell which rows are new. Set "
                 "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
                 "has no state"
             )

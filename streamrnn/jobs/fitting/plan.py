@@ -115,8 +115,9 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
         )
     if isinstance(loss, Quantile) and scale is not None and any(len(set(of)) > 1 for of in scale):
         raise ConfigError(
-            "fit: the Rescaling at the end has a scale or an offset for each quantile, but they "
-            "share one label. Give it one of each, or set [train] scale_target = false"
+            "fit: the Rescaling at the end has a scale or an offset for each quantile, but all "
+            "share one label. Give the layer one scale and one offset, or set [train] scale_target "
+            "= false"
         )
     if ends and scale is not None:
         scale = Scale(*np.broadcast_arrays(*scale))
@@ -189,8 +190,8 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
         )
     if steps is None and at_end and config.target.ahead:
         raise ConfigError(
-            "fit: the model has one output for each stream, at its last row, and no later row has "
-            "its label. Remove [target] horizon and rows, or give the last recurrent layer "
+            "fit: the model has one output for each stream, at its last row, and no later row "
+            "gives its label. Remove [target] horizon and rows, or give the last recurrent layer "
             "return_sequences = true"
         )
     return SampleRule(steps, window.stride, at_end)

@@ -158,7 +158,7 @@ class Pipeline:
         return html_table("Pipeline", self._facts())
 
     def _facts(self) -> list[tuple[str, str]]:
-        """List what the pipeline reads, runs and writes, without reading a file or taking a lock."""
+        """List what the pipeline reads, runs and writes; read no file, and wait for no lock."""
         config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
         source, window = config.source, config.window
         features = [feature.name for feature in source.features] + list(source.time_features)

@@ -187,7 +187,7 @@ def rewind_before_changes(
     )
     _check_order(loaded, files, again, target, path)
     dropped = manifest.rows - target.rows
-    restore_commit(path, target.commit, force=options.force)  # the run will publish this
+    restore_commit(path, target.commit, force=options.force)  # the run publishes first
     return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",

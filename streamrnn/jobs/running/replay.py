@@ -132,7 +132,7 @@ class Replay:
         return table
 
     def report(self, replayed: StateTable, table: StateTable) -> None:
-        """Add to the summary what was read, and how many streams of the output were not in it."""
+        """Add to the summary what was read, and how many streams of the output it has no row of."""
         summary = self._summary
         missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
         summary.replay_fresh_streams = missing

@@ -173,7 +173,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind to before the files to reload, if any; say so in an error of the run after it."""
+        """Rewind to before the files to reload, if any; add a note on it to an error of the run."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return

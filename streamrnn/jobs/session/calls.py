@@ -122,7 +122,7 @@ class Calls:
     def _bound_scorer(
         self, schema: pa.Schema, loaded: LoadedPipeline
     ) -> tuple[Scorer, CheckedSchema]:
-        """Return the scorer, and the checked schema; a schema equal to the last is not checked."""
+        """Return the scorer, and the checked schema; the last one is not checked again."""
         checked, scorer = self._checked, self.scorer
         if scorer is not None and checked is not None and checked.schema.equals(schema):
             return scorer, checked

@@ -50,7 +50,7 @@ def test_nothing_is_wrong(found: dict[str, Any]) -> None:
 
 def test_another_version(found: dict[str, Any]) -> None:
     text = problem(found, version="0.0.1")
-    assert text == f"it has streamrnn {__version__}, the driver 0.0.1. Install the same version"
+    assert text == f"it has streamrnn {__version__}, the driver has 0.0.1. Install the same version"
 
 
 def test_a_source_that_is_not_there(found: dict[str, Any], tmp_path: Path) -> None:

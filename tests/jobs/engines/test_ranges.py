@@ -97,7 +97,7 @@ def test_a_stream_that_dominates_is_named_with_what_it_allows() -> None:
     assert (workload.largest_stream, workload.largest_share) == ("id=big", 0.8)
     assert workload.speed_up_limit == pytest.approx(12 / 9)
     assert workload.advice == [
-        "stream id=big has 80% of the rows, which one worker scores one after another: more than "
+        "stream id=big has 80% of the rows, which one worker scores in sequence: more than "
         "1.3 workers do not help"
     ]
 
