@@ -237,4 +237,4 @@ def test_scores_of_another_model_than_the_one_that_is_there_now_are_named() -> N
     other.set_weights([weight * 2 for weight in other.get_weights()])
     other.save("m.safetensors")
     (note,) = Pipeline.from_dict(config("plain", TARGETS["ahead"])).evaluate().notes
-    assert "scored by another model, or with another precision or [output] quantiles, " in note
+    assert "scored by another model, or with another precision or other [output] quantiles" in note

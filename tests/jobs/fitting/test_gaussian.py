@@ -225,7 +225,7 @@ def test_quantiles_of_several_offsets_are_refused(tmp_path: Path) -> None:
         "train": {"loss": {"quantile": [0.1, 0.5, 0.9]}},
         "model": {"layers": [{"type": "Dense", "units": 3}, scale]},
     }
-    with pytest.raises(ConfigError, match="a scale or an offset for each quantile, but they share"):
+    with pytest.raises(ConfigError, match="a scale or an offset for each quantile, but all share"):
         fit(tmp_path, **tables)
 
 
