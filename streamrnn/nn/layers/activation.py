@@ -21,7 +21,7 @@ from streamrnn.nn.layers.symbol import symbols_in
 
 _LEAST = np.float32(-3e38)
 LEAST_DEVIATION = np.float32(1e-3)
-"""A normal distribution is not narrower, as the logarithm of its density would have no limit."""
+"""Smallest deviation that Gaussian gives: without one, the density could grow without limit."""
 
 
 @builtin_layer
@@ -38,7 +38,7 @@ class Activation(BuiltIn):
 
 @builtin_layer
 class ReLU(BuiltIn):
-    """x up to max_value; negative_slope (x - threshold) at the threshold and below."""
+    """x above the threshold, at most max_value; else negative_slope (x - threshold)."""
 
     stepwise = True
 
@@ -90,10 +90,10 @@ class ELU(BuiltIn):
 
 @builtin_layer
 class PReLU(BuiltIn):
-    """x where x >= 0, else alpha x, alpha learned. Weight: alpha, the shape of one input.
+    """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
 
-    shared_axes: axes (from 1) that share an alpha; time must be one of them, as its length is
-    unknown.
+    shared_axes: axes (from 1) that share an alpha; time must be one of them where the number of
+    steps is unknown.
     """
 
     stepwise = True
@@ -133,8 +133,9 @@ class PReLU(BuiltIn):
 class Softmax(BuiltIn):
     """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
 
-    A call on arrays also takes a mask of values, with as many axes as the inputs, or any number for
-    (B, F). Where the mask is False, the output is 0 and the sum leaves the value out, as in Keras.
+    A call on arrays also takes a mask of values, with as many axes as the inputs; for inputs (B, F)
+    it may have fewer. Where the mask is False, the output is 0 and the sum leaves the value out, as
+    in Keras.
     """
 
     stepwise = True
@@ -173,10 +174,11 @@ class Softmax(BuiltIn):
 
 @builtin_layer
 class Gaussian(BuiltIn):
-    """Means and standard deviations of K normal distributions, of 2 K inputs. Not in Keras.
+    """Means and standard deviations of K normal distributions, from 2 K inputs. Not in Keras.
 
-    The first K inputs are means as they are, the others give deviations: softplus(x) + 0.001. So
-    it follows a Dense of 2 K units, at the end of a model; its loss is `gaussian_nll`.
+    The first K inputs are the means, unchanged; the others give the deviations,
+    softplus(x) + 0.001. The layer follows a Dense of 2 K units, at the end of a model, whose loss
+    is `gaussian_nll`.
     """
 
     stepwise = True
@@ -184,8 +186,8 @@ class Gaussian(BuiltIn):
     def check_input(self, shape: Shape) -> None:
         if shape[-1] is None or shape[-1] % 2:
             raise ShapeError(
-                f"{self}: expected a mean and a deviation of each label, so 2 features, 4 and so "
-                f"on, received shape {shape}. Change the units of the layer before it"
+                f"{self}: expected a mean and a deviation of each label, an even number of "
+                f"features, received shape {shape}. Change the units of the layer before it"
             )
 
     def apply(self, inputs: Array, context: CallContext) -> Array:

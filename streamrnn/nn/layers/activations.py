@@ -65,7 +65,7 @@ def relu(
     max_value: float | None = None,
     threshold: float = 0.0,
 ) -> Floats:
-    """Return x up to max_value; negative_slope (x - threshold) at the threshold and below."""
+    """Return x above the threshold, at most max_value; else negative_slope (x - threshold)."""
     return compute(spec_of_relu(negative_slope, max_value, threshold), x)
 
 
@@ -85,15 +85,16 @@ def log_softmax(x: npt.ArrayLike, axis: int | Sequence[int] = -1) -> Floats:
 
 
 def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return max(x - t, 0) over an axis, t as in Keras 3.
+    """Return max(x - t, 0) over an axis, with t as in Keras 3.
 
-    There values add up to 1 only if one is left; see `simd.activation.sparsemax_entry`.
+    With this t, the values add up to 1 only if a single one is above 0; see
+    `simd.activation.sparsemax_entry`.
     """
     return compute_over("sparsemax", x, axis)
 
 
 def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return a sigmoid(b), a and b the halves of x along an axis. Layers refuse it."""
+    """Return a sigmoid(b), where a and b are the halves of x along an axis. Layers refuse it."""
     array = np.asarray(x, dtype=np.float32)
     if not -array.ndim <= axis < array.ndim or array.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size on axis {axis}, received {array.shape}")
@@ -160,8 +161,8 @@ ActivationLike = (
 def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
     """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
 
-    A spec is the name, or (name, parameter, …) for a layer with parameters. A spec is accepted,
-    too, also as the list that a file holds. Raises UnsupportedError that names `owner` and the
+    A spec is the name, or (name, parameter, …) if there are parameters. A spec is accepted, too,
+    also in the form of a list, which files have. Raises UnsupportedError that names `owner` and the
     known activations, or the layer and its unsupported parameters.
     """
     if identifier is None:

@@ -1,4 +1,4 @@
-"""Check the arguments of a layer's constructor, and keep them as a class's default config."""
+"""Check the arguments of a layer's constructor, and collect them for a class's default config."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ _EVERY_LAYER = ("name", "trainable", "dtype", "input_shape", "batch_input_shape"
 
 
 def check_dtype(owner: object, dtype: object) -> None:
-    """Check that a dtype, also as Keras's policy, is float32. Raises ArgumentError."""
+    """Check that a dtype, or the dtype of a Keras policy, is float32. Raises ArgumentError."""
     if isinstance(dtype, Mapping):
         dtype = dtype.get("config", {}).get("name")
     if dtype not in (None, "float32", np.float32):
@@ -59,7 +59,7 @@ def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
 
 
 def _shown(value: object) -> str:
-    """Return a value for a message, an array or a long list by its shape or length."""
+    """Return a value as messages show it: an array by its shape, a list by its length."""
     if isinstance(value, np.ndarray):
         return f"<array {value.shape}>"
     return f"<{len(value)} values>" if isinstance(value, list | tuple) else repr(value)
@@ -90,7 +90,7 @@ def without_training(config: Any) -> Any:
 
 
 def positive_integer(owner: str, argument: str, value: object) -> int:
-    """Return a size, 1 or more, NumPy's integers included. Raises ArgumentError."""
+    """Return a size of 1 or more, also from an integer of NumPy. Raises ArgumentError."""
     number = 0
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         with suppress(TypeError):  # an array with several values
@@ -177,7 +177,7 @@ class Size(Argument[int, int]):
 
 
 class Filters(Argument[int, int]):
-    """As Size, but refused in Keras's words."""
+    """Like Size, but the error has Keras's words."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
         return strictly_positive(str(owner), name, value)

@@ -12,7 +12,7 @@ from streamrnn.nn.layers.structure import Shape
 Axes = tuple[int, ...]
 """Axes in order; -1 is the last."""
 
-_INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple of ints."
+_INTEGERS = "Invalid value for `axis` argument: expected an int or a list/tuple of ints"
 
 
 def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
@@ -25,7 +25,7 @@ def checked_axis(owner: object, axis: Any, words: str = _INTEGERS) -> Any:
 
 
 def axes_from_end(owner: object, axis: int | Sequence[int], rank: int) -> Axes:
-    """Return axes of an input of `rank` axes, in order, from the end.
+    """Return the axes in order, counted from the end of an input of `rank` axes.
 
     Raises ArgumentError for an axis that is out of range, named twice, or the batch.
     """

@@ -174,12 +174,12 @@ class Bidirectional(BuiltIn):
 
     @property
     def states(self) -> list[Any] | None:
-        """Copies of the carried states, forward then backward; None before any."""
+        """Copies of the carried states, forward then backward; None if none are carried yet."""
         forward, backward = self.forward_layer.states, self.backward_layer.states
         return None if forward is None or backward is None else [*forward, *backward]
 
     def get_state(self) -> list[Any] | None:
-        """[forward layer's state, backward layer's state] (copies), or None."""
+        """Return copies of [the forward layer's state, the backward layer's state], or None."""
         forward, backward = self.forward_layer.get_state(), self.backward_layer.get_state()
         return None if forward is None or backward is None else [forward, backward]
 

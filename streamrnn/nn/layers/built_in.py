@@ -10,7 +10,7 @@ from streamrnn.nn.layers.layer import Layer
 
 
 class _Signature:
-    """The signature of a built-in class, made on first access, from its declared arguments."""
+    """The signature of a built-in class, made from its declared arguments on each access."""
 
     def __get__(self, instance: object, owner: type["BuiltIn"]) -> inspect.Signature | None:
         if instance is not None:
@@ -26,7 +26,8 @@ class BuiltIn(Layer):
     name: in summaries, states and files; made from the class if not given. trainable: whether
     training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
     for the first layer of a Sequential. Regularizers and constraints only affect training,
-    which refuses constraints and activity_regularizer by name: see `regularizers`.
+    which refuses constraints and activity_regularizer with an error that names them: see
+    `regularizers`.
     """
 
     __signature__ = _Signature()
@@ -73,7 +74,7 @@ class BuiltIn(Layer):
         self.set_arguments(values)
 
     def set_arguments(self, values: dict[str, Any]) -> None:
-        """Check values of declared arguments, and set the attributes of these names."""
+        """Check the values of declared arguments, and set them as attributes of the same names."""
         arguments = arguments_of(type(self))
         for name, value in values.items():
             if arguments[name].is_attribute:

@@ -32,9 +32,9 @@ def joins_last(mode: str, input_shape: Shape) -> bool:
 def encode_ids(
     ids: Array, size: int, mode: str, *, joins: bool, weights: Sequence[float] | Array | None = None
 ) -> Floats:
-    """Return 1 (for count: the count, or the sum of `weights`) for each number; -1 is left out.
+    """Return vectors with 1 at each id (for count: its count, or the sum of its `weights`).
 
-    ids: int64 below `size`. weights: of the shape of ids.
+    ids: int64 below `size`; -1 is left out. weights: in the shape of ids.
     """
     one_hot = np.zeros((ids.size, size + 1), np.float32)
     one_hot[np.arange(ids.size), ids.reshape(-1)] = (
@@ -54,12 +54,12 @@ def encode_ids(
 
 @builtin_layer
 class CategoryEncoding(BuiltIn):
-    """Integers -> float32 vectors of num_tokens.
+    """Integers -> float32 vectors of num_tokens elements.
 
     one_hot: each integer becomes a vector: (…) -> (…, num_tokens), but (…, 1) -> (…, num_tokens).
     multi_hot, count: the last axis is a set: (…, n) -> (…, num_tokens), 1 or the count for each
-    integer in it. An array may also be one sample without a batch: (n,), or a number. Raises
-    DataError for an integer outside 0…num_tokens - 1.
+    integer in it. An array may also be one sample without a batch: (n,), or a single
+    number. Raises DataError for an integer outside 0…num_tokens - 1.
     """
 
     input_dtype = "int64"

@@ -21,14 +21,14 @@ from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 class Cell(Layer):
     """One step of a recurrent layer: the base of the built-in cells, and of custom cells.
 
-    There are two ways to write a cell for `RNN(cell)`. They decide how it runs, and so its bits: a
-    cell is never compiled in one run and interpreted in the next.
+    There are two ways to write a cell for `RNN(cell)`. The way decides how it runs, and so its
+    bits: a cell is never compiled in one run and interpreted in the next.
 
     **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
     for each state), a method `call(inputs, states)`, optionally with `training=False`, that
     returns the output and the new states, and, if they differ from the defaults, `output_size` (an
     int; default: the first state's size) and `get_initial_state(batch_size=None)` (default: zeros).
-    Products are NumPy's: `@` or `np.matmul` for `ops.matmul`.
+    Products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
 
     >>> import numpy as np
     >>> from streamrnn import layers
@@ -56,7 +56,7 @@ class Cell(Layer):
     `call` runs in Python, on one row and one step at a time: `inputs` (1, F), `states` a list of
     arrays (1, ...), all of them copies. So sequences can be cut anywhere, and no stream sees
     another, even if `call` takes a mean over the batch (here a batch of one). That costs 5 to 20 µs
-    per row and step. It may depend only on its arguments and its weights. NumPy and its BLAS
+    per row and step. `call` may depend only on its arguments and the weights. NumPy and its BLAS
     determine its bits: the same in every run on one machine with the same number of BLAS threads,
     not on every CPU.
 
@@ -111,17 +111,17 @@ class Cell(Layer):
 
     - `x`, `weights`, and `y`, the output of the step, are only read; `states` are those *before*
       the step.
-    - `dy` is the gradient of `y`. Where `y` is also a state, the gradient of that is in `dstates`.
+    - `dy` is the gradient of `y`. Where `y` is also a state, this state's gradient is in `dstates`.
     - `dstates`, a tuple in the shapes of `states`, has the gradients of the states *after* the
       step, to be replaced by the gradients of the states before it.
-    - `dx` (F,) is zero, to be written: the gradient of `x`.
-    - `dweights`, a tuple in the shapes of `weights`: the gradients of this step are added to it.
+    - `dx` (F,), all zeros, is to be overwritten with the gradient of `x`.
+    - `dweights` is a tuple in the shapes of `weights`: add the gradients of this step to it.
 
-    Before it is first used it is compared with central differences of `step` in float64, near the
-    cell's weights: ArgumentError names the entry that differs most. A cell with `call`, and one
-    without step_backward, can be frozen as the first layer (trainable=False), not trained.
+    Before its first use, `step_backward` is compared with central differences of `step` in float64,
+    near the cell's weights: ArgumentError names the entry that differs most. A cell with `call`, or
+    without step_backward, cannot be trained; as the first layer it can be frozen (trainable=False).
 
-    Exponential smoothing with a rate for each feature, which is learned:
+    Exponential smoothing with a learned rate for each feature:
 
     >>> class Smoothing(layers.Cell):
     ...     def __init__(self, units, **kwargs):
@@ -172,12 +172,12 @@ class Cell(Layer):
     # ---- sizes and states
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return state name -> shape of one stream's. The names of a custom cell are s0, s1, …."""
+        """Return state name -> its shape for one stream. A custom cell's states are s0, s1, …."""
         shapes = state_shapes_of(self)
         return {f"s{i}": shape for i, shape in enumerate(shapes)}
 
     def state_classes(self) -> dict[str, str]:
-        """Return the class of each state: it cannot start from a state of another class."""
+        """Return the class of each state: a state of another class cannot take its place."""
         return dict.fromkeys(self.state_shapes(), type(self).__name__)
 
     def output_features(self) -> int:
@@ -193,10 +193,10 @@ class Cell(Layer):
         return [*states]
 
     def nest_in_stack(self, states: list[T]) -> Nested[T]:
-        """Nest its states as part of a stack: a list, or a single state without a list.
+        """Nest the states of a cell in a stack: a list, or a single state without a list.
 
-        As in Keras, it is without a list where state_size is an int, unless get_initial_state
-        returns a list.
+        As in Keras, there is no list where state_size is an int, unless get_initial_state returns
+        one.
         """
         size = getattr(self, "state_size", None)
         bare = isinstance(size, int) and not isinstance(self.own_initial_state(1), list | tuple)
@@ -233,7 +233,8 @@ class Cell(Layer):
             return
         super().ensure_built(input_shape)
         if not all(child.built for child in self.children().values()):
-            # Layers used in `call` are built by the first step; a file's weights are set before it.
+            # Layers used in `call` are built by the first step, but a file's weights are set before
+            # it: run a step now.
             with np.errstate(all="ignore"):
                 self(np.zeros((1, input_shape[-1]), np.float32), self.get_initial_state(1))
 
@@ -271,7 +272,7 @@ class Cell(Layer):
     def bind_window(
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
-        """Return a call that runs all steps of a window on what the arrays then hold."""
+        """Return a call that runs all steps of a window on what the arrays hold at that time."""
         return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -283,7 +284,7 @@ class Cell(Layer):
     def __call__(  # type: ignore[override]
         self, inputs: Any, states: Any, *, training: bool | None = None
     ) -> tuple[Floats, list[Any]]:
-        """One step: inputs (B, F), states a list of (B, …) -> (output (B, U), new states)."""
+        """Run one step: inputs (B, F), states a list of (B, …) -> (output (B, U), new states)."""
         x = self._cast(inputs)
         if x.ndim != 2:
             raise ShapeError(f"{self}: expected inputs (batch, features), received {x.shape}")
@@ -399,7 +400,7 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
 
 
 def as_cell(cell: object, owner: str) -> Cell:
-    """Return a Cell unchanged, and a layer that is written as a cell wrapped in an adapter.
+    """Return a Cell unchanged, or an adapter around a layer that is written as a cell.
 
     Raises ArgumentError for anything else.
     """

@@ -41,16 +41,16 @@ class Carrier(Protocol):
 class CallContext:
     """The arguments of one layer's call, and of the pass through the model around it.
 
-    mask           bool (B, T), False where a step is left out; None if no step is. Of several
-                   inputs a list with one (or None) each.
+    mask           bool (B, T), False where a step is left out; None if no step is. For
+                   several inputs, a list with one mask (or None) each.
     initial_state  states to start from, as the caller passed them, or None.
     training       whether dropout is applied.
     kind           "call": a call from Python; layers with stateful=True carry their state.
-                   "stream": one step a row, states are the caller's (`states`, changed in place).
+                   "stream": one step per row, from the caller's `states`, changed in place.
                    "whole": each row is a complete sequence, from zero states.
-                   In the last two no attribute of a layer changes, so threads may share a model.
-    lengths        steps of each row, int64 (B,), or None where all rows have all steps. Only for
-                   "stream" and "whole": a call turns lengths into a mask.
+                   The last two change no attribute of a layer, so threads may share a model.
+    lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.
+                   Only for "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer, each followed by a slash.
 
     `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.

@@ -1,7 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
-With causal padding each step sees itself and the past, so they run on streams; Keras has this
-padding for Conv1D alone. The others filter each feature separately. None of them passes a mask on.
+With causal padding, an output depends only on its own step and the past, so they run on streams;
+Keras has this padding for Conv1D alone. The others filter each feature separately. None of them
+passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ from streamrnn.nn.layers.variable import WeightAttribute
 
 
 class _Convolution(BuiltIn):
-    """What they share: windows over time, and the inputs before these as state of a stream."""
+    """What they all share: windows over time; as state of a stream, the inputs before a window."""
 
     sequence_input = True
     supports_masking = False
@@ -164,7 +165,7 @@ class Conv1D(_Convolution, Packable):
     def convolve(
         self, x: Floats, lengths: Ints | None, past: Floats, y: Floats, activation: Spec
     ) -> None:
-        """Write the outputs of steps below `lengths` to `y`; advance `past`, in place."""
+        """Write the outputs of each row's first `lengths` steps to `y`; advance `past` in place."""
         by_group = self._packed
         if by_group is None:
             by_group = self._packed = [
@@ -208,7 +209,7 @@ class Conv1D(_Convolution, Packable):
 
 @declared
 class DepthwiseArguments:
-    """The arguments that both share, after their own first ones."""
+    """The arguments of DepthwiseConv1D and SeparableConv1D that follow their own first ones."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
@@ -228,7 +229,7 @@ class _Depthwise(_Convolution, DepthwiseArguments):
     instead = "Conv1D(groups=…) with "
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
-        """Return each feature after `depth_multiplier` filters, (B, windows, F M), tap by tap."""
+        """Return each feature after each of M = `depth_multiplier` filters: (B, windows, F M)."""
         count = self.window.count_for(self, x.shape[1]) or 0
         y = np.zeros((len(x), count, *kernel.shape[1:]), np.float32)
         if count:
@@ -241,7 +242,7 @@ class _Depthwise(_Convolution, DepthwiseArguments):
         return y.reshape(len(x), count, kernel[0].size)
 
     def after_the_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return the inputs behind those before the window; advance these."""
+        """Return the past inputs followed by `x`; advance the past inputs, in place."""
         past = self.past_inputs(x, context)
         steps = np.concatenate([past, x], axis=1)
         lengths = np.full(len(x), x.shape[1]) if context.lengths is None else context.lengths

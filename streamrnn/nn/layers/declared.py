@@ -3,7 +3,7 @@
 ``units: Size`` is a required argument, ``use_bias: bool = True`` one with a default. `__init__`,
 its signature and `get_config` follow from them; type checkers read the same lines (PEP 681). The
 order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY`` after all others.
-Only type checkers require their names, as Keras takes all arguments by position.
+Only type checkers require the latter to be passed by name: Keras takes all arguments by position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +92,7 @@ def declared(cls: C) -> C:
         if ClassVar not in (annotation, get_origin(annotation)):
             own[name] = annotation, vars(cls).get(name, Parameter.empty)
             if name in vars(cls):
-                delattr(cls, name)  # an attribute of layers only
+                delattr(cls, name)  # only instances have the attribute
     return cls
 
 
@@ -121,7 +121,7 @@ def _collect(cls: type) -> dict[str, Argument[Any, Any]]:
                 (positional if name in positional else target)[name] = argument
     order = [*positional, *by_name]
     for name, other in after.items():
-        if {name, other} <= {*order}:  # only a base may lack one
+        if {name, other} <= {*order}:  # a base class may lack one of the two
             order.remove(name)
             order.insert(order.index(other) + 1, name)
     every = positional | by_name
@@ -140,7 +140,7 @@ def _argument(annotation: Any, default: Any) -> Argument[Any, Any]:
 
 
 def _by_position(cls: type) -> dict[str, Argument[Any, Any]]:
-    """Return the arguments without those that Keras takes among `kwargs`: a tuple in a class."""
+    """Return the arguments without the ones in `among_kwargs`, which Keras takes in `kwargs`."""
     among = {name for base in cls.__mro__ for name in vars(base).get("among_kwargs", ())}
     return {name: each for name, each in arguments_of(cls).items() if name not in among}
 

@@ -114,7 +114,7 @@ class Identity(BuiltIn):
 
 @declared
 class GaussianLayer(BuiltIn):
-    """With training=True: combines its input with normal noise, drawn as Dropout draws."""
+    """With training=True: combines its input with normal noise, from a seed as in Dropout."""
 
     stepwise = True
 
@@ -180,7 +180,7 @@ class GaussianDropout(GaussianLayer):
 
 @builtin_layer
 class AlphaDropout(Dropout):
-    """With training=True: each element is -1.7581 with probability rate; then a x + b.
+    """With training=True: each element x is set to -1.7581 with probability rate; then a x + b.
 
     a and b keep mean 0 and variance 1 (Klambauer et al. 2017, for selu). noise_shape, seed: as in
     Dropout.

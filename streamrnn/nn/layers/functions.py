@@ -21,7 +21,7 @@ class Function(NamedTuple):
 
     along: the elements that an output element depends on. "each": the ones at its own place;
     "axis": the ones along the argument `axis`; "new": as "each", but `axis` is an axis of the
-    output; "key": get_item; "all": any.
+    output; "key": the ones that the key of get_item selects; "all": any of them.
     """
 
     compute: Callable[..., Any]
@@ -164,7 +164,7 @@ def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
         options = {} if initial is None else {"initial": _initial(initial)}
         reduced = function(floats(x), axis=_axes(axis), keepdims=keepdims, **options)
-        return np.asarray(reduced + np.float32(0))  # either of 0 and -0 may be returned
+        return np.asarray(reduced + np.float32(0))  # NumPy may return 0 or -0: always 0
 
     return compute
 

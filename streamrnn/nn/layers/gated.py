@@ -1,4 +1,4 @@
-"""The common part of SimpleRNN, GRU and LSTM: a cell's weights, packing, dropout; the layer."""
+"""What SimpleRNN, GRU and LSTM share: the weights, packing and dropout of cells; the layer."""
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar

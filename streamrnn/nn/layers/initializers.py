@@ -159,7 +159,7 @@ class Constant(Initializer):
             return np.broadcast_to(value, shape).copy()
         except ValueError:
             raise ShapeError(
-                f"Constant: Expected `shape` to be {value.shape}, as its value has it, received "
+                f"Constant: Expected `shape` to be {value.shape}, the shape of its value, received "
                 f"{shape}"
             ) from None
 
@@ -215,8 +215,8 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 class VarianceScaling(Initializer):
     """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
-    input_axes, output_axes: the axes whose sizes multiply to the fans; by default the last two; all
-    axes before them count for both.
+    input_axes, output_axes: the axes whose sizes are multiplied to give each fan; by default the
+    last two axes, and all axes before them count for both fans.
     """
 
     fields: ClassVar[tuple[str, ...]] = (
@@ -241,7 +241,7 @@ class VarianceScaling(Initializer):
         _one_of("distribution", distribution, DISTRIBUTIONS)
         self.scale = scale
         self.mode = mode
-        # Keras 2's "normal" is what Keras 3 calls truncated.
+        # Keras 2's "normal" is what Keras 3 calls "truncated_normal".
         self.distribution = "truncated_normal" if distribution == "normal" else distribution
         self.seed = seed
         self.input_axes = None if input_axes is None else list(input_axes)

@@ -18,7 +18,7 @@ _DTYPES = ("float32", "int32", "int64", "bool", "string")
 
 @builtin_layer
 class InputLayer(Layer):
-    """The layer of an `Input`: it has a shape and a dtype, and returns its array."""
+    """The layer of an `Input`: it has a shape and a dtype, and returns its input."""
 
     stepwise = True
 

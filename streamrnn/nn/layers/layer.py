@@ -51,8 +51,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     name: as shown in summaries, states and files; by default made from the class. trainable:
     whether training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in
-    Keras 2, for the first layer of a Sequential. Regularizers and constraints are accepted;
-    training refuses them.
+    Keras 2, for the first layer of a Sequential. Regularizers and constraints only affect
+    training, which refuses constraints and activity_regularizer.
 
     A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
     `compute_output_shape` if the shape of its output differs from its input's:
@@ -73,7 +73,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
     class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it has
     these arguments; without compute_output_shape, zeros are passed through it to learn the shape.
-    It runs on streams in kind carry only if it sets `stepwise = True`, and is not trained.
+    Such a layer runs on streams in kind carry only if it sets `stepwise = True`, and cannot be
+    trained.
     """
 
     input_dtype: str = "float32"
@@ -179,7 +180,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return map_structure(lambda x: np.asarray(x, np.float32), outputs)
 
     def _keras_call(self) -> Callable[..., Any] | None:
-        """Return the method `call` of a custom class, None without one or if it is a cell's."""
+        """Return the method `call` of a custom class; None if there is none, or it is a cell's."""
         call: Callable[..., Any] | None = getattr(self, "call", None)
         return None if hasattr(self, "state_size") else call
 
@@ -187,7 +188,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the shape, or list of shapes, of the outputs for an input of this shape."""
         if self._keras_call() is None:
             return input_shape
-        # Zeros are passed through it: sizes that vary with unknown ones are unknown.
+        # Pass zeros through `call`: a size that varies with unknown sizes of the input is unknown.
         small, large = self._shape_for(input_shape, 2), self._shape_for(input_shape, 3)
         if isinstance(small, list):
             return [_common(self, a, b) for a, b in zip(small, large, strict=True)]
@@ -262,8 +263,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         noise, and BatchNormalization takes the moments of the batch; None takes the value from the
         layer whose `call` makes this call, else False.
 
-        Without `mask`, the inputs' own is used: an array that a layer returned carries the mask of
-        its steps (`layers.MaskedArray`) if some are left out, to every call, even one with an
+        Without `mask`, the inputs' own is used: where steps are left out, a layer returns an array
+        that carries their mask (`layers.MaskedArray`) to every call, even to one with an
         initial_state (where Keras 3 drops it). Where no step is left out, plain arrays are
         returned.
         """
@@ -352,12 +353,12 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     @property
     def input(self) -> Any:
-        """The symbol (or structure) it was called on. ConfigError if not called exactly once."""
+        """The symbol (or structure) of its call. Raises ConfigError unless there is exactly one."""
         return self._only_node().inputs
 
     @property
     def output(self) -> Any:
-        """The symbol it made, a list if several. ConfigError if not called exactly once."""
+        """The symbol, or list of symbols, that its call made. Raises ConfigError as for `input`."""
         outputs: list[Symbol] = self._only_node().outputs
         return outputs[0] if len(outputs) == 1 else list(outputs)
 
@@ -372,7 +373,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     # ---- config
 
     def get_config(self) -> ConfigDict:
-        """Return the constructor's arguments, JSON-able.
+        """Return the constructor's arguments, in a form that JSON can hold.
 
         By default, these are the arguments that an object of a custom class was made with.
         """
@@ -400,11 +401,11 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     # ---- as part of a stream (models.StepRunner)
 
     def why_not_stepwise(self, input_shape: Any) -> str | None:
-        """Return why this layer cannot output each row at once; None if it can."""
+        """Return why this layer cannot output each row when it arrives; None if it can."""
         return None if self.stepwise else "it may need the whole time axis"
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
-        """Return what is carried from step to step: name -> shape of one stream's."""
+        """Return what is carried from step to step: name -> its shape for one stream."""
         return {}
 
     def stream_classes(self) -> dict[str, str]:
@@ -486,10 +487,10 @@ def _plain(value: object) -> object:
 
 
 def _as_config(value: object) -> object:
-    """Convert a regularizer or constraint to the form that a config holds; None if it has none."""
+    """Convert a regularizer or constraint to the form that a config holds, or None without one."""
     if isinstance(value, regularizers.Regularizer):
         return regularizers.serialize(value)
-    # Kept even if training will refuse it.
+    # A value is kept even if training will refuse it.
     return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
 
 

@@ -1,4 +1,4 @@
-"""StringLookup and IntegerLookup: the number of a token in a vocabulary, or vectors of numbers.
+"""StringLookup and IntegerLookup: tokens as their numbers in a vocabulary, or as vectors.
 
 Numbers are as in Keras: 0 is the mask token, if there is one and output_mode is "int"; then come
 the numbers for unknown tokens, then the vocabulary's tokens in their order.
@@ -27,12 +27,12 @@ _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 @declared
 class _Lookup(BuiltIn):
-    """The arguments of both.
+    """The arguments of both layers.
 
     vocabulary: a list of tokens, or the path of a text file with one per line; None: `adapt` learns
     it. output_mode: int; or vectors as in CategoryEncoding: one_hot, multi_hot, count; tf_idf:
-    counts times `idf_weights`. max_tokens: the most numbers that `adapt` assigns; with
-    pad_to_max_tokens, also the size of vectors. invert: from numbers to tokens, on arrays only.
+    counts times `idf_weights`. max_tokens: how many numbers `adapt` assigns at most; with
+    pad_to_max_tokens, also the size of vectors. invert: turn numbers into tokens, on arrays only.
     """
 
     supports_masking = False
@@ -112,8 +112,8 @@ class _Lookup(BuiltIn):
         tokens = self._tokens(words)
         if (idf_weights is None) != (self.output_mode != "tf_idf"):
             raise ArgumentError(
-                f'{self}: output_mode="tf_idf" needs idf_weights, and no other has them, received '
-                f"output_mode={self.output_mode!r}, idf_weights={idf_weights!r:.60}"
+                f'{self}: output_mode="tf_idf" needs idf_weights, no other mode takes them, '
+                f"received output_mode={self.output_mode!r}, idf_weights={idf_weights!r:.60}"
             )
         if idf_weights is not None:
             self.idf_weights = self._padded_weights(list(idf_weights), len(words), tokens)
@@ -164,7 +164,7 @@ class _Lookup(BuiltIn):
         """Learn the vocabulary: the most frequent tokens first, at most max_tokens in all.
 
         data: an array of tokens, a list of lists, or an iterable of these, of which `steps` are
-        read. It starts over each time. Raises ArgumentError if a vocabulary was given.
+        read. Each call starts over. Raises ArgumentError if a vocabulary was passed.
         """
         if not self._adapts:
             raise ArgumentError(
@@ -308,7 +308,7 @@ class _Lookup(BuiltIn):
             raise UnsupportedError(
                 f"layer {config.get('name')!r} ({cls.__name__}): its config names the vocabulary "
                 f"file {config['vocabulary']!r}, and no file is read for a config; put the tokens "
-                "into it"
+                "into the config"
             )
         return super().from_config(config)
 
@@ -359,8 +359,8 @@ class StringLookup(_Lookup):
 class IntegerLookup(_Lookup):
     """Integers -> int64 numbers of the same shape, or vectors.
 
-    An integer outside the vocabulary gets number (integer modulo num_oov_indices) among the numbers
-    for these. Raises DataError for it with num_oov_indices=0.
+    An integer outside the vocabulary gets one of the num_oov_indices numbers for unknown integers,
+    chosen by the integer modulo num_oov_indices. Raises DataError for it with num_oov_indices=0.
     """
 
     input_dtype = "int64"

@@ -1,6 +1,6 @@
 """LSTM cells with more weights: peepholes, layer normalisation. For `RNN(cell)`.
 
-Names, arguments, weights and formulas as in TensorFlow Addons
+Names, arguments, weights and formulas are as in TensorFlow Addons
 (https://github.com/tensorflow/addons, rnn/peephole_lstm_cell.py, rnn/layer_norm_lstm_cell.py).
 """
 
@@ -44,7 +44,7 @@ class PeepholeLSTMCell(LSTMCell):
         return self.recurrent_activation, self.activation, self.activation
 
     def state_classes(self) -> dict[str, str]:
-        """Return LSTM's classes: with peepholes of 0 it is an LSTM."""
+        """Return LSTM's classes: with peepholes of 0 this cell is an LSTM."""
         return dict.fromkeys(self.state_shapes(), LSTMCell.__name__)
 
     def pack(self, kernel: Any, recurrent: Any, bias: Floats | None) -> Packed:
@@ -67,7 +67,7 @@ class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
 
     z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as LSTMCell,
-    then gamma and beta of the norm of the input, of the state (4U,), and of c (U,).
+    then gamma and beta of each norm: of the input and of the state, (4U,), and of c, (U,).
     norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
     """
 

@@ -164,7 +164,7 @@ def _restored(array: Array, mask: Array) -> MaskedArray:
 
 
 def _plain(tree: Any) -> Any:
-    """Replace arrays that carry a mask in arguments by plain ones."""
+    """Replace the arrays among arguments that carry a mask by plain ones."""
     if isinstance(tree, MaskedArray):
         return np.asarray(tree)
     if type(tree) in (list, tuple):

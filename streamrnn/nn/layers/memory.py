@@ -21,7 +21,7 @@ MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 class Memory:
     """The carried states of one layer, its held output, and the states that a reset restores.
 
-    The first call fixes the number of rows; a reset to the default lifts that.
+    The first call fixes the number of rows; a reset to the default lifts this limit.
     """
 
     def __init__(self, owner: _Owner) -> None:
@@ -78,7 +78,7 @@ class Memory:
         return cell.nest(initial_states(str(self._owner), cell.state_shapes(), start, rows))
 
     def assign(self, state: object) -> None:
-        """Carry `state` from now on; None carries nothing. Raises ShapeError, StateError."""
+        """Carry `state` from now on, or nothing if it is None. Raises ShapeError, StateError."""
         self._require_stateful()
         if state is None:
             self._states = self._held = None
@@ -96,7 +96,7 @@ class Memory:
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
     def reset(self, states: object) -> None:
-        """Reset to `states`, which become the origin, else to the origin, else to nothing."""
+        """Reset to `states`, which become the origin; if None, to the origin, or to no state."""
         self._require_stateful()
         if states is not None:
             self.assign(states)
@@ -111,7 +111,7 @@ class Memory:
     def reset_rows(self, rows: Bools) -> None:
         """Reset some rows: to the origin, else to the initial state of the cell.
 
-        rows: (B,) bool. Raises ShapeError unless the state has as many rows.
+        rows: (B,) bool. Raises ShapeError unless the state has the same number of rows.
         """
         if self._states is None or not rows.any():
             return

@@ -1,7 +1,7 @@
 """Layers that merge several inputs into one.
 
-Masks follow Keras: Add and its kind mask a step only if all inputs mask it (and none where some
-input has no mask); Concatenate does so on the last axis.
+Masks follow Keras: Add and the other element-wise layers mask a step only if all inputs mask it,
+and no step if an input has no mask; Concatenate does the same on the last axis.
 """
 
 from collections.abc import Sequence

@@ -54,8 +54,8 @@ INTERNAL = frozenset({
 class _Missing:
     """An attribute that does not exist, with the reason.
 
-    A `__getattr__` of the layers would say the same, but made a call of a layer 15 % slower: with
-    it, CPython does not specialize attribute access.
+    A `__getattr__` of the layers could say the same, but it made a call of a layer 15 % slower:
+    with it, CPython does not specialize attribute access.
     """
 
     def __init__(self, name: str, why: str) -> None:

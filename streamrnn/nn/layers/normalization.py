@@ -1,6 +1,7 @@
 """Layers that normalize: by layer, batch, root mean square, unit length and group.
 
-On the last axis (features) they need only one step. On the time axis they cannot run on streams.
+On the last axis (features) all but GroupNormalization need only one step. On the time axis they
+cannot run on streams.
 """
 
 import math
@@ -83,8 +84,8 @@ class _OnAxes(BuiltIn):
 class LayerNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
-    Ba et al. 2016. axis: other axes to take mean and variance over. Weights: gamma and beta, of the
-    sizes of these axes, (F,).
+    Ba et al. 2016. axis: other axes to take mean and variance over. Weights: gamma and beta, in the
+    sizes of these axes, by default (F,).
     """
 
     why = "its mean is over the steps of a sequence; use axis=-1"
@@ -262,8 +263,8 @@ class UnitNormalization(RootNormalization):
 class RMSNormalization(RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
-    Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, of the sizes of
-    these axes, (F,).
+    Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, in the sizes of
+    these axes, by default (F,).
     """
 
     supports_masking = False
@@ -272,7 +273,7 @@ class RMSNormalization(RootNormalization):
     epsilon: float = 1e-6
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        """Return None: Keras's does not pass masks on, unlike other normalizations."""
+        """Return None: unlike other normalizations, Keras's layer does not pass masks on."""
         return None
 
     def build(self, input_shape: Shape) -> None:

@@ -24,13 +24,13 @@ _SIZES = ((2, 5, 7, 11), (3, 6, 8, 13))
 class Operation(Layer):
     """A function of `streamrnn.ops` on tensors, as made by `x * 2` or `ops.mean(x, axis=1)`.
 
-    function: its name there. operands: numbers, lists of numbers, and "input" for each tensor.
-    arguments: by name, as axis. The indices of get_item are its argument key: integers, None, "..."
-    and {"slice": [start, stop, step]}. canonical: the arguments of a built layer, with axes counted
-    from the end.
+    function: its name in `streamrnn.ops`. operands: numbers, lists of numbers, and "input" for each
+    tensor. arguments: by name, such as axis. The indices of get_item are its argument key:
+    integers, None, "..." and {"slice": [start, stop, step]}. canonical: the arguments of a built
+    layer, with axes counted from the end.
 
     It runs on streams unless it combines rows or steps, or gives an output without features; then
-    it is refused by name. It passes no mask on, as in Keras.
+    an error names the function. It passes no mask on, as in Keras.
     """
 
     supports_masking = False
@@ -75,7 +75,7 @@ class Operation(Layer):
         self.compute_output_shape(input_shape)
 
     def _axes_from_the_end(self) -> Any:
-        """Return the argument axis counted from the end; a stream has one more axis."""
+        """Return the argument axis counted from the end, since a stream has one more axis."""
         last = self.function in ("softmax", "log_softmax", "concatenate")
         axis_argument = self.arguments.get("axis", -1 if last else None)
         if axis_argument is None:
@@ -151,11 +151,11 @@ class Operation(Layer):
     def why_not_stepwise(self, input_shape: Any) -> str | None:
         shape = self.compute_output_shape(input_shape)
         if (self.rank == 2) != (len(shape) == 2) or self.rank < 2 or len(shape) < 2:
-            return f"{self.function} gives an output of shape {shape}, of other axes than its input"
+            return f"{self.function} returns shape {shape}, with other axes than its input"
         return self._mixes()
 
     def _mixes(self) -> str | None:
-        """Describe how the function combines steps, or treats them differently; else None."""
+        """Return how the function combines steps or treats them differently; None if neither."""
         over_time = f"{self.function} combines the steps of the time axis"
         sequence = self.rank >= 3
         inner = self.rank - (2 if sequence else 1)
@@ -202,7 +202,10 @@ def get_item(x: Any, key: Any) -> Any:
 
 
 def _constant(operand: Any) -> Array | None:
-    """Return an operand as an array, None for a tensor. Raises ArgumentError if not numbers."""
+    """Return an operand as an array; None for a tensor.
+
+    Raises ArgumentError for anything but numbers.
+    """
     if isinstance(operand, str) and operand == INPUT:
         return None
     try:
@@ -217,7 +220,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes from the first with size above 1 on; earlier ones are broadcast."""
+    """Return the number of axes from the first whose size is not 1; earlier ones are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 

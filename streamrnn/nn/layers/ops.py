@@ -124,10 +124,10 @@ subtract = _binary("subtract", "x1 - x2")
 multiply = _binary("multiply", "x1 * x2")
 true_divide = _binary("true_divide", "x1 / x2")
 floor_divide = _binary("floor_divide", "The largest whole number not above x1 / x2.")
-mod = _binary("mod", "The rest of floor_divide, with the sign of x2.")
+mod = _binary("mod", "The remainder of floor_divide, with the sign of x2.")
 power = _binary("power", "x1 ** x2, for an exponent that is a whole number up to 64, or ±0.5.")
-maximum = _binary("maximum", "The larger of both.")
-minimum = _binary("minimum", "The smaller of both.")
+maximum = _binary("maximum", "The larger of the two.")
+minimum = _binary("minimum", "The smaller of the two.")
 equal = _binary("equal", "x1 == x2 (bool).")
 not_equal = _binary("not_equal", "x1 != x2 (bool).")
 greater = _binary("greater", "x1 > x2 (bool).")
@@ -135,13 +135,13 @@ greater_equal = _binary("greater_equal", "x1 >= x2 (bool).")
 less = _binary("less", "x1 < x2 (bool).")
 less_equal = _binary("less_equal", "x1 <= x2 (bool).")
 logical_and = _binary("logical_and", "Whether neither is 0 (bool).")
-logical_or = _binary("logical_or", "Whether one is not 0 (bool).")
+logical_or = _binary("logical_or", "Whether at least one is not 0 (bool).")
 absolute = _unary("absolute", "|x|")
 ceil = _unary("ceil", "The smallest whole number not below x.")
 exp = _unary("exp", "The exponential.")
 floor = _unary("floor", "The largest whole number not above x.")
 hard_sigmoid = _unary("hard_sigmoid", "clip(x / 6 + 0.5, 0, 1)")
-log = _unary("log", "The natural logarithm; -inf for 0, nan below.")
+log = _unary("log", "The natural logarithm; -inf for 0, NaN below 0.")
 logical_not = _unary("logical_not", "Whether x is 0 (bool).")
 negative = _unary("negative", "-x")
 ones_like = _unary("ones_like", "1 in the shape of x.")
@@ -162,8 +162,8 @@ sum = _over_axes("sum", "The sum over an axis, or several.")
 mean = _over_axes("mean", "The mean over an axis, or several.")
 var = _over_axes("var", "The variance over an axis, or several.")
 std = _over_axes("std", "The standard deviation over an axis, or several.")
-max = _extreme("max", "The largest value over an axis, or several, and of `initial`.")
-min = _extreme("min", "The smallest value over an axis, or several, and of `initial`.")
+max = _extreme("max", "The largest value over an axis, or several; at least `initial`.")
+min = _extreme("min", "The smallest value over an axis, or several; at most `initial`.")
 any = _over_axes("any", "Whether any value over an axis, or several, is not 0 (bool).")
 all = _over_axes("all", "Whether no value over an axis, or several, is 0 (bool).")
 abs = absolute
@@ -177,7 +177,7 @@ def cast(x: Any, dtype: str) -> Any:
 
 
 def clip(x: Any, x_min: float, x_max: float) -> Any:
-    """Return x within x_min … x_max."""
+    """Return x limited to x_min … x_max."""
     return operate("clip", x, x_min=x_min, x_max=x_max)
 
 
@@ -192,17 +192,17 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
-    """Return x with a new axis of size 1, or several; `axis` counts the result's axes."""
+    """Return x with a new axis of size 1, or several; `axis` is an axis of the result."""
     return operate("expand_dims", x, axis=axis)
 
 
 def flip(x: Any, axis: int | None = None) -> Any:
-    """Return x in the reversed order along an axis."""
+    """Return x in reverse order along an axis."""
     return operate("flip", x, axis=axis)
 
 
 def gelu(x: Any, approximate: bool = True) -> Any:
-    """Return x Phi(x), Phi the normal distribution; as Keras by a tanh unless approximate=False."""
+    """Return x Phi(x), Phi the normal distribution, by default approximated by tanh as in Keras."""
     return operate("gelu", x, approximate=approximate)
 
 

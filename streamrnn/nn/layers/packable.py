@@ -27,7 +27,7 @@ class Packable(BuiltIn):
         raise NotImplementedError
 
     def pays(self) -> bool:
-        """Return whether integers are faster. This depends only on its sizes, as do the bits."""
+        """Return whether integers are faster. The sizes alone decide this, and so the bits."""
         return True
 
     def packed_parts(self) -> list[str]:
@@ -62,7 +62,7 @@ class Packable(BuiltIn):
         )
 
     def takes(self, integers: Mapping[str, Integers]) -> bool:
-        """Return whether its kernel can read these: one precision, and the factors it expects."""
+        """Return whether the kernel can read these: one precision, and the factors it expects."""
         factors = self.packable()
         one_precision = len({each.precision for each in integers.values()}) == 1
         return one_precision and all(

@@ -51,7 +51,7 @@ class _Pool(_OverTime):
         return (input_shape[0], self.window.count_for(self, input_shape[1]), input_shape[2])
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it makes one step of several; windows without carried state take it"
+        return "it makes one step out of several; use windows without carried state"
 
     def windows(self, x: Floats, value: float) -> list[Floats]:
         """Return the inputs 0, 1, … of all windows, (B, windows, F) each, padded with a value."""
@@ -102,7 +102,7 @@ class _Global(_OverTime):
         return (input_shape[0], *one, input_shape[2])
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it needs the whole time axis; windows without carried state take it"
+        return "it needs the whole time axis; use windows without carried state"
 
 
 @builtin_layer

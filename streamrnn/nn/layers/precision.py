@@ -1,6 +1,6 @@
 """The precision of a model's layers: weights as float32, or as integers (`kernels.integers`).
 
-LSTM, GRU and SimpleRNN have integers at any size. Dense and Conv1D have them where they are faster
+LSTM, GRU and SimpleRNN use integers at any size. Dense and Conv1D use them where they are faster
 (`Packable.pays`): with few inputs or few units, as in most last layers, they stay float32, as do
 all other layers. Weights that a file stores as integers are integers at any size.
 """
@@ -46,7 +46,7 @@ def packed_names(model: Layer) -> list[str]:
 
 
 def precision_of(layer: Layer) -> str:
-    """Return the precision of a layer or model: its packed layers', else float32."""
+    """Return the precision of a layer or model: of its packed weights, else float32."""
     precisions = [integers.precision for integers in packed_weights(layer).values()]
     return precisions[0] if precisions else FLOAT32
 
@@ -99,7 +99,7 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
             for _, full in own:
                 del left[full]
     if left:
-        raise ModelFileError(f"stored as integers, but no layer reads them so: {', '.join(left)}")
+        raise ModelFileError(f"stored as integers that no layer reads: {', '.join(left)}")
 
 
 def _joined(path: str, name: str) -> str:

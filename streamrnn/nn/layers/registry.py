@@ -1,4 +1,4 @@
-"""The registry of layer classes by name. It lies below `Layer`: a class adds itself."""
+"""The registry of layer classes by name. It does not import `Layer`: each class adds itself."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, dataclass_transform
@@ -31,15 +31,15 @@ _WHY_REFUSED = {
         ),
         "images are not supported; compute their features outside, one row each",
     ),
-    "Conv1DTranspose": "it makes several steps of each",
+    "Conv1DTranspose": "it makes several steps out of each",
     "TextVectorization": "texts are not supported; split them into words, then use a StringLookup",
 }
 
 C = TypeVar("C", bound=type[Any])
 ConfigDict = dict[str, Any]
-"""The arguments of a constructor by name, JSON-able."""
+"""The arguments of a constructor by name, in a form that JSON can hold."""
 StoredConfig = Mapping[str, Any]
-"""As ConfigDict, but read from a file; the constructor checks the values."""
+"""Like ConfigDict, but read from a file; the constructor checks the values."""
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(Argument,))
@@ -76,7 +76,7 @@ def is_own(cls: type) -> bool:
 
 
 def own_classes(base: type) -> list[type[Any]]:
-    """Return the registered classes of this package that are a base, or derived from it."""
+    """Return the registered classes of this package that are `base` or derived from it."""
     return [cls for name in sorted(_builtins) if issubclass(cls := _classes[name], base)]
 
 

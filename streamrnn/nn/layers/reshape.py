@@ -27,7 +27,7 @@ def _size(shape: Shape) -> int | None:
 
 
 def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
-    """Return a target shape: integers, 1 or more, and -1. Raises ArgumentError."""
+    """Return a target shape: integers of 0 or more, or -1. Raises ArgumentError."""
     axes = (
         tuple(target) if isinstance(target, Iterable) and not isinstance(target, str) else (target,)
     )
@@ -49,7 +49,7 @@ class _ChangesShape(BuiltIn):
         return None
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        # Outputs on a stream have one more axis: steps take the place of rows.
+        # On a stream, arrays have one more axis: each step is reshaped, in place of each row.
         lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
         shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
         return inputs.reshape(*lead, *shape[1:])
@@ -105,7 +105,7 @@ class Permute(_ChangesShape):
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if self.dims[0] == 1:
             return None  # steps stay steps
-        return "it moves the time axis; windows without carried state take it"
+        return "it moves the time axis; use windows without carried state"
 
 
 @builtin_layer
@@ -136,7 +136,7 @@ class Reshape(_ChangesShape):
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
         if len(input_shape) == 2 and len(self.target_shape) > 1:
-            return "it makes a sequence of each value"
+            return "it makes a sequence out of each value"
         return super().why_not_stepwise(input_shape)
 
 
@@ -166,7 +166,7 @@ class RepeatVector(_ChangesShape):
         return np.repeat(inputs[:, None], self.n, axis=1)
 
     def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it makes a new sequence of each value"
+        return "it makes a new sequence out of each value"
 
 
 class _Resizes(BuiltIn):
@@ -198,7 +198,7 @@ class _Resizes(BuiltIn):
 class ZeroPadding1D(_Resizes):
     """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
 
-    why = 'it adds steps; in place of it and a convolution use Conv1D(padding="causal")'
+    why = 'it adds steps; instead of it and a convolution, use Conv1D(padding="causal")'
 
     padding: TwoSizes = TwoSizes(1)
     data_format: DataFormat = DataFormat(None)
@@ -212,7 +212,7 @@ class ZeroPadding1D(_Resizes):
 
 @builtin_layer
 class Cropping1D(_Resizes):
-    """(B, T, F) -> without the first and the last steps. cropping: (first, last), or both."""
+    """(B, T, F) -> (B, T - first - last, F). cropping: (first, last), or one number for both."""
 
     why = "it leaves out steps; leave them out of the output rows"
 
@@ -237,7 +237,7 @@ class Cropping1D(_Resizes):
 class UpSampling1D(_Resizes):
     """(B, T, F) -> (B, T size, F): each step `size` times."""
 
-    why = "it repeats steps; windows without carried state take it"
+    why = "it repeats steps; use windows without carried state"
 
     size: int = 2
 

@@ -1,4 +1,4 @@
-"""RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNN with their own cell."""
+"""RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNNs with their own cells."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
@@ -77,7 +77,7 @@ class RNN(BuiltIn):
         if isinstance(shape, list):
             raise ShapeError(
                 f"{self}: expected one array (batch, time, features), received {len(shape)}; "
-                "states are given as initial_state="
+                "pass states as initial_state="
             )
         self.expect_features(shape, self.features, rank=3)
 
@@ -235,7 +235,7 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states, then a custom cell's last output; None if none."""
+        """Return copies of the carried states, then a custom cell's last output, or None."""
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:
@@ -243,9 +243,9 @@ class RNN(BuiltIn):
         self.memory.assign(state)
 
     def reset_state(self, states: object = None) -> None:
-        """Reset to the state before the first call, or to `states`, also for later resets.
+        """Reset to the state before the first call, or to `states`, now and in later resets.
 
-        The state before the first call is its initial_state, else the cell's own (zeros by
+        The state before the first call is that call's initial_state, else the cell's own (zeros by
         default), in which case the batch size may change.
         """
         self.memory.reset(states)
@@ -295,7 +295,7 @@ class RNN(BuiltIn):
 def check_states(
     owner: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
 ) -> None:
-    """Raise ShapeError if symbols (or arrays) do not fit these states; None fits any size."""
+    """Raise ShapeError if symbols (or arrays) do not fit these states; a size None always fits."""
     if len(states) != len(shapes):
         raise ShapeError(
             f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"

@@ -14,7 +14,7 @@ Nested: TypeAlias = list["Nested[T]"] | T
 
 
 def map_lists(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply f to the leaves of nested lists and dictionaries; a tuple, a shape, is a leaf."""
+    """Apply f to the leaves of nested lists and dictionaries; a tuple (a shape) is a leaf."""
     if isinstance(tree, dict):
         return {key: map_lists(f, item) for key, item in tree.items()}
     return [map_lists(f, item) for item in tree] if isinstance(tree, list) else f(tree)

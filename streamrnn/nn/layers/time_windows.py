@@ -1,7 +1,8 @@
 """Windows along the time axis, for convolutions and pools: paddings and numbers of steps.
 
-Formulas of Keras 3 (and TensorFlow): "valid" pads nothing; "same" pads zeros on both sides, the odd
-one at the end, so that there are ceil(steps / strides) windows; "causal" pads the beginning only.
+The formulas are Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads zeros on both
+sides, the odd one at the end, so that there are ceil(steps / strides) windows; "causal" pads the
+beginning only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from streamrnn.nn.layers.declared import Argument
 
 
 class TimeWindow(NamedTuple):
-    """size inputs, `dilation` apart; the next window begins `strides` later."""
+    """`size` inputs, `dilation` steps apart; the next window begins `strides` steps later."""
 
     size: int
     strides: int

@@ -42,7 +42,7 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     def __reduce__(self) -> Any:
         if self._holder is None:
             return np.asarray(self).__reduce__()
-        # The holder has this array among its weights: as a state, it may be incomplete here.
+        # The holder has this array among its weights, so it may be incomplete: pass it as state.
         return _restored, (np.asarray(self),), (self._holder, self._key)
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -50,7 +50,7 @@ class Counts:
         return tokens if most is None else tokens[: max(most, 0)]
 
     def weights(self, tokens: Sequence[Token]) -> list[float]:
-        """Return log(1 + rows / (1 + rows with the token)) of each token, exact on any machine."""
+        """Return log(1 + rows / (1 + rows with the token)) of each token, equal on any machine."""
         return [
             float(_EXACT.ln(1 + _EXACT.divide(Decimal(self.rows), 1 + self.documents[token])))
             for token in tokens
