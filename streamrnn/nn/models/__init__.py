@@ -11,7 +11,7 @@ An encoder whose final state is the initial state of a decoder:
 >>> model([np.zeros((4, 20, 8)), np.zeros((4, 5, 3))]).shape
 (4, 5, 3)
 
-The same in two halves: the caller passes the state, for instance one step at a time:
+The same in two halves: the caller passes the state, for instance to decode one step at a time:
 
 >>> encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
 >>> _, *state = encoder(np.zeros((4, 20, 8)))

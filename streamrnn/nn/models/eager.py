@@ -18,10 +18,10 @@ from streamrnn.nn.models.model import Model
 
 
 class Eager(Model):
-    """The base of classes of models with their own `call(self, inputs)`.
+    """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. Layers in attributes, and in lists there, have
-    the weights. What needs a graph of layers raises ConfigError.
+    A call of the model runs that method on arrays. The layers in its attributes, and in lists there,
+    have the weights. What needs a graph of layers raises ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class Eager(Model):
         return type(self).build is not Eager.build
 
     def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Return what `call` returns for arrays; it takes the other arguments, too."""
+        """Return what `call` returns for arrays; other arguments are passed to it, too."""
         if symbols_in(inputs):
             return self.graph
         inputs = self._arrays(inputs)
@@ -111,7 +111,7 @@ class Eager(Model):
         return map_structure(lambda _: next(joined), parts[0])
 
     def save(self, path: str | Path) -> None:
-        """Raise ConfigError: a file has no Python."""
+        """Raise ConfigError: a file cannot hold the Python of `call`."""
         self.graph  # noqa: B018 (raises)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:

@@ -151,7 +151,7 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays of outputs, and calls that compute them from what `arrays` then hold.
+        """Return arrays of outputs, and calls that compute them from the current `arrays`.
 
         No step may have arguments besides its inputs; see `Layer.bind`.
         """
@@ -209,7 +209,7 @@ def none_if_all_none(mask: object) -> object:
 
 
 def cast_to_floats(layer: Layer, inputs: object) -> object:
-    """Cast integers for a layer that reads floats; their input may also feed an Embedding."""
+    """Cast integers for a layer that reads floats: the same input may also feed an Embedding."""
     if layer.input_dtype == "float32" and type(inputs) is np.ndarray and inputs.dtype.kind in "iu":
         return inputs.astype(np.float32)
     return inputs

@@ -66,7 +66,7 @@ def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
 def example_inputs(model: Model, rows: int, steps: int) -> list[Array]:
     """Return an array for each input of the model: zeros, or a value in its lookup's vocabulary.
 
-    (rows, steps, F) float32, or (rows, steps) int64 or strings.
+    Each is (rows, steps, F) in float32, or (rows, steps) in int64 or strings.
     """
     graph, inputs = model.graph, []
     for symbol, (_, shape, dtype) in zip(model.graph.inputs, model.input_specs, strict=True):

@@ -66,7 +66,7 @@ def model_mermaid(model: "Model") -> str:
 
 
 def graph_lines(model: "Model") -> list[str]:
-    """Return a box for each call, `layer0` and so on, then the arrows from what it reads."""
+    """Return a box for each call, `layer0` and so on, then the arrows between them."""
     calls = calls_of(model.graph)
     boxes = [
         box(

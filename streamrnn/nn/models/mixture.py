@@ -1,4 +1,4 @@
-"""Several trained models as one, which returns their mean and its spread."""
+"""Several trained models as one, which returns the mean and the spread of their outputs."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -15,10 +15,11 @@ MEAN, SPREAD = "mean", "spread"
 
 
 def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence[float]) -> Model:
-    """Return a model of several members, which have the same inputs and one output of U units.
+    """Return a model of several members with the same inputs, and one output of U units each.
 
     Its outputs are the mean (U,), and the spread (U,): the standard deviation of a mixture whose
-    members have errors of this `variance`, (U,) or (1,). Members are its layers seed_0 and so on.
+    members have errors of this `variance`, (U,) or (1,). The members are its layers, named
+    seed_0 and so on by their seeds.
     """
     with counted_from_the_start():
         inputs = [
@@ -45,9 +46,10 @@ def members_of(model: Model) -> list[Model]:
 
 
 def gives_moments(model: Model) -> bool:
-    """Return whether half of the outputs are standard deviations of the others.
+    """Return whether half of the outputs are the standard deviations of the other half.
 
-    A model of several members gives such outputs, and a `Gaussian`, which a Rescaling may follow.
+    A model of several members gives such outputs; so does one that ends with a `Gaussian`, which a
+    Rescaling may follow.
     """
     last, *others = model.graph.outputs
     if not others and isinstance(last.node.layer, Rescaling):
@@ -56,9 +58,9 @@ def gives_moments(model: Model) -> bool:
 
 
 def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
-    """Return a model of quantiles of the normal distribution whose moments another one gives.
+    """Return a model of quantiles of the normal distribution whose moments `model` gives.
 
-    Raises ModelMismatchError unless it gives one mean and one deviation.
+    Raises ModelMismatchError unless `model` gives one mean and one deviation.
     """
     outputs = model.graph.outputs
     units = [symbol.shape[-1] for symbol in outputs]

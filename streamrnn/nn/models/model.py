@@ -45,7 +45,7 @@ LayerShapes = TypedDict("LayerShapes", {"class": str, "weights": dict[str, list[
 
 @builtin_layer
 class Model(Trainable, Layer):
-    """Model(inputs, outputs): symbols, or lists of symbols; a call returns the same structure.
+    """Model(inputs, outputs): symbols, or lists of them; a call returns the structure of `outputs`.
 
     A model is a layer: it can be called on symbols, in another model. A subclass with its own
     `call(self, inputs)` is computed in Python, as in Keras; what needs a graph is refused.
@@ -106,13 +106,13 @@ class Model(Trainable, Layer):
 
     @property
     def input(self) -> Any:
-        """The input symbol, or the structure of them that was passed to the constructor."""
+        """The input symbol, or the structure of symbols that was passed to the constructor."""
         remaining = iter(self.graph.inputs)
         return map_structure(lambda _: next(remaining), self._input_structure)
 
     @property
     def output(self) -> Any:
-        """The output symbol, or the structure of them that was passed to the constructor."""
+        """The output symbol, or the structure of symbols that was passed to the constructor."""
         return self._structured(self.graph.outputs)
 
     @property
@@ -142,7 +142,7 @@ class Model(Trainable, Layer):
     def declared_steps(self) -> int | None:
         """The number of steps, above 1, that the inputs declare; None if they declare none.
 
-        None also if they differ, and for a stateful model: its windows continue one another.
+        It is also None if they differ, and for a stateful model: its windows continue one another.
         """
         shapes = [shape for _, shape, _ in self.input_specs if shape]
         return None if self.stateful_layers() else one_fixed(shape[0] for shape in shapes)
@@ -467,7 +467,7 @@ class Model(Trainable, Layer):
         """
 
     def layer_shapes(self) -> dict[str, LayerShapes]:
-        """Return class and shapes of the weights of each layer, by its name; JSON-able."""
+        """Return, by layer name, each layer's class and the shapes of its weights, for JSON."""
         return {
             layer.name: {
                 "class": type(layer).__name__,
@@ -515,7 +515,7 @@ def _check_names(model: Model) -> None:
 
 
 def one_fixed(steps: Iterable[int | None]) -> int | None:
-    """Return the one number of steps above 1 among those that inputs declare, else None."""
+    """Return the only number of steps that inputs declare, if it is above 1, else None."""
     fixed = {number for number in steps if number is not None}
     return fixed.pop() if len(fixed) == 1 and max(fixed) > 1 else None
 

@@ -7,11 +7,11 @@ import numpy as np
 from streamrnn.base.arrays import Array, Doubles
 
 GROWTH = 3.0
-"""Growth of the error from which a model counts as not forgetting."""
+"""Growth of the error above which a model counts as one that does not forget."""
 
 _STILL = 1.25
-"""Growth since the third tenth that tells such a model from one that starts from zero states:
-its error grows at first, too, but then stays."""
+"""Growth since the third tenth above which the error counts as still growing: if a model starts from
+zero states, it grows at first, too, but then stays."""
 
 _TENTHS = 10
 
@@ -20,8 +20,8 @@ _TENTHS = 10
 class RoundingError:
     """The differences of one output from float32, in its units: the largest, and their rms.
 
-    `first`, `middle`, `last`: rms in the first, third and last tenth of the steps; None for fewer
-    steps than 10.
+    rms: root mean square. `first`, `middle`, `last`: rms in the first, third and last tenth of the
+    steps; None for fewer than 10 steps.
     """
 
     output: str
@@ -54,18 +54,18 @@ class RoundingError:
 
     @property
     def growth(self) -> float | None:
-        """`last` over `first`; None without steps, or an error there."""
+        """`last` divided by `first`; None without steps, or if `first` is 0."""
         return self.last / self.first if self.first and self.last is not None else None
 
     def warning(self) -> str | None:
-        """Explain a growing error; None if it does not grow."""
+        """Return an explanation of an error that grows; None if it does not grow."""
         if self.growth is None or self.middle is None or self.last is None:
             return None
         if self.growth <= GROWTH or self.last <= _STILL * self.middle:
             return None
         return (
             f"the error of {self.output} in {self.precision} grows {self.growth:.3g} times from "
-            "the first tenth of the steps to the last, and still grows: unless its inputs do so, "
+            "the first tenth of the steps to the last, and still grows: unless its inputs grow, "
             "this model does not forget (a gate that is exactly 1?), and errors add up. Stay with "
             "float32"
         )

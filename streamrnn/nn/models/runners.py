@@ -17,10 +17,11 @@ from streamrnn.nn.models.model import Model, require_inference
 class StepRunner:
     """Compute each row's output as if its stream ended there, however the rows are cut.
 
-    A recurrent layer with return_sequences=False returns sequences. Raises ModelMismatchError,
-    naming the layer, if a layer needs more of the time axis than the past steps.
+    A recurrent layer with return_sequences=False returns sequences here, too. Raises
+    ModelMismatchError, naming the layer, if a layer needs more of the time axis than the past
+    steps.
 
-    state_spec: state name -> float32 values of one stream ("lstm/h": 64), in order.
+    state_spec: state name -> number of float32 values of one stream ("lstm/h": 64), in order.
     state_classes: state name -> class of its cell or layer ("LSTMCell"), where it is known.
     outputs: (output layer's name, units), in order.
     Threads may share an instance: a run changes only the states passed to it.
@@ -72,7 +73,7 @@ class StepRunner:
         return outputs
 
     def plan(self, inputs: Sequence[Array]) -> "StepPlan":
-        """Return `run` for windows without lengths that have the shapes of these inputs."""
+        """Return a plan of `run` for windows without lengths, in the shapes of these inputs."""
         return StepPlan(self, inputs)
 
     def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
@@ -81,9 +82,9 @@ class StepRunner:
 
 
 class StepPlan:
-    """`StepRunner.run` for one shape, for one step with all arrays bound to the kernels once.
+    """`StepRunner.run` for inputs of one shape; for one step, arrays are bound to the kernels once.
 
-    With a few rows that saves most of a call's time.
+    With a few rows, the binding saves most of a call's time.
 
     states: as for `run`, undefined until the caller sets them.
     Not for several threads at once.
@@ -182,7 +183,8 @@ def _makes_mask(layer: object) -> bool:
 class SequenceRunner:
     """Run each row of a batch from the initial state, up to its own length.
 
-    outputs: (output layer's name, units), in order. sequences: whether that output has a time axis.
+    outputs: (output layer's name, units), in order.
+    sequences: whether each output has a time axis.
     state_spec, state_classes: empty, as no state is carried.
     fixed: the only number of steps that the model accepts, and a layer that depends on it, or None.
     ragged: whether rows of a batch may have different lengths in one pass.
@@ -261,7 +263,7 @@ def fixed_steps(model: Model) -> tuple[int, str] | None:
 
 
 def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
-    """Return the first layer that makes other vectors, not only more, of inputs of these shapes."""
+    """Return the first layer whose output vectors change their size with inputs of these shapes."""
     try:
         by_slot = graph.shapes(shapes)
     except (StreamRNNError, ValueError, TypeError, IndexError) as error:

@@ -123,14 +123,14 @@ class Trainable:
         x, y: arrays; a list or dictionary of them with several inputs or outputs, y in the shape of
         the outputs. Or x alone: an iterable of batches (x, y[, sample_weight[, lengths]]), an
         object with a length that gives batches by number (keras.utils.PyDataset), or
-        `Pipeline.windows()`. Or x a pyarrow.Table of features, y (and sample_weight) the names of
-        its columns. An iterator gives one epoch, or needs steps_per_epoch.
+        `Pipeline.windows()`. Or x is a pyarrow.Table of features, and y (and sample_weight) are
+        names of its columns. An iterator gives one epoch, or needs steps_per_epoch.
 
         sample_weight: (B,) or (B, T), by output if there are several. class_weight: class -> weight
         of its samples or steps. lengths: steps of each row; later steps are ignored.
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
         of rows, the last ones; validation_freq: every n-th epoch, or a list of epochs from 1.
-        steps_per_epoch: batches of an epoch; the next epoch continues there. verbose: 0 prints
+        steps_per_epoch: batches of an epoch; the next epoch continues from there. verbose: 0 prints
         nothing, other values a line per epoch. callbacks: see streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
@@ -178,7 +178,7 @@ class Trainable:
     ) -> Any:
         """Return the loss, or [loss, metrics…], or a dictionary of them.
 
-        x, y: what fit accepts. steps: the batches to use. verbose: no effect.
+        x, y: what fit accepts. steps: the number of batches to use. verbose: no effect.
         """
         return provided("evaluate_arrays")(
             self._compiled("evaluate"),
@@ -206,7 +206,7 @@ class Trainable:
         """Update the weights once; return the loss and metrics of this batch, as `evaluate` does.
 
         Stateful layers carry their states to the next call; the gradient stops between calls.
-        reset: (B,) bool, the rows whose states are initial before this batch.
+        reset: (B,) bool, the rows whose states are reset to the initial ones before this batch.
         """
         return self._compiled("train_on_batch").on_batch(
             x, y, sample_weight, class_weight, lengths, reset, return_dict, train=True
@@ -241,7 +241,7 @@ class Trainable:
     ) -> dict[str, Floats]:
         """Return the gradient of the loss for each trainable weight, by name; change nothing.
 
-        training: with dropout, as the next call of train_on_batch.
+        training: whether to apply dropout, as in the next call of train_on_batch.
         """
         by_weight: dict[str, Floats] = self._compiled("gradients").gradients(
             x, y, sample_weight, lengths, training

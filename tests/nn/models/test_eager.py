@@ -225,7 +225,7 @@ def test_other_bases_stand_where_they_are_written() -> None:
 
 
 def test_inputs_of_unequal_length_are_refused() -> None:
-    with pytest.raises(ShapeError, match="predict: all inputs must have as many rows, have 2, 3"):
+    with pytest.raises(ShapeError, match="must have the same number of rows, received 2, 3"):
         Scaled().predict({"x": X[:2], "ids": np.arange(3)}, batch_size=1)
     for size in (0, -1):
         with pytest.raises(ConfigError, match=f"batch_size must be 1 or more, received {size}"):
