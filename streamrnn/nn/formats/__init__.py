@@ -30,7 +30,7 @@ def load_model(
 ) -> Model:
     """Read a model file: .safetensors (native, or PyTorch's weights), .keras, .h5, .hdf5, .onnx.
 
-    path: of a file, or a URI that pyarrow.fs supports, such as s3://bucket/model.safetensors.
+    path: a file, or a URI that pyarrow.fs supports, such as s3://bucket/model.safetensors.
     layers: for weights without an architecture, a list of tables (or a TOML file with them), one
     per layer: its type, `weights` (the prefix of its arrays' names), and Keras's arguments.
     node: the recurrent node to extract from an ONNX graph.

@@ -58,9 +58,9 @@ def untrained(
 
     An Embedding, as the first layer, reads one id per step. A layer reads the one before it, or its
     `inputs`: names of earlier layers, or "input", the features. Ids that are `embedded` are not
-    among the features: their vectors are joined to these in front of the layers, but after a
-    Normalization that comes first. Raises ConfigError for a table with `weights`, and for a name
-    that no earlier layer has.
+    among the features: their vectors are joined to the features before the first layer, but after
+    the first layer if it is a Normalization. Raises ConfigError for a table with `weights`, and for
+    a name that no earlier layer has.
     """
     tables = parse(layers, graph=True)
     for table in tables:
@@ -137,8 +137,9 @@ def _graph(
 def check_layers(model: Model, layers: Tables) -> None:
     """Raise ConfigError unless a model has these layers with these arguments.
 
-    It may have embedded ids before them, and after them a Rescaling to the scale of a fit's target,
-    and one for its calibration. In a model of several seeds, each member has these layers.
+    The model may have embedded ids before them, and after them a Rescaling to the scale of a fit's
+    target, and a Rescaling for the calibration of the fit. In a model of several seeds, each
+    member has these layers.
     """
     if members_of(model):
         model = members_of(model)[0]
@@ -184,7 +185,7 @@ def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[La
 
 
 def _wires(model: Model) -> dict[str, list[str]]:
-    """Return the layers that each layer reads, by name; the last one makes the output."""
+    """Return each layer's name -> names of the layers that it reads; the output's layer is last."""
     names = {
         node.layer.name: [symbol.name for symbol in node.symbols] for node in model.graph.nodes
     }
@@ -216,5 +217,5 @@ def _check_layer(table: LayerTable, layer: Layer) -> None:
 
 
 def has_custom_layers() -> bool:
-    """Return whether layer classes are registered in this process, which no other process knows."""
+    """Return whether layer classes are registered in this process: other processes lack them."""
     return registry.has_custom()

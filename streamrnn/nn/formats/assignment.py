@@ -45,7 +45,7 @@ class ModelFormat(NamedTuple):
     """How files of one format are read.
 
     `read(path, **options)` accepts the options of `load_model` that are in `takes`.
-    `load_weights(model, path)` sets the weights of a model; it may be a sentence that says why the
+    `load_weights(model, path)` sets the weights of a model, or is a sentence that says why the
     format cannot.
     """
 

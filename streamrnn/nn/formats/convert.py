@@ -59,12 +59,12 @@ def convert(
 ) -> tuple[Loaded, list[Difference | RoundingError]]:
     """Read `source`, round it to `precision`, compare it with the outputs in `check`, and write it.
 
-    target: .safetensors, the native format, .torch.safetensors, a state_dict of PyTorch, .keras, or
-    .onnx (`plugins.onnx.export`). module: the .py file to write, with PyTorch's module for that
+    target: .safetensors (the native format), .torch.safetensors (a state_dict of PyTorch), .keras,
+    or .onnx (`plugins.onnx.export`). module: the .py file to write, with PyTorch's module for that
     state_dict. Other arguments and errors: see load_model. Raises DataError if the arrays in
     `check` do not fit the model, UnsupportedError for a layer that the target does not have,
-    ConfigError for a module with another target, or a target that is the source of a model to be
-    rounded; then nothing is written.
+    ConfigError for a module with another target, or if a model is rounded and the target is its
+    source. After an error, nothing is written.
     """
     if not without_options(os.fspath(target)).lower().endswith((".safetensors", ".keras", ".onnx")):
         raise UnsupportedError(
@@ -72,7 +72,7 @@ def convert(
             "format, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
-        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; name OUT so")
+        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; end OUT in it, too")
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)
@@ -121,7 +121,7 @@ def compare(model: Model, path: str | Path) -> list[Difference]:
 
 
 def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Array]]:
-    """Return the name, output and recorded output of each output in an .npz file."""
+    """Return name, computed value and recorded value of each output in an .npz file."""
     path = require_file(path, "file of recorded outputs (check)")
     with reading(path):
         try:
@@ -167,7 +167,7 @@ def _inputs(model: Model, arrays: Mapping[str, Array]) -> tuple[dict[str, Array]
 
 
 def input_names(model: Model) -> list[str]:
-    """Return the names of a call's inputs; for a graph, states included."""
+    """Return the names of a call's inputs; for an ONNX graph, states and lengths included."""
     names = getattr(model, "call_names", None)
     return list(names) if names else [name for name, _, _ in model.input_specs]
 

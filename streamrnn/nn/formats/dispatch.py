@@ -81,7 +81,7 @@ def _format_of(path: Path) -> ModelFormat:
 
 
 def _of_plugin(name: str) -> ModelFormat:
-    """Return the format of a function that reads models; it takes what its signature has."""
+    """Return the format of a plug-in's reader, which takes the options in its signature."""
     read = load_plugin("format", name)
     no_weights = (
         f"weights cannot be read from an {name.upper()} graph; load it with load_model(path)"
@@ -109,4 +109,4 @@ def _hdf5() -> ModelFormat:
 
 
 _FORMATS = {".safetensors": _native, ".keras": _keras, ".h5": _hdf5, ".hdf5": _hdf5}
-"""Suffix -> format, for the formats in this room; others are plug-ins, named by suffix."""
+"""Suffix -> format, for the formats in this folder; others are plug-ins, named by suffix."""

@@ -19,7 +19,7 @@ from streamrnn.nn.layers import initializers, serialization
 from streamrnn.nn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
-"""Limit of a config in bytes; with a thousand layers it has about two megabytes."""
+"""Limit of a config in bytes; a config of a thousand layers has about two megabytes."""
 MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
 """The largest dimension that is always allowed; a larger one needs as many values in the file."""
@@ -54,7 +54,7 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except _RAISED_BY_DAMAGE as error:
         if isinstance(error, OSError) and error.errno in _RAISED_BY_LIMITS:
-            raise  # from this process: nothing is wrong with the file
+            raise  # a limit of this process: nothing is wrong with the file
         if isinstance(error, RecursionError):
             raise ModelFileError(f"{path}: nested too deeply to be a model") from None
         reason = " ".join(str(error).split()) or type(error).__name__

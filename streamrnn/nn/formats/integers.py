@@ -1,9 +1,9 @@
 """Integer weights in the native format: the arrays that the file has for them.
 
 The weight "lstm/cell/kernel" is stored as its integers (int8 or int16) under that name, with
-"lstm/cell/kernel.scales" (float32, one a column) and "lstm/cell/kernel.exponents" (int8, one a row;
-see `kernels.integers`). The metadata `integers` is JSON: the name of each such weight -> `top`, or
-[`top`, "inputs last"].
+"lstm/cell/kernel.scales" (float32, one per column) and "lstm/cell/kernel.exponents" (int8, one per
+row; see `kernels.integers`). The metadata `integers` is JSON: the name of each such weight ->
+`top`, or [`top`, "inputs last"].
 """
 
 import json
@@ -51,7 +51,7 @@ def joined(
         last = isinstance(top, list) and top[1:] == [_LAST]
         integers = Integers(values, scales, exponents, top[0] if last else top, last)
         if why := why_invalid(integers):
-            raise ModelFileError(f"{name} cannot be weights as integers: {why}")
+            raise ModelFileError(f"{name} is not valid as integer weights: {why}")
         floats[name], packed[name] = integers.floats(), integers
     return floats, packed
 

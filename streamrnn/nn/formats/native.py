@@ -157,7 +157,7 @@ def _assign(
 ) -> list[Assignment]:
     """Assign to every weight the array that is its source, and use every array once.
 
-    Those in `packed` become the integers of their cells.
+    Arrays in `packed` become the integers of their layers and cells.
     """
     assignments = [Assignment(s, target, arrays[s]) for target, s in sources.items() if s in arrays]
     used = set(sources.values())

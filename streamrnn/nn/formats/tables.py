@@ -25,8 +25,8 @@ from streamrnn.nn.models import Sequential
 class TorchCell(NamedTuple):
     """A recurrent layer of PyTorch: its gates, in PyTorch's order, as letters of the cell's kind.
 
-    `implied`: arguments that make the layer here compute the same. `nonlinearities`: what the
-    argument of this name can be; without it, the layer has tanh and sigmoid.
+    `implied`: arguments that make the layer here compute the same. `nonlinearities`: the
+    values of PyTorch's argument nonlinearity; without any, the layer has tanh and sigmoid.
     """
 
     name: str
@@ -65,7 +65,7 @@ Tables = str | Path | Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True)
 class LayerTable:
-    """One layer: its class, the prefix of its weights (None: not given), its arguments.
+    """One layer: its class, the prefix of its weights (None: not set), its arguments.
 
     `inputs` are the names of the layers that it reads; (): the one before it.
     """
@@ -120,7 +120,7 @@ def layer_type(name: str) -> str:
 def parse(tables: Tables, *, graph: bool = False) -> list[LayerTable]:
     """Check and return the tables. Raises ConfigError that names the invalid one.
 
-    Only in a `graph` a table may have inputs.
+    A table may have inputs only in a `graph`.
     """
     entries = _from_toml(tables) if isinstance(tables, str | Path) else tables
     if not isinstance(entries, Sequence) or not entries:
@@ -188,7 +188,7 @@ def _inner(value: object) -> object:
 def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequential:
     """Return the layers as a model with a known input.
 
-    features: of the input, if the first layer reads numbers and has no input shape.
+    features: how many the input has, if the first layer reads numbers and has no input shape.
     stored: the number of values in the file; the model may not have more.
     """
     model = Sequential()

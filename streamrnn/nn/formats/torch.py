@@ -1,7 +1,7 @@
 """PyTorch's weights: a state_dict as a .safetensors file, with tables of the layers.
 
-Layouts (docs of torch.nn): weights are (gates * U, F), transposed against Keras, and the gates of
-`TORCH_CELLS` in another order; there are two biases, which are summed unless the cell has two.
+Layouts (docs of torch.nn): weights are (gates * U, F), the transpose of Keras's, with the gates in
+the order of `TORCH_CELLS`; there are two biases, which are summed unless the cell here has two.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -39,7 +39,10 @@ class Group:
         self.used: set[str] = set()
 
     def use(self, short: str, axes: int) -> Array:
-        """Return an array and record its use. Raises ModelFileError if missing or of other axes."""
+        """Return an array and record its use.
+
+        Raises ModelFileError if it is missing or does not have `axes` axes.
+        """
         if short not in self.full:
             raise ModelFileError(
                 f"{self.table}: array {self.name(short)!r} not found; arrays with this prefix: "
@@ -86,8 +89,9 @@ def with_prefixes(
 ) -> list[LayerTable]:
     """Return the tables; tables of `kinds` get a prefix that some arrays have.
 
-    A table without one takes the only prefix whose arrays fit its type, or the next one of an
-    nn.Sequential that has as many as there are such tables. Raises ConfigError otherwise.
+    A table without a prefix takes the only one whose arrays fit its type. Several such tables of
+    one type take the prefixes that fit, in order, if there are as many, all in one nn.Sequential.
+    Raises ConfigError otherwise.
     """
     groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
     named = {table.weights for table in tables if table.weights is not None}
@@ -108,7 +112,7 @@ def with_prefixes(
 
 
 def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted: int) -> list[str]:
-    """Return the prefixes of `wanted` layers of a type in their order; [] if it is unknown.
+    """Return the prefixes of `wanted` layers of a type, in order; [] if the order is unknown.
 
     The order of several layers is known if all are numbered members of one nn.Sequential.
     """

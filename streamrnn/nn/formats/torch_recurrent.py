@@ -29,7 +29,7 @@ _MAX_PROJECTED = 2048
 def recurrent_layers(group: Group) -> list[TorchLayer]:
     """Build one layer per level, Bidirectional if arrays of the reverse direction exist.
 
-    Every level but the last returns its steps, whatever the table says, as input of the next level.
+    Every level but the last returns all steps, whatever the table says: the next level reads them.
     A level with a projection is two layers.
     """
     matches = [m for m in map(_RECURRENT.fullmatch, group.full) if m]
@@ -158,7 +158,7 @@ def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]
 
 
 def gates_in_order(rows: Array, gates: Sequence[str], wanted: Sequence[str]) -> Array:
-    """Return the rows with their gates in another order."""
+    """Return the rows with their `gates` in the order `wanted`."""
     if gates == wanted:
         return rows
     split = np.split(rows, len(gates))

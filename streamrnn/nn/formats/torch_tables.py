@@ -22,7 +22,7 @@ _Shapes = dict[str, TensorShape]
 
 @dataclass(frozen=True)
 class _Guess:
-    """A table, and the features that its layer reads and returns: None for ids, or unknown."""
+    """A table, and how many features its layer reads and returns: None for ids, or if unknown."""
 
     prefix: str
     kind: str
@@ -57,7 +57,7 @@ def tables_of(arrays: Mapping[str, TensorShape]) -> str:
 
 
 def shapes_by_prefix(arrays: Mapping[str, TensorShape]) -> dict[str, _Shapes]:
-    """Return the shapes of arrays by prefix, in natural order, and the rest of their names."""
+    """Return the shapes of arrays by prefix, in natural order, then by the rest of their names."""
     groups: dict[str, _Shapes] = {}
     for name in naturally_sorted(arrays):
         prefix, _, short = name.rpartition(".")

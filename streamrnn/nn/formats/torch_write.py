@@ -1,7 +1,7 @@
 """Models as a state_dict of PyTorch, and as the source of a module that loads it.
 
-The layers are a list: array `layers.1.weight_ih_l0` is of the second layer with weights. The file's
-metadata has their [[model.layers]], by which this package reads it again.
+The layers are a list: array `layers.1.weight_ih_l0` belongs to the second layer with weights. The
+file's metadata has their [[model.layers]], from which this package reads the file again.
 """
 
 import json
@@ -106,7 +106,7 @@ class _Written:
         self.call(call)
 
     def call(self, call: str) -> None:
-        """Add a computation on x to the module; none for an empty text."""
+        """Add a computation on x to the module, or nothing for an empty text."""
         if call:
             self.calls.append(f"x = {call}")
 
@@ -114,8 +114,8 @@ class _Written:
 def save_torch(model: Model, path: str | Path, module: str | Path | None = None) -> None:
     """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
 
-    Raises UnsupportedError that names the layer which has no weights of this form, SinkError where
-    a file cannot be written; the module is written last.
+    Raises UnsupportedError that names a layer which PyTorch does not have in this form, SinkError
+    where a file cannot be written; the module is written last.
     """
     path = checked_target(path, ".safetensors", "a state_dict")
     refuse_integers(model, "a state_dict of PyTorch")
@@ -146,7 +146,7 @@ def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
         node = step.node
         if node.inputs is not last or node.kwargs or len(node.outputs) != 1:
             raise _refused(
-                node.layer, "it is not called on the layer before it alone, without a state or mask"
+                node.layer, "it must read the layer before it alone, without a state or mask"
             )
         chain.append((node.layer, last.shape))
         last = node.outputs[0]

@@ -34,7 +34,7 @@ def checked_target(path: str | Path, suffix: str, form: str) -> Path:
 
 
 def refuse_integers(model: Model, form: str) -> None:
-    """Raise UnsupportedError for a model of lower precision, which only the native format has."""
+    """Raise UnsupportedError for a model of lower precision, which only native files can hold."""
     if (precision := precision_of(model)) != FLOAT32:
         raise UnsupportedError(
             f"{model} has weights in {precision}, and would give other values as {form}: "
@@ -43,7 +43,7 @@ def refuse_integers(model: Model, form: str) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file next to its place, synced, then move it there. Raises OSError."""
+    """Write and sync a file next to its place, then move it there. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -64,7 +64,7 @@ class WrittenBy:
 
 
 def translate(entry: object, origin: WrittenBy) -> LayerConfig:
-    """Translate the config of a layer or model; UnsupportedError names layer and class."""
+    """Translate the config of a layer or model. Raises UnsupportedError, naming layer and class."""
     if not isinstance(entry, Mapping) or "class_name" not in entry or "config" not in entry:
         raise ModelFileError(
             f"expected a config with class_name and config, received {entry!r:.100}"
@@ -200,7 +200,7 @@ def _known_initializer(value: object) -> object:
 def _with_defaults(
     class_name: str, keras_name: str, config: dict[str, object], origin: WrittenBy
 ) -> dict[str, object]:
-    """Add the defaults of the writing version for keys that old configs do not have."""
+    """Add the defaults of the version that wrote a config, for keys that old configs lack."""
     row = row_of(class_name)
     if row and keras_name in _CUDNN:
         return {**config, **(row.cudnn or {})}
@@ -252,7 +252,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
 
 
 def _outputs(tensors: object, origin: WrittenBy) -> object:
-    """Return the output layers; before Keras 3 a single one is in a list, too."""
+    """Return the output layers; before Keras 3, a single output is in a list, too."""
     if origin.major < 3 and isinstance(tensors, list) and len(tensors) == 1:
         return tensors[0]
     return tensors

@@ -1,4 +1,4 @@
-"""Differences of earlier versions of Keras: in recurrent layers, and names of Keras 1.
+"""What differs in earlier versions of Keras: recurrent layers, and the names of Keras 1.
 
 Keras 1 has separate arrays for each gate; weights of CuDNN layers have another layout, which only
 the bias reveals: it is flat and twice as long. Source: tf_keras' converters.
@@ -22,7 +22,7 @@ class KerasCell(NamedTuple):
 
     `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: all arguments of its
     CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras 1 (W, U
-    and b of each gate); "" if they are as now.
+    and b of each gate); "" if it has today's arrays.
     """
 
     before_3: Mapping[str, object] = _NONE

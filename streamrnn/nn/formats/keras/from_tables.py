@@ -67,7 +67,7 @@ def _is_old(origin: WrittenBy) -> bool:
 def _features(
     layers: Sequence[Layer], tables: Sequence[LayerTable], stored: Tree, is_legacy: bool
 ) -> int | None:
-    """Return the input features of the first layer with weights, from its first array's shape."""
+    """Return the number of input features, from the first array of the first layer with weights."""
     for layer, table in zip(layers, tables, strict=True):
         group = table.weights
         if group is None and is_legacy:

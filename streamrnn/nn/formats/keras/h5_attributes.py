@@ -18,7 +18,7 @@ H5Text = str | list[str]
 
 
 def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[str, H5Text]:
-    """Return attributes of the object whose header is at `address`, a text or a list, by name.
+    """Return attribute -> its text or texts, for the object whose header is at `address`.
 
     is_needed: whether the attribute of a name is read. Attributes without texts are left out.
     """
@@ -35,7 +35,7 @@ def texts(data: bytes, address: int, is_needed: Callable[[str], bool]) -> dict[s
 
 
 def require_plain(data: bytes) -> None:
-    """Raise ModelFileError for a file with a user block, or with addresses of another size."""
+    """Raise ModelFileError for a file with a user block, or whose addresses do not have 8 bytes."""
     sizes = {0: 13, 1: 13, 2: 9, 3: 9}
     if data[:8] != b"\x89HDF\r\n\x1a\n":
         raise ModelFileError("damaged, or not an HDF5 file")

@@ -45,7 +45,7 @@ def translated(entry: Mapping[str, Any]) -> LayerConfig:
         key = operands.pop()
         arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
     if any(_is(value, _TENSOR) for value in arguments.values()):
-        raise _refused(name, kind, "an argument of it is a tensor")
+        raise _refused(name, kind, "one of its arguments is a tensor")
     tensors = [operand for operand in operands if _is(operand, _TENSOR)]
     return {
         "class_name": "Operation",

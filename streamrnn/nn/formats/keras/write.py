@@ -29,7 +29,7 @@ _MODELS = {
     "Model": ("keras.src.models.functional", "Functional"),
     "Sequential": ("keras", "Sequential"),
 }
-"""Models -> their module and class in Keras."""
+"""Model -> its module and class in Keras."""
 _OURS = ("Gaussian", "LayerNormLSTMCell", "Operation", "PeepholeLSTMCell", "Spread")
 """Layers of this package that are not in Keras, apart from plug-ins' layers."""
 _AS_LAYERS = {
@@ -43,8 +43,8 @@ _AS_LAYERS = {
 def save_keras(model: Model, path: str | Path) -> None:
     """Write a model as a .keras file: it is complete, or does not exist.
 
-    Raises UnsupportedError that names the layer which Keras does not have, or without the extra
-    keras; SinkError where the file cannot be written.
+    Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
+    not installed; SinkError where the file cannot be written.
     """
     path = checked_target(path, SUFFIX, "Keras")
     refuse_integers(model, "a .keras file")
@@ -77,7 +77,7 @@ def _config(model: Model) -> ConfigDict:
 
 
 def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
-    """Return the config of a layer, and of those inside it, as Keras 3 stores it.
+    """Return the config of a layer, and of the layers inside it, as Keras 3 stores it.
 
     sized: the inputs have a fixed number of rows.
     """
