@@ -20,8 +20,8 @@ from streamrnn.nn.models.model import Model
 class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. The layers in its attributes, and in lists there,
-    have the weights. What needs a graph of layers raises ConfigError.
+    A call of the model runs that method on arrays. The layers in its attributes, and in lists
+    there, have the weights. What needs a graph of layers raises ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
