@@ -72,7 +72,7 @@ def convert(
             "format, .keras or .onnx"
         )
     if module is not None and not _is_state_dict(target):
-        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; end OUT in it, too")
+        raise ConfigError(f"module: it loads a file that ends in {TORCH_SUFFIX}; end OUT in it")
     loaded = read(source, layers=layers, node=node, strict=strict, state=state)
     model = loaded.model
     checked = [] if check is None else _with_recorded(model, check)

@@ -54,7 +54,7 @@ def written_places(model: Model) -> dict[str, str]:
 
 
 def first_array(tree: Tree, layer: Layer, group: str) -> Array | None:
-    """Return the first array of a layer's group, whose shape has the number of features, or None."""
+    """Return the first array of a layer's group, or None; its shape has the number of features."""
     children = layer.children()
     if isinstance(layer, StackedRNNCells):
         root = _join(group, "cells")
