@@ -25,16 +25,17 @@ from streamrnn.jobs.engines.splitting import Chunk, split
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import SourceFile, SourceOfFiles
 
-# How often Ray repeats a task whose worker or node dies. Errors of the data are results.
+# How often Ray repeats a task whose worker or node dies. Errors of the data are not repeated: a
+# task returns them as its result.
 _REPEATS = 8
 _PAUSE = 0.2
 _PROBE_SECONDS = 300.0
 _CONNECT_SECONDS = 10.0
 _ENDED = (
-    "error: the process of this run was ended before it could report an error. Ray ends it where "
-    "its node fails, as when the raylet or the dashboard agent is killed, or out of memory; so "
-    "does a SIGKILL. Check the logs of Ray (on this machine in /tmp/ray/session_latest/logs) and "
-    "rerun the command: it resumes from the last commit."
+    "error: the process of this run was ended before it could report an error. Ray ends it when "
+    "its node fails, for example because the raylet or the dashboard agent was killed or ran out "
+    "of memory; a SIGKILL also ends it. Check the logs of Ray (on this machine in "
+    "/tmp/ray/session_latest/logs) and rerun the command: it resumes from the last commit."
 )
 _Context = tuple[BoundPipeline, SourceOfFiles]
 
@@ -74,9 +75,10 @@ def _probe(
 
 
 class RayTasks:
-    """Runs tasks on Ray: started here for `address` "local", with `workers` workers, else joined.
+    """Runs tasks on Ray, which it starts here if `address` is "local", and joins otherwise.
 
-    A program that has called `ray.init` keeps its cluster. Raises EngineError if there is none.
+    `workers` is the number of workers of a Ray that is started here. A program that has called
+    `ray.init` keeps its cluster. Raises EngineError if there is no cluster.
     """
 
     def __init__(self, address: str, workers: int) -> None:
@@ -90,7 +92,7 @@ class RayTasks:
                     options = {"num_cpus": workers, "include_dashboard": False}
                     options["_node_ip_address"] = "127.0.0.1"
                 ray().init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-            # Ray prints the deaths of workers to stdout, where a summary may be for a program.
+            # Ray prints the deaths of workers to stdout, where a program may read a summary.
             ray()._private.worker._worker_logs_enabled = False
         self.workers = max(1, int(ray().cluster_resources().get("CPU", 1)))
         self._context: Any = None
@@ -212,8 +214,8 @@ def _probed(node: dict[str, Any], result: Any) -> Probe:
 def _watcher() -> subprocess.Popen[bytes]:
     """Start a shell that waits for a line, and reports the end of this process if none comes.
 
-    Ray ends a driver that lost its node by `_exit` in a separate thread, after which no code of
-    this process runs.
+    Ray ends a driver that has lost its node: a separate thread calls `_exit`, after which no code
+    of this process runs.
     """
     script = 'read -r _ || printf "%s\\n" "$0" >&2'
     return subprocess.Popen(
@@ -252,7 +254,7 @@ def _on_loopback(address: str) -> Iterator[None]:
 
 @contextmanager
 def _no_cluster(address: str) -> Iterator[None]:
-    """Convert any error at startup, which Ray reports in many ways."""
+    """Raise EngineError in place of any error at startup, which Ray reports in many ways."""
     try:
         yield
     except (ray().exceptions.RayError, OSError, ValueError, RuntimeError) as error:
@@ -278,7 +280,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _as_engine_errors(what: str) -> Iterator[None]:
-    """Convert errors of the cluster; an error of the code in a task is raised as it is."""
+    """Raise EngineError for an error of the cluster; an error of a task's code stays as it is."""
     try:
         yield
     except (ray().exceptions.RayError, ConnectionError) as error:

@@ -15,9 +15,9 @@ _Logs = dict[str, Any] | None
 class TensorBoard(Callback):
     """Writes scalars with the names and folders of Keras: log_dir/train and log_dir/validation.
 
-    Needs the package tensorboard (pip install 'streamrnn[tensorboard]'), without TensorFlow.
-    update_freq: "epoch", "batch", or a number of batches between two values of batches. Histograms,
-    images, profiles and embeddings are refused; write_graph: no effect.
+    Needs the package tensorboard (pip install 'streamrnn[tensorboard]'), but not TensorFlow.
+    update_freq: "epoch", "batch", or the number of batches from one value to the next. Histograms,
+    images, profiles and embeddings are refused; write_graph has no effect.
     """
 
     def __init__(

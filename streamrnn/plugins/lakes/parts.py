@@ -1,4 +1,4 @@
-"""Parts as files of tables: their names, footers and types (Arrow has more types).
+"""Parts as files of tables: their names, footers and types (Arrow has more types than tables).
 
 Parts are registered as they are, so the type of a column must be one that readers can read without
 loss.
@@ -14,7 +14,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.stream.sinks import number_of
 
 TypeRule = Callable[[pa.DataType], pa.DataType | str]
-"""Returns the Arrow form of a table's type, given a type without parts, or why there is none."""
+"""Returns the table's type, in Arrow's form, for a type that is not nested, or why it has none."""
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 _PLAIN = {
@@ -109,7 +109,7 @@ def delta_type(kind: pa.DataType) -> pa.DataType | str:
 def iceberg_type(kind: pa.DataType) -> pa.DataType | str:
     """Return the type of an Iceberg table (version 2), in Arrow's form, or why there is none.
 
-    pyiceberg reads no file with times in another zone than UTC.
+    pyiceberg cannot read files with times in a zone other than UTC.
     """
     if pa.types.is_timestamp(kind) and kind.tz not in (None, "UTC", "+00:00", "Etc/UTC", "Z"):
         return _CAST.format("timestamp[us, tz=UTC]")

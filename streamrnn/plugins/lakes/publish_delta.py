@@ -29,8 +29,8 @@ _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
 _FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
-# Files leave the folder with their rows; VACUUM, which deletes what a table no longer names, could
-# only delete parts that wait to be registered.
+# A file is deleted when its rows leave the output, so the only files that VACUUM, which deletes
+# what the table does not name, could delete are parts that wait to be registered.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
@@ -76,9 +76,9 @@ class DeltaLog:
         odd = [name for name in schema.names if _FORBIDDEN & set(name)]
         if odd:
             raise ConfigError(
-                f"[publish] delta: a column of a Delta table has no space nor any of ,;{{}}()= in "
-                f"its name: {', '.join(map(repr, odd))}. Rename it ([output] names, [source] "
-                "rename), or leave it out of [output] columns."
+                "[publish] delta: the name of a column of a Delta table cannot contain a space or "
+                f"any of ,;{{}}()=, as {', '.join(map(repr, odd))} does. Rename it ([output] "
+                "names, [source] rename), or leave it out of [output] columns."
             )
         lower = [name.lower() for name in schema.names]
         same = [name for name in schema.names if lower.count(name.lower()) > 1]
@@ -187,7 +187,7 @@ class DeltaLog:
         return self._files.show("")
 
     def _open(self) -> Any:
-        """Open the last version of the table; None without a table."""
+        """Open the last version of the table; return None if there is no table."""
         try:  # is_deltatable would stop all threads of Python while it waits for a store
             return _library().DeltaTable(self._uri, storage_options=self._options)
         except _library().exceptions.TableNotFoundError:
@@ -214,7 +214,7 @@ class DeltaLog:
 
 
 def _commit_info(files: Files, name: str) -> dict[str, Any]:
-    """Return who wrote a file of the log."""
+    """Return the `commitInfo` of a file of the log, which says who wrote it; {} without one."""
     log = files.read(f"{_LOG}/{name}").decode()
     actions = [json.loads(line) for line in log.splitlines() if line]
     return next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
@@ -226,7 +226,7 @@ def _delta_schema(manifest: Manifest) -> Any:
 
 
 def _files(table: Any) -> dict[str, TableFile]:
-    """Return the files of a table by their paths, which a log has percent-encoded."""
+    """Return the files of a table by their paths, which the log percent-encodes."""
     actions = pa.table(table.get_add_actions(flatten=True))
     columns = (actions.column(name).to_pylist() for name in _FILE)
     return {
@@ -236,9 +236,10 @@ def _files(table: Any) -> dict[str, TableFile]:
 
 
 def delta_statistics(footer: pq.FileMetaData) -> str:
-    """Return the number of rows, and plain columns' nulls, least and greatest values, as JSON.
+    """Return the number of rows, and the nulls and bounds of columns that are not nested, as JSON.
 
-    Floats have no bounds: Parquet leaves NaN out of its bounds, Delta orders it above all numbers.
+    Bounds are the smallest and the largest value. Floats have none, as Parquet leaves NaN out of
+    its bounds, while Delta orders it above all numbers.
     """
     nulls: dict[str, int] = {}
     bounds: dict[str, dict[str, Any]] = {"minValues": {}, "maxValues": {}}

@@ -1,4 +1,4 @@
-"""A table of an Iceberg catalog that names the parts of the output."""
+"""A table in an Iceberg catalog; its data files are the parts of the output."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ class IcebergCatalogTable:
         return catalog_text(error, self._catalog_name)
 
     def check(self, schema: pa.Schema) -> None:
-        """Raise ConfigError if pyiceberg or the catalog is missing, or a column has no type."""
+        """Raise ConfigError if pyiceberg or the catalog is missing, or Iceberg lacks a type."""
         try:
             from pyiceberg.utils.config import Config
         except ModuleNotFoundError as error:
@@ -113,7 +113,7 @@ class IcebergCatalogTable:
         """Commit one snapshot; two if the columns change: the first one empties the table."""
         table = self._load() or self._create(manifest)
         gone = {file.path for file in changes.remove.values()}
-        if contents is not None:  # includes files under the name of a part, or with other columns
+        if contents is not None:  # also files with the name of a part, or with other columns
             names = (
                 {part.name for part in changes.add}
                 if contents.same_schema
@@ -176,7 +176,7 @@ class IcebergCatalogTable:
         return (
             "Roll the table back to its last snapshot of streamrnn "
             "(table.manage_snapshots().rollback_to_snapshot(id).commit()), name another table in "
-            "[publish] iceberg, or drop this one without its files: it is then made anew."
+            "[publish] iceberg, or drop this one without its files: it is then created again."
         )
 
     def _load(self) -> Any:
@@ -264,7 +264,7 @@ def _store_options(files: Files) -> dict[str, str]:
 
 
 def _about(snapshot: Any) -> dict[str, str]:
-    """Return the operation and the properties of a snapshot; empty for none."""
+    """Return the operation and the properties of a snapshot; {} if the snapshot is None."""
     if snapshot is None:
         return {}
     if snapshot.summary is None:
@@ -276,7 +276,7 @@ def _about(snapshot: Any) -> dict[str, str]:
 
 
 def _others(table: Any, about: Any, output: str) -> str:
-    """Describe changes by others since our last snapshot; "" without one."""
+    """Describe a change by others since our last snapshot; "" if there is none."""
     if about and _OUTPUT not in about:
         return f"{about['operation']} of another writer"
     ours = [item for item in map(_about, table.metadata.snapshots) if item.get(_OUTPUT) == output]
@@ -300,9 +300,9 @@ def _types_of(fields: Iterable[Any]) -> list[tuple[str, str, bool]]:
 
 
 def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> None:
-    """Give a table these columns, in this order, and one partition for each level of folders.
+    """Give a table these columns, in this order, and one partition field for each level of folders.
 
-    Columns of another type are replaced, because the table keeps none of its files.
+    A column of another type is replaced: the table has been emptied, so no file needs it.
     """
     with transaction.update_spec() as spec:
         for field in transaction.table_metadata.spec().fields:
@@ -327,10 +327,10 @@ def _set_columns(transaction: Any, wanted: Any, folders: Sequence[pa.Field]) -> 
 
 
 def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
-    """Give a table without partitions one for each level of folders.
+    """Give a table without partition fields one for each level of folders.
 
-    They share no name with a column or an earlier partition; otherwise a column could not be
-    removed and come back.
+    Their names are new, neither a column's nor an earlier partition field's: otherwise a column
+    could not be removed and added again.
     """
     number = len(transaction.table_metadata.partition_specs)
     with transaction.update_spec() as spec:

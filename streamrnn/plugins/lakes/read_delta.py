@@ -40,7 +40,8 @@ _KINDS = {
     "timestamp": pa.timestamp("us", "UTC"),
     "timestamp_ntz": pa.timestamp("us"),
 }
-# Reader features that affect neither which rows exist nor how files are read.
+# Reader features that a table may name. The last two change how it is read only where it uses them,
+# which is refused separately.
 _FEATURES = {"timestampNtz", "vacuumProtocolCheck", "deletionVectors", "columnMapping"}
 _MAPS = {"partitionValues", "configuration", "tags"}
 _Actions = list[dict[str, Any]]
@@ -107,7 +108,7 @@ class _Log:
         self._path = canonical_name(path)
 
     def first(self, last: int) -> int:
-        """Return the first version, after a checkpoint, from which all exist up to `last`."""
+        """Return the version to start at: 0, or after a checkpoint; all up to `last` exist."""
         start = last + 1
         while start - 1 in self.versions:
             start -= 1
@@ -214,9 +215,9 @@ class _Files:
         file = next((file for name, file in self._vectors.items() if name in active), None)
         if file is not None:
             raise DataError(
-                f"{file.path}: has rows that a deletion vector deletes, in {version} of the "
-                "table; these cannot be read. Rewrite the table without them: REORG TABLE … APPLY "
-                "(PURGE), then set delta.enableDeletionVectors = false."
+                f"{file.path}: has rows that a deletion vector deletes, in {version} of the table; "
+                "deletion vectors cannot be read. Rewrite the table without them: REORG TABLE … "
+                "APPLY (PURGE), then set delta.enableDeletionVectors = false."
             )
 
     def _typed(self, values: Mapping[str, str | None]) -> Partitions:
@@ -251,7 +252,7 @@ def _check_features(path: str, state: Mapping[str, Any], version: str) -> None:
     if unknown or reader > 3:
         raise DataError(
             f"{path}: {version} of the table requires readers with "
-            f"{', '.join(unknown) or f'version {reader}'}, which this is not. Read an earlier "
+            f"{', '.join(unknown) or f'version {reader}'}, which is not supported. Read an earlier "
             "version with [source] version, or write the table without it."
         )
     mode = (state["metaData"].get("configuration") or {}).get("delta.columnMapping.mode", "none")

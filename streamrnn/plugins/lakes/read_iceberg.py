@@ -27,7 +27,7 @@ _URIS = ("type", "uri", "warehouse", "s3.endpoint", "s3.region", "client.region"
 
 
 def open_iceberg(path: str, version: int | None) -> Table:
-    """Read the snapshots of a table up to the one with the id `version` (default: the current).
+    """Read the snapshots of a table up to the one with the id `version` (default: the current one).
 
     Raises DataError for a table with deleted rows or other features that cannot be read;
     MissingFileError without such a table or snapshot.
@@ -75,7 +75,7 @@ def open_catalog(name: str, options: Mapping[str, str]) -> Any:
     from pyiceberg import catalog as library
     from pyiceberg import exceptions as errors
 
-    # Some of these texts have the URI of the catalog.
+    # Some of the libraries' warnings contain the URI of the catalog.
     with warnings.catch_warnings(record=True) as caught:
         try:
             return library.load_catalog(name, **{**options, **_properties(name)})

@@ -31,8 +31,8 @@ class Order:
     def of(cls, frame: Any, order: Sequence[str]) -> "Order":
         """Check the order of a DataFrame; a hidden column can be named.
 
-        Raises ConfigError without an order, DataError for a missing column, DTypeError for values
-        that may not equal themselves.
+        Raises ConfigError without an order, DataError for a missing column, DTypeError for a nested
+        or unknown type, and for floats, as NaN does not equal itself.
         """
         names = (order,) if isinstance(order, str) else tuple(order)
         if not names:
@@ -116,7 +116,7 @@ class Places(Origin):
         return int(changed[-1]) + 1 if len(changed) else 0
 
     def tied(self) -> tuple[Ints, Ints]:
-        """Return the rows (K,) with the order of another row, and the number (K,) of the order."""
+        """Return the rows (K,) whose order another row has, too, and the order's number (K,)."""
         changes = self._changes()
         group = np.concatenate([[0], np.cumsum(changes)])
         rows = np.flatnonzero(np.bincount(group)[group] > 1)

@@ -1,4 +1,4 @@
-"""Score one partition: the state of its streams, then their rows in order."""
+"""Score one partition, which has the state of its streams first, then their rows in order."""
 
 import json
 from collections.abc import Iterator
@@ -112,7 +112,7 @@ class _Partition:
         return starting_table(bound, table, _OWNER, on_change=bound.loaded.config.model.on_change)
 
     def rows(self) -> Iterator[tuple[pa.RecordBatch, Places]]:
-        """Read the rows in batches of the config's size; no batch ends between equal orders."""
+        """Read the rows in batches of the config's size; rows with equal order share a batch."""
         size = self._task.bound.loaded.config.source.batch_rows
         gathered, count = self._begun, sum(batch.num_rows for batch in self._begun)
         due = size
@@ -178,7 +178,7 @@ def _refuse_ties(rows: Rows, places: Places, table: StateTable) -> None:
 
 
 def _placed(task: Task, rejects: pa.RecordBatch | None, places: Places) -> pa.RecordBatch | None:
-    """Return rejected rows with their places; `row` is their index in the batch."""
+    """Return rejected rows with their places; the column `row` is their index in the batch."""
     if rejects is None:
         return None
     schema = task.rejects_schema()

@@ -125,7 +125,7 @@ def score(
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
     batch_rows rows (in kind whole: the whole partition). The result is computed when it is used.
-    Stream by stream, its bits equal a local run that reads the rows in this order.
+    Stream by stream, it has the bits of a local run that reads the rows in this order.
 
     Raises, before a job runs: ConfigError without `order`, or for a `zone` that differs from
     [source] time_zone, DataError for a missing column, DTypeError for a column that cannot be used,
@@ -162,7 +162,7 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
     table = state.to_arrow() if isinstance(state, StateTable) else as_table(state, "state")
     table = table.cast(_in_zone_of(bound, table.schema))
     on_change = bound.loaded.config.model.on_change
-    # In the types of this pipeline's columns, all of which Spark has.
+    # The starting table has the types of this pipeline's columns, all of which Spark has.
     return state_from_arrow(spark, starting_table(bound, table, "state", on_change=on_change))
 
 
@@ -188,7 +188,7 @@ def _zone_of(loaded: LoadedPipeline, zone: str | None) -> str:
 
 
 def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
-    """Bind a pipeline to the columns of a DataFrame, whose times are in a time zone.
+    """Bind a pipeline to the columns of a DataFrame, whose times are in the time zone `zone`.
 
     Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
     names that clash.

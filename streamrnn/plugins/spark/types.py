@@ -46,8 +46,8 @@ def quoted(name: str) -> str:
 def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
     """Return the names of all columns of a DataFrame, with the Arrow types of those in `used`.
 
-    An unused column whose type has no counterpart in Arrow has type null. `zone`: the time zone of
-    timestamps. Raises DTypeError for a column in use.
+    A column whose type has no counterpart in Arrow has type null if it is unused; DTypeError is
+    raised if it is used. `zone` is the time zone of timestamps.
     """
     fields = []
     for field in frame.schema:

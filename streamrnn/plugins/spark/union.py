@@ -14,8 +14,9 @@ from streamrnn.stream.states import flat_schema
 class Union:
     """The rows of a DataFrame, with the streams of a state DataFrame if there is one.
 
-    Columns: `kind` (0: a stream, 1: a row); c0, c1, … for the columns in use, with the keys of a
-    stream; o0, … for the order, unless these are in use; s0, … for the flat state.
+    Columns: `kind` (0: a stream, 1: a row); c0, c1, … for the columns in use, of which a stream has
+    the keys; o0, … for columns of the order that are not in use, and its first one if that is a
+    key; s0, … for the flat state.
     """
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
@@ -33,7 +34,7 @@ class Union:
         self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
 
     def task(self, schema: pa.Schema | None) -> Task:
-        """Return the task of a worker; `schema` is of the state."""
+        """Return the task of a worker; `schema` is the schema of the state, None without one."""
         width = 1 + len(self._names) + len(self._others)
         return Task(
             bound=self._bound,

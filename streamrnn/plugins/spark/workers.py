@@ -1,6 +1,6 @@
-"""Functions that Spark sends to its workers, and errors of workers, which Spark's own hide.
+"""Functions that Spark sends to its workers, and errors of workers, which Spark's own errors hide.
 
-Functions are sent as code, not by name, so that a worker without this package can report it.
+Functions are sent as code, not by name, so that a worker can report that it lacks this package.
 """
 
 import re
