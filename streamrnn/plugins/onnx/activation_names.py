@@ -1,4 +1,4 @@
-"""Activations by their names in ONNX, a row each, for graphs and recurrent nodes."""
+"""The names of activations in ONNX, one row for each, for graphs and recurrent nodes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,9 +8,9 @@ _NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Row(NamedTuple):
-    """An operator, and its attributes: one for each of our parameters -> its default value.
+    """An operator, and its attributes, one for each of our parameters: name -> default value.
 
-    in_nodes: recurrent nodes have it, too. by_kernel: our kernel computes the operator unchanged.
+    in_nodes: recurrent nodes have it, too. by_kernel: our kernel computes exactly this operator.
     """
 
     operator: str

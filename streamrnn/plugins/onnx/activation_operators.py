@@ -1,4 +1,4 @@
-"""Activations and normalizations, by the kernels of the layers."""
+"""Activations and normalizations, computed by the kernels of the layers where these have them."""
 
 from collections.abc import Callable, Mapping
 

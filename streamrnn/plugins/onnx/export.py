@@ -1,12 +1,12 @@
 """Models as ONNX graphs whose recurrent states are inputs and outputs, for ONNX Runtime and others.
 
-Each state of a recurrent layer, "gru/h", is an input (1, batch, units), and its value after the
-window the output "gru/h_out". Zeros start a stream; the outputs of one window are the states of the
-next one. With such calls it needs no mask, and `stateful` has no meaning. load_model, and `[model]
-path` of a pipeline, read the file again and find the states themselves.
+Each state of a recurrent layer, "gru/h", is an input (1, batch, units); its value after the window
+is the output "gru/h_out". Zeros start a stream; the outputs of one window are the states of the
+next one. Called in this way, a graph needs no mask, and `stateful` has no meaning. load_model, and
+`[model] path` of a pipeline, read such a file, and find its states themselves.
 
-Every runtime computes values that differ in the last bits. For an id below zero, which is an error
-here, Gather reads from the end of an Embedding's table.
+The values of runtimes differ in the last bits. For an id below zero, which is an error here, Gather
+reads from the end of an Embedding's table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -118,7 +118,7 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
 def _outputs(
     builder: GraphBuilder, symbols: Sequence[Symbol], ends: Sequence[str]
 ) -> Iterator[Value]:
-    """Name the outputs by their layers, with a number where a layer has several."""
+    """Name the outputs after their layers, with a number where a layer has several."""
     names = [symbol.layer.name for symbol in symbols]
     for i, (symbol, source) in enumerate(zip(symbols, ends, strict=True)):
         name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])

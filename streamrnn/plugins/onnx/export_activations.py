@@ -25,13 +25,13 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
         return call.add("Softmax", x, axis=-1)
     if name in ("relu", "gelu"):
         if numbers != split_spec(name)[1]:
-            raise call.refused(f"no operator is the activation {spec!r}")
+            raise call.refused(f"ONNX has no operator for the activation {spec!r}")
         numbers = ()
     if name in _COMPOSED:
         return _COMPOSED[name](call, x, numbers)
     row = NAMES.get(_WRITTEN_AS.get(name, name))
     if row is None:
-        raise call.refused(f"no operator is the activation {name!r}")
+        raise call.refused(f"ONNX has no operator for the activation {name!r}")
     return call.add(row.operator, x, **dict(zip(row.attributes, numbers, strict=False)))
 
 

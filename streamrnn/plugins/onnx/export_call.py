@@ -60,8 +60,8 @@ class GraphBuilder:
 class LayerCall:
     """One call of a layer: the names of its inputs, and where its nodes go.
 
-    path: of the call, as in the names of states. owner: of the layer, as in the names of weights;
-    two calls of one layer share it.
+    path: the path of the call, as in the names of states. owner: the path of the layer, as in the
+    names of weights, which two calls of one layer share.
     """
 
     builder: GraphBuilder

@@ -29,8 +29,8 @@ def exported(call: LayerCall) -> list[str]:
     layer = call.layer
     if layer.makes_mask:
         raise call.refused(
-            "it masks steps, and recurrent nodes of ONNX have no masks; leave out the steps before "
-            "the model"
+            "it masks steps, and recurrent nodes of ONNX have no masks; remove the masked steps "
+            "before the model reads them"
         )
     if getattr(layer, "axes", (-1,)) != (-1,):
         raise call.refused("it works on axes other than the last; use axis = -1")
@@ -57,7 +57,7 @@ def _dense(call: LayerCall) -> str:
 def _relu(call: LayerCall) -> str:
     layer, (x,) = call.layer, call.inputs
     if layer.threshold or (layer.negative_slope and layer.max_value is not None):
-        raise call.refused("no operator has its threshold, or a slope and a largest value")
+        raise call.refused("no operator has its threshold, or both a slope and a largest value")
     if layer.max_value is not None:
         return clipped_relu(call, x, layer.max_value)
     if layer.negative_slope:

@@ -40,7 +40,7 @@ _CONSTANTS = {
 
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:
-    """Parse an .onnx file. Raises ModelFileError, UnsupportedError naming node or tensor."""
+    """Parse an .onnx file. Raises ModelFileError, or UnsupportedError with the node or tensor."""
     with extra_needed("onnx", "onnx", path):
         import onnx
         from google.protobuf.message import DecodeError

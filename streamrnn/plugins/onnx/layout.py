@@ -122,7 +122,8 @@ def _sizes(evaluator: Evaluator) -> tuple[int, int]:
     free = [n for n in _PRIMES if n not in used]
     if len(free) < 2:
         raise ModelMismatchError(
-            "the sizes in the graph leave no unused ones to identify batch and time"
+            "the graph uses almost all small primes as sizes, and two unused ones are needed to "
+            "identify batch and time"
         )
     return free[0], free[1]
 
@@ -175,7 +176,10 @@ def _shape(value: Value, place: Place, rows: int, steps: int) -> tuple[int, ...]
 def _check_recurrent(
     evaluator: Evaluator, values: Mapping[str, Array], rows: int, *, one_step: bool
 ) -> None:
-    """Raise ModelMismatchError if a node reads other rows; a convolution may change the steps."""
+    """Raise ModelMismatchError if a node reads another number of rows.
+
+    The number of steps may differ, as a convolution can change it.
+    """
     for recurrent in evaluator.recurrent.values():
         shape = values[recurrent.node.inputs[0]].shape
         batch = 0 if recurrent.batch_first else 1
@@ -206,7 +210,7 @@ def _check_sizes(
     sizes: tuple[int, int],
     outputs: Mapping[str, tuple[Place, int]],
 ) -> None:
-    """Raise ModelMismatchError if an output's values per step change with twice the steps."""
+    """Raise ModelMismatchError if an output's values per step change when steps are doubled."""
     rows, steps = sizes
     more = 2 * steps
     longer = {

@@ -36,9 +36,9 @@ GraphConfig = graphs.GraphDef | Mapping[str, Any]
 class OnnxGraph(Packable):
     """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
 
-    Weights: the graph's float32 constants, by name. The pipeline carries the states of inputs whose
-    next value is an output (`state`, input name -> output name), and of recurrent nodes whose
-    initial state is constant.
+    Weights: the graph's float32 constants, by name. The pipeline carries inputs whose next value is
+    an output (`state`, input name -> output name), and the states of recurrent nodes whose initial
+    state is constant.
     """
 
     ragged = False
@@ -127,7 +127,7 @@ class OnnxGraph(Packable):
         return states
 
     def stream_classes(self) -> dict[str, str]:
-        """Return the classes for recurrent nodes; the meaning of a fed-back output is unknown."""
+        """Return the cell class of each state of a node; a fed-back output's meaning is unknown."""
         nodes = ((label, self.evaluator.recurrent[label]) for label in self.carried_nodes())
         return {f"{label}/{kind}": node.cell_class for label, node in nodes for kind in node.states}
 
@@ -341,7 +341,7 @@ class OnnxModel(Model):
         return {value.name: computed[value.name] for value in self.layer.evaluator.graph.outputs}
 
     def predict(self, x: object, *args: Any, **options: Any) -> Any:
-        """Run Model.predict, with features (batch, time, features) in any layout of the graph."""
+        """Run Model.predict on features (batch, time, features), whatever the graph's layout."""
         self.graph  # noqa: B018 (raises if the layout is unknown)
         return super().predict(x, *args, **options)
 

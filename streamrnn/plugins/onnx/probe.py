@@ -1,4 +1,4 @@
-"""Check that a graph can run one step per row, with random numbers.
+"""Check with random numbers that a graph can run one step per row.
 
 A window of random steps is run at once, cut in two, row by row and with rows of different lengths:
 every bit must be equal. Otherwise the reason names nodes that may cause the difference.

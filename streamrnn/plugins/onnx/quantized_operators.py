@@ -28,7 +28,7 @@ QUANTIZED = frozenset({
     "QLinearConv",
     "QLinearMatMul",
 })  # fmt: skip
-"""Operators that compute in integers, most of which are scaled by the values of a whole batch."""
+"""Operators that compute in integers; most of them take the scale from a whole batch."""
 
 _TYPES = {"int8": np.int8, "uint8": np.uint8}
 _CODES = {2: "uint8", 3: "int8"}

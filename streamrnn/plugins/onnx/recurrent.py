@@ -1,9 +1,9 @@
 """LSTM, GRU and RNN nodes: their weights in streamrnn's layout, and a run over one window.
 
-Gates are in the order of `RECURRENT`, peepholes i o f. linear_before_reset=1 is reset_after=True;
-with 0 the two biases of h are added. `clip` bounds the sums of gates and candidate; as in ONNX
-Runtime it does not bound the c of h(c), which the specification leaves open. Source:
-onnx/defs/rnn/defs.cc.
+Gates are in the order of `RECURRENT`, peepholes in the order i, o, f. linear_before_reset=1 is
+reset_after=True; with 0 the two biases of h are added. `clip` bounds the sums of gates and
+candidate; as in ONNX Runtime it does not bound the c of h(c), which the specification leaves open.
+Source: onnx/defs/rnn/defs.cc.
 """
 
 import math
@@ -30,7 +30,7 @@ from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 
 class Operator(NamedTuple):
-    """A recurrent operator: the cells that it computes, simplest first, and its names.
+    """A recurrent operator: the cells that it computes, simplest first, and ONNX's names for them.
 
     `gates`: in the order of ONNX, as the letters of the cell's kind. `activations`: its defaults.
     `before_reset`: the cell's argument that corresponds to linear_before_reset.
@@ -217,7 +217,7 @@ def weight_names(node: NodeDef) -> list[str]:
 
 
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
-    """Return the weights of these nodes that can be integers, and whether inputs have factors.
+    """Return the weights of these nodes that can be integers -> whether their inputs have factors.
 
     Nodes with peepholes, and weights that another operator reads, are left out.
     """
@@ -241,9 +241,9 @@ def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, b
 def prepare(
     node: NodeDef, constants: NamedArrays, integers: Mapping[str, Integers] = NO_INTEGERS
 ) -> Recurrent:
-    """Pack the weights of a checked node; `integers`: the integer ones, by name.
+    """Pack the weights of a checked node; `integers` has the weights that are integers, by name.
 
-    Raises ModelFileError if their shapes are invalid.
+    Raises ModelFileError if their shapes are invalid, UnsupportedError if they are computed.
     """
     operator, attributes, backwards = RECURRENT[node.op], node.attributes, _directions(node)
     gates = len(operator.gates)

@@ -116,7 +116,7 @@ def _flatten(x: Array, axis: int = 1) -> Array:
 def _split_of(
     x: Array, split: ArrayLike | None = None, *, axis: int = 0, node: NodeDef
 ) -> list[Array]:
-    """Split x along an axis, into equal parts or parts of some sizes."""
+    """Split x along an axis, into equal parts or into parts of the sizes `split`."""
     if split is not None:
         return np.split(x, np.cumsum(ints_of(split))[:-1], axis=axis)
     parts, size = len(node.outputs), x.shape[axis]

@@ -89,7 +89,7 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
 def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
     ends = _ends(picture, picture.panels if picture.shared else [panel])
-    # Only one layer sets the domain: from several, Vega-Lite takes the union as data.
+    # Only one layer sets the domain: if several do, Vega-Lite takes the union of them for data.
     if picture.shared and field == picture.series[0].field and ends:
         scale["domain"] = ends
     if ends and ends[0] == ends[1]:  # a single number would be written as an integer
@@ -99,7 +99,7 @@ def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     if all(isinstance(row[series.field], int) for series in picture.series for row in rows):
         axis["tickMinStep"] = 1
         top = _top(picture, panel)
-        if picture.from_zero and top < axis["tickCount"]:  # with so few, the step would be a half
+        if picture.from_zero and top < axis["tickCount"]:  # otherwise ticks are half a unit apart
             axis |= {"values": list(range(max(1, top) + 1)), "format": "d"}
     return _number(field, axis=axis, scale=scale)
 
@@ -194,7 +194,7 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    """Return the rules: models and commits have different colours and lines of labels.
+    """Return the rules; models and commits differ in colour and in the line of their labels.
 
     A label that would reach the next one of its kind, or the edge, is left out; the last label of a
     model then stands on the other side of its rule.
@@ -284,7 +284,7 @@ def _bars(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _dots(picture: Picture, panel: Panel) -> ChartSpec:
-    """Dots on a line for each row; the first series is compared with the others."""
+    """Return dots on a line for each row; the first series is compared with the others."""
     names = json.dumps([row[picture.x_field] for row in panel.rows])
     axis = {"title": None, "labelLimit": _LONGEST_NAME, "labelExpr": f"{names}[datum.value]"}
     y = {"field": "row", "type": "ordinal", "axis": axis}  # two rows may have one name

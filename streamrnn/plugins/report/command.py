@@ -1,4 +1,4 @@
-"""Draw what was committed on one page."""
+"""Draw on one page what was committed."""
 
 import sys
 from pathlib import Path

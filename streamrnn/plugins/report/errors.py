@@ -160,7 +160,7 @@ class _Reliability:
                 self._sums[row] += np.bincount(place, labels.weight * value, minlength=BINS)
 
     def table(self) -> pa.Table | None:
-        """Return the classes that have rows; None if a score is not a probability."""
+        """Return the bins that have rows; None if a score is not a probability."""
         weight, forecast, happened = self._sums
         some = weight > 0
         if not self._valid or not some.any():
@@ -177,7 +177,7 @@ class _Reliability:
 class ForecastErrors:
     """Reads an output beside its labels, once.
 
-    `means`: of output number `output` and its label, for chosen streams, by the slots of `labels`.
+    `means` collects output number `output` and its label, for chosen streams, by the labels' slots.
     """
 
     def __init__(
@@ -370,7 +370,7 @@ def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) ->
     by_time, by_stream, together = errors.coverage()
     if not by_time:
         return []
-    series = [Drawn("error", "labels up to it"), Drawn("says", "what it says")]
+    series = [Drawn("error", "labels at most the quantile"), Drawn("says", "what it claims")]
     times, streams = [], []
     for item, of_streams, says in zip(by_time, by_stream, errors.quantiles, strict=True):
         rows = rows_of_columns({**subject.timeline.starts(), **item.columns()})

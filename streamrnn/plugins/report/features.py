@@ -1,4 +1,4 @@
-"""The features of a pipeline over time, beside the model's Normalization; changed values."""
+"""The features over time, beside the model's Normalization, and the values that a run changes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

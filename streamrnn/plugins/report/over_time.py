@@ -92,7 +92,7 @@ def _notes(subject: Subject) -> list[str]:
     commits, outputs = len(subject.extent.commits), len(subject.columns.outputs)
     if commits > _MOST_RULES:
         notes.append(
-            f"The first rows of {commits:,} commits are not marked, only where the model changed."
+            f"Of {commits:,} commits, only the first rows after a change of the model are marked."
         )
     elif commits > 1:
         notes.append("A dotted line marks the first row of each later commit.")
@@ -103,7 +103,7 @@ def _notes(subject: Subject) -> list[str]:
         notes.append(f"{drawn} of {outputs} outputs are drawn, the first ones.")
     if subject.scanned.infinite:
         values = count(subject.scanned.infinite, "infinite value")
-        notes.append(f"{values} of the drawn outputs left out.")
+        notes.append(f"Left out: {values} of the drawn outputs.")
     if subject.scanned.sample.sampled:
         notes.append(
             "In buckets with more than 4,000 rows, quantiles are computed from at least 2,000."
@@ -149,7 +149,7 @@ def streams_one_by_one(
         [Drawn(*pair) for pair in zip(names, labels, strict=True)],
         y_title=f"Mean {line.per}",
         shared=True,
-        notes=["All panels have one vertical scale."],
+        notes=["All panels have the same vertical scale."],
         **line.axis(),
     )
 

@@ -18,7 +18,7 @@
     const middle = picture.chart === "stack" ? x + step / 2 : x;
     return { ...row, row: index, x, x2: x + step, middle_x: middle };
   });
-  // Names of streams are the categories of a chart: those have no other place.
+  // Dots and bars are placed by a category, such as the name of a stream, and need no x.
   const isNumeric = (picture) => picture.chart !== "dots" && picture.chart !== "bars";
   const withPlaces = (picture, rows) => isNumeric(picture)
     ? marks(picture, rows)
@@ -75,7 +75,7 @@
     });
   }
 
-  // Vega-Lite's search for the nearest row reads text from the wrong place.
+  // Where Vega-Lite searches for the nearest row, its tooltips read text from the wrong object.
   const patched = (vega) => {
     for (const mark of vega.marks) {
       const tooltip = mark.name?.endsWith("_voronoi") && mark.encode.update.tooltip;

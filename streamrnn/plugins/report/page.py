@@ -22,7 +22,7 @@ from streamrnn.plugins.report.charts import hue, spec_of, tips
 from streamrnn.plugins.report.picture import GENERATOR, Missing, Picture, ReportPage
 
 _CODE = re.compile("`([^`]*)`")
-# Not the joiners of emoji and scripts, U+200C and U+200D, nor white space.
+# White space is not hidden; nor are the joiners of emoji and scripts, U+200C and U+200D.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 )
@@ -30,7 +30,7 @@ _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T([\d:]+)(Z?)")
 
 
 def page(report: ReportPage) -> str:
-    """Return the file as text. Raises UnsupportedError, with the extra, without vl-convert."""
+    """Return the file as text. Raises UnsupportedError if vl-convert, an extra, is missing."""
     scripts = [_library(), _read("page.js")]
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in scripts]
     hashes = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
@@ -76,7 +76,7 @@ def _library() -> str:
     except ImportError as error:
         raise UnsupportedError(
             f"the page of a report needs vl-convert ({error}): pip install 'streamrnn[report]'. "
-            "Its numbers need nothing: --json"
+            "The numbers alone, --json, do not need it"
         ) from error
     return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
@@ -168,7 +168,7 @@ def _section(item: Picture) -> str:
 
 
 def _key(item: Picture) -> str:
-    """Return the titles of the axes, with the names of series in their colours."""
+    """Return the title of the y axis, with the names of series in their colours."""
     if [series.label for series in item.series] == [item.y_title.lower()]:
         return f'<p class="lead">{_text(item.y_title)}</p>'
     names = ", ".join(

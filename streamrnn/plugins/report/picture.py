@@ -11,7 +11,7 @@ MOST_MARKS = 5000
 GENERATOR = '<meta name="generator" content="streamrnn report">'
 """The element of a page that shows that it is a report."""
 LONGEST_HEAD = 200
-"""Bytes from the start of a page that have `GENERATOR`."""
+"""Number of bytes at the start of a page that contain `GENERATOR`."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class VerticalRule(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: `x` and `y` are fields and titles of axes; names in `Panel` are free text.
+    """A picture with its panels, whose labels are free text, and the titles of its axes.
 
     With a `clock`, `x_field` has dates as text, else numbers; `step` is the width of a bucket, in
     seconds or in numbers. `sentence` says what the picture shows, `notes` how it was made.
-    `shared`: panels have one vertical scale.
+    `shared`: panels have the same vertical scale.
     """
 
     id: str

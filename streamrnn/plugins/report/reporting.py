@@ -73,7 +73,7 @@ class ReportRequest:
 def report_pipeline(
     pipeline: Pipeline, name: str | None, file: str | os.PathLike[str] | None, *request: Any
 ) -> ReportPage:
-    """Do what `Pipeline.report` does; `name` is the pipeline file's."""
+    """Do what `Pipeline.report` does; `name` is the name of the pipeline file."""
     folder = pipeline.config.sink.folder
     if folder is None:
         raise ConfigError("report: needs [sink] path, a folder; stdout cannot be read again")
@@ -109,7 +109,7 @@ def report_output(
 
 
 def _tables(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of a pipeline file, for values by key.
+    """Return values by key as the tables of a pipeline file.
 
     Raises ConfigError for values that are not recorded, such as vocabularies. Defaults are left
     out: some must not be set, such as a stride in most kinds of window.
@@ -143,7 +143,7 @@ _FEATURE_OPTIONS = ("valid", "clip", "nulls", "nan", "from")
 def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
     """Refuse a path at which a page would do harm.
 
-    `config` is a pipeline's, or a manifest's values by key. Raises ConfigError if another file than
+    `config` is a pipeline's, or a manifest's values by key. Raises ConfigError if a file other than
     a report is there, if `path` is the model, or lies in the source or an output; SinkError if it
     cannot be read.
     """
@@ -192,8 +192,8 @@ def _refuse_other_file(path: str) -> None:
         raise SinkError(f"{location(path)}: cannot write the report: {error}") from error
     if not is_report(start):
         raise ConfigError(
-            f"report: {location(path)} exists, and is not an earlier report, the only file that "
-            "is replaced. Choose another path, or delete that file."
+            f"report: {location(path)} exists, and is not an earlier report: no other file is "
+            "replaced. Choose another path, or delete that file."
         )
 
 
@@ -216,9 +216,9 @@ def _make_report(
 ) -> ReportPage:
     """Make the report on an output.
 
-    `loaded` is its pipeline, or why there is none; `name` is the pipeline file's. Raises
+    `loaded` is its pipeline, or why there is none; `name` is the name of the pipeline file. Raises
     MissingFileError or CheckpointError without a readable output, ConfigError for an unknown key,
-    or for since or until that is not a time.
+    or for a `since` or `until` that is not a time.
     """
     manifest = read_manifest(output)
     since, until = (None if t is None else str(t) for t in (request.since, request.until))
@@ -312,7 +312,7 @@ class _Pictures:
     def _compared(
         self,
     ) -> tuple[Picture | Missing, Sequence[Picture | Missing], SourceValues | None]:
-        """Return single streams and errors, and the values of the source that they needed."""
+        """Return single streams and errors, and the values of the source read for them."""
         subject, loaded = self._subject, self._loaded
         why = self._why_not_compared()
         if not why:
@@ -396,7 +396,7 @@ class _Pictures:
                 except StreamRNNError as error:
                     why = f"the source cannot be read: {error}"
         if not why and values is not None and not values.columns:
-            why = "the pipeline has no feature of numbers."
+            why = "the pipeline has no numeric feature."
         if why or values is None or isinstance(loaded, str):
             return [Missing("values", "Values that a run changes", why),
                     Missing("features", "Features over time", why)]  # fmt: skip

@@ -36,8 +36,8 @@ _AXES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
 class OutputColumns:
     """Names of the columns of an output: its keys, its time, the outputs of the model.
 
-    `time` is None if it has none. `since` and `until` limit the rows, in ticks of the time: at or
-    after, and before.
+    `time` is None if the output has none. Rows are limited to times at or after `since`, and before
+    `until`, in ticks of the time.
     """
 
     keys: tuple[pa.Field, ...]
@@ -50,7 +50,7 @@ class OutputColumns:
     def of(
         cls, manifest: Manifest, since: str | None = None, until: str | None = None
     ) -> "OutputColumns":
-        """Find them in a manifest.
+        """Find the columns in a manifest.
 
         Raises ConfigError for limits without times, or in the wrong order.
         """

@@ -24,7 +24,7 @@ from streamrnn.plugins.report.timeline import BucketSample
 from streamrnn.stream.checkpoints import load_state
 
 SATURATED = 0.99
-"""Size of a unit's state, at most 1, from which it is called saturated."""
+"""Absolute value of a unit's state, of at most 1, beyond which the unit is called saturated."""
 
 
 class LayerNorms(NamedTuple):
@@ -132,8 +132,8 @@ def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
         y_title="Streams",
         notes=[
             f"After the last commit, over {count(len(layers[0].norm), 'stream')}. A unit is called "
-            f"saturated beyond {SATURATED}, of at most 1. With retained commits, the norm is drawn "
-            "by commit."
+            f"saturated if its state is beyond {SATURATED}, of at most 1. With retained commits, "
+            "the norm is drawn by commit."
         ],
         from_zero=True,
     )

@@ -20,9 +20,10 @@ from streamrnn.plugins.report.scan import NO_KEY, Subject
 
 
 def log_histogram(value_N: Ints) -> pa.Table:
-    """Count integers from 1 on in classes `from` to `to` (inclusive) that double: 1, 2-3, 4-7, ….
+    """Count integers from 1 on in classes of doubling width, `from` to `to`: 1, 2-3, 4-7, ….
 
-    Classes from the first to the last that has a value; `count` is their number.
+    `to` is inclusive; `count` is the number of values in a class. Classes before the first and
+    after the last that has a value are left out.
 
     >>> log_histogram(np.array([1, 5, 6])).to_pylist()[-1]
     {'from': 4, 'to': 7, 'count': 2}
@@ -117,7 +118,7 @@ def silence(subject: Subject) -> Picture | Missing:
 
 
 def steps(subject: Subject, state: pa.Table | None) -> Picture | Missing:
-    """Return steps per stream, from the state, else its rows in the output."""
+    """Return steps per stream, from the state, else from the rows of the output."""
     title = "Steps per stream"
     if state is not None and "steps" in state.column_names:
         value = state.column("steps").to_numpy()

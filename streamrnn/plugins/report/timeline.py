@@ -61,7 +61,7 @@ class Timeline:
     def of(
         cls, first: int, last: int, *, clock: bool, most: int = MOST_BUCKETS, timed: bool = True
     ) -> "Timeline":
-        """Return the finest timeline from the place `first` to `last` of at most `most` buckets.
+        """Return the finest timeline from the place `first` to `last` with at most `most` buckets.
 
         >>> Timeline.of(0, 3 * 86400, clock=True, most=100)
         Timeline(clock=True, first=0, width=3600, buckets=73, unit='hour')
@@ -83,7 +83,7 @@ class Timeline:
         )
 
     def coarser(self, most: int) -> "Timeline":
-        """Return a timeline over the same places of at most `most` buckets."""
+        """Return a timeline over the same places, with at most `most` buckets."""
         last = self.first + self.width * self.buckets - 1
         return Timeline.of(self.first, last, clock=self.clock, most=most, timed=self.timed)
 
@@ -108,7 +108,7 @@ class Timeline:
 
     @property
     def per(self) -> str:
-        """What a value is per, in words: by day, by 100 rows."""
+        """How values are grouped, in words: by day, by 100 rows."""
         unit = "" if self.clock else " units of time" if self.timed else " rows"
         return f"by {self.unit}{unit}"
 
