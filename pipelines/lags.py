@@ -8,8 +8,8 @@
     python pipelines/lags.py sea    # the temperature of the sea, a day ahead
 
 Both read the same columns, learn from the same rows and are compared on the same later ones; the
-validation chooses the epoch, or the number of trees. LightGBM reads a stream's rows before, too.
-Prints a table in Markdown, the GRU's figures with three seeds.
+validation chooses the epoch, or the number of trees. LightGBM also reads a stream's earlier rows.
+Prints a table in Markdown, with the GRU's figures for three seeds.
 """
 
 import argparse
@@ -32,14 +32,14 @@ SEA = OUT / "sea.parquet"
 
 
 class Data(NamedTuple):
-    """A pipeline file, what is set in it, and what LightGBM reads: no column has a label."""
+    """A pipeline file, what overrides it, and what LightGBM reads, which has no labels."""
 
     file: str
     settings: list[str]
     columns: list[str]
     lags: int
     hours: int
-    """How far ahead the label is; 0: it is in the row itself."""
+    """How many hours ahead the label is; 0: it is in the row itself."""
     validation: str
     since: str
     figures: tuple[str, ...]
@@ -119,7 +119,7 @@ def by_gru(name: str, seed: int) -> tuple[int, list[float]]:
 
 
 def by_lags(name: str) -> tuple[int, list[float]]:
-    """Return the same of LightGBM, which learns how the label differs from the value now."""
+    """Return the same for LightGBM, which learns how the label differs from the value now."""
     import lightgbm
 
     data, config = DATA[name], pipeline_of(name, 0).config
@@ -161,14 +161,14 @@ def by_lags(name: str) -> tuple[int, list[float]]:
 
 
 def _numbers(column: pa.ChunkedArray) -> Numbers:
-    """Return floats, of strings their number in the alphabet; NaN for nulls."""
+    """Return a column as floats: NaN for null, and for a string its rank in alphabetical order."""
     if pa.types.is_string(column.type):
         return np.unique(column.to_numpy(), return_inverse=True)[1].astype(float)
     return column.cast("float64").to_numpy()
 
 
 def _before(column: Numbers, streams: Numbers, order: Numbers, lag: int) -> Numbers:
-    """Return the value of each row's stream some rows before."""
+    """Return the value `lag` rows before each row, in its stream."""
     values = np.full(len(column), np.nan)
     same = streams[order[lag:]] == streams[order[:-lag]]
     values[order[lag:][same]] = column[order[:-lag][same]]
@@ -176,7 +176,7 @@ def _before(column: Numbers, streams: Numbers, order: Numbers, lag: int) -> Numb
 
 
 def _ahead(column: Numbers, streams: Numbers, at: Numbers, hours: int) -> Numbers:
-    """Return the value of each row's stream exactly some hours later."""
+    """Return the value exactly `hours` hours after each row, in its stream."""
     there = dict(zip(zip(streams.tolist(), at.tolist(), strict=True), column, strict=True))
     keys = zip(streams.tolist(), (at + hours).tolist(), strict=True)
     return np.array([there.get(key, np.nan) for key in keys])

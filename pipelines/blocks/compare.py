@@ -4,9 +4,9 @@
     python pipelines/blocks/compare.py weather
     python pipelines/blocks/compare.py flights [--seeds 5] [--models block gru]
 
-Trains models of as many weights with five seeds, as weather.toml and flights.toml do, and evaluates
-them on October to December: each in as many epochs, then GRU and LSTM in the processor time of the
-block. Prints a table in Markdown.
+Trains models with about as many weights, with five seeds, as weather.toml and flights.toml do, and
+evaluates them on October to December: each for as many epochs, then GRU and LSTM again, for as much
+processor time as the block took. Prints a table in Markdown.
 """
 
 import argparse

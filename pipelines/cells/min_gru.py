@@ -1,6 +1,6 @@
 """minGRU (Feng et al. 2024, arXiv 2410.01201): a GRU whose gates do not read the state.
 
-The input of the cell is a Dense of twice its units, the gates before their functions:
+The input of the cell has two values per unit, candidate and gate before their functions:
 
     Sequential([Input((None, 8)), layers.Dense(2 * 24), layers.RNN(MinGRU(24), ...)])
 """

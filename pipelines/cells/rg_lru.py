@@ -1,7 +1,7 @@
 """RG-LRU (De et al. 2024, arXiv 2402.19427, section 2.4): a gated linear recurrence.
 
-The input of the cell is three times its units: what it remembers, then the recurrence gate and the
-input gate before their sigmoids, from a Dense of the same values:
+The input of the cell has three values per unit: what it remembers, then the recurrence gate and the
+input gate before their sigmoids, from a Dense that reads what is remembered:
 
     layers.Concatenate()([x, layers.Dense(2 * units)(x)])    # x of `units`
 """

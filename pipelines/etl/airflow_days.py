@@ -36,7 +36,7 @@ def score_day(pipeline: str, day: str) -> dict[str, Any]:
 
 
 def is_final(error: StreamRNNError) -> bool:
-    """Whether a retry would fail for the same reason: invalid data, or an invalid pipeline file."""
+    """Return whether a retry must fail, too: for invalid data, or an invalid pipeline file."""
     return error.exit_code in (65, 78)
 
 
@@ -49,7 +49,7 @@ if find_spec("airflow"):  # not run by the tests
 
     @task
     def score(pipeline: str, day: str) -> dict[str, Any]:
-        """Fail without retries if they cannot help."""
+        """Score a day; fail without retries where they cannot help."""
         try:
             return score_day(pipeline, day)
         except StreamRNNError as error:

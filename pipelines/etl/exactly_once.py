@@ -1,4 +1,4 @@
-"""Score a queue exactly once: each row of it is in one output file, whatever kills the job.
+"""Score a queue exactly once: each of its rows is in one output file, whatever kills the job.
 
     python pipelines/etl/exactly_once.py QUEUE OUT CHECKPOINT
 
@@ -6,10 +6,10 @@ QUEUE stands for a queue (Kafka, Kinesis, a table): a folder with a Parquet file
 or one such file. Its batches have offsets, and can be read again from any offset. The position is a
 dict from partition to offset. The order of two steps makes the job exactly-once. First the output
 file, named by partition and offset of its first row, is replaced atomically; then the checkpoint,
-which has the state and the position. Killed between them, the job reads from that row again, from
-the state of before, and writes the same file: with the same bytes, and what the queue got since.
+which has the state and the position. A job that is killed between the two reads that row again,
+with the state before it, and writes the same file again: the same values, and newer rows, if any.
 
-A second job at the same time is refused: by the lock of OUT, else by the checkpoint, which is
+A second job at the same time is refused, by the lock of OUT or else by the checkpoint, which is
 replaced only by the job that resumed from it.
 """
 

@@ -3,8 +3,8 @@
     python pipelines/etl/kafka_rows.py PIPELINE BOOTSTRAP IN OUT
 
 needs `pip install confluent-kafka`. A message is a row, a JSON object with times as ISO text. Its
-answer has its key and partition, and in headers its topic, partition and offset: a JSON object of
-the output columns and of `reason`, which says why there is no output, also of what is no row.
+answer is an object of the output columns and of `reason`, which says why there is no output, also
+for a message that is not a row. It has the message's key and partition; headers name its offset.
 
 Rows, state and offsets are committed to [sink] path after OUT has acknowledged the answers. So a
 restart scores again what is beyond the state, with the same bits, and sends what is beyond the end
@@ -54,7 +54,7 @@ class Job:
         self.consumer.assign([TopicPartition(source, *at) for at in enumerate(self.next)])
         if new := {name: self.next[p] for p, name in enumerate(names) if name not in last}:
             session.process([], position=new, align=True)
-            session.commit()  # a restart begins there, too, if rows are deleted until then
+            session.commit()  # a restart begins there, too, even if rows are deleted by then
 
     def begin(self, partition: int, state: int | None) -> tuple[int, int]:
         """Return the offset to read next, and the first one that has no answer."""
@@ -62,7 +62,7 @@ class Job:
         _, answers, last = self.ends(self.sink, partition)
         headers = dict(last.headers() or ()) if last is not None else {}
         start = low if state is None else state
-        sent = start if answers and last is None else low  # if all of them were deleted
+        sent = start if answers and last is None else low  # if all answers were deleted
         if headers.get("topic") == self.source.encode():
             sent = int(headers["offset"]) + 1
         if low <= start <= sent <= end:
@@ -83,7 +83,7 @@ class Job:
 
     def row(self, message: Message) -> dict[str, Any]:
         try:
-            values = json.loads(message.value(), parse_constant=int)  # NaN is no JSON, and no int
+            values = json.loads(message.value(), parse_constant=int)  # NaN is not JSON: an error
             row = dict.fromkeys(self.columns.names) | values
             times = [f.name for f in self.columns if pa.types.is_timestamp(f.type) and row[f.name]]
             return {**row, **{name: datetime.fromisoformat(row[name]) for name in times}}
@@ -91,7 +91,7 @@ class Job:
             raise DataError(f"no JSON object of a row: {error}") from error
 
     def score(self, messages: list[Message]) -> list[dict[str, Any]]:
-        """Return an answer to each message, also to what is no row."""
+        """Return an answer to each message, also to one that is not a row."""
         position = {f"{self.source}/{m.partition()}": m.offset() + 1 for m in messages}
         try:
             rows = [self.row(message) for message in messages]
@@ -111,7 +111,7 @@ class Job:
             partition, offset = message.partition(), message.offset()
             if offset != self.next[partition]:
                 gap = f"expected offset {self.next[partition]}, received {offset}"
-                raise DataError(f"{self.source}/{partition}: {gap}: what is between was deleted")
+                raise DataError(f"{self.source}/{partition}: {gap}: the rows between are gone")
             self.next[partition] += 1
         for message, answer in zip(messages, self.score(messages), strict=True):
             partition, offset, key = message.partition(), message.offset(), message.key()

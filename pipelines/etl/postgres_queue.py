@@ -2,10 +2,10 @@
 
     python pipelines/etl/postgres_queue.py QUEUE DATABASE
 
-needs `pip install 'psycopg[binary]'`. QUEUE is that of `exactly_once.py`, DATABASE a connection
+needs `pip install 'psycopg[binary]'`. QUEUE is as in `exactly_once.py`, DATABASE is a connection
 string such as `postgresql://user@host/scores`. The table `weather_scores` gets the rows,
 `weather_state` has one row: the checkpoint, and how often it was replaced. Whatever kills the job,
-both tables are those after the same batch. Of two jobs at the same time one is refused: its UPDATE
+both tables end with the same batch. Of two jobs at the same time one is refused: its UPDATE
 does not find the number of the checkpoint that it resumed from or wrote last.
 """
 

@@ -52,7 +52,7 @@ def files_of_day(log: str, day: str) -> list[Path]:
 
 
 def batches(files: list[Path], day: str) -> Iterator[tuple[Position, pa.RecordBatch]]:
-    """Read the batches of a day, each with its position: that of its last row."""
+    """Read the batches of a day, each with the position of its last row."""
     for file in files:
         row = 0
         for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
@@ -101,7 +101,7 @@ def score_files(pipeline: str, files: list[Path], out: str, day: str) -> dict[st
         except (AlreadyProcessed, PositionError) as error:
             if part.exists():
                 continue
-            # Not scored before: it was missing when later ones were.
+            # Never scored: it was missing when later ones were scored.
             raise DataError(f"{part}: not written before the batch at {error.last}") from None
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"_{part.name}.tmp"
@@ -113,7 +113,7 @@ def score_files(pipeline: str, files: list[Path], out: str, day: str) -> dict[st
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether a retry would fail for the same reason: invalid data, or an invalid pipeline file."""
+    """Return whether a retry must fail, too: for invalid data, or an invalid pipeline file."""
     return isinstance(error, StreamRNNError) and error.exit_code in (65, 78)
 
 

@@ -5,7 +5,7 @@
 Each batch of the stream has an id, and the same rows when it is tried again. The order of two steps
 makes the job exactly-once: first the state of all streams, in a folder named by the id; then the
 rows, in another. Both are replaced by a retry, which starts from the state of the id before, and
-gives the same bits. Other jobs read the folders of rows that have a file `_SUCCESS`.
+gives the same bits. Other jobs may read those folders of rows that have a file `_SUCCESS`.
 """
 
 import sys
@@ -31,7 +31,7 @@ def score_batch(rows: Any, batch: int, out: str) -> None:
 
 
 def main(folder: str, out: str) -> None:
-    """Score the files that are new since the last call, one a batch."""
+    """Score the files that are new since the last call, one file per batch."""
     spark = SparkSession.builder.appName("weather").getOrCreate()
     files = spark.readStream.schema(spark.read.parquet(folder).schema)
     rows = files.option("maxFilesPerTrigger", 1).parquet(folder)

@@ -4,7 +4,7 @@
     python pipelines/origins/make.py
 
 weather.keras is saved by Keras, state_dict.safetensors holds the state_dict of a torch.nn.Module,
-weather.onnx is exported from it by torch.onnx, with the state as input `h` and output `h_next`.
+and torch.onnx exports this module as weather.onnx, with the state as input `h` and output `h_next`.
 check.npz holds inputs and Keras's outputs for `streamrnn convert … --check`.
 """
 
@@ -52,7 +52,7 @@ def as_keras(model: streamrnn.Model) -> keras.Model:
 
 
 class Forecast(torch.nn.Module):
-    """The same in PyTorch: gates r z n, weights transposed, scaling as buffers."""
+    """The same in PyTorch: gates r z n, weights transposed, mean and deviation as buffers."""
 
     mean: torch.Tensor
     deviation: torch.Tensor

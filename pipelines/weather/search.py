@@ -5,8 +5,8 @@
     python pipelines/weather/search.py --trials 40
 
 A trial is a fit of weather.toml with other values of its keys, judged by September's loss. It is
-given up when it is worse than most trials were at the same epoch. Each has a model file of its own,
-so a search that was stopped resumes with the same command: finished trials are in search.db.
+given up when it is worse than most trials were at the same epoch. Each has a model file of its own.
+A search that was stopped resumes with the same command, as finished trials are in search.db.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=5),
     )
     done = sum(trial.state.is_finished() for trial in study.trials)
-    study.sampler = optuna.samplers.TPESampler(seed=done)  # a seed again would draw the same again
+    study.sampler = optuna.samplers.TPESampler(seed=done)  # the same seed draws the same
     study.optimize(fit, n_trials=max(0, trials - done))
     best = study.best_trial
     print(f"best of {len(study.trials)}: trial {best.number}, {best.params}, loss {best.value:.5f}")

@@ -55,7 +55,7 @@ def windows(root: Path = ROOT) -> list[SourceWindow]:
 
 
 def labels(window: SourceWindow) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and weights, which windows have with [target]."""
+    """Return labels and weights, which windows have if the pipeline has a [target]."""
     assert window.y is not None
     assert window.weight is not None
     return window.y, window.weight

@@ -232,7 +232,7 @@ def _another_writer(broker: Broker) -> None:
     ("change", "text"),
     [
         (_retention, "rows/2: state at {2}, rows from {3} to {4}, answers in scores to {2}"),
-        (_compaction, "rows/2: expected offset {2}, received {3}: what is between was deleted"),
+        (_compaction, "rows/2: expected offset {2}, received {3}: the rows between are gone"),
         (_another_source, "rows/0: state at {0}, rows from 0 to 0, answers in scores to {0}"),
         (_another_sink, "rows/0: state at {0}, rows from 0 to {0}, answers in scores to 0"),
         (_another_writer, "rows/0: state at {0}, rows from 0 to {0}, answers in scores to 0"),
