@@ -33,15 +33,15 @@ _PROBE_SECONDS = 300.0
 _CONNECT_SECONDS = 10.0
 _ENDED = (
     "error: the process of this run was ended before it could report an error. Ray ends it when "
-    "its node fails, for example because the raylet or the dashboard agent was killed or ran out "
-    "of memory; a SIGKILL also ends it. Check the logs of Ray (on this machine in "
+    "its node fails, for example because the raylet or the dashboard agent was killed, or because "
+    "memory ran out; a SIGKILL also ends it. Check the logs of Ray (on this machine in "
     "/tmp/ray/session_latest/logs) and rerun the command: it resumes from the last commit."
 )
 _Context = tuple[BoundPipeline, SourceOfFiles]
 
 
 def ray() -> Any:
-    """Return the module of Ray. Raises ConfigError, with the extra, if it is missing."""
+    """Return the module of Ray. Raises ConfigError, naming the extra, if it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

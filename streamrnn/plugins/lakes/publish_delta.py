@@ -39,7 +39,7 @@ _WAITS = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "4", "retry_
 
 
 def _library() -> Any:
-    """Return the module of deltalake. Raises ConfigError, with the extra, if it is missing."""
+    """Return the module of deltalake. Raises ConfigError, naming the extra, if it is missing."""
     try:
         import deltalake
     except ModuleNotFoundError as error:
@@ -76,9 +76,9 @@ class DeltaLog:
         odd = [name for name in schema.names if _FORBIDDEN & set(name)]
         if odd:
             raise ConfigError(
-                "[publish] delta: the name of a column of a Delta table cannot contain a space or "
-                f"any of ,;{{}}()=, as {', '.join(map(repr, odd))} does. Rename it ([output] "
-                "names, [source] rename), or leave it out of [output] columns."
+                "[publish] delta: a column of a Delta table cannot have a space or any of "
+                f",;{{}}()= in its name: {', '.join(map(repr, odd))}. Rename it ([output] names, "
+                "[source] rename), or leave it out of [output] columns."
             )
         lower = [name.lower() for name in schema.names]
         same = [name for name in schema.names if lower.count(name.lower()) > 1]

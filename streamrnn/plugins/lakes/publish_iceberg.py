@@ -51,7 +51,7 @@ class IcebergCatalogTable:
         return catalog_text(error, self._catalog_name)
 
     def check(self, schema: pa.Schema) -> None:
-        """Raise ConfigError if pyiceberg or the catalog is missing, or Iceberg lacks a type."""
+        """Raise ConfigError if pyiceberg, the catalog, or Iceberg's type of a column is missing."""
         try:
             from pyiceberg.utils.config import Config
         except ModuleNotFoundError as error:

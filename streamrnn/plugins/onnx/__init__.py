@@ -1,1 +1,1 @@
-"""ONNX graphs: read once, then run by streamrnn's kernels. Only reading needs the onnx package."""
+"""ONNX graphs, which streamrnn's kernels run. Only reading and writing files need onnx."""

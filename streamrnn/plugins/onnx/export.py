@@ -5,8 +5,8 @@ is the output "gru/h_out". Zeros start a stream; the outputs of one window are t
 next one. Called in this way, a graph needs no mask, and `stateful` has no meaning. load_model, and
 `[model] path` of a pipeline, read such a file, and find its states themselves.
 
-The values of runtimes differ in the last bits. For an id below zero, which is an error here, Gather
-reads from the end of an Embedding's table.
+The values that runtimes compute differ in the last bits. For an id below zero, which is an error
+here, Gather reads from the end of an Embedding's table.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,8 +33,8 @@ _CAST_TO_FLOAT = 1
 def save_onnx(model: Model, path: str | Path) -> None:
     """Write a model as an .onnx file, which is complete or does not exist.
 
-    Raises UnsupportedError that names the layer which ONNX does not have, or without the extra
-    onnx; SinkError where the file cannot be written.
+    Raises UnsupportedError that names a layer which ONNX does not have, or if the extra onnx is
+    missing; SinkError if the file cannot be written.
     """
     path = checked_target(path, ".onnx", "a graph")
     write_atomically(path, encode(graph_of(model), path))

@@ -122,8 +122,8 @@ def _sizes(evaluator: Evaluator) -> tuple[int, int]:
     free = [n for n in _PRIMES if n not in used]
     if len(free) < 2:
         raise ModelMismatchError(
-            "the graph uses almost all small primes as sizes, and two unused ones are needed to "
-            "identify batch and time"
+            "the graph has almost all small primes as sizes or constants; two that it does not "
+            "have are needed to identify batch and time"
         )
     return free[0], free[1]
 

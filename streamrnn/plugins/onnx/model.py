@@ -176,7 +176,7 @@ class OnnxGraph(Packable):
             for place, units in self.layout.outputs.values()
         ]
         if not rows or (not steps and all(len(shape) == 3 for shape in shapes)):
-            # Without running the graph: its nodes may reject empty arrays.
+            # The graph is not run, as its nodes may reject empty arrays.
             return [np.zeros(shape, np.float32) for shape in shapes]
         if not (by_step or self.layout.one_step):
             return self._run(inputs, lengths, states)

@@ -44,7 +44,7 @@ _HOUR = 3600
 
 
 class Figure(NamedTuple):
-    """The names of a figure of `evaluate`, and of the same figure of its baseline ("" if none)."""
+    """The name of a figure of `evaluate`, and the name of its baseline's figure ("" if none)."""
 
     name: str
     baseline: str
@@ -105,7 +105,7 @@ class _Groups:
             item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
     def figures(self, plan: EvaluationPlan, groups: int) -> list[Mapping[str, Doubles]]:
-        """Return the figures of each output, (groups,) by name."""
+        """Return the figures of each output: name -> values (groups,)."""
         means = plan.trained_means
         with np.errstate(invalid="ignore"):
             return [

@@ -154,7 +154,7 @@ class Extent:
 
 
 def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent | None:
-    """Read the times of all parts; None without a row. Raises CheckpointError."""
+    """Read the times of all parts; return None without a row. Raises CheckpointError."""
     names = [] if columns.time is None else [columns.time.name]
     rows, ends = 0, []
     commits: dict[int, int] = {}

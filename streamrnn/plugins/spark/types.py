@@ -24,7 +24,7 @@ _SPARK = {kind: name for name, kind in _ARROW.items()}
 
 
 def pyspark() -> Any:
-    """Return the module of PySpark. Raises UnsupportedError, with the extra, if it is missing."""
+    """Return the module of PySpark. Raises UnsupportedError, naming the extra, if it is missing."""
     try:
         import pyspark as library
         import pyspark.cloudpickle
