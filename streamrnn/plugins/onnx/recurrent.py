@@ -30,7 +30,7 @@ from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 
 
 class Operator(NamedTuple):
-    """A recurrent operator: the cells that it computes, simplest first, and how ONNX describes them.
+    """A recurrent operator: the cells that it computes, simplest first, and ONNX's terms for them.
 
     `gates`: in the order of ONNX, as the letters of the cell's kind. `activations`: its defaults.
     `before_reset`: the cell's argument that corresponds to linear_before_reset.
