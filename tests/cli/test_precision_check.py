@@ -29,7 +29,9 @@ def checked(folder: Path) -> str:
     return text
 
 
+@slow
 def test_a_check_shows_the_error_and_that_it_does_not_grow(tmp_path: Path) -> None:
+    """Slow: processes that compile kernels in two precisions."""
     lstm = layers.LSTM(8, return_sequences=True, stateful=True, name="lstm")
     model = Sequential([Input((None, 3)), lstm])
     write(tmp_path, model)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import typer
 from pyarrow import fs as arrow_fs
+from selection import slow
 
 from streamrnn import errors
 from streamrnn.base.storage import remote
@@ -186,14 +187,24 @@ def test_every_command_is_in_the_table() -> None:
     assert len(SPELLINGS) >= 60
 
 
-@pytest.mark.parametrize("place", PLACES, ids=" ".join)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=slow if place[0] == before else ())
+        for before, place in zip(["", *(place[0] for place in PLACES)], PLACES, strict=False)
+    ],
+    ids=" ".join,
+)
 def test_a_command_keeps_a_secret_to_itself(
     folder: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
     place: tuple[str, ...],
 ) -> None:
-    """Printed are one message and no secret, in no spelling; nothing that is written has one."""
+    """Printed are one message and no secret, in no spelling; nothing that is written has one.
+
+    Slow: all places of a command but the first.
+    """
     caplog.set_level(logging.DEBUG)
     capfd.readouterr()
     leaks = []

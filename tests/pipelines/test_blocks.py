@@ -23,8 +23,10 @@ def block(folder: Path, *settings: str) -> Pipeline:
     return Pipeline.from_toml(FILE, [*paths, *settings])
 
 
+@slow
 def test_the_block_is_trained_and_run_from_its_file(tmp_path: Path) -> None:
-    """Its state, that of the convolution too, is carried: cut anywhere, the same bits."""
+    """Its state, that of the convolution too, is carried: cut anywhere, the same bits. Slow: an
+    epoch of the weather."""
     pipeline = block(tmp_path, "train.epochs=1")
     pipeline.fit()
     rows = pq.read_table("data/weather.parquet").slice(0, 60).to_batches()[0]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selection import first_quick
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.models import StepRunner
@@ -31,11 +32,12 @@ def rg_lru(x: Any, h: Any, decay: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("file", "name", "width", "formula"),
-    [("min_gru", "MinGRU", 2, min_gru), ("rg_lru", "RGLRU", 3, rg_lru)],
+    first_quick([("min_gru", "MinGRU", 2, min_gru), ("rg_lru", "RGLRU", 3, rg_lru)]),
 )
 def test_a_cell_is_its_formula_cut_anywhere_and_is_trained(
     file: str, name: str, width: int, formula: Any
 ) -> None:
+    """Slow: the second cell."""
     cell = runpy.run_path(str(CELLS / f"{file}.py"))[name](UNITS)
     rnn = layers.RNN(cell, return_sequences=True)
     model = Sequential([Input((None, 2)), layers.Dense(width * UNITS), rnn])

@@ -11,7 +11,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
-from selection import first_quick
+from selection import slow
 
 import streamrnn
 from streamrnn import Sequential, layers
@@ -66,9 +66,10 @@ def _write(path: Path, rows: int, streams: int, features: int, units: int) -> No
 
 @pytest.mark.parametrize(
     ("rows", "streams", "features", "units"),
-    first_quick([(1_000, 3, 2, 4), (400_000, 500, 32, 16), (200_000, 200_000, 2, 64)]),
+    [(1_000, 3, 2, 4), (400_000, 500, 32, 16), (200_000, 200_000, 2, 64)],
     ids=["small", "wide", "many streams"],
 )
+@slow
 def test_the_memory_announced_is_that_of_the_run(
     rows: int,
     streams: int,

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import swaps
+from selection import slow
 from swaps import DAYS, REPLAY, config, day, run
 
 from streamrnn import Pipeline, Sequential, layers
@@ -64,9 +65,11 @@ def _counter(sign: float) -> Sequential:
     return model
 
 
+@slow
 def test_the_error_after_a_swap_is_that_of_the_new_model(base: Path) -> None:
     """Two models that compute the same, each with states of its own, which mean nothing to the
-    other one: carried they are worse than no model, replayed there is no error."""
+    other one: carried they are worse than no model, replayed there is no error. Slow: four runs of
+    a kernel that no other test needs."""
     for sign, name in ((1, "old"), (-1, "new")):
         _counter(sign).save(f"{name}.safetensors")
     table = pa.concat_tables(DAYS)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import rejects, rows, state
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, DataError, LateRowError
@@ -85,6 +86,7 @@ def test_rows_of_any_order_are_read_as_sorted_ones(kind: str) -> None:
     assert state("out") == state("right")
 
 
+@slow
 @settings(
     max_examples=10,
     deadline=None,
@@ -105,7 +107,10 @@ def test_a_run_is_stopped_anywhere_and_goes_on_with_the_next_row(
     batch_rows: int,
     stops: list[int],
 ) -> None:
-    """In the middle of a file, in shards too: the same rows, rejects and states."""
+    """In the middle of a file, in shards too: the same rows, rejects and states.
+
+    Slow: runs that are stopped; the quick tests of stops have sorted files.
+    """
     monkeypatch.chdir(tmp_path_factory.mktemp("cut"))
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(seed))
     logs.small_model().save("m.safetensors")

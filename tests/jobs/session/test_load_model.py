@@ -19,11 +19,14 @@ from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.scoring import compiling
 
 LOG = logs.random_log(240, streams=9, nulls=0.1)
+COMPILE = compiling._CODE
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models. The process that compiles beside a session does nothing where it is not tested."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compiling, "_CODE", "")
     logs.small_model().save("old.safetensors")
     model = logs.small_model()
     model.set_weights([w + np.float32(0.1) for w in model.get_weights()])
@@ -133,6 +136,7 @@ def test_kernels_are_compiled_in_another_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The child has what it needs; one that fails is a warning."""
+    monkeypatch.setattr(compiling, "_CODE", COMPILE)
     loaded = pipeline("tuned").loaded
     ran = []
     monkeypatch.setattr(compiling, "_run_model", ran.append)
@@ -145,8 +149,9 @@ def test_kernels_are_compiled_in_another_process(
     assert (record.levelno, "exit status 3" in record.getMessage()) == (logging.WARNING, True)
 
 
-def test_calls_go_on_while_a_model_is_loaded() -> None:
+def test_calls_go_on_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of each call are of one model, those after the last swap of the last one."""
+    monkeypatch.setattr(compiling, "_CODE", COMPILE)
     number, most = 0, 60
     with pipeline("old").session() as session:
 

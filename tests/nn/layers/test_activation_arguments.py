@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selection import first_quick
 
 from streamrnn import activations, layers
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
@@ -13,19 +14,22 @@ X = np.linspace(-3, 3, 12, dtype=np.float32).reshape(4, 3)
 
 @pytest.mark.parametrize(
     "activation",
-    [
-        layers.LeakyReLU(0.9),
-        layers.ELU(0.3),
-        layers.ReLU(max_value=2.0),
-        layers.ReLU(negative_slope=0.5),
-        layers.ReLU(2.0, 0.5, 1.0),
-        layers.ReLU(threshold=1.0),
-        layers.Softmax(),
-    ],
+    first_quick(
+        [
+            layers.LeakyReLU(0.9),
+            layers.ELU(0.3),
+            layers.Softmax(),
+            layers.ReLU(2.0, 0.5, 1.0),
+            layers.ReLU(max_value=2.0),
+            layers.ReLU(negative_slope=0.5),
+            layers.ReLU(threshold=1.0),
+        ],
+        4,
+    ),
     ids=lambda layer: type(layer).__name__,
 )
 def test_parameters_are_kept(activation: Any) -> None:
-    """As an object, as Keras's config, and after a round trip."""
+    """As an object, as Keras's config, and after a round trip. Slow: ReLU with one parameter."""
     config = {"class_name": type(activation).__name__, "config": activation.get_config()}
     for given in (activation, config):
         dense = layers.Dense(3, activation=given, kernel_initializer="identity")

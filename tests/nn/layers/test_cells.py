@@ -50,8 +50,9 @@ def test_parameters_of_stacked_cells() -> None:
     assert [w.shape for w in layer.weights][:4] == [(4, 20), (5, 20), (20,), (5, 9)]
 
 
+@slow
 def test_a_compiled_cell_equals_the_same_in_numpy() -> None:
-    """One unit, both ways of writing it."""
+    """One unit, both ways of writing it. Slow: a cell that no other test compiles."""
     compiled = layers.RNN(MinimalGatedUnit(5), return_sequences=True)
     plain = layers.RNN(PlainGatedUnit(5), return_sequences=True)
     for layer in (compiled, plain):

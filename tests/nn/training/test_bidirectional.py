@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nn.training.test_recurrent import MASK, RNG, X, assert_gradients
 from nn.training.trained import weighted
+from selection import slow
 
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import UnsupportedError
@@ -79,7 +80,9 @@ def test_a_state_alone_is_trained() -> None:
     assert_gradients(model, y, predicted)
 
 
+@slow
 def test_stacks_and_peepholes_in_both_directions() -> None:
+    """Slow: kernels that no other test needs."""
     cells = [layers.GRUCell(2), layers.PeepholeLSTMCell(2)]
     model = weighted(Sequential([Input((None, 3)), layers.Bidirectional(layers.RNN(cells))]))
     model.compile("sgd", "mse")

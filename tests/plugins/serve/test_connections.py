@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import serving
+from selection import slow
 
 PATIENCE = 4
 IMPATIENT = f"""
@@ -124,8 +125,9 @@ def test_whole_floats_are_integers_and_the_last_of_a_name_twice_counts(
     assert third["id"] == "three"
 
 
+@slow
 def test_a_thousand_slow_clients_are_closed_and_others_answered(server: serving.Server) -> None:
-    """Their connections leave no memory behind."""
+    """Their connections leave no memory behind. Slow: so many, for as long as they may take."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     kinds = [b"", b"POST /score HT", request(ROW, b"")[:-9], request(b"[]", b"") + b"P"]

@@ -106,7 +106,9 @@ def test_streams_are_dropped_in_changes_of_these_runs(tmp_path):
     assert_recovers(tmp_path / "log" / "out", "rewind")
 
 
+@slow
 def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch):
+    """Slow: exceptions; the quick tests stop the same runs by kills."""
     points = points_of(tmp_path, monkeypatch, fresh, run_on)
     stop_at = by_exception(run_on, monkeypatch)
     for point, path in stops(tmp_path, fresh, points, "after", stop_at):
