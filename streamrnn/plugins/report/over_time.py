@@ -105,9 +105,7 @@ def _notes(subject: Subject) -> list[str]:
         values = count(subject.scanned.infinite, "infinite value")
         notes.append(f"Left out: {values} of the drawn outputs.")
     if subject.scanned.sample.sampled:
-        notes.append(
-            "In buckets with more than 4,000 rows, quantiles are computed from at least 2,000."
-        )
+        notes.append("Quantiles of a bucket with more than 4,000 rows are of about 2,000 to 4,000.")
     return notes
 
 

@@ -158,20 +158,19 @@ def _bucket(place: int, width: int) -> int:
 
 
 MOST = 2000
-_GOLDEN = 0.6180339887498949
-"""Multiples of it, modulo 1, fill [0, 1) evenly, whatever the period of the rows."""
 
 
 class BucketSample:
     """Rows of V values, in buckets.
 
-    A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …, at
-    least `most` rows; which ones depends only on the numbers of the rows. NaN is left out.
+    A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …:
+    between about `most` and 2 `most` rows. Which ones is drawn by the number of the row, with a
+    fixed seed: a pattern of that number could have the period of the streams. NaN is left out.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:
         self._most = most
-        self._rows = 0
+        self._draws = np.random.default_rng(0)
         self._share = np.ones(buckets)
         self.counts = np.zeros(buckets, np.int64)
         self._kept: list[tuple[Ints, Floats, Floats]] = []
@@ -185,9 +184,7 @@ class BucketSample:
 
     def add(self, bucket_N: Ints, value_NV: Floats) -> None:
         """Add N rows."""
-        count = len(bucket_N)
-        draw = (np.arange(self._rows, self._rows + count) * _GOLDEN % 1.0).astype(np.float32)
-        self._rows += count
+        draw = self._draws.random(len(bucket_N), np.float32)
         self.counts += np.bincount(bucket_N, minlength=len(self.counts))
         while (over := self.counts * self._share > 2 * self._most).any():
             self._share[over] /= 2

@@ -62,6 +62,24 @@ def test_quantiles_of_large_buckets_are_those_of_a_share() -> None:
     assert abs(high - 57) <= 2
 
 
+@pytest.mark.parametrize("stride", [1, 2584])
+def test_rows_of_a_bucket_may_have_any_period(stride: int) -> None:
+    """The same rows are kept however they are cut. Multiples of the golden ratio fail at 2,584."""
+    bucket = np.ones(4001 * stride, np.int64)
+    bucket[::stride] = 0
+    sample, other = (BucketSample(2, 1, most=2000) for _ in range(2))
+    value = np.arange(len(bucket), dtype=np.float32)[:, None]
+    for start in range(0, len(bucket), 1_000_003):
+        part = slice(start, start + 1_000_003)
+        sample.add(bucket[part], value[part])
+    other.add(bucket, value)
+    for each in (sample, other):
+        each._compact()
+    (kept,) = sample._kept
+    assert 1_800 < np.count_nonzero(kept[0] == 0) < 2_200
+    np.testing.assert_array_equal(kept[2], other._kept[0][2])
+
+
 @pytest.mark.parametrize(
     ("seconds", "unit"),
     [
