@@ -112,7 +112,7 @@ class _Lookup(BuiltIn):
         tokens = self._tokens(words)
         if (idf_weights is None) != (self.output_mode != "tf_idf"):
             raise ArgumentError(
-                f'{self}: output_mode="tf_idf" needs idf_weights, no other mode takes them, '
+                f'{self}: output_mode="tf_idf" needs idf_weights, and no other mode takes them, '
                 f"received output_mode={self.output_mode!r}, idf_weights={idf_weights!r:.60}"
             )
         if idf_weights is not None:

@@ -172,7 +172,7 @@ async def _administrate(request: Request, call: Callable[..., None], *arguments:
     """Call a function for a client on this machine; refuse proxies and pages in a browser."""
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip", "origin"} & set(request.headers)
     if forwarded or not ipaddress.ip_address(request.client.host).is_loopback:
-        raise HTTPException(403, "expected a request of this machine: no proxy, no browser")
+        raise HTTPException(403, "expected a request from this machine: no proxy, no browser")
     try:
         await asyncio.to_thread(call, *arguments)
     except StreamRNNError as error:
@@ -244,7 +244,7 @@ def _columns(body: bytes) -> tuple[dict[str, pa.Array], int]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for a shell
+    content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for readers in a shell
     return Response(content, status, media_type="application/json")
 
 
