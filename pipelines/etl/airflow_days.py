@@ -36,7 +36,7 @@ def score_day(pipeline: str, day: str) -> dict[str, Any]:
 
 
 def is_final(error: StreamRNNError) -> bool:
-    """Return whether a retry must fail, too: for invalid data, or an invalid pipeline file."""
+    """Return whether a retry would fail, too, as for invalid data or an invalid pipeline file."""
     return error.exit_code in (65, 78)
 
 

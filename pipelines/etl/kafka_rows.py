@@ -3,8 +3,8 @@
     python pipelines/etl/kafka_rows.py PIPELINE BOOTSTRAP IN OUT
 
 needs `pip install confluent-kafka`. A message is a row, a JSON object with times as ISO text. Its
-answer is an object of the output columns and of `reason`, which says why there is no output, also
-for a message that is not a row. It has the message's key and partition, and as headers the
+answer is a JSON object of the output columns and of `reason`, which says why there is no output,
+also for a message that is not a row. It has the message's key and partition, and as headers the
 message's topic, partition and offset.
 
 Rows, state and offsets are committed to [sink] path after OUT has acknowledged the answers. So a

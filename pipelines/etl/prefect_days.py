@@ -113,7 +113,7 @@ def score_files(pipeline: str, files: list[Path], out: str, day: str) -> dict[st
 
 
 def is_final(error: BaseException) -> bool:
-    """Return whether a retry must fail, too: for invalid data, or an invalid pipeline file."""
+    """Return whether a retry would fail, too, as for invalid data or an invalid pipeline file."""
     return isinstance(error, StreamRNNError) and error.exit_code in (65, 78)
 
 

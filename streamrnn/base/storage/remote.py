@@ -78,7 +78,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Raise the last error again if the server was silent lately; record a silence now."""
+        """Raise the last error again if the server was silent lately; else note if it is silent."""
         if time.monotonic() - self._silent_since < PAUSE_SECONDS:
             raise OSError(self._error)
         try:

@@ -110,7 +110,7 @@ def comparison(
 def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
     """Open the files that an output was scored from, and new ones.
 
-    Rows at which a run would stop raise no error. Raises MissingFileError if none of them is there.
+    Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
     """
     return _source(lenient(loaded), read_manifest(output), output)
 

@@ -74,7 +74,7 @@ class Samples(NamedTuple):
 def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Samples, Samples]:
     """Return the windows to train and to validate; training ends at `ends` of each sequence.
 
-    Validation windows may begin among the training rows, but none of their steps that count is one.
+    Validation windows may begin among the training rows; their steps that count come after these.
     """
     cut = _whole if rule.steps is None else _windows
     samples = [_samples(staged, rows, rule.at_end) for rows in cut(staged, ends, rule)]

@@ -266,7 +266,8 @@ def discard_replay(output: str) -> None:
     """Remove what a replay into this output has committed, if there is one."""
     files = open_files(folder_inside(output, REPLAY))
     names = files.tree()
-    for name in sorted(names, key=lambda name: name != MANIFEST):  # first: nothing counts without
+    # The manifest goes first: without it, the other files count for nothing.
+    for name in sorted(names, key=lambda name: name != MANIFEST):
         files.delete(name)
     for folder in (STAGING, INSIDE, "") if names else ():
         files.clear(folder)

@@ -80,8 +80,8 @@ def forward(passes: CellPasses) -> Kernel:
     """Make the kernel that runs the lanes first..last through a window and fills their tape.
 
     It writes the inputs, with their dropout, to `fed_x` (rows of F floats, time-major), each h to
-    `y_BTU` (unless empty) and the final states to `states_BU`. `factors`: of inputs
-    and of h; each may be empty.
+    `y_BTU` (unless empty) and the final states to `states_BU`. `factors` has the
+    factors of the inputs and of h; each may be empty.
     """
     shape, kept, count = passes.forward[0].shape, passes.kept, passes.states
     n, group, second = shape.n, shape.n * shape.vectors, passes.forward[-1].fed

@@ -61,8 +61,8 @@ thread finishes alone. Fewer than START_PATIENCE before the first step do not co
 sleeping thread takes longer to arrive."""
 
 UNEVEN = 15_000
-"""Products of a thread in a step that allow one more failed poll: a poll takes half as long as they
-do."""
+"""Products of a thread in a step that allow one more failed poll, which takes half as long as these
+products."""
 
 RELEASE_ALL = 1 << 60
 """The count that releases every waiter."""

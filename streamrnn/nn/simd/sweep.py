@@ -36,7 +36,8 @@ class Sizes(NamedTuple):
     """Capacity in rows of each block of `offsets`."""
     unit: int
     """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
-    kind (peepholes, gains); with packed weights, of what `arguments.FACTORS` and others place."""
+    kind (peepholes, gains); with packed weights, of the largest integers and the
+    factors (`arguments.Weights`)."""
     packed: int = 0
     """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
 

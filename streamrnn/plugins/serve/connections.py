@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds within which the head of a request must arrive, and then, within as many, its body."""
+"""Seconds within which the head of a request must arrive; its body then has as many again."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 

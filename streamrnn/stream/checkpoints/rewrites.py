@@ -207,7 +207,7 @@ class _Search:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Yield each choice of `rows` (as indices) that adds up to `total`; only all, if all do."""
+        """Yield each choice of `rows`, as indices, that sums to `total`; if all do, only all."""
         if not rows or not total or sum(rows) < total:
             return
         if sum(rows) == total:

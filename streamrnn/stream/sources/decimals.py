@@ -39,9 +39,9 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
 
 
 def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
-    """Return the absolute integers that K decimals store, and which (K,) are negative.
+    """Return the absolute values of the integers that K decimals store; which (K,) are negative.
 
-    The integers are limbs (8, K) of 32 bits each, highest first. No decimal may be null.
+    The values are limbs (8, K) of 32 bits each, highest first. No decimal may be null.
     """
     wide = array.cast(pa.decimal256(WIDEST, array.type.scale))
     size = pc.abs(wide)

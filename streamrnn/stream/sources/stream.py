@@ -71,7 +71,7 @@ class StreamSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use. Raises DataError for other data than Arrow's."""
+        """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property

@@ -30,7 +30,7 @@ class FileTimes(NamedTuple):
 def by_time(
     files: Sequence[SourceFile], footer: Callable[[SourceFile], Footer], time: str | None
 ) -> list[SourceFile]:
-    """Sort files by their earliest times; an empty file counts as 0, equal ones keep their order.
+    """Sort files by their earliest times (an empty file: time 0); equal ones keep their order.
 
     `footer` returns the footer of a file, `time` names the column. Raises DataError if a file has
     rows but its footer does not record their times.

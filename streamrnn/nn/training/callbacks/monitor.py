@@ -97,9 +97,9 @@ class EarlyStopping(MonitorCallback):
     """Stops when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
     monitor: "val_loss", "loss", or one of the metrics. min_delta: an improvement must be larger
-    than this. mode: "min", "max", or "auto" by the metric. baseline: the epochs go on counting
-    while the value is not better than this. restore_best_weights: set the weights of the best epoch
-    at the end. start_from_epoch: the first epoch that counts, from 0.
+    than this. mode: "min", "max", or "auto" by the metric. baseline: a value that is not better
+    than this does not restart the count of epochs. restore_best_weights: set the weights of the
+    best epoch at the end. start_from_epoch: the first epoch that counts, from 0.
     """
 
     def __init__(
