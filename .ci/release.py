@@ -148,9 +148,9 @@ def _rows(page: str) -> list[str]:
         elif line.startswith("|"):
             name = f"{heading} {cells[1]}"
             rows.append(f"{name} {cells[3] if heading == 'Exceptions' else ''}")
-            if cells[4:5] in (["free"], ["fixed"]):
+            if cells[4].startswith(("free", "fixed")):
                 rows.append(f"{name} = {cells[3]}")
-            if cells[4:5] == ["free"]:
+            if cells[4].startswith("free"):
                 rows.append(f"{name} may change between runs")
     return rows
 

@@ -93,7 +93,8 @@ def _print(evaluation: "Evaluation", by: str | None) -> None:
 
     names = evaluation.table.column_names
     groups = names.index("output") if by else 0
-    shown = [name for name in names if not _is_detail(name, names)]
+    figures = [name for name in names[groups:] if not _is_detail(name, names)]
+    shown = [*names[:groups], *figures]
     lines = rows_of(evaluation.table)
     heads = {"month": f"month ({evaluation.zone})"} if evaluation.zone else {}
     print_table(

@@ -187,8 +187,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
 @pytest.mark.parametrize("name", first_quick(holding(LAYERS, "cut")))
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_window_of_full_lanes_needs_no_lengths(name: str, steps: int) -> None:
-    """Outputs and states of a layer on a stream, with == of bits. Slow: all layers but the first;
-    the next test has each."""
+    """Outputs and states of a layer on a stream, with == of bits. Slow: all layers but one."""
     row = LAYERS[name]
     runner = StepRunner(models.with_weights(row.made()))
     inputs = [np.ascontiguousarray(x[:, :steps]) for x in READS[row.reads]]

@@ -30,9 +30,10 @@ class Evaluation:
     """The result of `evaluate`.
 
     `table` has one row per group and output: over all rows first (null keys, or null month), then
-    by stream or month. Its figures are null where there is nothing to measure. `rows` were
-    compared; the other counts are output rows that were not: without a score (warm-up), without a
-    row in the source, without a label, with weight 0.
+    by stream or month; a key column with the name of a figure has `_` after its name. Figures are
+    null where there is nothing to measure. `rows` were compared; the other counts are output rows
+    that were not: without a score (warm-up), without a row in the source, without a label, with
+    weight 0.
 
     A baseline, such as persistence, is compared over the `rows_persistence` for which it has a
     forecast: `rmse_persistence` is its error, `rmse_where_persistence` the model's over these rows,

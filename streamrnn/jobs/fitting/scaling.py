@@ -37,7 +37,7 @@ def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
 def without_calibration(model: Model) -> Model:
     """Return the model without the layer that `with_calibration` appended, if it has one."""
     core, layer = split_off_scale(model)
-    if layer is None or layer.name != CALIBRATION:
+    if layer is None or not layer.name.startswith(CALIBRATION):
         return model
     if isinstance(model, Sequential):
         config: dict[str, Any] = model.get_config()

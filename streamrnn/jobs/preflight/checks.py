@@ -57,11 +57,15 @@ CALIBRATION = "calibration"
 
 def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
     """Return a note if [output] calibrate is set, and no fit has calibrated the model."""
-    if not loaded.config.output.calibrate or loaded.model.layers[-1].name == CALIBRATION:
+    config = loaded.config
+    if not config.output.calibrate or not config.model.path.lower().endswith(".safetensors"):
+        return []
+    if loaded.model.layers[-1].name.startswith(CALIBRATION):
         return []
     return [
         "[output] calibrate is set, but the model was not calibrated: its quantiles are as "
-        "trained. Train it again: streamrnn fit PIPELINE --full-refresh"
+        "trained. Train it again: streamrnn fit PIPELINE --full-refresh, and --overwrite if no fit "
+        "wrote the model"
     ]
 
 

@@ -6,6 +6,7 @@ file's metadata has their [[model.layers]], from which this package reads the fi
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     if source is not None:
         relative = Path(os.path.relpath(path, source.parent)).as_posix()
         text = _MODULE.format(
-            path=json.dumps(relative, ensure_ascii=False),
+            path=repr(relative),
             modules="".join(f"            {line}\n" for line in written.members),
             calls="".join(f"        {line}\n" for line in written.calls),
         )
@@ -167,7 +168,7 @@ def _activation(layer: Layer, spec: Any) -> str:
     written = TORCH_ACTIVATIONS.get(name)
     if written is None or len(numbers) > written.count("{0}"):
         raise _refused(layer, f"the activation {spec!r} is not written for PyTorch")
-    return written.format(*(map(float, numbers) if numbers else [_DEFAULTS.get(name)]))
+    return written.format(_literal(float(numbers[0])) if numbers else _DEFAULTS.get(name))
 
 
 def _dense(written: _Written, layer: ours.Dense, shape: Any) -> None:
@@ -200,7 +201,9 @@ def _norm(written: _Written, layer: Any, kind: str, options: str) -> str:
     }
     if kind == "BatchNorm1d":
         arrays["num_batches_tracked"] = np.array(0)
-    module = f"{kind}({layer.features}, {float(layer.epsilon)}, {options}={bool(layer.scale)})"
+    module = (
+        f"{kind}({layer.features}, {_literal(float(layer.epsilon))}, {options}={bool(layer.scale)})"
+    )
     return written.add(layer, type(layer).__name__, module, arrays)
 
 
@@ -313,7 +316,12 @@ def _normalized(written: _Written, layer: ours.Normalization, shape: Any) -> Non
 
 
 def _numbers(array: Array) -> str:
-    return f"x.new_tensor({np.asarray(array).tolist()})"
+    return f"x.new_tensor({_literal(np.asarray(array).tolist())})"
+
+
+def _literal(value: Any) -> str:
+    """Return a float, or lists of floats, as Python's source."""
+    return re.sub("(inf|nan)", r'float("\1")', repr(value))
 
 
 def _function(written: _Written, layer: Layer, shape: Any) -> None:
@@ -321,7 +329,7 @@ def _function(written: _Written, layer: Layer, shape: Any) -> None:
 
 
 def _dropped(written: _Written, layer: ours.Dropout, shape: Any) -> None:
-    written.plain(layer, f"functional.dropout(x, {float(layer.rate)}, self.training)")
+    written.plain(layer, f"functional.dropout(x, {_literal(float(layer.rate))}, self.training)")
 
 
 _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {

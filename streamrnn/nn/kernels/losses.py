@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -65,16 +66,12 @@ def over_rows(
         if not p.size:
             return np.zeros(p.shape if gradient else p.shape[:-1], p.dtype)
         beyond = f"{plain.__qualname__}: it uses an index beyond a row of y or y_pred"
-        try:
-            with np.errstate(all="ignore"):
+        first = rows[1][0] if gradient else np.zeros(())
+        try:  # compiled, what is not defined is NaN, also of Python's math
+            with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):
                 first = np.asarray(plain(*(array[0].copy() for array in rows)))
         except IndexError:
             raise ArgumentError(beyond) from None
-        except Exception as error:
-            raise ArgumentError(
-                f"{plain.__qualname__}: {type(error).__name__}: {error}, for y = {rows[0][0]} and "
-                f"y_pred = {rows[1][0]}. NumPy's functions return NaN instead: np.log, not math.log"
-            ) from error
         out = np.empty((len(rows[1]), *first.shape), p.dtype)
         try:
             loop(*(array[:0] for array in (*rows, out)))  # no rows: only compiles

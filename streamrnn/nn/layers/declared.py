@@ -26,7 +26,12 @@ C = TypeVar("C", bound=type[Any])
 Given = TypeVar("Given", contravariant=True)
 Kept = TypeVar("Kept", covariant=True)
 
-_EXPECTED = {bool: "true or false", int: "a number", float: "a number"}
+_EXPECTED: dict[Any, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    float | None: "a number or None",
+}
 
 
 class Argument(Generic[Given, Kept]):
@@ -58,7 +63,7 @@ class Argument(Generic[Given, Kept]):
             return self._check(owner, name, value)
         expected = _EXPECTED.get(self.annotation)
         wrong = isinstance(value, str | list | tuple | dict)  # a model file may have anything
-        if expected and (wrong or (value is None and self.annotation is not bool)):
+        if expected and (wrong or (value is None and self.annotation in (int, float))):
             raise ArgumentError(f"{owner}: {name} must be {expected}, received {value!r}")
         return value
 

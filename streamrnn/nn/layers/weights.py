@@ -1,7 +1,6 @@
 """The weights of a layer and of the layers inside it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -96,8 +95,12 @@ class WeightSet:
         """Return a name; for None, the first of variable, variable_1, … that is not taken."""
         if name is not None:
             return name
-        numbered = (f"variable_{number}" for number in count(1))
-        return next(n for n in chain(["variable"], numbered) if n not in self._weights)
+        taken = sum(key.partition("_")[0] == "variable" for key in self._weights)
+        free = f"variable_{taken}" if taken else "variable"
+        while free in self._weights:
+            taken += 1
+            free = f"variable_{taken}"
+        return free
 
     def weights_changed(self) -> None:
         """Drop whatever was made from the old weights; called after weights were set."""

@@ -109,7 +109,7 @@ def test_a_run_is_stopped_anywhere_and_goes_on_with_the_next_row(
 ) -> None:
     """In the middle of a file, in shards too: the same rows, rejects and states.
 
-    Slow: runs that are stopped; the quick tests of stops have sorted files.
+    Slow: runs that are stopped.
     """
     monkeypatch.chdir(tmp_path_factory.mktemp("cut"))
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(seed))

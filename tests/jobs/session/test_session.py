@@ -103,6 +103,15 @@ def test_files_that_the_initial_state_has_seen_are_used_after_a_session_too() ->
     assert read_states("new") == read_states("whole")
 
 
+def test_types_come_from_the_initial_state_where_the_source_has_no_files() -> None:
+    export_state("out", "s.arrow")
+    Path("none").mkdir()
+    for source in ("none", "in"):
+        with pipeline("new", source, **{"state": {"init": "s.arrow"}}).session() as session:
+            schema, _ = session.start()
+            assert schema.field("t").type == LOG["t"].type
+
+
 def test_a_run_that_was_interrupted_goes_on_after_a_session() -> None:
     stop = threading.Event()
     log = LOG.slice(80).sort_by("id")  # the streams of a session are not those of the rest

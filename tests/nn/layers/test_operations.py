@@ -136,6 +136,7 @@ def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: s
         (lambda x: x[:, :, 9], ShapeError, "do not fit.*out of bounds"),
         (lambda x: x + np.ones(7), ShapeError, "do not fit.*broadcast"),
         (lambda x: x**0.3, ArgumentError, "the exponent must be a whole number from -64 to 64"),
+        (lambda x: x**np.inf, ArgumentError, "the exponent must be a finite number, received inf"),
         (lambda x: x + "1", ArgumentError, "could not convert|must be a symbol or numbers"),
         (lambda x: x + object(), ArgumentError, "must be a symbol or numbers"),
         (lambda x: x @ x, TypeError, "use layers.Dense"),

@@ -136,13 +136,14 @@ def test_errors_by_horizon_are_those_of_evaluate() -> None:
         assert row["baseline"] == near(line["mae_persistence"])
 
 
-def test_coverage_of_quantiles_by_stream_is_that_of_evaluate() -> None:
-    """Also by time; beside what each quantile says."""
+@pytest.mark.parametrize("target", ["ahead", "now"])
+def test_coverage_of_quantiles_by_stream_is_that_of_evaluate(target: str) -> None:
+    """Also by time, and of all rows; beside what each quantile says. Rows of "now" have weights."""
     quantiles = [0.1, 0.5, 0.9]
     model("linear", 3)
     write(log())
     loss = {"loss": {"quantile": quantiles}}
-    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"], train=loss))
+    pipeline = Pipeline.from_dict(config("plain", TARGETS[target], train=loss))
     pipeline.run()
     found = by_id(pipeline.report())
     whole, *lines = pipeline.evaluate("stream").table.to_pylist()
@@ -157,11 +158,11 @@ def test_coverage_of_quantiles_by_stream_is_that_of_evaluate() -> None:
         up_to = sum(row["error"] * row["rows"] for row in by_time if row["rows"])
         line = [whole, *lines][unit]
         assert line["id"] is None
-        assert up_to / line["rows"] == near(line["coverage"])
-    assert re.match(
-        r"[\d.]+ % of the labels are at most score_2, which says 90 %\.",
-        found["coverage-time"]["sentence"],
-    )
+        assert target == "now" or up_to / line["rows"] == near(line["coverage"])
+    sentence = found["coverage-time"]["sentence"]
+    said = re.match(r"([\d.]+) % of the labels are at most score_2, which says 90 %\.", sentence)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(100 * line["coverage"], rel=2e-3)
 
 
 def test_values_of_the_source_and_its_features() -> None:
