@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, InitVar
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
 from streamrnn.nn.layers.layer import Layer
 
@@ -71,7 +73,12 @@ class BuiltIn(Layer):
         values = bound(type(self), args, kwargs)
         options: dict[str, Any] = {k: v for k, v in kwargs.items() if k not in values}
         Layer.__init__(self, **options)
-        self.set_arguments(values)
+        self.set_arguments(
+            {
+                name: value.item() if isinstance(value, np.generic) else value
+                for name, value in values.items()
+            }
+        )
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         """Check the values of declared arguments, and set them as attributes of the same names."""

@@ -151,7 +151,9 @@ class Constant(Initializer):
         self.value = value
 
     def get_config(self) -> ConfigDict:
-        return {"value": self.value.tolist() if isinstance(self.value, np.ndarray) else self.value}
+        if isinstance(self.value, np.ndarray | np.generic):
+            return {"value": self.value.tolist()}
+        return {"value": self.value}
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         value = np.asarray(self.value, dtype=np.float32)

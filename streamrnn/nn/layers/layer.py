@@ -5,6 +5,7 @@ carries its state from call to call. `compute_output_shape` and `compute_mask` d
 `get_config` returns the arguments that make the layer again.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -370,18 +371,24 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             )
         return self.nodes[0]
 
+    def __copy__(self) -> Self:
+        """Return a deep copy: what was packed from shared weights would not follow them."""
+        return copy.deepcopy(self)
+
     # ---- config
 
     def get_config(self) -> ConfigDict:
         """Return the constructor's arguments, in a form that JSON can hold.
 
-        By default, these are the arguments that an object of a custom class was made with.
+        By default, these are the arguments that an object of a custom class was made with, and the
+        ones that a layer of the package declares.
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
         declared = arguments_of(type(self))
-        generic = type(self).get_config is Layer.get_config and not declared
-        if generic and not registry.is_own(type(self)):
-            config = given_arguments(self, *self._made_with) | config
+        cls = next(cls for cls in type(self).__mro__ if "get_config" in vars(cls))
+        if registry.is_own(cls) and not registry.is_own(type(self)):
+            given = given_arguments(self, *self._made_with).items()
+            config = {name: value for name, value in given if name not in declared} | config
         for argument, value in self.regularization().items():
             if (kept := _as_config(value)) is not None:
                 config.setdefault(argument, kept)

@@ -103,7 +103,9 @@ class Eager(Model):
         rows = len(next(leaves(arrays)))
         if any(len(array) != rows for array in leaves(arrays)):
             received = ", ".join(str(len(array)) for array in leaves(arrays))
-            raise ShapeError(f"{self}: predict: all inputs must have as many rows, have {received}")
+            raise ShapeError(
+                f"{self}: predict: all inputs must have the same number of rows, received {received}"
+            )
         size = self.batch_size_of(rows, batch_size)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
         parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]

@@ -107,7 +107,7 @@ def test_types_come_from_the_initial_state_where_the_source_has_no_files() -> No
     export_state("out", "s.arrow")
     Path("none").mkdir()
     for source in ("none", "in"):
-        with pipeline("new", source, **{"state": {"init": "s.arrow"}}).session() as session:
+        with pipeline("new", source, state={"init": "s.arrow"}).session() as session:
             schema, _ = session.start()
             assert schema.field("t").type == LOG["t"].type
 

@@ -1,5 +1,6 @@
 """Names, configs, initializers, activations: what layers are made from."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -195,3 +196,38 @@ def test_trainable_parameters() -> None:
     still = layers.Bidirectional(layers.GRU(2), trainable=False)
     still.build((None, None, 4))
     assert (still.count_params(), still.trainable_params()) == (96, 0)
+
+
+class Scaled(layers.Dense):
+    """A layer of the package with an argument of its own."""
+
+    def __init__(self, units: int, factor: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.factor = factor
+
+    def apply(self, inputs: Any, context: Any) -> Any:
+        return super().apply(inputs, context) * np.float32(self.factor)
+
+
+def test_an_argument_of_a_subclass_is_in_the_config() -> None:
+    layer = Scaled(2, 3.0, activation="tanh", name="scaled")
+    config = layer.get_config()
+    assert (config["factor"], config["units"], config["activation"]) == (3.0, 2, "tanh")
+    again = Scaled.from_config(config)
+    assert (again.factor, again.get_config()) == (3.0, config)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LayerNormalization(axis=np.int64(-1), epsilon=np.float32(0.5)),
+        layers.Dense(3, use_bias=np.bool_(True)),
+        layers.Dense(3, kernel_initializer=initializers.Constant(np.float32(0.5))),
+        layers.Dropout(np.float32(0.5)),
+        layers.NotEqual(np.int64(3)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_scalar_of_numpy_is_a_number_of_the_config(layer: Any) -> None:
+    config = json.loads(json.dumps(layer.get_config()))
+    assert type(layer).from_config(config).get_config() == layer.get_config()

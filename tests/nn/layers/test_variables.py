@@ -65,7 +65,9 @@ def test_what_is_computed_from_a_weight_is_a_plain_array() -> None:
     assert isinstance(kernel.sum(), np.float32)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_weights_of_a_copy_are_its_own(duplicate: Any) -> None:
     layer = dense()
     made = duplicate(layer)
