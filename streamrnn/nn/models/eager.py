@@ -104,7 +104,8 @@ class Eager(Model):
         if any(len(array) != rows for array in leaves(arrays)):
             received = ", ".join(str(len(array)) for array in leaves(arrays))
             raise ShapeError(
-                f"{self}: predict: all inputs must have the same number of rows, received {received}"
+                f"{self}: predict: all inputs must have the same number of rows, "
+                f"received {received}"
             )
         size = self.batch_size_of(rows, batch_size)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
