@@ -99,10 +99,8 @@ def _record(
     context: CallContext,
     recording: Recording,
 ) -> Recorded:
-    layer, mask = step.node.layer, step.inputs(masks)
-    inputs: Any = cast_to_floats(layer, step.inputs(values))
-    state = None if step.initial_state is None else step.initial_state(values)
-    inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+    layer = step.node.layer
+    inputs, mask, inner = _read(step, values, masks, context)
     if isinstance(layer, Model):
         arrays = inputs if isinstance(inputs, list) else [inputs]
         own = mask if isinstance(mask, list) else [mask] * len(arrays)
@@ -110,10 +108,10 @@ def _record(
     return rule_of(layer)(layer, inputs, inner, recording)
 
 
-def _run(
+def _read(
     step: Step, values: list[Any], masks: list[Any], context: CallContext
-) -> tuple[list[Any], list[Any]]:
-    """Run one call as in scoring; return its outputs and their masks, flat."""
+) -> tuple[Any, Any, CallContext]:
+    """Return the inputs of a call, their mask, and its context."""
     layer, mask = step.node.layer, step.inputs(masks)
     inputs: Any = cast_to_floats(layer, step.inputs(values))
     if step.mask is not None:
@@ -121,8 +119,15 @@ def _run(
             map_structure(np.shape, inputs), bools(step.mask(values), inputs), None
         )
     state = None if step.initial_state is None else step.initial_state(values)
-    inner = context.of_layer(step.path, none_if_all_none(mask), state, step.training)
-    result, output_masks = layer.forward(inputs, inner)
+    return inputs, mask, context.of_layer(step.path, none_if_all_none(mask), state, step.training)
+
+
+def _run(
+    step: Step, values: list[Any], masks: list[Any], context: CallContext
+) -> tuple[list[Any], list[Any]]:
+    """Run one call as in scoring; return its outputs and their masks, flat."""
+    inputs, _, inner = _read(step, values, masks, context)
+    result, output_masks = step.node.layer.forward(inputs, inner)
     outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
     nested = isinstance(output_masks, list | dict)
     return outputs, list(leaves(output_masks)) if nested else [output_masks] * len(outputs)

@@ -316,3 +316,15 @@ def test_steps_of_an_epoch_of_a_stateful_model_are_all() -> None:
     with pytest.raises(ArgumentError, match="in the middle of the data"):
         model.fit(batches, steps_per_epoch=1, epochs=2, shuffle=False, verbose=0)
     model.fit(batches, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
+
+
+def test_a_frozen_layer_with_dropout_keeps_the_mask_of_its_call() -> None:
+    """It draws in training, where no gradient passes: the masked steps are NaN."""
+    x, present = Input((None, 2)), Input((None,))
+    lstm = layers.LSTM(3, dropout=0.5, trainable=False)
+    y = layers.Dense(1)(lstm(x, mask=layers.NotEqual(0)(present)))
+    model = Model([x, present], y)
+    model.compile("sgd", "mse")
+    steps = np.array([[1, 1, 0, 0], [1, 1, 1, 0]])
+    rows = np.where(steps[..., None], np.ones((2, 4, 2)), np.nan)
+    assert np.isfinite(model.train_on_batch([rows, steps], np.zeros((2, 1))))
