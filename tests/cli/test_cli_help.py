@@ -109,7 +109,7 @@ def test_the_list_of_commands_says_what_those_of_plugins_do_and_loads_none():
     assert _complete("streamrnn rep", 1) == ["report"]
     listed, heavy = _loaded(["--help"])
     assert heavy == "[]"
-    assert re.search(r"^  report  +Draw what was committed on one page", listed, re.MULTILINE)
+    assert re.search(r"^  report  +Draw on one page what was committed", listed, re.MULTILINE)
 
 
 def test_the_completion_script_can_be_shown(monkeypatch, capsys):

@@ -60,7 +60,8 @@ def test_the_hook_for_commit_messages_finds_long_subjects(message: str, passes: 
 
 
 def test_the_workflow_runs_what_is_supported() -> None:
-    """`.ci/run` on Linux and macOS, with each Python of the classifiers, the oldest first."""
+    """`.ci/run` on Linux and the tests on macOS, with each Python of the classifiers, the oldest
+    first."""
     (job,) = WORKFLOWS["ci"]["jobs"].values()
     names = PROJECT["project"]["classifiers"]
     versions = [name.rpartition(" ")[2] for name in names if re.search(r"Python :: 3\.\d+$", name)]
@@ -68,9 +69,10 @@ def test_the_workflow_runs_what_is_supported() -> None:
         "os": ["ubuntu-latest", "macos-latest"],
         "python": versions,
     }
-    *_, setup, last = job["steps"]
+    *_, setup, linux, macos = job["steps"]
     assert setup["with"] == {"python-version": "${{ matrix.python }}"}
-    assert last["run"] == ".ci/run"
+    assert (linux["if"], linux["run"]) == ("runner.os == 'Linux'", ".ci/run")
+    assert (macos["if"], macos["run"].split(" && ")[-1]) == ("runner.os == 'macOS'", "pytest --all")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert PROJECT["project"]["requires-python"] == f">={versions[0]}"
 
