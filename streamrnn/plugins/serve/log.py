@@ -3,14 +3,16 @@
 A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
 or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
 leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
-requests was answered.
+requests was answered. Whole record batches after changed bytes are no crash, but an error.
 
 Each record batch has a note, a text of the caller, and a checksum of rows and note. A segment
 begins with a record batch that has a note and no rows.
 """
 
 import io
+import logging
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +25,10 @@ from streamrnn.errors import SinkError
 
 _OPEN, _CLOSED = ".arrows.open", ".arrows"
 _END = b"\xff\xff\xff\xff\0\0\0\0"
+_BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
+"""Where a message of an Arrow stream may begin: four bytes, and its length."""
 _NOTE, _SUM = b"note", b"crc32"
+_LOGGER = logging.getLogger("streamrnn.plugins")
 
 
 class _Segment(NamedTuple):
@@ -130,12 +135,22 @@ class Log:
 
     def _cut(self, name: str) -> None:
         """Close a segment that a crash has left open; keep only whole record batches."""
-        with self._files.open(name) as file:
-            end = _whole(file)
+        path = self._files.show(name)
+        with sink_errors("read", path), self._files.open(name) as file:
+            content = file.read_buffer()
+        end = _whole(content)
+        tail = content[end:].to_pybytes()
+        if _followed(tail):
+            raise SinkError(
+                f"{path}: expected a record batch at byte {end}, received changed bytes and whole "
+                "record batches after them, so that no crash explains it. Restore the file; or give "
+                f"up its rows from there on: truncate -s {end} {path}"
+            )
+        if not _END.startswith(tail):
+            _LOGGER.warning("%s: cut off %d torn bytes at the end", path, len(tail))
         if not end:
             self._files.delete(name)
             return
-        path = self._files.show(name)
         with sink_errors("write", path), open(path, "r+b") as torn:
             torn.truncate(end)
             torn.seek(end)
@@ -159,17 +174,31 @@ def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:
             yield batch, metadata[_NOTE].decode()
 
 
-def _whole(file: pa.NativeFile) -> int:
+def _whole(content: pa.Buffer) -> int:
     """Return the number of bytes up to the end of the last whole record batch, 0 without one."""
-    end = 0
-    with suppress(StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
+    end, file = 0, pa.BufferReader(content)
+    try:
         reader = pa.ipc.open_stream(file)
         while True:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
             if int(metadata[_SUM]) != _checksum(batch, metadata[_NOTE]):
                 break
             end = file.tell()
+    except MemoryError:
+        raise
+    except (StopIteration, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
+        pass
     return end
+
+
+def _followed(tail: bytes) -> bool:
+    """Return whether a whole record batch begins somewhere behind the first byte."""
+    buffer = pa.py_buffer(tail)
+    for found in _BEGIN.finditer(tail, 1):
+        with suppress(EOFError, OSError, pa.ArrowInvalid):
+            if pa.ipc.read_message(buffer[found.start() :]).type == "record batch":
+                return True
+    return False
 
 
 def _number(name: str) -> int:

@@ -1,5 +1,6 @@
 """The log of accepted rows: whatever a crash leaves of it, whole record batches are read."""
 
+import io
 import re
 from pathlib import Path
 
@@ -57,6 +58,48 @@ def test_a_segment_torn_at_any_byte_has_its_whole_batches(tmp_path: Path) -> Non
         (segment,) = Log(str(folder)).segments
         found = [len(batch) for batch, _ in logged_batches(segment)]
         assert found[:3] == [0, 5, 1], place
+
+
+def test_an_open_segment_that_no_crash_explains_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows that were answered follow a changed byte, or are there once the disk reads again."""
+    name, whole = written(tmp_path / "log", 5, 1, 7)
+    end = len(written(tmp_path / "1", 5, 1)[1])
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    segment = folder / name
+    stopped = 0
+    for place in range(0, end, 7):
+        changed = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
+        segment.write_bytes(changed)
+        try:
+            (path,) = Log(str(folder)).segments
+            assert sum(len(rows) for rows, _ in logged_batches(path)) == 13, place  # padding
+        except SinkError as error:
+            stopped += 1
+            assert re.search(rf"{name}: expected a record batch at byte \d+,", str(error))
+            assert segment.read_bytes() == changed
+    assert stopped > end / 14
+
+    class Failing(io.BytesIO):
+        def readinto(self, _: object) -> int:
+            raise OSError(5, "Input/output error")
+
+        read = readinto  # type: ignore[assignment]
+
+    for each in folder.iterdir():
+        each.unlink()
+    segment.write_bytes(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "open", lambda *_: pa.PythonFile(Failing(whole), "r"))
+        with pytest.raises(SinkError, match=f"cannot read .*{name}: Input/output error"):
+            Log(str(folder))
+    segment.write_bytes(whole[:-3])
+    with caplog.at_level("WARNING"):
+        Log(str(folder))
+    (record,) = caplog.records
+    assert re.search(r"arrows.open: cut off \d+ torn bytes", record.getMessage())
 
 
 def test_segments_are_numbered_and_begin_with_a_note(tmp_path: Path) -> None:
