@@ -200,8 +200,11 @@ class Session:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Prevent commits and other threads' calls between the calls in the block."""
-        with self._lock:
+        """Prevent commits and other threads' calls between the calls in the block.
+
+        After an error of the block the session is over.
+        """
+        with self._lock, self._whole():
             yield
 
     def start(self) -> tuple[pa.Schema, pa.Schema | None]:

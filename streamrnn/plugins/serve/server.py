@@ -10,7 +10,7 @@ from contextlib import ExitStack, nullcontext, suppress
 import uvicorn
 import uvloop
 
-from streamrnn.errors import ConfigError, StreamRNNError
+from streamrnn.errors import ConfigError
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.serve.connections import SLOWEST, Connection, most_connections
 from streamrnn.plugins.serve.scoring import Scoring
@@ -107,7 +107,7 @@ class Server:
             if self._service.ready:
                 try:
                     await asyncio.to_thread(self._service.scoring.commit)
-                except StreamRNNError as error:
+                except Exception as error:  # noqa: BLE001 - ends the server
                     self._service.fail(error)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
-from streamrnn.errors import SinkError, StreamRNNError
+from streamrnn.errors import SinkError
 from streamrnn.plugins.serve.scoring import Asked, Scoring
 from streamrnn.stream.config.schema import ServeSection
 
@@ -36,7 +36,7 @@ class Service:
         self.ready = False
         self.scoring: Scoring
         self.waiting = 0
-        self.failure: StreamRNNError | None = None
+        self.failure: Exception | None = None
         self.ended = asyncio.Event()
         self._keys = keys
         self._queue: deque[_Waiting] = deque()
@@ -59,7 +59,7 @@ class Service:
             self._task = loop.create_task(self._run())
         return await entry.answer
 
-    def fail(self, error: StreamRNNError) -> None:
+    def fail(self, error: Exception) -> None:
         """End the server because of an error; the first one is kept."""
         self.failure = self.failure or error
         self.ended.set()
@@ -77,16 +77,14 @@ class Service:
                 asked = [entry.asked for entry in batch]
                 try:
                     answers = await loop.run_in_executor(self._thread, self.scoring.answers, asked)
-                except Exception as error:  # noqa: BLE001 - raised where the requests wait
+                except Exception as error:  # noqa: BLE001 - ends the server
                     answers = [self._failed(error)] * len(batch)
                 for entry, answer in zip(batch, answers, strict=True):
                     _resolve(entry, answer)
         finally:
             self._task = None
 
-    def _failed(self, error: Exception) -> Any:
-        if not isinstance(error, StreamRNNError):
-            return error
+    def _failed(self, error: Exception) -> HTTPException:
         self.fail(error)
         status = 507 if isinstance(error, SinkError) else 500
         text = "the server ends, and its log says why; it may have accepted these rows"

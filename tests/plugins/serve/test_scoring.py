@@ -1,16 +1,19 @@
 """Requests in a session, and in its log, without a server."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import logs
 import pyarrow.parquet as pq
 import pytest
+from starlette.exceptions import HTTPException
 
 from streamrnn import Pipeline
 from streamrnn.errors import SinkError
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring
+from streamrnn.plugins.serve.service import Service
 
 ROWS = [{"id": "x", "t": "2024-05-01", "a": 1.0, "b": 2}]
 
@@ -21,14 +24,51 @@ def answered(pipeline: Pipeline) -> list[Any]:
         return Scoring(session, pipeline.config).answers([Asked(ROWS, "p", 7)])
 
 
+def live(folder: Path, **source: Any) -> Pipeline:
+    """A pipeline with files that give types."""
+    logs.small_model().save(folder / "m.safetensors")
+    logs.write(logs.random_log(20), folder / "in/0.parquet")
+    model, out = str(folder / "m.safetensors"), str(folder / "out")
+    return Pipeline.from_dict(logs.config(str(folder / "in"), model, out, source=source))
+
+
+def test_an_unexpected_error_ends_server_and_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state may have rows that the log has not: neither may be used again."""
+    pipeline = live(tmp_path)
+
+    def broken(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    async def request(service: Service) -> None:
+        with pytest.raises(HTTPException, match="the server ends"):
+            await service.score(Asked(ROWS))
+        assert service.ended.is_set()
+
+    def serve() -> None:
+        with pipeline.session() as session:
+            service = Service("live", pipeline.config.serve)
+            service.scoring = Scoring(session, pipeline.config)
+            asyncio.run(request(service))
+            with pytest.raises(SinkError, match="this session is over: MemoryError: no room"):
+                service.scoring.commit()
+            assert isinstance(service.failure, MemoryError)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "_accepted", broken)
+        with pytest.raises(KeyboardInterrupt):
+            serve()
+    assert [len(rows) for rows in answered(pipeline)] == [1]
+    assert len(pq.read_table(tmp_path / "out")) == 1
+
+
 def test_a_request_that_no_segment_has_is_new_after_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A segment begins with what producers were told before, and not with what they are next."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    logs.write(logs.random_log(20), tmp_path / "in/0.parquet")
-    config = logs.config(str(tmp_path / "in"), str(tmp_path / "m.safetensors"), f"{tmp_path}/out")
-    pipeline = Pipeline.from_dict(config)
+    pipeline = live(tmp_path)
     append = Log.append
 
     def torn(self: Log, rows: Any, note: str, first: Any) -> None:
