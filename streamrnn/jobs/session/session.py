@@ -179,12 +179,19 @@ class Session:
 
         With `by_any`, no commit that `rewind` can return to may have used them, either.
         """
+        used = self.used(by_all=by_any)
+        return [path for path in paths if canonical_name(path) not in used]
+
+    def used(self, *, by_all: bool = False) -> set[str]:
+        """Return the names of the files that the last commit has used.
+
+        With `by_all`, each commit that `rewind` can return to has used them, too.
+        """
         last = self._output.last
         if last is None:
-            return [*paths]
-        counts = [kept.sources for kept in last.kept] if by_any else []
-        used = {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
-        return [path for path in paths if canonical_name(path) not in used]
+            return set()
+        counts = [kept.sources for kept in last.kept] if by_all else []
+        return {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
 
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
         """Return the rows of the state table of some streams, by their key columns.

@@ -50,12 +50,14 @@ class _Segment(NamedTuple):
 class Log:
     """Appends rows to the segments in a folder, for one writer. Raises SinkError.
 
-    Opening a log closes segments that a crash has left open. `closed`: the paths of segments that
-    were closed and that no commit has taken, in order.
+    Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
+    have, be their files removed. `closed`: the paths of segments that were closed and that no
+    commit has taken, in order.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, used: Iterable[str] = ()) -> None:
         self._files = LocalFiles(folder)
+        self._used = [path for path in used if os.path.dirname(path) == os.path.realpath(folder)]
         self._open: _Segment | None = None
         self.closed: list[str] = []
         self._failure: SinkError | None = None
@@ -127,8 +129,8 @@ class Log:
         return sorted((n for n in self._files.entries("") if n.endswith(ending)), key=_number)
 
     def _begun(self, schema: pa.Schema) -> _Segment:
-        names = self._names(_CLOSED)
-        name = f"{_number(names[-1]) + 1 if names else 1:010d}{_OPEN}"
+        paths = [*self._used, *self._names(_CLOSED)]
+        name = f"{max(map(_number, paths), default=0) + 1:010d}{_OPEN}"
         output, buffer = self._files.create(name), io.BytesIO()
         self._files.sync("")
         return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))
@@ -201,9 +203,9 @@ def _followed(tail: bytes) -> bool:
     return False
 
 
-def _number(name: str) -> int:
+def _number(path: str) -> int:
     """Return the number of a segment; 0 for another file."""
-    number = name.partition(".")[0]
+    number = os.path.basename(path).partition(".")[0]
     return int(number) if number.isdecimal() else 0
 
 

@@ -50,8 +50,9 @@ class Scoring:
         self._source, self._keys = config.source, config.serve
         self.producers = Producers()
         self._start()
-        self._log = Log(_log_folder(config)) if self._keys.durable == "log" else None
-        if self._log is not None:
+        self._log = None
+        if self._keys.durable == "log":
+            self._log = Log(_log_folder(config), session.used())
             session.read_from(self._log.take_closed)
             self._replay(self._log)
 

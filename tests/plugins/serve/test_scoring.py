@@ -1,6 +1,8 @@
 """Requests in a session, and in its log, without a server."""
 
 import asyncio
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,20 @@ from streamrnn.plugins.serve.service import Service
 ROWS = [{"id": "x", "t": "2024-05-01", "a": 1.0, "b": 2}]
 
 
-def answered(pipeline: Pipeline) -> list[Any]:
-    """The answers to the request 7 of a producer."""
-    with pipeline.session() as session:
-        return Scoring(session, pipeline.config).answers([Asked(ROWS, "p", 7)])
+class Crash(BaseException):
+    """Ends a session without a commit."""
+
+
+def answered(
+    pipeline: Pipeline, rows: Any = ROWS, number: int = 7, *, crash: bool = False
+) -> list[Any]:
+    """The answers to a request of a producer."""
+    answers = []
+    with suppress(Crash), pipeline.session() as session:
+        answers = Scoring(session, pipeline.config).answers([Asked(rows, "p", number)])
+        if crash:
+            raise Crash
+    return answers
 
 
 def live(folder: Path, **source: Any) -> Pipeline:
@@ -83,3 +95,13 @@ def test_a_request_that_no_segment_has_is_new_after_a_crash(
     ((row,),) = answered(pipeline)
     assert row["id"] == "x"
     assert len(pq.read_table(tmp_path / "out")) == 1
+
+
+def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None:
+    """Else the rows of a new segment would count as those of the first one."""
+    pipeline = live(tmp_path)
+    answered(pipeline)
+    shutil.rmtree(tmp_path / "out.accepted")
+    answered(pipeline, [{**ROWS[0], "id": "y"}], crash=True)
+    answered(pipeline, [{**ROWS[0], "id": "z"}], 8)
+    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z"]
