@@ -46,9 +46,10 @@ class Service:
     async def score(self, asked: Asked) -> Any:
         """Wait for the answer to a request.
 
-        Raises DataError and DTypeError for its rows; HTTPException if too many rows wait (429), or
-        if the server ends (500, 507).
+        Raises DataError and DTypeError for its rows; HTTPException if it has too many rows (413), if
+        too many wait (429), or if the server ends (500, 507).
         """
+        self.refuse_larger(len(asked.rows))
         if self.waiting + len(asked.rows) > self._keys.queue_rows:
             raise _busy()
         loop = asyncio.get_running_loop()
@@ -58,6 +59,15 @@ class Service:
         if self._task is None:
             self._task = loop.create_task(self._run())
         return await entry.answer
+
+    def refuse_larger(self, rows: int) -> None:
+        """Refuse a request with more rows than may wait. Raises HTTPException."""
+        if rows > self._keys.queue_rows:
+            raise HTTPException(
+                413,
+                f"expected a request of at most {self._keys.queue_rows} rows (queue_rows of "
+                f"[serve]), received {rows} or more. Send fewer at once",
+            )
 
     def fail(self, error: Exception) -> None:
         """End the server because of an error; the first one is kept."""

@@ -3,7 +3,7 @@
 https://github.com/open-inference/open-inference-protocol, with its binary tensor data extension.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,12 +47,17 @@ class Request(NamedTuple):
 
 
 def read_request(
-    body: bytes, header_length: str | None, columns: RequestColumns, answer: pa.Schema | None
+    body: bytes,
+    header_length: str | None,
+    columns: RequestColumns,
+    answer: pa.Schema | None,
+    check: Callable[[int], None],
 ) -> Request:
     """Read a request. Raises DataError.
 
     `header_length`: the bytes of JSON at the start of `body`, as text; None if all are. `answer`:
-    the schema of answers, in which the outputs must be, None before it is known.
+    the schema of answers, in which the outputs must be, None before it is known. `check` is called
+    with the number of rows, which it may refuse.
     """
     place = len(body) if header_length is None else _length(header_length, len(body))
     try:
@@ -62,6 +67,7 @@ def read_request(
             name, (size,) = tensor["name"], tensor["shape"]
             if type(size) is not int or size < 0 or rows not in (None, size):
                 raise DataError(f"tensor {name!r}: expected shape [rows], received [{size!r:.40}]")
+            check(size)
             rows, taken = size, tensor.get("parameters", {}).get("binary_data_size")
             if taken is None:
                 values = tensor["data"]

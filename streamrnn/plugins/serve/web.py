@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import re
+import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -48,7 +49,7 @@ def web_app(service: Service) -> Starlette:
         body = await _body(request)
         if not _is_arrow(request):
             return _json(await _score(_objects(body), request.query_params))
-        rows = service.scoring.columns.batch(*_columns(body))
+        rows = service.scoring.columns.batch(*_columns(body, service.refuse_larger))
         answer = await _score(rows, request.query_params)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, answer.schema) as writer:
@@ -60,7 +61,8 @@ def web_app(service: Service) -> Starlette:
             return await score(request)
         length = request.headers.get("inference-header-content-length")
         columns, outputs = service.scoring.columns, service.scoring.answer_schema
-        asked = read_request(await _body(request), length, columns, outputs)
+        body = await _body(request)
+        asked = read_request(body, length, columns, outputs, service.refuse_larger)
         answer = await _score(asked.rows, asked.parameters)
         content, headers = write_answer(answer, asked, service.name)
         return Response(content, headers=headers)
@@ -183,7 +185,7 @@ async def _administrate(request: Request, call: Callable[..., None], *arguments:
 
 def _is_arrow(request: Request) -> bool:
     kind: str = request.headers.get("content-type", "")
-    return kind.partition(";")[0] == _ARROW
+    return kind.partition(";")[0].strip().lower() == _ARROW
 
 
 def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
@@ -232,15 +234,52 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(body: bytes) -> tuple[dict[str, pa.Array], int]:
-    """Return the columns of an Arrow stream, and its number of rows. Raises DataError."""
+def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Array], int]:
+    """Return the columns of an Arrow stream, and its number of rows, which `check` may refuse.
+
+    Raises DataError.
+    """
     try:
-        table = pa.ipc.open_stream(body).read_all()
+        if any(map(_is_compressed, pa.ipc.MessageReader.open_stream(body))):
+            raise DataError("expected an Arrow stream without compression")
+        batches, rows = [], 0
+        with pa.ipc.open_stream(body) as reader:
+            for batch in reader:
+                batches.append(batch)
+                rows += len(batch)
+                check(rows)
+        table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, MemoryError, OSError, ValueError, struct.error) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"expected an Arrow stream: {error}") from None
     columns = [column.combine_chunks() for column in table.columns]
-    return dict(zip(table.column_names, columns, strict=True)), len(table)
+    return dict(zip(table.column_names, columns, strict=True)), rows
+
+
+def _is_compressed(message: pa.ipc.Message) -> bool:
+    """Return whether the buffers of a record batch or a dictionary may be larger than they seem.
+
+    pyarrow does not tell before they are: these are the tables of Message.fbs of Arrow.
+    """
+    if message.type not in ("record batch", "dictionary"):
+        return False
+    data = message.metadata
+    batch = _table(data, int.from_bytes(data[:4], "little"), 2)
+    if message.type == "dictionary":
+        batch = _table(data, batch, 1)
+    return _table(data, batch, 3) > 0
+
+
+def _table(data: pa.Buffer, table: int, field: int) -> int:
+    """Return the place of the table in a field of a table of FlatBuffers; 0 without one."""
+    (back,) = struct.unpack_from("<i", data, table)
+    fields = struct.unpack_from("<H", data, table - back)[0] // 2 - 2
+    if field >= fields:
+        return 0
+    (place,) = struct.unpack_from("<H", data, table - back + 4 + 2 * field)
+    return place and table + place + struct.unpack_from("<I", data, table + place)[0]
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -47,9 +47,10 @@ def scores(folder: Path) -> list[float]:
     return found
 
 
-def stream(data: pa.Table) -> bytes:
+def stream(data: pa.Table, compression: str | None = None) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, data.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression, allow_64bit=True)
+    with pa.ipc.new_stream(sink, data.schema, options=options) as writer:
         writer.write_table(data)
     return sink.getvalue().to_pybytes()
 
@@ -66,6 +67,29 @@ def test_an_arrow_body_has_an_arrow_answer(
     answer = pa.ipc.open_stream(body).read_all()
     assert answer["score"].to_pylist() == scores
     assert answer["t"].type == LOG["t"].type
+
+
+def test_a_small_body_does_not_become_large(server: serving.Server) -> None:
+    """More rows than may wait are refused before any array is made of them."""
+    nulls = [pa.Array.from_buffers(pa.null(), rows, [None]) for rows in (1001, 2**31, 2**50)]
+    v2 = {"inputs": [tensor("id", "BYTES", [""] * 1001)]}
+    requests = [
+        ("/score", json.dumps([{}] * 1001).encode(), {}),
+        *(("/score", stream(pa.table({"a": column})), ARROW) for column in nulls),
+        (f"{V2}/infer", json.dumps(v2).encode(), {}),
+    ]
+    for path, body, headers in requests:
+        status, answer = server.send(path, body, headers)
+        assert (status, b"at most 1000 rows (queue_rows of [serve])" in answer) == (413, True)
+    for compression in ("lz4", "zstd"):
+        status, answer = server.send("/score", stream(table("zip-"), compression), ARROW)
+        assert (status, b"without compression" in answer) == (400, True), answer
+    dictionary = (
+        table("zip-").select([0]).set_column(0, "id", [table("zip-")["id"].dictionary_encode()])
+    )
+    assert b"without compression" in server.send("/score", stream(dictionary, "zstd"), ARROW)[1]
+    mixed = {"content-type": "Application/vnd.Apache.arrow.Stream ; x=y"}
+    assert server.send("/score", stream(table("mixed-")), mixed)[0] == 200
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Nowhere"])
@@ -217,11 +241,9 @@ def test_no_request_makes_it_fail(server: serving.Server) -> None:
         status, answer = server.send(
             path, bytes(changed[: rng.randint(1, 2 * len(changed))]), headers
         )
-        assert status in (200, 400, 409), (path, bytes(changed), answer)
+        assert status in (200, 400, 409, 413), (path, bytes(changed), answer)
         assert b"Traceback" not in answer
     for number in range(20):
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             raw.sendall(rng.randbytes(rng.randint(1, 300)) if number % 2 else b"POST /score HTTP/9")
     assert server.send("/v2/health/ready")[0] == 200
-    many = [{"id": "x"}] * 1001
-    assert server.score(many)[0] == 429
