@@ -145,8 +145,8 @@ class Log:
         if _followed(tail):
             raise SinkError(
                 f"{path}: expected a record batch at byte {end}, received changed bytes and whole "
-                "record batches after them, so that no crash explains it. Restore the file; or give "
-                f"up its rows from there on: truncate -s {end} {path}"
+                "record batches after them, so that no crash explains it. Restore the file; or "
+                f"give up its rows from there on: truncate -s {end} {path}"
             )
         if not _END.startswith(tail):
             _LOGGER.warning("%s: cut off %d torn bytes at the end", path, len(tail))

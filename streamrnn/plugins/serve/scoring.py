@@ -15,6 +15,7 @@ from streamrnn.plugins.serve.log import Log, logged_batches
 from streamrnn.plugins.serve.producers import Producers, note_of
 from streamrnn.plugins.serve.values import RequestColumns, json_objects
 from streamrnn.stream.config import Config
+from streamrnn.stream.config.values import LiveChange
 
 Objects: TypeAlias = list[dict[str, Any]]
 _REPLAYED = 32_768
@@ -96,6 +97,19 @@ class Scoring:
         if self._log is not None and self._keys.keep_log:
             old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
             self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
+
+    def load_model(self, path: str, on_change: LiveChange) -> None:
+        """Replace the model; a commit with it is made at once. Raises what a session raises.
+
+        After a crash, another model in [model] path is then refused.
+        """
+        if self.answer_schema is None:
+            raise ConfigError(
+                "load_model: no row has been scored, so no commit can name the model. Set it in "
+                "[model] path and start again"
+            )
+        self.session.load_model(path, on_change)
+        self.commit()
 
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, with a row for each of its rows, or its error.

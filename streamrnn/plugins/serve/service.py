@@ -46,8 +46,8 @@ class Service:
     async def score(self, asked: Asked) -> Any:
         """Wait for the answer to a request.
 
-        Raises DataError and DTypeError for its rows; HTTPException if it has too many rows (413), if
-        too many wait (429), or if the server ends (500, 507).
+        Raises DataError and DTypeError for its rows; HTTPException if it has too many rows (413),
+        if too many wait (429), or if the server ends (500, 507).
         """
         self.refuse_larger(len(asked.rows))
         if self.waiting + len(asked.rows) > self._keys.queue_rows:

@@ -89,11 +89,12 @@ def web_app(service: Service) -> Starlette:
         return _json({"committed": True})
 
     async def load_model(request: Request) -> Response:
-        (asked,) = _objects(b"[%b]" % await _body(request))
+        objects = _objects(b"[%b]" % await _body(request))
+        asked = objects[0] if len(objects) == 1 else {}
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
             raise DataError('expected {"path": …, "on_change": …}, as in [model]')
-        await _administrate(request, service.scoring.session.load_model, path, on_change)
+        await _administrate(request, service.scoring.load_model, path, on_change)
         return _json({"loaded": True})
 
     async def server(_: Request) -> Response:
@@ -279,7 +280,7 @@ def _table(data: pa.Buffer, table: int, field: int) -> int:
     if field >= fields:
         return 0
     (place,) = struct.unpack_from("<H", data, table - back + 4 + 2 * field)
-    return place and table + place + struct.unpack_from("<I", data, table + place)[0]
+    return place and table + place + int(struct.unpack_from("<I", data, table + place)[0])
 
 
 def _json(value: Any, status: int = 200) -> Response:

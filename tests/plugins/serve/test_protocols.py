@@ -215,6 +215,9 @@ def test_admin_calls_are_for_this_machine(server: serving.Server, folder: Path) 
     logs.small_model().save(folder / "m2.safetensors")
     body = json.dumps({"path": "m2.safetensors", "on_change": "carry"}).encode()
     assert server.send("/admin/model", body) == (200, b'{"loaded":true}\n')
+    for wrong in (b"", b"{},{}"):
+        status, answer = server.send("/admin/model", wrong)
+        assert (status, b'expected {\\"path\\"' in answer) == (400, True), answer
     for wrong in (b"{}", b"[]", b"x", b'{"path": "none.safetensors"}'):
         status, answer = server.send("/admin/model", wrong)
         assert status in (400, 409)

@@ -12,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from streamrnn import Pipeline
-from streamrnn.errors import SinkError
+from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring
 from streamrnn.plugins.serve.service import Service
@@ -95,6 +95,28 @@ def test_a_request_that_no_segment_has_is_new_after_a_crash(
     ((row,),) = answered(pipeline)
     assert row["id"] == "x"
     assert len(pq.read_table(tmp_path / "out")) == 1
+
+
+def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
+    """And the model before is refused, also if no row came after it."""
+    pipeline = live(tmp_path)
+    model = logs.small_model()
+    model.set_weights([weights * 0.5 for weights in model.get_weights()])
+    model.save(tmp_path / "other.safetensors")
+    with suppress(Crash), pipeline.session() as session:
+        scoring = Scoring(session, pipeline.config)
+        scoring.answers([Asked(ROWS)])
+        scoring.load_model(str(tmp_path / "other.safetensors"), "carry")
+        raise Crash
+    with pytest.raises(CheckpointError, match="was written by another model"):
+        answered(pipeline)
+
+
+def test_no_model_is_loaded_before_a_commit_can_name_it(tmp_path: Path) -> None:
+    pipeline = live(tmp_path)
+    shutil.rmtree(tmp_path / "in")
+    with pipeline.session() as session, pytest.raises(ConfigError, match="no row has been scored"):
+        Scoring(session, pipeline.config).load_model(str(tmp_path / "m.safetensors"), "carry")
 
 
 def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None:
