@@ -71,12 +71,21 @@ def read_request(
             rows, taken = size, tensor.get("parameters", {}).get("binary_data_size")
             if taken is None:
                 values = tensor["data"]
+            elif type(taken) is not int or not 0 <= taken <= len(body) - place:
+                raise DataError(
+                    f"tensor {name!r}: expected a binary_data_size up to {len(body) - place}, the "
+                    f"bytes that are left, received {taken!r:.40}"
+                )
             else:
                 blob, place = body[place : place + taken], place + taken
                 values = _from_bytes(name, tensor["datatype"], blob, size)
             if len(values) != size:
                 raise DataError(f"tensor {name!r}: expected {size} values, received {len(values)}")
             tensors[name] = values
+        if place != len(body):
+            raise DataError(
+                f"expected {place} bytes, of JSON and of all tensors, received {len(body)}"
+            )
         parameters = request.get("parameters") or {}
         binary = parameters.get("binary_data_output", False)
         outputs = [
@@ -109,10 +118,17 @@ def _length(text: str, most: int) -> int:
 def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
     if kind == "BYTES":  # four bytes with its length precede each text
         texts, place = [], 0
-        while place < len(blob):
+        for _ in range(size):
             begin = place + 4
             place = begin + int.from_bytes(blob[place:begin], "little")
             texts.append(blob[begin:place].decode())
+            if place > len(blob):
+                break
+        if place != len(blob):
+            raise DataError(
+                f"tensor {name!r}: expected {size} texts in its {len(blob)} bytes, each after four "
+                f"bytes with its length; text {len(texts) - 1} (from 0) ends at byte {place}"
+            )
         return texts
     if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:
         raise DataError(f"tensor {name!r}: expected {size} values of {kind!r:.20} in its bytes")

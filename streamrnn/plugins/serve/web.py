@@ -279,8 +279,8 @@ def _table(data: pa.Buffer, table: int, field: int) -> int:
     fields = struct.unpack_from("<H", data, table - back)[0] // 2 - 2
     if field >= fields:
         return 0
-    (place,) = struct.unpack_from("<H", data, table - back + 4 + 2 * field)
-    return place and table + place + int(struct.unpack_from("<I", data, table + place)[0])
+    place: int = table + struct.unpack_from("<H", data, table - back + 4 + 2 * field)[0]
+    return 0 if place == table else place + int.from_bytes(data[place : place + 4], "little")
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -172,6 +172,32 @@ def test_tensors_in_binary(server: serving.Server, scores: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("blob", "sizes", "text"),
+    [
+        (b"\5\0\0\0he", [6], "text 0 (from 0) ends at byte 9"),
+        (b"\2\0\0\0he\1\0", [8], "text 0 (from 0) ends at byte 6"),
+        (b"\2\0\0", [3], "text 0 (from 0) ends at byte 6"),
+        (b"\2\0\0\0he", [1000], "expected a binary_data_size up to 6"),
+        (b"\2\0\0\0he", [-1], "expected a binary_data_size up to 6"),
+        (b"\2\0\0\0he", [True], "expected a binary_data_size up to 6"),
+        (b"\2\0\0\0hexx", [6], "bytes, of JSON and of all tensors, received"),
+        (b"\2\0\0\0he\2\0\0\0he", [6, 7], "expected a binary_data_size up to 6"),
+    ],
+)
+def test_bytes_of_tensors_are_exact(
+    server: serving.Server, blob: bytes, sizes: list[Any], text: str
+) -> None:
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+        for name, size in zip(("id", "other"), sizes, strict=False)
+    ]
+    head = json.dumps({"inputs": inputs}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    status, answer = server.send(f"{V2}/infer", head + blob, headers)
+    assert (status, text in json.loads(answer)["error"]) == (400, True), answer
+
+
+@pytest.mark.parametrize(
     "wrong", [{"outputs": [{"name": "none"}]}, {"outputs": [1]}, {"parameters": [1]}]
 )
 def test_an_output_that_is_wrong_adds_no_row(server: serving.Server, wrong: dict[str, Any]) -> None:
