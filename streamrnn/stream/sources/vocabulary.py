@@ -184,7 +184,7 @@ class Vocabulary:
         expected = "string" if holds_text else "integer"
         raise DTypeError(
             f"{path}: [source] features: column {column!r}: expected {expected}, as are the values "
-            f"of its vocabulary ({self.label}), received {kind}"
+            f"of its vocabulary, received {kind}"
         )
 
     def look_up(self, array: pa.Array, column: str, faults: Faults) -> tuple[pa.Array, LookedUp]:
@@ -230,7 +230,7 @@ class Vocabulary:
         values = array.filter(unknown).dictionary_encode()
         reasons = [
             f"column {column!r}: value {shown(values.dictionary, i)} is not in the vocabulary "
-            f"({self.label})"
+            f"([source] features: vocabulary of {column!r})"  # clients must not see its path
             for i in range(len(values.dictionary))
         ]
         faults.add_each(rows, values.indices.to_numpy(), reasons, "set oov = 1 for the column")

@@ -120,7 +120,7 @@ def test_an_unknown_value_is_an_error_with_row_and_value() -> None:
         _run("in", "out", _with(oov=0))
     message = str(caught.value)
     assert message.startswith(f"in/0.parquet: row {first} (from 0): stream id=")
-    assert "vocabulary of 'carrier': carriers.txt)" in message
+    assert "([source] features: vocabulary of 'carrier')" in message
     assert "Fix the data, set oov = 1 for the column, or set [source] bad" in message
     summary = _run("in", "out", _with(oov=0), bad="reject")
     assert summary.rejected == pc.sum(pc.equal(log["carrier"], "ZZ")).as_py()

@@ -185,6 +185,22 @@ def test_rows_are_answered_in_place_and_types_come_from_json(tmp_path: Path) -> 
     assert np.isfinite(pq.read_table(tmp_path / "out")["score"].to_numpy()).all()
 
 
+def test_no_answer_has_the_path_of_a_vocabulary(tmp_path: Path) -> None:
+    serving.make(tmp_path, rows=20)
+    (tmp_path / "words.txt").write_text("1\n2\n")
+    features = f'source.features=["a", {{name = "b", vocabulary = "{tmp_path}/words.txt"}}]'
+    row = {"id": "x", "t": "2024-01-01", "a": 1, "b": 7}
+    text = "is not in the vocabulary ([source] features: vocabulary of 'b')"
+    with serving.served(tmp_path, features) as server:
+        refused = server.score([row])
+    with serving.served(tmp_path, features, "source.bad=reject") as server:
+        rejected = server.score([row])
+    for status, answer in (refused, rejected):
+        assert text in str(answer["error"] if status == 400 else answer[0]["reason"])
+        assert "words" not in str(answer)
+    assert [refused[0], rejected[0]] == [400, 200]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_others_reach_it_behind_a_proxy_only(host: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, _, text = command_line.run_command(capfd, "serve", "live.toml", "--host", host)
