@@ -8,6 +8,7 @@
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit
 - `metrics`           what Prometheus reads of a run, and of `process`
+- `serving`           the log of a server, whose rows come before those of a run
 """
 
 from streamrnn.jobs.running.destination import FolderDestination, open_folder
@@ -23,6 +24,7 @@ from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.jobs.running.run import RunJob
+from streamrnn.jobs.running.serving import log_folder, own_log, put_ahead
 
 __all__ = [
     "Earlier",
@@ -33,10 +35,13 @@ __all__ = [
     "RunPublisher",
     "Series",
     "discard_replay",
+    "log_folder",
     "needs_replay",
     "note_on_order",
     "open_folder",
+    "own_log",
     "plan_replay",
+    "put_ahead",
     "record_failure",
     "recorded",
 ]

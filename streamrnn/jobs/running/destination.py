@@ -11,6 +11,7 @@ from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget, StreamTarget
 from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import after_rule, run_config, seen_before
+from streamrnn.jobs.running.serving import refuse_behind
 from streamrnn.stream.checkpoints import (
     Manifest,
     OutputFolder,
@@ -207,6 +208,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:
+        refuse_behind(config)
         yield FolderDestination(
             folder, loaded, new_model=options.on_change(config.model) != "error"
         )

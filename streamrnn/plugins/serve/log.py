@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from streamrnn.base.storage import LocalFiles, LocalOutput, sink_errors
 from streamrnn.errors import SinkError
+from streamrnn.jobs.running import put_ahead
 
 _OPEN, _CLOSED = ".arrows.open", ".arrows"
 _END = b"\xff\xff\xff\xff\0\0\0\0"
@@ -131,6 +132,7 @@ class Log:
     def _begun(self, schema: pa.Schema) -> _Segment:
         paths = [*self._used, *self._names(_CLOSED)]
         name = f"{max(map(_number, paths), default=0) + 1:010d}{_OPEN}"
+        put_ahead(self._files)
         output, buffer = self._files.create(name), io.BytesIO()
         self._files.sync("")
         return _Segment(name, output, schema, buffer, pa.ipc.new_stream(buffer, schema))

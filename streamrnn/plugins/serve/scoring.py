@@ -3,13 +3,15 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, chain, groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import ConfigError, DataError, StreamRNNError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, StreamRNNError
+from streamrnn.jobs.running import log_folder, own_log
 from streamrnn.jobs.session import Session
 from streamrnn.plugins.serve.log import Log, logged_batches
 from streamrnn.plugins.serve.producers import Producers, note_of
@@ -53,7 +55,7 @@ class Scoring:
         self._start()
         self._log = None
         if self._keys.durable == "log":
-            self._log = Log(_log_folder(config), session.used())
+            self._log = Log(log_folder(config), session.used())
             session.read_from(self._log.take_closed)
             self._replay(self._log)
 
@@ -68,15 +70,24 @@ class Scoring:
         for path in log.closed or log.segments[-1:]:
             for rows in self._logged(path):
                 if log.closed:
-                    self._score_again(rows)
+                    self._score_again(rows, path)
         if log.closed:
             self.session.commit()
             self._start()
 
-    def _score_again(self, rows: pa.RecordBatch) -> None:
+    def _score_again(self, rows: pa.RecordBatch, path: str) -> None:
         ((answer, _),) = self.session.process_requests(rows, [len(rows)])
         if isinstance(answer, StreamRNNError):
-            raise answer
+            refused = [str(answer)]
+        else:
+            reasons = answer.column("reason")
+            refused = reasons.filter(_refused(reasons)).to_pylist()
+        if refused:
+            raise CheckpointError(
+                f"{path}: rows that were answered are refused now: {refused[0]}. Have output or "
+                "[source] changed since? Undo that (`streamrnn rewind`), or move this file away, "
+                "to give its rows up"
+            )
 
     def _logged(self, path: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a segment, many at once, and remember its notes."""
@@ -225,18 +236,19 @@ def _refused(reasons: pa.Array) -> pa.Array:
     return pc.fill_null(refused, False)
 
 
-def _log_folder(config: Config) -> str:
-    """Return the folder of the log. Raises ConfigError for a URI or a folder in the output."""
-    sink = str(config.sink.folder)
-    folder = config.serve.log or f"{sink.rstrip('/')}.accepted"
+def log_of(config: Config) -> AbstractContextManager[None]:
+    """Own the log, if there is one. Raises ConfigError for a URI or a folder in the output."""
+    if config.serve.durable != "log":
+        return nullcontext()
+    sink, folder = str(config.sink.folder), log_folder(config)
     if "://" in folder:
         raise ConfigError(
             f"[serve] log: expected a directory on a disk of this machine, received {folder}. Set "
             'one, or [serve] durable = "commit"'
         )
-    if os.path.realpath(folder).startswith(os.path.realpath(sink) + os.sep):
+    if (os.path.realpath(folder) + os.sep).startswith(os.path.realpath(sink) + os.sep):
         raise ConfigError(
             f"[serve] log: {folder} is inside the output, {sink}, which holds parts only. Set "
             "another directory"
         )
-    return folder
+    return own_log(folder)

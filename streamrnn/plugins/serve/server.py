@@ -13,7 +13,7 @@ import uvloop
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.pipeline import Pipeline
 from streamrnn.plugins.serve.connections import SLOWEST, Connection, most_connections
-from streamrnn.plugins.serve.scoring import Scoring
+from streamrnn.plugins.serve.scoring import Scoring, log_of
 from streamrnn.plugins.serve.service import Service
 from streamrnn.plugins.serve.web import web_app
 
@@ -87,6 +87,7 @@ class Server:
 
     def _open(self, stack: ExitStack) -> None:
         """Load the state, compile kernels, and score what the log has beyond the state."""
+        stack.enter_context(log_of(self._pipeline.config))
         session = stack.enter_context(self._pipeline.session())
         with suppress(ConfigError):  # if no kernel can be kept on disk
             self._pipeline.compile_kernels()

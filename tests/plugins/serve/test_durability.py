@@ -45,7 +45,7 @@ def test_on_a_full_disk_nothing_is_half_accepted(tmp_path: Path, where: str) -> 
     folder = serving.make(tmp_path, rows=20)
     with serving.served(folder) as server:
         assert server.score(rows(0, 10), "?producer=p&sequence=0")[0] == 200
-        (segment,) = (folder / "out.accepted").iterdir()
+        (segment,) = (folder / "out.accepted").glob("0*")
         room = segment.stat().st_size + 6000 if where == "log" else 600
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, room))
         if where == "commit":
@@ -92,8 +92,8 @@ def test_a_clock_that_jumps_removes_nothing_that_is_needed(tmp_path: Path) -> No
     out = str(folder / "out")
     assert pq.read_table(out) == in_one_piece(folder)
     rewind(out, read_manifest(out).kept[0].commit, force=True)
-    config = logs.config(str(folder / "out.accepted"), str(folder / "m.safetensors"), out)
-    Pipeline.from_dict(config).run()
+    with serving.served(folder) as again:
+        assert again.stop() == 0
     assert pq.read_table(out) == pq.read_table(folder / "batch")
 
 

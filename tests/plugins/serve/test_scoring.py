@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.plugins.serve.log import Log
-from streamrnn.plugins.serve.scoring import Asked, Scoring
+from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
 from streamrnn.plugins.serve.service import Service
 
 ROWS = [{"id": "x", "t": "2024-05-01", "a": 1.0, "b": 2}]
@@ -29,7 +29,7 @@ def answered(
 ) -> list[Any]:
     """The answers to a request of a producer."""
     answers = []
-    with suppress(Crash), pipeline.session() as session:
+    with suppress(Crash), log_of(pipeline.config), pipeline.session() as session:
         answers = Scoring(session, pipeline.config).answers([Asked(rows, "p", number)])
         if crash:
             raise Crash
@@ -59,7 +59,7 @@ def test_an_unexpected_error_ends_server_and_session(
         assert service.ended.is_set()
 
     def serve() -> None:
-        with pipeline.session() as session:
+        with log_of(pipeline.config), pipeline.session() as session:
             service = Service("live", pipeline.config.serve)
             service.scoring = Scoring(session, pipeline.config)
             asyncio.run(request(service))
@@ -103,7 +103,7 @@ def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
     model = logs.small_model()
     model.set_weights([weights * 0.5 for weights in model.get_weights()])
     model.save(tmp_path / "other.safetensors")
-    with suppress(Crash), pipeline.session() as session:
+    with suppress(Crash), log_of(pipeline.config), pipeline.session() as session:
         scoring = Scoring(session, pipeline.config)
         scoring.answers([Asked(ROWS)])
         scoring.load_model(str(tmp_path / "other.safetensors"), "carry")
@@ -115,7 +115,11 @@ def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
 def test_no_model_is_loaded_before_a_commit_can_name_it(tmp_path: Path) -> None:
     pipeline = live(tmp_path)
     shutil.rmtree(tmp_path / "in")
-    with pipeline.session() as session, pytest.raises(ConfigError, match="no row has been scored"):
+    with (
+        log_of(pipeline.config),
+        pipeline.session() as session,
+        pytest.raises(ConfigError, match="no row has been scored"),
+    ):
         Scoring(session, pipeline.config).load_model(str(tmp_path / "m.safetensors"), "carry")
 
 
@@ -127,3 +131,36 @@ def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None
     answered(pipeline, [{**ROWS[0], "id": "y"}], crash=True)
     answered(pipeline, [{**ROWS[0], "id": "z"}], 8)
     assert pq.read_table(tmp_path / "out")["id"].to_pylist() == ["x", "y", "z"]
+
+
+def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path) -> None:
+    """Its later rows would make those of the log late."""
+    pipeline = live(tmp_path)
+    answered(pipeline, crash=True)
+    for own in (pipeline.run, lambda: answered_in_a_session(pipeline)):
+        with pytest.raises(CheckpointError, match=r"may be in its log alone.*serve` once"):
+            own()
+    with log_of(pipeline.config), pytest.raises(ConfigError, match="in use by another server"):
+        answered(pipeline)
+    answered(pipeline)
+    pipeline.run()
+    assert len(pq.read_table(tmp_path / "out")) == 21
+
+
+def answered_in_a_session(pipeline: Pipeline) -> None:
+    with pipeline.session() as session:
+        session.process(ROWS)
+
+
+@pytest.mark.parametrize("late", ["drop", "error"])
+def test_an_answered_row_is_not_dropped_at_the_start(tmp_path: Path, late: str) -> None:
+    pipeline = live(tmp_path, late=late)
+    answered(pipeline, crash=True)
+    shutil.move(tmp_path / "out.accepted", tmp_path / "aside")
+    answered(pipeline, [{**ROWS[0], "t": "2024-06-01"}])
+    shutil.move(
+        tmp_path / "aside/0000000001.arrows.open", tmp_path / "out.accepted/0000000002.arrows.open"
+    )
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="rows that were answered are refused"):
+            answered(pipeline)
