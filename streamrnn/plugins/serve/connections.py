@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds within which the head of a request must arrive; its body then has as many again."""
+"""Seconds within which the head of a request must arrive, its body then, and an answer be read."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 
@@ -21,11 +21,15 @@ def most_connections() -> int:
 
 
 class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
-    """Closes if the head of a request is late or too long, or if too many connections are open."""
+    """Closes if the head of a request is late or too long, or if too many connections are open.
+
+    It does so, too, if an answer is not read: then nothing of it may wait in memory.
+    """
 
     _in_head = True
     _received = 0
-    _timer: asyncio.TimerHandle | None = None
+    _head: asyncio.TimerHandle | None = None
+    _answer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -42,7 +46,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
     def on_headers_complete(self) -> None:
         """Pass the request to the app, which limits the time of its body."""
         self._in_head = False
-        self._cancel()
+        self._cancel(self._head)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -51,18 +55,30 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Close the connection unless the head of another request arrives in time."""
-        self._await_head()
+        """Close the connection unless the head of another request arrives, or has, in time."""
+        if not self.pipeline:
+            self._await_head()
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        """Close the connection unless what is sent is read in time."""
+        super().pause_writing()
+        self._answer = self.loop.call_later(SLOWEST, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Send the rest."""
+        super().resume_writing()
+        self._cancel(self._answer)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel()
+        self._cancel(self._head)
+        self._cancel(self._answer)
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._cancel()
-        self._timer = self.loop.call_later(SLOWEST, self.transport.close)
+        self._cancel(self._head)
+        self._head = self.loop.call_later(SLOWEST, self.transport.abort)
 
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _cancel(self, timer: asyncio.TimerHandle | None) -> None:
+        if timer is not None:
+            timer.cancel()

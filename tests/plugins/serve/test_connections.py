@@ -1,5 +1,6 @@
 """What arrives on a socket: other versions and methods, no end, slowly, by a thousand at once."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -7,10 +8,14 @@ import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import serving
+import uvicorn
 from selection import slow
+
+from streamrnn.plugins.serve import connections
 
 PATIENCE = 4
 IMPATIENT = f"""
@@ -123,6 +128,49 @@ def test_whole_floats_are_integers_and_the_last_of_a_name_twice_counts(
     (third,) = json.loads(server.send("/score", again)[1])
     assert first == other == third["score"]
     assert third["id"] == "three"
+
+
+async def app(scope: Any, _: Any, send: Any) -> None:
+    """Answer /quick at once, /late after some time, and anything else at length."""
+    await asyncio.sleep(2 if scope["path"] == "/late" else 0)
+    body = bytes(2 if scope["path"] in ("/quick", "/late") else 30_000_000)
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def left_open(sent: bytes, answered: int, seconds: float) -> int:
+    """The number of connections, some seconds after an answer to these requests."""
+    config = uvicorn.Config(
+        app, http=connections.Connection, ws="none", lifespan="off", log_config=None,
+        limit_concurrency=100, timeout_keep_alive=1,
+    )  # fmt: skip
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    serving = asyncio.create_task(server.serve([listening]))
+    reader, writer = await asyncio.open_connection(*listening.getsockname(), limit=1000)
+    writer.write(sent)
+    if answered:
+        assert (await reader.read(-1)).count(b" 200 OK") == answered
+    await asyncio.sleep(seconds)
+    left = len(server.server_state.connections)
+    writer.transport.abort()
+    server.should_exit = True
+    await serving
+    return left
+
+
+@pytest.mark.parametrize(
+    ("paths", "answered"),
+    [((b"quick", b"late"), 2), ((b"late", b"quick", b"late"), 3), ((b"long",), 0),
+     ((b"long", b"quick"), 0), ((b"quick", b"long", b"late"), 0)],
+)  # fmt: skip
+def test_answers_that_are_late_arrive_and_those_not_read_are_dropped(
+    monkeypatch: pytest.MonkeyPatch, paths: tuple[bytes, ...], answered: int
+) -> None:
+    monkeypatch.setattr(connections, "SLOWEST", 1.0)
+    sent = b"".join(b"GET /%b HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in paths)
+    assert asyncio.run(left_open(sent, answered, 0 if answered else 3)) == 0
 
 
 @slow
