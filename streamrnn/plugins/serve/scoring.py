@@ -200,12 +200,13 @@ class Scoring:
                 self.producers.remember(note)
         return answers
 
-    def state_of(self, key: Sequence[str]) -> Objects:
+    def state_of(self, path: str) -> Objects:
         """Return the state of a stream as a list of one object; an empty list without a state.
 
-        `key`: a text for each key column. Raises DataError.
+        `path`: a text for each key column, with "/" between them. Raises DataError.
         """
         names = self._source.key
+        key = path.split("/") if len(names) > 1 else [path]
         if len(key) != len(names):
             raise DataError(
                 f"expected a value for each key column ({', '.join(names)}), received {len(key)}"

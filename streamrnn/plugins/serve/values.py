@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,13 @@ from streamrnn.stream.sources import shown
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
 """Types for which Arrow takes JSON values of the same type alone."""
+_DIGITS = 15
+"""Decimal digits that each float keeps; of more, JSON may have had others."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class _InexactError(ValueError):
+    """A float that may be another number than its JSON; the text is how to send it."""
 
 
 class RequestColumns:
@@ -66,6 +73,7 @@ class RequestColumns:
                 f"the request: row {row} (from 0): column {name!r}: "
                 f"{error if kind is None else f'expected {kind}'}, "
                 f"received {_shown(values[row : row + 1]):.80}"
+                f"{f'. {error}' if isinstance(error, _InexactError) else ''}"
             ) from error
 
 
@@ -87,14 +95,17 @@ def _fits(values: Any, kind: pa.DataType | None) -> bool:
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values as an array of a type; without one, of the type that they have."""
     if type(values) is not list:
-        return values if kind in (None, values.type) else values.cast(kind)
-    if kind is None or kind.id in _EXACT:
-        return pa.array(values, kind)
+        return values if kind in (None, values.type) else _finite(values, values.cast(kind))
     types = set(map(type, values))
+    if kind is None or kind.id in _EXACT:
+        if kind is not None and bool in types and not pa.types.is_boolean(kind):
+            raise TypeError("Arrow would take True as 1")
+        return _finite(values, pa.array(values, kind))
     if pa.types.is_decimal(kind):
-        return pa.array([None if v is None else str(v) for v in values], pa.string()).cast(kind)
+        texts = [None if value is None else _decimal(value) for value in values]
+        return pa.array(texts, pa.string()).cast(kind)
     if pa.types.is_integer(kind) and float in types:
-        return pa.array(values).cast(kind)  # Arrow would cut 2.5 to 2
+        values = [_whole(value) if type(value) is float else value for value in values]
     if not pa.types.is_temporal(kind):
         return pa.array(values, kind)
     if str not in types:
@@ -105,6 +116,34 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
         values = [_in_utc(value) if type(value) is str else value for value in values]
         return pa.array(values, pa.string()).cast(pa.timestamp(kind.unit, "UTC")).cast(kind)
     return pa.array(values, pa.string()).cast(kind)
+
+
+def _finite(values: Any, array: pa.Array) -> pa.Array:
+    """Return an array whose type holds all finite ones of the values. Raises ValueError."""
+    if pa.types.is_floating(array.type):
+        lost = pc.invert(pc.is_finite(array))
+        if isinstance(values, pa.Array) and pa.types.is_floating(values.type):
+            lost = pc.and_(lost, pc.is_finite(values))
+        if lost.true_count:
+            raise ValueError("a value is beyond the type")
+    return array
+
+
+def _whole(value: float) -> int:
+    if abs(value) >= 2**53:
+        raise _InexactError("Send an integer from 2**53 on without a point or an exponent")
+    if not value.is_integer():
+        raise ValueError("Arrow would cut it")
+    return int(value)
+
+
+def _decimal(value: Any) -> str:
+    text = str(value)
+    if type(value) is float:
+        digits = len(Decimal(text).as_tuple().digits)
+        if digits > _DIGITS or abs(value) >= 10**_DIGITS:
+            raise _InexactError(f"Send a number of more than {_DIGITS} digits as text")
+    return text
 
 
 def _in_utc(text: str) -> str:

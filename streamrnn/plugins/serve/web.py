@@ -78,8 +78,7 @@ def web_app(service: Service) -> Starlette:
         return _json({"name": service.name, "versions": [], "platform": "streamrnn", **described})
 
     async def state(request: Request) -> Response:
-        key = request.path_params["key"].split("/")
-        states = await asyncio.to_thread(service.scoring.state_of, key)
+        states = await asyncio.to_thread(service.scoring.state_of, request.path_params["key"])
         if not states:
             raise HTTPException(404, "no stream with this key has a state")
         return _json(states[0])

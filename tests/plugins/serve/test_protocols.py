@@ -229,7 +229,10 @@ def test_metadata_metrics_and_states(server: serving.Server) -> None:
     rows = openapi["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]
     assert list(rows["schema"]["items"]["properties"]) == ["id", "t", "a", "b"]
     assert "get" in openapi["paths"]["/state/{key}"]
-    assert server.send("/state/a/b")[0] == 400
+    slashed = table("a/b/", 1).to_pylist()
+    assert server.score(slashed)[0] == 200
+    assert server.send(f"/state/{slashed[0]['id']}")[0] == 200
+    assert server.send("/state/a/b")[0] == 404
 
 
 def test_admin_calls_are_for_this_machine(server: serving.Server, folder: Path) -> None:

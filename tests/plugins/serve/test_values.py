@@ -1,0 +1,66 @@
+"""Values of JSON and Arrow as columns: none is changed in silence, be its type exact or not."""
+
+import decimal
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from streamrnn.errors import DataError
+from streamrnn.plugins.serve.values import RequestColumns
+
+MONEY = pa.decimal128(38, 2)
+
+
+def column(kind: pa.DataType, values: Any) -> pa.Array:
+    columns = RequestColumns(pa.schema([("x", kind)]), None, {})
+    return columns.batch({"x": values}, len(values)).column(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "advice"),
+    [
+        (pa.int64(), "9007199254740993.0", "without a point"),
+        (pa.uint64(), "1e18", "without a point"),
+        (MONEY, "12345678901234567.89", "as text"),
+        (MONEY, "123456789012345678901", "as text"),
+        (MONEY, "10000000000000000000001", "as text"),
+        (pa.decimal128(38, 20), "0.30000000000000004", "as text"),
+        (MONEY, "true", "received True"),
+        (pa.float64(), "true", "received True"),
+        (pa.float32(), "false", "received False"),
+        (pa.float32(), "1e300", "received 1e+300"),
+        (pa.float16(), "-70000", "received -70000"),
+    ],
+)
+def test_json_that_the_type_cannot_hold_is_refused(
+    kind: pa.DataType, text: str, advice: str
+) -> None:
+    with pytest.raises(DataError, match=r"row 1 .*column 'x': expected ") as caught:
+        column(kind, orjson.loads(f"[null, {text}]"))
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.float32(), pa.array([1.0, 1e300])),
+        (pa.float16(), pa.array([1.0, 1e5], pa.float32())),
+        (pa.float64(), pa.array(["1", "1e400"])),
+        (pa.float32(), pa.array([1, 2**53 + 1])),
+    ],
+)
+def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: pa.Array) -> None:
+    with pytest.raises(DataError, match="row 1 "):
+        column(kind, values)
+
+
+def test_exact_values_stay() -> None:
+    assert column(MONEY, [0.25, "12345678901234567.89", 7, None]).to_pylist() == [
+        decimal.Decimal("0.25"), decimal.Decimal("12345678901234567.89"), decimal.Decimal(7), None
+    ]  # fmt: skip
+    assert column(pa.int64(), [2.0, 2**62, None]).to_pylist() == [2, 2**62, None]
+    assert column(pa.bool_(), [True, None]).to_pylist() == [True, None]
+    infinite = pa.array([float("inf"), float("nan"), None])
+    assert str(column(pa.float32(), infinite).to_pylist()) == "[inf, nan, None]"
