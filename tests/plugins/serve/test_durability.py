@@ -25,6 +25,16 @@ main()
 """
 
 
+FAILING = """
+from streamrnn.plugins.serve.scoring import Scoring
+def fail(self):
+    raise ValueError("no reason")
+Scoring.commit = fail
+from streamrnn.cli import main
+main()
+"""
+
+
 def rows(first: int, number: int) -> list[dict[str, Any]]:
     table = LOG.slice(first, number).drop(["new"])
     return [{**row, "t": row["t"].isoformat()} for row in table.to_pylist()]
@@ -67,6 +77,17 @@ def test_on_a_full_disk_nothing_is_half_accepted(tmp_path: Path, where: str) -> 
         assert server.stop() == 0
     verify(str(folder / "out"))
     assert pq.read_table(folder / "out") == in_one_piece(folder)
+
+
+def test_a_regular_commit_that_fails_ends_the_server(tmp_path: Path) -> None:
+    """Whatever the error: else no row would be committed again."""
+    folder = serving.make(tmp_path, rows=20)
+    server = serving.Server(folder, "serve.every=100ms", code=(FAILING,))
+    try:
+        assert server.process.wait(60) == 1
+        assert "no reason" in server.log.read_text()
+    finally:
+        server.kill()
 
 
 def test_a_clock_that_jumps_removes_nothing_that_is_needed(tmp_path: Path) -> None:
