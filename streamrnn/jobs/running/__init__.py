@@ -8,7 +8,7 @@
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit
 - `metrics`           what Prometheus reads of a run, and of `process`
-- `serving`           the log of a server, whose rows come before those of a run
+- `serving`           the log of a server, whose rows go into the output first
 """
 
 from streamrnn.jobs.running.destination import FolderDestination, open_folder

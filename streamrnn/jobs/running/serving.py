@@ -1,4 +1,4 @@
-"""The log of `streamrnn serve`: one server owns it, and its rows come before those of a run."""
+"""The log of `streamrnn serve`: one server owns it; its rows go into the output before a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,7 +3,7 @@
 A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
 or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
 leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
-requests was answered. Whole record batches after changed bytes are no crash, but an error.
+requests was answered. Changed bytes before a whole record batch raise an error.
 
 Each record batch has a note, a text of the caller, and a checksum of rows and note. A segment
 begins with a record batch that has a note and no rows.
@@ -198,9 +198,9 @@ def _whole(content: pa.Buffer) -> int:
 def _followed(tail: bytes) -> bool:
     """Return whether a whole record batch begins somewhere behind the first byte."""
     buffer = pa.py_buffer(tail)
-    for found in _BEGIN.finditer(tail, 1):
+    for begin in _BEGIN.finditer(tail, 1):
         with suppress(EOFError, OSError, pa.ArrowInvalid):
-            if pa.ipc.read_message(buffer[found.start() :]).type == "record batch":
+            if pa.ipc.read_message(buffer[begin.start() :]).type == "record batch":
                 return True
     return False
 
