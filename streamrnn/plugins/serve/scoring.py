@@ -1,6 +1,7 @@
 """Requests are scored in a session, and accepted rows are in the log before the answers."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -51,6 +52,7 @@ class Scoring:
     def __init__(self, session: Session, config: Config) -> None:
         self.session = session
         self._source, self._keys = config.source, config.serve
+        self._committing = threading.Lock()
         self.producers = Producers()
         self._start()
         self._log = None
@@ -104,10 +106,11 @@ class Scoring:
 
     def commit(self) -> None:
         """Commit rows and state; remove old segments whose rows each retained commit has."""
-        self.session.commit()
-        if self._log is not None and self._keys.keep_log:
-            old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
-            self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
+        with self._committing:  # by the clock, and by clients
+            self.session.commit()
+            if self._log is not None and self._keys.keep_log:
+                old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
+                self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
         """Replace the model; a commit with it is made at once. Raises what a session raises.

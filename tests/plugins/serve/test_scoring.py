@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,12 +38,15 @@ def answered(
     return answers
 
 
-def live(folder: Path, **source: Any) -> Pipeline:
+def live(folder: Path, keep_log: str | None = None, **source: Any) -> Pipeline:
     """A pipeline with files that give types."""
     logs.small_model().save(folder / "m.safetensors")
     logs.write(logs.random_log(20), folder / "in/0.parquet")
+    serve = {} if keep_log is None else {"keep_log": keep_log}
     model, out = str(folder / "m.safetensors"), str(folder / "out")
-    return Pipeline.from_dict(logs.config(str(folder / "in"), model, out, source=source))
+    return Pipeline.from_dict(
+        logs.config(str(folder / "in"), model, out, source=source, serve=serve)
+    )
 
 
 def test_an_unexpected_error_ends_server_and_session(
@@ -121,6 +126,29 @@ def test_no_model_is_loaded_before_a_commit_can_name_it(tmp_path: Path) -> None:
         pytest.raises(ConfigError, match="no row has been scored"),
     ):
         Scoring(session, pipeline.config).load_model(str(tmp_path / "m.safetensors"), "carry")
+
+
+def test_commits_of_clients_and_the_clock_remove_segments_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one does not find what the other removes, and ends the server."""
+    pipeline = live(tmp_path, keep_log="1d")
+    inside, most = [0], [0]
+
+    def older(*_: Any) -> list[str]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.1)
+        inside[0] -= 1
+        return []
+
+    monkeypatch.setattr(Log, "older", older)
+    with log_of(pipeline.config), pipeline.session() as session:
+        scoring = Scoring(session, pipeline.config)
+        scoring.answers([Asked(ROWS)])
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: scoring.commit(), range(4)))
+    assert most == [1]
 
 
 def test_a_log_that_was_emptied_goes_on_with_its_numbers(tmp_path: Path) -> None:
