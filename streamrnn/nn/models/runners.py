@@ -1,6 +1,7 @@
 """How a pipeline runs a model: a step per row with carried state, or each row as a sequence."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -86,14 +87,18 @@ class StepPlan:
 
     With a few rows, the binding saves most of a call's time.
 
-    states: as for `run`, undefined until the caller sets them.
+    states: as for `run`, undefined until the caller sets them; `values` are all of them, flat.
     Not for several threads at once.
     """
 
     def __init__(self, runner: StepRunner, inputs: Sequence[Array]) -> None:
         lanes, graph = len(inputs[0]), runner.model.graph
+        sizes = runner.state_spec
+        self.values = np.zeros(lanes * sum(sizes.values()), np.float32)
+        ends = accumulate(lanes * size for size in sizes.values())
         self.states = {
-            name: np.zeros((lanes, size), np.float32) for name, size in runner.state_spec.items()
+            name: self.values[end - lanes * size : end].reshape(lanes, size)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
         self._calls: list[Callable[[], object]] | None = None
         self._runner = runner

@@ -79,19 +79,26 @@ class CarryOperator:
             return self._few(table, inputs, steps, *segments)
         groups = self.workers.shares(rows_M * self._weights)
         values = np.empty((rows_M, self.units), np.float32)
-        batch = _Batch(by_stream, table, inputs, values)
+        batch = _Batch(by_stream, table, inputs, values, {})
         packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
         # A stream reset within the batch has several segments: none may see another's state.
         if at_once and by_stream.all_last:
             self.workers.map(partial(self._move, batch), packed)
             commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
+            ends = by_stream.start + by_stream.length - 1
+            overflows = {int(by_stream.row_M[ends[s]]): why for s, why in batch.infinite.items()}
         else:
             commit_states = self._hold(batch, packed)
+            some = np.array(sorted(batch.infinite), np.int64)
+            slots, reset = by_stream.slot[some], by_stream.reset[some]
+            start, length = by_stream.start[some], by_stream.length[some]
+            overflows = self._overflows(table, inputs, by_stream.row_M, slots, reset, start, length)
         return ModelOutput(
             row_K=by_stream.row_M,
             step_K=by_stream.step_M,
             values_KU=batch.values_MU,
             commit_states=commit_states,
+            overflows=overflows,
         )
 
     def takes(self, rows: int) -> bool:
@@ -129,12 +136,17 @@ class CarryOperator:
         plan = self._plans.pop(shape, None) or self.stream.plan(window)
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
+        overflows: dict[int, str] = {}
+        if b"\0" in np.isfinite(plan.values).tobytes():  # faster than all()
+            start, length = np.arange(0, len(row_K), steps), np.full(len(slots), steps)
+            overflows = self._overflows(table, inputs, row_K, slots, reset, start, length)
 
         def commit_states() -> None:
             _write_last(plan.states, slots, last, table)
             self._keep(shape, plan)
 
-        return ModelOutput(row_K, step_K, values.reshape(-1, self.units), None, commit_states)
+        values = values.reshape(-1, self.units)
+        return ModelOutput(row_K, step_K, values, None, commit_states, overflows)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
         """Keep a plan of one step for the next record batch of its shape: all small, one large."""
@@ -189,15 +201,48 @@ class CarryOperator:
             part = {name: array[:live] for name, array in states.items()}
             values = _side_by_side(self.stream.run(window.inputs, window.length_B, part))
             window.scatter(values, batch.values_MU)
+        for lane, why in _infinite(states).items():
+            batch.infinite[int(lanes.segment[lane])] = why
+
+    def _overflows(
+        self,
+        table: StateTable,
+        inputs: Inputs,
+        row_M: Ints,
+        slots: Ints,
+        reset: Bools | None,
+        start: Ints,
+        length: Ints,
+    ) -> dict[int, str]:
+        """Return, for segments, the first row after which a state is not finite, and why.
+
+        Runs them again from the states in `table`, step by step.
+        """
+        first: dict[int, tuple[int, str]] = {}
+        states = table.layout.empty_states(len(slots))
+        table.gather(slots, reset, states)
+        for step in range(int(length.max(initial=0))):
+            index = start + np.minimum(step, length - 1)
+            window = [array.take(index, axis=0)[:, None] for array in inputs]
+            self.stream.run(window, (step < length).astype(np.int64), states)
+            for lane, why in _infinite(states).items():
+                first.setdefault(lane, (int(row_M[index[lane]]), why))
+            if len(first) == len(slots):
+                break
+        return dict(first.values())
 
 
 class _Batch(NamedTuple):
-    """A record batch while the model runs on it."""
+    """A record batch while the model runs on it.
+
+    `infinite`: segment -> what is wrong with the state after it.
+    """
 
     by_stream: StreamBatch
     table: StateTable
     inputs: Inputs
     values_MU: Floats
+    infinite: dict[int, str]
 
 
 def _steps_each(by_stream: StreamBatch) -> int:
@@ -209,6 +254,18 @@ def _steps_each(by_stream: StreamBatch) -> int:
 def _side_by_side(outputs: list[Floats]) -> Floats:
     """Return the outputs (B, T, U) of a model as one array."""
     return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+
+
+def _infinite(states: _States) -> dict[int, str]:
+    """Return, for each lane with a state that is NaN or infinite, what is wrong with it."""
+    wrong = {}
+    for name, array in states.items():
+        finite = np.isfinite(array)
+        if b"\0" in finite.tobytes():
+            for lane in np.flatnonzero(~finite.all(axis=1)).tolist():
+                value = array[lane][~finite[lane]][0]
+                wrong[lane] = f"state {name!r}: the model returned {value}"
+    return wrong
 
 
 def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: StateTable) -> None:

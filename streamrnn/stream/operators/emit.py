@@ -218,26 +218,26 @@ class Emitter:
 
 
 def all_finite(computed: ModelOutput) -> bool:
-    """Return whether no output is NaN or infinite."""
-    return b"\0" not in np.isfinite(computed.values_KU).tobytes()  # faster than all()
+    """Return whether no output, and no new state, is NaN or infinite."""
+    finite = np.isfinite(computed.values_KU)
+    return not computed.overflows and b"\0" not in finite.tobytes()  # faster than all()
 
 
 def check_finite(
     computed: ModelOutput, rows: Rows, names: Sequence[str], by_stream: StreamBatch
 ) -> None:
-    """Raise NotFiniteError, about the first row, if outputs are NaN or infinite."""
+    """Raise NotFiniteError, about the first row, if outputs or new states are NaN or infinite."""
     if all_finite(computed):
         return
-    values = computed.values_KU
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    bad = bad[np.argsort(computed.row_K[bad])]
-    _, first = np.unique(by_stream.slot_N[computed.row_K[bad]], return_index=True)
-    reasons = {}
-    for k in bad[np.sort(first)].tolist():
+    values, whys = computed.values_KU, dict(computed.overflows)
+    for k in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist():
         unit = int(np.flatnonzero(~np.isfinite(values[k]))[0])
-        reasons[int(computed.row_K[k])] = (
-            f"output {names[unit]!r}: the model returned {values[k, unit]} for finite features"
+        whys[int(computed.row_K[k])] = (
+            f"output {names[unit]!r}: the model returned {values[k, unit]}"
         )
+    wrong = sorted(whys)
+    _, first = np.unique(by_stream.slot_N[wrong], return_index=True)
+    reasons = {wrong[n]: f"{whys[wrong[n]]} for finite features" for n in np.sort(first).tolist()}
     row = next(iter(reasons))
     raise NotFiniteError(
         f"{rows.place(row)}: {reasons[row]}; the state of its stream would carry it on. Check the "

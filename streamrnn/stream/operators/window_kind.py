@@ -1,7 +1,7 @@
 """The interface of a kind of window. `KINDS`, the list of them, is in `operators/__init__.py`."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from streamrnn.base.arrays import Bools, Floats, Ints
@@ -29,6 +29,7 @@ class ModelOutput:
     `values_KU` float32 the model's outputs side by side; `valid_KU` bool marks the values that the
     model returned for that row (None: all). `commit_states` writes the streams' new states, and may
     be called again after an interrupt; until it is called the state table is unchanged.
+    `overflows`: row -> what is wrong, for streams whose new state is NaN or infinite.
     """
 
     row_K: Ints
@@ -36,6 +37,7 @@ class ModelOutput:
     values_KU: Floats
     valid_KU: Bools | None = None
     commit_states: Callable[[], None] = lambda: None
+    overflows: dict[int, str] = field(default_factory=dict)
 
 
 class WindowKind(Protocol):

@@ -293,3 +293,60 @@ def test_an_output_that_is_not_finite_fails_no_other_row() -> None:
         assert (session.counts.rows, session.counts.rejected) == (8, 3)
     assert read_states("out") == alone.state.to_arrow()
     assert not Path("out.rejects").exists()
+
+
+def _overflowing() -> None:
+    """A model whose state can overflow, and whose output cannot."""
+    model = Sequential(
+        [
+            layers.Input((None, 2)),
+            layers.SimpleRNN(1, activation="relu", name="r"),
+            layers.Dense(1, activation="sigmoid", name="score"),
+        ]
+    )
+    model.set_weights([np.full(w.shape, 1.0, np.float32) for w in model.get_weights()])
+    model.save("m.safetensors")
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_state_that_is_not_finite_fails_no_other_row(many: bool, together: bool) -> None:
+    """As for outputs: one row a stream, several, and so many that they are packed into lanes."""
+    _overflowing()
+    job, alone = pipeline("out"), pipeline()
+    events = [("s", 1, 3e38), ("s", 2, 3e38), ("s", 3, 0.0), ("s", 4, 3e38), ("s", 5, 1.0)]
+    calm = [(f"q{n}", n % 60, 1.0) for n in range(1500 if many else 5)]
+    with job.session() as session:
+        session.process(rows(*calm, ("s", 0, 1.0)))
+        alone.process(rows(*calm, ("s", 0, 1.0)))
+        session.commit()
+        if together:
+            both = rows(*events, *calm)
+            with pytest.raises(DataError, match=r"row .*the model returned inf .*of its str"):
+                session.process(both)
+            got = session.process(both, align=True)["reason"].to_pylist()[: len(events)]
+        else:
+            one_by_one = [rows(event, *calm) for event in events]
+            got = [session.process(each, align=True)["reason"][0].as_py() for each in one_by_one]
+        reason = "rejected: state 'r/h': the model returned inf for finite features"
+        assert got == [None, reason, None, reason, None]
+        for _ in range(1 if together else len(events)):
+            alone.process(rows(*calm))
+        alone.process(rows(events[0], events[2], events[4]))
+    assert read_states("out") == alone.state.to_arrow()
+    with pipeline("out").session() as session:
+        assert session.process(rows(("s", 9, 1.0))).num_rows == 1
+
+
+@pytest.mark.parametrize("streams", [4, 1500])
+def test_a_run_does_not_commit_a_state_that_is_not_finite(streams: int) -> None:
+    _overflowing()
+    Path("in").mkdir()
+    calm = [(f"q{n}", n % 60, 1.0) for n in range(streams)]
+    pq.write_table(rows(*calm, ("s", 0, 3e38)), "in/1.parquet")
+    assert pipeline("out").run().rows_out == streams + 1
+    before = read_states("out")
+    pq.write_table(rows(*calm, ("q1", 2, 1.0), ("s", 2, 3e38)), "in/2.parquet")
+    with pytest.raises(DataError, match=rf"2.parquet: row {streams + 1}.*state 'r/h': .* inf for"):
+        pipeline("out").run()
+    assert read_states("out") == before
