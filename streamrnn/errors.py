@@ -14,7 +14,7 @@
     ├── DataError (ValueError)                            65  invalid row, column or file
     │   ├── DivergedError                                 65  loss or gradient that is not finite
     │   ├── LateRowError                                  65  row earlier than its stream's last
-    │   ├── NotFiniteError                                65  output or state that is NaN or infinite
+    │   ├── NotFiniteError                                65  output or state that is not finite
     │   └── ModelFileError                                65  damaged or mislabeled model file
     ├── StateError (ValueError)                           78  state of another model or output
     ├── MissingFileError (FileNotFoundError)              66  model, source or output not found

@@ -295,19 +295,28 @@ def _partition_groups(parts: Sequence[Part], small: int, ends: Collection[int]) 
 def rewritten(
     folder: OutputFolder, directory: PartDirectory, name: str, parts: Sequence[Part], rows: int
 ) -> Part:
-    """Write the first `rows` rows of the parts to a new part in staging, batch by batch."""
+    """Write the first `rows` rows of the parts to a new part in staging, batch by batch.
+
+    A column that has a type in some parts only, without a value in the others, gets that type.
+    """
     if wrong := _wrong_parts(directory, parts):
         raise CheckpointError("\n".join(wrong))  # otherwise the new checksum would hide the damage
     writer: PartWriter | None = None
     locations = directory.locate(parts)
+    places = [locations.get(part.name, part.name) for part in parts]
     try:
-        for part in parts:
-            with directory.files.open(locations.get(part.name, part.name)) as source:
+        schemas = []
+        for part, place in zip(parts, places, strict=True):
+            with directory.files.open(place) as source:
+                schemas.append(part.format.schema(source))
+        schema = pa.unify_schemas(schemas)
+        for part, place in zip(parts, places, strict=True):
+            with directory.files.open(place) as source:
                 for batch in part.format.batches(source, _BATCH_ROWS):
-                    batch = batch.slice(0, rows)
+                    batch = batch.slice(0, rows).cast(schema)
                     rows -= batch.num_rows
                     attempt = draw_name(folder.next_commit)
-                    writer = writer or directory.writer(batch.schema, attempt, part.format)
+                    writer = writer or directory.writer(schema, attempt, part.format)
                     writer.write(batch)
         assert writer is not None
         return writer.finish().placed(name, folder.next_commit, parts[0].model)

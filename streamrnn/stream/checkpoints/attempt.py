@@ -88,6 +88,7 @@ class Attempt:
         self._partitioning = partitioning
         self._filters = filters
         self._writers: dict[str, PartWriter | PartitionedWriter] = {}
+        self._ended: list[StagedPart] = []
 
     @classmethod
     def at(
@@ -128,7 +129,12 @@ class Attempt:
                 self._write_beside(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects."""
+        """Add rows to the rejects; if a column has got a type since, they begin another part."""
+        writer = self._writers.get("rejects")
+        if isinstance(writer, PartWriter) and writer.schema != batch.schema:
+            self._ended.append(writer.finish())
+            self._name = draw_name(self.commit, self.shard)
+            del self._writers["rejects"]
         self._write_beside("rejects", batch.schema, batch)
 
     def _write_beside(self, name: str, schema: pa.Schema, batch: pa.RecordBatch) -> None:
@@ -160,6 +166,8 @@ class Attempt:
         The names of the files are durable once the driver has synced their folders.
         """
         parts = {name: _finished(writer) for name, writer in self._writers.items()}
+        if self._ended:
+            parts["rejects"] = (*self._ended, *parts["rejects"])
         shard = None
         if state is not None:
             name = f"_state-{self._name}.arrow"

@@ -144,9 +144,9 @@ class PartWriter:
             self._write_group()
 
     def _write_group(self) -> None:
-        table = pa.Table.from_batches(self._waiting, self.schema)
-        self._waiting, self._waiting_rows = [], 0
         with sink_errors("write", self._path):
+            table = pa.Table.from_batches(self._waiting, self.schema)
+            self._waiting, self._waiting_rows = [], 0
             if self._writer is None:
                 self._writer = self._format.create(self._output, self.schema, table)
             self._writer.write(table)

@@ -11,6 +11,7 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -555,3 +556,37 @@ def test_rejected_rows_are_committed_with_the_rows() -> None:
             session.process(rows.slice(0, 1))
     assert len(pq.read_table("new")) == 39
     assert pq.read_table("new.rejects")["reason"].to_pylist() == ["column 'id': key is null"]
+
+
+def _late(minutes: list[int], a: pa.Array) -> pa.Table:
+    """Rows of one stream; `a` has the type of an array."""
+    rows = LOG.slice(0, len(minutes))
+    times = pa.array(minutes, pa.timestamp("ms")).cast(LOG["t"].type)
+    rows = rows.set_column(0, "id", pa.array(["late"] * len(minutes)))
+    return rows.set_column(1, "t", times).set_column(2, "a", a)
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize("commit_between", [False, True])
+def test_rejects_of_a_feature_that_gets_a_type_later(
+    form: str, commit_between: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are committed in two parts, which a merge makes one of."""
+    monkeypatch.setattr(session_module, "_MOST_PARTS", 4)
+    config = {"source": {"late": "reject"}, "sink": {"format": form}}
+    untyped, typed = pa.nulls(2), pa.array([0.5, 1.5])
+    with pipeline("new", **config).session() as session:
+        session.process(_late([10, 1], untyped))
+        if commit_between:
+            session.commit()
+        session.process(_late([20, 2], typed))
+        session.commit()
+        assert verify("new").rejected == 2
+        for number in range(3):
+            session.process(_late([30 + number, 3], typed))
+            session.commit()
+    assert verify("new").rejected == 5
+    part, *_ = sorted(Path("new.rejects").glob(f"part-*.{form}"))
+    merged = ds.dataset(part, format=form).to_table()["a"]
+    assert merged.to_pylist()[:4] == [None, 1.5, 1.5, 1.5]
+    assert pa.types.is_floating(merged.type)

@@ -34,6 +34,10 @@ class ArrowFormat:
         reader = pa.ipc.open_file(source)
         return sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
 
+    def schema(self, source: pa.NativeFile) -> pa.Schema:
+        """Return the schema of a file."""
+        return pa.ipc.open_file(source).schema
+
 
 class ArrowGroups:
     """An Arrow file being written."""

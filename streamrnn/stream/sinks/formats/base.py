@@ -34,6 +34,9 @@ class PartFormat(Protocol):
     def rows(self, source: pa.NativeFile) -> int:
         """Return the number of rows of a file. Raises pa.ArrowException for a damaged one."""
 
+    def schema(self, source: pa.NativeFile) -> pa.Schema:
+        """Return the schema of a file. Raises pa.ArrowException for a damaged one."""
+
 
 class GroupWriter(Protocol):
     """Writes groups of rows to one file."""

@@ -40,6 +40,10 @@ class ParquetFormat:
         rows: int = pq.ParquetFile(source, pre_buffer=False).metadata.num_rows
         return rows
 
+    def schema(self, source: pa.NativeFile) -> pa.Schema:
+        """Return the schema of a file, from its footer."""
+        return pq.ParquetFile(source, pre_buffer=False).schema_arrow
+
 
 class ParquetGroups:
     """A Parquet file being written."""
