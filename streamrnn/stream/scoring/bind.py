@@ -203,7 +203,7 @@ class BoundPipeline:
         name = str(self.loaded.config.source.time)
         kind = self.schema.field(name).type
         if isinstance(gap, timedelta) and pa.types.is_timestamp(kind):
-            return math.floor(gap.total_seconds() * _TICKS[kind.unit])
+            return gap // timedelta(microseconds=1) * _TICKS[kind.unit] // _TICKS["us"]
         if isinstance(gap, int) and pa.types.is_integer(kind):
             return gap
         expected = "a timestamp" if isinstance(gap, timedelta) else "an integer"

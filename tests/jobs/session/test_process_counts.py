@@ -190,3 +190,17 @@ def test_a_file_of_anything_else_is_refused() -> None:
     pipeline.write_metrics("p.prom")
     with pytest.raises(ConfigError, match=r'has the metrics of pipeline "p.toml", expected "out"'):
         Pipeline.from_dict(_config("out")).write_metrics("p.prom")
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("key", ["max_gap", "idle"])
+def test_a_gap_of_just_the_length_is_none(key: str, unit: str) -> None:
+    """In any unit of time: 1.001 s times 1,000 is below 1,001 as a float."""
+    length = {key: "1001ms"}
+    tables = {"source": length} if key == "max_gap" else {"state": length}
+    rows = logs.random_log(2, streams=1, resets=0)
+    milliseconds = pa.array([0, 1001], pa.timestamp("ms", "UTC"))
+    rows = rows.set_column(1, "t", milliseconds.cast(pa.timestamp(unit, "UTC")))
+    pipeline = Pipeline.from_dict(logs.config("in", "m.safetensors", None, **tables))
+    pipeline.process(rows)
+    assert pipeline.state.to_arrow()["steps"].to_pylist() == [2]
