@@ -169,6 +169,11 @@ class Calls:
             scored.append(item)
         return scored
 
+    def go_on_with(self, scorer: Scorer) -> None:
+        """Score the next calls with the scorer of another model, which may want other types."""
+        self._checked = None
+        self.scorer = scorer
+
     def drop_idle(self, lock: AbstractContextManager[object]) -> None:
         """Remove idle streams for a commit; calls of other threads, which hold `lock`, go on."""
         with lock:

@@ -20,7 +20,12 @@ from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output,
 from streamrnn.jobs.running import FolderDestination, RunPublisher, discard_replay, open_folder
 from streamrnn.jobs.session.calls import Answer, Calls
 from streamrnn.jobs.session.data import BATCH
-from streamrnn.jobs.session.starting import first_scorer, schema_before_rows, scorer_after
+from streamrnn.jobs.session.starting import (
+    check_first,
+    first_scorer,
+    schema_before_rows,
+    scorer_after,
+)
 from streamrnn.stream.checkpoints import Snapshot
 from streamrnn.stream.config.values import LiveChange
 from streamrnn.stream.scoring import (
@@ -258,7 +263,7 @@ class Session:
         if on_change not in get_args(LiveChange):
             raise ConfigError(_not_here(on_change, path))
         config = self._loaded.config.with_model(path=path, on_change=on_change)
-        loaded = LoadedPipeline(config, self._loaded.read_init)
+        loaded = LoadedPipeline(config, self._loaded.read_init, begun=self._has_begun)
         compile_beside(loaded)
         with self._committing:
             self._calls.drop_idle(self._lock)
@@ -268,9 +273,14 @@ class Session:
             with self._whole():
                 self._writer.wait()
 
+    def _has_begun(self) -> bool:
+        return self._calls.scorer is not None or self._output.last is not None
+
     def _take_over(self, loaded: LoadedPipeline, on_change: LiveChange) -> None:
         before, output = self._calls.scorer, FolderDestination(self._folder, loaded, new_model=True)
-        if before is not None:
+        if before is None:
+            check_first(loaded, output.last, self._folder.load_state())
+        else:
             bound = loaded.bind(before.bound.schema, BATCH)
             _refuse_other_columns(bound, before.bound)
             notes: list[str] = []
@@ -278,7 +288,7 @@ class Session:
             with self._whole():
                 self._queue_commit(last=False)
                 self._writer.do(partial(output.begin, bound))
-                self._calls.scorer = before.succeeded_by(bound, hand_over())
+                self._calls.go_on_with(before.succeeded_by(bound, hand_over()))
             for note in notes:
                 _LOGGER.warning("%s: %s", self._folder.path, note)
         self._loaded, self._output = loaded, output

@@ -14,6 +14,7 @@ from streamrnn.jobs.session.data import BATCH
 from streamrnn.stream.checkpoints import (
     Manifest,
     check_same_pipeline,
+    check_schema,
     has_manifest,
     load_state,
     read_manifest,
@@ -73,6 +74,20 @@ def scorer_after(
     """
     folder = str(loaded.config.sink.folder)
     notes = [str(loaded.choice.note)] if loaded.choice.kept else []
+    scorer = _scorer_after(loaded, schema, last, state, notes)
+    for note in notes:
+        _LOGGER.warning("%s: %s", location(folder), note)
+    return scorer
+
+
+def _scorer_after(
+    loaded: LoadedPipeline,
+    schema: pa.Schema,
+    last: Manifest,
+    state: pa.Table | None,
+    notes: list[str],
+) -> Scorer:
+    folder = str(loaded.config.sink.folder)
     bound = loaded.bind(in_earlier_types(schema, last.config.get("source.schema", {})), BATCH)
     on_change = loaded.config.model.on_change
     may_differ = on_change != "error"
@@ -85,11 +100,18 @@ def scorer_after(
         on_change=on_change,
         earlier_map=last.config.get("state.map", {}),
     )
-    for note in notes:
-        _LOGGER.warning("%s: %s", location(folder), note)
     scorer = Scorer(bound, table)
     scorer.position = from_json(last.positions)
     return scorer
+
+
+def check_first(loaded: LoadedPipeline, last: Manifest | None, state: pa.Table | None) -> None:
+    """Raise, before there are rows, what `scorer_after` or their first commit would raise."""
+    if last is None:
+        return
+    none = None if state is None else state.slice(0, 0)
+    scorer = _scorer_after(loaded, schema_before_rows(loaded, last), last, none, [])
+    check_schema(last, scorer.bound.emitter.schema, str(loaded.config.sink.folder))
 
 
 def schema_before_rows(loaded: LoadedPipeline, last: Manifest | None) -> pa.Schema:

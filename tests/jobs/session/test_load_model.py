@@ -12,8 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn import Pipeline, layers
-from streamrnn.errors import CheckpointError, ConfigError, MissingFileError, StateError
+from streamrnn import Model, Pipeline, layers
+from streamrnn.errors import (
+    CheckpointError,
+    ConfigError,
+    DTypeError,
+    MissingFileError,
+    ModelMismatchError,
+    StateError,
+)
 from streamrnn.outputs import read_states
 from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.scoring import compiling
@@ -130,6 +137,74 @@ def test_a_model_that_does_not_fit_leaves_the_one_before() -> None:
     pipeline(out="whole").run()
     assert pq.read_table("out") == pq.read_table("whole")
     assert len(read_manifest("out").parts) == 1
+
+
+def test_a_model_that_does_not_fit_the_last_commit_leaves_the_one_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also before the first call, which needs the model."""
+    logs.small_model(units=6).save("wide.safetensors")
+    two = layers.Dense(2, name="score")
+    two = type(logs.small_model())([layers.Input((None, 2)), layers.GRU(5, name="rnn"), two])
+    two.save("two.safetensors")
+    with pipeline().session() as session:
+        session.process(LOG.slice(0, 120))
+    with pipeline().session() as session:
+        with pytest.raises(StateError, match="states of the new model differ"):
+            session.load_model("wide.safetensors", "carry")
+        with pytest.raises(CheckpointError, match="the columns of out differ"):
+            session.load_model("two.safetensors", "reset")
+        session.process(LOG.slice(120))
+    assert not caplog.messages
+    logs.write(LOG, Path("in/0.parquet"))
+    pipeline(out="whole").run()
+    assert pq.read_table("out") == pq.read_table("whole")
+
+
+def test_a_model_that_reads_integers_refuses_the_floats_of_the_one_before() -> None:
+    """Whose columns have been checked, but for the model before."""
+    for name, ids in (("floats", False), ("ids", True)):
+        a = layers.Input((None, 1), name="a")
+        k = (
+            layers.Input((None,), dtype="int64", name="k")
+            if ids
+            else layers.Input((None, 1), name="k")
+        )
+        steps = layers.Concatenate()([a, layers.Embedding(5, 3)(k) if ids else k])
+        out = layers.Dense(1, name="score")(layers.GRU(2, return_sequences=True)(steps))
+        Model([a, k], out).save(f"{name}.safetensors")
+    source = {"nulls": "error", "features": ["a", "k"]}
+    data = logs.config("in", "floats.safetensors", "out", source=source)
+    data["model"]["inputs"] = {"a": "a", "k": "k"}
+    rows = LOG.drop_columns("a").append_column("a", pa.array([0.5] * 240))
+    whole, rows = (rows.append_column("k", pa.array([k] * 240)) for k in (1, 1.5))
+    with Pipeline.from_dict(data).session() as session:
+        session.process(whole.slice(0, 10))
+        session.process(rows.slice(10, 10))
+        session.load_model("ids.safetensors", "reset")
+        with pytest.raises(DTypeError, match="column 'k': expected integer, received double"):
+            session.process(rows.slice(20, 10))
+        session.process(whole.slice(20, 10))
+
+
+def test_a_model_of_fixed_steps_goes_on_as_the_output_began() -> None:
+    model = logs.small_model()
+    cut = type(model)(
+        [
+            layers.Input((4, 2)),
+            layers.GRU(5, return_sequences=True, name="rnn"),
+            layers.Dense(1, name="score"),
+        ]
+    )
+    cut.set_weights(model.get_weights())
+    cut.save("cut.safetensors")
+    data = logs.config("in", "old.safetensors", "out", source={"nulls": "previous"})
+    with Pipeline.from_dict(data).session() as session:
+        with pytest.raises(ModelMismatchError, match=r"\[window\] kind: required"):
+            session.load_model("cut.safetensors", "carry")
+        session.process(LOG.slice(0, 120))
+        session.load_model("cut.safetensors", "carry")
+        session.process(LOG.slice(120))
 
 
 def test_kernels_are_compiled_in_another_process(
