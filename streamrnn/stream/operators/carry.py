@@ -81,18 +81,22 @@ class CarryOperator:
         values = np.empty((rows_M, self.units), np.float32)
         batch = _Batch(by_stream, table, inputs, values, {})
         packed = pack_lanes(by_stream.start, by_stream.length, self.lanes, self.steps, groups)
+        overflows: dict[int, str] = {}
         # A stream reset within the batch has several segments: none may see another's state.
         if at_once and by_stream.all_last:
             self.workers.map(partial(self._move, batch), packed)
             commit_states: Callable[[], None] = partial(_reset_empty, by_stream, table)
-            ends = by_stream.start + by_stream.length - 1
-            overflows = {int(by_stream.row_M[ends[s]]): why for s, why in batch.infinite.items()}
+            for segment, why in batch.infinite.items():
+                end = by_stream.start[segment] + by_stream.length[segment] - 1
+                overflows[int(by_stream.row_M[end])] = why
         else:
             commit_states = self._hold(batch, packed)
-            some = np.array(sorted(batch.infinite), np.int64)
-            slots, reset = by_stream.slot[some], by_stream.reset[some]
-            start, length = by_stream.start[some], by_stream.length[some]
-            overflows = self._overflows(table, inputs, by_stream.row_M, slots, reset, start, length)
+            if batch.infinite:
+                some = np.array(sorted(batch.infinite))
+                slots, reset = by_stream.slot[some], by_stream.reset[some]
+                start, length = by_stream.start[some], by_stream.length[some]
+                row_M = by_stream.row_M
+                overflows = self._overflows(table, inputs, row_M, slots, reset, start, length)
         return ModelOutput(
             row_K=by_stream.row_M,
             step_K=by_stream.step_M,
@@ -137,7 +141,7 @@ class CarryOperator:
         table.gather(slots, reset, plan.states)
         values = _side_by_side(plan.run(window))
         overflows: dict[int, str] = {}
-        if b"\0" in np.isfinite(plan.values).tobytes():  # faster than all()
+        if plan.overflowed:
             start, length = np.arange(0, len(row_K), steps), np.full(len(slots), steps)
             overflows = self._overflows(table, inputs, row_K, slots, reset, start, length)
 
