@@ -360,7 +360,8 @@ class Pipeline:
         earlier value to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
         rows). Rows that are late (unless [source] late is "apply"), repeated or invalid fail no
         other row: they are counted, and are neither in the state nor in `rejects`, whose limit does
-        not apply. Raises ConfigError if the output has a column `reason`.
+        not apply. A dict of the first call has to have a key and a time. Raises ConfigError if the
+        output has a column `reason`.
 
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
         it, or equal in some partitions and later in others; DTypeError for a position of another

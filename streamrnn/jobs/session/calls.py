@@ -72,10 +72,10 @@ class Calls:
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
-        if isinstance(data, list) and align and not requests and unfit is None and scorer:
+        if isinstance(data, list) and align and not requests and unfit is None:
             return self._answer_dicts(data, position)
         if isinstance(data, list):
-            data = table = self._table_of(data, loaded)
+            data = table = self._table_of(data, loaded, complete=unfit is None or scorer is None)
             if not table.num_rows and scorer is None:
                 bound = BoundPipeline(loaded, table.schema, BATCH)
                 return Answer([], _schema(bound, align).empty_table())
@@ -105,19 +105,23 @@ class Calls:
                 raise
         return self.process(rows, position, align=True, unfit=unfit)
 
-    def _table_of(self, rows: list[Any], loaded: LoadedPipeline) -> pa.Table:
+    def _table_of(self, rows: list[Any], loaded: LoadedPipeline, complete: bool) -> pa.Table:
         scorer = self.scorer
-        if scorer is None:
-            return table_of_dicts(rows, loaded, None, 0)
-        return table_of_dicts(rows, loaded, scorer.bound.schema, scorer.rows_read)
+        types, read = (None, 0) if scorer is None else (scorer.bound.schema, scorer.rows_read)
+        return table_of_dicts(rows, loaded, types, read, complete=complete)
 
     def _check(self, rows: list[Any]) -> None:
-        """Raise DataError or DTypeError if rows of dicts differ in type from earlier rows."""
+        """Raise DataError or DTypeError if rows of dicts do not have the types of earlier rows.
+
+        Before there are any, if the pipeline cannot read them.
+        """
         scorer = self.scorer
-        assert scorer is not None
-        loaded = scorer.bound.loaded
-        schema = self._table_of(rows, loaded).schema
-        self._checked_schema(schema, used_schema(schema, loaded.columns, BATCH), scorer)
+        loaded = self._load() if scorer is None else scorer.bound.loaded
+        schema = self._table_of(rows, loaded, complete=False).schema
+        if scorer is None:
+            loaded.bind(schema, BATCH)
+        else:
+            self._checked_schema(schema, used_schema(schema, loaded.columns, BATCH), scorer)
 
     def _bound_scorer(
         self, schema: pa.Schema, loaded: LoadedPipeline

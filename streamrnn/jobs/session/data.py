@@ -140,7 +140,12 @@ _DECIMALS = pa.decimal128(38, 18)
 
 
 def table_of_dicts(
-    rows: Sequence[Any], loaded: LoadedPipeline, types: pa.Schema | None, first_row: int
+    rows: Sequence[Any],
+    loaded: LoadedPipeline,
+    types: pa.Schema | None,
+    first_row: int,
+    *,
+    complete: bool = True,
 ) -> pa.Table:
     """Return a table of N rows with the columns that a pipeline uses, under their new names.
 
@@ -150,8 +155,8 @@ def table_of_dicts(
     floats; decimals have room for more digits than the first ones; integers beyond int64 are
     uint64. Times in several zones are converted to the first one. Raises DTypeError if a row is not
     a dict, or a key not text; DataError, with row and column, for values that Arrow cannot hold in
-    one column, floats where earlier rows had integers, and for a key column or time that no row
-    has.
+    one column, floats where earlier rows had integers, and, if the rows have to be `complete`, for
+    a key column or time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
@@ -174,7 +179,7 @@ def table_of_dicts(
     if names is None:
         before = [] if types is None else types.names
         names = list(dict.fromkeys([*contract.columns(), *before, *columns]))
-    for name in (*contract.key, contract.time) if rows else ():
+    for name in (*contract.key, contract.time) if rows and complete else ():
         if name is not None and name not in columns:
             raise DataError(missing_column(BATCH, name, list(columns)))
     numbers = {f.name for f in contract.floats if f.vocabulary is None}

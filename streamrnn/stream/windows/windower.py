@@ -94,8 +94,8 @@ class Lanes:
     @cached_property
     def _rows(self) -> slice | None:
         first, last, steps = int(self.start[0]), int(self.start[-1]), int(self.length[0])
-        apart = int(self.length[-1]) == steps and last - first == (len(self.start) - 1) * steps
-        if not apart or (self.start[1:] - self.start[:-1] != steps).any():
+        together = int(self.length[-1]) == steps and last - first == (len(self.start) - 1) * steps
+        if not together or (self.start[1:] - self.start[:-1] != steps).any():
             return None
         return slice(first, last + steps)
 

@@ -269,6 +269,37 @@ def test_of_dicts_that_fit_alone_but_not_together_the_later_ones_are_refused() -
     assert job.state.to_arrow() == alone.state.to_arrow()
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_dict_that_does_not_fit_fails_no_other_one(first: bool) -> None:
+    """Without its key or time, or with a value that no row can have; also in the first call."""
+    job, alone = pipeline(), pipeline()
+    good = rows(("s", 1, 1.0), ("r", 1, 1.0)).to_pylist()
+    text = {**good[0], "a": "warm"}
+    if not first:
+        for each in (job, alone):
+            each.process(rows(("s", 0, 1.0)))
+        for missing in ("id", "t"):
+            row = {name: value for name, value in text.items() if name != missing}
+            (fit,) = job.process([row | {"a": 1.0}], align=True)["reason"].to_pylist()
+            assert (
+                fit
+                == f"rejected: column {missing!r}: {'key' if missing == 'id' else 'time'} is null"
+            )
+            both = job.process([row, row | {"a": 1.0}], align=True)["reason"].to_pylist()
+            assert "expected number or boolean, received string" in both[0]
+            assert both[1] == fit
+    unkeyed = {name: value for name, value in good[0].items() if name != "id"}
+    answer = job.process([text, unkeyed, *good], align=True)
+    assert [reason is None for reason in answer["reason"].to_pylist()] == [False, False, True, True]
+    assert answer.slice(2).equals(alone.process(good, align=True))
+    assert job.state.to_arrow() == alone.state.to_arrow()
+
+
+def test_dicts_without_a_key_cannot_be_the_first_rows() -> None:
+    with pytest.raises(DataError, match="column 'id' not found"):
+        pipeline().process([{"t": 1, "a": 1.0, "b": 2}], align=True)
+
+
 def test_an_output_that_is_not_finite_fails_no_other_row() -> None:
     """The row that caused it is refused; later rows of its stream go on from the state before."""
     model = Sequential([layers.Input((None, 2)), layers.SimpleRNN(1, activation="relu", name="r")])
