@@ -2,7 +2,8 @@
 
 A `Files` is a root; names below it are relative, with parts separated by "/". Nothing else in
 streamrnn writes, syncs, renames or deletes output, so tests inject all faults and kills at this
-layer: every change of a local disk is one call of a method of `local.Disk`.
+layer: each change of output on a local disk is one call of a method of `local.Disk`. Lock files,
+local copies of files to read, and the removal of empty folders are outside of it.
 """
 
 import contextlib

@@ -196,7 +196,7 @@ class ForecastErrors:
     def read(self, path: str, labels: LabelledStreams) -> None:
         """Read both sides. Raises what `evaluate` raises."""
         for scores, happened in compared_rows(path, labels, self._plan, self.counts):
-            place = _places(scores.time, self._plan.time.type)
+            place = _places(scores.time, self._plan.time.type, self._plan.zone)
             self.counts.rows += len(place)
             self._all.add(np.zeros(len(place), np.int64), scores, happened)
             self._by_time.add(self._timeline.bucket(place), scores, happened)
@@ -252,10 +252,11 @@ class ForecastErrors:
         return None if self._reliability is None else self._reliability.table()
 
 
-def _places(ticks_N: Ints, kind: pa.DataType) -> Ints:
+def _places(ticks_N: Ints, kind: pa.DataType, zone: str) -> Ints:
     width = pa.int32() if pa.types.is_date32(kind) else pa.int64()
     integers = pa.array(ticks_N, pa.int64())
-    return positions(integers if pa.types.is_integer(kind) else integers.cast(width).cast(kind))
+    times = integers if pa.types.is_integer(kind) else integers.cast(width).cast(kind)
+    return positions(times, zone)
 
 
 TITLES = {

@@ -38,17 +38,19 @@ class SourceValues:
     by `clip`. Quantiles are taken over the remaining values.
     """
 
-    def __init__(self, columns: Sequence[SourceColumn], time: str, timeline: Timeline) -> None:
+    def __init__(
+        self, columns: Sequence[SourceColumn], time: str, timeline: Timeline, zone: str = ""
+    ) -> None:
         self.columns = tuple(columns)
         self.sample = BucketSample(timeline.buckets, len(self.columns))
         self.nulls, self.invalid, self.clipped = np.zeros((3, timeline.buckets), np.int64)
-        self._time = time
+        self._time, self._zone = time, zone
         self._timeline = timeline
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a record batch."""
         time = batch.column(self._time)
-        place, line = positions(time), self._timeline
+        place, line = positions(time, self._zone), self._timeline
         inside = (place >= line.first) & (place < line.first + line.width * line.buckets)
         inside &= time.is_valid().to_numpy(zero_copy_only=False)
         if not inside.all():

@@ -375,8 +375,8 @@ class _Pictures:
         return streams_one_by_one(self._subject, self._slots, means, index, target)
 
     def _values(self, loaded: LoadedPipeline) -> SourceValues:
-        time = str(loaded.config.source.time)
-        return SourceValues(feature_columns(loaded), time, self._subject.timeline)
+        source, timeline = loaded.config.source, self._subject.timeline
+        return SourceValues(feature_columns(loaded), str(source.time), timeline, source.time_zone)
 
     def _of_source(self, values: SourceValues | None) -> list[Picture | Missing]:
         """Return the pictures of the source, which is read unless `values` has everything."""

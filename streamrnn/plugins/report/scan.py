@@ -37,7 +37,7 @@ class OutputColumns:
     """Names of the columns of an output: its keys, its time, the outputs of the model.
 
     `time` is None if the output has none. Rows are limited to times at or after `since`, and before
-    `until`, in ticks of the time.
+    `until`, in ticks of the time. `time_zone` is the one of [source].
     """
 
     keys: tuple[pa.Field, ...]
@@ -45,6 +45,7 @@ class OutputColumns:
     outputs: tuple[str, ...]
     since: int | None = None
     until: int | None = None
+    time_zone: str = ""
 
     @classmethod
     def of(
@@ -82,6 +83,7 @@ class OutputColumns:
             tuple(_outputs(schema, config)),
             begin,
             end,
+            zone,
         )
 
     @property
@@ -96,8 +98,11 @@ class OutputColumns:
 
     @property
     def zone(self) -> str | None:
-        """The time zone of the time, None without one."""
-        return None if self.time is None else getattr(self.time.type, "tz", None)
+        """The time zone of the clock, None without one."""
+        if self.time is None or not pa.types.is_timestamp(self.time.type):
+            return None
+        zone: str | None = self.time_zone or self.time.type.tz
+        return zone
 
     def limited(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows from `since` to `until`."""
@@ -111,7 +116,7 @@ class OutputColumns:
         """Return the place of each row on the axis; without times, its number in the output."""
         if self.time is None:
             return np.arange(before, before + batch.num_rows)
-        return positions(batch.column(self.time.name))
+        return positions(batch.column(self.time.name), self.time_zone)
 
 
 def floats_of(batch: pa.RecordBatch, names: tuple[str, ...]) -> Floats:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Doubles, Floats, Ints
-from streamrnn.stream.sources import ticks
+from streamrnn.stream.sources import ticks, with_clock
 
 MOST_BUCKETS = 400
 _DAY = 86400
@@ -27,16 +27,18 @@ _MONDAY = 4 * _DAY  # 1970-01-05
 _EPOCH = datetime(1970, 1, 1)
 
 
-def positions(column: pa.Array) -> Ints:
+def positions(column: pa.Array, zone: str = "") -> Ints:
     """Return the place (N,) of each time on the axis: seconds of its wall clock since 1970.
 
-    A column with a time zone uses its zone's clock. Integers are returned as they are; null is 0.
+    The clock is that of `zone`, [source] time_zone, else that of the column's zone. Integers are
+    returned as they are; null is 0.
     """
     kind = column.type
     if pa.types.is_date(kind):
         column = column.cast(pa.timestamp("s"))
     elif pa.types.is_timestamp(kind):
-        if kind.tz not in (None, "UTC"):
+        column = with_clock(column, zone)
+        if column.type.tz not in (None, "UTC"):
             column = pc.local_timestamp(column)
         column = column.cast(pa.timestamp("s"), safe=False)
     return ticks(column)

@@ -115,7 +115,8 @@ def load_state(
     """Load the state table of the last commit, or `of` a retained one; None without state.
 
     With `seen`, its metadata lists the files that it has seen (see `seen_files`). Raises
-    CheckpointError if there is no commit, or its state is damaged.
+    CheckpointError if there is no commit, or its state is damaged, and MissingFileError if the
+    folder is missing or empty.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:

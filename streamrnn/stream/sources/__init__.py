@@ -43,6 +43,7 @@ from streamrnn.stream.sources.times import (
     shown_time,
     time_of,
     unix_seconds,
+    with_clock,
 )
 from streamrnn.stream.sources.vocabulary import (
     UNKNOWN_IN,
@@ -112,6 +113,7 @@ __all__ = [
     "time_of",
     "unix_seconds",
     "used_schema",
+    "with_clock",
     "with_new_names",
     "with_values",
 ]

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import logs
 import numpy as np
@@ -298,6 +300,26 @@ def scored(table: pa.Table, **tables: Any) -> dict[str, dict[str, Any]]:
     pipeline = Pipeline.from_dict(data)
     pipeline.run()
     return by_id(pipeline.report())
+
+
+def test_the_clock_is_that_of_the_time_zone() -> None:
+    """[source] time_zone, as for months of evaluate; times of the log are in UTC."""
+    zone = ZoneInfo("America/St_Johns")
+    plain = by_id(ran().report())
+    shutil.rmtree("out")
+    report = ran(source={"time_zone": str(zone)}).report()
+    found = by_id(report)
+    assert report.facts["time_zone"] == str(zone)
+    pairs = pairs_of(log(), "plain", TARGETS["ahead"])
+    hours = Counter(time.astimezone(zone).hour for stream in pairs.values() for time, _ in stream)
+    assert {row["hour"]: row["rows"] for row in rows(found["error-hour"]) if row["rows"]} == hours
+    times = [time.astimezone(zone) for time in pq.read_table("out")["t"].to_pylist()]
+    drawn = {row["time"]: row["scored"] + row["unscored"] for row in rows(found["rows"])}
+    expected = Counter(minute(time, 10) for time in times)
+    assert {time: number for time, number in drawn.items() if number} == expected
+    assert len(rows(found["values"])) == len(rows(plain["values"]))
+    for one, other in zip(rows(found["values"]), rows(plain["values"]), strict=True):
+        assert {**one, "time": ""} == {**other, "time": ""}
 
 
 def test_one_row() -> None:
