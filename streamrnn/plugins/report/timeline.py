@@ -30,8 +30,8 @@ _EPOCH = datetime(1970, 1, 1)
 def positions(column: pa.Array, zone: str = "") -> Ints:
     """Return the place (N,) of each time on the axis: seconds of its wall clock since 1970.
 
-    The clock is that of `zone`, [source] time_zone, else that of the column's zone. Integers are
-    returned as they are; null is 0.
+    The clock shows the time in `zone` ([source] time_zone), else in the zone of the column.
+    Integers are returned as they are; null is 0.
     """
     kind = column.type
     if pa.types.is_date(kind):

@@ -144,9 +144,9 @@ def test_a_model_that_does_not_fit_the_last_commit_leaves_the_one_before(
 ) -> None:
     """Also before the first call, which needs the model."""
     logs.small_model(units=6).save("wide.safetensors")
-    two = layers.Dense(2, name="score")
-    two = type(logs.small_model())([layers.Input((None, 2)), layers.GRU(5, name="rnn"), two])
-    two.save("two.safetensors")
+    model, two = logs.small_model(), layers.Dense(2, name="score")
+    other = type(model)([layers.Input((None, 2)), layers.GRU(5, name="rnn"), two])
+    other.save("two.safetensors")
     with pipeline().session() as session:
         session.process(LOG.slice(0, 120))
     with pipeline().session() as session:
