@@ -256,8 +256,9 @@ class Session:
         States are not copied if both models have the same states.
 
         The next run or session needs this model in [model] path. Raises ConfigError, StateError,
-        MissingFileError and the errors of `load_model` for a model that does not fit; then the old
-        model stays. Raises what `commit` raises, too.
+        CheckpointError, MissingFileError and the errors of `load_model` for a model that does not
+        fit the rows, or before them the last commit; then the old model stays. Raises what `commit`
+        raises, too.
         """
         path = os.fspath(path)
         if on_change not in get_args(LiveChange):
