@@ -177,8 +177,8 @@ class SourceSection(Section):
     )
     time_zone: str = Field(
         default="",
-        description="zone of time_features, calendar folders, reports (else the column's), months and "
-        "limits (else UTC)",
+        description="zone of time_features, calendar folders, reports (else the column's), months "
+        "and limits (else UTC)",
         examples=["America/New_York"],
     )
     time_features: TimeFeatures = Field(
