@@ -104,7 +104,7 @@ def _wrong(loss: Loss, label: Floats, units: int, only_classes: bool) -> tuple[B
     if isinstance(loss, Hinge):
         return ~np.isin(label, (-1, 0, 1)), "-1 or 1, or 0 or 1"
     if isinstance(loss, Poisson | MeanSquaredLogarithmicError):
-        return ~((label >= 0) & (label < np.inf)), "a number from 0 on, within float32"
+        return ~((label >= 0) & (label < np.inf)), "a number within float32, 0 or more"
     return ~np.isfinite(label), "a number within the range of float32"
 
 

@@ -247,7 +247,9 @@ def optimizer_from(config: Config) -> Optimizer:
             and (not math.isfinite(value) or (key in parameters and value < 0))
         ]
         if wrong:
-            raise ConfigError(f"[train] optimizer: expected numbers from 0, received {wrong[0]}")
+            raise ConfigError(
+                f"[train] optimizer: expected finite numbers, 0 or more, received {wrong[0]}"
+            )
         return kind(**options)
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):

@@ -41,7 +41,7 @@ class ArrayBatches(BatchSource):
     def __init__(self, trainer: Trainer, argument: str, rows: Batch, size: int | None) -> None:
         size = BATCH_SIZE if size is None else size
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise ArgumentError(f"{argument} must be a whole number from 1, received {size!r}")
+            raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {size!r}")
         if not rows.rows:
             raise ShapeError(f"{trainer.model}: expected at least one row")
         if trainer.model.stateful_layers() and rows.rows > size and rows.rows % size:
@@ -117,7 +117,7 @@ class Feed:
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
         whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
         if steps is not None and (not whole or steps < 1):
-            raise ArgumentError(f"{argument} must be a whole number from 1, received {steps!r}")
+            raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {steps!r}")
         if steps is not None and source.batches is not None and steps > source.batches:
             raise ArgumentError(f"{argument}={steps}, and the data has {source.batches} batches")
         self._source, self._steps, self._argument = source, steps, argument

@@ -49,7 +49,9 @@ def fit_arrays(
         raise ArgumentError(f"fit: verbose must be 'auto', 0, 1 or 2, received {verbose!r}")
     for name, number in (("epochs", epochs), ("initial_epoch", initial_epoch)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-            raise ArgumentError(f"fit: {name} must be a whole number from 0, received {number!r}")
+            raise ArgumentError(
+                f"fit: {name} must be a whole number, 0 or more, received {number!r}"
+            )
     data = FitData(x, y, sample_weight, lengths, class_weight, batch_size)
     sizes = validation_batch_size, batch_size
     validation: BatchSource | None

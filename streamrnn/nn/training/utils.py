@@ -27,7 +27,9 @@ def set_random_seed(seed: int) -> None:
     integer from 0 to 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ArgumentError(f"set_random_seed: expected an integer from 0, received {seed!r}")
+        raise ArgumentError(
+            f"set_random_seed: expected an integer from 0 to 4294967295, received {seed!r}"
+        )
     random.seed(int(seed))
     np.random.seed(int(seed))
     set_seed(int(seed))
@@ -153,7 +155,7 @@ def timeseries_dataset_from_array(
     rows = np.asarray(data)
     for name, count in counts.items():
         if count < 1:
-            raise ArgumentError(f"{name}: expected a number from 1, received {count}")
+            raise ArgumentError(f"{name}: expected a number, 1 or more, received {count}")
     begin = 0 if start_index is None else start_index
     end = len(rows) if end_index is None else end_index
     if not 0 <= begin < end <= len(rows):

@@ -20,7 +20,7 @@ from streamrnn.plugins.report.scan import NO_KEY, Subject
 
 
 def log_histogram(value_N: Ints) -> pa.Table:
-    """Count integers from 1 on in classes of doubling width, `from` to `to`: 1, 2-3, 4-7, ….
+    """Count positive integers in classes of doubling width, `from` to `to`: 1, 2-3, 4-7, ….
 
     `to` is inclusive; `count` is the number of values in a class. Classes before the first and
     after the last that has a value are left out.

@@ -131,7 +131,7 @@ def _finite(values: Any, array: pa.Array) -> pa.Array:
 
 def _whole(value: float) -> int:
     if abs(value) >= 2**53:
-        raise _InexactError("Send an integer from 2**53 on without a point or an exponent")
+        raise _InexactError("Send an integer at or beyond ±2**53 without a point or an exponent")
     if not value.is_integer():
         raise ValueError("Arrow would cut it")
     return int(value)

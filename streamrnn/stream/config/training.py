@@ -41,8 +41,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str, dict[str, Any]]] = {
         "shares of the training between 0 and 1, in rising order, such as [0.5, 0.75]",
         {"type": "array", "items": _NUMBER},
     ),
-    "patience": (_count, "a number of epochs from 1", {"type": "integer", "minimum": 1}),
-    "min_rate": (_rate, "a number from 0", _NUMBER),
+    "patience": (_count, "a number of epochs, 1 or more", {"type": "integer", "minimum": 1}),
+    "min_rate": (_rate, "a number, 0 or more", _NUMBER),
 }
 SCHEDULE_KEYS: dict[str, Mapping[str, Any]] = {
     "constant": {},
@@ -160,7 +160,7 @@ def _class_weight(value: Any) -> Any:
         if not (str(name).isdecimal() and str(name).isascii()):
             raise ValueError(f'{name}: expected the number of a class, such as "0"')
         if type(weight) not in (int, float) or not 0 <= weight < math.inf:
-            raise ValueError(f"{name}: expected a number from 0, received {received(weight)}")
+            raise ValueError(f"{name}: expected a number, 0 or more, received {received(weight)}")
     return {str(int(name)): float(weight) for name, weight in value.items()}
 
 
@@ -175,7 +175,9 @@ def _names(value: Any) -> Any:
 def _pieces(value: Any) -> Any:
     if value == "auto" or (type(value) is int and 1 <= value < 2**31):
         return value
-    raise ValueError(f'expected "auto" or a number from 1, received {received(value)}')
+    raise ValueError(
+        f'expected "auto" or an integer from 1 to 2147483647, received {received(value)}'
+    )
 
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -66,7 +66,7 @@ class TargetColumns:
             _refuse(rows, np.isinf(values[:, k]), valid, "column", name, "a finite number or null")
         if self.weight is not None:
             wrong = ~((weight >= 0) & (weight < np.inf))
-            _refuse(rows, wrong, valid, "weight", self.weight, "a finite number from 0")
+            _refuse(rows, wrong, valid, "weight", self.weight, "a finite number, 0 or more")
 
 
 def _refuse(rows: Rows, wrong: Bools, valid: Ints, key: str, name: str, expected: str) -> None:

@@ -31,7 +31,7 @@ class _PastRows(NamedTuple):
 class SeasonJoin:
     """Joins each row with the row of its stream a whole number of seasons before its label.
 
-    The number of seasons is the smallest, from 1 on, that does not lead beyond the row itself: the
+    The number of seasons is the smallest, 1 or more, that does not lead beyond the row itself: the
     forecast uses nothing that comes later. Of several rows with that time the first one counts.
     Resets and gaps do not matter, as the values before them count too. There is no forecast where
     no row has exactly that time, the value there is null, or that time is more than a season before

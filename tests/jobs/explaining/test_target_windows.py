@@ -309,8 +309,8 @@ def test_a_length_that_the_times_cannot_have_is_refused(
     ("column", "value", "message"),
     [
         ("x", float("inf"), r"\[target\] column: column 'x': expected a finite number or null, "),
-        ("w", -1.0, r"\[target\] weight: column 'w': expected a finite number from 0, received -1"),
-        ("w", float("nan"), r"expected a finite number from 0, received nan"),
+        ("w", -1.0, r"\[target\] weight: column 'w': expected a finite number, 0 or more"),
+        ("w", float("nan"), r"expected a finite number, 0 or more, received nan"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_row(

@@ -115,7 +115,7 @@ def test_limit(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--set", "target.column=gone"], 65, "gone"),
         (["--set", "train.loss=mze"], 78, "train.loss"),
-        (["--set", "train.pieces=0"], 78, 'expected "auto" or a number from 1'),
+        (["--set", "train.pieces=0"], 78, 'expected "auto" or an integer from 1'),
         (["--set", "model.path=made/model.keras", "--set", "model.layers=[]"], 78, ".safetensors"),
         (["--set", "source.path=nowhere"], 66, "nowhere"),
         (["--continue"], 78, "there is no fit"),

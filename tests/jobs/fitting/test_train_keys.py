@@ -193,8 +193,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "text"),
     [
-        ("poisson", "the loss poisson expects a number from 0 on"),
-        ("msle", "expects a number from 0 on"),
+        ("poisson", "the loss poisson expects a number within float32, 0 or more"),
+        ("msle", "expects a number within float32, 0 or more"),
         ("hinge", "the loss hinge expects -1 or 1, or 0 or 1"),
         ("kl_divergence", "expects a probability, 0 to 1"),
         ("binary_crossentropy", "expects 0 or 1, because [train] class_weight is set"),

@@ -255,7 +255,10 @@ def test_a_stateful_fit() -> None:
             lambda m: m.fit(X, Y, class_weight={0: 1}, sample_weight=Y[:, 0]),
             "class_weight and sample_weight cannot both be given",
         ),
-        (lambda m: m.fit(X, Y, steps_per_epoch=0), "steps_per_epoch must be a whole number from 1"),
+        (
+            lambda m: m.fit(X, Y, steps_per_epoch=0),
+            "steps_per_epoch must be a whole number, 1 or more, received 0",
+        ),
         (lambda m: m.fit(X, Y, steps_per_epoch=3), "steps_per_epoch=3, and the data has 1 bat"),
         (lambda m: m.fit(X, Y, validation_freq=0), "validation_freq must be 1 or more"),
         (lambda m: m.fit(3, Y), "y cannot be given with batches"),
@@ -266,7 +269,7 @@ def test_a_stateful_fit() -> None:
         ),
         (
             lambda m: m.fit(X, Y, batch_size=0),
-            "batch_size must be a whole number from 1, received 0",
+            "batch_size must be a whole number, 1 or more, received 0",
         ),
         (lambda m: m.fit(X, Y, validation_split=1.5), "validation_split must lie between"),
         (lambda m: m.fit(X, Y, validation_data=X), "validation_data must be"),

@@ -163,8 +163,9 @@ def test_weights_are_saved_and_a_batch_predicted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: utils.set_random_seed("a"), "expected an integer from 0, received 'a'"),
-        (lambda: utils.set_random_seed(-1), "expected an integer from 0, received -1"),
+        (lambda: utils.set_random_seed("a"), "an integer from 0 to 4294967295, received 'a'"),
+        (lambda: utils.set_random_seed(-1), "an integer from 0 to 4294967295, received -1"),
+        (lambda: utils.set_random_seed(2**32), "to 4294967295, received 4294967296"),
         (lambda: utils.to_categorical([0, 3], 3), "expected classes 0 to 2, received 3"),
         (lambda: utils.to_categorical([-1]), "received -1"),
         (lambda: utils.pad_sequences([[1]], padding="left"), 'padding: expected "pre" or "post"'),
