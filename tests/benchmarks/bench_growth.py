@@ -1,4 +1,4 @@
-"""What new streams cost a live pipeline: the longest call beside the median of its size.
+"""What new streams cost a live pipeline: the longest call beside the median.
 
     python tests/benchmarks/bench_growth.py [--streams 2000000] [--rows 1000 10000]
 

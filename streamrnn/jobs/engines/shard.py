@@ -86,8 +86,8 @@ class Outcome:
 
     `facts` is None after an `error`, or if a range could not be read. `rejected` is the number of
     rejected rows, `times` the first and last time in ticks, `looked_up` is what became of values
-    that have a vocabulary, `first` has the first late and repeated rows, `seconds` is the time of
-    the whole task.
+    that have a vocabulary, `first` has the first late and repeated rows, and `seconds` is the time
+    of the whole task.
     """
 
     shard: int

@@ -131,7 +131,8 @@ class AgainstBaselines:
     def as_row(self) -> HistoryRow:
         """Return the errors by name; {} if no step counts.
 
-        For a baseline `b`, compared over `b_rows`, `val_rmse_where_b` is the model's error there.
+        `b_rows` is the number of steps for which a baseline `b` has a forecast, and
+        `val_rmse_where_b` is the model's error at these steps.
         """
         if not self._model.count:
             return {}

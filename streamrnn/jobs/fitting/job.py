@@ -97,7 +97,7 @@ class FitJob:
         return self.summary
 
     def check(self) -> int:
-        """Check everything but the rows of a first fit; return the number of outputs.
+        """Check all but the rows of the fit, as if it were the first; return the number of outputs.
 
         Raises what `run` raises, and writes nothing.
         """

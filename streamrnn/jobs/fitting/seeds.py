@@ -60,7 +60,7 @@ class SeedsJob:
         self._progress: dict[int, FitProgress] = {}
 
     def check(self) -> None:
-        """Check everything but the rows of a first fit.
+        """Check all but the rows of the fit, as if it were the first.
 
         Raises what `run` raises, and writes nothing.
         """

@@ -358,10 +358,10 @@ class Pipeline:
         null where the row has an output, else why it has none: "late", "repeated" (for any [source]
         repeated but "score"), "rejected: " and what is wrong, "skipped" (a null, perhaps without an
         earlier value to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
-        rows). Rows that are late (unless [source] late is "apply"), repeated or invalid fail no
-        other row: they are counted, and are neither in the state nor in `rejects`, whose limit does
-        not apply. A dict of the first call has to have a key and a time. Raises ConfigError if the
-        output has a column `reason`.
+        rows). Rows that are late (unless [source] late is "apply"), repeated or invalid do not
+        make other rows fail: they are counted, and are neither in the state nor in `rejects`, whose
+        limit does not apply. A dict of the first call has to have a key and a time. Raises
+        ConfigError if the output has a column `reason`.
 
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
         it, or equal in some partitions and later in others; DTypeError for a position of another
@@ -681,8 +681,8 @@ class Pipeline:
         Outputs, rows, streams, features and states over time; with [target] the errors, with a fit
         its learning curves. The output is read twice, the source once if it exists, in bounded
         memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by one, in place of
-        those with most rows; `since` and `until` (not included) limit the times of the rows. The
-        page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
+        those with the most rows; `since` and `until` (not included) limit the times of the rows.
+        The page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
         replaces an earlier report only. `ReportPage.as_dict()` has the numbers behind the pictures.
 
         Raises MissingFileError or CheckpointError without an output; ConfigError without [sink]

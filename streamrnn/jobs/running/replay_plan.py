@@ -27,7 +27,7 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 class Earlier:
     """What an output has read: used files by their current names, `position` as in a manifest.
 
-    `rows` is the number of rows written and rejected, `state` is the state after them.
+    `rows` is the number of rows written and rejected, and `state` is the state after them.
     """
 
     used: Sequence[UsedFile]

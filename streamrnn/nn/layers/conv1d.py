@@ -1,8 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
-With causal padding, an output depends only on its own step and the past, so they run on streams;
-Keras has this padding for Conv1D alone. The others filter each feature separately. None of them
-passes a mask on.
+With causal padding, an output depends only on its own step and the past, so these layers run on
+streams; Keras has this padding for Conv1D alone. The others filter each feature separately. None of
+them passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence

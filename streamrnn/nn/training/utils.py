@@ -139,8 +139,8 @@ def timeseries_dataset_from_array(
     are windows alone.
     Rows before `start_index`, and from `end_index` on, are left out. shuffle: take an order from
     the seed, which differs from Keras's. batch_size=None: one window at a time. For a log of many
-    streams use `Pipeline.windows`, which never joins rows of two. Raises ArgumentError for numbers
-    below 1, and indices beyond the array.
+    streams use `Pipeline.windows`, which never joins rows of two streams. Raises ArgumentError for
+    numbers below 1, and indices beyond the array.
 
     >>> batches = timeseries_dataset_from_array([0, 1, 2, 3, 4], [10, 11, 12], 3, batch_size=2)
     >>> [(x.tolist(), y.tolist()) for x, y in batches]

@@ -336,7 +336,7 @@ class OutputFolder:
         return delta_since(state, last, self._schema_of(last))
 
     def _last_state(self) -> tuple[StateFile, ...]:
-        """Return the state files of the only shard, on which the next version may build."""
+        """Return the state files that the next version may build on; none with several shards."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
 

@@ -302,7 +302,7 @@ def _unknown(name: str, table: type[Section]) -> str:
 
 
 def _table_at(table: type[Section], path: Path) -> type[Section]:
-    """Return the table at a path in `table`, which may be one of its keys: a feature, or after."""
+    """Return the class of the table at a path in `table`: a table inside it, or `table` itself."""
     inner: dict[str, type[Section]] = {
         "features": FeatureSection,
         "after": AfterSection,

@@ -39,8 +39,8 @@ def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
 class BoundTarget:
     """The columns of `[target]`, and how a row is joined with its labels (see `LabelJoin`).
 
-    `names` are the names of the K labels, `season` is the season of the seasonal naive forecast, in
-    ticks (0: no forecast).
+    `names` are the names of the K labels, and `season` is the season of the seasonal naive
+    forecast, in ticks (0: no forecast).
     """
 
     columns: TargetColumns

@@ -165,7 +165,7 @@ def list_of_format(path: str, format: str) -> list[SourceFile]:
 
 
 def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[SourceFile]:
-    """Sort the files, keeping one path each: the path with most partitions, then fewest links."""
+    """Sort the files; of each, keep the path with the most partitions, then the fewest links."""
     start = len(base.rstrip("/")) + 1 if base else 0
     by_name: dict[str, Entry] = {}
     for entry in entries:

@@ -49,8 +49,8 @@ class Table:
     Files arrive in the order of versions, then of the log; a rewritten file takes the place of the
     first one that it replaces. `base` are the files from before the first of `commits`, `root` is
     the canonical name of the folder that the files are in, with a slash, `version` is for messages,
-    `renames` are old names of columns in older files, `ids` the identifiers that the format gave
-    the table, the current one last.
+    `renames` are old names of columns in older files, and `ids` are the identifiers that the
+    format gave the table, the current one last.
     """
 
     def __init__(

@@ -95,7 +95,7 @@ def differing_classes(
 def check_origins(mapping: Mapping[str, str], schema: pa.Schema, owner: str) -> None:
     """Raise StateError if an origin in `mapping` (layer -> layer) has no state in a table.
 
-    `schema` is the schema of the table, `owner` names it. A table without states of layers passes.
+    `schema` is the schema of the table that `owner` names. A table without states of layers passes.
     """
     states = state_sizes(schema)
     layers = sorted({name.rpartition("/")[0] or name for name in states})
