@@ -34,7 +34,7 @@ def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
             total = _KEPT * total + (1 - _KEPT) * judged.loss
             tried.append(TriedRate(rate, total / (1 - _KEPT ** (len(tried) + 1))))
             lowest = min(of.loss for of in tried)
-            rises = not loop.learner.loss.signed and tried[-1].loss > _BEYOND * lowest
+            rises = not loop.learner.loss.signed and tried[-1].loss > _BEYOND * lowest >= 0
             if rises or stopped():
                 break
     except DivergedError:

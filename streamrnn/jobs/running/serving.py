@@ -1,5 +1,6 @@
 """The log of `streamrnn serve`: one server owns it; its rows go into the output before a run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.stream.config import Config
 
 _LOCK, _AHEAD = "_lock", "_ahead"
+_owned: set[str] = set()
+"""The logs of servers in this process."""
 
 
 def log_folder(config: Config) -> str:
@@ -30,8 +33,13 @@ def own_log(folder: str) -> Iterator[None]:
         raise ConfigError(
             f"[serve] log: {folder} is in use by another server. End it, or set another folder"
         ) from None
+    place = os.path.realpath(folder)
     with lock:
-        yield
+        _owned.add(place)
+        try:
+            yield
+        finally:
+            _owned.remove(place)
         files.delete(_AHEAD)
 
 
@@ -44,17 +52,15 @@ def put_ahead(files: LocalFiles) -> None:
 def refuse_behind(config: Config) -> None:
     """Raise CheckpointError if a server has ended without adding the rows of its log.
 
-    It may be called once the output is locked: then a server that is running is this process.
+    The session of a server in this process may go on.
     """
     files = LocalFiles(log_folder(config))
     if "://" in files.root or _AHEAD not in files.entries(""):
         return
-    try:
-        lock_file(files.show(_LOCK)).close()
-    except BlockingIOError:
+    if os.path.realpath(files.root) in _owned:
         return
     raise CheckpointError(
         f"{config.sink.folder}: a server ended without a commit, so that rows which it answered "
-        f"may be in its log alone, {files.root}. Start `streamrnn serve` once, which adds them, "
-        "and stop it; or move the log away, to give them up"
+        f"may be in its log alone, {files.root}. Start `streamrnn serve` once (with [serve] "
+        'durable = "log"), which adds them, and stop it; or move the log away, to give them up'
     )

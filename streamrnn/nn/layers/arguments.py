@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from operator import index
@@ -134,11 +134,15 @@ def checked_seed(owner: str, seed: object) -> int | None:
 
 
 def given_arguments(
-    layer: object, args: Sequence[object], kwargs: Mapping[str, object]
+    layer: object,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    without: Collection[str] = (),
 ) -> dict[str, object]:
     """Return a constructor's arguments by name, for JSON, without the ones that every layer has.
 
-    Raises UnsupportedError, naming the argument, for a value that no file can hold.
+    Regularizers and constraints are left out, too. `without`: names of others to leave out. Raises
+    UnsupportedError, naming the argument, for a value that no file can hold.
     """
     bound = inspect.signature(type(layer)).bind(*args, **kwargs)
     named: dict[str, object] = {}
@@ -152,7 +156,7 @@ def given_arguments(
     return {
         name: _as_json(layer, name, value)
         for name, value in named.items()
-        if name not in _EVERY_LAYER
+        if name not in _EVERY_LAYER and name not in without and not name.endswith(FOR_TRAINING)
     }
 
 

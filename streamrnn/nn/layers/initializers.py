@@ -111,7 +111,8 @@ class Initializer:
 
     def get_config(self) -> ConfigDict:
         """Return the constructor's arguments."""
-        return {field: getattr(self, field) for field in self.fields}
+        config = {field: getattr(self, field) for field in self.fields}
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in config.items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

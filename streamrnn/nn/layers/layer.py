@@ -387,8 +387,9 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         declared = arguments_of(type(self))
         cls = next(cls for cls in type(self).__mro__ if "get_config" in vars(cls))
         if registry.is_own(cls) and not registry.is_own(type(self)):
-            passed = given_arguments(self, *self._made_with).items()
-            config = {name: value for name, value in passed if name not in declared} | config
+            base = next(cls for cls in type(self).__mro__ if registry.is_own(cls))
+            taken = {*declared, *inspect.signature(base).parameters}
+            config = given_arguments(self, *self._made_with, taken) | config
         for argument, value in self.regularization().items():
             if (kept := _as_config(value)) is not None:
                 config.setdefault(argument, kept)

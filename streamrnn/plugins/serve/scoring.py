@@ -86,9 +86,9 @@ class Scoring:
             refused = reasons.filter(_refused(reasons)).to_pylist()
         if refused:
             raise CheckpointError(
-                f"{path}: rows that were answered are refused now: {refused[0]}. Have output or "
-                "[source] changed since? Undo that (`streamrnn rewind`), or move this file away, "
-                "to give its rows up"
+                f"{path}: rows that were answered are refused now: {refused[0].rstrip('.')}. Have "
+                "output or [source] changed since? Undo that (`streamrnn rewind`), or move this "
+                "file away, to give its rows up"
             )
 
     def _logged(self, path: str) -> Iterator[pa.RecordBatch]:

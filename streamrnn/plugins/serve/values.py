@@ -19,10 +19,6 @@ _DIGITS = 15
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
-class _InexactError(ValueError):
-    """A float that may be another number than its JSON; the text is how to send it."""
-
-
 class RequestColumns:
     """The columns of requests, and the types to convert their values to.
 
@@ -73,7 +69,7 @@ class RequestColumns:
                 f"the request: row {row} (from 0): column {name!r}: "
                 f"{error if kind is None else f'expected {kind}'}, "
                 f"received {_shown(values[row : row + 1]):.80}"
-                f"{f'. {error}' if isinstance(error, _InexactError) else ''}"
+                f"{''.join(f'. {advice}' for advice in getattr(error, '__notes__', ()))}"
             ) from error
 
 
@@ -94,6 +90,8 @@ def _fits(values: Any, kind: pa.DataType | None) -> bool:
 
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
     """Return values as an array of a type; without one, of the type that they have."""
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
     if type(values) is not list:
         return values if kind in (None, values.type) else _finite(values, values.cast(kind))
     types = set(map(type, values))
@@ -131,7 +129,7 @@ def _finite(values: Any, array: pa.Array) -> pa.Array:
 
 def _whole(value: float) -> int:
     if abs(value) >= 2**53:
-        raise _InexactError("Send an integer at or beyond ±2**53 without a point or an exponent")
+        raise _inexact("Send an integer at or beyond ±2**53 without a point or an exponent")
     if not value.is_integer():
         raise ValueError("Arrow would cut it")
     return int(value)
@@ -140,10 +138,16 @@ def _whole(value: float) -> int:
 def _decimal(value: Any) -> str:
     text = str(value)
     if type(value) is float:
-        digits = len(Decimal(text).as_tuple().digits)
+        digits = len(Decimal(text).normalize().as_tuple().digits)
         if digits > _DIGITS or abs(value) >= 10**_DIGITS:
-            raise _InexactError(f"Send a number of more than {_DIGITS} digits as text")
+            raise _inexact(f"Send a number of more than {_DIGITS} digits as text")
     return text
+
+
+def _inexact(advice: str) -> ValueError:
+    error = ValueError("a float may be another number than its JSON")
+    error.add_note(advice)
+    return error
 
 
 def _in_utc(text: str) -> str:

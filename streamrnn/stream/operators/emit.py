@@ -218,7 +218,11 @@ class Emitter:
 
 
 def all_finite(computed: ModelOutput) -> bool:
-    """Return whether no output, and no new state, is NaN or infinite."""
+    """Return whether no output, and no new state, is NaN or infinite.
+
+    A new state is the one after the last row of a stream in the batch: a state in between is not
+    looked at.
+    """
     finite = np.isfinite(computed.values_KU)
     return not computed.overflows and b"\0" not in finite.tobytes()  # faster than all()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Bools, Floats, Ints
 
 
 def _table(text: str) -> Floats:
@@ -74,6 +74,9 @@ QWSCviGPdz//vnO+TKR4PxijYr62pnk/GXZRvkmWej9MOUC+9XJ7P/7tLr6oPHw/fpUdvlTzfD8aMQy+
 """
 
 
+_MOST_SECONDS = 9 * 10**11  # 28,500 years
+
+
 def _hour(times: pa.Array) -> pa.Array:
     return pc.hour(times) if pa.types.is_timestamp(times.type) else pa.repeat(0, len(times))
 
@@ -100,5 +103,15 @@ def sine_and_cosine(name: str, times: pa.Array) -> Floats:
     part = part_of(times)
     if part.null_count:
         part = pc.fill_null(part, 0)
-    values: Floats = table.take(part.to_numpy(zero_copy_only=False), axis=0)
+    values: Floats = table.take(part.to_numpy(zero_copy_only=False), axis=0, mode="clip")
     return values
+
+
+def beyond_calendar(ticks_N: Ints, kind: pa.DataType) -> Bools:
+    """Return which times have no angles: the years of Arrow's calendar are below 32,768."""
+    if pa.types.is_date32(kind):
+        most = _MOST_SECONDS // 86_400
+    else:
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(kind, "unit", "ms")]
+        most = min(_MOST_SECONDS * per_second, 2**63 - 1)
+    return (ticks_N > most) | (ticks_N < -most)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
-from streamrnn.stream.sources.angles import sine_and_cosine
+from streamrnn.stream.sources.angles import beyond_calendar, sine_and_cosine
 from streamrnn.stream.sources.casts import is_number, shown
 from streamrnn.stream.sources.columns import (
     PlainFloats,
@@ -213,7 +213,11 @@ class Contract:
         array = batch.column(self.time)
         if array.null_count:
             faults.add(_nulls(array), f"column {self.time!r}: time is null")
-        return ticks(array)
+        values = ticks(array)
+        if self.time_features:
+            beyond = beyond_calendar(values, array.type)
+            faults.add(beyond, f"column {self.time!r}: time is more than 28,500 years from 1970")
+        return values
 
     def _reset(self, batch: pa.RecordBatch, faults: Faults) -> Bools | None:
         if self.reset is None:

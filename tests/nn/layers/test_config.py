@@ -8,7 +8,7 @@ import pytest
 from nn.layers.kinds import assert_same, built
 
 import streamrnn
-from streamrnn import activations, initializers, layers
+from streamrnn import activations, initializers, layers, regularizers
 from streamrnn.errors import DTypeError, UnsupportedError
 
 RNG = np.random.default_rng(5)
@@ -217,12 +217,40 @@ def test_an_argument_of_a_subclass_is_in_the_config() -> None:
     assert (again.factor, again.get_config()) == (3.0, config)
 
 
+class Plain(layers.Dense):
+    pass
+
+
+class Wrapped(layers.Bidirectional):
+    pass
+
+
+class OfCells(layers.RNN):
+    pass
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Plain(2, activation=activations.tanh, kernel_initializer=initializers.HeNormal()),
+        Plain(2, activation=layers.LeakyReLU(0.1), kernel_regularizer=regularizers.L2(0.1)),
+        Wrapped(layers.GRU(2)),
+        OfCells(layers.GRUCell(2)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_subclass_takes_what_its_base_takes(layer: Any) -> None:
+    config = json.loads(json.dumps(layer.get_config()))
+    assert type(layer).from_config(config).get_config() == layer.get_config()
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         layers.LayerNormalization(axis=np.int64(-1), epsilon=np.float32(0.5)),
         layers.Dense(3, use_bias=np.bool_(True)),
         layers.Dense(3, kernel_initializer=initializers.Constant(np.float32(0.5))),
+        layers.Dense(3, kernel_initializer=initializers.RandomNormal(stddev=np.float32(0.5))),
         layers.Dropout(np.float32(0.5)),
         layers.NotEqual(np.int64(3)),
     ],

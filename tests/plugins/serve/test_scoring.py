@@ -14,6 +14,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from streamrnn import Pipeline
+from streamrnn.base.storage.local import lock_file
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.scoring import Asked, Scoring, log_of
@@ -168,6 +169,9 @@ def test_a_run_waits_until_the_rows_of_the_log_are_in_the_output(tmp_path: Path)
     for own in (pipeline.run, lambda: answered_in_a_session(pipeline)):
         with pytest.raises(CheckpointError, match=r"may be in its log alone.*serve` once"):
             own()
+    starting = lock_file(str(tmp_path / "out.accepted/_lock"))
+    with starting, pytest.raises(CheckpointError, match="may be in its log alone"):
+        pipeline.run()
     with log_of(pipeline.config), pytest.raises(ConfigError, match="in use by another server"):
         answered(pipeline)
     answered(pipeline)

@@ -60,7 +60,9 @@ def test_exact_values_stay() -> None:
     assert column(MONEY, [0.25, "12345678901234567.89", 7, None]).to_pylist() == [
         decimal.Decimal("0.25"), decimal.Decimal("12345678901234567.89"), decimal.Decimal(7), None
     ]  # fmt: skip
+    assert column(MONEY, [123456789012345.0]).to_pylist() == [decimal.Decimal(123456789012345)]
     assert column(pa.int64(), [2.0, 2**62, None]).to_pylist() == [2, 2**62, None]
     assert column(pa.bool_(), [True, None]).to_pylist() == [True, None]
     infinite = pa.array([float("inf"), float("nan"), None])
-    assert str(column(pa.float32(), infinite).to_pylist()) == "[inf, nan, None]"
+    for values in (infinite, infinite.dictionary_encode()):
+        assert str(column(pa.float32(), values).to_pylist()) == "[inf, nan, None]"

@@ -117,3 +117,17 @@ def test_a_zone_has_its_own_hours_and_days_when_its_clocks_change_too(zone: str,
     for name, wanted in numbers.items():
         table = {n: expected(name, n) for n in set(wanted)}
         assert features(name, times).tolist() == [table[n] for n in wanted]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("s"), pa.timestamp("us", "America/New_York"), pa.date32(), pa.date64()]
+)
+def test_a_time_beyond_the_calendar_is_a_fault_of_its_row(kind: pa.DataType) -> None:
+    most = 2**31 - 1 if kind == pa.date32() else 2**62
+    ticks = pa.array([0, most, -most, None], pa.int32() if kind == pa.date32() else pa.int64())
+    batch = pa.record_batch({"k": pa.array([0] * 4), "t": ticks.view(kind)})
+    contract = Contract(("k",), "t", (), tuple(PERIODS))
+    rows = contract.read(batch, Origin.consecutive("f", 0, 4))
+    reasons = [rows.faults.reasons[code - 1] if code else "" for code in rows.faults.codes]
+    far, null = "column 't': time is more than 28,500 years from 1970", "column 't': time is null"
+    assert reasons == ["", far, far, null]
