@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.base.arrays import Bools, Floats, Ints
+from streamrnn.base.arrays import Floats
 
 
 def _table(text: str) -> Floats:
@@ -74,7 +74,15 @@ QWSCviGPdz//vnO+TKR4PxijYr62pnk/GXZRvkmWej9MOUC+9XJ7P/7tLr6oPHw/fpUdvlTzfD8aMQy+
 """
 
 
-_MOST_SECONDS = 9 * 10**11  # 28,500 years
+_SECONDS = 9 * 10**11  # 28,500 years: Arrow's calendar ends in the year 32,767
+MOST_TICKS = {
+    "day": _SECONDS // 86_400,
+    "s": _SECONDS,
+    "ms": _SECONDS * 10**3,
+    "us": _SECONDS * 10**6,
+    "ns": 2**63 - 1,
+}
+"""The times that have angles are at most this far from 1970, by the unit of their type."""
 
 
 def _hour(times: pa.Array) -> pa.Array:
@@ -105,13 +113,3 @@ def sine_and_cosine(name: str, times: pa.Array) -> Floats:
         part = pc.fill_null(part, 0)
     values: Floats = table.take(part.to_numpy(zero_copy_only=False), axis=0, mode="clip")
     return values
-
-
-def beyond_calendar(ticks_N: Ints, kind: pa.DataType) -> Bools:
-    """Return which times have no angles: the years of Arrow's calendar are below 32,768."""
-    if pa.types.is_date32(kind):
-        most = _MOST_SECONDS // 86_400
-    else:
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[getattr(kind, "unit", "ms")]
-        most = min(_MOST_SECONDS * per_second, 2**63 - 1)
-    return (ticks_N > most) | (ticks_N < -most)
