@@ -265,7 +265,7 @@ def _infinite(states: _States) -> dict[int, str]:
     wrong = {}
     for name, array in states.items():
         finite = np.isfinite(array)
-        if b"\0" in finite.tobytes():
+        if not np.logical_and.reduce(finite, axis=None):  # on many lanes a third of bytes' time
             for lane in np.flatnonzero(~finite.all(axis=1)).tolist():
                 value = array[lane][~finite[lane]][0]
                 wrong[lane] = f"state {name!r}: the model returned {value}"
