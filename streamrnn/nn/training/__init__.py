@@ -15,7 +15,8 @@
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`
-computes products and sums, and NumPy only computes element by element.
+computes products and sums, and NumPy computes element by element. Only the sums of
+BatchNormalization are NumPy's, in float64; they are rounded to float32.
 """
 
 from streamrnn.nn.training import callbacks, losses, metrics, optimizers
