@@ -130,6 +130,23 @@ def bands(pairs: Sequence[Pair]) -> dict[str, float | None]:
     }
 
 
+def crps_of_quantiles(pairs: Sequence[Pair], levels: Sequence[float]) -> float:
+    """Twice the pinball loss of every level from 0 to 1, added up in very many small steps.
+
+    Between two levels it is drawn as a straight line, and it is 0 at 0 and at 1.
+    """
+    ends = [(0.0, 0.0), (1.0, 0.0)]
+    at = sorted([*ends, *((q, pinball(pairs, unit, q)) for unit, q in enumerate(levels))])
+    steps, total = 20_000, 0.0
+    for step in range(steps):
+        level = (step + 0.5) / steps
+        (low, left), (high, right) = next(
+            (a, b) for a, b in zip(at, at[1:], strict=False) if a[0] <= level <= b[0] and a != b
+        )
+        total += 2 * (left + (right - left) * (level - low) / (high - low)) / steps
+    return total
+
+
 FAR = 12.0
 GAUSS = np.polynomial.legendre.leggauss(80)
 """Points and weights of a quadrature, on [-1, 1]."""

@@ -168,9 +168,13 @@ class Quantile(Loss):
         return np.ascontiguousarray(np.broadcast_to(t, y_pred.shape))
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
-        q = np.ascontiguousarray(np.broadcast_to(np.array(self.quantiles, np.float32), p.shape))
-        value, slope = kernel.elementwise("pinball", p, t, quantiles=q)
+        value, slope = self.of_each(t, p)
         return kernel.means_of_rows(value), slope, float(p.shape[-1])
+
+    def of_each(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
+        """Return the pinball loss of each quantile and its derivative; arrays of one shape."""
+        q = np.ascontiguousarray(np.broadcast_to(np.array(self.quantiles, np.float32), p.shape))
+        return kernel.elementwise("pinball", p, t, quantiles=q)
 
 
 class GaussianNLL(Loss):

@@ -8,6 +8,7 @@ from typing import Any
 from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.training.band_metrics import OF_BANDS, band_metric
 from streamrnn.nn.training.loss import Loss
 from streamrnn.nn.training.losses import SparseCategoricalCrossentropy as _SparseLoss
 from streamrnn.nn.training.losses import loss_of, names_of_losses
@@ -88,7 +89,8 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     """Return the metric for a name, class, loss, function or metric. Raises ArgumentError.
 
     "accuracy" and "crossentropy" stand for the metrics that fit the loss and the output's number of
-    units. The name of any other loss stands for its mean. Reports use the name that was passed.
+    units, "crps" and "coverage" for those that fit the loss: of quantiles, or of a mean and a
+    deviation. The name of any other loss stands for its mean. Reports use the name that was passed.
     """
     if isinstance(identifier, Metric):
         return identifier
@@ -101,12 +103,14 @@ def metric_of(identifier: Any, loss: Loss, units: int) -> Metric:
     if isinstance(identifier, str):
         if identifier in _FITTING:
             return _fitting(identifier, loss, units)
+        if identifier in OF_BANDS:
+            return band_metric(identifier, loss)
         metric = _NAMES.get(identifier) or _ALSO.get(identifier)
         if metric is not None:
             return metric(name=identifier)
         if identifier in names_of_losses():
             return LossMetric(loss_of(identifier), name=identifier)
-    names = [*_NAMES, "accuracy", "crossentropy"]
+    names = [*_NAMES, "accuracy", "crossentropy", *OF_BANDS]
     raise ArgumentError(not_one_of(f"metric {identifier!r}", names, identifier))
 
 

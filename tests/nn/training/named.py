@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn import losses, metrics, optimizers, regularizers
 from streamrnn.nn.training.losses import loss_of, names_of_losses
+from streamrnn.nn.training.metrics import metric_of
 from streamrnn.nn.training.optimizer import WeightUpdate
 
 ROWS, UNITS = 7, 5
@@ -37,6 +38,9 @@ def results() -> dict[str, bytes]:
     for metric in (metrics.AUC(), metrics.AUC(curve="PR"), metrics.R2Score(), metrics.F1Score()):
         metric.update_state(t, p, weight)
         found[f"metric {len(found)}"] = np.asarray(metric.result()).tobytes()
+    crps = metric_of("crps", losses.GaussianNLL(), 4)
+    crps.update_state(t[:, :2], p[:, :4].copy(), weight)
+    found["metric crps"] = np.asarray(crps.result()).tobytes()
     penalty = regularizers.L1L2(0.1, 0.3)
     found["penalty"] = np.float64(penalty(p)).tobytes() + penalty.slope(p - t).tobytes()
     return found
