@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "fitting": "arrays display errors config kernels layers models formats checkpoints scoring "
     "sources states storage training windows preflight",
     "evaluation": "arrays display errors config models sources states storage windows checkpoints "
-    "scoring outputs preflight fitting",
+    "scoring outputs preflight training fitting",
     "explaining": "arrays display errors config kernels models sources checkpoints scoring engines "
     "preflight running",
     "guesses": "arrays errors config formats models sources",

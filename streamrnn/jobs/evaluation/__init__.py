@@ -7,7 +7,12 @@
 """
 
 from streamrnn.jobs.evaluation.evaluating import comparison, evaluate_pipeline, scored_source
-from streamrnn.jobs.evaluation.evaluation import Evaluation, MeasuredOutput, measures_of
+from streamrnn.jobs.evaluation.evaluation import (
+    Evaluation,
+    MeasuredOutput,
+    figures_of,
+    measures_of,
+)
 from streamrnn.jobs.evaluation.matching import (
     ComparedCounts,
     EvaluationPlan,
@@ -33,6 +38,7 @@ __all__ = [
     "compared_rows",
     "comparison",
     "evaluate_pipeline",
+    "figures_of",
     "measures_of",
     "not_compared",
     "scored_source",

@@ -23,6 +23,7 @@ from streamrnn.jobs.evaluation.matching import (
     compared_rows,
 )
 from streamrnn.jobs.evaluation.measures import Band, Classes, Distance, Measure, Number, Pairs
+from streamrnn.nn.training.band_metrics import level_weights
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ class _Run:
             shown = shown[order]
             names = {name: column.take(pa.array(order)) for name, column in names.items()}
         tables = []
-        for item in self._outputs:
-            figures = item.measure.result(groups, None if means is None else means[item.target])
+        results = figures_of(self._outputs, groups, means)
+        for item, figures in zip(self._outputs, results, strict=True):
             columns = {
                 "output": pa.array([item.name] * len(shown)),
                 "target": pa.array([self.plan.targets[item.target]] * len(shown)),
@@ -220,6 +221,26 @@ class _Run:
         index = pa.array(shown - 1, mask=shown == 0)
         keys = zip(self.plan.keys, self.labels.key_arrays(), strict=True)
         return {name: key.take(index) for name, key in keys}
+
+
+def figures_of(
+    outputs: Sequence[MeasuredOutput], groups: int, means: Sequence[float] | None
+) -> list[dict[str, Doubles]]:
+    """Return the figures (groups,) of each output by name; `means` of the targets, if known.
+
+    Several quantiles have one `crps`, of all of them together (see `level_weights`).
+    """
+    figures = [
+        dict(item.measure.result(groups, None if means is None else means[item.target]))
+        for item in outputs
+    ]
+    levels = [item.quantile for item in outputs if item.quantile is not None]
+    if len(levels) > 1:
+        weights = level_weights(levels).tolist()
+        losses = [of["pinball"] for of in figures]
+        crps = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
+        figures = [{**of, "crps": crps} for of in figures]
+    return figures
 
 
 def _against_the_best(figures: dict[str, Doubles]) -> dict[str, pa.Array]:

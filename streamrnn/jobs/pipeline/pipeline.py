@@ -648,8 +648,8 @@ class Pipeline:
 
         The source is read again, and joined with the output by key and time: as in `windows`, a
         label is the value of the row [target] horizon later. Numbers are measured by MAE and RMSE,
-        with `quantiles` (one per output) also by pinball loss; probabilities (labels 0 and 1,
-        scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
+        with `quantiles` (one per output) also by pinball loss and CRPS; probabilities (labels 0 and
+        1, scores from 0 to 1, or one output per class) by log-loss, accuracy and AUC. Baselines are
         persistence (the value at the row itself) if there is a horizon, the value a [target] season
         before the label, and the mean label or the base rate; each is compared over the rows that
         it has a forecast for. The mean is taken over the labels that this model was trained on,

@@ -19,6 +19,7 @@ from streamrnn.jobs.evaluation import (
     Pairs,
     ScoreRows,
     compared_rows,
+    figures_of,
     measures_of,
     not_compared,
 )
@@ -104,14 +105,10 @@ class _Groups:
             score = scores.score[:, item.units]
             item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
-    def figures(self, plan: EvaluationPlan, groups: int) -> list[Mapping[str, Doubles]]:
+    def figures(self, plan: EvaluationPlan, groups: int) -> Sequence[Mapping[str, Doubles]]:
         """Return the figures of each output: name -> values (groups,)."""
-        means = plan.trained_means
         with np.errstate(invalid="ignore"):
-            return [
-                item.measure.result(groups, None if means is None else means[item.target])
-                for item in self._outputs
-            ]
+            return figures_of(self._outputs, groups, plan.trained_means)
 
     def errors(self, plan: EvaluationPlan, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
         """Return the figure of each output that is `drawn`, by group."""
@@ -233,6 +230,16 @@ class ForecastErrors:
             self._all.errors(self._plan, 1, drawn),
         )
 
+    def crps(self) -> list[str]:
+        """Return a sentence on the CRPS over all rows: of the quantiles, or of each distribution."""
+        names = ["the quantiles together"] if self._plan.quantiles else self._plan.scores
+        figures = self._all.figures(self._plan, 1)
+        return [
+            f"CRPS of {name}, over all rows: {short(of['crps'][0])}."
+            for name, of in zip(names, figures, strict=False)
+            if "crps" in of
+        ]
+
     @property
     def quantiles(self) -> Sequence[float]:
         """The shares that the outputs claim to cover, if they are quantiles."""
@@ -283,7 +290,7 @@ def error_pictures(
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
     return [
-        _over_time(subject, errors.by_time(), not_compared(vars(errors.counts))),
+        _over_time(subject, errors.by_time(), errors.crps(), not_compared(vars(errors.counts))),
         _by_stream(errors.by_stream(), keys),
         _by_hour(subject, errors.by_hour()),
         *_by_horizon(errors.by_horizon()),
@@ -292,7 +299,7 @@ def error_pictures(
     ]
 
 
-def _over_time(subject: Subject, errors: Sequence[Errors], left: str) -> Picture:
+def _over_time(subject: Subject, errors: Sequence[Errors], crps: list[str], left: str) -> Picture:
     panels = [
         Panel(
             item.output,
@@ -311,7 +318,7 @@ def _over_time(subject: Subject, errors: Sequence[Errors], left: str) -> Picture
         y_title=errors[0].title,
         from_zero=True,
         rules=rules_of(subject),
-        notes=[*_unit(errors), *([f"Not compared: {left}."] if left else [])],
+        notes=[*_unit(errors), *crps, *([f"Not compared: {left}."] if left else [])],
         **subject.timeline.axis(),
     )
 

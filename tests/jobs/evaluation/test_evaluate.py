@@ -18,7 +18,14 @@ from jobs.evaluation.evaluated import (
     pairs_of,
     write,
 )
-from naive_scores import Pair, classes, distances, pinball, probabilities
+from naive_scores import (
+    Pair,
+    classes,
+    crps_of_quantiles,
+    distances,
+    pinball,
+    probabilities,
+)
 
 from streamrnn import Pipeline, load_model
 from streamrnn.errors import ConfigError
@@ -177,6 +184,33 @@ def test_quantiles() -> None:
         assert line["coverage"] == pytest.approx(covered)
     with pytest.raises(ConfigError, match=r"one quantile per output .*received 1 and 2"):
         pipeline.evaluate(quantiles=[0.1, 0.9])
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.9, 0.02, 0.4], [0.25, 0.5, 0.75]], ids=str)
+def test_quantiles_have_one_crps(levels: list[float]) -> None:
+    """Of all of them together, in each of their lines; by stream, with weights, in any order."""
+    model("linear", 3)
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["now"]))
+    pipeline.run()
+    compared = pairs_of(log(), "plain", TARGETS["now"])
+    everything = [pair for pairs in compared.values() for _, pair in pairs]
+    chosen = {stream: [pair for _, pair in pairs] for stream, pairs in compared.items()}
+    lines = pipeline.evaluate("stream", quantiles=levels).table.to_pylist()
+    assert len(lines) == 3 * (1 + len(compared))
+    for line in lines:
+        pairs = everything if line["id"] is None else chosen[line["id"]]
+        assert line["crps"] == pytest.approx(crps_of_quantiles(pairs, levels), rel=1e-4)
+
+
+def test_one_quantile_has_no_crps() -> None:
+    """It says nothing of the distribution."""
+    write(log())
+    pipeline = Pipeline.from_dict(config("plain", TARGETS["ahead"]))
+    pipeline.run()
+    table = pipeline.evaluate(quantiles=[0.5]).table
+    assert "pinball" in table.column_names
+    assert "crps" not in table.column_names
 
 
 def test_several_targets_have_a_line_each() -> None:

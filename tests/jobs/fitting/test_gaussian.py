@@ -85,6 +85,37 @@ def test_mean_and_deviation_are_in_the_units_of_the_target(tmp_path: Path) -> No
     (row,) = figures_of(tmp_path)
     assert row["coverage_90"] == pytest.approx(0.9, abs=0.04)
     assert 20 < row["spread"] < 30
+    drawn = Pipeline.from_dict(config(tmp_path)).report().as_dict()["pictures"]
+    (errors,) = (picture for picture in drawn if picture["id"] == "error-time")
+    (crps,) = (note for note in errors["notes"] if note.startswith("CRPS"))
+    assert "CRPS of rescaling_0, over all rows: " in crps
+
+
+@pytest.mark.parametrize("kind", ["moments", "quantiles"])
+def test_each_epoch_has_the_crps_and_the_coverage_that_evaluate_finds(
+    kind: str, tmp_path: Path
+) -> None:
+    """Of the rows of the validation, in the unit of the target."""
+    train: dict[str, Any] = {
+        "metrics": ["crps", "coverage"],
+        "validation": {"since": time_of(1500)},
+    }
+    tables: dict[str, Any] = {"train": train}
+    if kind == "quantiles":
+        train["loss"] = {"quantile": [0.05, 0.4, 0.95]}
+        tables["model"] = {"layers": [{"type": "Dense", "units": 3}]}
+    summary = fit(tmp_path, **tables)
+    history = {row["epoch"]: row for row in summary.history}
+    assert history[1].keys() >= {"crps", "coverage", "val_crps", "val_coverage"}
+    pipeline = Pipeline.from_dict(config(tmp_path, **tables))
+    pipeline.run()
+    found = pipeline.evaluate(since=time_of(1500), until=time_of(UNTIL)).table.to_pylist()
+    best = history[summary.best_epoch]
+    assert best["val_crps"] == pytest.approx(found[0]["crps"], rel=1e-4)
+    covered = found[0].get("coverage_90")
+    if kind == "quantiles":
+        covered = found[-1]["coverage"] - found[0]["coverage"]
+    assert best["val_coverage"] == pytest.approx(covered, abs=1e-6)
 
 
 def quantiles(levels: list[float]) -> dict[str, Any]:
@@ -249,6 +280,13 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
         (
             {"train": {"seeds": 2, "keep": "all", "validation": {"streams": 0.3}}},
             r'\[train\] keep = "all" .* each model of the loss gaussian_nll has a spread of its',
+        ),
+        (
+            {
+                "train": {"loss": "mse", "metrics": ["crps"]},
+                "model": {"layers": [{"type": "Dense", "units": 1}]},
+            },
+            r"\[train\] metrics: metric 'crps' is of quantiles, or of a mean and a deviation",
         ),
         (
             {"output": {"calibrate": True}},

@@ -55,6 +55,12 @@ def rows(item: dict[str, Any], panel: int = 0) -> list[dict[str, Any]]:
     return found
 
 
+def noted(found: dict[str, dict[str, Any]]) -> str:
+    """What the picture of errors says of the CRPS."""
+    (note,) = (note for note in found["error-time"]["notes"] if note.startswith("CRPS"))
+    return str(note)
+
+
 def minute(time: Any, width: int) -> str:
     return str(time.replace(minute=time.minute - time.minute % width).strftime("%Y-%m-%dT%H:%M"))
 
@@ -161,6 +167,9 @@ def test_coverage_of_quantiles_by_stream_is_that_of_evaluate(target: str) -> Non
         line = [whole, *lines][unit]
         assert line["id"] is None
         assert target == "now" or up_to / line["rows"] == near(line["coverage"])
+    said = re.match(r"CRPS of the quantiles together, over all rows: ([\d.]+)\.", noted(found))
+    assert said is not None
+    assert float(said[1]) == pytest.approx(line["crps"], rel=2e-3)
     sentence = found["coverage-time"]["sentence"]
     said = re.match(r"([\d.]+) % of the labels are at most score_2, which says 90 %\.", sentence)
     assert said is not None
