@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -141,7 +142,7 @@ def crps_of_quantiles(pairs: Sequence[Pair], levels: Sequence[float]) -> float:
     for step in range(steps):
         level = (step + 0.5) / steps
         (low, left), (high, right) = next(
-            (a, b) for a, b in zip(at, at[1:], strict=False) if a[0] <= level <= b[0] and a != b
+            (a, b) for a, b in pairwise(at) if a[0] <= level <= b[0] and a != b
         )
         total += 2 * (left + (right - left) * (level - low) / (high - low)) / steps
     return total

@@ -23,6 +23,7 @@ from streamrnn.nn.formats.torch import AFFINE, STATISTICS
 from streamrnn.nn.formats.torch_recurrent import gates_in_order
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import activations, serialization
+from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
@@ -332,6 +333,12 @@ def _dropped(written: _Written, layer: ours.Dropout, shape: Any) -> None:
     written.plain(layer, f"functional.dropout(x, {_literal(float(layer.rate))}, self.training)")
 
 
+def _moments(written: _Written, layer: ours.Gaussian, shape: Any) -> None:
+    half = shape[-1] // 2
+    deviation = f"functional.softplus(x[..., {half}:]) + {_literal(float(LEAST_DEVIATION))}"
+    written.plain(layer, f"torch.cat([x[..., :{half}], {deviation}], -1)")
+
+
 _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
     **dict.fromkeys([*_RECURRENT, ours.Bidirectional], _recurrent),
     **dict.fromkeys(
@@ -341,6 +348,7 @@ _WRITERS: dict[type[Layer], Callable[[_Written, Any, Any], None]] = {
     ours.Dense: _dense,
     ours.Dropout: _dropped,
     ours.Embedding: _embedding,
+    ours.Gaussian: _moments,
     ours.LayerNormalization: _layer_norm,
     ours.Normalization: _normalized,
     ours.Rescaling: _scaled,

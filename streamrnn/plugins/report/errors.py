@@ -231,7 +231,7 @@ class ForecastErrors:
         )
 
     def crps(self) -> list[str]:
-        """Return a sentence on the CRPS over all rows: of the quantiles, or of each distribution."""
+        """Return a sentence on the CRPS of all rows: of the quantiles, or of each distribution."""
         names = ["the quantiles together"] if self._plan.quantiles else self._plan.scores
         figures = self._all.figures(self._plan, 1)
         return [

@@ -39,6 +39,12 @@ MODELS = {
         both(layers.SimpleRNN(2)),
     ],
     "Dense": lambda: [layers.Dense(4, "elu"), layers.Dense(2, "softmax", use_bias=False)],
+    "Gaussian": lambda: [layers.GRU(4, return_sequences=True), layers.Dense(6), layers.Gaussian()],
+    "Gaussian/rescaled": lambda: [  # as a fit writes it
+        layers.Dense(2),
+        layers.Gaussian(),
+        layers.Rescaling([40.0, 40.0], offset=[500.0, 0.0]),
+    ],
     "LayerNormalization": lambda: [layers.LayerNormalization(epsilon=0.1)],
     "BatchNormalization": lambda: [
         layers.BatchNormalization(),

@@ -4,11 +4,12 @@ import ast
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from streamrnn import Input, Sequential, layers
+from streamrnn import Input, Sequential, layers, load_model
 from streamrnn.errors import ArgumentError, SinkError, UnsupportedError
 from streamrnn.nn.formats.convert import convert
 
@@ -91,3 +92,16 @@ def test_keras_has_no_slash_in_a_name() -> None:
     saved("a/b")
     with pytest.raises(UnsupportedError, match=r"layer 'a/b' \(Dense\): Keras refuses a name"):
         convert("m.safetensors", "m.keras")
+
+
+def test_a_gaussian_keeps_its_mean_and_its_least_deviation() -> None:
+    """PyTorch itself computes it in the oracle; here it is read again, and gives the same bits."""
+    parts = [layers.Dense(4), layers.Gaussian(), layers.Rescaling([2.0, 2.0, 2.0, 2.0])]
+    model = Sequential([Input((None, 3)), *parts])
+    model.save("m.safetensors")
+    lines = [line.strip() for line in written().splitlines()]
+    deviation = "functional.softplus(x[..., 2:]) + 0.0010000000474974513"
+    assert f"x = torch.cat([x[..., :2], {deviation}], -1)" in lines
+    again = load_model("m.torch.safetensors", strict=True)
+    x = np.linspace(-9, 9, 18, dtype=np.float32).reshape(2, 3, 3)
+    assert again(x).tobytes() == model(x).tobytes()
