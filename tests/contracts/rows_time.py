@@ -10,7 +10,7 @@ from streamrnn import Input, Sequential, layers
 AHEAD = 'Its padding is not "causal".'
 JOINS = "It makes one step of several."
 WHOLE = "It needs the whole time axis."
-UNTRAINED = "Conv1D with groups computes the same, and is trained."
+UNTRAINED = "DepthwiseConv1D and Dense compute the same, and are trained."
 OVER = "Its mean is over the steps of a sequence."
 RESIZES = "It changes the number of steps."
 
@@ -52,18 +52,15 @@ CONVOLUTIONS = {
         lambda: layers.DepthwiseConv1D(3, 2, "same", 2, activation="tanh"),
         lambda w, x: timed.depthwise(x, *w, strides=2, padding="same", activation="tanh"),
         cut=AHEAD,
-        trained=UNTRAINED,
     ),
     "DepthwiseConv1D/causal": LayerRow(
         lambda: layers.DepthwiseConv1D(3, padding="causal", depth_multiplier=2, dilation_rate=2),
         lambda w, x: timed.depthwise(x, *w, padding="causal", dilation=2),
-        trained=UNTRAINED,
     ),
     "DepthwiseConv1D/causal_strides": LayerRow(
         lambda: layers.DepthwiseConv1D(3, 2, "causal"),
         lambda w, x: timed.depthwise(x, *w, padding="causal", strides=2),
         cut="It leaves out steps.",
-        trained=UNTRAINED,
     ),
     "SeparableConv1D/causal": LayerRow(
         lambda: layers.SeparableConv1D(3, 4, padding="causal"),

@@ -226,20 +226,25 @@ class DepthwiseArguments:
 class _Depthwise(_Convolution, DepthwiseArguments):
     """Filters of single features. Keras trains them without causal padding."""
 
-    instead = "Conv1D(groups=…) with "
-
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature after each of M = `depth_multiplier` filters: (B, windows, F M)."""
         count = self.window.count_for(self, x.shape[1]) or 0
-        y = np.zeros((len(x), count, *kernel.shape[1:]), np.float32)
-        if count:
-            if self.causal:
-                steps = self.after_the_past(x, context)
-            else:
-                steps = padded(x, self.window.pads(x.shape[1]), 0)
-            for view, tap in zip(self.window.views(steps, count), kernel, strict=True):
-                y = y + view[..., None] * tap
-        return y.reshape(len(x), count, kernel[0].size)
+        if not count:
+            return np.zeros((len(x), 0, kernel[0].size), np.float32)
+        return self.sums(self.with_past(x, context), count, kernel)
+
+    def sums(self, steps: Floats, count: int, kernel: Floats) -> Floats:
+        """Return the sums (B, count, F M) of each feature of steps with the past or padding."""
+        y = np.zeros((len(steps), count, *kernel.shape[1:]), np.float32)
+        for view, tap in zip(self.window.views(steps, count), kernel, strict=True):
+            y = y + view[..., None] * tap
+        return y.reshape(len(steps), count, kernel[0].size)
+
+    def with_past(self, x: Floats, context: CallContext) -> Floats:
+        """Return the inputs after those before them, which are advanced, or with the padding."""
+        if self.causal:
+            return self.after_the_past(x, context)
+        return padded(x, self.window.pads(x.shape[1]), 0)
 
     def after_the_past(self, x: Floats, context: CallContext) -> Floats:
         """Return the past inputs followed by `x`; advance the past inputs, in place."""
@@ -288,6 +293,7 @@ class SeparableConv1D(_Depthwise):
     (1, F depth_multiplier, filters), bias (filters,).
     """
 
+    instead = "DepthwiseConv1D and Dense with "
     depthwise_kernel = WeightAttribute()
     pointwise_kernel = WeightAttribute()
 

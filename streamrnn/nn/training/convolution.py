@@ -1,15 +1,15 @@
-"""The rule of Conv1D: on a stream its gradient stops at the inputs before the window."""
+"""Rules of Conv1D and DepthwiseConv1D: on a stream the gradient stops before the window."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Bools, Floats
 from streamrnn.nn.kernels import conv1d as kernel
-from streamrnn.nn.kernels.gradients import times_derivative
+from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.layers.conv1d import Conv1D
+from streamrnn.nn.layers.conv1d import Conv1D, DepthwiseConv1D
 from streamrnn.nn.training.elementwise import from_value
 from streamrnn.nn.training.recording import Recorded, Recording
 
@@ -18,11 +18,9 @@ def convolution(
     layer: Conv1D, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
     """Record a Conv1D. Outputs of steps past a length are zeros."""
-    spec, x, absent = layer.activation, np.ascontiguousarray(inputs), None
-    steps, lengths = x.shape[1], context.lengths if layer.causal else None
-    if lengths is not None:
-        absent = (np.arange(steps) >= lengths[:, None])[..., None]
-        x = np.where(absent, np.float32(0), x)
+    spec, absent = layer.activation, _absent(layer, inputs, context)
+    x, steps, lengths = _without(absent, inputs), inputs.shape[1], context.lengths
+    lengths = lengths if layer.causal else None
     chosen = slice(None) if layer.causal else layer.chosen(steps)
     x = x if layer.causal else layer.extended(x)
     past = layer.past_inputs(x, context)
@@ -44,9 +42,7 @@ def convolution(
             of_all = np.zeros_like(kept)
             of_all[:, chosen] = dy
             dy = of_all
-        if absent is not None:
-            dy = np.where(absent, np.float32(0), dy)
-        dz = times_derivative(spec, kept, np.ascontiguousarray(dy))
+        dz = times_derivative(spec, kept, _without(absent, dy))
         if recording.trains(layer):
             _add_gradients(layer, before, x, dz, recording)
         if not wanted[0]:
@@ -57,6 +53,57 @@ def convolution(
 
     outputs = y if layer.causal else np.ascontiguousarray(y[:, chosen])
     return Recorded([outputs], [layer.compute_mask(inputs, context.mask)], pullback)
+
+
+def depthwise(
+    layer: DepthwiseConv1D, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    """Record a DepthwiseConv1D. Outputs of steps past a length are zeros."""
+    spec, absent = layer.activation, _absent(layer, inputs, context)
+    read = layer.with_past(_without(absent, inputs), context)
+    before = layer.window.pads(inputs.shape[1])[0]
+    count = layer.window.count_for(layer, inputs.shape[1]) or 0
+    kernel, bias = recording.weight(layer, "kernel"), recording.weight(layer, "bias")
+    assert kernel is not None
+    sums = layer.sums(read, count, kernel)
+    sums = sums if bias is None else sums + bias
+    y = activations.compute(spec, sums)
+    kept = y if from_value(spec) else sums
+
+    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
+        (dy,) = dys
+        if dy is None:
+            return [None]
+        of_sums = times_derivative(spec, kept, _without(absent, dy))
+        dz = of_sums.reshape(*dy.shape[:2], *kernel.shape[1:])
+        if recording.trains(layer):
+            one = (1, 1, *dz.shape[2:])
+            taps = layer.window.views(read, count)
+            of_taps = [summed_over(np.ascontiguousarray(x[..., None] * dz), one) for x in taps]
+            recording.add(layer, "kernel", np.concatenate(of_taps)[:, 0])
+            recording.add(layer, "bias", summed_over(dz, one).reshape(-1))
+        if not wanted[0]:
+            return [None]
+        dx = np.zeros_like(read)
+        for of_tap, tap in zip(layer.window.views(dx, count), kernel, strict=True):
+            for multiple in range(tap.shape[1]):
+                of_tap += dz[..., multiple] * tap[:, multiple]
+        return [np.ascontiguousarray(dx[:, before : before + inputs.shape[1]])]
+
+    return Recorded([_without(absent, y)], [layer.compute_mask(inputs, context.mask)], pullback)
+
+
+def _absent(layer: Conv1D | DepthwiseConv1D, inputs: Floats, context: CallContext) -> Bools | None:
+    """Return which steps (B, T, 1) are past a length; None if no lengths are set."""
+    if not layer.causal or context.lengths is None:
+        return None
+    absent: Bools = (np.arange(inputs.shape[1]) >= context.lengths[:, None])[..., None]
+    return absent
+
+
+def _without(absent: Bools | None, x: Floats) -> Floats:
+    """Return x with zeros where it is absent."""
+    return np.ascontiguousarray(x if absent is None else np.where(absent, np.float32(0), x))
 
 
 def _add_gradients(

@@ -21,7 +21,7 @@ from streamrnn.nn.kernels.gradients import (
 )
 from streamrnn.nn.layers import activations, registry
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.training.convolution import convolution
+from streamrnn.nn.training.convolution import convolution, depthwise
 from streamrnn.nn.training.elementwise import ELEMENTWISE, check_activation, from_value
 from streamrnn.nn.training.merges import MERGES
 from streamrnn.nn.training.normalizations import NORMALIZATIONS
@@ -124,6 +124,7 @@ RULES: dict[type, Rule] = {
     layers.Bidirectional: bidirectional,
     layers.Conv1D: convolution,
     layers.Dense: _dense,
+    layers.DepthwiseConv1D: depthwise,
     layers.Embedding: _embedding,
     layers.Flatten: _reshape,
     layers.Operation: operation,
@@ -149,7 +150,9 @@ def check_layer(layer: Any) -> None:
                 f"use {layer.layer} without TimeDistributed, or freeze it (trainable=False)"
             )
         check_layer(layer.layer)
-    elif isinstance(layer, layers.Dense | layers.Activation | layers.Conv1D):
+    elif isinstance(
+        layer, layers.Dense | layers.Activation | layers.Conv1D | layers.DepthwiseConv1D
+    ):
         check_activation(layer, layer.activation)
 
 

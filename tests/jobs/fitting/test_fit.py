@@ -17,7 +17,7 @@ import pytest
 from jobs.fitting import fits
 from selection import first_quick, slow, with_plugins
 
-from streamrnn import Model, Pipeline, layers, load_model, optimizers, set_threads
+from streamrnn import Model, Pipeline, layers, load_model, optimizers, outputs, set_threads
 from streamrnn.errors import (
     CheckpointError,
     ConfigError,
@@ -110,6 +110,26 @@ def test_bits_do_not_depend_on_threads_and_vectors(
         check=True,
     )
     assert done.stdout.strip() == fits.digest(tmp_path)
+
+
+def test_a_depthwise_convolution_learns_and_has_the_same_bits_however_it_is_cut(
+    tmp_path: Path,
+) -> None:
+    """Over record batches of other sizes, and interrupted; its state is what a run carries."""
+    filters = {"type": "DepthwiseConv1D", "kernel_size": 3, "padding": "causal"}
+    first, *rest = fits.LAYERS
+    tables = {**fits.validated(), "model": {"layers": [first, filters, *rest]}}
+    summary = fits.fit(tmp_path / "one", tables)
+    assert summary.history[-1]["loss"] < summary.history[0]["loss"]
+    cut = {**tables, "source": {**fits.config(tmp_path / "two")["source"], "batch_rows": 37}}
+    fits.interrupt(lambda **options: fits.fit(tmp_path / "two", cut, **options), 7)
+    assert fits.digest(tmp_path / "one") == fits.digest(tmp_path / "two")
+    pipeline = Pipeline.from_dict(fits.config(tmp_path / "one", **tables))
+    pipeline.run()
+    committed = outputs.read_states(str(tmp_path / "one" / "out")).sort_by("id")
+    saved = fits.state(tmp_path / "one").sort_by("id")
+    name = next(name for name in saved.column_names if "depthwise" in name)
+    assert committed[name].to_pylist() == saved[name].to_pylist()
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 7, 20])

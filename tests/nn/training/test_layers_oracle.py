@@ -33,6 +33,13 @@ def convolution(of: Any, x: Any) -> Any:
     return of.layers.GRU(3)(x)
 
 
+def depthwise(of: Any, x: Any) -> Any:
+    """Keras has no causal padding here."""
+    for options in ({"strides": 2, "padding": "same"}, {"dilation_rate": 2, "use_bias": False}):
+        x = of.layers.DepthwiseConv1D(2, depth_multiplier=2, activation="tanh", **options)(x)
+    return of.layers.GRU(3)(x)
+
+
 def stack(of: Any, x: Any) -> Any:
     """The second stack reads no masked input: Keras 3 forgets a mask beside an initial state."""
     cells = [of.layers.LSTMCell(5), of.layers.GRUCell(4), of.layers.SimpleRNNCell(3)]
@@ -77,6 +84,7 @@ def moments(of: Any, x: Any) -> Any:
 
 MODELS = {
     "convolution": convolution,
+    "depthwise": depthwise,
     "stack": stack,
     "mul": both_ways("mul"),
     "mul, sequences": both_ways("mul", **DEEP),

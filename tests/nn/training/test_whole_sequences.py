@@ -34,6 +34,7 @@ MODELS: dict[str, Any] = {
         )
     ],
     "convolution": lambda: [layers.Conv1D(3, 2, padding="causal"), layers.LSTM(2)],
+    "depthwise": lambda: [layers.DepthwiseConv1D(2, padding="causal"), layers.LSTM(2)],
     "each step": lambda: [
         layers.TimeDistributed(layers.Reshape((3, 1))),
         layers.TimeDistributed(layers.Bidirectional(layers.SimpleRNN(2))),

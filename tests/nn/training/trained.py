@@ -58,6 +58,7 @@ def others() -> Sequential:
                 layers.Bidirectional(layers.GRU(9, return_sequences=True), merge_mode="mul"),
                 layers.RNN(cells, return_sequences=True),
                 layers.PReLU(shared_axes=[1]),
+                layers.DepthwiseConv1D(2, padding="causal", depth_multiplier=2, activation="mish"),
                 layers.Conv1D(CATEGORIES, 3, padding="causal", dilation_rate=2),
                 layers.Softmax(),
             ]
