@@ -65,7 +65,7 @@ class LoadedPipeline:
         begun: Callable[[], bool] = lambda: False,
     ) -> None:
         self.read_init = read_init
-        self.model = _load(config, model_path or config.model.path)
+        self.model, self.moments = _load(config, model_path or config.model.path)
         self.choice = choose_kind(config, self.model, begun)
         self.config = config.with_kind(config.window.kind) if self.choice.kept else config
         check_zone(config.source.time_zone)
@@ -261,6 +261,7 @@ class BoundPipeline:
             fingerprint=self.loaded.fingerprint,
             layers=self.loaded.model.layer_shapes(),
             classes=runner.state_classes,
+            moments=self.loaded.moments,
         )
 
     def initial(self) -> dict[str, Floats]:
@@ -281,7 +282,8 @@ class BoundPipeline:
         return loaded.kind(loaded.runner, loaded.inputs, size, Workers(loaded.config.model.threads))
 
 
-def _load(config: Config, path: str) -> Model:
+def _load(config: Config, path: str) -> tuple[Model, str]:
+    """Return the model, and the fingerprint that it has without [output] quantiles; "" if unset."""
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
     try:
@@ -292,9 +294,9 @@ def _load(config: Config, path: str) -> Model:
             error.args = (f"{error}. Train it with: streamrnn fit PIPELINE; or fix the path",)
         raise
     if config.output.quantiles is None:
-        return model
+        return model, ""
     try:
-        return quantiles_of(model, config.output.quantiles)
+        return quantiles_of(model, config.output.quantiles), model.fingerprint()
     except ConfigError as error:
         raise type(error)(f"[output] quantiles: {location(path)}: {error}") from None
 

@@ -38,7 +38,8 @@ def starting_table(
 
     `owner` names the committed state in messages. If the state (committed or `[state] init`) is
     another model's, `on_change` says how this one takes it over. "carry" maps its layers by
-    `[state] map`; if that fails, `advice` ends the message. "replay" takes the states from
+    `[state] map`; if that fails, `advice` ends the message. So does `[state] init` of a model with
+    other [output] quantiles alone, whatever `on_change` says. "replay" takes the states from
     `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
     that are also in `earlier_map`, with which the state was committed, may belong to an earlier
     change (None: all may). Whatever is ignored in the state, or in `[state] init`, is added to
@@ -83,6 +84,8 @@ def starting_table(
     _check_map(config.map, bound)
     initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
+    if on_change == "error" and _same_but_quantiles(initial, bound):
+        on_change = "carry"
     if on_change != "error" and not config.map and is_of_another(initial, bound):
         if on_change == "reset":
             return _begun_again(initial, bound, owner, notes)
@@ -105,7 +108,8 @@ def taken_over(
     Raises what `starting_table` raises.
     """
     before = table.layout
-    same = replace(bound.layout, fingerprint=before.fingerprint, layers=before.layers) == before
+    layout = replace(bound.layout, fingerprint=before.fingerprint, moments=before.moments)
+    same = replace(layout, layers=before.layers) == before
     if on_change != "reset" and same and not bound.loaded.config.state.map:
         return partial(table.hand_over, bound.layout, bound.initial())
     copied = starting_table(bound, table.to_arrow(), "the state", notes, on_change=on_change)
@@ -115,6 +119,12 @@ def taken_over(
 def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
     """Return whether a state table belongs to another model."""
     return meta(table, "fingerprint") != bound.loaded.fingerprint
+
+
+def _same_but_quantiles(table: pa.Table, bound: BoundPipeline) -> bool:
+    """Return whether both models are one, but for [output] quantiles: states do not have these."""
+    theirs = meta(table, "moments") or meta(table, "fingerprint")
+    return theirs == (bound.layout.moments or bound.layout.fingerprint)
 
 
 def _no_replay(why: str) -> str:

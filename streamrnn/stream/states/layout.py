@@ -30,6 +30,7 @@ class Layout:
     `stride` rows (`stride` 0: any number up to this may wait); `pending` are the fields of the
     final row, which is not written yet; `classes` maps a state's name to the class of its cell or
     layer, if it is known, and `types` to the type of its numbers if that is not float32.
+    `moments`: the fingerprint of the model before [output] quantiles are behind it; "" if none are.
     """
 
     keys: tuple[pa.Field, ...]
@@ -44,6 +45,7 @@ class Layout:
     layers: Mapping[str, object] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    moments: str = ""
 
     def __post_init__(self) -> None:
         names = [f.name for f in self._state_fields()]
@@ -79,6 +81,7 @@ class Layout:
             layers=json.loads(metadata[b"streamrnn.layers"]),
             classes=json.loads(metadata.get(b"streamrnn.classes", b"{}")),
             types={n: t.value_type for n, t in states.items() if t.value_type != pa.float32()},
+            moments=metadata.get(b"streamrnn.moments", b"").decode(),
         )
 
     def state_type(self, name: str) -> pa.FixedSizeListType:
@@ -102,6 +105,8 @@ class Layout:
         }
         if self.classes:
             metadata[b"streamrnn.classes"] = json.dumps(self.classes, sort_keys=True)
+        if self.moments:
+            metadata[b"streamrnn.moments"] = self.moments
         keys = [pa.field(f.name, f.type) for f in self.keys]
         return pa.schema([*keys, *self._state_fields()], metadata)
 
@@ -181,6 +186,7 @@ def inferred_layout(table: pa.Table, label: str) -> Layout:
         fingerprint=meta(table, "fingerprint"),
         layers=json_object(table, "layers", label),
         classes=json_object(table, "classes", label),
+        moments=meta(table, "moments"),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from jobs.fitting import fits
 
 from streamrnn import Pipeline, layers, load_model, outputs
-from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError
+from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError, StateError
 from streamrnn.jobs.fitting.window import Scale
 from streamrnn.pipeline import FitSummary
 
@@ -143,6 +143,41 @@ def test_a_run_may_return_quantiles_instead(tmp_path: Path) -> None:
     assert outputs.reset_streams(str(tmp_path / "out"), ["s0"]) == 1
     with pytest.raises(ConfigError, match="quantiles: expected one target, one horizon, and one q"):
         Pipeline.from_dict(config(tmp_path, **tables)).evaluate(quantiles=[0.1, 0.9])
+
+
+def test_a_state_starts_runs_of_other_levels(tmp_path: Path) -> None:
+    """Also of none, and from the state of an output: the levels come behind what is carried."""
+    stack = [{"type": "Normalization"}, {"type": "GRU", "units": 3}, *HEAD]
+    model = {"model": {"layers": stack}}
+    first, other = quantiles([0.05, 0.5, 0.95]), quantiles([0.2, 0.5, 0.7])
+    fit(tmp_path, log().slice(0, UNTIL), **model, **first)
+    Pipeline.from_dict(config(tmp_path, **model, **first)).run()
+    logs.write(log().slice(UNTIL), tmp_path / "in/b.parquet", row_group=200)
+    for number, tables in enumerate((other, {}, first)):
+        whole = {"sink": {"path": str(tmp_path / f"whole{number}")}}
+        Pipeline.from_dict(config(tmp_path, **model, **tables, **whole)).run()
+        wanted = pq.read_table(tmp_path / f"whole{number}")
+        starts = (tmp_path / "model.safetensors.fit/state.parquet", tmp_path / "out")
+        for start, state in enumerate(starts):
+            sink = tmp_path / f"rest{number}{start}"
+            later = {"state": {"init": str(state)}, "sink": {"path": str(sink)}}
+            summary = Pipeline.from_dict(config(tmp_path, **model, **tables, **later)).run()
+            notes = " ".join(summary.state_notes)
+            assert ("the state was carried from model" in notes) == (tables is not first)
+            rest = pq.read_table(sink)
+            assert 0 < len(rest) < len(wanted)
+            assert rest.equals(wanted.slice(len(wanted) - len(rest)))
+
+
+def test_a_state_of_other_weights_does_not_start_a_run_of_quantiles(tmp_path: Path) -> None:
+    tables = quantiles([0.05, 0.5, 0.95])
+    fit(tmp_path, **tables)
+    state = tmp_path / "state.parquet"
+    (tmp_path / "model.safetensors.fit/state.parquet").rename(state)
+    fit(tmp_path, train={"seed": 1}, options={"full_refresh": True}, **tables)
+    later = config(tmp_path, **quantiles([0.2, 0.5, 0.7]), state={"init": str(state)})
+    with pytest.raises(StateError, match="this is the state of another model"):
+        Pipeline.from_dict(later).run()
 
 
 def test_several_seeds_as_one_have_quantiles_of_their_spread(tmp_path: Path) -> None:
