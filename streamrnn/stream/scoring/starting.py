@@ -38,8 +38,8 @@ def starting_table(
 
     `owner` names the committed state in messages. If the state (committed or `[state] init`) is
     another model's, `on_change` says how this one takes it over. "carry" maps its layers by
-    `[state] map`; if that fails, `advice` ends the message. So does `[state] init` of a model with
-    other [output] quantiles alone, whatever `on_change` says. "replay" takes the states from
+    `[state] map`; if that fails, `advice` ends the message. `[state] init` is also carried with
+    "error" if the models differ in [output] quantiles alone. "replay" takes the states from
     `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
     that are also in `earlier_map`, with which the state was committed, may belong to an earlier
     change (None: all may). Whatever is ignored in the state, or in `[state] init`, is added to
@@ -84,9 +84,8 @@ def starting_table(
     _check_map(config.map, bound)
     initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
-    if on_change == "error" and _same_but_quantiles(initial, bound):
-        on_change = "carry"
-    if on_change != "error" and not config.map and is_of_another(initial, bound):
+    carries = on_change != "error" or _same_but_quantiles(initial, bound)
+    if carries and not config.map and is_of_another(initial, bound):
         if on_change == "reset":
             return _begun_again(initial, bound, owner, notes)
         if on_change == "replay" and bound.layout.states:
