@@ -6,7 +6,8 @@
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of
                 the learning rate
-- `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`: classes
+- `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`,
+                `band_metrics`: classes
 - `penalties`   regularizers of weights
 - `objective`, `outputs`   losses and metrics of each output
 - `data`, `batches`, `tables`   what `fit` accepts, as batches
