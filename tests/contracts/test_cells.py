@@ -9,7 +9,7 @@ from contracts.declared import HOLDS, Contract, Row, assert_declared
 
 from streamrnn import layers
 from streamrnn.nn import kernels
-from streamrnn.nn.formats.keras.earlier import KERAS_CELLS
+from streamrnn.nn.formats.keras.legacy import KERAS_CELLS
 from streamrnn.nn.formats.tables import TORCH_CELLS
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import registry

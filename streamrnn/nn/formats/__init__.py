@@ -11,9 +11,8 @@ from streamrnn.nn.formats.architecture import (
     inputs_of,
     untrained,
 )
-from streamrnn.nn.formats.dispatch import load_weights, read
+from streamrnn.nn.formats.dispatch import file_name, load_weights, on_disk, read
 from streamrnn.nn.formats.guard import reading
-from streamrnn.nn.formats.remote import file_name, on_disk
 from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.layers.precision import set_precision
 from streamrnn.nn.models import Model

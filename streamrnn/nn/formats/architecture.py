@@ -14,6 +14,9 @@ from streamrnn.nn.models import Model, Sequential
 from streamrnn.nn.models.mixture import members_of
 
 _IGNORED = {"name", "trainable", "batch_input_shape"}
+_ADVICE = "Correct the list, or remove it: a native file has its own layers"
+_EMBED = "embed"
+"""The name of the layer that joins embedded ids, and the prefix of the embeddings' names."""
 
 
 class EmbeddedIds(NamedTuple):
@@ -22,10 +25,6 @@ class EmbeddedIds(NamedTuple):
     feature: str
     ids: int
     width: int
-
-
-_EMBED = "embed"
-"""The name of the layer that joins embedded ids, and the prefix of the embeddings' names."""
 
 
 def inputs_of(features: Sequence[str], embedded: Sequence[str]) -> dict[str, list[str]]:
@@ -92,7 +91,7 @@ def _graph(
     tables: list[LayerTable],
     layers: list[Layer],
     features: int,
-    embedded: Sequence[EmbeddedIds] = (),
+    embedded: Sequence[EmbeddedIds],
 ) -> Model:
     """Connect the layers by their inputs; a Normalization that comes first reads no ids."""
     numbers = [Input((None, features), name="input")] if features else []
@@ -159,7 +158,20 @@ def check_layers(model: Model, layers: Tables) -> None:
             f"{', '.join(str(layer) for layer in present)}. {_ADVICE}"
         )
     for table, layer in zip(tables, present, strict=True):
-        _check_layer(table, layer)
+        kind, stored = type(layer).__name__, layer.get_config()
+        if kind != table.kind:
+            raise ConfigError(
+                f"{table}: the model file has a {kind} there ({layer.name!r}). {_ADVICE}"
+            )
+        with counted_from_the_start():
+            wanted: Mapping[str, Any] = table.make(table.config()).get_config()
+        for key, value in wanted.items():
+            compared = key in table.arguments or key not in ("mean", "variance")
+            if key not in _IGNORED and compared and stored.get(key) != value:
+                raise ConfigError(
+                    f"{table}: {key} is {value!r} here and {stored.get(key)!r} in the model file. "
+                    f"{_ADVICE}"
+                )
 
 
 def _in_order(tables: list[LayerTable], layers: Tables, model: Model) -> list[Layer]:
@@ -193,27 +205,6 @@ def _wires(model: Model) -> dict[str, list[str]]:
     return {name: reads for name, reads in names.items() if name != output} | {
         output: names[output]
     }
-
-
-_ADVICE = "Correct the list, or remove it: a native file has its own layers"
-
-
-def _check_layer(table: LayerTable, layer: Layer) -> None:
-    if type(layer).__name__ != table.kind:
-        raise ConfigError(
-            f"{table}: the model file has a {type(layer).__name__} there ({layer.name!r}). "
-            f"{_ADVICE}"
-        )
-    with counted_from_the_start():
-        wanted: Mapping[str, Any] = table.make(table.config()).get_config()
-    stored = layer.get_config()
-    for key, value in wanted.items():
-        compared = key in table.arguments or key not in ("mean", "variance")
-        if key not in _IGNORED and compared and stored.get(key) != value:
-            raise ConfigError(
-                f"{table}: {key} is {value!r} here and {stored.get(key)!r} in the model file. "
-                f"{_ADVICE}"
-            )
 
 
 def has_custom_layers() -> bool:

@@ -7,7 +7,7 @@ own names. The guide has the code that records them: keras-model, torch-onnx-mod
 
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,8 @@ def convert(
         set_precision(model, precision)
     differences: list[Difference | RoundingError] = []
     is_rounded = precision_of(model) != before
-    if is_rounded and _is_one_file(source, target):
+    both_exist = os.path.exists(source) and os.path.exists(target)
+    if is_rounded and both_exist and os.path.samefile(source, target):
         raise ConfigError(
             f"{target}: is IN and OUT. Name another file: weights in {precision} cannot become "
             "float32 again"
@@ -89,7 +90,9 @@ def convert(
     if check is not None and is_rounded:
         model.reset_state()
         exact, checked = checked, _with_recorded(model, check)
-        differences += _rounding(precision, exact, checked)
+        for (name, one, _), (_, other, _) in zip(exact, checked, strict=True):
+            steps = 1 if one.ndim > 2 else None
+            differences.append(RoundingError.of(name, precision, one, other, steps))
     differences += [_difference(*output) for output in checked]
     if is_onnx(target):
         load_plugin("export", "onnx").save_onnx(model, target)
@@ -100,10 +103,6 @@ def convert(
     else:
         model.save(target)
     return loaded, differences
-
-
-def _is_one_file(source: str | Path, target: str | Path) -> bool:
-    return os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target)
 
 
 def _is_state_dict(target: str | Path) -> bool:
@@ -177,14 +176,6 @@ def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
     names = [symbol.layer.name for symbol in model.outputs]
     unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
     return dict(zip(unique, flat, strict=True))
-
-
-def _rounding(
-    precision: str, exact: list[tuple[str, Array, Array]], rounded: list[tuple[str, Array, Array]]
-) -> Iterator[RoundingError]:
-    """Compare the outputs in a lower precision with those in float32, step by step."""
-    for (name, one, _), (_, other, _) in zip(exact, rounded, strict=True):
-        yield RoundingError.of(name, precision, one, other, 1 if one.ndim > 2 else None)
 
 
 def _difference(name: str, output: Array, recorded: Array) -> Difference:

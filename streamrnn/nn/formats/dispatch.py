@@ -1,14 +1,26 @@
-"""Choose a format by the file's suffix."""
+"""Choose a format by the file's suffix; files in object stores are read from a copy on a disk."""
 
 import inspect
 import json
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from streamrnn.base.display import location, uri_fault
 from streamrnn.base.plugin import HOW_TO_INSTALL, load_plugin, plugin_names
-from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.errors import (
+    ConfigError,
+    DTypeError,
+    ModelFileError,
+    StreamRNNError,
+    UnsupportedError,
+)
 from streamrnn.nn.formats.assignment import Loaded, ModelFormat
 from streamrnn.nn.formats.guard import reading, require_file
-from streamrnn.nn.formats.remote import on_disk
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.models import Model
 
@@ -56,7 +68,8 @@ def load_weights(model: Model, path: str | Path) -> None:
         load = _format_of(file).load_weights
         if isinstance(load, str):
             raise UnsupportedError(f"{file}: {load}")
-        load(model, file)
+        with reading(file):
+            load(model, file)
 
 
 def _format_of(path: Path) -> ModelFormat:
@@ -77,17 +90,12 @@ def _format_of(path: Path) -> ModelFormat:
     if suffix in _FORMATS:
         return _FORMATS[suffix]()
     with reading(path):  # the file needs a plug-in that may not be installed
-        return _of_plugin(suffix[1:])
-
-
-def _of_plugin(name: str) -> ModelFormat:
-    """Return the format of a plug-in's reader, which takes the options in its signature."""
-    read = load_plugin("format", name)
+        reader = load_plugin("format", suffix[1:])
     no_weights = (
-        f"weights cannot be read from an {name.upper()} graph; load it with load_model(path)"
+        f"weights cannot be read from an {suffix[1:].upper()} graph; load it with load_model(path)"
     )
-    takes = [option for option in inspect.signature(read).parameters if option in _MEANT_FOR]
-    return ModelFormat(read, no_weights, tuple(takes))
+    takes = [option for option in inspect.signature(reader).parameters if option in _MEANT_FOR]
+    return ModelFormat(reader, no_weights, tuple(takes))
 
 
 def _native() -> ModelFormat:
@@ -97,16 +105,53 @@ def _native() -> ModelFormat:
 
 
 def _keras() -> ModelFormat:
-    from streamrnn.nn.formats.keras.from_tables import KERAS
+    from streamrnn.nn.formats.keras.load import KERAS
 
     return KERAS
 
 
 def _hdf5() -> ModelFormat:
-    from streamrnn.nn.formats.keras.from_tables import HDF5
+    from streamrnn.nn.formats.keras.load import HDF5
 
     return HDF5
 
 
 _FORMATS = {".safetensors": _native, ".keras": _keras, ".h5": _hdf5, ".hdf5": _hdf5}
 """Suffix -> format, for the formats in this folder; others are plug-ins, named by suffix."""
+
+
+@contextmanager
+def on_disk(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the path of a model file on a disk: the file itself, or a copy of a URI's object.
+
+    The copy lies in its own folder, under the object's name, and is removed afterwards. Errors
+    raised meanwhile name the URI, without credentials. Raises MissingFileError, and DataError if
+    the object cannot be read.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise DTypeError(f"expected the path of a model file, received {path!r:.80}")
+    text = os.fspath(path)
+    if fault := uri_fault(text):
+        raise ConfigError(f"{location(text)}: {fault}")
+    if "://" not in text:
+        yield Path(text)
+        return
+    from streamrnn.base.storage import fetch  # loads Arrow, which model files on a disk do not need
+
+    with tempfile.TemporaryDirectory(prefix="streamrnn-") as folder:
+        copy = os.path.join(folder, file_name(text))
+        fetch(text, copy, "model file")
+        try:
+            yield Path(copy)
+        except StreamRNNError as error:
+            error.args = (str(error).replace(copy, location(text)),)
+            raise
+
+
+def file_name(path: str) -> str:
+    """Return the name of a file; options of a URI are left out.
+
+    >>> file_name("s3://models/weather.onnx?region=eu-west-3"), file_name("m/weather.keras")
+    ('weather.onnx', 'weather.keras')
+    """
+    return os.path.basename(path) if "://" not in path else posixpath.basename(urlsplit(path).path)

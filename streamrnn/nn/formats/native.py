@@ -3,7 +3,12 @@
 Tensors: float32, one per weight, named by layer and weight ("lstm/cell/kernel"). Metadata:
 `format` = "streamrnn", `version` = "1", `config` = the model's config as JSON, `order` = the
 weights' names as JSON, in the order of `model.weights`. Equal models are saved as equal bytes.
-A model of lower precision has version "2": some weights are integers (`formats.integers`).
+
+A model of lower precision has version "2": some weights are integers. The weight "lstm/cell/kernel"
+is then stored as its integers (int8 or int16) under that name, with "lstm/cell/kernel.scales"
+(float32, one per column) and "lstm/cell/kernel.exponents" (int8, one per row; see
+`kernels.integers`). The metadata `integers` is JSON: the name of each such weight -> `top`, or
+[`top`, "inputs last"].
 """
 
 import json
@@ -16,19 +21,21 @@ from safetensors.numpy import save as to_bytes
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.nn.formats import integers, tables
+from streamrnn.nn.formats import tables
 from streamrnn.nn.formats.architecture import check_layers
 from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
-from streamrnn.nn.formats.guard import build, parse_json, reading
+from streamrnn.nn.formats.guard import build, parse_json
 from streamrnn.nn.formats.tables import Tables
 from streamrnn.nn.formats.torch_tables import tables_of
 from streamrnn.nn.formats.writing import TORCH_SUFFIX, checked_target, write_atomically
-from streamrnn.nn.kernels.integers import Integers
+from streamrnn.nn.kernels.integers import Integers, why_invalid
 from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.precision import assign_integers, packed_weights
 from streamrnn.nn.models import Eager, Model
 
 NATIVE_VERSION, INTEGERS_VERSION = "1", "2"
+_PARTS = ("scales", "exponents")
+_LAST = "inputs last"
 
 _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
 
@@ -51,7 +58,7 @@ def save(model: Model, path: str | Path) -> None:
 def encoded(model: Model) -> bytes:
     """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
     weights = model.named_weights()
-    packed, tops = integers.stored(packed_weights(model))
+    packed, tops = _stored(packed_weights(model))
     metadata = {
         "format": "streamrnn",
         "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
@@ -64,42 +71,39 @@ def encoded(model: Model) -> bytes:
     if packed:
         metadata["integers"] = tops
     arrays = {name: np.asarray(w, order="C") for name, w in {**weights, **packed}.items()}
-    data = to_bytes(arrays, metadata)
-    header, tensors = _in_order(data)
-    return header + tensors
+    return _in_order(to_bytes(arrays, metadata))
 
 
-def _in_order(data: bytes) -> tuple[bytes, memoryview]:
-    """Return the header of a safetensors file, with sorted metadata, and the bytes of its tensors.
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with sorted metadata: the library writes it in arbitrary order.
 
-    The library writes metadata in arbitrary order. The header is its length in 8 bytes, then JSON
-    padded to a multiple of 8.
+    A file is the length of its header in 8 bytes, the header: JSON padded to a multiple of 8, and
+    its tensors.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     entries = json.loads(data[8:start])
     entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, memoryview(data)[start:]
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
 
 
-def load_weights(model: Model, path: str | Path) -> None:
+def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from a file written by `save`.
 
     Weights are matched by name if all names are equal, else by order.
     """
-    with reading(path):
-        metadata, stored = read(path)
-        arrays, packed = integers.joined(metadata, stored)
-        names = list(model.named_weights())
-        sources = names
-        if set(arrays) != set(names):
-            order = parse_json(metadata.get("order", "[]"), "order")
-            if not isinstance(order, list):
-                raise ModelFileError(f"order is not a list of names: {order!r:.60}")
-            if set(order) == set(arrays) and len(order) == len(names):
-                sources = order
-        _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
+    metadata, stored = read(path)
+    arrays, packed = _joined(metadata, stored)
+    names = list(model.named_weights())
+    sources = names
+    if set(arrays) != set(names):
+        order = parse_json(metadata.get("order", "[]"), "order")
+        if not isinstance(order, list):
+            raise ModelFileError(f"order is not a list of names: {order!r:.60}")
+        if set(order) == set(arrays) and len(order) == len(names):
+            sources = order
+    _assign(model, dict(zip(names, sources, strict=True)), arrays, packed)
 
 
 def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
@@ -139,7 +143,7 @@ def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
     config = parse_json(metadata["config"], "the config")
     if not isinstance(config, Mapping):
         raise ModelFileError(f"the config is not an object: {config!r:.60}")
-    floats, packed = integers.joined(metadata, arrays)
+    floats, packed = _joined(metadata, arrays)
     model = build(config, sum(int(array.size) for array in floats.values()))
     if not isinstance(model, Model):
         raise ModelFileError("the config does not describe a model")
@@ -164,6 +168,43 @@ def _assign(
     assigned = assign_weights(model, assignments, [name for name in arrays if name not in used])
     assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
     return assigned
+
+
+def _stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
+    """Return the form in which a file stores these weights: arrays by name, and metadata."""
+    arrays: dict[str, Array] = {}
+    for name, integers in weights.items():
+        arrays[name] = integers.values
+        arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
+    tops = {
+        name: [integers.top, _LAST] if integers.inputs_last else integers.top
+        for name, integers in weights.items()
+    }
+    return arrays, json.dumps(tops, separators=(",", ":"))
+
+
+def _joined(
+    metadata: Mapping[str, str], arrays: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, Integers]]:
+    """Return all weights as floats, by name, and the integer ones as stored.
+
+    Raises ModelFileError for parts that are missing or do not fit each other.
+    """
+    floats, packed = dict(arrays), {}
+    tops = parse_json(metadata.get("integers", "{}"), "integers")
+    if not isinstance(tops, dict):
+        raise ModelFileError(f"integers is not an object: {tops!r:.60}")
+    for name, top in tops.items():
+        keys = [name, *(f"{name}.{part}" for part in _PARTS)]
+        if missing := [key for key in keys if key not in floats]:
+            raise ModelFileError(f"the file lacks {', '.join(missing)}, a part of {name}")
+        values, scales, exponents = (np.ascontiguousarray(floats.pop(key)) for key in keys)
+        last = isinstance(top, list) and top[1:] == [_LAST]
+        integers = Integers(values, scales, exponents, top[0] if last else top, last)
+        if why := why_invalid(integers):
+            raise ModelFileError(f"{name} is not valid as integer weights: {why}")
+        floats[name], packed[name] = integers.floats(), integers
+    return floats, packed
 
 
 def _read(path: Path, layers: Tables | None) -> Loaded:

@@ -10,8 +10,8 @@ from typing import Any
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn.nn.formats.guard import MAX_LAYERS
-from streamrnn.nn.formats.keras import nodes, operations
-from streamrnn.nn.formats.keras.earlier import KERAS_CELLS, renamed, row_of
+from streamrnn.nn.formats.keras import nodes
+from streamrnn.nn.formats.keras.legacy import KERAS_CELLS, renamed, row_of
 from streamrnn.nn.formats.keras.nodes import LayerConfig
 from streamrnn.nn.formats.tables import INNER_KEYS
 from streamrnn.nn.layers import initializers, registry, serialization
@@ -83,18 +83,16 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
         raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
     if _is_operation(entry):
         if name not in OPERATIONS:
-            raise _unsupported(
-                entry, f"the operation {name} (keras.ops) is not supported, only layers"
-            )
+            why = f"the operation {name} (keras.ops) is not supported, only layers"
+            raise _unsupported(entry, why)
         class_name = OPERATIONS[name]
-        config = _layer(class_name, name, entry["config"], origin)
-        return {"class_name": class_name, "config": config}
-    try:
-        class_name = serialization.get(_CUDNN.get(name, registered or name)).__name__
-    except StreamRNNError as error:
-        raise _unsupported(entry, str(error)) from None
-    if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
-        class_name = str(registered or name)
+    else:
+        try:
+            class_name = serialization.get(_CUDNN.get(name, registered or name)).__name__
+        except StreamRNNError as error:
+            raise _unsupported(entry, str(error)) from None
+        if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
+            class_name = str(registered or name)
     return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], origin)}
 
 
@@ -163,16 +161,13 @@ def _layer(
         elif key in INNER_KEYS and isinstance(value, Mapping):
             arguments[key] = translate(value, origin)
         else:
-            arguments[key] = _unwrapped(value)
-    return _with_defaults(class_name, keras_name, arguments, origin)
-
-
-def _unwrapped(value: object) -> object:
-    """Return an array argument, which Keras 3 wraps, as lists of numbers."""
-    if isinstance(value, Mapping) and value.get("class_name") in nodes.ARRAYS:
-        inner = value.get("config")
-        return inner.get("value") if isinstance(inner, Mapping) else None
-    return value
+            arguments[key] = nodes.unwrapped(value)
+    row = row_of(class_name)
+    if row and keras_name in _CUDNN:
+        return {**arguments, **(row.cudnn or {})}
+    if row and origin.major < 3:  # the defaults of that version, for keys that old configs lack
+        return {**row.before_3, **arguments}
+    return arguments
 
 
 def _dtype(value: object) -> object:
@@ -197,16 +192,6 @@ def _known_initializer(value: object) -> object:
     return value
 
 
-def _with_defaults(
-    class_name: str, keras_name: str, config: dict[str, object], origin: WrittenBy
-) -> dict[str, object]:
-    """Add the defaults of the version that wrote a config, for keys that old configs lack."""
-    row = row_of(class_name)
-    if row and keras_name in _CUDNN:
-        return {**config, **(row.cudnn or {})}
-    return {**row.before_3, **config} if row and origin.major < 3 else config
-
-
 def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
     if isinstance(config, list):  # the form of Keras 1 and early Keras 2
         config = {"layers": config}
@@ -229,7 +214,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
         if _is_operation(entry) and not _is_of_masks(entry):
-            layers.append(operations.translated(entry))
+            layers.append(nodes.operation(entry))
             continue
         layer = translate(entry, origin)
         name = entry.get("name") or entry["config"]["name"]
@@ -242,20 +227,16 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
             takes_state=serialization.get(layer["class_name"]).takes_state,
         )
         layers.append(layer)
+    outputs = config["output_layers"]
+    if origin.major < 3 and isinstance(outputs, list) and len(outputs) == 1:
+        outputs = outputs[0]  # before Keras 3, a single output is in a list, too
     return {
         "name": config.get("name"),
         "trainable": config.get("trainable", True),
         "layers": layers,
         "input_layers": config["input_layers"],
-        "output_layers": _outputs(config["output_layers"], origin),
+        "output_layers": outputs,
     }
-
-
-def _outputs(tensors: object, origin: WrittenBy) -> object:
-    """Return the output layers; before Keras 3, a single output is in a list, too."""
-    if origin.major < 3 and isinstance(tensors, list) and len(tensors) == 1:
-        return tensors[0]
-    return tensors
 
 
 def _entries(config: object) -> list[object]:

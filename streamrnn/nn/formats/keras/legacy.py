@@ -1,11 +1,19 @@
-"""Weights of legacy .h5 files: a list of arrays per layer, in the layer's own order."""
+"""Files of earlier versions of Keras: weights in .h5 files, recurrent layers, names of Keras 1.
 
-from collections.abc import Mapping, Sequence
+A legacy .h5 file lists arrays per layer, in the layer's own order. Keras 1 has separate arrays for
+each gate; weights of CuDNN layers have another layout, which only the bias reveals: it is flat and
+twice as long. Source: tf_keras' converters.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
-from streamrnn.nn.formats.keras.earlier import as_keras, joined, row_of
 from streamrnn.nn.formats.keras.h5 import Tree
 from streamrnn.nn.layers import InputLayer
 from streamrnn.nn.layers.gated import GatedCell
@@ -14,6 +22,37 @@ from streamrnn.nn.models import Model
 
 Stored = tuple[str, Array]
 """A stored array and its path."""
+
+_NONE: Mapping[str, object] = MappingProxyType({})
+
+
+class KerasCell(NamedTuple):
+    """A recurrent layer in files of earlier versions.
+
+    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: all arguments of its
+    CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras 1 (W, U
+    and b of each gate); "" if it has today's arrays.
+    """
+
+    before_3: Mapping[str, object] = _NONE
+    cudnn: Mapping[str, object] | None = None
+    keras_1: str = ""
+
+
+_TWO = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+_HARD = {"recurrent_activation": "hard_sigmoid_02"}
+KERAS_CELLS = {
+    "LSTM": KerasCell(_HARD, cudnn=_TWO, keras_1="icfo"),
+    "GRU": KerasCell(
+        {**_HARD, "reset_after": False}, cudnn={**_TWO, "reset_after": True}, keras_1="zrh"
+    ),
+    "SimpleRNN": KerasCell(),
+}
+
+
+def row_of(class_name: str) -> KerasCell | None:
+    """Return the row for a layer or its cell; None without one."""
+    return KERAS_CELLS.get(class_name.removesuffix("Cell"))
 
 
 def find_assignments(
@@ -37,8 +76,7 @@ def find_assignments(
     for layer, (name, arrays) in zip(layers, stored, strict=True):
         assignments += _layer(layer, name, arrays)
     used = {part for assignment in assignments for part in assignment.source.split(" + ")}
-    left = [name for name in tree.arrays if name not in used]
-    return assignments, left
+    return assignments, [name for name in tree.arrays if name not in used]
 
 
 def with_reset_after(config: object, tree: Tree) -> object:
@@ -63,14 +101,10 @@ def layers_of(model: Model) -> list[Layer]:
     return [layer for layer in model.layers if not isinstance(layer, InputLayer)]
 
 
-def stored_layers(tree: Tree) -> list[str]:
-    """Return the names of the layers in the file that have arrays, in its order."""
-    return [name for name in _names(tree) if _arrays(tree, name)]
-
-
-def first_array(tree: Tree, group: str) -> Array | None:
-    """Return the first array of a layer, or None."""
-    return next((array for _, array in _arrays(tree, group)), None)
+def first_array(tree: Tree, group: str | None) -> Array | None:
+    """Return the first array of a layer, or of all layers; None without one."""
+    groups = _names(tree) if group is None else [group]
+    return next((array for name in groups for _, array in _arrays(tree, name)), None)
 
 
 def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
@@ -135,13 +169,11 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
     trains = [trains for _, _, trains in layer.holders()]
     order = sorted(range(len(targets)), key=lambda i: not trains[i])
     by_target = {targets[i]: array for i, array in zip(order, arrays, strict=True)}
-    assignments = []
+    assignments: list[Assignment] = []
     for leaf, names in _leaves(layer, layer.name):
         values = as_keras(leaf, [by_target[name][1] for name in names])
-        assignments += [
-            Assignment(by_target[name][0], name, value)
-            for name, value in zip(names, values, strict=True)
-        ]
+        sources = [by_target[name][0] for name in names]
+        assignments += map(Assignment, sources, names, values)
     return assignments
 
 
@@ -152,3 +184,65 @@ def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:
     names = list(layer.named_weights())
     own = names[: len(names) - sum(len(child.named_weights()) for child in children.values())]
     return [(layer, [f"{prefix}/{name}" for name in own]), *inside] if own else inside
+
+
+def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:
+    """Return a cell's kernel, recurrent kernel and bias in Keras's layout, others unchanged."""
+    row = row_of(type(cell).__name__)
+    if not (isinstance(cell, GatedCell) and row and row.cudnn and len(arrays) == 3):
+        return list(arrays)
+    gates, (kernel, recurrent, bias) = cell.gates, arrays
+    if recurrent.ndim != 2:
+        return list(arrays)
+    if bias.shape != (2 * gates * recurrent.shape[0],) or kernel.ndim != 2:
+        return list(arrays)
+    halves = bias.reshape(2, -1)
+    return [
+        _by_gate(kernel, gates, lambda k: k.T.reshape(k.shape, order="F")),
+        _by_gate(recurrent, gates, lambda k: k.T),
+        halves if "reset_after" in row.cudnn else halves.sum(axis=0),
+    ]
+
+
+def _by_gate(kernel: Array, gates: int, change: Callable[[Array], Array]) -> Array:
+    return np.hstack([change(part) for part in np.hsplit(kernel, gates)])
+
+
+_NAMES = {
+    "output_dim": "units",
+    "inner_activation": "recurrent_activation",
+    "init": "kernel_initializer",
+    "inner_init": "recurrent_initializer",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+    "p": "rate",
+    "bias": "use_bias",
+}
+_TRAINING_ONLY = (
+    "consume_less",
+    "forget_bias_init",
+    "W_regularizer",
+    "U_regularizer",
+    "b_regularizer",
+    "W_constraint",
+    "U_constraint",
+    "b_constraint",
+    "input_dim",
+    "input_length",
+)
+
+
+def renamed(class_name: str, config: Mapping[str, object]) -> dict[str, object]:
+    """Return a Keras 1 layer's config under the names of Keras 2."""
+    if class_name == "Embedding":
+        names = {"init": "embeddings_initializer"}
+        dropped: tuple[str, ...] = ("dropout", "W_regularizer", "W_constraint")
+    else:
+        names, dropped = _NAMES, _TRAINING_ONLY
+    return {names.get(key, key): value for key, value in config.items() if key not in dropped}
+
+
+def joined(theirs: str, ours: str, arrays: Sequence[Array]) -> list[Array]:
+    """Join each gate's (W, U, b), in the order `theirs`, to kernel, recurrent kernel and bias."""
+    order = [theirs.index(gate) for gate in ours]
+    return [np.concatenate([arrays[3 * gate + i] for gate in order], axis=-1) for i in range(3)]

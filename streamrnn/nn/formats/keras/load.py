@@ -1,99 +1,86 @@
-"""Readers of Keras's files: complete models, and weights for an existing model."""
+"""Readers of Keras's files: whole models, weights of a model, and layers described by tables."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.nn.formats.assignment import Loaded, assign_weights
-from streamrnn.nn.formats.guard import build, parse_json, reading, require_file
+from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
+from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
+from streamrnn.nn.formats.guard import Budget, build, parse_json
 from streamrnn.nn.formats.keras import archive, h5, legacy, tree
 from streamrnn.nn.formats.keras.config import WrittenBy, translate
+from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
+from streamrnn.nn.layers import initializers
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
 _MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
 
 
-def load_keras(path: str | Path) -> Loaded:
-    """Read the model of a .keras, .h5 or .hdf5 file, with its weights.
-
-    Raises ModelFileError, UnsupportedError, MissingFileError.
-    """
-    path = require_file(path)
-    with reading(path):
-        if path.suffix.lower() == ".keras":
-            return _archive(path)
-        data = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
-        if _kind(data) != _MODEL:
-            raise UnsupportedError(
-                "this file has weights without an architecture: describe it in [[model.layers]] "
-                "(or load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE), or "
-                "build the model and call load_weights(path)"
-            )
-        return _legacy_model(data)
-
-
-def load_weights(model: Model, path: str | Path) -> Loaded:
+def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from any of Keras's files."""
-    path = require_file(path)
-    with reading(path):
-        return weights(model, path)
-
-
-def weights(model: Model, path: Path) -> Loaded:
-    """Set the weights of a model, for callers inside `reading`."""
     if path.suffix.lower() == ".keras":
-        stored = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS)
-        assignments, left = tree.find_assignments(model, None, stored)
-        return Loaded(model, assign_weights(model, assignments, left))
-    stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
-    kind = _kind(stored)
-    if kind == _TREE:
-        assignments, left = tree.find_assignments(model, None, stored)
+        stored, kind = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS), _TREE
     else:
-        stored = stored.below("model_weights") if kind == _MODEL else stored
-        assignments, left = legacy.find_assignments(model, legacy.layers_of(model), stored)
-    return Loaded(model, assign_weights(model, assignments, left))
+        stored, kind = _read_hdf5(path)
+    _assign(model, _weights(stored, kind), is_legacy=kind != _TREE)
 
 
-def stored_weights(path: Path) -> tuple[h5.Tree, bool]:
-    """Return all weights of an HDF5 file, and whether it has the legacy lists of layers."""
+def _load_archive(path: Path) -> Loaded:
+    contents = archive.read(path)
+    stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
+    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
+    model = _built(config, WrittenBy(contents.version), stored.size)
+    return Loaded(model, assign_weights(model, *tree.find_assignments(model, config, stored)))
+
+
+def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
+    tables = None if layers is None else parse(layers)
+    stored, kind = _read_hdf5(path)
+    if tables is not None:
+        return _with_tables(_weights(stored, kind), tables, is_legacy=kind != _TREE)
+    if kind != _MODEL:
+        raise UnsupportedError(
+            "this file has weights without an architecture: describe it in [[model.layers]] "
+            "(or load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE), or "
+            "build the model and call load_weights(path)"
+        )
+    root = stored.attributes[""]
+    parsed = parse_json(str(root["model_config"]), "model_config")
+    inner = _weights(stored, kind)
+    version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
+    config = _as_mapping(legacy.with_reset_after(parsed, inner))
+    model = _built(config, WrittenBy(str(version)), stored.size)
+    order = [layer for layer, _, _ in tree.members(model, config)]
+    return Loaded(model, assign_weights(model, *legacy.find_assignments(model, order, inner)))
+
+
+def _read_hdf5(path: Path) -> tuple[h5.Tree, str]:
+    """Return the contents of an HDF5 file, and which kind of Keras's files it is."""
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
-    kind = _kind(stored)
-    return (stored.below("model_weights") if kind == _MODEL else stored), kind != _TREE
-
-
-def _kind(stored: h5.Tree) -> str:
     root = stored.attributes.get("", {})
     if "model_config" in root:
-        return _MODEL
+        return stored, _MODEL
     if "layer_names" in root:
-        return _LEGACY
+        return stored, _LEGACY
     if any(name in stored.children("") for name in tree.ROOTS):
-        return _TREE
+        return stored, _TREE
     raise ModelFileError(
         "this HDF5 file was not written by Keras: it has no model_config, no layer_names and no "
         "layers"
     )
 
 
-def _archive(path: Path) -> Loaded:
-    contents = archive.read(path)
-    stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
-    config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
-    model = _built(config, WrittenBy(contents.version), stored.size)
-    assignments, left = tree.find_assignments(model, config, stored)
-    return Loaded(model, assign_weights(model, assignments, left))
+def _weights(stored: h5.Tree, kind: str) -> h5.Tree:
+    return stored.below("model_weights") if kind == _MODEL else stored
 
 
-def _legacy_model(stored: h5.Tree) -> Loaded:
-    root = stored.attributes[""]
-    parsed = parse_json(str(root["model_config"]), "model_config")
-    inner = stored.below("model_weights")
-    version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
-    config = _as_mapping(legacy.with_reset_after(parsed, inner))
-    model = _built(config, WrittenBy(str(version)), stored.size)
-    order = [layer for layer, _, _ in tree.members(model, config)]
-    assignments, left = legacy.find_assignments(model, order, inner)
+def _assign(model: Model, stored: h5.Tree, *, is_legacy: bool) -> Loaded:
+    """Set all weights of a model, whose layers are in the order of the file."""
+    if is_legacy:
+        assignments, left = legacy.find_assignments(model, legacy.layers_of(model), stored)
+    else:
+        assignments, left = tree.find_assignments(model, None, stored)
     return Loaded(model, assign_weights(model, assignments, left))
 
 
@@ -109,3 +96,72 @@ def _built(config: Mapping[str, object], origin: WrittenBy, stored: int) -> Mode
         raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
     model.graph  # noqa: B018 (raises if the file does not define the input)
     return model
+
+
+def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bool) -> Loaded:
+    """Build a Sequential from the tables' layers, with the weights of an .h5 file.
+
+    Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
+    name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may
+    contain more.
+    """
+    origin = WrittenBy(str(stored.attributes.get("", {}).get("keras_version", "3")))
+    with initializers.replaced_by(Budget(stored.size).zeros):
+        layers = [_layer(table, origin) for table in tables]
+    for table in tables:
+        start = f"{table.weights}/"
+        if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
+            groups = sorted({_group_of(name) for name in stored.arrays})
+            raise ConfigError(
+                f"{table}: no group {table.weights!r} with arrays; groups in the file: "
+                f"{', '.join(groups)}"
+            )
+    model = stack(layers, _features(layers, tables, stored, is_legacy), stored.size)
+    if all(table.weights is None for table in tables):
+        return _assign(model, stored, is_legacy=is_legacy)
+    assignments: list[Assignment] = []
+    for layer, table in zip(layers, tables, strict=True):
+        if table.weights is not None:
+            form = legacy if is_legacy else tree
+            assignments += form.from_group(layer, table.weights, stored)
+    used = {part for assignment in assignments for part in assignment.source.split(" + ")}
+    left = [name for name in stored.arrays if name not in used and not tree.is_seed(name)]
+    return Loaded(model, assign_weights(model, assignments), left)
+
+
+def _layer(table: LayerTable, origin: WrittenBy) -> Layer:
+    row, key = legacy.row_of(table.kind), "recurrent_activation"
+    minor = re.match(r"2\.(\d+)", origin.version)
+    is_old = origin.major < 2 or (minor is not None and int(minor.group(1)) < 3)
+    if row and key in row.before_3 and key not in table.arguments and is_old:
+        raise UnsupportedError(
+            f"{table}: the file was written by Keras {origin.version}, in which "
+            'recurrent_activation was "hard_sigmoid" by default ("sigmoid" from 2.3 on): set '
+            "recurrent_activation"
+        )
+    return table.make(translate(table.config(), origin))
+
+
+def _features(
+    layers: Sequence[Layer], tables: Sequence[LayerTable], stored: h5.Tree, is_legacy: bool
+) -> int | None:
+    """Return the number of input features, from the first array of the first layer with weights."""
+    for layer, table in zip(layers, tables, strict=True):
+        if is_legacy:
+            array = legacy.first_array(stored, table.weights)
+        else:
+            named = table.weights is not None
+            group = table.weights if named else tree.first_group(stored, layer)
+            array = None if group is None else tree.first_array(stored, layer, group)
+        if array is not None and array.ndim:
+            return int(array.shape[1] if array.ndim == 3 else array.shape[0])
+    return None
+
+
+def _group_of(array: str) -> str:
+    parts = array.split("/")
+    return "/".join(parts[:2]) if parts[0] in tree.ROOTS else parts[0]
+
+
+KERAS = ModelFormat(_load_archive, load_weights)
+HDF5 = ModelFormat(_load_hdf5, load_weights, takes=("layers",))

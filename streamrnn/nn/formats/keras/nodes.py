@@ -1,15 +1,25 @@
-"""Inbound nodes of functional models: convert old forms to Keras 3's, and check arguments."""
+"""Inbound nodes of functional models: convert old forms to Keras 3's, and check arguments.
+
+Operations of keras.ops, such as `x * 2`, become layers of class Operation.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS
+from streamrnn.nn.layers.naming import snake_case
+from streamrnn.nn.layers.symbol import INPUT
 from streamrnn.nn.models.config import Call
 
 _TENSOR = "__keras_tensor__"
-ARRAYS = ("__numpy__", "__tensor__")
+_ARRAYS = ("__numpy__", "__tensor__")
 """Classes of an array in a config: NumPy's, or the one of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
+_OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
+"""The arguments of a call of an operation that are operands, in their order."""
+_RENAMED = {"divide": "true_divide"}
+_DROPPED = ("dtype", "name", "trainable")
 
 
 class LayerConfig(TypedDict):
@@ -115,7 +125,7 @@ def _checked(args: list[object], name: str) -> list[object]:
 def _is_tensor_or_list(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_tensor_or_list(item) for item in value)
-    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *ARRAYS)
+    return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *_ARRAYS)
 
 
 def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:
@@ -130,3 +140,82 @@ def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:
             )
         supported[key] = value
     return supported
+
+
+def operation(entry: Mapping[str, Any]) -> LayerConfig:
+    """Return the config of an Operation with its call.
+
+    Raises UnsupportedError, naming layer and operation, for a function that is not supported.
+    """
+    name, kind = str(entry.get("name")), str(entry["class_name"])
+    function = _RENAMED.get(snake_case(kind), snake_case(kind))
+    if function not in ARRAY_FUNCTIONS:
+        supported = ", ".join(sorted(ARRAY_FUNCTIONS))
+        why = f"the operation {kind} (keras.ops) is not supported; supported: {supported}"
+        raise _refused(name, kind, why)
+    nodes = entry.get("inbound_nodes") or []
+    if len(nodes) != 1 or not isinstance(nodes[0], Mapping):
+        raise _refused(name, kind, f"an operation is called once, this one {len(nodes)} times")
+    arguments = {
+        key: unwrapped(value)
+        for key, value in entry["config"].items()
+        if key not in _DROPPED and (value is not None or key == "axis")
+    }
+    if function == "cast":
+        arguments["dtype"] = entry["config"]["dtype"]
+    operands = _operands(nodes[0], name, kind, arguments)
+    if function == "get_item":
+        key = operands.pop()
+        arguments["key"] = [_index(i) for i in (key if isinstance(key, list) else [key])]
+    if any(_is(value, _TENSOR) for value in arguments.values()):
+        raise _refused(name, kind, "one of its arguments is a tensor")
+    tensors = [operand for operand in operands if _is(operand, _TENSOR)]
+    return {
+        "class_name": "Operation",
+        "name": name,
+        "config": {
+            "name": name,
+            "function": function,
+            "operands": [INPUT if _is(o, _TENSOR) else unwrapped(o) for o in operands],
+            "arguments": arguments,
+        },
+        "inbound_nodes": [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}],
+    }
+
+
+def _operands(
+    node: Mapping[str, Any], name: str, kind: str, arguments: dict[str, Any]
+) -> list[Any]:
+    """Return the operands of a call as a flat list; move its other keywords to arguments."""
+    kwargs = dict(node.get("kwargs") or {})
+    values = [*node.get("args", []), *(kwargs.pop(k) for k in _OPERANDS if k in kwargs)]
+    arguments |= {key: unwrapped(value) for key, value in kwargs.items() if value is not None}
+    operands: list[Any] = []
+    for operand in values:
+        several = isinstance(operand, list) and any(_is(item, _TENSOR) for item in operand)
+        operands += operand if several else [operand]
+    if not any(_is(operand, _TENSOR) for operand in operands):
+        raise _refused(name, kind, "it is called on no tensor")
+    return operands
+
+
+def _is(value: object, class_name: str) -> bool:
+    return isinstance(value, Mapping) and value.get("class_name") == class_name
+
+
+def unwrapped(value: Any) -> Any:
+    """Return an argument: a number, or lists of numbers, which Keras 3 may wrap as an array."""
+    if isinstance(value, Mapping) and value.get("class_name") in _ARRAYS:
+        return value["config"]["value"]
+    return value
+
+
+def _index(entry: Any) -> Any:
+    """Return an index as Operation stores it."""
+    if _is(entry, "__slice__"):
+        return {"slice": [entry["config"].get(key) for key in ("start", "stop", "step")]}
+    return "..." if _is(entry, "__ellipsis__") else entry
+
+
+def _refused(name: str, kind: str, why: str) -> UnsupportedError:
+    return UnsupportedError(f"layer {name!r} ({kind}): {why}")

@@ -13,8 +13,8 @@ from typing import Any
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
-from streamrnn.nn.formats.keras.earlier import as_keras
 from streamrnn.nn.formats.keras.h5 import Tree
+from streamrnn.nn.formats.keras.legacy import as_keras
 from streamrnn.nn.layers import InputLayer, StackedRNNCells
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import snake_case
