@@ -22,7 +22,7 @@ from streamrnn.nn.kernels import (
     threads,
 )
 from streamrnn.nn.kernels.normalization import Norm
-from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import Packed
 
 
 class Kind(NamedTuple):

@@ -1,7 +1,7 @@
 """The host side of the kernels: packed weights, calls, threads. The compiled side is `simd`.
 
-- `packing`     weights in the order in which a sweep reads them; `packed`: such weights and their
-                kernels; `integers`: weights rounded to int16 or int8
+- `packing`     weights in the order in which a sweep reads them, and their kernels; `integers`:
+                weights rounded to int16 or int8
 - `swept`       recurrent cells by the gates in their sums: `pack`, weights in Keras's layout to
                 packed ones; `lstm` and others: one cell each; `bptt`: these cells in training
 - `dense`, `conv1d`   `pack`, too

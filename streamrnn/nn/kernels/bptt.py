@@ -4,7 +4,7 @@ A `Network` is one layer of one kind of cell; `Tape` holds what a window keeps. 
 layout: they change with each update, so they are packed for each window.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from streamrnn.nn.kernels.gradients import (
     outer,
     products_a_row,
 )
-from streamrnn.nn.kernels.recurrent import NO_MASK
+from streamrnn.nn.kernels.recurrent import NO_MASK, NO_OUTPUT
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.simd.arguments import Factors, TapeLayout
 from streamrnn.nn.simd.sweep import Span
@@ -32,7 +32,6 @@ from streamrnn.nn.simd.sweep import Span
 __all__ = ["NO_FACTORS", "Factors", "Network", "Tape"]
 
 NO_FACTORS = np.empty((0, 0), np.float32)
-_NONE_BTU = np.empty((0, 0, 0), np.float32)
 _NONE_BU = np.empty((0, 0), np.float32)
 
 
@@ -217,7 +216,7 @@ class Network:
             factors,
             NO_MASK if mask_BT is None else mask_BT,
             tuple(states),
-            _NONE_BTU if y_BTU is None else y_BTU,
+            NO_OUTPUT if y_BTU is None else y_BTU,
             tape.inputs,
             tape.flat,
             places,
@@ -225,7 +224,7 @@ class Network:
             zero_masked,
         )
         work = lambda *span: self._kernels[0](*fixed, Span(*span))  # noqa: E731
-        self._by_lanes(work, tape.shape[0], tape.shape[1] * packed.size)
+        threads.divided(work, tape.shape[0], tape.shape[0] * tape.shape[1] * packed.size)
 
     def back(
         self,
@@ -246,7 +245,7 @@ class Network:
         lanes, steps = tape.shape
         packed = self._back_order.take(self._source)
         fixed = (
-            _NONE_BTU if dy_BTU is None else dy_BTU,
+            NO_OUTPUT if dy_BTU is None else dy_BTU,
             factors,
             NO_MASK if mask_BT is None else mask_BT,
             tuple(_NONE_BU if end is None else end for end in ends),
@@ -260,11 +259,8 @@ class Network:
 
         def through(begin: int, end: int) -> None:
             part = Span(begin, end)
-            self._by_lanes(
-                lambda *span: self._kernels[1](*fixed, part, Span(*span)),
-                lanes,
-                (end - begin) * packed.size,
-            )
+            work = lambda *span: self._kernels[1](*fixed, part, Span(*span))  # noqa: E731
+            threads.divided(work, lanes, lanes * (end - begin) * packed.size)
 
         chunks = [(begin * lanes, end * lanes) for begin, end in tape.parts]
         if not weights or threads.pays(lanes * steps * products_a_row(tape.products)):
@@ -334,10 +330,3 @@ class Network:
         ((first, of, _),) = kind.back
         part = of_kept[:, first * padded : (first + len(of)) * padded]
         return np.concatenate([of_x, self._in_order([(part, of)], 1)])
-
-    def _by_lanes(self, work: Callable[[int, int], None], lanes: int, products: int) -> None:
-        """Call `work` for all lanes, with this many multiply-adds each."""
-        if lanes > 1 and threads.pays(lanes * products):
-            threads.by_lanes(work, lanes)
-        else:
-            work(0, lanes)

@@ -15,8 +15,7 @@ from streamrnn.nn.kernels import activation as activations
 from streamrnn.nn.kernels import packing, threads
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import Integers
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.simd.arguments import Weights
 
 FEW = 4

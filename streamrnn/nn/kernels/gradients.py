@@ -13,13 +13,6 @@ from streamrnn.nn import simd
 from streamrnn.nn.kernels import packing, threads
 from streamrnn.nn.kernels.activation import Spec, derivative_source
 
-__all__ = [
-    "Outer",
-    "Projection",
-    "StridedRows",
-    "outer",
-]
-
 PAD = 16
 """Floats that rows of gradients are padded to, whatever the width of vectors."""
 
@@ -62,10 +55,8 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
                 for chunk in chunks:
                     kernel(*a, len(out), *d, flat, step, *chunk, *columns)
 
-    if threads.pays(sum(end - row for row, end in chunks) * products_a_row(products)):
-        threads.by_lanes(work, edges[-1])
-    else:
-        work(0, edges[-1])
+    rows = sum(end - row for row, end in chunks)
+    threads.divided(work, edges[-1], rows * products_a_row(products))
 
 
 def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
@@ -100,21 +91,15 @@ class Projection:
         work: Callable[[int, int], None] = partial(
             kernel, d, start, step, self.count, packed, dx_BTF
         )
-        total = dx_BTF.shape[0] * dx_BTF.shape[1]
-        if total > 1 and threads.pays(total * packed.size):
-            threads.by_lanes(work, total)
-        elif total:
-            work(0, total)
+        if total := dx_BTF.shape[0] * dx_BTF.shape[1]:
+            threads.divided(work, total, total * packed.size)
 
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
     """Write the gradient of inputs, for few units: rows times already transposed weights."""
     kernel, rows = simd.project.few_entry(), len(d_NU)
     work: Callable[[int, int], None] = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
-    if rows > 1 and threads.pays(rows * weights_UF.size):
-        threads.by_lanes(work, rows)
-    else:
-        work(0, rows)
+    threads.divided(work, rows, rows * weights_UF.size)
 
 
 class WeightOrder:

@@ -6,8 +6,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.nn.kernels.activation import Spec, applied
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.kernels.stepwise import CellStep, dense_product
 from streamrnn.nn.kernels.swept import Ahead, Back, SweptKind
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Floats
 from streamrnn.nn.kernels.activation import Spec, applied
-from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.kernels.stepwise import CellStep, dense_product
 from streamrnn.nn.kernels.swept import Ahead, Back, Peephole, SweptKind
 

@@ -1,17 +1,53 @@
 """Weights in the order in which a sweep reads them, initial sums, and units' own weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
+from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import Integers
-from streamrnn.nn.simd.arguments import Weights
+from streamrnn.nn.simd.arguments import Kernel, Weights
 
 Gates = Sequence[Floats]
 
 WeightsLike = Floats | Integers
 """The weights (K, G) of one operand, of inputs or of a state; of a convolution (taps, F, G)."""
+
+
+class Packed:
+    """Packed weights, and the kernels for them by activations.
+
+    `groups`: the number of groups of units, which threads may share. `entry(activations)` returns
+    a kernel, compiled on first use. `again()` packs the weights again: unpickling calls it, in
+    another process, perhaps on another CPU. `lane_vectors`, `word`: see `simd.recurrent.scratch`.
+    """
+
+    __slots__ = ("_again", "_entry", "_kernels", "groups", "lane_vectors", "weights", "word")
+
+    def __init__(
+        self,
+        weights: Weights,
+        groups: int,
+        entry: Callable[[tuple[Spec, ...]], Kernel],
+        again: Callable[[], "Packed"],
+        lane_vectors: int = 0,
+        word: int = 1,
+    ) -> None:
+        self.weights, self.groups, self.lane_vectors = weights, groups, lane_vectors
+        self.word = word
+        self._entry, self._again = entry, again
+        self._kernels: dict[tuple[Spec, ...], Kernel] = {}
+
+    def kernel(self, activations: tuple[Spec, ...]) -> Kernel:
+        """Return the kernel for these activations."""
+        kernel = self._kernels.get(activations)
+        if kernel is None:
+            kernel = self._kernels[activations] = self._entry(activations)
+        return kernel
+
+    def __reduce__(self) -> tuple[Callable[[], "Packed"], tuple[()]]:
+        return self._again, ()
 
 
 def by_gate(weights: WeightsLike, gates: int) -> list[Array]:
@@ -90,19 +126,15 @@ def packed(
     `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
     (U,); `own`: (U,) each, the weights that a unit multiplies by itself; `rest`: `rest_of`.
     """
-    sums = [by_group(gates, n, vectors).ravel() for gates in starts]
-    others = [by_group([weights], n, vectors).ravel() for weights in own]
-    others += [] if rest is None else [rest]
-    return Weights(_weights(sweeps, n, vectors), _flat([*sums, *others]))
-
-
-def _weights(sweeps: Sequence[tuple[Gates, Gates]], n: int, vectors: int) -> Floats:
     flat = []
     for x_gates, h_gates in sweeps:
         groups = [by_group(gates, n, vectors) for gates in (x_gates, h_gates) if gates]
         groups = [group.reshape(group.shape[0], -1) for group in groups]
         flat.append(np.concatenate(groups, axis=1).ravel().view(np.float32))
-    return _flat(flat)
+    sums = [by_group(gates, n, vectors).ravel() for gates in starts]
+    others = [by_group([weights], n, vectors).ravel() for weights in own]
+    others += [] if rest is None else [rest]
+    return Weights(_flat(flat), _flat([*sums, *others]))
 
 
 def _flat(pieces: Gates) -> Floats:

@@ -9,7 +9,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import threads
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
-from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
 
 _Arguments: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weights, bool]
@@ -17,7 +17,7 @@ _Arguments: TypeAlias = tuple[Floats, Absent, tuple[Floats, ...], Floats, Weight
 
 NO_LENGTHS = np.empty(0, np.int64)
 NO_MASK = np.empty((0, 0), np.bool_)
-_NO_OUTPUT = np.empty((0, 0, 0), np.float32)
+NO_OUTPUT = np.empty((0, 0, 0), np.float32)
 _ALL_PRESENT = Absent(NO_LENGTHS, NO_MASK)
 _ALONE = Share(0, 1, np.empty(0, np.float32), NO_LENGTHS)
 
@@ -48,7 +48,7 @@ def run(
     if lengths_B is not None or mask_BT is not None:
         absent = _absent(lengths_B, mask_BT, lanes, steps)
     if y_BTU is None:
-        y_BTU = _NO_OUTPUT
+        y_BTU = NO_OUTPUT
     _check_contiguous(x_BTF, y_BTU, *states)
     window: _Arguments = (x_BTF, absent, tuple(states), y_BTU, packed.weights, zero_masked)
     weights = packed.weights.flat.size

@@ -26,11 +26,9 @@ def unless_row_wise(
     """
 
     def entry(activations: tuple[Spec, ...]) -> Kernel:
-        return (
-            compiled(activations)
-            if ROW_WISE.isdisjoint(activations)
-            else plain_window(plain(*activations))
-        )
+        if ROW_WISE.isdisjoint(activations):
+            return compiled(activations)
+        return plain_window(plain(*activations))
 
     return entry
 
@@ -57,7 +55,7 @@ def plain_window(step: CellStep) -> Kernel:
     return run
 
 
-def dense_product(kernel_FU: Floats, bias_U: Floats) -> Callable[[Floats], Floats]:
+def dense_product(kernel_FU: Floats, bias_U: Floats | None = None) -> Callable[[Floats], Floats]:
     """Return the function x_NF -> x_NF K + b (N, U), by the Dense kernel."""
     packed = dense.pack(kernel_FU, bias_U)
 

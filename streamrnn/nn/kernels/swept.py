@@ -14,8 +14,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn import simd
 from streamrnn.nn.kernels import packing, stepwise
 from streamrnn.nn.kernels.activation import Spec
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.simd.arguments import Kernel
 from streamrnn.nn.simd.names import label
 

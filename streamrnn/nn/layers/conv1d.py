@@ -16,8 +16,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import conv1d, dense
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import integers_pay
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Filters, Size

@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn.kernels import dense
 from streamrnn.nn.kernels.integers import integers_pay
-from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Size
 from streamrnn.nn.layers.context import CallContext

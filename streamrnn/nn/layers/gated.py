@@ -9,8 +9,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn.kernels import recurrent
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer

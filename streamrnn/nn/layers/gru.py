@@ -10,8 +10,7 @@ from typing import ClassVar
 from streamrnn.base.arrays import Floats
 from streamrnn.nn.kernels import gru
 from streamrnn.nn.kernels.activation import Spec
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.gated import GateArguments, GatedCell, GatedRNN
 from streamrnn.nn.layers.registry import builtin_layer

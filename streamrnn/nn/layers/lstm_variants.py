@@ -13,7 +13,7 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import layer_norm_lstm, lstm
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.normalization import Norm
-from streamrnn.nn.kernels.packed import Packed
+from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.lstm import LSTMCell

@@ -8,7 +8,8 @@ import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import UnsupportedError
-from streamrnn.nn.kernels import cell_bptt, layer_norm_bptt
+from streamrnn.nn.kernels import cell as cell_kernel
+from streamrnn.nn.kernels import layer_norm_lstm
 from streamrnn.nn.kernels.activation import ACTIVATIONS, derivative_source
 from streamrnn.nn.kernels.bptt import NO_FACTORS, Factors, Network
 from streamrnn.nn.layers import LayerNormLSTMCell, StackedRNNCells
@@ -179,11 +180,11 @@ def _run_layer_norm(
     norms = [f"{norm}_{part}" for norm in cell.NORMS for part in ("gamma", "beta")]
     of_gates, of_c = cell.activations()
     y = recording.array((lanes, steps, cell.units)) if sequences else None
-    kept = layer_norm_bptt.run_forward(
+    kept = layer_norm_lstm.run_forward(
         cell.packed(), (of_gates, of_c), x, factors, mask, states, y, zero_masked=zero
     )
     own = recording.weights_of(cell)
-    weights = layer_norm_bptt.NormWeights(
+    weights = layer_norm_lstm.NormWeights(
         own["kernel"],
         own["recurrent_kernel"],
         own.get("bias"),
@@ -199,7 +200,7 @@ def _run_layer_norm(
         first: bool,
     ) -> CellGradients:
         reaching = [total_of([dlast, ends[0]]), ends[1]]
-        gradients = layer_norm_bptt.run_back(
+        gradients = layer_norm_lstm.run_back(
             weights,
             (of_gates, of_c),
             kept,
@@ -230,7 +231,7 @@ def _run_custom(
     weights = tuple(named.values())
     y = recording.array((*x.shape[:2], cell.output_features())) if sequences else None
     owner = str(cell)
-    tape = cell_bptt.run_forward(step, owner, x, mask, states, weights, held, y, zero_masked=zero)
+    tape = cell_kernel.run_forward(step, owner, x, mask, states, weights, held, y, zero_masked=zero)
 
     def pullback(
         dy: Floats | None,
@@ -239,7 +240,7 @@ def _run_custom(
         inputs: bool,
         first: bool,
     ) -> CellGradients:
-        gradients = cell_bptt.run_back(
+        gradients = cell_kernel.run_back(
             step_backward, owner, tape, weights, dy, dlast, ends, zero_masked=zero
         )
         for name, gradient in zip(named, gradients.weights, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Doubles, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.kernels import cell_bptt as kernel
+from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.structure import leaves
 
 _Function: TypeAlias = Callable[..., None]

@@ -19,8 +19,7 @@ from streamrnn.errors import ModelFileError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, gru, lstm, packing, recurrent, simple_rnn
 from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.integers import Integers
-from streamrnn.nn.kernels.packed import Packed
-from streamrnn.nn.kernels.packing import WeightsLike
+from streamrnn.nn.kernels.packing import Packed, WeightsLike
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers import GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell
 from streamrnn.nn.layers.gated import GatedCell

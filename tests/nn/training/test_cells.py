@@ -17,7 +17,8 @@ from selection import first_quick, slow
 from streamrnn import Input, Model, Sequential, layers, optimizers, set_threads
 from streamrnn.errors import UnsupportedError
 from streamrnn.models import StepRunner
-from streamrnn.nn.kernels import cell_bptt, team, threads
+from streamrnn.nn.kernels import cell as cell_kernel
+from streamrnn.nn.kernels import team, threads
 
 LENGTHS = np.array([5, 0, 3, 1])
 
@@ -193,7 +194,7 @@ def test_the_gradient_stops_at_a_carried_state(name: str) -> None:
 def test_bits_do_not_depend_on_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes are divided however little work there is."""
     monkeypatch.setattr(threads, "MIN_PRODUCTS", 0)
-    monkeypatch.setattr(cell_bptt, "MIN_THREADED_STEPS", 0)
+    monkeypatch.setattr(cell_kernel, "MIN_THREADED_STEPS", 0)
     monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())
     model = weighted(Sequential([Input((None, 3)), layers.Dense(3), layers.RNN(CELLS[name][0]())]))
