@@ -473,7 +473,7 @@ class Model(Trainable, Layer):
                 "class": type(layer).__name__,
                 "weights": {name: list(w.shape) for name, w in layer.named_weights().items()},
             }
-            for layer in self.layers
+            for layer in self.children().values()
         }
 
     @property

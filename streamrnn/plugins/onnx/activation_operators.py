@@ -44,13 +44,11 @@ operator("Log")(lambda x: _applied("log", x))  # -inf for 0, NaN below
 
 @operator("ThresholdedRelu", "alpha")
 def _thresholded_relu(x: Array, alpha: float = 1.0) -> Array:
-    """Return x where it is above alpha, else 0."""
     return np.where(x <= np.float32(alpha), np.zeros_like(x), x)
 
 
 @operator("PRelu")
 def _prelu(x: Array, slope: Array) -> Array:
-    """Return x, times a slope where it is below zero."""
     np.broadcast_to(slope, x.shape)  # the slope must not broadcast x
     return np.where(x < 0, x * slope, x)
 
@@ -59,21 +57,18 @@ def _prelu(x: Array, slope: Array) -> Array:
 def _celu(x: Array, alpha: float = 1.0) -> Array:
     """Return x, or alpha (e**(x / alpha) - 1) where it is below zero."""
     scale = np.float32(alpha)
-    y: Array = np.where(x < 0, scale * _applied("elu", x / scale), x)
-    return y
+    return np.where(x < 0, scale * _applied("elu", x / scale), x)
 
 
 @operator("HardSwish")
 def _hard_swish(x: Array) -> Array:
     """Return x max(0, min(1, x / 6 + 1 / 2))."""
     ramp = x * np.float32(1 / 6) + np.float32(0.5)
-    y: Array = x * np.clip(ramp, np.float32(0), np.float32(1))
-    return y
+    return np.asarray(x * np.clip(ramp, np.float32(0), np.float32(1)))
 
 
 @operator("Swish", "alpha")
 def _swish(x: Array, alpha: float = 1.0) -> Array:
-    """Return x sigmoid(alpha x)."""
     return np.multiply(x, _applied("sigmoid", np.float32(alpha) * x))
 
 
@@ -89,7 +84,6 @@ def _gelu(x: Array, approximate: str = "none") -> Array:
 
 @check_of("Gelu")
 def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse other approximations."""
     if (kind := node.attributes.get("approximate", "none")) not in ("none", "tanh"):
         raise UnsupportedError(f"{node}: approximate={kind!r} is not supported")
 
@@ -109,14 +103,12 @@ def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Arra
 
 @operator("Softmax", "axis")
 def _softmax_of(x: Array, axis: int | None = None, *, opset: int) -> Array:
-    """Compute softmax over one axis; before opset 13, over all axes from `axis` on."""
     rows, shaped = _rows(x, axis, opset)
     return shaped(_applied("softmax", rows))
 
 
 @operator("LogSoftmax", "axis")
 def _log_softmax_of(x: Array, axis: int | None = None, *, opset: int) -> Array:
-    """Compute x - log(sum of e**x) over one axis; before opset 13 over all from `axis` on."""
     rows, shaped = _rows(x, axis, opset)
     if not rows.size:
         return shaped(rows)
@@ -172,8 +164,7 @@ def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Ar
     scale, shift, mean, variance = columns
     factor = scale / np.sqrt(variance + np.float32(epsilon))
     np.broadcast_to(factor, x.shape)  # the weights must not broadcast x
-    y: Array = (x - mean) * factor + shift
-    return y
+    return np.asarray((x - mean) * factor + shift)
 
 
 @check_of("BatchNormalization")

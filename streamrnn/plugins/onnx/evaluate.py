@@ -1,6 +1,6 @@
 """Evaluation of a graph's nodes in order, and its analysis before data is available."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +8,14 @@ import numpy as np
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.nn.kernels.integers import Integers
+from streamrnn.plugins.onnx import (  # noqa: F401 - they fill the table of operators
+    activation_operators,
+    number_operators,
+    shape_operators,
+    window_operators,
+)
 from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
-from streamrnn.plugins.onnx.operators import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
+from streamrnn.plugins.onnx.operator_table import ALLOWED, CHECKS, MAX_VALUES, OPERATORS
 from streamrnn.plugins.onnx.recurrent import (
     NO_INTEGERS,
     RECURRENT,
@@ -68,19 +74,6 @@ def require_supported(graph: GraphDef) -> None:
             CHECKS[node.op](node, graph.constants)
 
 
-def labels(nodes: Sequence[NodeDef]) -> dict[str, str]:
-    """Return a unique short name of each recurrent node, by the node's first output."""
-    by_output: dict[str, str] = {}
-    for node in nodes:
-        if node.op in RECURRENT:
-            base = node.name.strip("/").replace("/", ".") or node.op.lower()
-            number = sum(
-                label == base or label.startswith(f"{base}#") for label in by_output.values()
-            )
-            by_output[_key(node)] = f"{base}#{number + 1}" if number else base
-    return by_output
-
-
 def _key(node: NodeDef) -> str:
     return next((name for name in node.outputs if name), node.name)
 
@@ -90,7 +83,13 @@ class Evaluator:
 
     def __init__(self, graph: GraphDef, integers: Mapping[str, Integers] = NO_INTEGERS) -> None:
         self.graph = graph
-        self.labels = labels(graph.nodes)
+        self.labels: dict[str, str] = {}
+        """A unique short name of each recurrent node, by the node's first output."""
+        for node in graph.nodes:
+            if node.op in RECURRENT:
+                base = node.name.strip("/").replace("/", ".") or node.op.lower()
+                number = sum(n == base or n.startswith(f"{base}#") for n in self.labels.values())
+                self.labels[_key(node)] = f"{base}#{number + 1}" if number else base
         self.recurrent: dict[str, Recurrent] = {
             self.labels[_key(node)]: prepare(node, graph.constants, integers)
             for node in graph.nodes
@@ -165,32 +164,3 @@ def _apply(node: NodeDef, values: Mapping[str, Array], opset: int) -> list[Array
         shapes = ", ".join("-" if x is None else str(np.shape(x)) for x in inputs)
         raise ShapeError(f"{node} cannot take inputs of shapes {shapes}: {error!s:.160}") from None
     return [np.asarray(y) for y in (outputs if isinstance(outputs, list) else [outputs])]
-
-
-def origins(graph: GraphDef, label: Mapping[str, str]) -> dict[str, frozenset[tuple[str, str]]]:
-    """Return the origins of each value: ("input", name) or (label of a recurrent node, y, h or c).
-
-    Constants and shapes have none.
-    """
-    by_value: dict[str, frozenset[tuple[str, str]]] = {
-        v.name: frozenset({("input", v.name)}) for v in graph.inputs
-    }
-    none: frozenset[tuple[str, str]] = frozenset()
-    for node in graph.nodes:
-        if node.op in RECURRENT:
-            for output, kind in zip(node.outputs, ("y", "h", "c"), strict=False):
-                by_value[output] = frozenset({(label[_key(node)], kind)})
-            continue
-        parts = [by_value.get(name, none) for name in node.inputs if name]
-        merged = none if node.op == "Shape" else none.union(*parts)
-        by_value |= dict.fromkeys(node.outputs, merged)
-    return by_value
-
-
-def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
-    """Yield (node, "h" or "c", name of the value) for each initial state."""
-    for node in graph.nodes:
-        if node.op in RECURRENT:
-            for position, kind in ((5, "h"), (6, "c")):
-                if len(node.inputs) > position and node.inputs[position]:
-                    yield node, kind, node.inputs[position]

@@ -18,7 +18,6 @@ from streamrnn.plugins.onnx.graph import (
     Value,
     require_sound,
 )
-from streamrnn.plugins.onnx.quantized_operators import refuse_quantized
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -37,6 +36,12 @@ _CONSTANTS = {
     "value_ints": np.int64,
 }
 """Attributes of a Constant, and the types of their values."""
+QUANTIZED = (
+    "ConvInteger DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul MatMulInteger "
+    "MatMulIntegerToFloat MatMulNBits QAttention QEmbedLayerNormalization QGemm QLinearAdd "
+    "QLinearConv QLinearMatMul"
+)
+"""Operators that compute in integers; most of them take the scale from a whole batch."""
 
 
 def parse_graph(data: bytes, path: str | Path) -> GraphDef:
@@ -72,7 +77,14 @@ class _Parser:
                 f"the graph has {len(graph.node):,} nodes; the maximum is {_MAX_NODES:,}"
             )
         for proto in graph.node:
-            refuse_quantized(proto.op_type, proto.name or next(iter(proto.output), ""))
+            if proto.op_type in QUANTIZED.split():
+                name = proto.name or next(iter(proto.output), "")
+                raise UnsupportedError(
+                    f"node {name!r} ({proto.op_type}): the graph is quantized, and this operator "
+                    "computes in integers (a dynamic one scales them by the whole batch, so that a "
+                    "row depends on the others). Use the float32 model that it was made from, or "
+                    "quantize with QuantizeLinear and DequantizeLinear (QDQ)"
+                )
         if graph.sparse_initializer:
             raise UnsupportedError("sparse initializers are not supported; store them as dense")
         for tensor in graph.initializer:
@@ -125,8 +137,14 @@ class _Parser:
                 )
             self.constants[node.outputs[0]] = np.asarray(attributes.pop(key), _CONSTANTS[key])
         for key, value in attributes.items():
-            if isinstance(value, np.ndarray):
-                attributes[key] = _number(node, key, value)
+            if not isinstance(value, np.ndarray):
+                continue
+            if value.size != 1:
+                raise UnsupportedError(
+                    f"{node}: attribute {key!r} is a tensor of shape {value.shape}, expected one "
+                    "number"
+                )
+            attributes[key] = [str(value.dtype), value.reshape(-1).tolist()[0]]
         return NodeDef(op, name, node.inputs, node.outputs, attributes)
 
     def _attribute(self, proto: "AttributeProto", node: NodeDef) -> object:
@@ -163,15 +181,6 @@ class _Parser:
         except (ValueError, TypeError) as error:
             raise ModelFileError(f"{name!r} is damaged ({error})") from None
         return np.ascontiguousarray(array).reshape(array.shape)
-
-
-def _number(node: NodeDef, key: str, value: Array) -> list[object]:
-    """Return a tensor of one number (the only supported kind) as [dtype, number]."""
-    if value.size != 1:
-        raise UnsupportedError(
-            f"{node}: attribute {key!r} is a tensor of shape {value.shape}, expected one number"
-        )
-    return [str(value.dtype), value.reshape(-1).tolist()[0]]
 
 
 def encode(graph: GraphDef, path: str | Path) -> bytes:

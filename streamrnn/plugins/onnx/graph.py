@@ -38,6 +38,10 @@ class NodeDef:
     def __str__(self) -> str:
         return f"node {self.name!r} ({self.op})"
 
+    def input(self, position: int) -> str:
+        """Return the name of an input, "" if it is omitted."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
 
 @dataclass(frozen=True)
 class GraphDef:

@@ -78,10 +78,9 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
             v.name: np.zeros(_shape(v, place, rows, steps), v.dtype)
             for v, place in zip(inputs, [*places, *states], strict=True)
         }
-        feeds |= {name: np.full(rows, steps, np.int32) for name in wiring.lengths}
         one_step = not any("T" in place.axes for place in places)
-        if one_step:
-            feeds |= {name: np.full(rows, 1, np.int32) for name in wiring.lengths}
+        count = 1 if one_step else steps
+        feeds |= {name: np.full(rows, count, np.int32) for name in wiring.lengths}
         try:
             values = evaluator.run(feeds)
             _check_recurrent(evaluator, values, rows, one_step=one_step)

@@ -46,12 +46,11 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     label = name.strip("/").replace("/", ".")
     layer = serialization.deserialize(_config(recurrent, label))
     model = Sequential([Input((None, recurrent.features)), layer])
-    sides = ("forward_layer/cell", "backward_layer/cell")
-    if len(recurrent.directions) == 1:
-        sides = ("cell", "cell")
+    both = len(recurrent.directions) > 1
+    sides = ("forward_layer/cell", "backward_layer/cell") if both else ("cell",)
     assignments = []
-    for side, direction in zip(sides, recurrent.directions, strict=False):
-        bias = node.inputs[3] if len(node.inputs) > 3 and node.inputs[3] else "(no bias)"
+    for side, direction in zip(sides, recurrent.directions, strict=True):
+        bias = node.input(3) or "(no bias)"
         assignments += [
             Assignment(node.inputs[1], f"{label}/{side}/kernel", dequantized(direction.kernel)),
             Assignment(

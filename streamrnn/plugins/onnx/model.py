@@ -19,7 +19,7 @@ from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import LayerShapes, one_fixed
+from streamrnn.nn.models.model import one_fixed
 from streamrnn.plugins.onnx import graph as graphs
 from streamrnn.plugins.onnx import probe
 from streamrnn.plugins.onnx.evaluate import Evaluator, require_supported
@@ -305,14 +305,6 @@ class OnnxModel(Model):
     def call_names(self) -> list[str]:
         """The inputs of a call, in order, including states and lengths."""
         return [value.name for value in self.layer.evaluator.graph.inputs]
-
-    def layer_shapes(self) -> dict[str, LayerShapes]:
-        return {
-            "graph": {
-                "class": "OnnxGraph",
-                "weights": {n: list(w.shape) for n, w in self.layer.named_weights().items()},
-            }
-        }
 
     def __call__(self, *inputs: Any, **options: Any) -> dict[str, Array]:
         """Return the outputs by name, for a dictionary of inputs or one array per input, in order.

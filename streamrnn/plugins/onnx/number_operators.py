@@ -1,4 +1,9 @@
-"""Arithmetic, comparisons and reductions: by NumPy where it is exact, else by our functions."""
+"""Arithmetic, comparisons and reductions: by NumPy where it is exact, else by our functions.
+
+Between QuantizeLinear and DequantizeLinear a graph computes in float32. Weights stored as integers
+become float32 when the graph is folded. A pair around a value rounds it to what the integers can
+hold, as in the file.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -21,6 +26,8 @@ from streamrnn.plugins.onnx.operator_table import (
 )
 
 _MAX_POWER = 64
+_TYPES = {"int8": np.int8, "uint8": np.uint8}
+_CODES = {2: "uint8", 3: "int8"}
 
 
 def _pair(node: NodeDef, function: Pairwise, a: Array, b: Array) -> Array:
@@ -64,7 +71,6 @@ _of_many("Sum", lambda a, b: a + b)
 
 @operator("Mean")
 def _mean_of_inputs(*inputs: Array, node: NodeDef) -> Array:
-    """Return the mean of the inputs."""
     total = reduce(lambda a, b: _pair(node, np.add, a, b), inputs)
     return np.divide(total, np.float32(len(inputs)))
 
@@ -90,7 +96,6 @@ operator("Reciprocal")(lambda x: np.float32(1) / x)
 
 @operator("Where")
 def _where(condition: Bools, a: Array, b: Array, node: NodeDef) -> Array:
-    """Return values of a where the condition is true, else of b."""
     require_room(node, np.broadcast_shapes(condition.shape, a.shape, b.shape), condition, a, b)
     return np.where(condition, a, b)
 
@@ -127,7 +132,6 @@ def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
 
 @check_of("Pow")
 def _check_power(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse exponents that are not small multiples of one half."""
     exponent = constants.get(node.inputs[1])
     if exponent is None:
         raise UnsupportedError(f"{node}: its exponent is computed; only a constant is supported")
@@ -198,3 +202,48 @@ def _position(name: str, function: Callable[[Array, int], Array]) -> None:
 
 _position("ArgMax", np.argmax)
 _position("ArgMin", np.argmin)
+
+
+def _along(axis: int, x: Array, value: Array) -> Array:
+    """Return a scale or zero point in a shape that can be broadcast with x."""
+    if value.size == 1 and value.ndim < 2:
+        return value.reshape(())
+    return value.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+
+@operator("DequantizeLinear", "axis", "block_size", "output_dtype")
+def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1) -> Array:
+    """Return (x - zero point) * scale as float32."""
+    whole = x.astype(np.int64)
+    if zero is not None:
+        whole = whole - _along(axis, x, zero).astype(np.int64)
+    return np.asarray(whole.astype(np.float32) * _along(axis, x, scale))
+
+
+@operator("QuantizeLinear", "axis", "block_size", "output_dtype", "precision", "saturate")
+def _quantize(
+    x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
+) -> Array:
+    """Return x / scale + zero point, rounded to even, limited to the range of the integers."""
+    dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
+    limits = np.iinfo(dtype)
+    whole = np.rint(x / _along(axis, x, scale))
+    if zero is not None:
+        whole = whole + _along(axis, x, zero).astype(np.float32)
+    return np.minimum(np.maximum(whole, limits.min), limits.max).astype(dtype)
+
+
+@check_of("QuantizeLinear")
+@check_of("DequantizeLinear")
+def _check_quantization(node: NodeDef, constants: Mapping[str, Array]) -> None:
+    attributes = node.attributes
+    if attributes.get("block_size", 0):
+        raise UnsupportedError(f"{node}: scales of blocks (block_size) are not supported")
+    quantizes = node.op == "QuantizeLinear"
+    if attributes.get("output_dtype", 0) not in ((0, *_CODES) if quantizes else (0, 1)):
+        raise UnsupportedError(f"{node}: output_dtype={attributes['output_dtype']}")
+    if attributes.get("precision", 0) not in (0, 1):
+        raise UnsupportedError(f"{node}: precision={attributes['precision']}, expected float32")
+    zero = node.input(2)
+    if quantizes and zero and str(getattr(constants.get(zero), "dtype", "")) not in _TYPES:
+        raise UnsupportedError(f"{node}: zero points must be constant, int8 or uint8")

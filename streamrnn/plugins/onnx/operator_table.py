@@ -66,12 +66,6 @@ def check_of(name: str) -> Callable[[OperatorCheck], OperatorCheck]:
     return register
 
 
-def one_output(*names: str) -> None:
-    """Register that these operators refuse outputs after the first."""
-    for name in names:
-        check_of(name)(refuse_other_outputs)
-
-
 def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
     """Raise UnsupportedError if an output after the first is used."""
     if wanted := [name for name in node.outputs[1:] if name]:

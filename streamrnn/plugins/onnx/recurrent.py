@@ -56,16 +56,8 @@ RECURRENT = {
 }
 NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
 _ATTRIBUTES = (
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "input_forget",
-    "layout",
-    "linear_before_reset",
-    "output_sequence",
+    "activation_alpha activation_beta activations clip direction hidden_size input_forget layout "
+    "linear_before_reset output_sequence"
 )
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
@@ -191,7 +183,7 @@ class Recurrent:
 def check(node: NodeDef) -> None:
     """Raise UnsupportedError, naming node and attribute, if an attribute is not supported."""
     attributes = node.attributes
-    if unknown := sorted(set(attributes) - set(_ATTRIBUTES)):
+    if unknown := sorted(set(attributes) - set(_ATTRIBUTES.split())):
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
     clip = attributes.get("clip", 0.0)
     if not math.isfinite(clip) or clip < 0:
@@ -248,7 +240,7 @@ def prepare(
     gates = len(operator.gates)
     w, r = (_weight(node, i, constants, len(backwards)) for i in (1, 2))
     units = r.shape[2]
-    b = _bias(node, constants, len(backwards), gates * units)
+    bias = _optional(node, 3, "biases", constants, (len(backwards), 2 * gates * units))
     if w.shape[1] != gates * units or r.shape[1] != gates * units:
         raise ModelFileError(f"{node}: weights of shape {w.shape} and {r.shape} do not fit")
     if attributes.get("hidden_size", units) != units:
@@ -256,15 +248,23 @@ def prepare(
     after = bool(operator.before_reset) and bool(attributes.get("linear_before_reset", 0))
     specs = _activations(node, len(backwards))
     coupled = node.op == "LSTM" and bool(attributes.get("input_forget", 0))
-    peepholes = _peepholes(node, constants, len(backwards), units)
+    peepholes = _optional(node, 7, "peepholes", constants, (len(backwards), 3 * units))
     packed = {name: integers[name] for name in node.inputs[1:3] if name in integers}
     operands = (w, r) if len(packed) < 2 else (packed[name] for name in node.inputs[1:3])
-    kernels, recurrents = (
-        _by_direction(node.op, weights, units, len(backwards)) for weights in operands
-    )
+    order = _order(operator, units)
+    kernels, recurrents = (_by_direction(weights, order, len(backwards)) for weights in operands)
+    if bias is None:
+        bias = np.zeros((len(backwards), 2 * gates * units), np.float32)
+    both = bias.reshape(len(backwards), 2, -1)[:, :, order]
     directions = tuple(
-        _direction(
-            node.op, after, back, kernels[i], recurrents[i], b[i], specs[i], peepholes[i], coupled
+        Direction(
+            back,
+            kernels[i],
+            recurrents[i],
+            np.ascontiguousarray(both[i]) if after else both[i, 0] + both[i, 1],
+            specs[i],
+            None if peepholes is None else peepholes[i].reshape(3, units)[[0, 2, 1]],
+            coupled,
         )
         for i, back in enumerate(backwards)
     )
@@ -280,7 +280,7 @@ def prepare(
 
 
 def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: int) -> Floats:
-    name = node.inputs[position] if len(node.inputs) > position else ""
+    name = node.input(position)
     if name not in constants:
         raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
     array = constants[name]
@@ -289,68 +289,32 @@ def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: in
     return array
 
 
-def _bias(node: NodeDef, constants: NamedArrays, directions: int, rows: int) -> Array:
-    """Return the biases (dirs, 2, gates * U)."""
-    name = node.inputs[3] if len(node.inputs) > 3 else ""
+def _optional(
+    node: NodeDef, position: int, what: str, constants: NamedArrays, shape: tuple[int, ...]
+) -> Array | None:
+    """Return the constant at an input, None if the input is omitted."""
+    name = node.input(position)
     if not name:
-        return np.zeros((directions, 2, rows), np.float32)
+        return None
     if name not in constants:
-        raise UnsupportedError(f"{node}: its biases ({name!r}) are computed, not constant")
-    if constants[name].shape != (directions, 2 * rows):
+        raise UnsupportedError(f"{node}: its {what} ({name!r}) are computed, not constant")
+    if constants[name].shape != shape or constants[name].dtype != np.float32:
         raise ModelFileError(f"{node}: {name!r} has shape {constants[name].shape}")
-    return constants[name].reshape(directions, 2, rows)
+    return constants[name]
 
 
-def _peepholes(
-    node: NodeDef, constants: NamedArrays, directions: int, units: int
-) -> Sequence[Floats | None]:
-    """Return the weights (3, U) of i, f and o for each direction, None without peepholes."""
-    name = node.inputs[7] if len(node.inputs) > 7 else ""
-    if not name:
-        return [None] * directions
-    if name not in constants:
-        raise UnsupportedError(f"{node}: its peepholes ({name!r}) are computed, not constant")
-    if constants[name].shape != (directions, 3 * units) or constants[name].dtype != np.float32:
-        raise ModelFileError(f"{node}: {name!r} has shape {constants[name].shape}")
-    return [p.reshape(3, units)[[0, 2, 1]] for p in constants[name]]
-
-
-def _by_direction(op: str, weights: WeightsLike, units: int, count: int) -> list[WeightsLike]:
-    """Return the weights (dirs, gates * U, K) as (K, gates * U) in Keras's order of gates."""
-    order = _order(op, units)
+def _by_direction(weights: WeightsLike, order: Ints, count: int) -> list[WeightsLike]:
+    """Return the weights (dirs, gates * U, K) as (K, gates * U), in the order of gates."""
     if isinstance(weights, Integers):
         return [weights.columns(i * order.size + order) for i in range(count)]
     return [np.ascontiguousarray(one[order].T) for one in weights]
 
 
-def _order(op: str, units: int) -> Ints:
+def _order(operator: Operator, units: int) -> Ints:
     """Return the position in ONNX of each row in Keras."""
-    theirs, ours = RECURRENT[op].gates, RECURRENT[op].kind.gates
+    theirs, ours = operator.gates, operator.kind.gates
     rows = np.arange(len(theirs) * units).reshape(-1, units)
     return rows[[theirs.index(gate) for gate in ours]].reshape(-1)
-
-
-def _direction(
-    op: str,
-    after: bool,
-    backwards: bool,
-    kernel: WeightsLike,
-    recurrent: WeightsLike,
-    b: Array,
-    specs: tuple[Spec, ...],
-    peepholes: Floats | None,
-    coupled: bool,
-) -> Direction:
-    bias = b[:, _order(op, recurrent.shape[0])]
-    return Direction(
-        backwards,
-        kernel,
-        recurrent,
-        np.ascontiguousarray(bias) if after else bias[0] + bias[1],
-        specs,
-        peepholes,
-        coupled,
-    )
 
 
 def _pack(op: str, after: bool, direction: Direction) -> Packed:

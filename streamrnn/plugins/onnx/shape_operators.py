@@ -11,12 +11,7 @@ from streamrnn.errors import DataError, UnsupportedError
 from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import check_of, ints_of, operator, require_room
 
-_TYPES: dict[object, type[np.generic]] = {
-    1: np.float32,
-    6: np.int32,
-    7: np.int64,
-    9: np.bool_,
-}
+_TYPES: dict[object, type[np.generic]] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
 """Types by their codes in TensorProto."""
 
 operator("Identity")(lambda x: x)
@@ -34,8 +29,7 @@ def _dropout(x: Array, ratio: object = None, training: object = None) -> list[Ar
 
 @check_of("Dropout")
 def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse training_mode, if it is set or not constant."""
-    mode = node.inputs[2] if len(node.inputs) > 2 else ""
+    mode = node.input(2)
     if mode and (mode not in constants or constants[mode].any()):
         raise UnsupportedError(
             f"{node}: training_mode is set, or computed; export the model in eval mode"
@@ -50,7 +44,6 @@ def _cast(x: Array, to: int) -> Array:
 
 @check_of("Cast")
 def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse other types."""
     if node.attributes.get("to") not in _TYPES:
         raise UnsupportedError(
             f"{node}: to={node.attributes.get('to')} is not supported; supported are float32, "
@@ -60,7 +53,6 @@ def _check_cast(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 @operator("Shape", "start", "end")
 def _shape_of(x: Array, start: int = 0, end: int | None = None) -> Array:
-    """Return the sizes of the axes."""
     return np.array(x.shape[start:end], np.int64)
 
 
@@ -68,7 +60,6 @@ def _shape_of(x: Array, start: int = 0, end: int | None = None) -> Array:
 def _constant_of_shape(
     shape: Ints, *, value: tuple[str, float] = ("float32", 0.0), node: NodeDef
 ) -> Array:
-    """Fill an array with one typed value."""
     require_room(node, ints_of(shape))
     dtype, number = value
     return np.full(ints_of(shape), number, dtype)
@@ -76,7 +67,6 @@ def _constant_of_shape(
 
 @operator("Expand")
 def _expand(x: Array, sizes: Ints, node: NodeDef) -> Array:
-    """Repeat x along axes of size 1."""
     shape = np.broadcast_shapes(x.shape, tuple(ints_of(sizes)))
     require_room(node, shape)
     return np.ascontiguousarray(np.broadcast_to(x, shape))
@@ -84,13 +74,11 @@ def _expand(x: Array, sizes: Ints, node: NodeDef) -> Array:
 
 @operator("Squeeze", "axes")
 def _squeeze(x: Array, axes: ArrayLike | None = None) -> Array:
-    """Remove axes of size 1."""
     return np.squeeze(x, None if axes is None else tuple(ints_of(axes)))
 
 
 @operator("Unsqueeze", "axes")
 def _unsqueeze(x: Array, axes: ArrayLike | None = None, *, node: NodeDef) -> Array:
-    """Insert axes of size 1."""
     if axes is None:
         raise UnsupportedError(f"{node}: axes are missing")
     return np.expand_dims(x, tuple(ints_of(axes)))
@@ -131,8 +119,7 @@ def _gather(x: Array, index: Ints, axis: int = 0, *, node: NodeDef) -> Array:
     if index.size and (index.min() < -size or index.max() >= size):
         invalid = int(index.max() if index.max() >= size else index.min())
         raise DataError(f"{node}: index {invalid} is outside 0…{size - 1}")
-    taken: Array = np.take(x, index, axis=axis)
-    return taken
+    return np.asarray(np.take(x, index, axis=axis))
 
 
 @operator("Slice", "starts", "ends", "axes")
@@ -143,7 +130,6 @@ def _slice_of(
     axes: ArrayLike | None = None,
     steps: ArrayLike | None = None,
 ) -> Array:
-    """Slice x along some axes."""
     firsts = ints_of(starts)
     slices = zip(
         ints_of(axes) or range(len(firsts)),
@@ -174,13 +160,11 @@ def _range_of(*inputs: Array, node: NodeDef) -> Array:
         raise DataError(f"{node}: its step is 0")
     count = max(int(np.ceil((limit - start) / step)), 0)
     require_room(node, [count])
-    values: Array = start + np.arange(count).astype(start.dtype) * step
-    return values
+    return np.asarray(start + np.arange(count).astype(start.dtype) * step)
 
 
 @operator("Tile")
 def _tile(x: Array, repeats: Ints, node: NodeDef) -> Array:
-    """Repeat x along its axes."""
     counts = ints_of(repeats)
     require_room(node, (n * k for n, k in zip(x.shape, counts, strict=True)), x)
     return np.tile(x, counts)
@@ -213,7 +197,6 @@ def _pad(
 
 @check_of("Pad")
 def _check_pad(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse other modes."""
     mode = node.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect"):
         raise UnsupportedError(

@@ -17,8 +17,8 @@ from streamrnn.plugins.onnx.graph import NodeDef
 from streamrnn.plugins.onnx.operator_table import (
     check_of,
     ints_of,
-    one_output,
     operator,
+    refuse_other_outputs,
     require_room,
     tree_sum,
 )
@@ -178,11 +178,9 @@ def _convolution(
 
 @operator("MaxPool", *_WINDOW, "storage_order")
 def _max_pool(x: Array, kernel_shape: ArrayLike, node: NodeDef) -> Array:
-    """Return the largest value of each window."""
     sizes = tuple(ints_of(kernel_shape))
     view = _windows(node, x, sizes).of(node, x, -np.inf)
-    largest: Array = view.max(axis=tuple(range(2 + len(sizes), view.ndim)))
-    return largest
+    return np.asarray(view.max(axis=tuple(range(2 + len(sizes), view.ndim))))
 
 
 @operator("AveragePool", *_WINDOW, "count_include_pad")
@@ -221,25 +219,21 @@ def _global_average_pool(x: Array) -> Array:
 
 @operator("GlobalMaxPool")
 def _global_max_pool(x: Array) -> Array:
-    """Return the largest value of each channel, with axes of size 1."""
     return np.asarray(x.max(axis=tuple(range(2, x.ndim)), keepdims=True))
 
 
+@check_of("AveragePool")
+@check_of("Conv")
+@check_of("MaxPool")
 def _check(node: NodeDef, constants: Mapping[str, Array]) -> None:
     kind = node.attributes.get("auto_pad", "NOTSET")
     if kind not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
         raise UnsupportedError(f"{node}: auto_pad={kind!r} is not supported")
     if any(n < 0 for n in ints_of(node.attributes.get("pads", []))):
         raise UnsupportedError(f"{node}: negative pads are not supported")
-
-
-def _check_pool(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    _check(node, constants)
-    if [name for name in node.outputs[1:] if name]:
+    if node.op == "MaxPool" and any(node.outputs[1:]):
         raise UnsupportedError(f"{node}: indices as a second output are not supported")
 
 
-check_of("Conv")(_check)
-check_of("AveragePool")(_check)
-check_of("MaxPool")(_check_pool)
-one_output("GlobalAveragePool", "GlobalMaxPool")
+for _name in ("GlobalAveragePool", "GlobalMaxPool"):
+    check_of(_name)(refuse_other_outputs)

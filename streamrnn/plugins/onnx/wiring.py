@@ -1,12 +1,15 @@
 """The roles of a graph's inputs (data, states or lengths) and the outputs with the next states."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from streamrnn.errors import ConfigError, ModelMismatchError
-from streamrnn.plugins.onnx.evaluate import Evaluator, first_states, origins
-from streamrnn.plugins.onnx.graph import GraphDef, Value
+from streamrnn.plugins.onnx.evaluate import Evaluator
+from streamrnn.plugins.onnx.graph import GraphDef, NodeDef, Value
 from streamrnn.plugins.onnx.recurrent import RECURRENT
+
+Origins = frozenset[tuple[str, str]]
+"""("input", name) or (label of a recurrent node, "y", "h" or "c") of all that a value needs."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,8 @@ class Wiring:
     computed: tuple[str, ...]
     own: tuple[str, ...]
 
-    def require_states(self) -> dict[str, str]:
-        """Return the states with their outputs.
-
-        Raises ModelMismatchError if an output is unknown.
-        """
+    def require_states(self) -> None:
+        """Raise ModelMismatchError if the output of a state is unknown."""
         unknown = [name for name, output in self.states.items() if output is None]
         if unknown:
             raise ModelMismatchError(
@@ -37,14 +37,13 @@ class Wiring:
                 "recurrent node; name the output with its next value: "
                 f'state = {{ {unknown[0]} = "…" }}'
             )
-        return {name: output for name, output in self.states.items() if output is not None}
 
 
 def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
     """Determine the roles. state: input name -> output name, which overrides the analysis."""
     graph = evaluator.graph
     _check_names(graph, state)
-    origins_of = origins(graph, evaluator.labels)
+    origins_of = _origins(evaluator)
     initial: dict[str, set[tuple[str, str]]] = {name: set() for name in state}
     computed, started = set(), set()
     for node, kind, name in first_states(graph):
@@ -57,8 +56,11 @@ def wire(evaluator: Evaluator, state: Mapping[str, str]) -> Wiring:
         for origin, source in sources:
             if origin == "input":
                 initial.setdefault(source, set()).add((label, kind))
-    data_names = _data_names(graph, evaluator)
-    for name in [n for n in initial if n in data_names and n not in state]:
+    # Inputs that reach an output or a recurrent node's X are data, even if they are states, too.
+    reached = {v.name for v in graph.outputs}
+    reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
+    data = {source for name in reached for source in origins_of.get(name, frozenset())}
+    for name in [n for n in initial if ("input", n) in data and n not in state]:
         computed |= {label for label, _ in initial.pop(name)}
     lengths = tuple(
         v.name for v in graph.inputs if v.name not in initial and _only_lengths(graph, v.name)
@@ -91,24 +93,13 @@ def _check_names(graph: GraphDef, state: Mapping[str, str]) -> None:
             )
 
 
-def _data_names(graph: GraphDef, evaluator: Evaluator) -> set[str]:
-    """Return the inputs that reach an output or a recurrent node's X, other than as states."""
-    origins_of = origins(graph, evaluator.labels)
-    reached = {v.name for v in graph.outputs}
-    reached |= {n.inputs[0] for n in graph.nodes if evaluator.labels.get(n.outputs[0])}
-    sources = (source for name in reached for source in origins_of.get(name, frozenset()))
-    return {name for origin, name in sources if origin == "input"}
-
-
 def _only_lengths(graph: GraphDef, name: str) -> bool:
     uses = [(node.op, i) for node in graph.nodes for i, n in enumerate(node.inputs) if n == name]
     return bool(uses) and all(op in RECURRENT and i == 4 for op, i in uses)
 
 
 def _carrier(
-    graph: GraphDef,
-    origins_of: Mapping[str, frozenset[tuple[str, str]]],
-    nodes: set[tuple[str, str]],
+    graph: GraphDef, origins_of: Mapping[str, Origins], nodes: set[tuple[str, str]]
 ) -> str | None:
     """Return the output that is computed from exactly these final states, or None.
 
@@ -119,3 +110,27 @@ def _carrier(
         makers = {name: node.op for node in graph.nodes for name in node.outputs}
         matching = [name for name in matching if makers.get(name) in (*RECURRENT, "Concat")]
     return matching[0] if len(matching) == 1 else None
+
+
+def _origins(evaluator: Evaluator) -> dict[str, Origins]:
+    """Return the origins of each value. Constants and shapes have none."""
+    graph, none = evaluator.graph, frozenset[tuple[str, str]]()
+    by_value = {v.name: frozenset({("input", v.name)}) for v in graph.inputs}
+    for node in graph.nodes:
+        if node.op in RECURRENT:
+            for output, kind in zip(node.outputs, ("y", "h", "c"), strict=False):
+                by_value[output] = frozenset({(evaluator.label(node), kind)})
+            continue
+        parts = [by_value.get(name, none) for name in node.inputs if name]
+        merged = none if node.op == "Shape" else none.union(*parts)
+        by_value |= dict.fromkeys(node.outputs, merged)
+    return by_value
+
+
+def first_states(graph: GraphDef) -> Iterator[tuple[NodeDef, str, str]]:
+    """Yield (node, "h" or "c", name of the value) for each initial state."""
+    for node in graph.nodes:
+        if node.op in RECURRENT:
+            for position, kind in ((5, "h"), (6, "c")):
+                if node.input(position):
+                    yield node, kind, node.input(position)
