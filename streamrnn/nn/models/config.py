@@ -10,7 +10,7 @@ from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.input import InputLayer
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.structure import map_structure
-from streamrnn.nn.layers.symbol import Node, Symbol
+from streamrnn.nn.layers.symbol import Symbol
 
 if TYPE_CHECKING:
     from streamrnn.nn.models.model import Model
@@ -29,38 +29,28 @@ class Call(TypedDict):
 def functional_config(model: "Model") -> dict[str, object]:
     """Return name, layers with their inbound nodes, input_layers and output_layers."""
     nodes = {id(node) for node in model.graph.nodes}
-    numbers = _node_numbers(model.graph.nodes)
+    calls = {  # layer -> its calls in this model
+        layer.name: [node for node in layer.nodes if id(node) in nodes]
+        for layer in model.graph.layers
+    }
+    numbers = {id(node): n for of_layer in calls.values() for n, node in enumerate(of_layer)}
+    entries = [
+        {
+            **serialization.serialize(layer),
+            "name": layer.name,
+            "inbound_nodes": [
+                {"args": [_to_json(n.inputs, numbers)], "kwargs": _to_json(n.kwargs, numbers)}
+                for n in ([] if isinstance(layer, InputLayer) else calls[layer.name])
+            ],
+        }
+        for layer in model.graph.layers
+    ]
     return {
         "name": model.name,
         "trainable": model.trainable,
-        "layers": [_layer_entry(layer, nodes, numbers) for layer in model.graph.layers],
+        "layers": entries,
         "input_layers": map_structure(lambda s: _history(s, numbers), model._input_structure),
         "output_layers": map_structure(lambda s: _history(s, numbers), model._output_structure),
-    }
-
-
-def _node_numbers(nodes: list[Node]) -> dict[int, int]:
-    """Return the number of each node (by id) among its layer's nodes in this model."""
-    in_model = {id(node) for node in nodes}
-    return {
-        id(node): number
-        for layer in {id(node.layer): node.layer for node in nodes}.values()
-        for number, node in enumerate(n for n in layer.nodes if id(n) in in_model)
-    }
-
-
-def _layer_entry(layer: Layer, nodes: set[int], numbers: dict[int, int]) -> dict[str, object]:
-    calls = [] if isinstance(layer, InputLayer) else [n for n in layer.nodes if id(n) in nodes]
-    return {
-        **serialization.serialize(layer),
-        "name": layer.name,
-        "inbound_nodes": [
-            {
-                "args": [_to_json(node.inputs, numbers)],
-                "kwargs": _to_json(node.kwargs, numbers),
-            }
-            for node in calls
-        ],
     }
 
 

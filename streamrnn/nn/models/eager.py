@@ -14,7 +14,7 @@ from streamrnn.nn.layers.layer import Layer, several
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
 from streamrnn.nn.layers.symbol import symbols_in
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import Model
+from streamrnn.nn.models.model import Model, filled
 
 
 class Eager(Model):
@@ -110,8 +110,8 @@ class Eager(Model):
         size = self.batch_size_of(rows, batch_size)
         cuts = [slice(start, start + size) for start in range(0, max(rows, 1), size)]
         parts = [self(map_structure(itemgetter(cut), arrays)) for cut in cuts]
-        joined = iter([np.concatenate(of) for of in zip(*map(leaves, parts), strict=True)])
-        return map_structure(lambda _: next(joined), parts[0])
+        joined = [np.concatenate(of) for of in zip(*map(leaves, parts), strict=True)]
+        return filled(parts[0], joined)
 
     def save(self, path: str | Path) -> None:
         """Raise ConfigError: a file cannot hold the Python of `call`."""

@@ -1,5 +1,6 @@
 """What a model expects of its inputs: the ids it accepts, scaling, and an example."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.embedding import Embedding
+from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.graph import Graph
@@ -27,23 +29,25 @@ def id_limits(model: Model) -> dict[str, IdLimit]:
     """
     by_input = {}
     for symbol in model.graph.inputs:
-        if limits := _limits(model.graph, symbol):
+        limits = []
+        for layer in _readers(model.graph, symbol):
+            if isinstance(layer, Embedding):
+                limits.append(IdLimit(layer.input_dim, str(layer)))
+            elif isinstance(layer, CategoryEncoding) and layer.num_tokens is not None:
+                limits.append(IdLimit(layer.num_tokens, str(layer)))
+        if limits:
             by_input[symbol.layer.name] = min(limits)
     return by_input
 
 
-def _limits(graph: Graph, symbol: Symbol) -> list[IdLimit]:
-    limits: list[IdLimit] = []
+def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
+    """Yield the layers that read a symbol, those inside models included."""
     for node in graph.consumers(symbol):
-        layer = node.layer
-        if isinstance(layer, Model):
-            inner = layer.graph.inputs[position_of(symbol, node)]
-            limits += _limits(layer.graph, inner)
-        elif isinstance(layer, Embedding):
-            limits.append(IdLimit(layer.input_dim, str(layer)))
-        elif isinstance(layer, CategoryEncoding) and layer.num_tokens is not None:
-            limits.append(IdLimit(layer.num_tokens, str(layer)))
-    return limits
+        if isinstance(node.layer, Model):
+            inner = node.layer.graph
+            yield from _readers(inner, inner.inputs[position_of(symbol, node)])
+        else:
+            yield node.layer
 
 
 def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
@@ -68,27 +72,13 @@ def example_inputs(model: Model, rows: int, steps: int) -> list[Array]:
 
     Each is (rows, steps, F) in float32, or (rows, steps) in int64 or strings.
     """
-    graph, inputs = model.graph, []
+    inputs = []
     for symbol, (_, shape, dtype) in zip(model.graph.inputs, model.input_specs, strict=True):
         if dtype == "float32" and len(shape) > 1:
             inputs.append(np.zeros((rows, steps, shape[-1] or 1), np.float32))
             continue
         kind, value = (object, "") if dtype == "string" else (dtype, 0)
-        entry = _vocabulary_entry(graph, symbol)
-        inputs.append(np.full((rows, steps), value if entry is None else entry, kind))
+        readers = _readers(model.graph, symbol)
+        entries = (entry for layer in readers for entry in getattr(layer, "vocabulary", ()))
+        inputs.append(np.full((rows, steps), next(entries, value), kind))
     return inputs
-
-
-def _vocabulary_entry(graph: Graph, symbol: Symbol) -> str | int | None:
-    """Return a value from the vocabulary of a layer that reads the symbol, or None."""
-    for node in graph.nodes:
-        for position, read in enumerate(node.symbols):
-            if read is not symbol:
-                continue
-            if isinstance(node.layer, Model):
-                entry = _vocabulary_entry(node.layer.graph, node.layer.graph.inputs[position])
-            else:
-                entry = next(iter(getattr(node.layer, "vocabulary", ())), None)
-            if entry is not None:
-                return entry
-    return None

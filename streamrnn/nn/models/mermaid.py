@@ -88,11 +88,7 @@ def box(name: str, *facts: str) -> str:
 
 
 def box_text(*facts: str) -> str:
-    """Return a quoted label's text, without characters that have a meaning in Mermaid."""
-    return "<br/>".join(map(_escaped, facts))
-
-
-def _escaped(text: str) -> str:
-    """Replace special characters by Mermaid's entities, and line breaks by spaces."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return "".join(f"#{ord(letter)};" if letter in _SPECIAL else letter for letter in shown)
+    """Return a quoted label's text: special characters as entities, line breaks as spaces."""
+    shown = ["".join(letter if letter.isprintable() else " " for letter in fact) for fact in facts]
+    escapes = {ord(letter): f"#{ord(letter)};" for letter in _SPECIAL}
+    return "<br/>".join(text.translate(escapes) for text in shown)

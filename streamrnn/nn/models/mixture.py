@@ -27,10 +27,11 @@ def mixture_of(models: Sequence[Model], seeds: Sequence[int], variance: Sequence
             for symbol in models[0].graph.inputs
         ]
         member_inputs: Any = inputs[0] if len(inputs) == 1 else inputs
-        outputs = [
-            _named(member, f"seed_{seed}")(member_inputs)
-            for member, seed in zip(models, seeds, strict=True)
-        ]
+        outputs = []
+        for member, seed in zip(models, seeds, strict=True):
+            copy: Model = type(member).from_config({**member.get_config(), "name": f"seed_{seed}"})
+            copy.set_weights(member.get_weights())
+            outputs.append(copy(member_inputs))
         mean = Average(name=MEAN)(outputs)
         variances = [float(value) for value in variance]
         spread = Spread(variances if len(variances) > 1 else variances[0], name=SPREAD)(outputs)
@@ -76,10 +77,3 @@ def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
         quantiles = head(moments)
     head.set_weights([[[1.0] * len(levels), [normal.inv_cdf(level) for level in levels]]])
     return Model(model.graph.inputs, quantiles, name=model.name)
-
-
-def _named(model: Model, name: str) -> Model:
-    """Return a copy of a model under another name."""
-    copy: Model = type(model).from_config({**model.get_config(), "name": name})
-    copy.set_weights(model.get_weights())
-    return copy

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypedDict
 
@@ -26,7 +26,7 @@ from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import carried, carry, joined_masks
 from streamrnn.nn.layers.precision import packed_weights, precision_of
 from streamrnn.nn.layers.registry import builtin_layer
-from streamrnn.nn.layers.structure import Shape, map_structure
+from streamrnn.nn.layers.structure import Shape, T, map_structure
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
 from streamrnn.nn.models import config as model_config
 from streamrnn.nn.models.graph import Graph, NestedShapes, none_if_all_none
@@ -74,7 +74,11 @@ class Model(Trainable, Layer):
         self._input_structure: object = map_structure(lambda symbol: symbol, inputs)
         self._output_structure: object = map_structure(lambda symbol: symbol, outputs)
         self._graph: Graph | None = Graph(*symbols)
-        _check_names(self)
+        names = [layer.name for layer in self._graph.layers]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"{self}: layer names must be unique, used more than once: {', '.join(repeated)}"
+            )
         self.built = True
 
     # ---- parts
@@ -107,8 +111,7 @@ class Model(Trainable, Layer):
     @property
     def input(self) -> Any:
         """The input symbol, or the structure of symbols that was passed to the constructor."""
-        remaining = iter(self.graph.inputs)
-        return map_structure(lambda _: next(remaining), self._input_structure)
+        return filled(self._input_structure, self.graph.inputs)
 
     @property
     def output(self) -> Any:
@@ -173,8 +176,7 @@ class Model(Trainable, Layer):
         return structured
 
     def _structured(self, flat: Iterable[object]) -> Any:
-        remaining = iter(flat)
-        return map_structure(lambda _: next(remaining), self._output_structure)
+        return filled(self._output_structure, flat)
 
     # ---- calls
 
@@ -302,8 +304,13 @@ class Model(Trainable, Layer):
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
         arrays = self.check_arrays(x)
         masks = self._masks(arrays, mask, lengths)
-        if training:
-            self._require_fixed_moments()
+        for holder, _, _ in self.holders() if training else ():
+            if holder.moves_in_training and holder.trainable:
+                raise ConfigError(
+                    f"{self}: predict(training=True) draws dropout and noise, and changes no "
+                    f"weight; {holder} would take the moments of each batch and change its moving "
+                    "ones. Set its trainable = False, and it uses the moving ones"
+                )
         if samples is None:
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
         if not training or samples < 1:
@@ -316,15 +323,6 @@ class Model(Trainable, Layer):
         mean = [output.mean(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
         deviation = [output.std(axis=0, dtype=np.float64).astype(np.float32) for output in stacked]
         return self._structured(mean), self._structured(deviation)
-
-    def _require_fixed_moments(self) -> None:
-        for holder, _, _ in self.holders():
-            if holder.moves_in_training and holder.trainable:
-                raise ConfigError(
-                    f"{self}: predict(training=True) draws dropout and noise, and changes no "
-                    f"weight; {holder} would take the moments of each batch and change its moving "
-                    "ones. Set its trainable = False, and it uses the moving ones"
-                )
 
     def batch_size_of(self, rows: int, batch_size: int | None) -> int:
         """Return how many rows are computed at a time. Raises ConfigError."""
@@ -390,24 +388,20 @@ class Model(Trainable, Layer):
     # ---- as part of a stream
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
-        return {
-            f"{step.path}/{name}": shape
-            for step in self.graph.steps
-            for name, shape in step.node.layer.stream_states().items()
-        }
+        return self._by_path(lambda layer: layer.stream_states())
 
     def stream_classes(self) -> dict[str, str]:
-        return {
-            f"{step.path}/{name}": of
-            for step in self.graph.steps
-            for name, of in step.node.layer.stream_classes().items()
-        }
+        return self._by_path(lambda layer: layer.stream_classes())
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
+        return self._by_path(lambda layer: layer.stream_initial(n))
+
+    def _by_path(self, values: Callable[[Layer], Mapping[str, T]]) -> dict[str, T]:
+        """Return the values of all calls, each under its path in the graph."""
         return {
-            f"{step.path}/{name}": state
+            f"{step.path}/{name}": value
             for step in self.graph.steps
-            for name, state in step.node.layer.stream_initial(n).items()
+            for name, value in values(step.node.layer).items()
         }
 
     # ---- summary, config, file
@@ -499,19 +493,16 @@ class Model(Trainable, Layer):
         return digest.hexdigest()
 
 
+def filled(structure: object, values: Iterable[object]) -> Any:
+    """Return a structure with these values, from left to right, in place of its leaves."""
+    remaining = iter(values)
+    return map_structure(lambda _: next(remaining), structure)
+
+
 def _is_stateful(layer: Layer) -> bool:
     if isinstance(layer, Model):
         return any(_is_stateful(inner) for inner in layer.layers)
     return bool(getattr(layer, "stateful", False))
-
-
-def _check_names(model: Model) -> None:
-    names = [layer.name for layer in model.graph.layers]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(
-            f"{model}: layer names must be unique, used more than once: {', '.join(repeated)}"
-        )
 
 
 def one_fixed(steps: Iterable[int | None]) -> int | None:

@@ -107,7 +107,8 @@ class StepPlan:
         self._calls: list[Callable[[], object]] | None = None
         self._runner = runner
         one_step = all(array.dtype == np.float32 and array.shape[1] == 1 for array in inputs)
-        if one_step and all(map(_binds, graph.steps)):
+        plain = not any(step.node.kwargs for step in graph.steps)
+        if one_step and plain and all(_without_masks(step.node.layer) for step in graph.steps):
             self._inputs = [array.copy() for array in inputs]
             context = CallContext(kind=runner.call_kind, states=self.states)
             with np.errstate(all="ignore"):
@@ -126,11 +127,6 @@ class StepPlan:
         np.isfinite(self._values, self._flags)
         self.overflowed = 0 in self._finite  # takes half the time of all()
         return outputs
-
-
-def _binds(step: Step) -> bool:
-    """Return whether `Layer.bind` supports a step's layer, called with inputs alone."""
-    return not step.node.kwargs and _without_masks(step.node.layer)
 
 
 def _without_masks(layer: Layer) -> bool:
@@ -187,10 +183,10 @@ def _masked_paths(graph: Graph, masked_inputs: Sequence[bool], path: str) -> set
     return paths
 
 
-def _makes_mask(layer: object) -> bool:
+def _makes_mask(layer: Layer) -> bool:
     if isinstance(layer, Model):
         return any(_makes_mask(inner) for inner in layer.layers)
-    return bool(getattr(layer, "makes_mask", False))
+    return layer.makes_mask
 
 
 class SequenceRunner:

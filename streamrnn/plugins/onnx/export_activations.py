@@ -35,26 +35,12 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
     return call.add(row.operator, x, **dict(zip(row.attributes, numbers, strict=False)))
 
 
-def _silu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
-    return call.add("Mul", x, call.add("Sigmoid", x))
-
-
-def _mish(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
-    return call.add("Mul", x, call.add("Tanh", call.add("Softplus", x)))
-
-
 def _gelu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
     """X Phi(x) = x (1 + erf(x / sqrt(2))) / 2: opset 17 has no Gelu."""
-    half, one, root = (call.constant(f"gelu_{n}", v) for n, v in _OF_GELU.items())
+    numbers_of = {"half": 0.5, "one": 1.0, "root": 0.5**0.5}
+    half, one, root = (call.constant(f"gelu_{name}", n) for name, n in numbers_of.items())
     error = call.add("Erf", call.add("Mul", x, root))
     return call.add("Mul", call.add("Mul", x, half), call.add("Add", error, one))
-
-
-_OF_GELU = {"half": 0.5, "one": 1.0, "root": 0.5**0.5}
-
-
-def _relu6(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
-    return clipped_relu(call, x, numbers[0])
 
 
 def clipped_relu(call: LayerCall, x: str, top: float) -> str:
@@ -64,10 +50,10 @@ def clipped_relu(call: LayerCall, x: str, top: float) -> str:
 
 
 _COMPOSED: dict[str, Callable[[LayerCall, str, Sequence[float]], str]] = {
-    "silu": _silu,
-    "mish": _mish,
+    "silu": lambda call, x, _: call.add("Mul", x, call.add("Sigmoid", x)),
+    "mish": lambda call, x, _: call.add("Mul", x, call.add("Tanh", call.add("Softplus", x))),
     "gelu": _gelu,
-    "relu6": _relu6,
+    "relu6": lambda call, x, numbers: clipped_relu(call, x, numbers[0]),
 }
 
 

@@ -237,9 +237,9 @@ class OnnxIds(BuiltIn):
 class OnnxModel(Model):
     """A graph, called with its inputs by name or in order, in its own layout.
 
-    A call returns a dictionary of the outputs, in the graph's order. In a pipeline it is a model
-    whose inputs receive features; `state` maps each state input to the output with its next value
-    (not needed if exactly one output is computed from these states alone).
+    A call returns a dictionary of the outputs, in the graph's order. In a pipeline, and in predict,
+    it is a model whose inputs receive features; `state` maps each state input to the output with
+    its next value (not needed if exactly one output is computed from these states alone).
     """
 
     def __init__(
@@ -254,11 +254,10 @@ class OnnxModel(Model):
     def graph(self) -> Graph:
         """The graph between the inputs that are data and the outputs that are not states."""
         if self._graph is None:
-            self._connect()
-        assert self._graph is not None
+            self._graph = self._connect()
         return self._graph
 
-    def _connect(self) -> None:
+    def _connect(self) -> Graph:
         inner = self.layer
         plan = inner.layout
         symbols = []
@@ -276,7 +275,7 @@ class OnnxModel(Model):
         ends = [Identity(name=n)(s) for n, s in zip(plan.outputs, outputs, strict=True)]
         self._input_structure = symbols if len(symbols) > 1 else symbols[0]
         self._output_structure = ends if len(ends) > 1 else ends[0]
-        self._graph = Graph(symbols, ends)
+        return Graph(symbols, ends)
 
     @property
     def declared_steps(self) -> int | None:
@@ -292,11 +291,6 @@ class OnnxModel(Model):
 
     def children(self) -> dict[str, Layer]:
         return {"graph": self.layer}
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The graph as one layer, between its inputs and outputs."""
-        return list(self.graph.layers)
 
     def check_weights(self) -> None:
         self.layer.check()
@@ -331,11 +325,6 @@ class OnnxModel(Model):
         feeds = {value.name: _checked(value, by_name[value.name]) for value in values}
         computed = self.layer.evaluator.run(feeds)
         return {value.name: computed[value.name] for value in self.layer.evaluator.graph.outputs}
-
-    def predict(self, x: object, *args: Any, **options: Any) -> Any:
-        """Run Model.predict on features (batch, time, features), whatever the graph's layout."""
-        self.graph  # noqa: B018 (raises if the layout is unknown)
-        return super().predict(x, *args, **options)
 
     def get_config(self) -> dict[str, Any]:
         inner = self.layer.get_config()
