@@ -2,24 +2,107 @@
 
 Layouts (docs of torch.nn): weights are (gates * U, F), the transpose of Keras's, with the gates in
 the order of `TORCH_CELLS`; there are two biases, which are summed unless the cell here has two.
+There is one layer per level of a recurrent layer, Bidirectional if it has both directions.
+
+An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output. With recurrent weights
+W_hh W_hr it feeds back o(t) itself, which makes it an LSTM followed by a Dense without bias; the
+product of the weights is rounded once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from streamrnn.errors import UnsupportedError
+import numpy as np
+
+from streamrnn.base.arrays import Array, Floats
+from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, assign_weights
 from streamrnn.nn.formats.guard import Budget
-from streamrnn.nn.formats.tables import TORCH_CELLS, LayerTable, stack
-from streamrnn.nn.formats.torch_group import Arrays, Group, TorchLayer, make, with_prefixes
-from streamrnn.nn.formats.torch_recurrent import derived_values, recurrent_layers
+from streamrnn.nn.formats.tables import TORCH_CELLS, LayerTable, kind_of, layer_type, stack
+from streamrnn.nn.formats.torch_tables import (
+    TensorShape,
+    kinds_of,
+    naturally_sorted,
+    shapes_by_prefix,
+)
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
+
+Arrays = Mapping[str, Array]
+TorchWeights = list[tuple[str, str, Array]]
+"""(source, name of the weight in its layer, array)"""
 
 _EPSILON = 1e-5
 """The default of LayerNorm and BatchNorm1d; Keras's is 1e-3."""
 AFFINE = {"weight": "gamma", "bias": "beta"}
 STATISTICS = {"running_mean": "moving_mean", "running_var": "moving_variance"}
 """PyTorch's names of the weights of normalizations -> Keras's."""
+
+_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d{1,4}))?(_reverse)?")
+_MAX_PROJECTED = 2048
+
+
+@dataclass
+class TorchLayer:
+    """A layer, the sources of its weights, and its number of input features."""
+
+    layer: Layer
+    weights: TorchWeights
+    features: int | None = None
+
+
+class Group:
+    """The arrays under one prefix, by the rest of their names; records which were used."""
+
+    def __init__(self, table: LayerTable, arrays: Arrays) -> None:
+        self.table, self.arrays = table, arrays
+        self.prefix = f"{table.weights}." if table.weights else ""
+        self.shorts = [n.removeprefix(self.prefix) for n in arrays if n.startswith(self.prefix)]
+        self.used: set[str] = set()
+
+    def use(self, short: str, axes: int) -> Array:
+        """Return an array and record its use.
+
+        Raises ModelFileError if it is missing or does not have `axes` axes.
+        """
+        if short not in self.shorts:
+            raise ModelFileError(
+                f"{self.table}: array {self.name(short)!r} not found; arrays with this prefix: "
+                f"{', '.join(self.shorts) or 'none'}"
+            )
+        array = self.arrays[self.name(short)]
+        self.used.add(self.name(short))
+        if array.ndim != axes:
+            raise ModelFileError(
+                f"{self.name(short)} has shape {array.shape}, expected {axes} axes for {self.table}"
+            )
+        return array
+
+    def name(self, short: str) -> str:
+        """Return the full name."""
+        return self.prefix + short
+
+
+def _layer_name(group: Group, suffix: str = "") -> dict[str, str]:
+    """Return the layer's name: the table's name, else its prefix."""
+    base = group.table.arguments.get("name") or group.table.weights
+    return {"name": f"{base}{suffix}"} if base else {}
+
+
+def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Layer:
+    """Build the layer with the arguments implied by its arrays.
+
+    Raises ConfigError if the table contradicts them.
+    """
+    arguments = group.table.arguments
+    for key, value in implied.items():
+        if key not in ("epsilon", "return_sequences") and arguments.get(key, value) != value:
+            raise ConfigError(
+                f"{group.table}: {key} = {arguments[key]!r}, but the arrays imply {value!r}"
+            )
+    config = {**implied, **arguments, **_layer_name(group, suffix)}
+    return group.table.make({"class_name": group.table.kind, "config": config})
 
 
 def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
@@ -30,11 +113,11 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     UnsupportedError (a type without a PyTorch layout, proj_size on too many units), ConfigError (a
     prefix that no array has, or none where several fit).
     """
-    stored = sum(int(array.size) for array in arrays.values()) + derived_values(arrays)
+    stored = sum(int(array.size) for array in arrays.values()) + _derived_values(arrays)
     layers: list[TorchLayer] = []
     used: set[str] = set()
     with initializers.replaced_by(Budget(stored).zeros):
-        for table in with_prefixes(tables, arrays, _READERS):
+        for table in _with_prefixes(tables, arrays, _READERS):
             reader = _READERS.get(table.kind)
             if reader is None:
                 layers.append(TorchLayer(_plain(table), []))
@@ -53,6 +136,61 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     return Loaded(model, assign_weights(model, assignments), left)
 
 
+def _with_prefixes(
+    tables: Sequence[LayerTable], arrays: Arrays, kinds: Collection[str]
+) -> list[LayerTable]:
+    """Return the tables; tables of `kinds` get a prefix that some arrays have.
+
+    A table without a prefix takes the only one whose arrays fit its type. Several such tables of
+    one type take the prefixes that fit, in order, if there are as many, all in one nn.Sequential.
+    Raises ConfigError otherwise.
+    """
+    groups = shapes_by_prefix({name: array.shape for name, array in arrays.items()})
+    named = {table.weights for table in tables if table.weights is not None}
+    free = {prefix: shapes for prefix, shapes in groups.items() if prefix not in named}
+    queues = {
+        kind: _candidates(free, kind, sum(t.kind == kind and t.weights is None for t in tables))
+        for kind in {table.kind for table in tables}
+    }
+    complete = []
+    for table in tables:
+        if table.kind in kinds:
+            queue = queues[table.kind]
+            if table.weights is None and queue:
+                table = replace(table, weights=queue.pop(0))
+            _require(table, arrays)
+        complete.append(table)
+    return complete
+
+
+def _candidates(groups: Mapping[str, dict[str, TensorShape]], kind: str, wanted: int) -> list[str]:
+    """Return the prefixes of `wanted` layers of a type, in order; [] if the order is unknown.
+
+    The order of several layers is known if all are numbered members of one nn.Sequential.
+    """
+    prefixes = [p for p, shapes in groups.items() if kind in map(layer_type, kinds_of(shapes))]
+    parents = {prefix.rpartition(".")[0] for prefix in prefixes}
+    numbered = all(prefix.rpartition(".")[2].isdecimal() for prefix in prefixes)
+    if len(prefixes) != wanted or (wanted > 1 and not (len(parents) == 1 and numbered)):
+        return []
+    return prefixes
+
+
+def _require(table: LayerTable, arrays: Arrays) -> None:
+    prefixes = naturally_sorted({name.rpartition(".")[0] for name in arrays})
+    listed = ", ".join(repr(prefix) for prefix in prefixes)
+    if table.weights is None:
+        raise ConfigError(
+            f"{table}: set the prefix of its weights, for instance weights = {prefixes[0]!r}; the "
+            f"file has the prefixes {listed}"
+        )
+    if table.weights and not any(name.startswith(f"{table.weights}.") for name in arrays):
+        raise ConfigError(
+            f"{table}: no array starts with {table.weights + '.'!r}; the file has the prefixes "
+            f"{listed}"
+        )
+
+
 def _plain(table: LayerTable) -> Layer:
     """Build a layer whose type has no weights in PyTorch."""
     if table.weights is not None:
@@ -66,16 +204,16 @@ def _plain(table: LayerTable) -> Layer:
 def _dense(group: Group) -> list[TorchLayer]:
     kernel = group.use("weight", 2)
     weights = [(group.name("weight"), "kernel", kernel.T)]
-    bias = "bias" in group.full
+    bias = "bias" in group.shorts
     if bias:
         weights.append((group.name("bias"), "bias", group.use("bias", 1)))
-    layer = make(group, {"units": kernel.shape[0], "use_bias": bias})
+    layer = _make(group, {"units": kernel.shape[0], "use_bias": bias})
     return [TorchLayer(layer, weights, kernel.shape[1])]
 
 
 def _embedding(group: Group) -> list[TorchLayer]:
     table = group.use("weight", 2)
-    layer = make(group, {"input_dim": table.shape[0], "output_dim": table.shape[1]})
+    layer = _make(group, {"input_dim": table.shape[0], "output_dim": table.shape[1]})
     return [TorchLayer(layer, [(group.name("weight"), "embeddings", table)])]
 
 
@@ -84,22 +222,165 @@ def _layer_norm(group: Group) -> list[TorchLayer]:
 
 
 def _batch_norm(group: Group) -> list[TorchLayer]:
-    if "num_batches_tracked" in group.full:  # for training only
+    if "num_batches_tracked" in group.shorts:  # for training only
         group.used.add(group.name("num_batches_tracked"))
     return [_norm(group, AFFINE | STATISTICS)]
 
 
 def _norm(group: Group, names: Mapping[str, str]) -> TorchLayer:
     optional = {"weight": "scale", "bias": "center"}
-    present = {argument: short in group.full for short, argument in optional.items()}
-    required = [short for short in names if short not in optional or short in group.full]
+    present = {argument: short in group.shorts for short, argument in optional.items()}
+    required = [short for short in names if short not in optional or short in group.shorts]
     weights = [(group.name(short), names[short], group.use(short, 1)) for short in required]
-    layer = make(group, {**present, "epsilon": _EPSILON})
+    layer = _make(group, {**present, "epsilon": _EPSILON})
     return TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)
 
 
+def _recurrent_layers(group: Group) -> list[TorchLayer]:
+    """Build the layers of all levels; one with a projection is two layers.
+
+    Every level but the last returns all steps, whatever the table says: the next level reads them.
+    """
+    matches = [m for m in map(_RECURRENT.fullmatch, group.shorts) if m]
+    cell = not any(match.group(3) for match in matches)
+    levels = sorted({int(match.group(3)) for match in matches if match.group(3)}) or [0]
+    if levels != list(range(len(levels))):
+        raise ModelFileError(f"{group.table}: arrays of levels {levels}; some levels are missing")
+    both = any(match.group(4) for match in matches)
+    stack = []
+    for n in levels:
+        level = group if n == levels[-1] else _with(group, return_sequences=True)
+        ending, suffix = "" if cell else f"_l{n}", f"_l{n}" if len(levels) > 1 else ""
+        stack += [_level(level, ending, suffix, both), *_projection(level, ending, suffix, both)]
+    return stack
+
+
+def _derived_values(arrays: Arrays) -> int:
+    """Return the number of values in the products of projections, which are not in the file.
+
+    Raises UnsupportedError, naming the array, for an LSTM with more than 2,048 units.
+    """
+    count = 0
+    for name, array in arrays.items():
+        if name.rpartition(".")[2].startswith("weight_hr") and array.ndim == 2:
+            units = array.shape[1]
+            if units > _MAX_PROJECTED:
+                raise UnsupportedError(
+                    f"{name} projects {units:,} units; an LSTM with proj_size can have at most "
+                    f"{_MAX_PROJECTED:,}"
+                )
+            count += 4 * units * units
+    return count
+
+
+def _level(group: Group, ending: str, suffix: str, both: bool) -> TorchLayer:
+    kind, arguments = group.table.kind, dict(group.table.arguments)
+    if "nonlinearity" in arguments:
+        group = _with(group, activation=arguments["nonlinearity"])
+        del group.table.arguments["nonlinearity"]
+    weights, shape = _direction(group, ending)
+    implied: dict[str, object] = {
+        "units": shape[1],
+        "use_bias": len(weights) == 3,
+        "return_sequences": True,
+        **TORCH_CELLS[kind].implied,
+    }
+    if not both:
+        layer = _make(group, implied, suffix)
+        return TorchLayer(layer, [(s, f"cell/{n}", a) for s, n, a in weights], shape[0])
+    back, _ = _direction(group, f"{ending}_reverse")
+    unnamed = {key: value for key, value in group.table.arguments.items() if key != "name"}
+    layer = group.table.make(
+        {
+            "class_name": "Bidirectional",
+            "config": {
+                **_layer_name(group, suffix),
+                "layer": {"class_name": kind, "config": {**implied, **unnamed}},
+            },
+        }
+    )
+    sides = (("forward_layer", weights), ("backward_layer", back))
+    named = [(s, f"{side}/cell/{n}", a) for side, arrays in sides for s, n, a in arrays]
+    return TorchLayer(layer, named, shape[0])
+
+
+def _projection(group: Group, ending: str, suffix: str, both: bool) -> list[TorchLayer]:
+    """Return the Dense after a level with proj_size, with both directions side by side."""
+    shorts = [f"weight_hr{ending}", *([f"weight_hr{ending}_reverse"] if both else [])]
+    if shorts[0] not in group.shorts:
+        return []
+    parts = [group.use(short, 2) for short in shorts]
+    rows, columns = (sum(part.shape[i] for part in parts) for i in (1, 0))
+    kernel = np.zeros((rows, columns), np.float32)
+    top = left = 0
+    for part in parts:
+        kernel[top : top + part.shape[1], left : left + part.shape[0]] = part.T
+        top, left = top + part.shape[1], left + part.shape[0]
+    name = _layer_name(group, f"{suffix}_projection")
+    config = {"units": columns, "use_bias": False, **name}
+    layer = group.table.make({"class_name": "Dense", "config": config})
+    source = " + ".join(group.name(short) for short in shorts)
+    return [TorchLayer(layer, [(source, "kernel", kernel)], rows)]
+
+
+def _with(group: Group, **arguments: object) -> Group:
+    """Return the same group with changed arguments, and a shared record of used arrays."""
+    arguments = {**group.table.arguments, **arguments}
+    new = Group(replace(group.table, arguments=arguments), group.arrays)
+    new.used = group.used
+    return new
+
+
+def _direction(group: Group, ending: str) -> tuple[TorchWeights, tuple[int, int]]:
+    """Return kernel, recurrent kernel and bias of one direction, and (features, units)."""
+    kind, theirs = kind_of(group.table.kind), TORCH_CELLS[group.table.kind].gates
+    kernel, recurrent = group.use(f"weight_ih{ending}", 2), group.use(f"weight_hh{ending}", 2)
+    source = group.name(f"weight_hh{ending}")
+    if f"weight_hr{ending}" in group.shorts:
+        projection = group.use(f"weight_hr{ending}", 2)
+        source += f" {group.name(f'weight_hr{ending}')}"
+        if recurrent.shape[1] != projection.shape[0]:
+            raise ModelFileError(
+                f"{source}: shapes {recurrent.shape} and {projection.shape} do not fit"
+            )
+        recurrent = _product(recurrent, projection)
+    units = recurrent.shape[1]
+    for short, array in ((f"weight_ih{ending}", kernel), (f"weight_hh{ending}", recurrent)):
+        if array.shape[0] != len(theirs) * units:
+            raise ModelFileError(
+                f"{group.name(short)} has shape {array.shape}, expected {len(theirs) * units} rows "
+                f"for {group.table.kind} with {units} units"
+            )
+    weights = [
+        (group.name(f"weight_ih{ending}"), "kernel", gates_in_order(kernel, theirs, kind.gates).T),
+        (source, "recurrent_kernel", gates_in_order(recurrent, theirs, kind.gates).T),
+    ]
+    names = [f"bias_ih{ending}", f"bias_hh{ending}"]
+    if any(name in group.shorts for name in names):
+        pair = [gates_in_order(group.use(name, 1), theirs, kind.gates) for name in names]
+        bias = np.stack(pair) if kind.biases == 2 else pair[0] + pair[1]
+        weights.append((" + ".join(group.name(name) for name in names), "bias", bias))
+    return weights, (kernel.shape[1], units)
+
+
+def gates_in_order(rows: Array, gates: Sequence[str], wanted: Sequence[str]) -> Array:
+    """Return the rows with their `gates` in the order `wanted`."""
+    if gates == wanted:
+        return rows
+    split = np.split(rows, len(gates))
+    return np.concatenate([split[gates.index(gate)] for gate in wanted])
+
+
+def _product(a: Array, b: Array) -> Floats:
+    """Return a b, summed in float64 in the order of the inner axis."""
+    total = np.zeros((a.shape[0], b.shape[1]))
+    for left, right in zip(a.T.astype(np.float64), b.astype(np.float64), strict=True):
+        total += left[:, None] * right
+    return total.astype(np.float32)
+
+
 _READERS: dict[str, Callable[[Group], list[TorchLayer]]] = {
-    **dict.fromkeys(TORCH_CELLS, recurrent_layers),
+    **dict.fromkeys(TORCH_CELLS, _recurrent_layers),
     "Dense": _dense,
     "Embedding": _embedding,
     "LayerNormalization": _layer_norm,

@@ -19,8 +19,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ConfigError, UnsupportedError
 from streamrnn.nn import layers as ours
 from streamrnn.nn.formats.tables import TORCH_CELLS
-from streamrnn.nn.formats.torch import AFFINE, STATISTICS
-from streamrnn.nn.formats.torch_recurrent import gates_in_order
+from streamrnn.nn.formats.torch import AFFINE, STATISTICS, gates_in_order
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers import activations, serialization
 from streamrnn.nn.layers.activation import LEAST_DEVIATION

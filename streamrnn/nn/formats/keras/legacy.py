@@ -179,11 +179,17 @@ def _in_order(layer: Layer, arrays: list[Stored]) -> list[Assignment]:
 
 def _leaves(layer: Layer, prefix: str) -> list[tuple[Layer, list[str]]]:
     """Return each inner layer that has its own weights, with their names in the model."""
-    children = layer.children()
-    inside = [leaf for key, child in children.items() for leaf in _leaves(child, f"{prefix}/{key}")]
+    children = layer.children().items()
+    inside = [leaf for key, child in children for leaf in _leaves(child, f"{prefix}/{key}")]
+    own = [f"{prefix}/{name}" for name in own_weights(layer)]
+    return [(layer, own), *inside] if own else inside
+
+
+def own_weights(layer: Layer) -> list[str]:
+    """Return the names of the weights that a layer holds itself, not a layer inside it."""
     names = list(layer.named_weights())
-    own = names[: len(names) - sum(len(child.named_weights()) for child in children.values())]
-    return [(layer, [f"{prefix}/{name}" for name in own]), *inside] if own else inside
+    inside = sum(len(child.named_weights()) for child in layer.children().values())
+    return names[: len(names) - inside]
 
 
 def as_keras(cell: Layer, arrays: Sequence[Array]) -> list[Array]:

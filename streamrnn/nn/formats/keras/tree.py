@@ -14,7 +14,7 @@ from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError
 from streamrnn.nn.formats.assignment import Assignment
 from streamrnn.nn.formats.keras.h5 import Tree
-from streamrnn.nn.formats.keras.legacy import as_keras
+from streamrnn.nn.formats.keras.legacy import as_keras, own_weights
 from streamrnn.nn.layers import InputLayer, StackedRNNCells
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import snake_case
@@ -106,47 +106,31 @@ class _Layout:
         self, layer: Layer, config: LayerEntry, group: str, target: str
     ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
         """Yield each layer that may have its own weights, with (path, name) of each weight."""
+        if not isinstance(layer, Model):
+            places = enumerate(own_weights(layer))
+            yield layer, [(_join(group, f"vars/{i}"), _join(target, name)) for i, name in places]
         if isinstance(layer, Model):
-            yield from self._of_model(layer, config, group, target)
+            root = self.root(group)
+            if root is None:
+                return
+            inside = [
+                (child, kind, child.name, entry) for child, kind, entry in members(layer, config)
+            ]
+        elif isinstance(layer, StackedRNNCells):
+            root = "cells"
+            inside = [
+                (cell, type(cell).__name__, str(i), None) for i, cell in enumerate(layer.cells)
+            ]
+        else:
+            for key, child in layer.children().items():
+                within = group if _is_cudnn(config) else _join(group, key)
+                yield from self.layers(child, _child(config, key), within, _join(target, key))
             return
-        children = layer.children()
-        names = list(layer.named_weights())
-        inner = sum(len(child.named_weights()) for child in children.values())
-        yield (
-            layer,
-            [
-                (_join(group, f"vars/{i}"), _join(target, name))
-                for i, name in enumerate(names[: len(names) - inner])
-            ],
-        )
-        if isinstance(layer, StackedRNNCells):
-            yield from self._of_cells(layer, group, target)
-            return
-        for key, child in children.items():
-            inside = group if _is_cudnn(config) else _join(group, key)
-            yield from self.layers(child, _child(config, key), inside, _join(target, key))
-
-    def _of_cells(
-        self, layer: StackedRNNCells, group: str, target: str
-    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
-        classes = [(snake_case(type(cell).__name__), cell.name) for cell in layer.cells]
-        groups = self.groups(_join(group, "cells"), classes)
-        for i, (cell, inside) in enumerate(zip(layer.cells, groups, strict=True)):
-            if inside is not None:
-                yield from self.layers(cell, None, inside, _join(target, str(i)))
-
-    def _of_model(
-        self, model: Model, config: LayerEntry, group: str, target: str
-    ) -> Iterator[tuple[Layer, list[tuple[str, str]]]]:
-        root = self.root(group)
-        if root is None:
-            return
-        file_layers = members(model, config)
-        classes = [(snake_case(kind), layer.name) for layer, kind, _ in file_layers]
+        classes = [(snake_case(kind), child.name) for child, kind, _, _ in inside]
         groups = self.groups(_join(group, root), classes)
-        for (layer, _, inner), inside in zip(file_layers, groups, strict=True):
-            if inside is not None:
-                yield from self.layers(layer, inner, inside, _join(target, layer.name))
+        for (child, _, key, entry), path in zip(inside, groups, strict=True):
+            if path is not None:
+                yield from self.layers(child, entry, path, _join(target, key))
 
 
 class _Numbered(_Layout):
