@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError
-from streamrnn.nn.formats.tables import LayerTable, Tables, parse
+from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import Concatenate, Embedding, Input, initializers, registry
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
-from streamrnn.nn.models import Model, Sequential
+from streamrnn.nn.models import Model
 from streamrnn.nn.models.mixture import members_of
 
 _IGNORED = {"name", "trainable", "batch_input_shape"}
@@ -69,22 +69,15 @@ def untrained(
                 "weights; remove it"
             )
     with counted_from_the_start(), initializers.seeded(seed):
-        stack = [table.make(table.config()) for table in tables]
-        if embedded and stack[0].input_dtype != "float32":
+        in_order = [table.make(table.config()) for table in tables]
+        if embedded and in_order[0].input_dtype != "float32":
             raise ConfigError(
                 f"{tables[0]}: it reads ids, but receives the numbers that embed in [source] "
                 "features makes of them; remove the layer, or embed"
             )
         if embedded or any(table.inputs for table in tables):
-            return _graph(tables, stack, features, embedded)
-        model = Sequential()
-        if stack[0].input_dtype != "float32":
-            model.add(Input((None,), dtype=stack[0].input_dtype))
-        elif stack[0].batch_input_shape is None:
-            model.add(Input((None, features)))
-        for layer in stack:
-            model.add(layer)
-    return model
+            return _graph(tables, in_order, features, embedded)
+        return stack(in_order, features)
 
 
 def _graph(

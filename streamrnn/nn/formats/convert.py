@@ -128,23 +128,23 @@ def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Arr
                 arrays = {name: file[name] for name in file.files}
         except zipfile.BadZipFile as error:
             raise DataError(f"not an .npz file, or damaged ({error})") from None
-        return _outputs(model, arrays)
-
-
-def _outputs(model: Model, arrays: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-    inputs, left = _inputs(model, arrays)
-    computed = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
-    outputs = computed if isinstance(computed, Mapping) else _named(model, computed)
-    recorded = {n: left.pop(n) for n in outputs if n in left}
-    for i, name in enumerate(outputs):
-        for key in (f"y_{i}", "y" if i == 0 else f"y_{i}"):
-            if name not in recorded and key in left:
-                recorded[name] = left.pop(key)
-    if left or not recorded:
-        raise DataError(
-            f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file "
-            f"contains {', '.join(arrays)}"
-        )
+        inputs, left = _inputs(model, arrays)
+        outputs = model(inputs if len(inputs) > 1 else next(iter(inputs.values())))
+        if not isinstance(outputs, Mapping):
+            flat = outputs if isinstance(outputs, list) else [outputs]
+            names = [symbol.layer.name for symbol in model.outputs]
+            unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+            outputs = dict(zip(unique, flat, strict=True))
+        recorded = {n: left.pop(n) for n in outputs if n in left}
+        for i, name in enumerate(outputs):
+            for key in (f"y_{i}", "y" if i == 0 else f"y_{i}"):
+                if name not in recorded and key in left:
+                    recorded[name] = left.pop(key)
+        if left or not recorded:
+            raise DataError(
+                f"expected recorded outputs as y, y_0, y_1, … or {', '.join(outputs)}; the file "
+                f"contains {', '.join(arrays)}"
+            )
     return [(name, outputs[name], array) for name, array in recorded.items()]
 
 
@@ -169,13 +169,6 @@ def input_names(model: Model) -> list[str]:
     """Return the names of a call's inputs; for an ONNX graph, states and lengths included."""
     names = getattr(model, "call_names", None)
     return list(names) if names else [name for name, _, _ in model.input_specs]
-
-
-def _named(model: Model, outputs: Array | list[Array]) -> dict[str, Array]:
-    flat = outputs if isinstance(outputs, list) else [outputs]
-    names = [symbol.layer.name for symbol in model.outputs]
-    unique = [f"{n}_{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
-    return dict(zip(unique, flat, strict=True))
 
 
 def _difference(name: str, output: Array, recorded: Array) -> Difference:

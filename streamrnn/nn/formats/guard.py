@@ -128,23 +128,18 @@ class Budget:
 
     def check(self, config: object) -> None:
         """Raise ModelFileError if a config declares sizes that exceed the budget."""
-        if isinstance(config, list):
-            for item in config:
-                self.check(item)
-        elif isinstance(config, Mapping):
-            for key, value in config.items():
-                if key in _SIZES or key in _SHAPES:
-                    self._check_sizes(key, value)
-                else:
-                    self.check(value)
-
-    def _check_sizes(self, key: str, value: object) -> None:
-        limit = max(self.stored, MAX_FREE_SIZE)
-        for n in value if isinstance(value, list) else [value]:
-            if isinstance(n, int | float) and not -1 <= n <= limit:
-                raise ModelFileError(
-                    f"the config has {key} = {value}, but the file contains {self.stored:,} values"
-                )
+        for item in config if isinstance(config, list) else ():
+            self.check(item)
+        for key, value in config.items() if isinstance(config, Mapping) else ():
+            if key not in _SIZES and key not in _SHAPES:
+                self.check(value)
+                continue
+            for n in value if isinstance(value, list) else [value]:
+                if isinstance(n, int | float) and not -1 <= n <= max(self.stored, MAX_FREE_SIZE):
+                    raise ModelFileError(
+                        f"the config has {key} = {value}, but the file contains {self.stored:,} "
+                        "values"
+                    )
 
 
 def build(config: Mapping[str, object], stored: int) -> Layer:

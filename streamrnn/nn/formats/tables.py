@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from streamrnn.base.display import closest
 from streamrnn.errors import ConfigError, ModelFileError, StreamRNNError
-from streamrnn.nn.formats.guard import Budget, require_file
+from streamrnn.nn.formats.guard import require_file
 from streamrnn.nn.kernels.swept import SweptKind
-from streamrnn.nn.layers import Input, initializers, serialization
+from streamrnn.nn.layers import Input, serialization
 from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Sequential
@@ -185,24 +185,22 @@ def _inner(value: object) -> object:
     return value
 
 
-def stack(layers: Sequence[Layer], features: int | None, stored: int) -> Sequential:
+def stack(layers: Sequence[Layer], features: int | None) -> Sequential:
     """Return the layers as a model with a known input.
 
     features: how many the input has, if the first layer reads numbers and has no input shape.
-    stored: the number of values in the file; the model may not have more.
     """
     model = Sequential()
     first = layers[0]
-    with initializers.replaced_by(Budget(stored).zeros):
-        if first.input_dtype != "float32":
-            model.add(Input((None,), dtype=first.input_dtype))
-        elif first.batch_input_shape is None:
-            if features is None:
-                raise ModelFileError(
-                    "the weights do not determine the number of features; set input_shape = "
-                    "[steps, features] in the first layer"
-                )
-            model.add(Input((None, features)))
-        for layer in layers:
-            model.add(layer)
+    if first.input_dtype != "float32":
+        model.add(Input((None,), dtype=first.input_dtype))
+    elif first.batch_input_shape is None:
+        if features is None:
+            raise ModelFileError(
+                "the weights do not determine the number of features; set input_shape = "
+                "[steps, features] in the first layer"
+            )
+        model.add(Input((None, features)))
+    for layer in layers:
+        model.add(layer)
     return model

@@ -119,14 +119,20 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     with initializers.replaced_by(Budget(stored).zeros):
         for table in _with_prefixes(tables, arrays, _READERS):
             reader = _READERS.get(table.kind)
-            if reader is None:
-                layers.append(TorchLayer(_plain(table), []))
+            if reader is None:  # a layer whose type has no weights in PyTorch
+                if table.weights is not None:
+                    raise UnsupportedError(
+                        f"{table}: weights of PyTorch are read for {', '.join(_READERS)} and "
+                        "PyTorch's names of these"
+                    )
+                layers.append(TorchLayer(table.make(table.config()), []))
                 continue
             group = Group(table, arrays)
             layers += reader(group)
             used |= group.used
     features = next((layer.features for layer in layers if layer.weights), None)
-    model = stack([layer.layer for layer in layers], features, stored)
+    with initializers.replaced_by(Budget(stored).zeros):
+        model = stack([layer.layer for layer in layers], features)
     assignments = [
         Assignment(source, f"{layer.layer.name}/{name}", array)
         for layer in layers
@@ -191,16 +197,6 @@ def _require(table: LayerTable, arrays: Arrays) -> None:
         )
 
 
-def _plain(table: LayerTable) -> Layer:
-    """Build a layer whose type has no weights in PyTorch."""
-    if table.weights is not None:
-        raise UnsupportedError(
-            f"{table}: weights of PyTorch are read for {', '.join(_READERS)} and PyTorch's names "
-            "of these"
-        )
-    return table.make(table.config())
-
-
 def _dense(group: Group) -> list[TorchLayer]:
     kernel = group.use("weight", 2)
     weights = [(group.name("weight"), "kernel", kernel.T)]
@@ -217,23 +213,19 @@ def _embedding(group: Group) -> list[TorchLayer]:
     return [TorchLayer(layer, [(group.name("weight"), "embeddings", table)])]
 
 
-def _layer_norm(group: Group) -> list[TorchLayer]:
-    return [_norm(group, AFFINE)]
-
-
 def _batch_norm(group: Group) -> list[TorchLayer]:
     if "num_batches_tracked" in group.shorts:  # for training only
         group.used.add(group.name("num_batches_tracked"))
-    return [_norm(group, AFFINE | STATISTICS)]
+    return _norm(group, AFFINE | STATISTICS)
 
 
-def _norm(group: Group, names: Mapping[str, str]) -> TorchLayer:
+def _norm(group: Group, names: Mapping[str, str] = AFFINE) -> list[TorchLayer]:
     optional = {"weight": "scale", "bias": "center"}
     present = {argument: short in group.shorts for short, argument in optional.items()}
     required = [short for short in names if short not in optional or short in group.shorts]
     weights = [(group.name(short), names[short], group.use(short, 1)) for short in required]
     layer = _make(group, {**present, "epsilon": _EPSILON})
-    return TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)
+    return [TorchLayer(layer, weights, weights[0][2].shape[0] if weights else None)]
 
 
 def _recurrent_layers(group: Group) -> list[TorchLayer]:
@@ -383,6 +375,6 @@ _READERS: dict[str, Callable[[Group], list[TorchLayer]]] = {
     **dict.fromkeys(TORCH_CELLS, _recurrent_layers),
     "Dense": _dense,
     "Embedding": _embedding,
-    "LayerNormalization": _layer_norm,
+    "LayerNormalization": _norm,
     "BatchNormalization": _batch_norm,
 }

@@ -67,11 +67,12 @@ def shapes_by_prefix(arrays: Mapping[str, TensorShape]) -> dict[str, _Shapes]:
 
 def naturally_sorted(names: Collection[str]) -> list[str]:
     """Return names sorted with numbers as numbers: a.2 comes before a.10."""
-    return sorted(names, key=lambda n: [_part(part) for part in re.split(r"([0-9]{1,18})", n)])
 
+    def parts(name: str) -> list[tuple[int, str]]:
+        split = re.split(r"([0-9]{1,18})", name)
+        return [(int(p), "") if p.isdecimal() and len(p) < 19 else (-1, p) for p in split]
 
-def _part(text: str) -> tuple[int, str]:
-    return (int(text), "") if text.isdecimal() and len(text) < 19 else (-1, text)
+    return sorted(names, key=parts)
 
 
 def kinds_of(shapes: Mapping[str, TensorShape]) -> list[str]:

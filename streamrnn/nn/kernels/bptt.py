@@ -304,7 +304,15 @@ class Network:
         kernel = self._in_order([(of_x, kind.x_gates)], self.features)
         of_h = [sweep.gates for sweep in kind.back]
         recurrent = self._in_order(list(zip(others, of_h, strict=False)), self.units)
-        bias = self._bias_gradient(others[-1]) if self.bias else None
+        bias = None
+        if self.bias:
+            of_kept, padded = others[-1], self.padded
+            of_bias = [(of_kept[:, : len(kind.x_gates) * padded], kind.x_gates)]
+            bias = self._in_order(of_bias, 1).reshape(-1)
+            if kind.biases == 2:
+                ((first, of, _),) = kind.back
+                part = of_kept[:, first * padded : (first + len(of)) * padded]
+                bias = np.stack([bias, self._in_order([(part, of)], 1)[0]])
         rows = tape.shape[0] * tape.shape[1]
         peepholes = [elementwise_products(c, d, rows, self.units) for c, d in tape.peepholes]
         return Gradients(kernel, recurrent, bias, peepholes)
@@ -321,12 +329,3 @@ class Network:
                 ordered[:, gate] = split[:, i, : self.units]
         flat: Floats = ordered.reshape(rows, -1)
         return flat
-
-    def _bias_gradient(self, of_kept: Floats) -> Floats:
-        padded, kind = self.padded, self.kind
-        of_x = self._in_order([(of_kept[:, : len(kind.x_gates) * padded], kind.x_gates)], 1)
-        if kind.biases == 1:
-            return of_x.reshape(of_x.size)
-        ((first, of, _),) = kind.back
-        part = of_kept[:, first * padded : (first + len(of)) * padded]
-        return np.concatenate([of_x, self._in_order([(part, of)], 1)])

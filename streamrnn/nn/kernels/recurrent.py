@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.nn import simd
-from streamrnn.nn.kernels import threads
+from streamrnn.nn.kernels import team, threads
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
 from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.simd.arguments import Absent, Kernel, Share, Weights
@@ -123,5 +123,5 @@ def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -
         release=lambda: barrier.__setitem__(0, recurrent.RELEASE_ALL),
     )
     if done:
-        threads.report_latency(slow=bool(barrier[recurrent.ALONE]))
+        team.report_latency(slow=bool(barrier[recurrent.ALONE]))
     return done

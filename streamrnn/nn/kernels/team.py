@@ -45,7 +45,7 @@ def _core() -> int:
     return simd.spin_barrier.core()()
 
 
-def _cores() -> set[int]:
+def usable_cores() -> set[int]:
     """Return the cores that the calling thread may use; empty if the system does not report it."""
     affinity = getattr(os, "sched_getaffinity", None)
     return affinity(0) if affinity else set()
@@ -170,7 +170,7 @@ class _Team:
 
     def _start(self, tasks: Sequence[_Task], helpers: list[_Helper]) -> bool:
         """Pass each task to an idle helper, which is appended to `helpers`."""
-        cores = _cores()
+        cores = usable_cores()
         taken = {_core()} if len(tasks) < len(cores) else set()  # otherwise some must share a core
         free = cores - taken
         with self._lock:

@@ -29,8 +29,7 @@ _threads = 0
 
 def _cores() -> int:
     """Return how many cores this process may use, by its affinity and its container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(team.usable_cores()) or os.cpu_count() or 1
     return min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores)
 
 
@@ -116,11 +115,6 @@ def together(work: Callable[[int], None], shares: int, release: Callable[[], obj
     waiting of all shares; it is called when the first one ends or one fails.
     """
     return team.together([partial(work, number) for number in range(shares)], release)
-
-
-def report_latency(slow: bool) -> None:
-    """Record whether shared work was slow: after slow calls the next ones use one thread."""
-    team.report_latency(slow)
 
 
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | None = None) -> None:

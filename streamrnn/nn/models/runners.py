@@ -224,19 +224,7 @@ class SequenceRunner:
         """
         if lengths_B is None or self.ragged:
             return self._run(inputs, lengths_B)
-        return self._by_length(inputs, lengths_B)
-
-    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run the model; `StepRunner` has the same method."""
-        return self.run(inputs, lengths_B)
-
-    def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
-        context = CallContext(kind=self.call_kind, lengths=lengths_B)
-        with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
-            return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
-
-    def _by_length(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
-        """Run rows of one length at a time, because a layer changes the time axis."""
+        # A layer changes the time axis: rows of one length at a time.
         outputs: list[Floats] = []
         for length in np.unique(lengths_B)[::-1]:
             rows = np.flatnonzero(lengths_B == length)
@@ -250,6 +238,15 @@ class SequenceRunner:
                 else:
                     output[rows] = y
         return outputs if outputs else self._run(inputs, None)
+
+    def run_once(self, inputs: Sequence[Array], lengths_B: Ints) -> list[Floats]:
+        """Run the model; `StepRunner` has the same method."""
+        return self.run(inputs, lengths_B)
+
+    def _run(self, inputs: Sequence[Array], lengths_B: Ints | None) -> list[Floats]:
+        context = CallContext(kind=self.call_kind, lengths=lengths_B)
+        with np.errstate(all="ignore"):  # values past a length are undefined, infinities included
+            return self.model.graph.run(inputs, [None] * len(inputs), context)[0]
 
 
 def _is_ragged(layer: Layer) -> bool:

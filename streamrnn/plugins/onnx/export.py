@@ -9,14 +9,13 @@ The values that runtimes compute differ in the last bits. For an id below zero, 
 here, Gather reads from the end of an Embedding's table.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
 from streamrnn.nn.layers.structure import leaves
-from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
 from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
@@ -67,7 +66,12 @@ def graph_of(model: Model) -> GraphDef:
         inputs.append(Value(builder.fresh(name), dtype, (None, *shape)))
     builder.integers = {value.name for value in inputs if value.dtype != "float32"}
     ends = _calls(builder, model.graph, [value.name for value in inputs], "")
-    outputs = list(_outputs(builder, model.graph.outputs, ends))
+    names, outputs = [symbol.layer.name for symbol in model.graph.outputs], []
+    for i, (symbol, source) in enumerate(zip(model.graph.outputs, ends, strict=True)):
+        name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])
+        builder.node("Identity", [source], [name], name)
+        dtype = "int64" if source in builder.integers else "float32"
+        outputs.append(Value(name, dtype, (None, *symbol.shape[1:])))
     return GraphDef(
         builder.fresh(model.name),
         OPSET,
@@ -113,15 +117,3 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
         for slot, name in zip(step.outputs, outputs, strict=True):
             values[slot] = name
     return [values[graph.slots[id(symbol)]] for symbol in graph.outputs]
-
-
-def _outputs(
-    builder: GraphBuilder, symbols: Sequence[Symbol], ends: Sequence[str]
-) -> Iterator[Value]:
-    """Name the outputs after their layers, with a number where a layer has several."""
-    names = [symbol.layer.name for symbol in symbols]
-    for i, (symbol, source) in enumerate(zip(symbols, ends, strict=True)):
-        name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])
-        builder.node("Identity", [source], [name], name)
-        dtype = "int64" if source in builder.integers else "float32"
-        yield Value(name, dtype, (None, *symbol.shape[1:]))

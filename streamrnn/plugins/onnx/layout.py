@@ -7,7 +7,7 @@ the expected axes; the axes of the outputs are identified by their sizes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 
 import numpy as np
 
@@ -128,17 +128,13 @@ def _sizes(evaluator: Evaluator) -> tuple[int, int]:
 
 
 def _combinations(wiring: Wiring) -> Iterator[tuple[list[Place], list[Place]]]:
+    """Yield places of the data and of the states; all states have one layout."""
     data = [_data_places(v) for v in wiring.data]
-    states = [[Place(axes) for axes in ("FBF", "BFF", "BF", "FB")] for _ in wiring.states]
-    for kind in ("T", "1"):
-        allowed = [[p for p in places if kind in p.axes or "T" not in p.axes] for places in data]
-        if kind == "1":
-            allowed = [[p for p in places if "T" not in p.axes] for places in data]
-        for places in product(*allowed):
-            if kind == "T" and not any("T" in place.axes for place in places):
-                continue
-            for chosen in zip(*states, strict=True) if states else [()]:
-                yield list(places), list(chosen)
+    in_time = (places for places in product(*data) if any("T" in p.axes for p in places))
+    one_step = product(*([p for p in places if "T" not in p.axes] for places in data))
+    for places in chain(in_time, one_step):
+        for axes in ("FBF", "BFF", "BF", "FB") if wiring.states else ("",):
+            yield list(places), [Place(axes)] * len(wiring.states)
 
 
 def _data_places(value: Value) -> list[Place]:

@@ -11,7 +11,7 @@ from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.models import Sequential
 from streamrnn.plugins.onnx.evaluate import fold, unused
 from streamrnn.plugins.onnx.files import parse_graph
-from streamrnn.plugins.onnx.graph import GraphDef, NodeDef
+from streamrnn.plugins.onnx.graph import GraphDef
 from streamrnn.plugins.onnx.model import OnnxModel
 from streamrnn.plugins.onnx.recurrent import RECURRENT, Direction, Recurrent, check, prepare
 
@@ -34,7 +34,11 @@ def load_onnx(
 
 
 def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
-    node = _find(folded, name)
+    nodes = [node for node in folded.nodes if node.op in RECURRENT]
+    node = next((node for node in nodes if name in (node.name, *node.outputs)), None)
+    if node is None:
+        listed = ", ".join(repr(node.name) for node in nodes) or "none"
+        raise ConfigError(f"node: the graph has no recurrent node {name!r}; it has {listed}")
     check(node)
     recurrent = prepare(node, folded.constants)
     states = [i for i in node.inputs[5:7] if i in folded.constants]
@@ -66,15 +70,6 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     used = set(node.inputs)
     left = [n for n in graph.weights() if n not in used]
     return Loaded(model, assign_weights(model, assignments), left)
-
-
-def _find(graph: GraphDef, name: str) -> NodeDef:
-    recurrent = [node for node in graph.nodes if node.op in RECURRENT]
-    for node in recurrent:
-        if name in (node.name, *node.outputs):
-            return node
-    listed = ", ".join(repr(node.name) for node in recurrent) or "none"
-    raise ConfigError(f"node: the graph has no recurrent node {name!r}; it has {listed}")
 
 
 def _config(recurrent: Recurrent, name: str) -> dict[str, object]:

@@ -161,7 +161,7 @@ def test_a_thread_that_may_not_choose_its_core_stays(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
     monkeypatch.setattr(team, "_core", lambda: 0)
-    monkeypatch.setattr(team, "_cores", lambda: {0, 1, 2})
+    monkeypatch.setattr(team, "usable_cores", lambda: {0, 1, 2})
     ranges = []
     threads.by_lanes(lambda first, last: ranges.append((first, last)), 6)
     assert sorted(ranges) == [(0, 2), (2, 4), (4, 6)]
@@ -177,7 +177,7 @@ def test_a_helper_is_kept_off_its_callers_core_before_it_wakes(
         asked.append((threading.get_ident(), thread, cores))
 
     monkeypatch.setattr(team, "_core", lambda: 0 if threading.get_ident() == caller else 1)
-    monkeypatch.setattr(team, "_cores", lambda: {0, 1})
+    monkeypatch.setattr(team, "usable_cores", lambda: {0, 1})
     monkeypatch.setattr(os, "sched_setaffinity", ask, raising=False)
     for _ in range(2):
         threads.by_lanes(lambda first, last: None, 2)

@@ -150,7 +150,9 @@ def _layer(
             if class_name == "InputLayer" or _dtype(value) not in _IGNORED_DTYPES:
                 arguments[key] = _dtype(value)
         elif key in ACTIVATION_KEYS:
-            arguments[key] = _activation(value, origin)
+            name = value.get("config") if isinstance(value, Mapping) else value
+            has_other_slope = name == "hard_sigmoid" and origin.major < 3
+            arguments[key] = "hard_sigmoid_02" if has_other_slope else value
         elif key.endswith("_initializer"):
             arguments[key] = _known_initializer(value)
         elif key == "cells" and isinstance(value, list):
@@ -175,12 +177,6 @@ def _dtype(value: object) -> object:
         inner = value.get("config")
         return inner.get("name") if isinstance(inner, Mapping) else None
     return value
-
-
-def _activation(value: object, origin: WrittenBy) -> object:
-    """Return an activation; before Keras 3, `hard_sigmoid` has another slope (0.2)."""
-    name = value.get("config") if isinstance(value, Mapping) else value
-    return "hard_sigmoid_02" if name == "hard_sigmoid" and origin.major < 3 else value
 
 
 def _known_initializer(value: object) -> object:

@@ -68,7 +68,11 @@ def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
     """Read a file except the groups named in `skip` (at the root)."""
     with extra_needed("h5py", "keras", path):
         import h5py  # noqa: PLC0415 - an extra
-    _require_plain(data)
+    if data[:8] != b"\x89HDF\r\n\x1a\n":  # also where a user block comes first
+        raise ModelFileError("damaged, or not an HDF5 file")
+    sizes, version = {0: 13, 1: 13, 2: 9, 3: 9}, _int(data, 8, 1)
+    if version not in sizes or _int(data, sizes[version], 1) != 8:  # the bytes of an address
+        raise ModelFileError("this kind of HDF5 file is not written by Keras")
     walk = _Walk(h5py, data, skip)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
         walk.group(file, "", 0)
@@ -150,16 +154,6 @@ def _texts_of(data: bytes, address: int) -> dict[str, H5Text]:
         if parts and name not in joined:
             joined[name] = [text for part in parts for text in part]
     return joined
-
-
-def _require_plain(data: bytes) -> None:
-    """Raise ModelFileError for a file with a user block, or whose addresses do not have 8 bytes."""
-    sizes = {0: 13, 1: 13, 2: 9, 3: 9}
-    if data[:8] != b"\x89HDF\r\n\x1a\n":
-        raise ModelFileError("damaged, or not an HDF5 file")
-    version = _int(data, 8, 1)
-    if version not in sizes or _int(data, sizes[version], 1) != 8:
-        raise ModelFileError("this kind of HDF5 file is not written by Keras")
 
 
 def _int(data: bytes, offset: int, size: int) -> int:

@@ -116,7 +116,8 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
                 f"{table}: no group {table.weights!r} with arrays; groups in the file: "
                 f"{', '.join(groups)}"
             )
-    model = stack(layers, _features(layers, tables, stored, is_legacy), stored.size)
+    with initializers.replaced_by(Budget(stored.size).zeros):
+        model = stack(layers, _features(layers, tables, stored, is_legacy))
     if all(table.weights is None for table in tables):
         return _assign(model, stored, is_legacy=is_legacy)
     assignments: list[Assignment] = []

@@ -122,8 +122,10 @@ class _Layout:
                 (cell, type(cell).__name__, str(i), None) for i, cell in enumerate(layer.cells)
             ]
         else:
+            # A CuDNN layer has no cell: its weights are in its own group.
+            is_cudnn = config is not None and str(config.get("class_name")).startswith("CuDNN")
             for key, child in layer.children().items():
-                within = group if _is_cudnn(config) else _join(group, key)
+                within = group if is_cudnn else _join(group, key)
                 yield from self.layers(child, _child(config, key), within, _join(target, key))
             return
         classes = [(snake_case(kind), child.name) for child, kind, _, _ in inside]
@@ -181,11 +183,6 @@ class _Stored(_Layout):
     def _layer_name(self, group: str) -> str | None:
         name = self.tree.attributes.get(_join(group, "vars"), {}).get("name")
         return name if isinstance(name, str) else None
-
-
-def _is_cudnn(config: LayerEntry) -> bool:
-    """Return whether this is a CuDNN layer: without a cell, its weights are in its own group."""
-    return config is not None and str(config.get("class_name")).startswith("CuDNN")
 
 
 def _join(path: str, name: str) -> str:

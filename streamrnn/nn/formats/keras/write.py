@@ -48,32 +48,23 @@ def save_keras(model: Model, path: str | Path) -> None:
     """
     path = checked_target(path, SUFFIX, "Keras")
     refuse_integers(model, "a .keras file")
+    sized = all(symbol.shape[0] is not None for symbol in model.inputs)
+    config = _entry(serialization.serialize(model), sized=sized)
+    with extra_needed("h5py", "keras", path, "writing"):
+        import h5py  # noqa: PLC0415 - an extra
+    arrays, weights, data = model.named_weights(), io.BytesIO(), io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        for place, name in tree.written_places(model).items():
+            file.create_dataset(place, data=arrays[name])
     members = {
         "metadata.json": json.dumps({"keras_version": _VERSION}).encode(),
-        "config.json": json.dumps(_config(model)).encode(),
-        archive.WEIGHTS: _weights(model, path),
+        "config.json": json.dumps(config).encode(),
+        archive.WEIGHTS: weights.getvalue(),
     }
-    data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as file:
         for name, content in members.items():
             file.writestr(zipfile.ZipInfo(name, _WHEN), content)
     write_atomically(path, data.getvalue())
-
-
-def _weights(model: Model, path: Path) -> bytes:
-    with extra_needed("h5py", "keras", path, "writing"):
-        import h5py  # noqa: PLC0415 - an extra
-    arrays, data = model.named_weights(), io.BytesIO()
-    with h5py.File(data, "w") as file:
-        for place, name in tree.written_places(model).items():
-            file.create_dataset(place, data=arrays[name])
-    return data.getvalue()
-
-
-def _config(model: Model) -> ConfigDict:
-    model.graph  # noqa: B018 (raises where the model is not built)
-    sized = all(symbol.shape[0] is not None for symbol in model.inputs)
-    return _entry(serialization.serialize(model), sized=sized)
 
 
 def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
@@ -86,7 +77,8 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         raise _refused(stored, 'Keras refuses a name with "/"; rename the layer')
     if kind in _OPERATIONS:
         return _operation(_OPERATIONS[kind], stored)
-    if not _is_of_keras(kind):
+    cls = registry.class_of(kind)
+    if kind in _OURS or not registry.is_own(cls) or ".plugins." in cls.__module__:
         raise _refused(stored, "Keras has no such layer")
     if kind in ("DepthwiseConv1D", "SeparableConv1D") and inner["padding"] == "causal":
         raise _refused(stored, "Keras has no such layer with causal padding but Conv1D(groups=…)")
@@ -111,11 +103,6 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
         "config": inner,
         "registered_name": None,
     }
-
-
-def _is_of_keras(kind: str) -> bool:
-    cls = registry.class_of(kind)
-    return kind not in _OURS and registry.is_own(cls) and ".plugins." not in cls.__module__
 
 
 def _operation(kind: str, stored: StoredConfig) -> ConfigDict:
