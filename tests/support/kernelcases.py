@@ -19,6 +19,7 @@ from streamrnn.nn.kernels import (
     recurrent,
     simple_rnn,
     team,
+    team,
     threads,
 )
 from streamrnn.nn.kernels.normalization import Norm
@@ -154,7 +155,7 @@ def share_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr(team, "MOST_BACK_OFF", 0)
     monkeypatch.setattr(team, "_team", team._Team())
     alone: list[bool] = []
-    monkeypatch.setattr(threads, "report_latency", lambda slow: alone.append(slow))
+    monkeypatch.setattr(team, "report_latency", lambda slow: alone.append(slow))
     return alone
 
 
