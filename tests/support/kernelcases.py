@@ -19,7 +19,6 @@ from streamrnn.nn.kernels import (
     recurrent,
     simple_rnn,
     team,
-    team,
     threads,
 )
 from streamrnn.nn.kernels.normalization import Norm
