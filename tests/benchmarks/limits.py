@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.nn.kernels import threads
+from streamrnn.nn.kernels import team
 from streamrnn.nn.kernels.packing import aligned
 from streamrnn.nn.simd import jit
 from streamrnn.nn.simd.vector import fma, load, splat, store
@@ -26,7 +26,7 @@ def multiply_adds(count: int = 1, rounds: int = 2_000_000) -> Limit:
     def side() -> None:
         if count == 1:
             spin(out[0], rounds)
-        elif not threads.together(lambda thread: spin(out[thread], rounds), count, lambda: None):
+        elif not team.together(lambda thread: spin(out[thread], rounds), count, lambda: None):
             raise RuntimeError("expected idle threads")
 
     return side, 10 * jit.width() * rounds * count

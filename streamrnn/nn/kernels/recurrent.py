@@ -117,7 +117,7 @@ def _together(kernel: Kernel, window: _Arguments, packed: Packed, shares: int) -
         packed.weights.unit.size, lanes, features, shares, packed.lane_vectors, packed.word
     )
     scratch, barrier = np.zeros(floats, np.float32), np.zeros(recurrent.ALONE + 1, np.int64)
-    done = threads.together(
+    done = team.together(
         lambda number: kernel(*window, 0, lanes, Share(number, shares, scratch, barrier)),
         shares,
         release=lambda: barrier.__setitem__(0, recurrent.RELEASE_ALL),

@@ -233,13 +233,13 @@ def _wait_for(tasks: Sequence[_Task], helpers: Sequence[_Helper]) -> BaseExcepti
     return interrupt
 
 
-def together(jobs: Sequence[_Job], release: _Job) -> bool:
-    """Run all jobs in parallel: they may wait for each other.
+def together(work: Callable[[int], None], shares: int, release: _Job) -> bool:
+    """Call `work(number)` in `shares` threads in parallel; they may wait for each other.
 
     Return False, with nothing done, if there are not enough idle threads. `release` must end the
-    waiting of all jobs; it is called when the first job ends or one fails.
+    waiting of all shares; it is called when the first one ends or one fails.
     """
-    return _current().run(jobs, release)
+    return _current().run([partial(work, number) for number in range(shares)], release)
 
 
 def beside(jobs: Sequence[_Job]) -> bool:

@@ -108,15 +108,6 @@ def partners(lanes: int, weights: int, groups: int) -> int:
     return max(1, min(get_threads(), weights // SHARE, groups))
 
 
-def together(work: Callable[[int], None], shares: int, release: Callable[[], object]) -> bool:
-    """Call `work(number)` in `shares` threads in parallel; they may wait for each other.
-
-    Return False, with nothing done, if there are not enough idle threads. `release` must end the
-    waiting of all shares; it is called when the first one ends or one fails.
-    """
-    return team.together([partial(work, number) for number in range(shares)], release)
-
-
 def by_lanes(work: Callable[[int, int], None], lanes: int, lengths_B: Ints | None = None) -> None:
     """Call `work(first, last)` for ranges of lanes that cover `range(lanes)`, one per thread.
 

@@ -42,8 +42,7 @@ class SGD(Optimizer):
     slots = ("momentum",)
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        rates = rate, self.momentum, decay
-        return updates.descend(*rates, nesterov=self.nesterov)
+        return updates.update("momentum", rate, self.momentum, decay, nesterov=self.nesterov)
 
 
 class RMSprop(Optimizer):
@@ -68,8 +67,8 @@ class RMSprop(Optimizer):
         self.centered = bool(centered)
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        numbers = rate, self.rho, self.momentum, self.epsilon, decay
-        return updates.rmsprop(*numbers, centered=self.centered)
+        numbers = rate, self.rho, 1 - self.rho, self.momentum, self.epsilon, decay
+        return updates.update("rmsprop", *numbers, centered=self.centered)
 
 
 class _Moments(Optimizer):
@@ -113,8 +112,8 @@ class Adam(_Moments):
         step = self.iterations
         correction = math.sqrt(1 - updates.power(self.beta_2, step))
         rate = rate * correction / (1 - updates.power(self.beta_1, step))
-        formula = updates.amsgrad if self.amsgrad else updates.adam
-        return formula(rate, self.beta_1, self.beta_2, self.epsilon, decay)
+        numbers = rate, 1 - self.beta_1, 1 - self.beta_2, self.epsilon, decay
+        return updates.update("amsgrad" if self.amsgrad else "adam", *numbers)
 
 
 class AdamW(Adam):
@@ -150,8 +149,8 @@ class Nadam(_Moments):
             rate * following / (1 - product * following),
             rate * (1 - now) / (1 - product),
         )
-        correction = 1 - updates.power(self.beta_2, step)
-        return updates.nadam(rates, self.beta_1, self.beta_2, correction, self.epsilon, decay)
+        numbers = 1 - self.beta_1, 1 - self.beta_2, 1 - updates.power(self.beta_2, step)
+        return updates.update("nadam", *rates, *numbers, self.epsilon, decay)
 
     def _momentum(self, step: int) -> float:
         return self.beta_1 * (1 - 0.5 * updates.power(0.96, step))
@@ -174,7 +173,8 @@ class Adamax(_Moments):
 
     def update(self, rate: float, decay: float) -> updates.Apply:
         rate = rate / (1 - updates.power(self.beta_1, self.iterations))
-        return updates.adamax(rate, self.beta_1, self.beta_2, self.epsilon, decay)
+        numbers = rate, 1 - self.beta_1, self.beta_2, self.epsilon, decay
+        return updates.update("adamax", *numbers)
 
 
 class Adagrad(Optimizer):
@@ -204,7 +204,7 @@ class Adagrad(Optimizer):
         return self.initial_accumulator_value
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.adagrad(rate, self.epsilon, decay)
+        return updates.update("adagrad", rate, self.epsilon, decay)
 
 
 class Adadelta(Optimizer):
@@ -223,7 +223,7 @@ class Adadelta(Optimizer):
         self.rho, self.epsilon = float(rho), float(epsilon)
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.adadelta(rate, self.rho, self.epsilon, decay)
+        return updates.update("adadelta", rate, self.rho, 1 - self.rho, self.epsilon, decay)
 
 
 class Lion(Optimizer):
@@ -244,7 +244,8 @@ class Lion(Optimizer):
             raise ArgumentError(f"Lion: beta_1 must lie in (0, 1], received {beta_1!r}")
 
     def update(self, rate: float, decay: float) -> updates.Apply:
-        return updates.lion(rate, self.beta_1, self.beta_2, decay)
+        moments = self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2
+        return updates.update("lion", rate, *moments, decay)
 
 
 _NAMES: dict[str, type[Optimizer]] = {

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from selection import first_quick
 
-from streamrnn.nn.kernels import one_thread, set_threads, threads
+from streamrnn.nn.kernels import one_thread, set_threads, team
 from streamrnn.nn.simd import recurrent, spin_barrier
 
 
@@ -27,7 +27,7 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
     """One that comes late is not waited for at every step: the first takes over, to the bit. Slow:
     kinds other than the first."""
     alone = kernelcases.share_lanes(monkeypatch)
-    together, late = threads.together, False
+    together, late = team.together, False
 
     def work_late(work, barrier, parts: int, part: int) -> None:
         while late and part == 1 and barrier[1] < recurrent.START_PATIENCE * (parts - 1):
@@ -38,7 +38,7 @@ def test_threads_that_wait_for_each_other_in_vain_go_on_alone(
         barrier = inspect.getclosurevars(release).nonlocals["barrier"]
         return together(partial(work_late, work, barrier, parts), parts, release)
 
-    monkeypatch.setattr(threads, "together", together_late)
+    monkeypatch.setattr(team, "together", together_late)
     case, rng = Case(kind, units=320), np.random.default_rng(3)
     set_threads((os.cpu_count() or 1) + 3)
     try:

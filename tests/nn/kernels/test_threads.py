@@ -104,7 +104,7 @@ def test_those_who_work_together_run_at_the_same_time() -> None:
         meeting.wait()
         seen.append(part)
 
-    assert threads.together(work, 3, lambda: None)
+    assert team.together(work, 3, lambda: None)
     assert sorted(seen) == [0, 1, 2]
 
 
@@ -120,11 +120,11 @@ def test_helpers_that_are_busy_hold_nobody_up() -> None:
     one.start()
     inside.wait()
     threads.by_lanes(lambda first, last: ranges.append((first, last)), 7)
-    assert not threads.together(lambda part: ranges.append(part), 3, lambda: None)
+    assert not team.together(lambda part: ranges.append(part), 3, lambda: None)
     go_on.set()
     one.join()
     assert ranges == [(0, 7)]
-    assert threads.together(lambda part: None, 3, lambda: None)
+    assert team.together(lambda part: None, 3, lambda: None)
 
 
 def test_a_call_inside_a_call_works_alone() -> None:
@@ -152,7 +152,7 @@ def test_without_threads_the_caller_works_alone(monkeypatch: pytest.MonkeyPatch)
     ranges = []
     threads.by_lanes(lambda first, last: ranges.append((first, last)), 7)
     assert ranges == [(0, 7)]
-    assert not threads.together(lambda part: None, 3, lambda: None)
+    assert not team.together(lambda part: None, 3, lambda: None)
 
 
 def test_a_thread_that_may_not_choose_its_core_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,8 +239,8 @@ def test_who_waits_for_a_part_that_failed_is_sent_home(failing: int) -> None:
             meeting.wait()
 
     with pytest.raises(RuntimeError, match="one of them"):
-        threads.together(work, 3, meeting.abort)
-    assert threads.together(lambda part: None, 3, lambda: None)
+        team.together(work, 3, meeting.abort)
+    assert team.together(lambda part: None, 3, lambda: None)
 
 
 @pytest.mark.parametrize(("where", "which"), [("start", 1), ("wait", 0)])
@@ -291,7 +291,7 @@ def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 6e-4))
                 for _ in range(50):
-                    threads.together(work, 3, lambda: None)
+                    team.together(work, 3, lambda: None)
                 time.sleep(0.1)
             except KeyboardInterrupt:
                 interrupts += 1
@@ -304,10 +304,10 @@ def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
     until = time.monotonic() + 60
     while not all(helper.idle for helper in team._current()._helpers) and time.monotonic() < until:
         time.sleep(0.001)
-    assert threads.together(lambda part: None, 3, lambda: None)
+    assert team.together(lambda part: None, 3, lambda: None)
     other = []
     caller = threading.Thread(
-        target=lambda: other.append(threads.together(lambda part: None, 3, lambda: None))
+        target=lambda: other.append(team.together(lambda part: None, 3, lambda: None))
     )
     caller.start()
     caller.join()
