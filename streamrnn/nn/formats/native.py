@@ -123,36 +123,6 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, Array]]:
         raise ModelFileError(f"not a safetensors file, or damaged ({error})") from None
 
 
-def loaded(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Loaded:
-    """Return the model of a native file, given what `read` returned."""
-    if metadata.get("format") != "streamrnn" or "config" not in metadata:
-        tables = tables_of({name: array.shape for name, array in arrays.items()})
-        raise ModelFileError(
-            "this safetensors file is not a streamrnn model (no config in its metadata); weights "
-            "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
-            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
-            "needs no layers. Its arrays suggest these; put them in the order in which the model "
-            "calls its layers, with layers that have no weights (activations) in between:\n"
-            f"{tables}"
-        )
-    if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
-        raise ModelFileError(
-            f"written in version {metadata.get('version')!r} of the native format; this release "
-            f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
-        )
-    config = parse_json(metadata["config"], "the config")
-    if not isinstance(config, Mapping):
-        raise ModelFileError(f"the config is not an object: {config!r:.60}")
-    floats, packed = _joined(metadata, arrays)
-    model = build(config, sum(int(array.size) for array in floats.values()))
-    if not isinstance(model, Model):
-        raise ModelFileError("the config does not describe a model")
-    names = list(model.named_weights())
-    assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
-    model.check_weights()
-    return Loaded(model, assignments)
-
-
 def _assign(
     model: Model,
     sources: Mapping[str, str],
@@ -214,14 +184,38 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
         if not isinstance(stored, list):
             raise ModelFileError(f"layers is not a list of tables: {stored!r:.60}")
         layers = stored
-    if layers is None or metadata.get("format") == "streamrnn":
-        model_file = loaded(metadata, arrays)
-        if layers is not None:
-            check_layers(model_file.model, layers)
-        return model_file
-    from streamrnn.nn.formats import torch
+    if layers is not None and metadata.get("format") != "streamrnn":
+        from streamrnn.nn.formats import torch
 
-    return torch.load_state_dict(arrays, tables.parse(layers))
+        return torch.load_state_dict(arrays, tables.parse(layers))
+    if metadata.get("format") != "streamrnn" or "config" not in metadata:
+        suggested = tables_of({name: array.shape for name, array in arrays.items()})
+        raise ModelFileError(
+            "this safetensors file is not a streamrnn model (no config in its metadata); weights "
+            "of PyTorch need the architecture: [[model.layers]] in the pipeline file, "
+            "load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE, whose result "
+            "needs no layers. Its arrays suggest these; put them in the order in which the model "
+            "calls its layers, with layers that have no weights (activations) in between:\n"
+            f"{suggested}"
+        )
+    if metadata.get("version") not in (NATIVE_VERSION, INTEGERS_VERSION):
+        raise ModelFileError(
+            f"written in version {metadata.get('version')!r} of the native format; this release "
+            f"reads {NATIVE_VERSION!r} and {INTEGERS_VERSION!r}"
+        )
+    config = parse_json(metadata["config"], "the config")
+    if not isinstance(config, Mapping):
+        raise ModelFileError(f"the config is not an object: {config!r:.60}")
+    floats, packed = _joined(metadata, arrays)
+    model = build(config, sum(int(array.size) for array in floats.values()))
+    if not isinstance(model, Model):
+        raise ModelFileError("the config does not describe a model")
+    names = list(model.named_weights())
+    assignments = _assign(model, dict(zip(names, names, strict=True)), floats, packed)
+    model.check_weights()
+    if layers is not None:
+        check_layers(model, layers)
+    return Loaded(model, assignments)
 
 
 NATIVE = ModelFormat(_read, load_weights, takes=("layers",))

@@ -19,10 +19,8 @@ def _step(
     weights = np.concatenate([kernel, recurrent])
     of_x, of_h = bias if bias.ndim == 2 else (bias, np.zeros_like(bias))
     gates = dense_product(weights[:, :cut], of_x[:cut] + of_h[:cut])
-    x_part, h_part = (
-        dense_product(kernel[:, cut:], of_x[cut:]),
-        dense_product(recurrent[:, cut:], of_h[cut:]),
-    )
+    x_part = dense_product(kernel[:, cut:], of_x[cut:])
+    h_part = dense_product(recurrent[:, cut:], of_h[cut:])
     last = dense_product(weights[:, cut:], of_x[cut:])
 
     def step(x, h):

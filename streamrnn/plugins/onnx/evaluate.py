@@ -137,13 +137,12 @@ class Evaluator:
         label = self.label(node)
         recurrent = self.recurrent.get(label) or prepare(node, values)
         x = values[node.inputs[0]]
-        inputs = [values.get(name) if name else None for name in node.inputs]
-        inputs += [None] * (7 - len(inputs))
-        if lengths is None and inputs[4] is not None:
-            lengths = np.asarray(inputs[4]).astype(np.int64)
+        stored, *starts = (values.get(node.input(position)) for position in (4, 5, 6))
+        if lengths is None and stored is not None:
+            lengths = np.asarray(stored).astype(np.int64)
         states = carried.get(label)
         if states is None:
-            y, finals = recurrent.run(x, lengths, inputs[5 : 5 + len(recurrent.states)])
+            y, finals = recurrent.run(x, lengths, starts[: len(recurrent.states)])
             return [y, *finals]
         axis = 1 if recurrent.batch_first else 0
         initial = [np.expand_dims(state, axis) for state in states]

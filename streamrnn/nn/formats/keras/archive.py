@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,34 +98,24 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None =
 _LOOKUPS = ("StringLookup", "IntegerLookup")
 
 
-def with_vocabularies(config: object, assets: Mapping[str, bytes]) -> object:
-    """Return the config with each missing vocabulary read from the archive's assets."""
-    return _filled(config, assets, "") if assets and isinstance(config, Mapping) else config
-
-
-def _filled(
-    entry: Mapping[str, object], assets: Mapping[str, bytes], path: str
-) -> dict[str, object]:
-    inner = entry.get("config")
-    if not isinstance(inner, Mapping):
-        return dict(entry)
+def with_vocabularies(entry: object, assets: Mapping[str, bytes], path: str = "") -> object:
+    """Return a config with each missing vocabulary read from the archive's assets below a path."""
+    inner = entry.get("config") if isinstance(entry, Mapping) else None
+    if not assets or not isinstance(entry, Mapping) or not isinstance(inner, Mapping):
+        return entry
     if entry.get("class_name") in _LOOKUPS and inner.get("vocabulary") is None:
         vocabulary = _vocabulary(inner.get("name"), assets, path)
         return {**entry, "config": {**inner, "vocabulary": vocabulary}}
-    layers = inner.get("layers")
-    if not isinstance(layers, list):
-        return dict(entry)
-    counts: dict[str, int] = {}
-    filled_layers: list[object] = []
-    for layer in layers:
-        if not isinstance(layer, Mapping):
-            filled_layers.append(layer)
-            continue
-        kind = snake_case(str(layer.get("class_name")))
-        number = counts[kind] = counts.get(kind, -1) + 1
-        group = f"{path}layers/{kind}{f'_{number}' * (number > 0)}/"
-        filled_layers.append(_filled(layer, assets, group))
-    return {**entry, "config": {**inner, "layers": filled_layers}}
+    if not isinstance(inner.get("layers"), list):
+        return entry
+    counts: Counter[str] = Counter()
+    layers = []
+    for layer in inner["layers"]:
+        kind = snake_case(str(layer.get("class_name"))) if isinstance(layer, Mapping) else ""
+        group = f"{path}layers/{kind}{f'_{counts[kind]}' * (counts[kind] > 0)}/"
+        counts[kind] += 1
+        layers.append(with_vocabularies(layer, assets, group))
+    return {**entry, "config": {**inner, "layers": layers}}
 
 
 def _vocabulary(layer: object, assets: Mapping[str, bytes], path: str) -> list[str]:

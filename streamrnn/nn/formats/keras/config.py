@@ -121,11 +121,8 @@ def _first_dtype(entry: Mapping[str, Any]) -> object:
     """Return the dtype of the first tensor that an operation is called on, None if not stated."""
     value: Any = entry.get("inbound_nodes")
     while isinstance(value, list) and value:
-        value = (
-            value[0].get("args")
-            if isinstance(value[0], Mapping) and "args" in value[0]
-            else value[0]
-        )
+        first = value[0]
+        value = first["args"] if isinstance(first, Mapping) and "args" in first else first
     config = value.get("config") if isinstance(value, Mapping) else None
     return config.get("dtype") if isinstance(config, Mapping) else None
 

@@ -49,7 +49,19 @@ def translated(nodes: object, name: str, layer: LayerConfig, *, takes_state: boo
             args, kwargs = _compared(args, kwargs, layer)
         elif layer["class_name"] == "LogicalOr":
             args = [[*args, *(kwargs.pop(key) for key in ("x1", "x2") if key in kwargs)]]
-        calls.append({"args": _checked(args, name), "kwargs": _supported(kwargs, name)})
+        for value in args:
+            items = value if isinstance(value, list) else [value]
+            if not all(item is None or _is_tensor_or_list(item) for item in items):
+                raise UnsupportedError(
+                    f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
+                )
+        kwargs = {key: value for key, value in kwargs.items() if value not in (None, [])}
+        if unsupported := [key for key in kwargs if key not in _ARGUMENTS]:
+            raise UnsupportedError(
+                f"layer {name!r}: it is called with {unsupported[0]}=, which is not supported; "
+                f"supported are {', '.join(_ARGUMENTS)}"
+            )
+        calls.append({"args": args, "kwargs": kwargs})
     return calls
 
 
@@ -112,34 +124,10 @@ def _compared(
     return [both[0]], kwargs
 
 
-def _checked(args: list[object], name: str) -> list[object]:
-    for value in args:
-        items = value if isinstance(value, list) else [value]
-        if not all(item is None or _is_tensor_or_list(item) for item in items):
-            raise UnsupportedError(
-                f"layer {name!r}: it is called on {value!r:.60}, which is not a tensor"
-            )
-    return args
-
-
 def _is_tensor_or_list(value: object) -> bool:
     if isinstance(value, list):
         return all(_is_tensor_or_list(item) for item in value)
     return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *_ARRAYS)
-
-
-def _supported(kwargs: Mapping[str, object], name: str) -> dict[str, object]:
-    supported = {}
-    for key, value in kwargs.items():
-        if value is None or value == []:
-            continue
-        if key not in _ARGUMENTS:
-            raise UnsupportedError(
-                f"layer {name!r}: it is called with {key}=, which is not supported; supported are "
-                f"{', '.join(_ARGUMENTS)}"
-            )
-        supported[key] = value
-    return supported
 
 
 def operation(entry: Mapping[str, Any]) -> LayerConfig:
