@@ -36,16 +36,18 @@ class Step(NamedTuple):
 class Graph:
     """The nodes between `inputs` and `outputs`.
 
-    nodes: in topological order. layers: in Keras's order, by depth. Raises ConfigError if an output
-    depends on anything but the inputs.
+    nodes: in topological order. layers: in Keras's order, the deepest first, and at equal depth in
+    the order of a walk from the outputs. Raises ConfigError if an output depends on anything but
+    the inputs.
     """
 
     def __init__(self, inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> None:
         self.inputs = list(inputs)
         self.outputs = list(outputs)
         self.nodes, visited = _sorted_nodes(self.inputs, self.outputs)
-        self.depths = _depths(self.nodes)
-        self.layers = _ordered_layers(self.nodes, self.depths, visited)
+        self.depths, of_layers = _depths(self.nodes)
+        layers = {id(node.layer): node.layer for node in visited}
+        self.layers = sorted(layers.values(), key=lambda layer: -of_layers[id(layer)])
         self.slots = {
             id(symbol): i for i, symbol in enumerate(s for node in self.nodes for s in node.outputs)
         }
@@ -246,24 +248,14 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
     return unused + order, visited + unused
 
 
-def _depths(nodes: list[Node]) -> dict[int, int]:
-    """Return the largest number of calls between each node (by id) and the outputs."""
+def _depths(nodes: list[Node]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the largest number of calls between each node, each layer (by id) and the outputs."""
     depths = {id(node): 0 for node in nodes}
-    layer_depth: dict[int, int] = {}
+    of_layers: dict[int, int] = {}
     for node in reversed(nodes):
-        depth = max(depths[id(node)], layer_depth.get(id(node.layer), 0))
-        depths[id(node)] = layer_depth[id(node.layer)] = depth
+        depth = max(depths[id(node)], of_layers.get(id(node.layer), 0))
+        depths[id(node)] = of_layers[id(node.layer)] = depth
         for symbol in node.symbols:
             if id(symbol.node) in depths:
                 depths[id(symbol.node)] = max(depths[id(symbol.node)], depth + 1)
-    return depths
-
-
-def _ordered_layers(nodes: list[Node], depths: dict[int, int], visited: list[Node]) -> list[Layer]:
-    """Return the layers by depth, deepest first, and at equal depth in the walk's order."""
-    deepest: dict[int, int] = {}
-    for node in nodes:
-        key = id(node.layer)
-        deepest[key] = max(deepest.get(key, 0), depths[id(node)])
-    layers = {id(node.layer): node.layer for node in visited}
-    return sorted(layers.values(), key=lambda layer: -deepest[id(layer)])
+    return depths, of_layers

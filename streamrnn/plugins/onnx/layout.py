@@ -69,43 +69,65 @@ def find_layout(evaluator: Evaluator, wiring: Wiring) -> GraphLayout:
                 f"the weights of node {label!r} are inputs of the graph, which can only be called "
                 "from Python"
             )
-    rows, steps = _sizes(evaluator)
+    sizes = _sizes(evaluator)
     reason = "no layout fits"
-    by_name = {value.name: value for value in evaluator.graph.inputs}
-    inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
     for places, states in islice(_combinations(wiring), _MAX_TRIED):
-        feeds = {
-            v.name: np.zeros(_shape(v, place, rows, steps), v.dtype)
-            for v, place in zip(inputs, [*places, *states], strict=True)
-        }
-        one_step = not any("T" in place.axes for place in places)
-        count = 1 if one_step else steps
-        feeds |= {name: np.full(rows, count, np.int32) for name in wiring.lengths}
         try:
-            values = evaluator.run(feeds)
-            _check_recurrent(evaluator, values, rows, one_step=one_step)
-            _check_states(wiring, dict(zip(wiring.states, states, strict=True)), feeds, values)
-            outputs = _outputs(evaluator, wiring, values, rows, 0 if one_step else steps)
-            if not one_step:
-                _check_sizes(evaluator, wiring, feeds, places, (rows, steps), outputs)
+            return _layout(evaluator, wiring, places, states, *sizes)
         except StreamRNNError as error:
             reason = str(error)
-            continue
-        shapes = {}
-        for name, place in zip(wiring.states, states, strict=True):
-            batch = place.axes.index("B")
-            shapes[name] = place, feeds[name].shape[:batch] + feeds[name].shape[batch + 1 :]
-        return GraphLayout(
-            {v.name: place for v, place in zip(wiring.data, places, strict=True)},
-            outputs,
-            shapes,
-            one_step,
-        )
     raise ModelMismatchError(
         "this graph cannot be run on streams, only called from Python: it fails for other numbers "
         f"of rows and steps than at its export ({reason}). Export it with dynamic axes for "
         "batch and time"
     )
+
+
+def _layout(
+    evaluator: Evaluator,
+    wiring: Wiring,
+    places: Sequence[Place],
+    states: Sequence[Place],
+    rows: int,
+    steps: int,
+) -> GraphLayout:
+    """Return the layout that has these places. Raises ModelMismatchError if the graph has not."""
+    by_name = {value.name: value for value in evaluator.graph.inputs}
+    inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
+    one_step = not any("T" in place.axes for place in places)
+
+    def feeds(steps: int) -> dict[str, Array]:
+        arrays = {
+            v.name: np.zeros(_shape(v, place, rows, steps), v.dtype)
+            for v, place in zip(inputs, [*places, *states], strict=True)
+        }
+        lengths = np.full(rows, 1 if one_step else steps, np.int32)
+        return arrays | dict.fromkeys(wiring.lengths, lengths)
+
+    first = feeds(steps)
+    values = evaluator.run(first)
+    _check_recurrent(evaluator, values, rows, one_step=one_step)
+    shapes = {}
+    for name, place in zip(wiring.states, states, strict=True):
+        before, after = first[name].shape, values[str(wiring.states[name])].shape
+        if len(place.axes) != len(before) or after != before:
+            raise ModelMismatchError(
+                f"state {name!r} has shape {before} and {wiring.states[name]!r} has {after}: "
+                "expected equal shapes of two or three axes"
+            )
+        batch = place.axes.index("B")
+        shapes[name] = place, before[:batch] + before[batch + 1 :]
+    outputs = _outputs(evaluator, wiring, values, rows, 0 if one_step else steps)
+    if not one_step:
+        more = 2 * steps
+        twice = _outputs(evaluator, wiring, evaluator.run(feeds(more)), rows, more)
+        if changed := [name for name in outputs if twice[name] != outputs[name]]:
+            raise ModelMismatchError(
+                f"output {changed[0]!r} has other steps than its inputs: {outputs[changed[0]][1]} "
+                f"values for {steps} steps, {twice[changed[0]][1]} for {more}"
+            )
+    by_input = {v.name: place for v, place in zip(wiring.data, places, strict=True)}
+    return GraphLayout(by_input, outputs, shapes, one_step)
 
 
 def _sizes(evaluator: Evaluator) -> tuple[int, int]:
@@ -180,45 +202,6 @@ def _check_recurrent(
         batch = 0 if recurrent.batch_first else 1
         if shape[batch] != rows or (one_step and shape[1 - batch] != 1):
             raise ModelMismatchError(f"{recurrent.node} reads X of shape {shape}")
-
-
-def _check_states(
-    wiring: Wiring,
-    places: Mapping[str, Place],
-    feeds: Mapping[str, Array],
-    values: Mapping[str, Array],
-) -> None:
-    for name, place in places.items():
-        before, after = feeds[name].shape, values[str(wiring.states[name])].shape
-        if len(place.axes) != len(before) or after != before:
-            raise ModelMismatchError(
-                f"state {name!r} has shape {before} and {wiring.states[name]!r} has {after}: "
-                "expected equal shapes of two or three axes"
-            )
-
-
-def _check_sizes(
-    evaluator: Evaluator,
-    wiring: Wiring,
-    feeds: Mapping[str, Array],
-    places: Sequence[Place],
-    sizes: tuple[int, int],
-    outputs: Mapping[str, tuple[Place, int]],
-) -> None:
-    """Raise ModelMismatchError if an output's values per step change when steps are doubled."""
-    rows, steps = sizes
-    more = 2 * steps
-    longer = {
-        v.name: np.zeros(_shape(v, place, rows, more), v.dtype)
-        for v, place in zip(wiring.data, places, strict=True)
-    }
-    longer |= {name: np.full(rows, more, np.int32) for name in wiring.lengths}
-    twice = _outputs(evaluator, wiring, evaluator.run({**feeds, **longer}), rows, more)
-    if changed := [name for name in outputs if twice[name] != outputs[name]]:
-        raise ModelMismatchError(
-            f"output {changed[0]!r} has other steps than its inputs: {outputs[changed[0]][1]} "
-            f"values for {steps} steps, {twice[changed[0]][1]} for {more}"
-        )
 
 
 def _outputs(

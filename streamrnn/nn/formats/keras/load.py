@@ -14,16 +14,15 @@ from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.models import Model
 
-_MODEL, _LEGACY, _TREE = "model", "legacy", "tree"
-
 
 def load_weights(model: Model, path: Path) -> None:
     """Set the weights of a model from any of Keras's files."""
     if path.suffix.lower() == ".keras":
-        stored, kind = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS), _TREE
+        stored = h5.read(archive.read(path).weights, path, skip=tree.NOT_WEIGHTS)
+        _assign(model, stored, is_legacy=False)
     else:
-        stored, kind = _read_hdf5(path)
-    _assign(model, _weights(stored, kind), is_legacy=kind != _TREE)
+        _, stored, is_legacy = _read_hdf5(path)
+        _assign(model, stored, is_legacy=is_legacy)
 
 
 def _load_archive(path: Path) -> Loaded:
@@ -36,43 +35,40 @@ def _load_archive(path: Path) -> Loaded:
 
 def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
     tables = None if layers is None else parse(layers)
-    stored, kind = _read_hdf5(path)
+    root, stored, is_legacy = _read_hdf5(path)
     if tables is not None:
-        return _with_tables(_weights(stored, kind), tables, is_legacy=kind != _TREE)
-    if kind != _MODEL:
+        return _with_tables(stored, tables, is_legacy=is_legacy)
+    if "model_config" not in root:
         raise UnsupportedError(
             "this file has weights without an architecture: describe it in [[model.layers]] "
             "(or load_model(path, layers=…), or streamrnn convert IN OUT --layers FILE), or "
             "build the model and call load_weights(path)"
         )
-    root = stored.attributes[""]
     parsed = parse_json(str(root["model_config"]), "model_config")
-    inner = _weights(stored, kind)
-    version = root.get("keras_version") or inner.attributes[""].get("keras_version") or "1"
-    config = _as_mapping(legacy.with_reset_after(parsed, inner))
+    version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
+    config = _as_mapping(legacy.with_reset_after(parsed, stored))
     model = _built(config, WrittenBy(str(version)), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
-    return Loaded(model, assign_weights(model, *legacy.find_assignments(model, order, inner)))
+    return Loaded(model, assign_weights(model, *legacy.find_assignments(model, order, stored)))
 
 
-def _read_hdf5(path: Path) -> tuple[h5.Tree, str]:
-    """Return the contents of an HDF5 file, and which kind of Keras's files it is."""
+def _read_hdf5(path: Path) -> tuple[Mapping[str, h5.H5Text], h5.Tree, bool]:
+    """Return attributes and weights of an HDF5 file, and whether it has the legacy lists.
+
+    A complete model has the attribute model_config.
+    """
     stored = h5.read(path.read_bytes(), path, skip=("optimizer_weights", *tree.NOT_WEIGHTS))
     root = stored.attributes.get("", {})
     if "model_config" in root:
-        return stored, _MODEL
+        return root, stored.below("model_weights"), True
     if "layer_names" in root:
-        return stored, _LEGACY
+        return root, stored, True
     if any(name in stored.children("") for name in tree.ROOTS):
-        return stored, _TREE
+        return root, stored, False
     raise ModelFileError(
         "this HDF5 file was not written by Keras: it has no model_config, no layer_names and no "
         "layers"
     )
-
-
-def _weights(stored: h5.Tree, kind: str) -> h5.Tree:
-    return stored.below("model_weights") if kind == _MODEL else stored
 
 
 def _assign(model: Model, stored: h5.Tree, *, is_legacy: bool) -> Loaded:

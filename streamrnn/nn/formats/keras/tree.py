@@ -49,7 +49,7 @@ def from_group(layer: Layer, group: str, tree: Tree) -> list[Assignment]:
 
 def written_places(model: Model) -> dict[str, str]:
     """Return where Keras 3 reads the array of each weight: path -> name of the weight."""
-    layers = _Numbered().layers(model, None, "", "")
+    layers = _Layout().layers(model, None, "", "")
     return {path: name for _, places in layers for path, name in places}
 
 
@@ -92,15 +92,20 @@ def _assignments(
 
 
 class _Layout:
-    """The path of each weight's array, layer by layer; `root` and `groups` name the groups."""
+    """The path of each weight's array, as Keras 3 reads it: each class of layers is numbered."""
 
     def root(self, group: str) -> str | None:
         """Return the group of a model's layers inside the model's group; None without one."""
-        raise NotImplementedError
+        return ROOTS[0]
 
     def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
         """Return, for each (class, layer name), the group directly under `root`, or None."""
-        raise NotImplementedError
+        seen: Counter[str] = Counter()
+        groups: list[str | None] = []
+        for kind, _ in layers:
+            groups.append(_join(root, f"{kind}_{seen[kind]}" if seen[kind] else kind))
+            seen[kind] += 1
+        return groups
 
     def layers(
         self, layer: Layer, config: LayerEntry, group: str, target: str
@@ -135,23 +140,8 @@ class _Layout:
                 yield from self.layers(child, entry, path, _join(target, key))
 
 
-class _Numbered(_Layout):
-    """The layout that Keras 3 reads: each class is numbered in the order of the layers."""
-
-    def root(self, group: str) -> str:
-        return ROOTS[0]
-
-    def groups(self, root: str, layers: Sequence[tuple[str, str]]) -> list[str | None]:
-        seen: Counter[str] = Counter()
-        groups: list[str | None] = []
-        for kind, _ in layers:
-            groups.append(_join(root, f"{kind}_{seen[kind]}" if seen[kind] else kind))
-            seen[kind] += 1
-        return groups
-
-
 class _Stored(_Layout):
-    """The layout of a file."""
+    """The layout of a file, in which groups may be missing."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
