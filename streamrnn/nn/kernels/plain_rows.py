@@ -5,7 +5,7 @@ and reads them.
 """
 
 import ctypes
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,22 +20,14 @@ _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c
 )
 
 
-class ArrowBatch(Protocol):
-    """A record batch of any library with Arrow's PyCapsule interface."""
-
-    num_rows: int
-
-    def __arrow_c_array__(self) -> tuple[object, object]:
-        """Return the capsules of its schema and of its arrays."""
-
-
 def read_plain(
-    batch: ArrowBatch, columns: PlainColumns, streams: StringIndex, last: LastTimes, most: int
+    batch: Any, columns: PlainColumns, streams: StringIndex, last: LastTimes, most: int
 ) -> PlainRows | None:
     """Return the rows of a record batch of at least one row; None unless all are plain.
 
-    In plain rows every value is present, and every feature within its limits; the key is one of
-    `streams`, and occurs once; the time is at most `most` ticks after the one in `last`.
+    batch: of any library with Arrow's PyCapsule interface. In plain rows every value is present,
+    and every feature within its limits; the key is one of `streams`, and occurs once; the time is
+    at most `most` ticks after the one in `last`.
     """
     rows = batch.num_rows
     plain = PlainRows(

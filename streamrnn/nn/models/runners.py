@@ -281,18 +281,14 @@ def _first_changed(graph: Graph, shapes: Sequence[Shape]) -> str | None:
             if layer := _first_changed(node.layer.graph, inner):
                 return layer
         for slot, symbol in zip(step.outputs, node.outputs, strict=True):
-            if _differ(_vector(by_slot[slot]), _vector(symbol.shape)):
+            if _differ(by_slot[slot], symbol.shape):
                 return str(node.layer)
     return None
 
 
-def _vector(shape: Shape) -> Shape:
-    """Return the axes other than batch and time."""
-    return shape[2:] if len(shape) > 2 else shape[1:]
-
-
 def _differ(a: Shape, b: Shape) -> bool:
-    """Return whether shapes differ on an axis that is known in both."""
-    if len(a) != len(b):
-        return True
-    return any(None not in pair and pair[0] != pair[1] for pair in zip(a, b, strict=True))
+    """Return whether shapes differ on an axis that is known in both, besides batch and time."""
+    a, b = (shape[2:] if len(shape) > 2 else shape[1:] for shape in (a, b))
+    return len(a) != len(b) or any(
+        None not in pair and pair[0] != pair[1] for pair in zip(a, b, strict=True)
+    )

@@ -4,8 +4,7 @@ The kernel of dense layers computes products: no row depends on the others. Wind
 the axes after batch and channels, (N, C, …).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -88,39 +87,37 @@ def _product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
     return y
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """Sizes, strides and dilations of windows by axis, and the padding before and after."""
-
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-
-    def of(self, node: NodeDef, x: Array, fill: float) -> Array:
-        """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded by `fill`."""
-        padded = [n + a + b for n, (a, b) in zip(x.shape[2:], self.pads, strict=True)]
-        require_room(node, (*x.shape[:2], *padded), x)
-        x = np.pad(x, [(0, 0), (0, 0), *self.pads], constant_values=np.float32(fill))
-        spans = [(k - 1) * d + 1 for k, d in zip(self.sizes, self.dilations, strict=True)]
-        axes = tuple(range(2, x.ndim))
-        if any(n < span for n, span in zip(x.shape[2:], spans, strict=True)):
-            raise ShapeError(f"{node}: windows of {spans} do not fit into {list(x.shape[2:])}")
-        windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
-        index = [slice(None), slice(None), *(slice(None, None, s) for s in self.strides)]
-        index += [slice(None, None, d) for d in self.dilations]
-        view: Array = windows[tuple(index)]
-        require_room(node, view.shape, x)
-        return view
+def _steps(node: NodeDef, rank: int) -> tuple[list[int], list[int]]:
+    """Return strides and dilations of windows over `rank` axes."""
+    strides, dilations = (node.attributes.get(k, [1] * rank) for k in ("strides", "dilations"))
+    return ints_of(strides), ints_of(dilations)
 
 
-def _windows(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> _Windows:
+def _windows(
+    node: NodeDef, x: Array, sizes: tuple[int, ...], pads: Sequence[tuple[int, int]], fill: float
+) -> Array:
+    """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded by `fill`."""
+    padded = [n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True)]
+    require_room(node, (*x.shape[:2], *padded), x)
+    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=np.float32(fill))
+    strides, dilations = _steps(node, len(sizes))
+    spans = [(k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True)]
+    if any(n < span for n, span in zip(x.shape[2:], spans, strict=True)):
+        raise ShapeError(f"{node}: windows of {spans} do not fit into {list(x.shape[2:])}")
+    axes = tuple(range(2, x.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=axes)
+    steps = [slice(None, None, step) for step in (*strides, *dilations)]
+    view: Array = windows[(slice(None), slice(None), *steps)]
+    require_room(node, view.shape, x)
+    return view
+
+
+def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the padding before and after each axis of windows."""
     rank, attributes = x.ndim - 2, node.attributes
     if rank != len(sizes):
         raise ShapeError(f"{node}: a kernel of {list(sizes)} for an input of shape {x.shape}")
-    strides, dilations = (
-        tuple(ints_of(attributes.get(key, [1] * rank))) for key in ("strides", "dilations")
-    )
+    strides, dilations = _steps(node, rank)
     if min((*strides, *dilations, *sizes), default=1) < 1:
         raise ShapeError(f"{node}: sizes, strides and dilations must be 1 or more")
     explicit = ints_of(attributes.get("pads", [0] * 2 * rank))
@@ -141,7 +138,7 @@ def _windows(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> _Windows:
             last = n + before + after - span + more
             after += more if last < n + before else 0
         pads.append((before, after))
-    return _Windows(sizes, strides, dilations, tuple(pads))
+    return pads
 
 
 @operator("Conv", *set(_WINDOW) - {"ceil_mode"}, "group")
@@ -160,7 +157,7 @@ def _convolution(
         raise ShapeError(f"{node}: weights {w.shape}, {group} groups, input {x.shape}")
     if kernel_shape is not None and tuple(ints_of(kernel_shape)) != sizes:
         raise ShapeError(f"{node}: kernel_shape {ints_of(kernel_shape)}, weights {w.shape}")
-    view = _windows(node, x, sizes).of(node, x, 0.0)
+    view = _windows(node, x, sizes, _pads(node, x, sizes), 0.0)
     rank = len(sizes)
     positions = view.shape[2 : 2 + rank]
     rows = np.moveaxis(view, 1, 1 + rank)  # (N, positions …, C, sizes …)
@@ -179,7 +176,7 @@ def _convolution(
 @operator("MaxPool", *_WINDOW, "storage_order")
 def _max_pool(x: Array, kernel_shape: ArrayLike, node: NodeDef) -> Array:
     sizes = tuple(ints_of(kernel_shape))
-    view = _windows(node, x, sizes).of(node, x, -np.inf)
+    view = _windows(node, x, sizes, _pads(node, x, sizes), -np.inf)
     return np.asarray(view.max(axis=tuple(range(2 + len(sizes), view.ndim))))
 
 
@@ -189,18 +186,17 @@ def _average_pool(
 ) -> Array:
     """Return the mean of each window; padding counts as zeros, or not at all."""
     sizes = tuple(ints_of(kernel_shape))
-    windows = _windows(node, x, sizes)
-    total = _summed(windows.of(node, x, 0.0), len(sizes))
+    within = _pads(node, x, sizes)
+    total = _summed(_windows(node, x, sizes, within, 0.0), len(sizes))
     ones = np.ones((1, 1, *x.shape[2:]), np.float32)
     if count_include_pad:
         pads = ints_of(node.attributes.get("pads", [0] * 2 * len(sizes)))
-        exact = tuple(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
+        exact = list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
         if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            exact = windows.pads
+            exact = within
         ones = np.pad(ones, [(0, 0), (0, 0), *exact], constant_values=np.float32(1))
-        beyond = [(0, b[1] - a[1]) for a, b in zip(exact, windows.pads, strict=True)]
-        windows = _Windows(sizes, windows.strides, windows.dilations, tuple(beyond))
-    return total / _summed(windows.of(node, ones, 0.0), len(sizes))
+        within = [(0, b[1] - a[1]) for a, b in zip(exact, within, strict=True)]
+    return total / _summed(_windows(node, ones, sizes, within, 0.0), len(sizes))
 
 
 def _summed(view: Array, rank: int) -> Array:

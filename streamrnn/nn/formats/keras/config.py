@@ -5,7 +5,6 @@ No config causes an import or runs code: its classes belong to streamrnn or are 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
@@ -50,20 +49,13 @@ _IGNORED = {
 """Class -> keys that change no result and are dropped; layers refuse other unknown keys."""
 
 
-@dataclass(frozen=True)
-class WrittenBy:
-    """The version of Keras that wrote a config; some names depend on it."""
-
-    version: str
-
-    @property
-    def major(self) -> int:
-        """1, 2 or 3; 3 if the file has no version."""
-        match = re.match(r"\d+", self.version)
-        return int(match.group()) if match else 3
+def major_of(version: str) -> int:
+    """Return 1, 2 or 3, from a version of Keras; 3 without one. Some names depend on it."""
+    match = re.match(r"\d+", version)
+    return int(match.group()) if match else 3
 
 
-def translate(entry: object, origin: WrittenBy) -> LayerConfig:
+def translate(entry: object, version: str) -> LayerConfig:
     """Translate the config of a layer or model. Raises UnsupportedError, naming layer and class."""
     if not isinstance(entry, Mapping) or "class_name" not in entry or "config" not in entry:
         raise ModelFileError(
@@ -73,12 +65,12 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
     kind = _MODELS.get(name)
     registered = entry.get("registered_name")
     if kind == "Sequential":
-        stack = _sequential(entry["config"], origin)
+        stack = _sequential(entry["config"], version)
         if shape := (entry.get("build_config") or {}).get("input_shape"):
             stack.setdefault("build_input_shape", shape)
         return {"class_name": kind, "config": stack}
     if kind == "Model":
-        return {"class_name": kind, "config": _functional(entry["config"], origin)}
+        return {"class_name": kind, "config": _functional(entry["config"], version)}
     if not isinstance(entry["config"], Mapping):
         raise ModelFileError(f"the config of a {name} is not an object: {entry['config']!r:.60}")
     if _is_operation(entry):
@@ -93,7 +85,7 @@ def translate(entry: object, origin: WrittenBy) -> LayerConfig:
             raise _unsupported(entry, str(error)) from None
         if class_name != _CUDNN.get(name, name) or class_name not in registry.names():
             class_name = str(registered or name)
-    return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], origin)}
+    return {"class_name": class_name, "config": _layer(class_name, name, entry["config"], version)}
 
 
 def _is_operation(entry: object) -> bool:
@@ -134,9 +126,9 @@ def _unsupported(entry: Mapping[str, object], reason: str) -> UnsupportedError:
 
 
 def _layer(
-    class_name: str, keras_name: str, config: Mapping[str, object], origin: WrittenBy
+    class_name: str, keras_name: str, config: Mapping[str, object], version: str
 ) -> dict[str, object]:
-    if origin.major == 1:
+    if major_of(version) == 1:
         config = renamed(keras_name, config)
     ignored = set(f"{_IGNORED['*']} {_IGNORED.get(class_name, '')}".split())
     arguments: dict[str, object] = {}
@@ -148,23 +140,23 @@ def _layer(
                 arguments[key] = _dtype(value)
         elif key in ACTIVATION_KEYS:
             name = value.get("config") if isinstance(value, Mapping) else value
-            has_other_slope = name == "hard_sigmoid" and origin.major < 3
+            has_other_slope = name == "hard_sigmoid" and major_of(version) < 3
             arguments[key] = "hard_sigmoid_02" if has_other_slope else value
         elif key.endswith("_initializer"):
             arguments[key] = _known_initializer(value)
         elif key == "cells" and isinstance(value, list):
-            arguments[key] = [translate(cell, origin) for cell in value]
+            arguments[key] = [translate(cell, version) for cell in value]
         elif key == "cell" and isinstance(value, list):
             stacked = {"class_name": "StackedRNNCells", "config": {"cells": value}}
-            arguments[key] = translate(stacked, origin)
+            arguments[key] = translate(stacked, version)
         elif key in INNER_KEYS and isinstance(value, Mapping):
-            arguments[key] = translate(value, origin)
+            arguments[key] = translate(value, version)
         else:
             arguments[key] = nodes.unwrapped(value)
     row = row_of(class_name)
     if row and keras_name in _CUDNN:
         return {**arguments, **(row.cudnn or {})}
-    if row and origin.major < 3:  # the defaults of that version, for keys that old configs lack
+    if row and major_of(version) < 3:  # the defaults of then, for keys that old configs lack
         return {**row.before_3, **arguments}
     return arguments
 
@@ -185,10 +177,10 @@ def _known_initializer(value: object) -> object:
     return value
 
 
-def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
+def _sequential(config: object, version: str) -> dict[str, object]:
     if isinstance(config, list):  # the form of Keras 1 and early Keras 2
         config = {"layers": config}
-    stack: dict[str, object] = {"layers": [translate(entry, origin) for entry in _entries(config)]}
+    stack: dict[str, object] = {"layers": [translate(entry, version) for entry in _entries(config)]}
     if isinstance(config, Mapping):
         stack |= {key: config[key] for key in ("name", "trainable") if key in config}
         if shape := config.get("build_input_shape"):
@@ -196,7 +188,7 @@ def _sequential(config: object, origin: WrittenBy) -> dict[str, object]:
     return stack
 
 
-def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
+def _functional(config: object, version: str) -> dict[str, object]:
     if not isinstance(config, Mapping) or not {"input_layers", "output_layers"} <= set(config):
         raise UnsupportedError(
             "the file of a subclassed model contains no graph: rebuild the model with Sequential "
@@ -209,7 +201,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
         if _is_operation(entry) and not _is_of_masks(entry):
             layers.append(nodes.operation(entry))
             continue
-        layer = translate(entry, origin)
+        layer = translate(entry, version)
         name = entry.get("name") or entry["config"]["name"]
         layer["config"] = {**layer["config"], "name": name}
         layer["name"] = name
@@ -221,7 +213,7 @@ def _functional(config: object, origin: WrittenBy) -> dict[str, object]:
         )
         layers.append(layer)
     outputs = config["output_layers"]
-    if origin.major < 3 and isinstance(outputs, list) and len(outputs) == 1:
+    if major_of(version) < 3 and isinstance(outputs, list) and len(outputs) == 1:
         outputs = outputs[0]  # before Keras 3, a single output is in a list, too
     return {
         "name": config.get("name"),

@@ -8,7 +8,7 @@ from streamrnn.errors import ConfigError, ModelFileError, UnsupportedError
 from streamrnn.nn.formats.assignment import Assignment, Loaded, ModelFormat, assign_weights
 from streamrnn.nn.formats.guard import Budget, build, parse_json
 from streamrnn.nn.formats.keras import archive, h5, legacy, tree
-from streamrnn.nn.formats.keras.config import WrittenBy, translate
+from streamrnn.nn.formats.keras.config import major_of, translate
 from streamrnn.nn.formats.tables import LayerTable, Tables, parse, stack
 from streamrnn.nn.layers import initializers
 from streamrnn.nn.layers.layer import Layer
@@ -29,7 +29,7 @@ def _load_archive(path: Path) -> Loaded:
     contents = archive.read(path)
     stored = h5.read(contents.weights, path, skip=tree.NOT_WEIGHTS)
     config = _as_mapping(archive.with_vocabularies(contents.config, contents.assets))
-    model = _built(config, WrittenBy(contents.version), stored.size)
+    model = _built(config, contents.version, stored.size)
     return Loaded(model, assign_weights(model, *tree.find_assignments(model, config, stored)))
 
 
@@ -47,7 +47,7 @@ def _load_hdf5(path: Path, layers: Tables | None) -> Loaded:
     parsed = parse_json(str(root["model_config"]), "model_config")
     version = root.get("keras_version") or stored.attributes[""].get("keras_version") or "1"
     config = _as_mapping(legacy.with_reset_after(parsed, stored))
-    model = _built(config, WrittenBy(str(version)), stored.size)
+    model = _built(config, str(version), stored.size)
     order = [layer for layer, _, _ in tree.members(model, config)]
     return Loaded(model, assign_weights(model, *legacy.find_assignments(model, order, stored)))
 
@@ -86,8 +86,8 @@ def _as_mapping(config: object) -> Mapping[str, object]:
     return config
 
 
-def _built(config: Mapping[str, object], origin: WrittenBy, stored: int) -> Model:
-    model = build(translate(config, origin), stored)
+def _built(config: Mapping[str, object], version: str, stored: int) -> Model:
+    model = build(translate(config, version), stored)
     if not isinstance(model, Model):
         raise ModelFileError(f"the file contains a {type(model).__name__}, not a model")
     model.graph  # noqa: B018 (raises if the file does not define the input)
@@ -101,9 +101,9 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may
     contain more.
     """
-    origin = WrittenBy(str(stored.attributes.get("", {}).get("keras_version", "3")))
+    version = str(stored.attributes.get("", {}).get("keras_version", "3"))
     with initializers.replaced_by(Budget(stored.size).zeros):
-        layers = [_layer(table, origin) for table in tables]
+        layers = [_layer(table, version) for table in tables]
     for table in tables:
         start = f"{table.weights}/"
         if table.weights is not None and not any(name.startswith(start) for name in stored.arrays):
@@ -126,17 +126,17 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
     return Loaded(model, assign_weights(model, assignments), left)
 
 
-def _layer(table: LayerTable, origin: WrittenBy) -> Layer:
+def _layer(table: LayerTable, version: str) -> Layer:
     row, key = legacy.row_of(table.kind), "recurrent_activation"
-    minor = re.match(r"2\.(\d+)", origin.version)
-    is_old = origin.major < 2 or (minor is not None and int(minor.group(1)) < 3)
+    minor = re.match(r"2\.(\d+)", version)
+    is_old = major_of(version) < 2 or (minor is not None and int(minor.group(1)) < 3)
     if row and key in row.before_3 and key not in table.arguments and is_old:
         raise UnsupportedError(
-            f"{table}: the file was written by Keras {origin.version}, in which "
+            f"{table}: the file was written by Keras {version}, in which "
             'recurrent_activation was "hard_sigmoid" by default ("sigmoid" from 2.3 on): set '
             "recurrent_activation"
         )
-    return table.make(translate(table.config(), origin))
+    return table.make(translate(table.config(), version))
 
 
 def _features(
