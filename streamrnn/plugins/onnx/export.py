@@ -5,28 +5,47 @@ is the output "gru/h_out". Zeros start a stream; the outputs of one window are t
 next one. Called in this way, a graph needs no mask, and `stateful` has no meaning. load_model, and
 `[model] path` of a pipeline, read such a file, and find its states themselves.
 
-The values that runtimes compute differ in the last bits. For an id below zero, which is an error
+Layers are written as operators by their exact class: a custom subclass may compute anything. For
+recurrent operators, the order of their gates, and reading them back, see `recurrent`. The values
+that runtimes compute differ in the last bits. For an id below zero, which is an error
 here, Gather reads from the end of an Embedding's table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from streamrnn.base.arrays import Array
 from streamrnn.errors import UnsupportedError
+from streamrnn.nn import layers
 from streamrnn.nn.formats.writing import checked_target, refuse_integers, write_atomically
+from streamrnn.nn.layers import Layer, registry
+from streamrnn.nn.layers.activation import LEAST_DEVIATION
+from streamrnn.nn.layers.gated import GatedCell
 from streamrnn.nn.layers.structure import leaves
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
+from streamrnn.plugins.onnx.export_activations import activated, clipped_relu, node_activations
 from streamrnn.plugins.onnx.export_call import GraphBuilder, LayerCall
-from streamrnn.plugins.onnx.export_layers import exported
 from streamrnn.plugins.onnx.files import encode
 from streamrnn.plugins.onnx.graph import GraphDef, Value
 from streamrnn.plugins.onnx.model import OnnxModel
+from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 OPSET = 17
 """The first opset with LayerNormalization."""
 _CAST_TO_FLOAT = 1
+_REASONS = {
+    layers.Bidirectional: "its second direction reads each window from its end, so that no state "
+    "can be carried to the next one",
+    layers.StringLookup: "give the model the ids, as an Input of dtype int64",
+    layers.IntegerLookup: "give the model the ids, as an Input of dtype int64",
+}
+_NODES = {cell: op for op, operator in RECURRENT.items() for cell in operator.cells}
+_PEEPHOLES = ("input", "output", "forget")
 
 
 def save_onnx(model: Model, path: str | Path) -> None:
@@ -113,7 +132,256 @@ def _calls(builder: GraphBuilder, graph: Graph, inputs: Sequence[str], prefix: s
                     call.add("Cast", name, to=_CAST_TO_FLOAT) if name in builder.integers else name
                     for name in names
                 ]
-            outputs = exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
+            outputs = _exported(LayerCall(builder, layer, call.path, owner, tuple(names)))
         for slot, name in zip(step.outputs, outputs, strict=True):
             values[slot] = name
     return [values[graph.slots[id(symbol)]] for symbol in graph.outputs]
+
+
+def _exported(call: LayerCall) -> list[str]:
+    """Append the nodes of a call, and return the names of its outputs.
+
+    Raises UnsupportedError that names the layer, and what ONNX has instead.
+    """
+    layer = call.layer
+    if layer.makes_mask:
+        raise call.refused(
+            "it masks steps, and recurrent nodes of ONNX have no masks; remove the masked steps "
+            "before the model reads them"
+        )
+    if getattr(layer, "axes", (-1,)) != (-1,):
+        raise call.refused("it works on axes other than the last; use axis = -1")
+    if type(layer) in _RECURRENT:
+        return _recurrent_node(call)
+    if type(layer) in _WRITERS:
+        return [_WRITERS[type(layer)](call)]
+    listed = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
+    raise call.refused(
+        _REASONS.get(type(layer))
+        or f"the layers that can be are {listed}. Leave it out of the model, or write the model as "
+        ".safetensors, which has every layer"
+    )
+
+
+def _dense(call: LayerCall) -> str:
+    w = call.layer.named_weights()
+    y = call.add("MatMul", call.inputs[0], call.constant("kernel", w["kernel"]))
+    if "bias" in w:
+        y = call.add("Add", y, call.constant("bias", w["bias"]))
+    return activated(call, call.layer.activation, y)
+
+
+def _relu(call: LayerCall) -> str:
+    layer, (x,) = call.layer, call.inputs
+    if layer.threshold or (layer.negative_slope and layer.max_value is not None):
+        raise call.refused("no operator has its threshold, or both a slope and a largest value")
+    if layer.max_value is not None:
+        return clipped_relu(call, x, layer.max_value)
+    if layer.negative_slope:
+        return call.add("LeakyRelu", x, alpha=layer.negative_slope)
+    return call.add("Relu", x)
+
+
+def _normalization(call: LayerCall) -> str:
+    layer, (x,) = call.layer, call.inputs
+    mean = layer.named_weights()["mean"] if layer.mean is None else layer.mean.reshape(-1)
+    center, scale = call.constant("mean", mean), call.constant("deviation", layer.deviation())
+    if layer.invert:
+        return call.add("Add", call.add("Mul", x, scale), center)
+    return call.add("Div", call.add("Sub", x, center), scale)
+
+
+def _rescaling(call: LayerCall) -> str:
+    y = call.add("Mul", *call.inputs, call.constant("scale", call.layer.scale))
+    return call.add("Add", y, call.constant("offset", call.layer.offset))
+
+
+def _layer_normalization(call: LayerCall) -> str:
+    layer = call.layer
+    w, ones = layer.named_weights(), np.ones(layer.features, np.float32)
+    scale = call.constant("gamma", w.get("gamma", ones))
+    shift = [call.constant("beta", w["beta"])] if layer.center else []
+    return call.add(
+        "LayerNormalization", *call.inputs, scale, *shift, axis=-1, epsilon=float(layer.epsilon)
+    )
+
+
+def _batch_normalization(call: LayerCall) -> str:
+    layer = call.layer
+    w = layer.named_weights()
+    factor = layer.factor(w["moving_variance"])
+    shift = -w["moving_mean"] * factor
+    if layer.center:
+        shift = shift + w["beta"]
+    y = call.add("Mul", *call.inputs, call.constant("factor", factor))
+    return call.add("Add", y, call.constant("shift", shift))
+
+
+def _gaussian(call: LayerCall) -> str:
+    halves = [call.builder.fresh(f"{call.path}/{name}") for name in ("mean", "above")]
+    call.builder.node("Split", call.inputs, halves, halves[0], axis=-1)
+    least = call.constant("least", LEAST_DEVIATION)
+    deviation = call.add("Add", call.add("Softplus", halves[1]), least)
+    return call.add("Concat", halves[0], deviation, axis=-1)
+
+
+def _embedding(call: LayerCall) -> str:
+    (ids,) = call.inputs
+    if ids not in call.builder.integers:
+        raise call.refused("its ids are computed; they must be an input of the model")
+    table = call.constant("embeddings", call.layer.get_weights()[0])
+    return call.add("Gather", table, ids, axis=0)
+
+
+def _pairwise(op: str) -> Callable[[LayerCall], str]:
+    return lambda call: reduce(lambda a, b: call.add(op, a, b), call.inputs)
+
+
+def _mean(call: LayerCall) -> str:
+    total = reduce(lambda a, b: call.add("Add", a, b), call.inputs)
+    return call.add("Div", total, call.constant("number", len(call.inputs)))
+
+
+def _spread(call: LayerCall) -> str:
+    mean = _mean(call)
+    errors = [call.add("Sub", x, mean) for x in call.inputs]
+    squares = reduce(lambda a, b: call.add("Add", a, b), [call.add("Mul", e, e) for e in errors])
+    part = call.add("Div", squares, call.constant("number", len(errors)))
+    variance = call.constant("variance", call.layer.variance)
+    return call.add("Sqrt", call.add("Add", part, variance))
+
+
+def _reshape(call: LayerCall) -> str:
+    # 0 copies the number of rows.
+    sizes = np.array([0, *call.layer.target_shape], np.int64)
+    return call.add("Reshape", *call.inputs, call.builder.constant(f"{call.owner}/shape", sizes))
+
+
+def _time_distributed(call: LayerCall) -> str:
+    inner: Layer = call.layer.layer
+    if type(inner) not in _ON_FEATURES:
+        listed = ", ".join(sorted(kind.__name__ for kind in _ON_FEATURES))
+        raise call.refused(f"the layer inside is {inner}; supported are {listed}")
+    within = LayerCall(
+        call.builder, inner, f"{call.path}/layer", f"{call.owner}/layer", call.inputs
+    )
+    return _exported(within)[0]
+
+
+def _recurrent_node(call: LayerCall) -> list[str]:
+    """Append the node of a layer; return its output, and with return_state its final states."""
+    layer, cell = call.layer, call.layer.cell
+    op = _NODES.get(type(cell))
+    if op is None:
+        supported = ", ".join(kind.__name__ for kind in _NODES)
+        raise call.refused(f"ONNX has no node for {cell}; it has nodes for {supported}")
+    if layer.go_backwards:
+        raise call.refused(
+            "with go_backwards=True it reads each window from its end, so that no state can be "
+            "carried to the next one"
+        )
+    specs = cell.activations()
+    if op == "LSTM":
+        specs = (cell.recurrent_activation, cell.activation, cell.activation)
+    attributes: dict[str, object] = {"hidden_size": cell.units, **node_activations(call, specs)}
+    if option := RECURRENT[op].before_reset:
+        attributes["linear_before_reset"] = int(getattr(cell, option))
+    before, after = _states(call, cell)
+    inputs = [call.add("Transpose", call.inputs[0], perm=[1, 0, 2]), *_weights(call, cell, op)]
+    inputs += ["", *before]  # no sequence_lens
+    if type(cell) is layers.PeepholeLSTMCell:
+        own = cell.named_weights()
+        weights = [own[f"{gate}_gate_peephole_weights"] for gate in _PEEPHOLES]
+        inputs.append(call.constant("P", np.concatenate(weights)[None]))
+    y = call.builder.fresh(f"{call.path}/y") if layer.return_sequences else ""
+    name = call.builder.fresh(f"{call.path}/{op}")
+    call.builder.node(op, inputs, [y, *after], name, **attributes)
+    if layer.return_sequences:
+        steps = call.add("Squeeze", y, call.builder.axis(1))
+        outputs = [call.add("Transpose", steps, perm=[1, 0, 2])]
+    else:
+        outputs = [call.add("Squeeze", after[0], call.builder.axis(0))]
+    if layer.return_state:
+        outputs += [call.add("Squeeze", state, call.builder.axis(0)) for state in after]
+    return outputs
+
+
+def _states(call: LayerCall, cell: GatedCell) -> tuple[list[str], list[str]]:
+    """Return the names of the initial and the final states, which become inputs and outputs."""
+    before, after = [], []
+    for kind in cell.kind.states:
+        names = [call.builder.fresh(f"{call.path}/{kind}{suffix}") for suffix in ("", "_out")]
+        first, last = (Value(name, "float32", (1, None, cell.units)) for name in names)
+        call.builder.states.append((first, last))
+        before.append(first.name)
+        after.append(last.name)
+    return before, after
+
+
+def _weights(call: LayerCall, cell: GatedCell, op: str) -> list[str]:
+    """Return the names of W (1, G U, F), R (1, G U, U) and B (1, 2 G U), "" without biases."""
+    blocks = cell.kind.columns(RECURRENT[op].gates)
+
+    def ordered(columns: Array) -> Array:
+        parts = np.split(columns, len(blocks), axis=-1)
+        return np.concatenate([parts[i] for i in blocks], axis=-1)
+
+    w = cell.named_weights()
+    names = [
+        call.constant("W", ordered(w["kernel"]).T[None]),
+        call.constant("R", ordered(w["recurrent_kernel"]).T[None]),
+    ]
+    if "bias" not in w:
+        return [*names, ""]
+    bias = w["bias"]
+    both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+    return [*names, call.constant("B", ordered(both).reshape(1, -1))]
+
+
+_RECURRENT = registry.own_classes(layers.RNN)
+_ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
+    **dict.fromkeys(
+        (
+            layers.ActivityRegularization,
+            layers.AlphaDropout,
+            layers.Dropout,
+            layers.GaussianDropout,
+            layers.GaussianNoise,
+            layers.Identity,
+            layers.SpatialDropout1D,
+        ),
+        lambda call: call.inputs[0],
+    ),
+    layers.Activation: lambda call: activated(call, call.layer.activation, call.inputs[0]),
+    layers.BatchNormalization: _batch_normalization,
+    layers.Dense: _dense,
+    layers.ELU: lambda call: call.add("Elu", *call.inputs, alpha=float(call.layer.alpha)),
+    layers.Embedding: _embedding,
+    layers.Gaussian: _gaussian,
+    layers.LayerNormalization: _layer_normalization,
+    layers.LeakyReLU: lambda call: call.add(
+        "LeakyRelu", *call.inputs, alpha=float(call.layer.negative_slope)
+    ),
+    layers.Normalization: _normalization,
+    layers.PReLU: lambda call: call.add(
+        "PRelu", *call.inputs, call.constant("alpha", call.layer.get_weights()[0])
+    ),
+    layers.ReLU: _relu,
+    layers.Rescaling: _rescaling,
+    layers.Softmax: lambda call: call.add("Softmax", *call.inputs, axis=-1),
+}
+"""Layers that compute each step alike, whatever the axes before the last."""
+_WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
+    **_ON_FEATURES,
+    layers.Add: _pairwise("Add"),
+    layers.Average: _mean,
+    layers.Concatenate: lambda call: call.add("Concat", *call.inputs, axis=call.layer.from_end),
+    layers.Flatten: lambda call: call.add("Flatten", *call.inputs, axis=1),
+    layers.Maximum: lambda call: call.add("Max", *call.inputs),
+    layers.Minimum: lambda call: call.add("Min", *call.inputs),
+    layers.Multiply: _pairwise("Mul"),
+    layers.Reshape: _reshape,
+    layers.Spread: _spread,
+    layers.Subtract: _pairwise("Sub"),
+    layers.TimeDistributed: _time_distributed,
+}

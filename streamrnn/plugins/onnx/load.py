@@ -48,9 +48,16 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
             "load the whole graph, or pass the state as initial_state"
         )
     label = name.strip("/").replace("/", ".")
-    layer = serialization.deserialize(_config(recurrent, label))
-    model = Sequential([Input((None, recurrent.features)), layer])
     both = len(recurrent.directions) > 1
+    names = ("forward", "backward") if both else (label,)
+    config, *back = (
+        _one_direction(recurrent, direction, name)
+        for direction, name in zip(recurrent.directions, names, strict=True)
+    )
+    if back:
+        two_sides = {"name": label, "layer": config, "backward_layer": back[0]}
+        config = {"class_name": "Bidirectional", "config": two_sides}
+    model = Sequential([Input((None, recurrent.features)), serialization.deserialize(config)])
     sides = ("forward_layer/cell", "backward_layer/cell") if both else ("cell",)
     assignments = []
     for side, direction in zip(sides, recurrent.directions, strict=True):
@@ -70,20 +77,6 @@ def _one_node(graph: GraphDef, folded: GraphDef, name: str) -> Loaded:
     used = set(node.inputs)
     left = [n for n in graph.weights() if n not in used]
     return Loaded(model, assign_weights(model, assignments), left)
-
-
-def _config(recurrent: Recurrent, name: str) -> dict[str, object]:
-    first = recurrent.directions[0]
-    if len(recurrent.directions) == 1:
-        return _one_direction(recurrent, first, name)
-    return {
-        "class_name": "Bidirectional",
-        "config": {
-            "name": name,
-            "layer": _one_direction(recurrent, first, "forward"),
-            "backward_layer": _one_direction(recurrent, recurrent.directions[1], "backward"),
-        },
-    }
 
 
 def _one_direction(recurrent: Recurrent, direction: Direction, name: str) -> dict[str, object]:

@@ -118,7 +118,12 @@ class Recurrent:
         node's layout, None for zeros. Y is 0 past a row's length; the state of a row of length 0 is
         its initial state.
         """
-        x_BTF = self._batch_first(x)
+        if x.ndim != 3 or x.shape[2] != self.features or x.dtype != np.float32:
+            raise ShapeError(
+                f"{self.node}: expected X of 3 axes and {self.features} features, float32, "
+                f"received {x.dtype} {x.shape}"
+            )
+        x_BTF = np.ascontiguousarray(x if self.batch_first else x.transpose(1, 0, 2))
         batch, steps = x_BTF.shape[:2]
         if lengths is not None and (
             lengths.shape != (batch,) or (batch and (lengths.min() < 0 or lengths.max() > steps))
@@ -158,14 +163,6 @@ class Recurrent:
         if x.size:
             recurrent.run(packed, names, x, lengths, None, states, y)
         return reverse(y, lengths) if direction.backwards else y
-
-    def _batch_first(self, x: Array) -> Floats:
-        if x.ndim != 3 or x.shape[2] != self.features or x.dtype != np.float32:
-            raise ShapeError(
-                f"{self.node}: expected X of 3 axes and {self.features} features, float32, "
-                f"received {x.dtype} {x.shape}"
-            )
-        return np.ascontiguousarray(x if self.batch_first else x.transpose(1, 0, 2))
 
     def _states(self, array: Array | None, batch: int) -> Floats:
         shape = (len(self.directions), batch, self.units)
