@@ -81,10 +81,7 @@ def untrained(
 
 
 def _graph(
-    tables: list[LayerTable],
-    layers: list[Layer],
-    features: int,
-    embedded: Sequence[EmbeddedIds],
+    tables: list[LayerTable], layers: list[Layer], features: int, embedded: Sequence[EmbeddedIds]
 ) -> Model:
     """Connect the layers by their inputs; a Normalization that comes first reads no ids."""
     numbers = [Input((None, features), name="input")] if features else []

@@ -114,11 +114,6 @@ def is_onnx(target: str | Path) -> bool:
     return Path(target).suffix.lower() == ".onnx"
 
 
-def compare(model: Model, path: str | Path) -> list[Difference]:
-    """Compare the model's outputs with those recorded in an .npz file."""
-    return [_difference(*output) for output in _with_recorded(model, path)]
-
-
 def _with_recorded(model: Model, path: str | Path) -> list[tuple[str, Array, Array]]:
     """Return name, computed value and recorded value of each output in an .npz file."""
     path = require_file(path, "file of recorded outputs (check)")

@@ -5,6 +5,7 @@ Every exception inside `reading` is raised as one of streamrnn's, naming the fil
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -115,10 +116,7 @@ class Budget:
 
     def zeros(self, shape: tuple[int, ...]) -> Floats:
         """Make a weight, to be set later. Raises ModelFileError if it exceeds the budget."""
-        size = 1
-        for n in shape:
-            size *= int(n)
-        self.left -= size
+        self.left -= math.prod(map(int, shape))
         if self.left < 0:
             raise ModelFileError(
                 f"the config declares a weight of shape {tuple(shape)}, but the file contains only "

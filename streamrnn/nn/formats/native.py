@@ -57,8 +57,7 @@ def save(model: Model, path: str | Path) -> None:
 
 def encoded(model: Model) -> bytes:
     """Return the bytes of a native file. Raises ConfigError for a model that is not built."""
-    weights = model.named_weights()
-    packed, tops = _stored(packed_weights(model))
+    weights, packed = model.named_weights(), packed_weights(model)
     metadata = {
         "format": "streamrnn",
         "version": INTEGERS_VERSION if packed else NATIVE_VERSION,
@@ -69,8 +68,13 @@ def encoded(model: Model) -> bytes:
         config = serialization.serialize(model)
         metadata["config"] = json.dumps(config, separators=(",", ":"))
     if packed:
-        metadata["integers"] = tops
-    arrays = {name: np.asarray(w, order="C") for name, w in {**weights, **packed}.items()}
+        tops = {name: [i.top, _LAST] if i.inputs_last else i.top for name, i in packed.items()}
+        metadata["integers"] = json.dumps(tops, separators=(",", ":"))
+    arrays = dict(weights)
+    for name, integers in packed.items():
+        arrays[name] = integers.values
+        arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return _in_order(to_bytes(arrays, metadata))
 
 
@@ -138,19 +142,6 @@ def _assign(
     assigned = assign_weights(model, assignments, [name for name in arrays if name not in used])
     assign_integers(model, {t: packed[s] for t, s in sources.items() if s in packed})
     return assigned
-
-
-def _stored(weights: Mapping[str, Integers]) -> tuple[dict[str, Array], str]:
-    """Return the form in which a file stores these weights: arrays by name, and metadata."""
-    arrays: dict[str, Array] = {}
-    for name, integers in weights.items():
-        arrays[name] = integers.values
-        arrays |= {f"{name}.{part}": getattr(integers, part) for part in _PARTS}
-    tops = {
-        name: [integers.top, _LAST] if integers.inputs_last else integers.top
-        for name, integers in weights.items()
-    }
-    return arrays, json.dumps(tops, separators=(",", ":"))
 
 
 def _joined(

@@ -99,11 +99,10 @@ class LayerTable:
             and p.kind is p.POSITIONAL_OR_KEYWORD
             and p.name not in self.arguments
         ]
-        near = {name: closest(name, self.arguments) for name in missing}
         hints = [
-            f"; {similar!r} is given, did you mean {name!r}?"
-            for name, similar in near.items()
-            if similar
+            f"; {near!r} is given, did you mean {name!r}?"
+            for name in missing
+            if (near := closest(name, self.arguments))
         ]
         return f"{', '.join(missing)} is missing{''.join(hints)}" if missing else ""
 

@@ -115,23 +115,15 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _needs(call: Call) -> list[tuple[str, int]]:
-    """Return (layer, call number) of each tensor among the arguments."""
-    needs: list[tuple[str, int]] = []
-
-    def walk(value: object) -> None:
-        if _is(value, _TENSOR):
-            name, number, _ = value["config"]["keras_history"]
-            needs.append((name, number))
-        elif isinstance(value, Mapping):
-            for item in value.values():
-                walk(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                walk(item)
-
-    walk([call["args"], call.get("kwargs", {})])
-    return needs
+def _needs(arguments: object) -> list[tuple[str, int]]:
+    """Return (layer, call number) of each tensor among the arguments of a call."""
+    if _is(arguments, _TENSOR):
+        name, number, _ = arguments["config"]["keras_history"]
+        return [(name, number)]
+    if isinstance(arguments, Mapping):
+        arguments = list(arguments.values())
+    items = arguments if isinstance(arguments, list | tuple) else ()
+    return [need for item in items for need in _needs(item)]
 
 
 def _is(value: object, kind: str) -> TypeGuard[Mapping[str, Any]]:

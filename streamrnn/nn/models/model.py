@@ -198,11 +198,7 @@ class Model(Trainable, Layer):
         plain = type(inputs) is np.ndarray
         if not plain and symbols_in(inputs):
             return super().__call__(
-                self._listed(inputs),
-                initial_state,
-                mask=mask,
-                training=training,
-                lengths=lengths,
+                self._listed(inputs), initial_state, mask=mask, training=training, lengths=lengths
             )
         if initial_state is not None:
             raise ArgumentError(
@@ -332,11 +328,7 @@ class Model(Trainable, Layer):
         return size
 
     def _in_batches(
-        self,
-        arrays: list[Array],
-        masks: list[Array | None],
-        batch_size: int | None,
-        training: bool,
+        self, arrays: list[Array], masks: list[Array | None], batch_size: int | None, training: bool
     ) -> list[Array]:
         rows = len(arrays[0])
         size = self.batch_size_of(rows, batch_size)

@@ -57,10 +57,7 @@ class StepRunner:
         }
 
     def run(
-        self,
-        inputs: Sequence[Array],
-        lengths_B: Ints | None,
-        states: Mapping[str, Floats],
+        self, inputs: Sequence[Array], lengths_B: Ints | None, states: Mapping[str, Floats]
     ) -> list[Floats]:
         """Return one array (B, T, U) per model output, undefined past a row's length.
 

@@ -9,12 +9,7 @@ from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.nn.kernels import activation, normalization
 from streamrnn.plugins.onnx.activation_names import NAMES, Row
 from streamrnn.plugins.onnx.graph import NodeDef
-from streamrnn.plugins.onnx.operator_table import (
-    check_of,
-    operator,
-    refuse_other_outputs,
-    tree_sum,
-)
+from streamrnn.plugins.onnx.operator_table import check_of, operator, refuse_other_outputs, tree_sum
 
 
 def _register(name: str, row: Row) -> None:

@@ -10,14 +10,7 @@ import numpy as np
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.nn.formats.guard import extra_needed
-from streamrnn.plugins.onnx.graph import (
-    DTYPES,
-    INTEGERS,
-    GraphDef,
-    NodeDef,
-    Value,
-    require_sound,
-)
+from streamrnn.plugins.onnx.graph import DTYPES, INTEGERS, GraphDef, NodeDef, Value, require_sound
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto

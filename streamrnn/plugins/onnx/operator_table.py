@@ -5,6 +5,7 @@ there is data.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -75,11 +76,8 @@ def refuse_other_outputs(node: NodeDef, constants: Mapping[str, Array]) -> None:
 def require_room(node: NodeDef, shape: Iterable[int], *inputs: Array) -> None:
     """Raise ShapeError if an array to be made is far larger than `inputs`."""
     sizes = tuple(int(n) for n in shape)
-    size = 1
-    for n in sizes:
-        size *= n
     limit = MAX_VALUES + _MAX_GROWTH * sum(x.size for x in inputs)
-    if size > limit or any(n < 0 for n in sizes):
+    if math.prod(sizes) > limit or any(n < 0 for n in sizes):
         raise ShapeError(
             f"{node} would make an array of shape {sizes}; the limit is {limit:,} values"
         )
