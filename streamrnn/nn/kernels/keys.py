@@ -126,7 +126,6 @@ class StringIndex:
 
 
 def _contents(hashes: Words, numbers: Ints) -> Words:
-    """Return the contents of the strings' cells."""
     return hashes >> _HALF << _HALF | (numbers + 1).astype(np.uint64)
 
 

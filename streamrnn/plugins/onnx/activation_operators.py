@@ -13,7 +13,6 @@ from streamrnn.plugins.onnx.operator_table import check_of, operator, refuse_oth
 
 
 def _register(name: str, row: Row) -> None:
-    """Register the operator that a kernel computes."""
     parameters = activation.parameters_of(name)
 
     @operator(row.operator, *row.attributes)
@@ -57,7 +56,6 @@ def _celu(x: Array, alpha: float = 1.0) -> Array:
 
 @operator("HardSwish")
 def _hard_swish(x: Array) -> Array:
-    """Return x max(0, min(1, x / 6 + 1 / 2))."""
     ramp = x * np.float32(1 / 6) + np.float32(0.5)
     return np.asarray(x * np.clip(ramp, np.float32(0), np.float32(1)))
 
@@ -164,7 +162,6 @@ def _batch_normalization(x: Array, *weights: Array, epsilon: float = 1e-5) -> Ar
 
 @check_of("BatchNormalization")
 def _check_batch_normalization(node: NodeDef, constants: Mapping[str, Array]) -> None:
-    """Refuse training, which takes the mean of the batch."""
     refuse_other_outputs(node, constants)
     if node.attributes.get("training_mode", 0):
         raise UnsupportedError(f"{node}: training_mode is set; export the model in eval mode")

@@ -174,7 +174,6 @@ def _mean(x: Array) -> Array:
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """Return the smallest and the largest value of a type."""
     if dtype.kind == "f":
         return -np.inf, np.inf
     return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -213,7 +212,6 @@ def _along(axis: int, x: Array, value: Array) -> Array:
 
 @operator("DequantizeLinear", "axis", "block_size", "output_dtype")
 def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1) -> Array:
-    """Return (x - zero point) * scale as float32."""
     whole = x.astype(np.int64)
     if zero is not None:
         whole = whole - _along(axis, x, zero).astype(np.int64)

@@ -325,7 +325,6 @@ def _pack(op: str, after: bool, direction: Direction) -> Packed:
 
 
 def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
-    """Return the activations of each direction."""
     defaults = RECURRENT[node.op].activations
     names = list(node.attributes.get("activations") or defaults * directions)
     count = len(defaults)

@@ -38,7 +38,6 @@ def _check_dropout(node: NodeDef, constants: Mapping[str, Array]) -> None:
 
 @operator("Cast", "to", "saturate", "round_mode")
 def _cast(x: Array, to: int) -> Array:
-    """Cast x to a type, by its code in TensorProto."""
     return x.astype(_TYPES[to])
 
 

@@ -62,7 +62,6 @@ def _gemm(
     transB: int = 0,
     node: NodeDef,
 ) -> Array:
-    """Return alpha x W + beta b."""
     x = x.T if transA else x
     w = np.float32(alpha) * (w.T if transB else w)
     if bias is None:
@@ -207,7 +206,6 @@ def _summed(view: Array, rank: int) -> Array:
 
 @operator("GlobalAveragePool")
 def _global_average_pool(x: Array) -> Array:
-    """Return the mean of each channel, with axes of size 1."""
     values = np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)
     mean: Array = tree_sum(values) / np.float32(len(values))
     return mean.reshape(*x.shape[:2], *[1] * (x.ndim - 2))

@@ -199,7 +199,6 @@ def unwrapped(value: Any) -> Any:
 
 
 def _index(entry: Any) -> Any:
-    """Return an index as Operation stores it."""
     if _is(entry, "__slice__"):
         return {"slice": [entry["config"].get(key) for key in ("start", "stop", "step")]}
     return "..." if _is(entry, "__ellipsis__") else entry
