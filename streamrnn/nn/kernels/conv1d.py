@@ -73,7 +73,10 @@ def run(
         kernel(x_BTF, absent, state_BCF, y_BTU, weights, lanes=(first, last))
 
     lanes, steps, _ = x_BTF.shape
-    threads.divided(run_lanes, lanes, lanes * steps * weights.flat.size, lengths_B)
+    if lanes > 1 and threads.pays(lanes * steps * weights.flat.size):
+        threads.by_lanes(run_lanes, lanes, lengths_B)
+    else:
+        run_lanes(0, lanes)
 
 
 def weight_gradients(
