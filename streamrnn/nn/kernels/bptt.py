@@ -224,7 +224,7 @@ class Network:
             zero_masked,
         )
         work = lambda *span: self._kernels[0](*fixed, Span(*span))  # noqa: E731
-        threads.divided(work, tape.shape[0], tape.shape[0] * tape.shape[1] * packed.size)
+        threads.over_lanes(work, tape.shape[0], tape.shape[0] * tape.shape[1] * packed.size)
 
     def back(
         self,
@@ -260,7 +260,7 @@ class Network:
         def through(begin: int, end: int) -> None:
             part = Span(begin, end)
             work = lambda *span: self._kernels[1](*fixed, part, Span(*span))  # noqa: E731
-            threads.divided(work, lanes, lanes * (end - begin) * packed.size)
+            threads.over_lanes(work, lanes, lanes * (end - begin) * packed.size)
 
         chunks = [(begin * lanes, end * lanes) for begin, end in tape.parts]
         if not weights or threads.pays(lanes * steps * products_a_row(tape.products)):

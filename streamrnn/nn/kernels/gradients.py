@@ -56,7 +56,7 @@ def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again
                     kernel(*a, len(out), *d, flat, step, *chunk, *columns)
 
     rows = sum(end - row for row, end in chunks)
-    threads.divided(work, edges[-1], rows * products_a_row(products))
+    threads.over_lanes(work, edges[-1], rows * products_a_row(products))
 
 
 def elementwise_products(a: StridedRows, d: StridedRows, rows: int, columns: int) -> Floats:
@@ -92,14 +92,14 @@ class Projection:
             kernel, d, start, step, self.count, packed, dx_BTF
         )
         if total := dx_BTF.shape[0] * dx_BTF.shape[1]:
-            threads.divided(work, total, total * packed.size)
+            threads.over_lanes(work, total, total * packed.size)
 
 
 def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
     """Write the gradient of inputs, for few units: rows times already transposed weights."""
     kernel, rows = simd.project.few_entry(), len(d_NU)
     work: Callable[[int, int], None] = partial(kernel, d_NU, weights_UF.reshape(-1), dx_NF)
-    threads.divided(work, rows, rows * weights_UF.size)
+    threads.over_lanes(work, rows, rows * weights_UF.size)
 
 
 class WeightOrder:

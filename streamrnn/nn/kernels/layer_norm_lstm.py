@@ -178,7 +178,7 @@ def run_back(
     fixed = tape, transposed, weights.epsilon, dy, mask, factors.h_BU, dh, dc, zero_masked
 
     work: Callable[[int, int], None] = partial(kernel, *fixed)
-    threads.divided(work, lanes, len(h_RU) * transposed.size)
+    threads.over_lanes(work, lanes, len(h_RU) * transposed.size)
     # An absent row has no part in a sum: with an epsilon of zero its norm would be infinite.
     rows = slice(None) if mask_BT is None else np.flatnonzero(mask_BT.T.reshape(-1))
     dz, epsilon = tape.dz_RG[rows], weights.epsilon

@@ -87,7 +87,7 @@ def pays(products: int) -> bool:
     return products >= MIN_PRODUCTS and not getattr(_local, "alone", False) and get_threads() > 1
 
 
-def divided(work: Callable[[int, int], None], lanes: int, products: int) -> None:
+def over_lanes(work: Callable[[int, int], None], lanes: int, products: int) -> None:
     """Call `work(first, last)` for all lanes, or `by_lanes` if splitting the products pays off."""
     if lanes > 1 and pays(products):
         by_lanes(work, lanes)

@@ -199,7 +199,7 @@ def _functional(config: object, version: str) -> dict[str, object]:
         if not isinstance(entry, Mapping):
             raise ModelFileError(f"expected a layer's config, received {entry!r:.80}")
         if _is_operation(entry) and not _is_of_masks(entry):
-            layers.append(nodes.operation(entry))
+            layers.append(nodes.operation_config(entry))
             continue
         layer = translate(entry, version)
         name = entry.get("name") or entry["config"]["name"]

@@ -130,7 +130,7 @@ def _is_tensor_or_list(value: object) -> bool:
     return isinstance(value, Mapping) and value.get("class_name") in (_TENSOR, *_ARRAYS)
 
 
-def operation(entry: Mapping[str, Any]) -> LayerConfig:
+def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
     """Return the config of an Operation with its call.
 
     Raises UnsupportedError, naming layer and operation, for a function that is not supported.
