@@ -56,9 +56,7 @@ _FOR_MODELS = {
     "load_weights": "streamrnn.nn.formats",
     "save": "streamrnn.nn.formats.native",
 }
-_WHY_MISSING = {
-    "backend": "arrays are NumPy's, in float32",
-}
+_WHY_MISSING = {"backend": "arrays are NumPy's, in float32"}
 
 __all__ = [
     "Input",

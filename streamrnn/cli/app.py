@@ -17,17 +17,7 @@ import typer.core
 
 from streamrnn import __version__
 from streamrnn.base.plugin import load_plugin, plugin_names, plugin_summary
-from streamrnn.cli import (
-    check,
-    evaluate,
-    files,
-    fit,
-    guide,
-    models,
-    outputs,
-    run,
-    states,
-)
+from streamrnn.cli import check, evaluate, files, fit, guide, models, outputs, run, states
 from streamrnn.cli.guide import EXIT_CODES, example
 from streamrnn.cli.lean import run_without_pandas
 from streamrnn.cli.report import LOGGER, error

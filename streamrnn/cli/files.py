@@ -15,9 +15,7 @@ def init(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]",
-            help="The file to write; - for stdout.",
-            show_default="pipeline.toml",
+            metavar="[PATH]", help="The file to write; - for stdout.", show_default="pipeline.toml"
         ),
     ] = None,
     data: Annotated[

@@ -23,8 +23,7 @@ def fit(
         typer.Option(min=1, metavar="N", help="Train on the first N rows; write nothing."),
     ] = None,
     extend: Annotated[
-        bool,
-        typer.Option("--continue", help="Train the model of the last fit on new rows alone."),
+        bool, typer.Option("--continue", help="Train the model of the last fit on new rows alone.")
     ] = False,
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Discard the last fit here, and start over.")

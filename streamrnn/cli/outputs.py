@@ -13,8 +13,7 @@ from streamrnn.errors import PublishError
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Rejects = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="The directory of its rejects, if moved."),
+    str | None, typer.Option(metavar="PATH", help="The directory of its rejects, if moved.")
 ]
 
 
@@ -62,8 +61,7 @@ def rewind(
         ),
     ] = None,
     force: Annotated[
-        bool,
-        typer.Option("--force", help="Also drop rows of sessions, which no source has."),
+        bool, typer.Option("--force", help="Also drop rows of sessions, which no source has.")
     ] = False,
     rejects: Rejects = None,
     as_json: Json = False,

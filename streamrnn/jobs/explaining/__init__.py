@@ -3,11 +3,4 @@
 from streamrnn.jobs.explaining.explain import explain, feature_statistics, mermaid, validate
 from streamrnn.jobs.explaining.rounding import preview_rows, source_windows
 
-__all__ = [
-    "explain",
-    "feature_statistics",
-    "mermaid",
-    "preview_rows",
-    "source_windows",
-    "validate",
-]
+__all__ = ["explain", "feature_statistics", "mermaid", "preview_rows", "source_windows", "validate"]

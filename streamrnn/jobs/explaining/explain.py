@@ -22,13 +22,7 @@ from streamrnn.jobs.preflight import (
     warnings_of,
     with_target,
 )
-from streamrnn.jobs.running import (
-    Earlier,
-    RunPublisher,
-    needs_replay,
-    note_on_order,
-    plan_replay,
-)
+from streamrnn.jobs.running import Earlier, RunPublisher, needs_replay, note_on_order, plan_replay
 from streamrnn.nn.models.graph import Graph
 from streamrnn.nn.models.mermaid import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (

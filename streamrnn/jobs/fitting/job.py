@@ -15,12 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.base.display import count, location
-from streamrnn.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    DivergedError,
-)
+from streamrnn.errors import CheckpointError, ConfigError, DataError, DivergedError
 from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
 from streamrnn.jobs.fitting.calibration import Calibration
 from streamrnn.jobs.fitting.commit import (
@@ -381,12 +376,7 @@ class FitJob:
     # ---- results
 
     def _finish(
-        self,
-        loop: FitLoop,
-        model: FitModel,
-        fit: FitSource,
-        config: Config,
-        reader: Reader,
+        self, loop: FitLoop, model: FitModel, fit: FitSource, config: Config, reader: Reader
     ) -> None:
         """Write the results, commit them, and put them into place."""
         if not self.options.writes:

@@ -172,12 +172,7 @@ def _float_columns(
 
 
 def _by_scaling(
-    columns: Sequence[str],
-    sample: pa.Table,
-    means: Floats,
-    deviations: Floats,
-    *,
-    has_times: bool,
+    columns: Sequence[str], sample: pa.Table, means: Floats, deviations: Floats, *, has_times: bool
 ) -> list[str] | None:
     """Return a column for each mean and deviation, nearest pairs first; None if one has no match.
 

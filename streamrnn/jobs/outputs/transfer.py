@@ -11,11 +11,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.base.display import without_options
 from streamrnn.errors import StateError
 from streamrnn.jobs.outputs.streams import largest_first, rows_of
-from streamrnn.stream.checkpoints import (
-    OutputFolder,
-    load_state,
-    refuse_inside_output,
-)
+from streamrnn.stream.checkpoints import OutputFolder, load_state, refuse_inside_output
 from streamrnn.stream.config import value_of
 from streamrnn.stream.operators import KINDS
 from streamrnn.stream.states import (

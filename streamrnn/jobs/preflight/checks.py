@@ -70,10 +70,7 @@ def notes_on_calibration(loaded: LoadedPipeline) -> list[str]:
 
 
 def open_source(
-    loaded: LoadedPipeline,
-    options: RunOptions,
-    rows: int | None = None,
-    also: Sequence[str] = (),
+    loaded: LoadedPipeline, options: RunOptions, rows: int | None = None, also: Sequence[str] = ()
 ) -> Source:
     """Open the source that the pipeline file names, with `rows` per record batch.
 
@@ -205,12 +202,7 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     source, copied = loaded.config.source, copy(loaded)
     late = "drop" if source.late == "error" else source.late
     repeated = "score" if source.repeated == "error" else source.repeated
-    update = {
-        "late": late,
-        "repeated": repeated,
-        "bad": "reject",
-        "max_rejects": _UNLIMITED,
-    }
+    update = {"late": late, "repeated": repeated, "bad": "reject", "max_rejects": _UNLIMITED}
     source = source.model_copy(update=update)
     copied.config = loaded.config.model_copy(update={"source": source})
     return copied

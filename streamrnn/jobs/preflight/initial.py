@@ -17,12 +17,7 @@ from streamrnn.errors import ConfigError, DataError, MissingFileError, Unsupport
 from streamrnn.jobs.outputs import read_states
 from streamrnn.jobs.preflight.checks import open_source
 from streamrnn.nn.formats import file_name, on_disk
-from streamrnn.stream.scoring import (
-    BoundPipeline,
-    LoadedPipeline,
-    RunOptions,
-    starting_table,
-)
+from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
 from streamrnn.stream.states import StateTable, as_table, key_names, state_digest
 
 GivenState: TypeAlias = pa.Table | StateTable | str | os.PathLike[str]

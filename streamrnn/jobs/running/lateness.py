@@ -77,11 +77,7 @@ def _gaps(files: Sequence[FileTimes]) -> Iterator[tuple[FileTimes, int]]:
 
 
 def name_the_files(
-    error: LateRowError,
-    source: Source,
-    used: Sequence[UsedFile],
-    order: str,
-    output: Destination,
+    error: LateRowError, source: Source, used: Sequence[UsedFile], order: str, output: Destination
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
