@@ -261,7 +261,7 @@ def test_imports_point_one_way() -> None:
         ("import pydoc\nP = pydoc.locate('.'.join(['streamrnn', 'pipeline']))", {"pydoc"}),
         ("from pydoc import locate", {"pydoc"}),
         ("if TYPE_CHECKING:\n    from streamrnn.pipeline import Pipeline", {"public"}),
-        ("def later():\n    import streamrnn.jobs.engines.local, torch", {"engines", "torch"}),
+        ("def later():\n    import streamrnn.jobs.engines.opening, torch", {"engines", "torch"}),
     ],
 )
 def test_an_import_is_seen_however_it_is_written(source: str, refused: set[str]) -> None:

@@ -1,7 +1,6 @@
 """Engines that score the shards of a run: in this process, or on workers."""
 
-from streamrnn.jobs.engines.local import LocalEngine
-from streamrnn.jobs.engines.opening import open_engine
+from streamrnn.jobs.engines.opening import LocalEngine, open_engine
 from streamrnn.jobs.engines.ranges import epoch_rows
 from streamrnn.jobs.engines.sharded import ShardedEngine
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget

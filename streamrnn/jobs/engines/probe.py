@@ -36,31 +36,23 @@ def probe(
     file: SourceFile | None,
 ) -> Probe:
     """Check this node, and compile the kernels for all workers on it."""
-    return Probe(socket.gethostname(), _problem(loaded, version, place, token, file))
-
-
-def _problem(
-    loaded: LoadedPipeline,
-    version: str,
-    place: OutputPlace,
-    token: FolderToken,
-    file: SourceFile | None,
-) -> str:
+    node = socket.gethostname()
     if version != __version__:
-        return f"it has streamrnn {__version__}, the driver has {version}. Install the same version"
+        versions = f"it has streamrnn {__version__}, the driver has {version}"
+        return Probe(node, f"{versions}. Install the same version")
     if file is not None:
         try:
             file.anywhere().open().close()
         except OSError as error:
-            return f"it cannot read the source {file.path}: {_shared(error)}"
+            return Probe(node, f"it cannot read the source {file.path}: {_shared(error)}")
     try:
         content = read_token(place.path, token.name)
     except (OSError, StreamRNNError) as error:
-        return f"it does not see the output {place.path}: {_shared(error)}"
+        return Probe(node, f"it does not see the output {place.path}: {_shared(error)}")
     if content != token.content:
-        return f"its {place.path} is not the driver's: {_shared(None)}"
+        return Probe(node, f"its {place.path} is not the driver's: {_shared(None)}")
     warm_up(loaded)
-    return ""
+    return Probe(node, "")
 
 
 def warm_up(loaded: LoadedPipeline) -> None:

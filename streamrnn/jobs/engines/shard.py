@@ -55,9 +55,11 @@ class OutputPlace:
         """Return the place that a pipeline file names, for any working directory."""
         sink = config.sink
         folders = {"rows": str(sink.folder), **config.side_folders}
-        folders = {name: anywhere(folder) for name, folder in folders.items()}
-        filters = side_filters(config.canonical())
-        return cls(folders, sink.format, sink.partition_by, filters)
+        folders = {
+            name: folder if "://" in folder else os.path.abspath(folder)
+            for name, folder in folders.items()
+        }
+        return cls(folders, sink.format, sink.partition_by, side_filters(config.canonical()))
 
     @property
     def path(self) -> str:
@@ -100,11 +102,6 @@ class Outcome:
     rejected: int = 0
     streams: int = 0
     seconds: float = 0.0
-
-
-def anywhere(path: str) -> str:
-    """Return a path that is valid in any working directory."""
-    return path if "://" in path else os.path.abspath(path)
 
 
 class ShardTarget:
@@ -216,7 +213,13 @@ def _batches(chunks: Sequence[Chunk], rows: int) -> Iterator[SourceBatch]:
     """Yield the rows of all chunks, in order, in record batches of at most `rows` rows."""
     waiting: list[_Rows] = []
     free = rows
-    for item in _slices(chunks, rows):
+    slices = (
+        _Rows(chunk, batch.slice(start, rows), offset_N[start : start + rows])
+        for chunk in chunks
+        for batch, offset_N in chunk.batches
+        for start in range(0, batch.num_rows, rows)
+    )
+    for item in slices:
         size = item.batch.num_rows
         if waiting and (size > free or not item.batch.schema.equals(waiting[0].batch.schema)):
             yield _gathered(waiting)
@@ -233,14 +236,6 @@ class _Rows(NamedTuple):
     chunk: Chunk
     batch: pa.RecordBatch
     offset_N: Array
-
-
-def _slices(chunks: Sequence[Chunk], rows: int) -> Iterator[_Rows]:
-    for chunk in chunks:
-        for batch, offset_N in chunk.batches:
-            for start in range(0, batch.num_rows, rows):
-                own = slice(start, start + rows)
-                yield _Rows(chunk, batch.slice(start, rows), offset_N[own])
 
 
 def _gathered(items: Sequence[_Rows]) -> SourceBatch:

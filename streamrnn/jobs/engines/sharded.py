@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.jobs.engines.probe import FolderToken
 from streamrnn.jobs.engines.ranges import Epoch, RowRange, cut, rows_of_an_epoch
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask
-from streamrnn.jobs.engines.splitting import Split
+from streamrnn.jobs.engines.splitting import Heavy, Split, merged
 from streamrnn.jobs.engines.targets import FolderTarget
-from streamrnn.jobs.engines.workload import WorkloadCounts
 from streamrnn.stream.checkpoints import OutputFolder, Shard
 from streamrnn.stream.scoring import (
     BoundPipeline,
@@ -22,6 +22,7 @@ from streamrnn.stream.scoring import (
     Progress,
     RunOptions,
     Summary,
+    Workload,
     show_times,
 )
 from streamrnn.stream.sources import (
@@ -42,6 +43,8 @@ Handle = Any
 """The result of a task, which may not be done yet."""
 _SECONDS_BETWEEN_RENEWALS = 60.0
 _MOST_PIECE_ROWS = 2_000_000
+_SMALL_CHUNK = 100_000
+_MUCH = 50_000_000
 
 
 class Tasks(Protocol):
@@ -77,6 +80,55 @@ class Tasks(Protocol):
 
     def close(self) -> None:
         """Release what was started."""
+
+
+class WorkloadCounts:
+    """Adds up what the tasks of a run report; `workload` is updated in place."""
+
+    def __init__(self, workers: int, shards: int) -> None:
+        self.workload = Workload(workers=workers, shards=shards)
+        self._rows = 0
+        self._chunks = 0
+        self._heavy: Heavy = {}
+        self._seconds_S = np.zeros(shards)
+
+    def add(self, splits: Sequence[Split], outcomes: Sequence[Outcome]) -> None:
+        """Add the tasks of one epoch."""
+        workload = self.workload
+        workload.epochs += 1
+        workload.bytes += sum(split.bytes for split in splits)
+        self._rows += sum(sum(split.rows_S) for split in splits)
+        self._chunks += sum(len(split.rows_S) for split in splits)
+        self._heavy = merged([self._heavy, *(split.heavy for split in splits)])
+        self._seconds_S += [outcome.seconds for outcome in outcomes]
+        if self._heavy and self._rows:
+            rows, workload.largest_stream = max(self._heavy.values())
+            workload.largest_share = rows / self._rows
+        if (slowest := self._seconds_S.max()) > 0:
+            workload.speed_up_limit = float(self._seconds_S.sum() / slowest)
+        workload.advice = self._advice()
+
+    def largest(self) -> str:
+        """Return the share of the largest stream, for the progress; "" if not known yet."""
+        share = self.workload.largest_share
+        return f", largest stream {share:.1%}" if share else ""
+
+    def _advice(self) -> list[str]:
+        workload, advice = self.workload, []
+        if workload.largest_share > 1 / max(2, workload.shards):
+            advice.append(
+                f"stream {workload.largest_stream} has {workload.largest_share:.0%} of the rows, "
+                "which one worker scores in sequence: more than "
+                f"{workload.speed_up_limit:.1f} workers do not help"
+            )
+        if self._chunks and workload.bytes > _MUCH:
+            size = workload.bytes / self._chunks
+            if size < _SMALL_CHUNK:
+                advice.append(
+                    f"workers hand over {size / 1000:.0f} kB at a time, which is little: set "
+                    "[engine] shards lower, or [engine] epoch_rows higher"
+                )
+        return advice
 
 
 @dataclass
@@ -169,7 +221,10 @@ class ShardedEngine:
         self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
         try:
-            self._run(self._epochs(files, start), target, total, last)
+            rows, workers = rows_of_an_epoch(files, self._bound.loaded), self._tasks.workers
+            range_rows = max(policy.batch_rows, min(rows // (2 * workers), _MOST_PIECE_ROWS))
+            epochs = cut(files, start, self._scored, rows, range_rows)
+            self._run(epochs or [Epoch((), None)], target, total, last)
         except BaseException:
             self._tasks.cancel()
             raise
@@ -184,13 +239,6 @@ class ShardedEngine:
     def close(self) -> None:
         """Release the workers."""
         self._tasks.close()
-
-    def _epochs(self, files: SourceOfFiles, start: Position | None) -> list[Epoch]:
-        rows = rows_of_an_epoch(files, self._bound.loaded)
-        range_rows = max(
-            self._config.source.batch_rows, min(rows // (2 * self._tasks.workers), _MOST_PIECE_ROWS)
-        )
-        return cut(files, start, self._scored, rows, range_rows) or [Epoch((), None)]
 
     def _run(
         self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
@@ -238,9 +286,7 @@ class ShardedEngine:
         splits = [self._tasks.get(split) for split in epoch.splits]
         _raise_first(splits, outcomes)
         self._summary.name_first(_first(outcomes))
-        self._refuse_rejects(outcomes)
-        if not (self._summary.commits or self._options.force):
-            self._refuse_unknown(outcomes)
+        self._refuse(outcomes)
         readings = self._readings(splits)
         self._counts.add(splits, outcomes)
         self._scored += epoch.epoch.rows
@@ -266,54 +312,44 @@ class ShardedEngine:
         while waiting:
             if self._options.stop.is_set() and self._bound.loaded.kind.needs_end:
                 return None
-            self._renew_locks()
+            if time.monotonic() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
+                self._renewed = time.monotonic()
+                self._folder.renew()  # an epoch may last longer than the locks of the output do
             for handle in self._tasks.ready(waiting):
                 waiting.remove(handle)
                 outcome = self._tasks.get(handle)
                 outcomes.append(outcome)
-                self._count(outcome)
+                self._summary.add_shard(outcome.summary)
+                if outcome.times is not None:
+                    first, last = self._times or outcome.times
+                    self._times = min(first, outcome.times[0]), max(last, outcome.times[1])
             self._report(total, epochs, f"{len(outcomes)}/{len(epoch.outcomes)} shards")
         self.streams = sum(outcome.streams for outcome in outcomes)
         return sorted(outcomes, key=lambda outcome: outcome.shard)
-
-    def _renew_locks(self) -> None:
-        """Renew the locks of the output, since an epoch may last longer than they do."""
-        if time.monotonic() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
-            self._renewed = time.monotonic()
-            self._folder.renew()
-
-    def _count(self, outcome: Outcome) -> None:
-        self._summary.add_shard(outcome.summary)
-        if outcome.times is not None:
-            first, last = self._times or outcome.times
-            self._times = min(first, outcome.times[0]), max(last, outcome.times[1])
 
     def _report(self, total: int | None, epochs: int, shards: str) -> None:
         summary = self._summary
         summary.seconds = time.monotonic() - self._began
         summary.streams = self.streams
         if self._options.progress is not None:
-            note = f"epoch {self._done + 1}/{epochs}, {shards}"
-            note += self._counts.largest()
+            note = f"epoch {self._done + 1}/{epochs}, {shards}{self._counts.largest()}"
             self._options.progress(
                 Progress(summary.rows, total, self.streams, summary.seconds, note=note)
             )
 
-    def _refuse_rejects(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise DataError if all shards together rejected too many rows."""
+    def _refuse(self, outcomes: Sequence[Outcome]) -> None:
+        """Raise DataError if all shards rejected too many rows, or know no value of a feature."""
         self._rejected += sum(outcome.rejected for outcome in outcomes)
         self._bound.policy.limit_rejects(
             self._rejected,
             f"{self._rejected} rows are rejected in all shards together",
             "Nothing of this epoch was committed.",
         )
-
-    def _refuse_unknown(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise DataError if no value of a feature is known in any shard."""
-        looked_up: dict[str, LookedUp] = {}
-        for outcome in outcomes:
-            add_looked_up(looked_up, outcome.looked_up)
-        refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
+        if not (self._summary.commits or self._options.force):
+            looked_up: dict[str, LookedUp] = {}
+            for outcome in outcomes:
+                add_looked_up(looked_up, outcome.looked_up)
+            refuse_all_unknown(self._bound.loaded.contract.vocabularies, looked_up)
 
     def _readings(self, splits: Sequence[Split]) -> dict[str, Reading]:
         """Return, by name, what was read of each file up to the end of these row ranges."""

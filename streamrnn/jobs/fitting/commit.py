@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -249,7 +249,7 @@ class FitFolder:
         """Return the last commit, after putting the results of a finished fit into place."""
         last = self.read()
         if last is not None and last.record.done:
-            self.publish(last)
+            self.publish(last.record)
         else:
             self.discard_pending()
         return last
@@ -257,6 +257,14 @@ class FitFolder:
     def commit(self, commit: FitCommit) -> None:
         """Replace the last commit."""
         self._files.put(_COMMIT, commit.to_bytes())
+
+    def finish(self, commit: FitCommit, model: bytes, *, state: bool) -> None:
+        """Commit a finished fit with its model, and put its results into place."""
+        digests = [hashlib.sha256(model).hexdigest()]
+        record = replace(commit.record, model_digests=digests, done=True, state=state)
+        arrays = {**commit.arrays, "model": np.frombuffer(model, np.uint8)}
+        self.commit(FitCommit(record, arrays))
+        self.publish(record)
 
     def withdraw(self) -> None:
         """Remove the last commit, so that the folder is as it was before the fit."""
@@ -289,7 +297,7 @@ class FitFolder:
         """Write a result that `publish` will put into place."""
         self._files.put(f"{_NEXT}{name}", data)
 
-    def publish(self, commit: FitCommit) -> None:
+    def publish(self, record: FitRecord) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
         Members of earlier fits are removed. The call can be repeated: a fit that died in between
@@ -301,11 +309,11 @@ class FitFolder:
             result = name.removeprefix(_NEXT)
             target = f"../{result}" if result == self.model.name else result
             self._files.move(name, target)
-        if not commit.record.state:
+        if not record.state:
             self._files.delete(STATE_FILE)  # of an earlier fit
         self._files.sync("..")  # before the folder that the model left
         self._files.sync("")
-        self._remove_other_members(commit.record.identity)
+        self._remove_other_members(record.identity)
 
     def _remove_other_members(self, identity: FitIdentity) -> None:
         first, seeds = identity.get("train.seed", 0), identity.get("train.seeds", 1)

@@ -76,37 +76,31 @@ def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Sampl
 
     Validation windows may begin among the training rows; their steps that count come after these.
     """
-    cut = _whole if rule.steps is None else _windows
-    samples = [_samples(staged, rows, rule.at_end) for rows in cut(staged, ends, rule)]
+    if rule.steps is None:
+        start, stop = staged.start_Q, staged.start_Q + staged.length_Q
+        training = np.stack([start, ends, start], axis=1)[ends > start]
+        validation = np.stack([start, stop, ends], axis=1)[stop > ends]
+    else:
+        training, validation = _windows(staged, ends, rule.steps, rule.stride)
+    samples, weight = [], staged.weight
+    for begin, end, counted in (training.T, validation.T):
+        counted = end - 1 if rule.at_end else counted
+        steps = zip(counted.tolist(), end.tolist(), strict=True)
+        used = np.array([bool(weight[a:b].any()) for a, b in steps], bool)
+        samples.append(Samples(begin, end - begin, counted, used, rule.at_end))
     return samples[0], samples[1]
 
 
-def _samples(staged: Staged, rows: Ints, at_end: bool) -> Samples:
-    """Return samples of rows (N, 3): begin, end, and the first step that counts."""
-    begin, end, counted = rows.T
-    if at_end:
-        counted = end - 1
-    weight = staged.weight
-    used = [bool(weight[a:b].any()) for a, b in zip(counted.tolist(), end.tolist(), strict=True)]
-    return Samples(begin, end - begin, counted, np.array(used, bool), at_end)
+def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints, Ints]:
+    """Return the windows that a run would have, from the last reset on; their last step counts.
 
-
-def _whole(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
-    start, stop = staged.start_Q, staged.start_Q + staged.length_Q
-    training = np.stack([start, ends, start], axis=1)[ends > start]
-    return training, np.stack([start, stop, ends], axis=1)[stop > ends]
-
-
-def _windows(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Ints, Ints]:
-    """Return the windows that a run would have, from the last reset on; their last step counts."""
-    assert rule.steps is not None
+    Rows of the result: begin, end, and the first step that counts.
+    """
     windows = [np.zeros((0, 4), np.int64)]
     sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)
     for start, length, before, end in sequences:
-        begin = np.arange(
-            start + -before % rule.stride, start + length - rule.steps + 1, rule.stride
-        )
-        last = begin + rule.steps - 1
+        begin = np.arange(start + -before % stride, start + length - steps + 1, stride)
+        last = begin + steps - 1
         windows.append(np.stack([begin, last + 1, last, last < end], axis=1))
     rows = np.concatenate(windows)
     trains = rows[:, 3] == 1
@@ -288,12 +282,5 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
             before = int(staged.before_Q[q]) if i == 0 else 0
             pieces.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
     columns = zip(*pieces, strict=True) if pieces else [()] * 6
-    begin, size, stream, starts, last, steps = (list(column) for column in columns)
-    return Pieces(
-        np.array(begin, np.int64),
-        np.array(size, np.int64),
-        np.array(stream, np.int64),
-        np.array(starts, np.int64),
-        np.array(last, bool),
-        np.array(steps, np.int64),
-    )
+    begin, size, stream, starts, last, steps = (np.array(list(c), np.int64) for c in columns)
+    return Pieces(begin, size, stream, starts, last.astype(bool), steps)

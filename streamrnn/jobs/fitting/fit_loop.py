@@ -30,6 +30,7 @@ from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
 from streamrnn.nn.training.curves import cosine, real_power
 from streamrnn.nn.training.epochs import run_epochs
+from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement
 
@@ -96,24 +97,6 @@ _COMMIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class FitPlan:
-    """The settings of a fit besides its data and its model: see [train] and [window].
-
-    `schedule` is a function of the share of training that is done. `commit_steps`: a commit follows
-    after this many steps.
-    """
-
-    lanes: int
-    steps: int
-    epochs: int
-    patience: int
-    seed: int
-    schedule: RateSchedule
-    clip_norm: float | None
-    commit_steps: int
-
-
-@dataclass(frozen=True)
 class FitProgress:
     """The progress of a fit; at the end of an epoch also its history row and a `message`."""
 
@@ -132,11 +115,11 @@ Report = Callable[[FitProgress], None]
 class FitLoop:
     """Trains a model on staged rows: the epochs of `run_epochs`, and what its callbacks see.
 
-    `baselines` are compared with outputs that forecast the labels themselves; None for others.
-    `calibration` finds what to add to quantiles; None for outputs that stay as they are. `table`
-    has the states of the streams that resume, by `Staged.slot_S`. `commit` is called with
-    everything that `resume` needs to continue here with the same bits, and with the rest of
-    `record`.
+    `config` has the settings, in [train] and [window]. `baselines` are compared with outputs that
+    forecast the labels themselves; None for others. `calibration` finds what to add to quantiles;
+    None for outputs that stay as they are. `table` has the states of the streams that resume, by
+    `Staged.slot_S`. `commit` is called with everything that `resume` needs to continue here with
+    the same bits, and with the rest of `record`.
     """
 
     def __init__(
@@ -144,18 +127,20 @@ class FitLoop:
         learner: Learner,
         staged: Staged,
         division: Division,
-        plan: FitPlan,
+        config: Config,
         baselines: Baselines | None,
         calibration: Calibration | None,
         table: StateTable,
         record: FitRecord,
         commit: Callable[[FitCommit], None],
     ) -> None:
-        self.learner, self.staged, self.division, self.plan = learner, staged, division, plan
+        self.learner, self.staged, self.division = learner, staged, division
+        self.settings, self.steps = config.train, config.window.steps
         self.status = record.status
         self.stop_training = False
         self.optimizer = BaseRate(learner.optimizer.learning_rate)
-        schedule, patience = plan.schedule, plan.patience or plan.epochs
+        self._schedule = schedule = RateSchedule(**whole_schedule(config.train.schedule))
+        patience = config.train.patience or config.train.epochs
         self._stopping = EarlyStopping(patience=patience, restore_best_weights=True)
         self._plateau = ReduceLROnPlateau(
             patience=schedule.patience, min_delta=0, min_lr=schedule.min_rate
@@ -163,11 +148,13 @@ class FitLoop:
         self._plateau.factor = schedule.factor  # [train] allows a factor of 1
         self._baselines, self._calibration = baselines, calibration
         self._record, self._commit = record, commit
-        self._lanes = min(plan.lanes, len(division.training.begin))
+        self._most_lanes = config.window.lanes
+        self._lanes = min(self._most_lanes, len(division.training.begin))
         self._states = lane_states(learner.runner, staged, division, table, self._lanes)
         self._best: list[Floats] | None = None
         self._errors = TargetErrors()
         self._since_commit = 0
+        self._commit_steps = config.checkpoint.every * config.source.batch_rows
         self._committed_at = time.perf_counter()
         self._commit_seconds = 0.0
 
@@ -203,7 +190,7 @@ class FitLoop:
         self._plateau.best, self._plateau.wait = status.best_loss, status.rate_waited
         stopping.best, stopping.wait = status.best_loss, status.waited
         stopping.best_epoch, stopping.best_weights = status.best_epoch - 1, self._best
-        return self.plan.epochs if status.stopped else status.epoch
+        return self.settings.epochs if status.stopped else status.epoch
 
     def as_commit(self) -> FitCommit:
         """Return everything that `resume` needs."""
@@ -247,7 +234,7 @@ class FitLoop:
         """
         seconds = time.perf_counter() - self._committed_at
         cheap = seconds >= self._commit_seconds / _COMMIT_SHARE
-        return self._since_commit >= self.plan.commit_steps or cheap
+        return self._since_commit >= self._commit_steps or cheap
 
     # ---- epochs
 
@@ -259,9 +246,9 @@ class FitLoop:
         """
         self._report, self._stopped = report, stopped
         judges = len(self.division.validation.begin)
-        plateau = [self._plateau] if self.plan.schedule.name == "plateau" else []
+        plateau = [self._plateau] if self._schedule.name == "plateau" else []
         calls = CallbackList([*plateau, self._stopping] if judges else [], model=self)
-        return run_epochs(self, calls, self.plan.epochs)
+        return run_epochs(self, calls, self.settings.epochs)
 
     def begin(self, epoch: int) -> None:
         """Reset the metrics, unless the epoch is resumed."""
@@ -281,7 +268,7 @@ class FitLoop:
                 self.save()
                 return None
             long = time.perf_counter() - self._committed_at >= _COMMIT_SECONDS
-            if self._since_commit >= self.plan.commit_steps or (long and self._is_commit_due()):
+            if self._since_commit >= self._commit_steps or (long and self._is_commit_due()):
                 self.save()
         return {
             "epoch": epoch + 1,
@@ -293,16 +280,16 @@ class FitLoop:
 
     def _rest_of_epoch(self) -> Iterator[Placement]:
         training, status = self.division.training, self.status
-        order = permutation(key_of(self.plan.seed, status.epoch), len(training.begin))
+        order = permutation(key_of(self.settings.seed, status.epoch), len(training.begin))
         for placement in islice(
-            training.windows(order, self._lanes, self.plan.steps), status.window, None
+            training.windows(order, self._lanes, self.steps), status.window, None
         ):
             yield placement._replace(sequence_B=order[placement.sequence_B])
 
     def _train(self, placement: Placement) -> None:
-        status, plan = self.status, self.plan
-        share = status.trained / (plan.epochs * self.division.training.steps)
-        rate = self.optimizer.rate * plan.schedule(share) * self.optimizer.scale
+        status, clip_norm = self.status, self.settings.clip_norm
+        share = status.trained / (self.settings.epochs * self.division.training.steps)
+        rate = self.optimizer.rate * self._schedule(share) * self.optimizer.scale
         self.learner.optimizer.learning_rate = status.sums.rate = rate
         window, judged = self._update(placement)
         sums = status.sums
@@ -310,7 +297,7 @@ class FitLoop:
         sums.steps += window.steps
         sums.updates += judged.norm > 0
         sums.norm += judged.norm
-        sums.clipped += plan.clip_norm is not None and judged.norm > plan.clip_norm
+        sums.clipped += clip_norm is not None and judged.norm > clip_norm
         status.window += 1
         status.trained += window.steps
         self._since_commit += window.steps
@@ -364,12 +351,12 @@ class FitLoop:
             if self._calibration is not None:
                 status.shifts = self._calibration.shifts()
         names = [metric.name for metric in self.learner.metrics]
-        message = _in_words(logs, self.plan.epochs, names)
+        message = _in_words(logs, self.settings.epochs, names)
         self._report(replace(self._progress(), message=message, values=logs))
         status.epoch += 1
         status.window, status.sums = 0, EpochSums()
         status.stopped = self.stop_training
-        if status.stopped or status.epoch == self.plan.epochs or self._is_commit_due():
+        if status.stopped or status.epoch == self.settings.epochs or self._is_commit_due():
             self.save()
         return not status.stopped
 
@@ -380,14 +367,14 @@ class FitLoop:
             return {}
         for metric in learner.metrics:
             metric.reset_state()
-        lanes = min(self.plan.lanes, len(pieces.begin))
+        lanes = min(self._most_lanes, len(pieces.begin))
         states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
         against, self._errors = AgainstBaselines(), TargetErrors()
         sums = EpochSums()
         if self._calibration is not None:
             self._calibration.begin()
-        for placement in pieces.windows(order, lanes, self.plan.steps):
+        for placement in pieces.windows(order, lanes, self.steps):
             window = pieces.window(self.staged, placement)
             states.begin(placement)
             _add(sums, self._run(learner.test, window, states))
@@ -408,7 +395,7 @@ class FitLoop:
         status = self.status
         return FitProgress(
             status.epoch + 1,
-            self.plan.epochs,
+            self.settings.epochs,
             status.sums.steps,
             self.division.training.steps,
             status.sums.seconds,

@@ -1,16 +1,13 @@
 """One fit of a pipeline: see `Pipeline.fit`."""
 
-import hashlib
 import io
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,16 +26,16 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
-from streamrnn.jobs.fitting.plan import FitModel, division_rule, fit_plan
+from streamrnn.jobs.fitting.plan import FitModel, division_rule
 from streamrnn.jobs.fitting.rates import try_rates
 from streamrnn.jobs.fitting.request import (
+    check_folder,
     check_request,
     differences,
     fit_identity,
     initial_model,
     load_for_training,
     refuse_another_fit,
-    refuse_foreign_model,
     without_layers,
 )
 from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
@@ -113,16 +110,12 @@ class FitJob:
             if not options.full_refresh:
                 raise
             committed = None
-        refuse_foreign_model(folder, committed, options.overwrite)
+        check_folder(folder, committed, options)
         digests = [] if committed is None else committed.record.model_digests
         last = None if options.full_refresh else committed
         if last is not None:  # the folder of a fit of several seeds has no model to start from
             seeds = value_of("train.seeds", last.record.identity)
             refuse_another_fit({"train.seeds": seeds}, {"train.seeds": 1}, folder)
-        if options.extend and last is None:
-            raise ConfigError(
-                f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
-            )
         if last is not None and last.record.done:
             folder.restore_model(last)
         return self._begin_or_resume(last, digests)
@@ -172,14 +165,21 @@ class FitJob:
             baselines = self._baselines(fit, staged, parts, record)
             adapt_normalization(model.learner.model, staged, parts.rows)
             model.scale(staged, parts.rows)
-            plan, table = fit_plan(self.config), reader.scorer.table
             commit = self._folder.commit if self.options.writes else lambda _: None
             calibration = None
             if self.config.output.calibrate:
                 rows, place = parts.validation.counts(staged), self._folder.rows / "calibration"
                 calibration = Calibration(self.config.train.quantiles, rows, place)
             loop = FitLoop(
-                model.learner, staged, parts, plan, baselines, calibration, table, record, commit
+                model.learner,
+                staged,
+                parts,
+                self.config,
+                baselines,
+                calibration,
+                reader.scorer.table,
+                record,
+                commit,
             )
             if self.options.find_rate:
                 self.summary.rates = try_rates(loop, self.options.stop.is_set)
@@ -400,12 +400,7 @@ class FitJob:
             write_state_file(table, folder.pending(STATE_FILE))
             self.summary.state = location(folder.show(STATE_FILE))
         fit.refuse_changes()
-        commit = loop.as_commit()
-        commit.arrays["model"] = np.frombuffer(data, np.uint8)
-        digests = [hashlib.sha256(data).hexdigest()]
-        commit.record = replace(commit.record, model_digests=digests, done=True, state=saved)
-        folder.commit(commit)
-        folder.publish(commit)
+        folder.finish(loop.as_commit(), data, state=saved)
 
 
 def _without(keys: FitIdentity, left_out: set[str]) -> FitIdentity:

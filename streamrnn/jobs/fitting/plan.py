@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.jobs.fitting.division import DivisionRule, SampleRule, StepRuns
-from streamrnn.jobs.fitting.fit_loop import FitPlan, RateSchedule
 from streamrnn.jobs.fitting.learner import (
     ClassWeights,
     Learner,
@@ -33,7 +32,7 @@ from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.nn.training import Loss, MeanMetric
 from streamrnn.nn.training.losses import GaussianNLL, Quantile, loss_of
 from streamrnn.nn.training.metrics import metric_of
-from streamrnn.stream.config import Config, whole_schedule
+from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import LoadedPipeline
 from streamrnn.stream.sources import parse_time
 
@@ -195,18 +194,3 @@ def _sample_rule(loaded: LoadedPipeline, config: Config) -> SampleRule | None:
             "return_sequences = true"
         )
     return SampleRule(steps, window.stride, at_end)
-
-
-def fit_plan(config: Config) -> FitPlan:
-    """Return the settings of the loop that [train] and [window] ask for."""
-    train, window = config.train, config.window
-    return FitPlan(
-        window.lanes,
-        window.steps,
-        train.epochs,
-        train.patience,
-        train.seed,
-        RateSchedule(**whole_schedule(train.schedule)),
-        train.clip_norm,
-        config.checkpoint.every * config.source.batch_rows,
-    )

@@ -257,13 +257,16 @@ def optimizer_from(config: Config) -> Optimizer:
         raise ConfigError(f"[train] optimizer: {error}") from None
 
 
-def refuse_foreign_model(folder: FitFolder, last: FitCommit | None, overwrite: bool) -> None:
-    """Raise ConfigError if the model file exists and is not what the last fit here wrote."""
+def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions) -> None:
+    """Raise ConfigError if the last fit here did not write the model file, or is to continue."""
     digest = folder.model_digest()
     digests = [] if last is None else last.record.model_digests[-1:]
-    if digest is None or overwrite or digest in digests:
-        return
-    raise ConfigError(
-        f"fit: [model] path: {location(os.fspath(folder.model))} exists, and is not what the last "
-        "fit here wrote. Set another path, or replace it with --overwrite."
-    )
+    if digest is not None and not options.overwrite and digest not in digests:
+        raise ConfigError(
+            f"fit: [model] path: {location(os.fspath(folder.model))} exists, and is not what the "
+            "last fit here wrote. Set another path, or replace it with --overwrite."
+        )
+    if options.extend and last is None:
+        raise ConfigError(
+            f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
+        )

@@ -1,6 +1,5 @@
 """A fit of several seeds, one fit each; then the best is kept, or all of them as one model."""
 
-import hashlib
 import multiprocessing
 import shutil
 import time
@@ -24,7 +23,7 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.job import FitJob
-from streamrnn.jobs.fitting.request import refuse_another_fit, refuse_foreign_model, without_layers
+from streamrnn.jobs.fitting.request import check_folder, refuse_another_fit, without_layers
 from streamrnn.jobs.fitting.source import FitSource, trained_state
 from streamrnn.jobs.fitting.staging import Limit, Reader
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
@@ -162,16 +161,12 @@ class SeedsJob:
     def _fit_and_keep(self) -> None:
         folder, options = self._folder, self.options
         last = folder.last()
-        refuse_foreign_model(folder, last, options.overwrite)
+        check_folder(folder, last, options)
         identity: FitIdentity = {key: value_of(key, self.config.canonical()) for key in _OWN}
         if last is not None and not options.full_refresh:
             then = last.record.identity
             refuse_another_fit({key: value_of(key, then) for key in _OWN}, identity, folder)
         record = FitRecord(identity, [] if last is None else last.record.model_digests)
-        if options.extend and last is None:
-            raise ConfigError(
-                f"--continue: there is no fit in {location(str(folder.path))}; run fit without it"
-            )
         if last is None or options.full_refresh or not last.record.done:
             folder.commit(FitCommit(record))
         self._wait_for_orphans()
@@ -250,16 +245,8 @@ class SeedsJob:
             return
         if saved:
             self.summary.state = location(folder.show(STATE_FILE))
-        record = replace(
-            record,
-            model_digests=[hashlib.sha256(data).hexdigest()],
-            done=True,
-            state=saved,
-            label_means=self._commit(self.seeds[0]).record.label_means,
-        )
-        commit = FitCommit(record, {"model": np.frombuffer(data, np.uint8)})
-        folder.commit(commit)
-        folder.publish(commit)
+        means = self._commit(self.seeds[0]).record.label_means
+        folder.finish(FitCommit(replace(record, label_means=means)), data, state=saved)
         self.summary.committed = True
 
     def _mixture(self) -> bytes:
@@ -302,8 +289,11 @@ class SeedsJob:
             if path.exists():
                 Path(target).write_bytes(path.read_bytes())
             return path.exists()
+        config = without_layers(self.config)
+        if self.options.extend:
+            state = config.state.model_copy(update={"init": self._folder.show(STATE_FILE)})
+            config = config.model_copy(update={"state": state})
         with self._folder.on_disk(data) as path_of_model:
-            config = without_layers(self._with_state())
             loaded = LoadedPipeline(config, reader(self._state_table), path_of_model)
         if not self.config.train.state or loaded.kind.needs_end:
             return False
@@ -313,18 +303,11 @@ class SeedsJob:
         limit = Limit(source.time, config.train.until, zone=source.time_zone)
         rows = Reader(Scorer(fit.bound, table), fit.target, limit)
         home = str(self._folder.path)
-        state = trained_state(loaded, fit, rows, self.options.stop, home, self.summary)
+        states = trained_state(loaded, fit, rows, self.options.stop, home, self.summary)
         fit.refuse_changes()
         if not self.summary.interrupted:
-            write_state_file(state, target)
+            write_state_file(states, target)
         return True
-
-    def _with_state(self) -> Config:
-        """Return the config, with the state to start from."""
-        if not self.options.extend:
-            return self.config
-        state = self.config.state.model_copy(update={"init": self._folder.show(STATE_FILE)})
-        return self.config.model_copy(update={"state": state})
 
 
 def fit_job(config: Config, state_table: pa.Table | None, options: FitOptions) -> FitJob | SeedsJob:

@@ -22,7 +22,6 @@ from streamrnn.stream.checkpoints import (
     read_manifest,
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, value_of
-from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RowSink, RunOptions
 from streamrnn.stream.sources import Source, SourceFile
@@ -166,16 +165,6 @@ class StreamDestination(Destination):
         return self._target
 
 
-def _side_folders(config: Config) -> dict[str, str]:
-    """Return the folders of side outputs; without a filter, only those with earlier rows."""
-    output, folders = str(config.sink.folder), config.side_folders
-    if folders.keys() != SIDE_OUTPUTS.keys():
-        with suppress(CheckpointError):  # raised when the output is opened
-            if has_manifest(output):
-                return {**read_manifest(output).side_folders(output), **folders}
-    return folders
-
-
 @contextmanager
 def open_destination(
     loaded: LoadedPipeline, options: RunOptions, source: Source
@@ -202,9 +191,14 @@ def open_destination(
 def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderDestination]:
     """Open the output folder that the pipeline file names. Raises CheckpointError, SinkError."""
     config = loaded.config
+    output, side = str(config.sink.folder), config.side_folders
+    if side.keys() != SIDE_OUTPUTS.keys():  # without a filter, only those with earlier rows
+        with suppress(CheckpointError):  # raised when the output is opened
+            if has_manifest(output):
+                side = {**read_manifest(output).side_folders(output), **side}
     with OutputFolder.open(
-        str(config.sink.folder),
-        side=_side_folders(config),
+        output,
+        side=side,
         keep=config.checkpoint.keep,
         full_refresh=options.full_refresh,
     ) as folder:

@@ -90,7 +90,14 @@ def name_the_files(
         return error
     kind = source.schema.field(source.time).type
     if (ahead := last_with(times[:index], error.last)) is not None:
-        error = error.because(_read_before(ahead.shown(kind), times[index].shown(kind), order))
+        fix = (
+            "Their times overlap: merge and sort them by time."
+            if order == "time"
+            else 'Files are read in order of their names; with [source] order = "time" they are '
+            "read in order of their earliest times."
+        )
+        read = f"{ahead.shown(kind)} was read before {times[index].shown(kind)}"
+        error = error.because(f"{read}. {fix} {_IF_EXPECTED}")
     elif last_with(times[index : index + 1], error.last) is None:
         ahead = last_with(_times_of(used), error.last)
         if ahead is not None:
@@ -188,13 +195,3 @@ def _reload(replaced: Sequence[FileTimes], by: FileTimes, kind: pa.DataType) -> 
         f"Used, and gone from the source: {first_of([item.shown(kind) for item in replaced])}. If "
         f"{by.path} replaces {'it' if len(replaced) == 1 else 'them'}, rerun with {options}."
     )
-
-
-def _read_before(ahead: str, late: str, order: str) -> str:
-    fix = (
-        "Their times overlap: merge and sort them by time."
-        if order == "time"
-        else 'Files are read in order of their names; with [source] order = "time" they are '
-        "read in order of their earliest times."
-    )
-    return f"{ahead} was read before {late}. {fix} {_IF_EXPECTED}"

@@ -191,17 +191,14 @@ class ProcessMetrics:
             values[Series(metric)] = earlier.get(Series(metric), 0) + getattr(counts, field)
         if table is not None:
             values[Series("streams")] = len(table)
-            if (newest := _newest_time(table)) is not None:
+            times, seen = table.last_times(np.arange(len(table)))
+            newest = None
+            if table.layout.time is not None and seen.any():
+                newest = unix_seconds(time_of(int(times[seen].max()), table.layout.time))
+            if newest is not None:
                 values[Series("newest_row_timestamp_seconds")] = newest
                 values[Series("lag_seconds")] = time.time() - newest
         self._file.write(values)
-
-
-def _newest_time(table: StateTable) -> float | None:
-    times, seen = table.last_times(np.arange(len(table)))
-    if table.layout.time is None or not seen.any():
-        return None
-    return unix_seconds(time_of(int(times[seen].max()), table.layout.time))
 
 
 class RunMetrics:

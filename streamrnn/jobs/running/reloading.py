@@ -1,6 +1,6 @@
 """Rewind an output to before it read files that have changed, so that a run rereads them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -41,23 +41,21 @@ def _check_corrected(
     source.check_schemas(files)
     if loaded.config.source.bad == "reject":
         return
+    contract = loaded.contract
+    required = [name for name in (*contract.key, contract.time, contract.reset) if name is not None]
     for file in files:
         alone = loaded.source([file])
         alone.earlier = source.earlier
-        for fault in _faults(loaded, alone):
+        faults = [
+            f"column {name!r}: {count(recorded.nulls, 'null')} in {count(recorded.rows, 'row')}"
+            for name, recorded in alone.statistics(required).items()
+            if recorded.nulls
+        ]
+        if faults := faults or refusals_of(loaded, features_of(loaded, alone)):
             raise DataError(
-                f"{file.path}: {fault}. Correct the file and rerun; the output has not been rewound"
+                f"{file.path}: {faults[0]}. Correct the file and rerun; the output has not been "
+                "rewound"
             )
-
-
-def _faults(loaded: LoadedPipeline, source: SourceOfFiles) -> Iterator[str]:
-    contract = loaded.contract
-    required = [name for name in (*contract.key, contract.time, contract.reset) if name is not None]
-    for name, recorded in source.statistics(required).items():
-        if recorded.nulls:
-            nulls, rows = count(recorded.nulls, "null"), count(recorded.rows, "row")
-            yield f"column {name!r}: {nulls} in {rows}"
-    yield from refusals_of(loaded, features_of(loaded, source))
 
 
 def _check_models(

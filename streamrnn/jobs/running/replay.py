@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,10 @@ from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget
 from streamrnn.jobs.preflight import lenient
-from streamrnn.jobs.running.replay_plan import Earlier, ReplayPlan, needs_replay, plan_replay
+from streamrnn.jobs.running.replay_plan import Earlier, plan_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     OutputFolder,
-    Snapshot,
     has_manifest,
     read_manifest,
 )
@@ -40,7 +38,6 @@ from streamrnn.stream.scoring import (
     Progress,
     RunOptions,
     Scorer,
-    SourceProgress,
     Summary,
 )
 from streamrnn.stream.sources import Position, Source, SourceBatch, SourceFile, SourceOfFiles
@@ -49,41 +46,17 @@ from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
 _EARLIEST = -(2**63)
 
 
-def replay_of(
-    bound: BoundPipeline,
-    source: Source,
-    last: Manifest | None,
-    load_state: Callable[[], pa.Table | None],
-    summary: Summary,
-    options: RunOptions,
-    committed: Callable[[], None],
-) -> Replay | None:
-    """Return the replay that a run begins with; None if no replay is needed.
-
-    `last` is the last commit of its output. Raises what `plan_replay` raises.
-    """
-    if last is None or not needs_replay(bound, last, options.on_change(bound.loaded.config.model)):
-        return None
-    state = load_state()
-    earlier = Earlier.of(last, source, str(bound.loaded.config.sink.folder), state)
-    plan = plan_replay(bound, source, last, earlier, force=options.force)
-    files = source.of_files
-    assert files is not None  # refused before
-    return Replay(bound, files, plan, last, state, summary, options, committed)
-
-
 class Replay:
-    """The replay of the rows of `plan` for a new model of the output whose last commit is `last`.
+    """The replay that a run begins with, if it `needs_replay`.
 
-    `state` is the output's state; the `summary` of the run is updated in place; `committed` is
-    called after each commit.
+    `last` is the last commit of the output, and `state` the state there; the `summary` of the run
+    is updated in place; `committed` is called after each commit. Raises what `plan_replay` raises.
     """
 
     def __init__(
         self,
         bound: BoundPipeline,
-        source: SourceOfFiles,
-        plan: ReplayPlan,
+        source: Source,
         last: Manifest,
         state: pa.Table | None,
         summary: Summary,
@@ -91,10 +64,14 @@ class Replay:
         committed: Callable[[], None],
     ) -> None:
         loaded = lenient(bound.loaded)
-        self._bound = replace(loaded.bind(source.schema, source.name), writes=False)
-        self._source, self._plan, self._last, self._state = source, plan, last, state
-        self._summary, self._options, self._committed = summary, options, committed
         self._output = str(loaded.config.sink.folder)
+        earlier = Earlier.of(last, source, self._output, state)
+        self._plan = plan_replay(bound, source, last, earlier, force=options.force)
+        files = source.of_files
+        assert files is not None  # refused before
+        self._bound = replace(loaded.bind(files.schema, files.name), writes=False)
+        self._source, self._last, self._state = files, last, state
+        self._summary, self._options, self._committed = summary, options, committed
         self._path = folder_inside(self._output, REPLAY)
         self._loop_summary = Summary()
         self._before = {"rows": 0, "passed_over": 0}  # left by an interrupted replay
@@ -180,7 +157,10 @@ class Replay:
         return [file for file in self._plan.files if file.name not in done], last.position
 
     def _rows(self, source: SourceOfFiles, start: Position | None) -> Iterator[SourceBatch]:
-        """Yield the rows in range."""
+        """Yield the rows in range.
+
+        Raises CheckpointError if a stream's last rows may be in a file that is gone.
+        """
         plan, names = self._plan, self._bound.loaded.contract
         batches = source.batches(start, None, plan.stop)
         if plan.first is not None:
@@ -190,27 +170,20 @@ class Replay:
         rows = LastRows(self._bound.layout.keys, plan.last)
         columns = [*names.key, *filter(None, [names.time])]
         rows.count(source.of_columns(columns).batches(start, None, plan.stop))
-        if plan.gone and start is None:
-            self._refuse_fewer(rows.least(self._streams()), plan.last)
+        if plan.gone and start is None and self._state is not None:
+            streams = [
+                self._state[field.name].combine_chunks() for field in self._bound.layout.keys
+            ]
+            if (least := rows.least(streams)) < plan.last:  # a file that is gone may have the rest
+                there = f"set [model] replay = {least} or less, " if least else ""
+                one = len(plan.gone) == 1
+                raise CheckpointError(
+                    f"replay: {count(len(plan.gone), 'used file')} {'is' if one else 'are'} gone "
+                    f"({first_of(plan.gone)}), and in the files after that a stream has {least} of "
+                    f"the last {plan.last} rows. Restore {'it' if one else 'them'}, {there}"
+                    f"or use {OTHER_WAYS}."
+                )
         return rows.of(batches)
-
-    def _streams(self) -> list[pa.Array]:
-        """Return the keys of the streams of the output."""
-        if self._state is None:
-            return [pa.array([], field.type) for field in self._bound.layout.keys]
-        return [self._state[field.name].combine_chunks() for field in self._bound.layout.keys]
-
-    def _refuse_fewer(self, least: int, asked: int) -> None:
-        """Raise CheckpointError if a stream's last rows may be in a file that is gone."""
-        if least < asked:
-            there = f"set [model] replay = {least} or less, " if least else ""
-            gone = self._plan.gone
-            raise CheckpointError(
-                f"replay: {count(len(gone), 'used file')} {'is' if len(gone) == 1 else 'are'} gone "
-                f"({first_of(gone)}), and in the files after that a stream has {least} of the last "
-                f"{asked} rows. Restore {'it' if len(gone) == 1 else 'them'}, {there}"
-                f"or use {OTHER_WAYS}."
-            )
 
     def _counters(self) -> dict[str, int]:
         read = self._loop_summary
@@ -248,18 +221,8 @@ class _ReplayTarget(FolderTarget):
         super().__init__(folder, files)
         self._counters = counters
 
-    def commit(
-        self, scorer: Scorer, progress: SourceProgress, complete: bool, continues: bool
-    ) -> Callable[[], object]:
-        """Return a call that commits position and state together."""
-        return partial(
-            self.folder.commit,
-            state=self.folder.delta(Snapshot.of(scorer.table, copy=continues)),
-            sources=self.started(progress.position),
-            readings=progress.readings,
-            position=progress.position,
-            counters=self._counters(),
-        )
+    def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
+        return self._counters()
 
 
 def discard_replay(output: str) -> None:

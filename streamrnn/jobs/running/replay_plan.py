@@ -100,10 +100,12 @@ def plan_replay(
     rows = [file for file in earlier.used if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
     if isinstance(wanted, timedelta):
-        first = _first_tick(wanted, bound, earlier.state)
-        rows = [file for file in rows if first is None or _reaches(file, first)]
-        time = "" if first is None else shown_time(first, _time_type(bound))
-        text = f"the rows since {time}"
+        tick, newest, text = _tick_ns(bound), _newest(earlier.state), "the rows since "
+        if newest is not None:
+            first = newest - 1000 * (wanted // timedelta(microseconds=1)) // tick
+            lasts = [(file, _last(file)) for file in rows]
+            rows = [file for file, last in lasts if last is None or last >= first]
+            text += shown_time(first, _time_type(bound))
     elif isinstance(wanted, int):
         text = f"the last {count(wanted, 'row')} of each stream"
     listed = {file.name: file for file in source.files}
@@ -115,6 +117,12 @@ def plan_replay(
     if gone:
         rows = rows[gone[-1] + 1 :]
         text += f", in the files after {lost[-1]}, which is gone"
+    notes = []
+    if (init := config.state.init) is not None:
+        of_init = f"rows that [state] init = {location(init)} has seen"
+        notes.append(f"{of_init} were replayed only if used files have them")
+    if (other := rows_of_no_file(manifest, earlier.rows)) > 0:
+        notes.append(f"{count(other, 'row')} in no used file: not replayed")
     return ReplayPlan(
         files=tuple(listed[file.path] for file in rows),
         stop=earlier.position,
@@ -123,14 +131,8 @@ def plan_replay(
         first=first,
         last=last,
         gone=lost,
-        note="; ".join(filter(None, [_without_init(bound), _left_out(manifest, earlier.rows)])),
+        note="; ".join(notes),
     )
-
-
-def _reaches(file: UsedFile, first: int) -> bool:
-    """Return whether a file may have rows of this time, or later."""
-    last = _last(file)
-    return last is None or last >= first
 
 
 def _last(file: UsedFile) -> int | None:
@@ -173,19 +175,6 @@ def _refuse_other_rows(
         )
 
 
-def _without_init(bound: BoundPipeline) -> str | None:
-    init = bound.loaded.config.state.init
-    if init is None:
-        return None
-    init = location(init)
-    return f"rows that [state] init = {init} has seen were replayed only if used files have them"
-
-
-def _left_out(manifest: Manifest, rows: int) -> str | None:
-    lost = rows_of_no_file(manifest, rows)
-    return f"{count(lost, 'row')} in no used file: not replayed" if lost > 0 else None
-
-
 def _time_type(bound: BoundPipeline) -> pa.DataType:
     return bound.schema.field(str(bound.loaded.config.source.time)).type
 
@@ -216,15 +205,6 @@ def _newest(state: pa.Table | None) -> int | None:
     kind = pa.int32() if pa.types.is_date32(newest.type) else pa.int64()
     ticks: int = newest.cast(kind).as_py()
     return ticks
-
-
-def _first_tick(length: timedelta, bound: BoundPipeline, state: pa.Table | None) -> int | None:
-    """Return the first time in range, in ticks; None if no row has a time."""
-    tick, newest = _tick_ns(bound), _newest(state)
-    if newest is None:
-        return None
-    length_ns = 1000 * (length // timedelta(microseconds=1))
-    return newest - length_ns // tick
 
 
 def _gone(

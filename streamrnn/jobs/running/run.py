@@ -37,7 +37,8 @@ from streamrnn.jobs.running.lateness import (
 from streamrnn.jobs.running.metrics import RunMetrics
 from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.reloading import rewind_before_changes
-from streamrnn.jobs.running.replay import Replay, discard_replay, replay_of
+from streamrnn.jobs.running.replay import Replay, discard_replay
+from streamrnn.jobs.running.replay_plan import needs_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     SourcePlan,
@@ -296,7 +297,7 @@ class RunJob:
         try:
             engine.run(source, plan.position, plan.before, target, total, last=last)
         except LateRowError as error:
-            named = name_the_files(error, source, plan.used, self._order, output)
+            named = name_the_files(error, source, plan.used, self.config.source.order, output)
             if named is error and (calls := self._state_of_calls(output, committed)) is not None:
                 live = 0 if committed is None else committed.live
                 named = name_the_position(error, *calls, str(source.time), live)
@@ -350,18 +351,13 @@ class RunJob:
         plan: SourcePlan,
         committed: Manifest | None,
     ) -> Engine | None:
-        replay = replay_of(
-            bound,
-            source,
-            committed,
-            output.load_state,
-            self.summary,
-            self.options,
-            partial(self._after_replayed, output),
-        )
-        replayed = None if replay is None else replay.run()
-        if replay is not None and replayed is None:
-            return None  # interrupted
+        options, replay, replayed = self.options, None, None
+        on_change = options.on_change(self.config.model)
+        if committed is not None and needs_replay(bound, committed, on_change):
+            state, after = output.load_state(), partial(self._after_replayed, output)
+            replay = Replay(bound, source, committed, state, self.summary, options, after)
+            if (replayed := replay.run()) is None:
+                return None  # interrupted
         load = partial(self._table, bound, output, committed, replay, replayed)
         engine: Engine
         if self._on_workers:
@@ -417,18 +413,14 @@ class RunJob:
             replay.report(replayed, table)
         return table
 
-    @property
-    def _order(self) -> str:
-        return self.config.source.order
-
     def _in_order(self, source: Source, plan: SourcePlan) -> list[SourceFile]:
         """Return the files to read: a partly read one first, then the others by [source] order."""
         started = 0 if plan.position is None else 1
-        files = list(plan.files)
-        if self._order == "time":
+        files, order = list(plan.files), self.config.source.order
+        if order == "time":
             files[started:] = source.in_time_order(files[started:])
         elif self.config.source.late != "error":  # with "error", a late row stops the run
-            self.summary.times_go_back = note_on_order(source, files, self._order)
+            self.summary.times_go_back = note_on_order(source, files, order)
         return files
 
     def _report_resumed(self, last: Manifest | None, plan: SourcePlan) -> None:
