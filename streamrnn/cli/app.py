@@ -145,16 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error(_unexpected(problem))
         code = 1
     finally:
-        _flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader is gone, which Python would report at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
-
-
-def _flush() -> None:
-    """Flush what was printed, unless its reader is gone, which Python would report at exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(problem: Exception) -> str:

@@ -88,7 +88,13 @@ def explain(
         kind = f"{item['type']} {tuple(item['shape'])}"
         print(f"input {item['name']} ({kind}): {', '.join(item['columns'])}")
     _print_features(features)
-    _print_errors(errors)
+    if errors:
+        rows = (
+            [error["output"], *(_short(error[name]) for name in ("largest", "rms", "growth"))]
+            for error in errors
+        )
+        head = f"output in {errors[0]['precision']}, minus float32"
+        print_table([head, "largest", "rms", "growth"], rows)
 
 
 def _in_words(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,18 +146,6 @@ def _resume(resume: Mapping[str, Any] | None) -> str:
     if "file" in resume:
         words += f", then row {resume['row']:,} of {resume['file']}"
     return f"{words}, {count(resume['streams'], 'stream')}"
-
-
-def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of the outputs' differences from float32, in the units of the outputs."""
-    if not errors:
-        return
-    rows = (
-        [error["output"], *(_short(error[name]) for name in ("largest", "rms", "growth"))]
-        for error in errors
-    )
-    precision = errors[0]["precision"]
-    print_table([f"output in {precision}, minus float32", "largest", "rms", "growth"], rows)
 
 
 def _short(number: float | None) -> str | None:

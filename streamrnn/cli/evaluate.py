@@ -64,13 +64,9 @@ def evaluate(
         by, since=since, until=until, quantiles=_quantiles(quantiles), file=output
     )
     if as_json:
-        head = {
-            "output": evaluation.output,
-            **evaluation.counts(),
-            "baselines": evaluation.baselines,
-        }
-        head["notes"] = evaluation.notes
-        print_json({**head, "figures": rows_of(evaluation.table)})
+        head = {"output": evaluation.output, **evaluation.counts()}
+        tail = {"baselines": evaluation.baselines, "notes": evaluation.notes}
+        print_json({**head, **tail, "figures": rows_of(evaluation.table)})
     elif not quiet:
         _print(evaluation, by)
         if output is not None:

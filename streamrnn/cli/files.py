@@ -35,7 +35,10 @@ def init(
     if demo:
         if (file, data, model) != (None, None, None):
             raise typer.BadParameter("--demo writes demo.toml; leave out PATH, --from and --model")
-        _write_demo()
+        from streamrnn.jobs.guesses import write_demo
+
+        pipeline, *others = write_demo()
+        print(f"wrote {pipeline}, {' and '.join(others)}; run it: streamrnn run {pipeline}")
         return
     file = "pipeline.toml" if file is None else file
     if (data is None) != (model is None):
@@ -73,13 +76,6 @@ def init(
         raise
     edit = "fill in each TODO" if todos else "edit it"
     print(f"wrote {path}; {edit}, then check it: streamrnn validate {path}")
-
-
-def _write_demo() -> None:
-    from streamrnn.jobs.guesses import write_demo
-
-    pipeline, *others = write_demo()
-    print(f"wrote {pipeline}, {' and '.join(others)}; run it: streamrnn run {pipeline}")
 
 
 def _exists(path: Path) -> ConfigError:

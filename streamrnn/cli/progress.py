@@ -22,11 +22,9 @@ _PAUSE = 0.1
 T = TypeVar("T")
 
 
-@contextmanager
-def progress(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
+def progress(quiet: bool) -> "AbstractContextManager[Callable[[Progress], None] | None]":
     """Yield the callback for `Pipeline.run`, or None to show nothing."""
-    with shown(quiet, _bar, _lines) as show:
-        yield show
+    return shown(quiet, _bar, _lines)
 
 
 @contextmanager
@@ -101,11 +99,9 @@ def _rate(rows: int, seconds: float) -> str:
     return f"{rows / seconds:,.0f} rows/s" if seconds > 0 else "- rows/s"
 
 
-@contextmanager
-def fit_progress(quiet: bool) -> Iterator["Callable[[FitProgress], None] | None"]:
+def fit_progress(quiet: bool) -> "AbstractContextManager[Callable[[FitProgress], None] | None]":
     """Yield the callback for `Pipeline.fit`, or None to show nothing."""
-    with shown(quiet, _fit_bar, _fit_lines) as show:
-        yield show
+    return shown(quiet, _fit_bar, _fit_lines)
 
 
 def _fit_lines() -> "Callable[[FitProgress], None]":

@@ -25,6 +25,7 @@ from streamrnn.errors import PublishError, StreamRNNError
 
 if TYPE_CHECKING:
     from streamrnn.jobs.pipeline import Pipeline, Summary, Workload
+    from streamrnn.stream.config.values import NewModel
 
 INTERRUPTED = 130
 DROPPED = ("row", "dropped: earlier than the stream's last time")
@@ -138,18 +139,21 @@ def run(
         return
     on_workers = (engine or job.config.engine.type) != "local"
     with progress(quiet) as show, stop_on_signal(on_workers=on_workers) as stop:
-        summary, behind = _outcome(
-            job,
-            full_refresh=full_refresh,
-            force=force,
-            new_model=new_model,
-            reload=reload_file or reload,
-            follow=follow,
-            engine=engine,
-            progress=show,
-            stop=stop,
-            metrics=metrics,
-        )
+        behind = None
+        try:
+            summary = job.run(
+                full_refresh=full_refresh,
+                force=force,
+                new_model=cast("NewModel | None", new_model),
+                reload=reload_file or reload,
+                follow=follow,
+                engine=engine,
+                progress=show,
+                stop=stop,
+                metrics=metrics,
+            )
+        except PublishError as error:  # rows were committed, but a table is behind
+            summary, behind = cast("Summary", error.summary), error
     phases = (f"{name} {seconds:.2f}" for name, seconds in summary.seconds_by_phase.items())
     LOGGER.debug("busy seconds, in parallel: %s", ", ".join(phases))
     # If stdout is the sink, the summary goes to stderr.
@@ -162,14 +166,6 @@ def run(
         raise behind
     if summary.interrupted:
         raise typer.Exit(INTERRUPTED)
-
-
-def _outcome(job: "Pipeline", **options: Any) -> "tuple[Summary, PublishError | None]":
-    """Run; return the summary, and the error if rows were committed but a table is behind."""
-    try:
-        return job.run(**options), None
-    except PublishError as error:
-        return cast("Summary", error.summary), error
 
 
 def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "Pipeline":
@@ -186,15 +182,18 @@ def _load(pipeline: str, overrides: list[str] | None, metrics: str | None) -> "P
 
 def in_words(summary: "Summary") -> str:
     """Return the summary of a run: rows, output, state, and a note for each peculiarity."""
+    from streamrnn.jobs.outputs import Published
+
     if summary.nothing_new:
         lines = ["Nothing new since the last run."]
     else:
-        lines = [
-            f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s "
-            f"({summary.rows_per_second:,.0f} rows/s{_compiling(summary)}) from {_source(summary)}"
-        ]
+        rate, seconds = f"{summary.rows_per_second:,.0f} rows/s", summary.seconds_compiling
+        if seconds >= 0.05:
+            rate += f"; kernels compiled in {seconds:.1f} s of it"
+        rows = f"{count(summary.rows, 'row')} in {summary.seconds:.1f} s ({rate})"
+        lines = [f"{rows} from {_source(summary)}"]
     lines.append(f"output   {summary.output}{_written(summary)}")
-    lines += [_published(item) for item in summary.published]
+    lines += [str(Published(**item)) for item in summary.published]
     if summary.first_time is not None:
         times = f"{summary.first_time} to {summary.last_time}"
         lines.append(f"times    {_WHOLE_SECONDS.sub('', times)}")
@@ -235,21 +234,7 @@ def _written(summary: "Summary") -> str:
     return f" ({written})"
 
 
-def _compiling(summary: "Summary") -> str:
-    """Describe how long kernels were compiled during the run; "" if they were not."""
-    seconds = summary.seconds_compiling
-    return f"; kernels compiled in {seconds:.1f} s of it" if seconds >= 0.05 else ""
-
-
-def _published(item: dict[str, Any]) -> str:
-    """Describe what was changed in a table."""
-    from streamrnn.jobs.outputs import Published
-
-    return str(Published(**item))
-
-
 def _state(summary: "Summary") -> str:
-    """Describe how many streams have a state, and how to show it."""
     streams = count(summary.streams, "stream")
     if 0 < summary.new_streams < summary.streams:
         streams += f", {summary.new_streams:,} of them new"
@@ -259,7 +244,6 @@ def _state(summary: "Summary") -> str:
 
 
 def _workload(load: "Workload", rows: int) -> str:
-    """Describe how the workers shared the run."""
     shared = (
         f"{count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
         f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, rows):.0f} bytes a row handed over"

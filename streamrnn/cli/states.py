@@ -8,6 +8,7 @@ import typer
 
 from streamrnn.base.display import location
 from streamrnn.cli.guide import example
+from streamrnn.cli.outputs import Output
 from streamrnn.cli.report import Json, Verbose, count, print_json, print_table, rows, values
 from streamrnn.errors import CheckpointError, MissingFileError
 
@@ -22,7 +23,6 @@ app = typer.Typer(
 
 DIFFERENT = 1
 STATES = "The output folder of a run, or a state table (.parquet, .arrow)."
-Output = Annotated[str, typer.Argument(metavar="OUT", help="The output folder of a run.")]
 Keys = Annotated[
     list[str],
     typer.Option(

@@ -1,7 +1,7 @@
 """Check a pipeline, and explain what a run would do, as values or as a Mermaid flowchart."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from streamrnn.jobs.preflight import (
     with_target,
 )
 from streamrnn.jobs.running import Earlier, RunPublisher, needs_replay, note_on_order, plan_replay
-from streamrnn.nn.models.graph import Graph
+from streamrnn.jobs.running.replay_plan import ReplayPlan
 from streamrnn.nn.models.mermaid import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -66,27 +66,23 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     if last is None:
         starting_table(bound, None, "", notes, on_change=loaded.config.model.on_change)
     else:
-        _check_last(loaded, bound, source, last, notes)
+        _check_last(bound, source, last, notes)
     refuse_own_output(loaded, source.files)
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
 
 
 def _check_last(
-    loaded: LoadedPipeline,
-    bound: BoundPipeline,
-    source: SourceOfFiles,
-    last: Manifest,
-    notes: list[str],
+    bound: BoundPipeline, source: SourceOfFiles, last: Manifest, notes: list[str]
 ) -> None:
     """Raise CheckpointError if the output is another pipeline's, StateError if the state is.
 
     Raises what `plan_replay` raises, too.
     """
+    loaded = bound.loaded
     path = str(loaded.config.sink.folder)
-    _check_same(loaded, bound, last, path)
+    _check_same(bound, last, path)
     changed = last.model != loaded.fingerprint
-    if needs_replay(bound, last, loaded.config.model.on_change):
-        plan = plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
+    if (plan := _replay(bound, source, last, path)) is not None:
         notes.append(f"the new model replays {plan.range}: at most {count(plan.most, 'row')}")
     elif changed or loaded.config.state.map:
         starting_table(
@@ -99,7 +95,8 @@ def _check_last(
         )
 
 
-def _check_same(loaded: LoadedPipeline, bound: BoundPipeline, last: Manifest, path: str) -> None:
+def _check_same(bound: BoundPipeline, last: Manifest, path: str) -> None:
+    loaded = bound.loaded
     may_differ = loaded.config.model.on_change != "error"
     check_same_pipeline(last, loaded.fingerprint, run_config(bound), path, new_model=may_differ)
     check_schema(last, bound.emitter.schema, path)
@@ -142,7 +139,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
     if source is None or bound is None:
         return plan
     streams = committed.state_rows if committed else 0
-    resume, files = _next_run(loaded, bound, source, committed)
+    resume, files = _next_run(bound, source, committed)
     errors, warnings = rounding_errors(loaded)
     notes = _notes(loaded, source) + warnings_of(loaded, features) + warnings
     return {
@@ -157,7 +154,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
         "state_bytes_per_stream": stream_bytes(bound),
         "memory": memory_of(bound, source, files, streams),
         **resume,
-        **_shared(loaded, bound, source, files, committed),
+        **_shared(bound, source, files, committed),
         "notes": notes,
     }
 
@@ -197,10 +194,10 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
 
 
 def _next_run(
-    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
+    bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
 ) -> tuple[dict[str, Any], Sequence[SourceFile]]:
     """Return where a run would resume, its number of new files, and all files to read."""
-    files = source.files
+    loaded, files = bound.loaded, source.files
     if last is None:
         _, plan = plan_first_run(loaded, source)
         return {"resume": None, "new_files": len(plan.files), "vanished_files": 0}, plan.files
@@ -212,7 +209,7 @@ def _next_run(
         "streams": last.state_rows,
     }
     try:
-        _check_same(loaded, bound, last, path)
+        _check_same(bound, last, path)
         plan = plan_sources(
             last,
             source.files,
@@ -221,41 +218,40 @@ def _next_run(
             seen=partial(seen_before, loaded, source),
             select=after_rule(loaded, source),
         )
-        replay = _replay(loaded, bound, source, last, path)
+        replay = _replay(bound, source, last, path)
     except CheckpointError as error:
         return {"resume": resume, "would_refuse": str(error)}, files
     position = plan.position
     if position is not None:
         resume |= {"file": plan.files[0].path, "row": position.file_row}
+    facts = {"resume": resume}
+    if replay is not None:
+        size = {"files": len(replay.files), "rows_at_most": replay.most}
+        facts["replay"] = {"range": replay.range, **size}
     new = len(plan.files) - (position is not None)
-    return (
-        {"resume": resume, **replay, "new_files": new, "vanished_files": len(plan.vanished)},
-        plan.files,
-    )
+    return {**facts, "new_files": new, "vanished_files": len(plan.vanished)}, plan.files
 
 
 def _replay(
-    loaded: LoadedPipeline, bound: BoundPipeline, source: SourceOfFiles, last: Manifest, path: str
-) -> dict[str, Any]:
-    """Describe the rows that a new model would replay; {} if there are none."""
-    if not needs_replay(bound, last, loaded.config.model.on_change):
-        return {}
-    plan = plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
-    return {"replay": {"range": plan.range, "files": len(plan.files), "rows_at_most": plan.most}}
+    bound: BoundPipeline, source: SourceOfFiles, last: Manifest, path: str
+) -> ReplayPlan | None:
+    """Return the rows that a new model would replay; None if there are none."""
+    if not needs_replay(bound, last, bound.loaded.config.model.on_change):
+        return None
+    return plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
 
 
 def _shared(
-    loaded: LoadedPipeline,
     bound: BoundPipeline,
     source: SourceOfFiles,
     files: Sequence[SourceFile],
     last: Manifest | None,
 ) -> dict[str, Any]:
     """Return how workers would share the run; nothing for a run in this process."""
-    engine = loaded.config.engine
+    engine = bound.loaded.config.engine
     if engine.type == "local":
         return {}
-    epochs = epoch_rows(source.subset(files), loaded)
+    epochs = epoch_rows(source.subset(files), bound.loaded)
     last_shards = len(last.shards) if last is not None else 0
     shards = engine.shards or (last_shards if last_shards > 1 else None)
     return {
@@ -301,7 +297,12 @@ def mermaid(loaded: LoadedPipeline) -> str:
     """
     plan, config = explain(loaded), loaded.config
     source, sink = config.source, config.sink
-    first, last = _ends(loaded.model.graph)
+    graph = loaded.model.graph
+    names = {id(node): f"layer{index}" for index, node in enumerate(graph.nodes)}
+    first, last = (
+        list(dict.fromkeys(names[id(symbol.node)] for symbol in symbols))
+        for symbols in (graph.inputs, graph.outputs)
+    )
     features = [feature.name for feature in source.features] + list(source.time_features)
     keys = [f"key: {', '.join(source.key)}", *([f"time: {source.time}"] if source.time else [])]
     files, committed, resume = [], [], plan.get("resume")
@@ -328,32 +329,15 @@ def mermaid(loaded: LoadedPipeline) -> str:
         *(f"window --> {name}" for name in first),
         *(f"{name} --> outputs" for name in last),
         "outputs --> sink",
-        *_state(plan),
     ]
+    if (size := plan.get("state_bytes_per_stream")) is not None:  # the model reads the state
+        streams = count(plan["memory"]["streams"], "stream")
+        lines.append(_store("state", "state", streams, f"{size:,} bytes each"))
+        lines += ["state <--> model", "state -.- sink"]
     if sink.folder is not None and source.bad == "reject":
         rejects = _store("rejects", "rejects", location(sink.rejects or ""))
         lines += [rejects, "features -->|rejected rows| rejects"]
     return "\n".join([lines[0], *(f"    {line}" for line in lines[1:])])
-
-
-def _ends(graph: Graph) -> tuple[list[str], list[str]]:
-    """Return the boxes of a model's inputs and of its outputs."""
-    names = {id(node): f"layer{index}" for index, node in enumerate(graph.nodes)}
-    first, last = (
-        list(dict.fromkeys(names[id(symbol.node)] for symbol in symbols))
-        for symbols in (graph.inputs, graph.outputs)
-    )
-    return first, last
-
-
-def _state(plan: Mapping[str, Any]) -> Sequence[str]:
-    """Return the state of the streams, which the model reads and the sink stores."""
-    size = plan.get("state_bytes_per_stream")
-    if size is None:
-        return ()
-    streams = plan["memory"]["streams"]
-    facts = (count(streams, "stream"), f"{size:,} bytes each")
-    return (_store("state", "state", *facts), "state <--> model", "state -.- sink")
 
 
 def _store(name: str, *facts: str) -> str:

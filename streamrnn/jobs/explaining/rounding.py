@@ -89,21 +89,19 @@ def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[s
             f"the file of the model has weights in {precision}: to see their error, name the "
             "float32 file that it was made from in [model] path, or use streamrnn convert --check"
         ]
-    before, after = (preview_rows(_from_zeros(each), COMPARED) for each in (exact, loaded))
+    previews = []
+    for each in (exact, loaded):
+        from_zeros = lenient(each)  # without an initial state, which belongs to one precision
+        state = from_zeros.config.state.model_copy(update={"init": None})
+        from_zeros.config = from_zeros.config.model_copy(update={"state": state})
+        previews.append(preview_rows(from_zeros, COMPARED))
+    before, after = previews
     steps = _steps(after, loaded.contract.key)
     errors = []
     for name in loaded.names:
         one, other = _columns(name, before, after, steps)
         errors.append(RoundingError.of(name, precision, one, other, steps=0))
     return errors, [warning for error in errors if (warning := error.warning())]
-
-
-def _from_zeros(loaded: LoadedPipeline) -> LoadedPipeline:
-    """Return a lenient copy without an initial state, which belongs to one precision."""
-    copied = lenient(loaded)
-    state = copied.config.state.model_copy(update={"init": None})
-    copied.config = copied.config.model_copy(update={"state": state})
-    return copied
 
 
 def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 import itertools
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
-from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, named_columns
+from streamrnn.jobs.guesses.features import guess_features, named_columns
 from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
@@ -27,6 +27,11 @@ from streamrnn.stream.sources import (
 )
 
 _SINK = "scores"
+_ON_STEPS = (
+    "the model's inputs have {steps} steps: each row is scored from zero by the {steps} rows that "
+    "end with it, as predict does; for a model trained on a carried state see `streamrnn guide "
+    "keras-model`"
+)
 SAMPLE_ROWS = 100_000
 MAX_FILES = 8
 """Largest number of files, evenly spread, from which rows are read.
@@ -81,18 +86,13 @@ def draft_pipeline(
     if len(files) > 1:
         step = -(-len(files) // MAX_FILES)
         spread = _rows(source, files[::step], SAMPLE_ROWS // MAX_FILES)
-    output = _free_sink() if sink is None else Filled(sink)
+    output = Filled(_SINK if sink is None else sink)
+    if sink is None and os.path.lexists(_SINK):
+        names = (f"{_SINK}-{number}" for number in itertools.count(2))
+        free = next(name for name in names if not os.path.lexists(name))
+        output = Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
     partitions = list(dict(files[0].partitions))
     return _draft(data, model, output, loaded, source, first, spread, partitions)
-
-
-def _free_sink() -> Filled:
-    """Return the first default name that no folder has, with a note on names that are taken."""
-    if not os.path.lexists(_SINK):
-        return Filled(_SINK)
-    names = (f"{_SINK}-{number}" for number in itertools.count(2))
-    free = next(name for name in names if not os.path.lexists(name))
-    return Filled(free, (f"{_SINK} exists, and may belong to another pipeline",))
 
 
 def _rows(source: FileSource, files: Sequence[SourceFile], rows: int) -> pa.Table:
@@ -127,7 +127,12 @@ def _draft(
         first.schema.field(streams.time).type
     )
     features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
-    rejects = _count_rejects(source, streams, first)
+    rejects, steps = _count_rejects(source, streams, first), model.declared_steps
+    zoned = source.subset(source.files[:MAX_FILES])
+    zoned.time = streams.time
+    offset = zoned.offset()
+    read = [name for name in features.columns if name in spread.schema.names]
+    floats = [name for name in read if pa.types.is_floating(spread.schema.field(name).type)]
     notes = {
         "source.key": _of_key(streams),
         "source.time": [
@@ -135,13 +140,13 @@ def _draft(
             if streams.time is not None
             else "no column of times without nulls; the order of the rows counts"
         ],
-        "source.time_zone": _of_zone(source, streams),
+        "source.time_zone": [note_on_offset(str(streams.time), offset)] if offset else [],
         "source.features": features.notes,
-        "source.nulls": _of_nulls(features, spread),
-        "source.nan": _of_nan(features, spread),
+        "source.nulls": _counted("nulls", {n: spread[n].null_count for n in read}),
+        "source.nan": _counted("NaN", {n: pc.sum(pc.is_nan(spread[n])).as_py() for n in floats}),
         "source.bad": _of_bad(rejects),
         "source.max_rejects": _of_max_rejects(rejects),
-        "window.kind": _of_kind(model.declared_steps),
+        "window.kind": [] if steps is None else [_ON_STEPS.format(steps=steps)],
         "sink.path": list(sink.notes),
     }
     values: dict[str, object] = {
@@ -160,9 +165,8 @@ def _draft(
         "model.path": path,
         "sink.path": sink.value,
     }
-    if model.declared_steps is not None:
-        windows = windows_of_predict(model.declared_steps)
-        values |= {f"window.{key}": value for key, value in windows.items()}
+    if steps is not None:
+        values |= {f"window.{key}": value for key, value in windows_of_predict(steps).items()}
     if len(specs) > 1:
         values["model.inputs"] = {
             name: columns[0] if len(columns) == 1 else columns
@@ -178,16 +182,6 @@ def _draft(
         [f"{key}{_shown(values.get(key))}: {note}" for key, note in said if TODO not in note],
         [f"{key}: {note.removeprefix(f'{TODO}: ')}" for key, note in said if TODO in note],
     )
-
-
-def _of_kind(steps: int | None) -> list[str]:
-    if steps is None:
-        return []
-    return [
-        f"the model's inputs have {steps} steps: each row is scored from zero by the {steps} rows "
-        "that end with it, as predict does; for a model trained on a carried state see `streamrnn "
-        "guide keras-model`"
-    ]
 
 
 def _shown(value: object) -> str:
@@ -217,28 +211,9 @@ def _of_key(streams: Streams) -> list[str]:
     return [f"{count}, {order}{others}"]
 
 
-def _of_zone(source: FileSource, streams: Streams) -> list[str]:
-    sample = source.subset(source.files[:MAX_FILES])
-    sample.time = streams.time
-    offset = sample.offset()
-    return [note_on_offset(str(streams.time), offset)] if offset else []
-
-
-def _of_nulls(features: GuessedFeatures, rows: pa.Table) -> list[str]:
-    counts = {n: rows[n].null_count for n in features.columns if n in rows.schema.names}
+def _counted(what: str, counts: Mapping[str, int]) -> list[str]:
     columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"nulls in the rows that were read: {', '.join(columns)}"] if columns else []
-
-
-def _of_nan(features: GuessedFeatures, rows: pa.Table) -> list[str]:
-    floats = [
-        name
-        for name in features.columns
-        if name in rows.schema.names and pa.types.is_floating(rows.schema.field(name).type)
-    ]
-    counts = {name: pc.sum(pc.is_nan(rows[name])).as_py() or 0 for name in floats}
-    columns = [f"{name} ({count:,})" for name, count in counts.items() if count]
-    return [f"NaN in the rows that were read: {', '.join(columns)}"] if columns else []
+    return [f"{what} in the rows that were read: {', '.join(columns)}"] if columns else []
 
 
 class _Rejects(NamedTuple):

@@ -1,7 +1,7 @@
 """Work on committed outputs: verify, compact, rewind and publish them, change their states."""
 
 from streamrnn.jobs.outputs.parts import compact, merge_small_parts, part_batches, verify
-from streamrnn.jobs.outputs.publishing import Published, Publisher, publish
+from streamrnn.jobs.outputs.publisher import Published, Publisher, publish
 from streamrnn.jobs.outputs.rewinding import (
     CommitInfo,
     commit_before,
@@ -14,12 +14,15 @@ from streamrnn.jobs.outputs.rewinding import (
 )
 from streamrnn.jobs.outputs.streams import (
     clear_leftovers,
+    diff_states,
     drop_idle,
     drop_streams,
+    export_state,
+    import_state,
+    read_states,
     reset_streams,
     rows_of,
 )
-from streamrnn.jobs.outputs.transfer import diff_states, export_state, import_state, read_states
 from streamrnn.stream.checkpoints import read_manifest
 
 __all__ = [

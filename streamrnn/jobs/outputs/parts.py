@@ -14,7 +14,7 @@ from streamrnn.base.display import count, first_of, location
 from streamrnn.base.storage.files import Files
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, PublishError
-from streamrnn.jobs.outputs.publishing import Publisher
+from streamrnn.jobs.outputs.publisher import Publisher
 from streamrnn.stream.checkpoints import partitioning_of
 from streamrnn.stream.checkpoints.attempt import draw_name
 from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirectory

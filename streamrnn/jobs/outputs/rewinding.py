@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from streamrnn.base.display import count, first_of, location, short_model
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.outputs.parts import rewritten
-from streamrnn.jobs.outputs.publishing import Publisher
+from streamrnn.jobs.outputs.publisher import Publisher
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
 from streamrnn.stream.checkpoints.directory import INSIDE
 from streamrnn.stream.checkpoints.versions import check_shards
@@ -44,23 +44,21 @@ def history(path: str) -> list[CommitInfo]:
     [50, 80]
     """
     manifest = read_manifest(path)
-    return [_info(kept, manifest) for kept in (*manifest.kept, manifest.as_kept())]
-
-
-def _info(kept: RetainedCommit, manifest: Manifest) -> CommitInfo:
-    files = manifest.sources[: kept.sources]
-    return CommitInfo(
-        kept.commit,
-        kept.time,
-        kept.rows,
-        kept.outputs.get("rejects", 0),
-        kept.state_rows,
-        kept.sources,
-        files[-1].path if files else "",
-        kept.model,
-        kept.complete,
-        kept.live,
-    )
+    return [
+        CommitInfo(
+            kept.commit,
+            kept.time,
+            kept.rows,
+            kept.outputs.get("rejects", 0),
+            kept.state_rows,
+            kept.sources,
+            read[-1].path if (read := manifest.sources[: kept.sources]) else "",
+            kept.model,
+            kept.complete,
+            kept.live,
+        )
+        for kept in (*manifest.kept, manifest.as_kept())
+    ]
 
 
 def rewind(
@@ -197,7 +195,13 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
         target = commit_before(manifest, names)
         what = f"with no row of {before}"
     else:
-        moment = _moment(before, path)
+        try:
+            moment = _time(before)
+        except ValueError:
+            raise ConfigError(
+                f"--before {location(before)}: expected a file or partition that {location(path)} "
+                "has used, or a time such as 2013-01-05T06:00"
+            ) from None
         if _time(manifest.time) < moment:
             raise ConfigError(
                 f"--before {before}: the last commit of {location(path)} ({manifest.commit}, "
@@ -209,16 +213,6 @@ def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:
     if target is None:
         raise ConfigError(f"{path} has no retained commit {what}. {_retained(manifest)}")
     return target
-
-
-def _moment(text: str, path: str) -> datetime:
-    try:
-        return _time(text)
-    except ValueError:
-        raise ConfigError(
-            f"--before {location(text)}: expected a file or partition that {location(path)} has "
-            "used, or a time such as 2013-01-05T06:00"
-        ) from None
 
 
 def _time(text: str) -> datetime:

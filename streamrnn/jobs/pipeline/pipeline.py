@@ -6,7 +6,7 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -178,27 +178,22 @@ class Pipeline:
         return self._loaded_anew()
 
     def _loaded_anew(self) -> LoadedPipeline:
-        if self._model_file is not None:
-            with self._model_file.on_disk() as path:
-                return self._load(path)
-        return self._load()
-
-    def _load(self, model_path: str | None = None) -> LoadedPipeline:
         folder, read = self.config.sink.folder, reader(self._state_table)
         begun = partial(has_manifest, folder) if folder is not None else lambda: False
-        return LoadedPipeline(self.config, read, model_path, begun)
+        with self._model_file.on_disk() if self._model_file else nullcontext() as path:
+            return LoadedPipeline(self.config, read, path, begun)
 
     def _loaded_before_fit(self) -> LoadedPipeline:
         """Return `loaded`; without a model file, with the model that a first fit starts from.
 
         Raises MissingFileError if the pipeline file names no such model, or the output has commits.
         """
-        folder = self.config.sink.folder
         try:
             return self.loaded
         except MissingFileError:
             from streamrnn.jobs.fitting import load_untrained
 
+            folder = self.config.sink.folder
             untrained = load_untrained(self.config, self._state_table)
             if untrained is None or (folder is not None and has_manifest(folder)):
                 raise

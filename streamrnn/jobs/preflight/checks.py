@@ -102,32 +102,25 @@ def file_source(
             f"[source] version is for Delta and Iceberg tables; {config.path} is neither. Remove "
             "the key."
         )
-    if table is None:
-        return loaded.source(_source_files(loaded, options), rows)
-    if not table.files and not options.follow and loaded.config.sink.folder is None:
-        raise MissingFileError(f"[source] path: {config.path}: {table.version} has no rows")
-    return loaded.source(table.files, rows, table)
-
-
-def _source_files(loaded: LoadedPipeline, options: RunOptions) -> list[SourceFile]:
-    """List the files that the path matches. Raises MissingFileError if there are none."""
-    path = loaded.config.source.path
-    assert path is not None
-    format = loaded.config.source.format
+    if table is not None:
+        if not table.files and not options.follow and loaded.config.sink.folder is None:
+            raise MissingFileError(f"[source] path: {config.path}: {table.version} has no rows")
+        return loaded.source(table.files, rows, table)
+    files, format = [], config.format
     try:
-        files = list_of_format(path, format)
+        files = list_of_format(config.path, format)
     except MissingFileError:
         if not options.follow:
             raise
-        return []
     if not files and not options.follow:
         endings = " or ".join(suffixes_of(format))
         others = ", or all names with the endings of another format" if format == "auto" else ""
         raise MissingFileError(
-            f"[source] path: {path}: no file to read (expected names ending in {endings}{others}, "
-            "as set by [source] format). Fix the path, or wait for files with --follow."
+            f"[source] path: {config.path}: no file to read (expected names ending in "
+            f"{endings}{others}, as set by [source] format). Fix the path, or wait for files with "
+            "--follow."
         )
-    return files
+    return loaded.source(files, rows)
 
 
 def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
@@ -136,9 +129,7 @@ def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
     if init is None or source.of_files is None:
         return None
     seen = seen_files(loaded.read_init(init), f"[state] init: {init}")
-    if seen is None:
-        return None
-    return seen.within({file.name for file in source.files}, loaded.columns)
+    return seen and seen.within({file.name for file in source.files}, loaded.columns)
 
 
 def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
@@ -191,9 +182,6 @@ def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
     return select
 
 
-_UNLIMITED = 2**31 - 1
-
-
 def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     """Return a copy for which no row is an error.
 
@@ -202,7 +190,7 @@ def lenient(loaded: LoadedPipeline) -> LoadedPipeline:
     source, copied = loaded.config.source, copy(loaded)
     late = "drop" if source.late == "error" else source.late
     repeated = "score" if source.repeated == "error" else source.repeated
-    update = {"late": late, "repeated": repeated, "bad": "reject", "max_rejects": _UNLIMITED}
+    update = {"late": late, "repeated": repeated, "bad": "reject", "max_rejects": 2**31 - 1}
     source = source.model_copy(update=update)
     copied.config = loaded.config.model_copy(update={"source": source})
     return copied

@@ -12,8 +12,7 @@ from streamrnn.base.display import count, first_of, location
 from streamrnn.base.plugin import load_plugin
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.publishing.reconcile import changes
-from streamrnn.jobs.outputs.publishing.table import PublishedTable, columns_of, with_partitions
+from streamrnn.jobs.outputs.table import PublishedTable, changes, columns_of, with_partitions
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, read_manifest
 from streamrnn.stream.checkpoints.manifest import decode_schema
 from streamrnn.stream.config import value_of

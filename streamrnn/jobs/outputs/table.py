@@ -1,7 +1,15 @@
-"""What a table format has to do, and the partitions of an output as tables have them."""
+"""Tables of Delta and Iceberg that index the parts of an output: nothing is copied.
+
+The folder and its manifest stay the truth. After a commit each table is made equal to the parts:
+what it lacks is added, what it has beyond them is removed, in one version of the table (`changes`).
+What is not done, because a process died or a catalog did not answer, is done the next time: making
+a table equal to the manifest is one set difference, so publishing may be repeated, interrupted, or
+late by any number of commits, and rewinding, merging, renaming and starting over need no code of
+their own. A format is a plug-in with a `PublishedTable`: its entry point is `publish.NAME`.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -124,3 +132,53 @@ def columns_of(manifest: Manifest) -> pa.Schema:
 def partitions_of(manifest: Manifest) -> tuple[pa.Field, ...]:
     """Return the columns of the folders of an output, outermost first."""
     return partition_fields(manifest.config, decode_schema(manifest.schema))
+
+
+def changes(
+    manifest: Manifest, contents: TableContents | None, *, merged: bool = False
+) -> TableChanges:
+    """Return what has to change in a table with these `contents` (None: there is no table).
+
+    `merged`: since the table equaled the output, parts were only merged.
+
+    A file is out of date if its part was written by a later commit than the last one registered, or
+    differs in size: rewinding and merging reuse names.
+    """
+    parts = {part.name: part for part in manifest.parts}
+    if contents is not None and contents.commit is not None and contents.commit > manifest.commit:
+        contents = replace(contents, commit=None)  # the folder was restored from an older backup
+    if contents is None:
+        return TableChanges(manifest.parts, columns=True)
+    remove = {name: file for name, file in contents.files.items() if name not in parts}
+    if not contents.same_schema:
+        return TableChanges(manifest.parts, remove, columns=True)
+    add = []
+    for name, part in parts.items():
+        file, last = contents.files.get(name), contents.commit
+        same = file is not None and (file.bytes, file.rows) == (part.bytes, part.rows)
+        if not same or last is None or part.commit > last:
+            add.append(part)
+    if merged:
+        return TableChanges(add, remove, frozenset({part.name for part in add} | remove.keys()))
+    return TableChanges(add, remove, _moved(add, remove, contents))
+
+
+def _moved(
+    add: list[Part], remove: dict[str, TableFile], contents: TableContents
+) -> frozenset[str]:
+    """Return the old and new names of parts that were renamed because numbers got more digits."""
+    if contents.commit is None:
+        return frozenset()
+    old = {(_number(name), file.bytes): name for name, file in remove.items()}
+    pairs = [
+        (part.name, name)
+        for part in add
+        if part.commit <= contents.commit and (name := old.get((_number(part.name), part.bytes)))
+    ]
+    return frozenset(name for pair in pairs for name in pair)
+
+
+def _number(name: str) -> str:
+    """Return the name of a part without the leading zeros of its number."""
+    folder, _, last = name.rpartition("/")
+    return f"{folder}/{last.removeprefix('part-').lstrip('0')}"
