@@ -19,9 +19,8 @@ import pyarrow as pa
 from streamrnn import __version__
 from streamrnn.errors import ConfigError, EngineError
 from streamrnn.jobs.engines.probe import FolderToken, Probe, probe, warm_up
-from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
-from streamrnn.jobs.engines.splitting import Chunk, split
+from streamrnn.jobs.engines.splitting import Chunk, RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import SourceFile, SourceOfFiles
 

@@ -24,9 +24,8 @@ import timing
 
 from streamrnn import Pipeline
 from streamrnn.jobs.engines import opening
-from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import Outcome, ShardTask
-from streamrnn.jobs.engines.splitting import Split
+from streamrnn.jobs.engines.splitting import RowRange, Split
 from streamrnn.stream.checkpoints import Facts, Shard, StateFile
 from streamrnn.stream.scoring import Summary
 from streamrnn.stream.sinks import StagedPart

@@ -1,8 +1,8 @@
 """Engines that score the shards of a run: in this process, or on workers."""
 
 from streamrnn.jobs.engines.opening import LocalEngine, open_engine
-from streamrnn.jobs.engines.ranges import epoch_rows
 from streamrnn.jobs.engines.sharded import ShardedEngine
+from streamrnn.jobs.engines.splitting import epoch_rows
 from streamrnn.jobs.engines.targets import FolderTarget, StreamTarget
 
 __all__ = ["Engine", "FolderTarget", "LocalEngine", "StreamTarget", "epoch_rows", "open_engine"]

@@ -16,7 +16,6 @@ from streamrnn.stream.checkpoints import (
     Facts,
     Shard,
     Snapshot,
-    StateFile,
     load_shard,
     partitioning_in,
 )
@@ -141,50 +140,43 @@ def score_shard(
     if before is not None and before.facts is None:
         return outcome, None
     began = time.perf_counter()
+    # The next version of the state may build on the files of the last one.
+    stored = task.stored if before is None or before.facts is None else before.facts.state
     try:
-        return outcome, _scored(bound, task, before, state, chunks, outcome)
+        table = _table(bound, task, state)
+        loop = Loop(Scorer(bound, table), outcome.summary, RunOptions(), every=0)
+        place, schema = task.place, bound.emitter.schema
+        attempt = Attempt.at(
+            place.folders,
+            schema=schema,
+            format=place.format,
+            commit=task.commit,
+            shard=task.shard,
+            last=() if stored is None else stored.files,
+            filters=place.filters,
+            partitioning=partitioning_in({"sink.partition_by": place.partition_by}, schema),
+        )
+        target = ShardTarget(attempt)
+        failed = [index for index, chunk in enumerate(chunks) if chunk.failed]
+        batches = _batches(
+            chunks[: failed[0] + 1] if failed else chunks, bound.loaded.config.source.batch_rows
+        )
+        try:
+            loop.run(batches, target, last=task.last)
+        finally:
+            if target.facts is None:
+                attempt.abandon()
+        outcome.facts = None if failed else target.facts
+        outcome.times = loop.times
+        outcome.looked_up, outcome.first = loop.looked_up, loop.first
+        outcome.rejected = loop.scorer.rejected
+        outcome.streams = len(table)
+        return outcome, table.to_arrow()
     except StreamRNNError as error:
         outcome.facts, outcome.error = None, error
         return outcome, None
     finally:
         outcome.seconds = time.perf_counter() - began
-
-
-def _scored(
-    bound: BoundPipeline,
-    task: ShardTask,
-    before: Outcome | None,
-    state: pa.Table | None,
-    chunks: Sequence[Chunk],
-    outcome: Outcome,
-) -> pa.Table | None:
-    table = _table(bound, task, state)
-    loop = Loop(Scorer(bound, table), outcome.summary, RunOptions(), every=0)
-    attempt = Attempt.at(
-        task.place.folders,
-        schema=bound.emitter.schema,
-        format=task.place.format,
-        commit=task.commit,
-        shard=task.shard,
-        last=_files(task, before),
-        filters=task.place.filters,
-        partitioning=partitioning_in(
-            {"sink.partition_by": task.place.partition_by}, bound.emitter.schema
-        ),
-    )
-    target = ShardTarget(attempt)
-    read = _readable(chunks)
-    try:
-        loop.run(_batches(read, bound.loaded.config.source.batch_rows), target, last=task.last)
-    finally:
-        if target.facts is None:
-            attempt.abandon()
-    outcome.facts = None if any(chunk.failed for chunk in read) else target.facts
-    outcome.times = loop.times
-    outcome.looked_up, outcome.first = loop.looked_up, loop.first
-    outcome.rejected = loop.scorer.rejected
-    outcome.streams = len(table)
-    return table.to_arrow()
 
 
 def _table(bound: BoundPipeline, task: ShardTask, state: pa.Table | None) -> StateTable:
@@ -193,20 +185,6 @@ def _table(bound: BoundPipeline, task: ShardTask, state: pa.Table | None) -> Sta
     if state is None:
         return StateTable(bound.layout, bound.initial())
     return starting_table(bound, state, f"the state of shard {task.shard}")
-
-
-def _files(task: ShardTask, before: Outcome | None) -> tuple[StateFile, ...]:
-    """Return the files of the shard's last state, which the next version may build on."""
-    shard = task.stored
-    if before is not None and before.facts is not None:
-        shard = before.facts.state
-    return () if shard is None else shard.files
-
-
-def _readable(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """Return the chunks up to the first that could not be read to its end."""
-    failed = [index for index, chunk in enumerate(chunks) if chunk.failed]
-    return chunks[: failed[0] + 1] if failed else chunks
 
 
 def _batches(chunks: Sequence[Chunk], rows: int) -> Iterator[SourceBatch]:

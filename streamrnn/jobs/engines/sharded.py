@@ -11,9 +11,16 @@ import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.jobs.engines.probe import FolderToken
-from streamrnn.jobs.engines.ranges import Epoch, RowRange, cut, rows_of_an_epoch
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask
-from streamrnn.jobs.engines.splitting import Heavy, Split, merged
+from streamrnn.jobs.engines.splitting import (
+    Epoch,
+    Heavy,
+    RowRange,
+    Split,
+    cut,
+    merged,
+    rows_of_an_epoch,
+)
 from streamrnn.jobs.engines.targets import FolderTarget
 from streamrnn.stream.checkpoints import OutputFolder, Shard
 from streamrnn.stream.scoring import (

@@ -2,18 +2,16 @@
 
 - `staging`          rows with their labels, sorted by stream, in mapped files
 - `division`         which steps train and which validate; pieces that run side by side, or, in fits
-  that carry no state, windows that start from the initial state
-- `carried`          the states of lanes from window to window
-- `window`           lanes x steps of staged rows
+  that carry no state, windows that start from the initial state; lanes x steps of staged rows
 - `scaling`          means and deviations of features and target
-- `learner`          what a window does to the weights, which labels a loss cannot use; `training`
-  has losses, optimizers, gradients
+- `learner`          what a window does to the weights and to the states of its lanes, which labels
+  a loss cannot use; `training` has losses, optimizers, gradients
 - `fit_loop`         the epochs, for the loop in `training`, and the learning rate
-- `baseline`         forecasts without a model, which the outputs are compared with
+- `baseline`         forecasts without a model, which the outputs are compared with; calibration
 - `commit`           what is committed, and where
 - `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own
-- `summary`            options and result
+- `summary`            options and result, learning rates that were tried
 
 A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
 record batches, the CPU, or where it was stopped and resumed.

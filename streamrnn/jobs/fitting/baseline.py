@@ -1,7 +1,7 @@
-"""Errors of a regression on the scale of the target, and of forecasts that need no model."""
+"""Figures of a validation: errors, those of forecasts without a model, and shifts of quantiles."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Doubles, Floats
+from streamrnn.errors import ConfigError
 from streamrnn.jobs.fitting.commit import HistoryRow
-from streamrnn.jobs.fitting.division import StepRuns
+from streamrnn.jobs.fitting.division import StepRuns, TrainingWindow
 from streamrnn.jobs.fitting.staging import Staged, mapped
-from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.stream.windows import Labels, SeasonJoin, TargetRows
 
@@ -202,3 +202,43 @@ def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]
         rows = TargetRows(step, slot, staged.time[step], nothing, value, weight[:, 0])
         yield begin, join.add(Labels(rows, label, staged.at[step]))
         join.keep_stream(int(slot[-1]))
+
+
+class Calibration:
+    """How far validation labels lie above each quantile, stored on disk for `rows` labels."""
+
+    def __init__(self, quantiles: Sequence[float], rows: int, path: Path) -> None:
+        """Raise ConfigError if there are too few rows for one of the quantiles."""
+        needed = math.ceil(max(1 / min(q, 1 - q) for q in quantiles) - 1e-9) - 1
+        if rows < needed:
+            raise ConfigError(
+                f"[output] calibrate: the quantiles {', '.join(f'{q:g}' for q in quantiles)} need "
+                f"{needed} rows with a label in [train] validation, received {rows}. Set an "
+                "earlier since, or a larger share of the streams"
+            )
+        self._quantiles, self._count = quantiles, 0
+        self._above: Floats = mapped(path, np.float32, (len(quantiles), rows))
+
+    def begin(self) -> None:
+        """Forget the rows of the last validation."""
+        self._count = 0
+
+    def add(self, label: Floats, output: Floats) -> None:
+        """Add labels (N, 1) and quantiles (N, U)."""
+        end = self._count + len(label)
+        self._above[:, self._count : end] = (label - output).T
+        self._count = end
+
+    def shifts(self) -> list[float]:
+        """Return what to add to each quantile, so that its share of the labels is at or below it.
+
+        Of n sorted differences that is number (n + 1) q; between two, the one farther from the
+        median.
+        """
+        shifts = []
+        for q, above in zip(self._quantiles, self._above[:, : self._count], strict=True):
+            place = round((self._count + 1) * q, 9)
+            rank = math.floor(place) if q < 0.5 else math.ceil(place)
+            above.partition(rank - 1)
+            shifts.append(float(above[rank - 1]))
+        return shifts

@@ -9,9 +9,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import DivergedError
-from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, TargetErrors
-from streamrnn.jobs.fitting.calibration import Calibration
-from streamrnn.jobs.fitting.carried import LaneStates, WindowCall, lane_states
+from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, Calibration, TargetErrors
 from streamrnn.jobs.fitting.commit import (
     EpochSums,
     FitCommit,
@@ -21,10 +19,9 @@ from streamrnn.jobs.fitting.commit import (
     prefixed,
     without_prefix,
 )
-from streamrnn.jobs.fitting.division import Division
-from streamrnn.jobs.fitting.learner import Judged, Learner
+from streamrnn.jobs.fitting.division import Division, TrainingWindow
+from streamrnn.jobs.fitting.learner import Judged, LaneStates, Learner, WindowCall, lane_states
 from streamrnn.jobs.fitting.staging import Staged
-from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.kernels.random import key_of, permutation
 from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau

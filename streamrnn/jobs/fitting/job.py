@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from streamrnn.base.display import count, location
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DivergedError
-from streamrnn.jobs.fitting.baseline import Baselines, best_season, seasonal_forecasts
-from streamrnn.jobs.fitting.calibration import Calibration
+from streamrnn.jobs.fitting.baseline import Baselines, Calibration, best_season, seasonal_forecasts
 from streamrnn.jobs.fitting.commit import (
     HISTORY_FILE,
     STATE_FILE,
@@ -27,7 +26,6 @@ from streamrnn.jobs.fitting.commit import (
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
 from streamrnn.jobs.fitting.plan import FitModel, division_rule
-from streamrnn.jobs.fitting.rates import try_rates
 from streamrnn.jobs.fitting.request import (
     check_folder,
     check_request,
@@ -41,7 +39,7 @@ from streamrnn.jobs.fitting.request import (
 from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
 from streamrnn.jobs.fitting.source import FitSource, trained_state, until_stopped
 from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
-from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, try_rates
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of

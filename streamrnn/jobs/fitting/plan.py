@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.jobs.fitting.division import DivisionRule, SampleRule, StepRuns
+from streamrnn.jobs.fitting.division import DivisionRule, SampleRule, Scale, StepRuns
 from streamrnn.jobs.fitting.learner import (
     ClassWeights,
     Learner,
@@ -26,7 +26,6 @@ from streamrnn.jobs.fitting.scaling import (
     with_scale,
 )
 from streamrnn.jobs.fitting.staging import Staged
-from streamrnn.jobs.fitting.window import Scale
 from streamrnn.nn.layers import Gaussian
 from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.nn.training import Loss, MeanMetric

@@ -11,9 +11,8 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Doubles, Floats
 from streamrnn.errors import ConfigError, DataError, UnsupportedError
-from streamrnn.jobs.fitting.division import StepRuns
+from streamrnn.jobs.fitting.division import Scale, StepRuns
 from streamrnn.jobs.fitting.staging import Staged
-from streamrnn.jobs.fitting.window import Scale
 from streamrnn.jobs.preflight import CALIBRATION
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.naming import counted_from_the_start

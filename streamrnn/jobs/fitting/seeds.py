@@ -239,7 +239,13 @@ class SeedsJob:
         folder.commit(FitCommit(record))
         data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
         folder.put_pending(folder.model.name, data)
-        pq.write_table(self._history(), folder.pending(HISTORY_FILE))
+        histories = []
+        for each in self.seeds:
+            history = pq.read_table(self._of(each).show(HISTORY_FILE))
+            column = pa.array([each] * history.num_rows, pa.int64())
+            histories.append(history.add_column(0, "seed", column))
+        history = pa.concat_tables(histories, promote_options="permissive")
+        pq.write_table(history, folder.pending(HISTORY_FILE))
         saved = self._save_state(data)
         if self.summary.interrupted:
             return
@@ -269,15 +275,6 @@ class SeedsJob:
         if commit is None:
             raise CheckpointError(f"{self._of(seed).path}: the fit of this seed is gone; rerun fit")
         return commit
-
-    def _history(self) -> pa.Table:
-        """Return the epochs of all members, with a column `seed`."""
-        tables = []
-        for seed in self.seeds:
-            table = pq.read_table(self._of(seed).show(HISTORY_FILE))
-            column = pa.array([seed] * table.num_rows, pa.int64())
-            tables.append(table.add_column(0, "seed", column))
-        return pa.concat_tables(tables, promote_options="permissive")
 
     # ---- the state after the last row
 

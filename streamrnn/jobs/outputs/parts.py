@@ -243,26 +243,21 @@ def merge_small_parts(
             numbers[name, group[0].folder] += len(group) if len(group) > 1 else 0
     if max(numbers.values(), default=0) < least:
         return None
-    outputs = {
-        name: replace(output, parts=_merge(folder, folder.directories[name], groups[name]))
-        for name, output in manifest.outputs.items()
-    }
+    outputs = {}
+    for name, output in manifest.outputs.items():
+        directory = folder.directories[name]
+        parts = tuple(
+            rewritten(folder, directory, group[0].name, group, sum(part.rows for part in group))
+            if len(group) > 1
+            else group[0]
+            for group in groups[name]
+        )
+        outputs[name] = replace(output, parts=parts)
     before, after = (
         sum(len(out.parts) for out in of.values()) for of in (manifest.outputs, outputs)
     )
     _LOGGER.debug("%s: merged %d parts into %d", folder.path, before, after)
     return folder.replace(outputs=outputs, kept=kept, end_of_run=manifest.end_of_run)
-
-
-def _merge(
-    folder: OutputFolder, directory: PartDirectory, groups: Sequence[list[Part]]
-) -> tuple[Part, ...]:
-    return tuple(
-        group[0]
-        if len(group) == 1
-        else rewritten(folder, directory, group[0].name, group, sum(part.rows for part in group))
-        for group in groups
-    )
 
 
 def _groups(parts: Sequence[Part], small: int) -> Iterator[list[Part]]:

@@ -112,7 +112,13 @@ def restore_commit(
     listed = read_manifest(path)
     if (to is None) == (before is None):
         raise ConfigError("rewind: expected either `to`, the number of a commit, or `before`")
-    target = _numbered(listed, to, path) if before is None else _before(listed, before, path)
+    choice = {kept.commit: kept for kept in listed.kept}
+    if before is not None:
+        target = _before(listed, before, path)
+    elif to in choice:
+        target = choice[to]
+    else:
+        raise ConfigError(f"{path} cannot go back to commit {to}. {_retained(listed)}")
     if (lost := listed.live - target.live) > 0 and not force:
         raise CheckpointError(
             f"{location(path)}: {count(lost, 'row')} of sessions after commit {target.commit} "
@@ -179,13 +185,6 @@ def _written(model: str, parts: Sequence[tuple[Part, int]]) -> str:
         f"{count(sum(rows for _, rows in parts), 'row')} of {numbers} by model "
         f"{short_model(model)} ({first_of([part.name for part, _ in parts])})"
     )
-
-
-def _numbered(manifest: Manifest, to: int | None, path: str) -> RetainedCommit:
-    choice = {kept.commit: kept for kept in manifest.kept}
-    if to not in choice:
-        raise ConfigError(f"{path} cannot go back to commit {to}. {_retained(manifest)}")
-    return choice[to]
 
 
 def _before(manifest: Manifest, before: str, path: str) -> RetainedCommit:

@@ -125,10 +125,11 @@ def _on_valid(feature: Feature, item: FeatureFacts) -> list[str]:
 def _on_scale(feature: Feature, item: FeatureFacts) -> list[str]:
     if item.mean is None or not item.deviation:
         return []
+    limits = [pair for pair in (feature.valid, feature.clip) if pair is not None]
     far = [
         (value, abs(value - item.mean) / item.deviation)
         for value in (item.minimum, item.maximum)
-        if value is not None and _is_read(feature, value)
+        if value is not None and all(low <= value <= high for low, high in limits)
     ]
     value, deviations = max(far, key=lambda pair: pair[1], default=(0.0, 0.0))
     if deviations <= FAR:
@@ -138,9 +139,3 @@ def _on_scale(feature: Feature, item: FeatureFacts) -> list[str]:
         f"model's Normalization ({item.mean:g}, deviation {item.deviation:g}). Check the unit of "
         "the column, or limit it with valid or clip"
     ]
-
-
-def _is_read(feature: Feature, value: float) -> bool:
-    """Whether the model reads the value: neither outside `valid` nor limited by `clip`."""
-    limits = [pair for pair in (feature.valid, feature.clip) if pair is not None]
-    return all(low <= value <= high for low, high in limits)

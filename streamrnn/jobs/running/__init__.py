@@ -1,17 +1,23 @@
 """Runs: what is new in a source is scored, committed to an output, published and measured.
 
 - `run`               one run, from the options to the summary
-- `destination`       an output folder or a stream; what earlier runs committed there
+- `destination`       an output folder or a stream; what earlier runs committed there; the log of a
+  server, whose rows go into the output first
 - `follow`            files that arrive while a run goes on
 - `reloading`         checks used files that changed, and rewinds to before they were read
 - `replay`, `replay_plan`   earlier rows, read by a new model into a state of its own
 - `lateness`          which files cause late rows and gaps
 - `publishing`        the tables of [publish], after each commit
 - `metrics`           what Prometheus reads of a run, and of `process`
-- `serving`           the log of a server, whose rows go into the output first
 """
 
-from streamrnn.jobs.running.destination import FolderDestination, open_folder
+from streamrnn.jobs.running.destination import (
+    FolderDestination,
+    log_folder,
+    open_folder,
+    own_log,
+    put_ahead,
+)
 from streamrnn.jobs.running.lateness import note_on_order
 from streamrnn.jobs.running.metrics import (
     MetricsFile,
@@ -24,7 +30,6 @@ from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.replay import discard_replay
 from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
 from streamrnn.jobs.running.run import RunJob
-from streamrnn.jobs.running.serving import log_folder, own_log, put_ahead
 
 __all__ = [
     "Earlier",

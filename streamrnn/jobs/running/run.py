@@ -358,7 +358,21 @@ class RunJob:
             replay = Replay(bound, source, committed, state, self.summary, options, after)
             if (replayed := replay.run()) is None:
                 return None  # interrupted
-        load = partial(self._table, bound, output, committed, replay, replayed)
+
+        def load() -> StateTable:
+            table = starting_table(
+                bound,
+                output.load_state(),
+                f"the state of {output.place}",
+                self.summary.state_notes,
+                on_change=on_change,
+                replayed=replayed,
+                earlier_map=None if committed is None else committed.config.get("state.map", {}),
+            )
+            if replay is not None and replayed is not None:
+                replay.report(replayed, table)
+            return table
+
         engine: Engine
         if self._on_workers:
             files = source.of_files
@@ -390,28 +404,6 @@ class RunJob:
     @property
     def _on_workers(self) -> bool:
         return (self.options.engine or self.config.engine.type) != "local"
-
-    def _table(
-        self,
-        bound: BoundPipeline,
-        output: Destination,
-        committed: Manifest | None,
-        replay: Replay | None,
-        replayed: StateTable | None,
-    ) -> StateTable:
-        """Return the state table to start from."""
-        table = starting_table(
-            bound,
-            output.load_state(),
-            f"the state of {output.place}",
-            self.summary.state_notes,
-            on_change=self.options.on_change(self.config.model),
-            replayed=replayed,
-            earlier_map=None if committed is None else committed.config.get("state.map", {}),
-        )
-        if replay is not None and replayed is not None:
-            replay.report(replayed, table)
-        return table
 
     def _in_order(self, source: Source, plan: SourcePlan) -> list[SourceFile]:
         """Return the files to read: a partly read one first, then the others by [source] order."""

@@ -10,9 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from streamrnn.jobs.engines.probe import FolderToken
-from streamrnn.jobs.engines.ranges import RowRange
 from streamrnn.jobs.engines.shard import OutputPlace, ShardTask, score_shard
-from streamrnn.jobs.engines.splitting import split
+from streamrnn.jobs.engines.splitting import RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import SourceFile, SourceOfFiles
 

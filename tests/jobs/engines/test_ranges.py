@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.jobs.engines.ranges import cut
 from streamrnn.jobs.engines.shard import Outcome
 from streamrnn.jobs.engines.sharded import WorkloadCounts
-from streamrnn.jobs.engines.splitting import KeyCounts, Split
+from streamrnn.jobs.engines.splitting import KeyCounts, Split, cut
 from streamrnn.stream.sources import FileSource, Position, list_files
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
 

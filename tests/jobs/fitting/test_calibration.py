@@ -17,7 +17,7 @@ from jobs.fitting import fits
 
 from streamrnn import Pipeline, layers, load_model
 from streamrnn.errors import ConfigError
-from streamrnn.jobs.fitting.calibration import Calibration
+from streamrnn.jobs.fitting.baseline import Calibration
 from streamrnn.pipeline import FitSummary
 
 QUANTILES = [0.1, 0.5, 0.9]

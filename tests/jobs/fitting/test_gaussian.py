@@ -13,7 +13,7 @@ from jobs.fitting import fits
 
 from streamrnn import Pipeline, layers, load_model, outputs
 from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError, StateError
-from streamrnn.jobs.fitting.window import Scale
+from streamrnn.jobs.fitting.division import Scale
 from streamrnn.pipeline import FitSummary
 
 ROWS, UNTIL = 3000, 2000

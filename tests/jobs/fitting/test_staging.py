@@ -13,11 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs.fitting import fits
 
-from streamrnn.jobs.fitting.division import CARRIED, FRESH, Division, DivisionRule, divide
+from streamrnn.jobs.fitting.division import (
+    CARRIED,
+    FRESH,
+    Division,
+    DivisionRule,
+    TrainingWindow,
+    divide,
+)
 from streamrnn.jobs.fitting.learner import Learner
 from streamrnn.jobs.fitting.source import FitSource
 from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
-from streamrnn.jobs.fitting.window import TrainingWindow
 from streamrnn.nn.training import losses, optimizers
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
