@@ -281,8 +281,10 @@ def split(
             result.readings |= item.readings
             result.cast += item.cast
             result.offset = result.offset or item.offset
-            spans += _spans(item.origin, offset)
-            by_time = item.origin.by_time
+            origin, by_time = item.origin, item.origin.by_time
+            for start in np.flatnonzero(np.diff(origin.file_N, prepend=-1)).tolist():
+                row = int(origin.row_N[start])
+                spans.append(FileSpan(origin.file(start), offset + start, row))
             keys = [item.batch.column(field.name) for field in bound.layout.keys]
             hash_N = key_hashes(keys)
             counts.add(keys, hash_N)
@@ -302,15 +304,6 @@ def split(
     result.rows_S = [chunk.rows for chunk in chunks]
     result.bytes = sum(chunk.bytes for chunk in chunks)
     return result, chunks
-
-
-def _spans(origin: Origin, offset: int) -> Iterator[FileSpan]:
-    """Yield the span of each file of consecutive rows, the first of which is at `offset`."""
-    if not len(origin.file_N):
-        return
-    starts = np.flatnonzero(np.diff(origin.file_N, prepend=-1))
-    for start in starts.tolist():
-        yield FileSpan(origin.file(start), offset + start, int(origin.row_N[start]))
 
 
 def _joined(

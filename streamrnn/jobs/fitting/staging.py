@@ -108,7 +108,12 @@ class Reader:
         self.rows, self.left, self.mixed = 0, None, False
         for batch in batches:
             keep = self._within(batch.batch)
-            self._note_left(batch, keep)
+            if self.left is not None:
+                self.mixed |= bool(keep.any())
+            elif not keep.all():
+                first, origin = int(np.argmin(keep)), batch.origin
+                self.left = origin.file(first), int(origin.row_N[first])
+                self.mixed = bool(keep[first:].any())
             kept = batch if keep.all() else _some(batch, np.flatnonzero(keep))
             self.rows += kept.batch.num_rows
             yield kept
@@ -127,15 +132,6 @@ class Reader:
         if most is not None:
             keep = keep & (np.cumsum(keep) <= most - self.rows)
         return keep
-
-    def _note_left(self, batch: SourceBatch, keep: Bools) -> None:
-        first = 0 if self.left is not None else int(np.argmin(keep)) if not keep.all() else None
-        if first is None:
-            return
-        if self.left is None:
-            origin = batch.origin
-            self.left = origin.file(first), int(origin.row_N[first])
-        self.mixed |= bool(keep[first:].any())
 
     def place(self, batches: Iterator[SourceBatch], row: int) -> str:
         """Read up to the row with this number, and return its location for a message."""
@@ -273,7 +269,12 @@ class _Rows:
             self._input(number, array).append(array)
         self._sizes.append(len(row))
         self._note_resets(by_stream)
-        self._count_streams(stream, row, scorer.table.streams)
+        if (more := scorer.table.streams - len(self._count)) > 0:
+            more = max(more, len(self._count))
+            self._count = np.append(self._count, np.zeros(more, np.int64))
+            self._first_row = np.append(self._first_row, np.full(more, np.iinfo(np.int64).max))
+        self._count += np.bincount(stream, minlength=len(self._count))
+        np.minimum.at(self._first_row, stream, row)
         self._read += len(rows)
         self.counts.update(by_stream.counts)
         add_looked_up(self.looked_up, rows.looked_up)
@@ -301,14 +302,6 @@ class _Rows:
         self._label.append(np.concatenate([labels.label, rows.value, weight[:, None]], axis=1))
         self._label_at.append(labels.at)
         self._label_sizes.append(len(rows.row))
-
-    def _count_streams(self, stream: Ints, row: Ints, streams: int) -> None:
-        if streams > len(self._count):
-            more = max(streams, 2 * len(self._count)) - len(self._count)
-            self._count = np.append(self._count, np.zeros(more, np.int64))
-            self._first_row = np.append(self._first_row, np.full(more, np.iinfo(np.int64).max))
-        self._count += np.bincount(stream, minlength=len(self._count))
-        np.minimum.at(self._first_row, stream, row)
 
     def _note_resets(self, by_stream: StreamBatch) -> None:
         """Record which streams with a state are reset at or before their first step."""
@@ -361,7 +354,12 @@ class _Rows:
 
     def _staged(self, columns: list[Array], streams: Ints, ends: Ints) -> Staged:
         *inputs, row, time, begins, labels, at = columns
-        start, fresh = _sequences(begins, ends - self._count[streams])
+        resets = np.concatenate(
+            [np.zeros(0, np.int64)]
+            + [i + np.flatnonzero(begins[i : i + _BLOCK]) for i in range(0, len(begins), _BLOCK)]
+        )
+        start = np.union1d(resets, ends - self._count[streams])
+        fresh = np.isin(start, resets)  # a reset begins the sequence
         head = np.searchsorted(ends, start, side="right")
         resumes = np.append(self._resumes, np.zeros(len(self._count) - self._stored_streams, bool))
         fresh |= ~resumes[streams[head]]
@@ -394,14 +392,3 @@ def _places(stream: Ints, offset: Ints) -> Ints:
     place: Ints = offset[stream] + np.arange(len(stream)) - np.repeat(begin, length)
     offset[stream[begin]] += length
     return place
-
-
-def _sequences(begins: Array, heads: Ints) -> tuple[Ints, Bools]:
-    """Return the first step of each sequence, and whether a reset begins it."""
-    by_block = [
-        begin + np.flatnonzero(begins[begin : begin + _BLOCK])
-        for begin in range(0, len(begins), _BLOCK)
-    ]
-    resets = np.concatenate([np.zeros(0, np.int64), *by_block])
-    start = np.union1d(resets, heads)
-    return start, np.isin(start, resets)

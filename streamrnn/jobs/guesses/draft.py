@@ -5,7 +5,6 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -127,7 +126,8 @@ def _draft(
         first.schema.field(streams.time).type
     )
     features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
-    rejects, steps = _count_rejects(source, streams, first), model.declared_steps
+    rejects, bad, limit = _on_rejects(source, streams, first)
+    steps = model.declared_steps
     zoned = source.subset(source.files[:MAX_FILES])
     zoned.time = streams.time
     offset = zoned.offset()
@@ -144,8 +144,8 @@ def _draft(
         "source.features": features.notes,
         "source.nulls": _counted("nulls", {n: spread[n].null_count for n in read}),
         "source.nan": _counted("NaN", {n: pc.sum(pc.is_nan(spread[n])).as_py() for n in floats}),
-        "source.bad": _of_bad(rejects),
-        "source.max_rejects": _of_max_rejects(rejects),
+        "source.bad": bad,
+        "source.max_rejects": limit,
         "window.kind": [] if steps is None else [_ON_STEPS.format(steps=steps)],
         "sink.path": list(sink.notes),
     }
@@ -160,8 +160,8 @@ def _draft(
         "source.time_features": list(features.time_features) or None,
         "source.nulls": "previous" if notes["source.nulls"] or notes["source.nan"] else None,
         "source.nan": "null" if notes["source.nan"] else None,
-        "source.bad": "reject" if notes["source.bad"] else None,
-        "source.max_rejects": 2 * rejects.rows if notes["source.max_rejects"] else None,
+        "source.bad": "reject" if bad else None,
+        "source.max_rejects": 2 * rejects if limit else None,
         "model.path": path,
         "sink.path": sink.value,
     }
@@ -216,42 +216,28 @@ def _counted(what: str, counts: Mapping[str, int]) -> list[str]:
     return [f"{what} in the rows that were read: {', '.join(columns)}"] if columns else []
 
 
-class _Rejects(NamedTuple):
-    """Rows without a key, among `of` rows; `whole`: these are all rows of the data."""
+def _on_rejects(
+    source: FileSource, streams: Streams, first: pa.Table
+) -> tuple[int, list[str], list[str]]:
+    """Return the number of rows without a key, and notes on [source] bad and max_rejects.
 
-    rows: int
-    of: int
-    whole: bool
-
-
-def _count_rejects(source: FileSource, streams: Streams, first: pa.Table) -> _Rejects:
-    """Count the rows without a key by footers, or, if these do not tell, in the first rows."""
+    They are counted by footers, or, if these do not tell, in the first rows.
+    """
     if streams.key is None:
-        return _Rejects(0, 0, whole=False)
+        return 0, [], []
     recorded = source.statistics([streams.key]).get(streams.key)
-    if recorded is not None and not recorded.unrecorded:
-        return _Rejects(recorded.nulls, recorded.rows, whole=True)
-    return _Rejects(first[streams.key].null_count, first.num_rows, whole=False)
-
-
-def _of_bad(rejects: _Rejects) -> list[str]:
-    if not rejects.rows:
-        return []
-    among = f"{rejects.of:,} rows" if rejects.whole else f"the first {rejects.of:,} rows"
-    note = f"the key is null in {rejects.rows:,} of {among}"
-    if rejects.whole or _of_max_rejects(rejects):
-        return [note]
-    return [f"{note}; a run stops when it rejects more than {_most_rejects():,}: see max_rejects"]
-
-
-def _of_max_rejects(rejects: _Rejects) -> list[str]:
-    if rejects.rows <= _most_rejects():
-        return []
-    more = "" if rejects.whole else "; more rows may follow"
-    return [f"twice the rows whose key is null, as these alone would stop a run{more}"]
-
-
-def _most_rejects() -> int:
-    """Return the default of [source] max_rejects."""
-    most: int = value_of("source.max_rejects", {})
-    return most
+    if whole := recorded is not None and not recorded.unrecorded:
+        rows, total = recorded.nulls, recorded.rows
+    else:
+        rows, total = first[streams.key].null_count, first.num_rows
+    if not rows:
+        return 0, [], []
+    note = f"the key is null in {rows:,} of {'' if whole else 'the first '}{total:,} rows"
+    most = value_of("source.max_rejects", {})
+    if rows > most:
+        more = "" if whole else "; more rows may follow"
+        limit = f"twice the rows whose key is null, as these alone would stop a run{more}"
+        return rows, [note], [limit]
+    if not whole:
+        note += f"; a run stops when it rejects more than {most:,}: see max_rejects"
+    return rows, [note], []

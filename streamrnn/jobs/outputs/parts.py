@@ -197,23 +197,16 @@ def compact(path: str, *, rejects: str | None = None, small: int = SMALL_PART) -
     with OutputFolder.reopen(path, rejects=rejects) as folder:
         assert folder.manifest is not None
         tables = Publisher.of(folder.manifest.config, path)
-        before = _published(tables, folder.manifest)
+        up_to_date = True
+        try:
+            tables.publish(folder.manifest)
+        except PublishError as error:
+            up_to_date = False
+            _LOGGER.warning("%s", error)
         manifest = merge_small_parts(folder, small=small)
         if manifest is not None:
-            tables.publish(manifest, merged=before)
+            tables.publish(manifest, merged=up_to_date)
         return manifest
-
-
-def _published(tables: Publisher, manifest: Manifest | None) -> bool:
-    """Bring the tables up to date before a change; return whether they are."""
-    if manifest is None:
-        return False
-    try:
-        tables.publish(manifest)
-    except PublishError as error:
-        _LOGGER.warning("%s", error)
-        return False
-    return True
 
 
 def merge_small_parts(

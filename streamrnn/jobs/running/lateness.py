@@ -111,7 +111,12 @@ def name_the_files(
     replaced = [item for item in gone if item.first <= last and first <= item.last]
     if not replaced:
         return error
-    return error.because(f"{error.args[1]} {_reload(replaced, times[index], kind)}")
+    options = " ".join(f"--reload-file {item.path}" for item in replaced[:3])
+    return error.because(
+        f"{error.args[1]} Used, and gone from the source: "
+        f"{first_of([item.shown(kind) for item in replaced])}. If {times[index].path} replaces "
+        f"{'it' if len(replaced) == 1 else 'them'}, rerun with {options}."
+    )
 
 
 def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]) -> LateRowError:
@@ -186,12 +191,3 @@ def _times_of(used: Iterable[UsedFile]) -> list[FileTimes]:
         and file.content.first is not None
         and file.content.last is not None
     ]
-
-
-def _reload(replaced: Sequence[FileTimes], by: FileTimes, kind: pa.DataType) -> str:
-    """Return how to score a file in place of files that are gone."""
-    options = " ".join(f"--reload-file {item.path}" for item in replaced[:3])
-    return (
-        f"Used, and gone from the source: {first_of([item.shown(kind) for item in replaced])}. If "
-        f"{by.path} replaces {'it' if len(replaced) == 1 else 'them'}, rerun with {options}."
-    )
