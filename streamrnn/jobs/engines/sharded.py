@@ -227,11 +227,22 @@ class ShardedEngine:
             self._folder.prepare(name)
         self._counted = set()
         self._reading = {} if start is None else {start.file: Reading(before)}
+        running: deque[_Running] = deque()
         try:
             rows, workers = rows_of_an_epoch(files, self._bound.loaded), self._tasks.workers
             range_rows = max(policy.batch_rows, min(rows // (2 * workers), _MOST_PIECE_ROWS))
-            epochs = cut(files, start, self._scored, rows, range_rows)
-            self._run(epochs or [Epoch((), None)], target, total, last)
+            epochs = cut(files, start, self._scored, rows, range_rows) or [Epoch((), None)]
+            self._done = 0
+            self._commit = self._folder.next_commit  # parts may have been merged since the last one
+            for number, epoch in enumerate(epochs, 1):
+                if self._options.stop.is_set():
+                    self._summary.interrupted = True
+                    break
+                running.append(self._start(epoch, last and number == len(epochs)))
+                if len(running) == 2:
+                    self._finish(running, target, total, len(epochs))
+            while running:
+                self._finish(running, target, total, len(epochs))
         except BaseException:
             self._tasks.cancel()
             raise
@@ -246,22 +257,6 @@ class ShardedEngine:
     def close(self) -> None:
         """Release the workers."""
         self._tasks.close()
-
-    def _run(
-        self, epochs: Sequence[Epoch], target: FolderTarget, total: int | None, last: bool
-    ) -> None:
-        running: deque[_Running] = deque()
-        self._done = 0
-        self._commit = self._folder.next_commit  # parts may have been merged since the last one
-        for number, epoch in enumerate(epochs, 1):
-            if self._options.stop.is_set():
-                self._summary.interrupted = True
-                break
-            running.append(self._start(epoch, last and number == len(epochs)))
-            if len(running) == 2:
-                self._finish(running, target, total, len(epochs))
-        while running:
-            self._finish(running, target, total, len(epochs))
 
     def _start(self, epoch: Epoch, last: bool) -> _Running:
         """Start all tasks of an epoch."""

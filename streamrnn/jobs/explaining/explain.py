@@ -22,8 +22,13 @@ from streamrnn.jobs.preflight import (
     warnings_of,
     with_target,
 )
-from streamrnn.jobs.running import Earlier, RunPublisher, needs_replay, note_on_order, plan_replay
-from streamrnn.jobs.running.replay_plan import ReplayPlan
+from streamrnn.jobs.running import (
+    ReplayPlan,
+    RunPublisher,
+    needs_replay,
+    note_on_order,
+    plan_replay,
+)
 from streamrnn.nn.models.mermaid import box, box_text, graph_lines
 from streamrnn.stream.checkpoints import (
     Manifest,
@@ -238,7 +243,7 @@ def _replay(
     """Return the rows that a new model would replay; None if there are none."""
     if not needs_replay(bound, last, bound.loaded.config.model.on_change):
         return None
-    return plan_replay(bound, source, last, Earlier.of(last, source, path, load_state(path)))
+    return plan_replay(bound, source, last, load_state(path))
 
 
 def _shared(

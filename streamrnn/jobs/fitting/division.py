@@ -352,15 +352,9 @@ def _validation(staged: Staged, ends: Ints) -> Pieces:
     begin, length = ends, staged.start_Q + staged.length_Q - ends
     origin = np.where(staged.fresh_Q, FRESH, RESUMED)
     origin[ends > staged.start_Q] = CARRIED
-    kept = length > 0
-    return Pieces(
-        begin[kept],
-        length[kept],
-        staged.stream_Q[kept],
-        origin[kept],
-        np.zeros(int(kept.sum()), bool),
-        (staged.before_Q + ends - staged.start_Q)[kept],
-    )
+    kept, before = length > 0, staged.before_Q + ends - staged.start_Q
+    stream, never = staged.stream_Q[kept], np.zeros(int(kept.sum()), bool)
+    return Pieces(begin[kept], length[kept], stream, origin[kept], never, before[kept])
 
 
 def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:

@@ -389,14 +389,9 @@ class FitLoop:
         return row | against.as_row()
 
     def _progress(self) -> FitProgress:
-        status = self.status
-        return FitProgress(
-            status.epoch + 1,
-            self.settings.epochs,
-            status.sums.steps,
-            self.division.training.steps,
-            status.sums.seconds,
-        )
+        sums, steps = self.status.sums, self.division.training.steps
+        epoch, epochs = self.status.epoch + 1, self.settings.epochs
+        return FitProgress(epoch, epochs, sums.steps, steps, sums.seconds)
 
 
 def _add(sums: EpochSums, judged: Judged) -> None:

@@ -38,14 +38,14 @@ from streamrnn.jobs.fitting.request import (
 )
 from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
 from streamrnn.jobs.fitting.source import FitSource, trained_state, until_stopped
-from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
+from streamrnn.jobs.fitting.staging import Reader, Staged, stage
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, try_rates
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.values import OnChange
-from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table, ticks_of
+from streamrnn.stream.scoring import LoadedPipeline, starting_table, ticks_of
 from streamrnn.stream.states import write_state_file
 
 ReadState = Callable[[str], pa.Table]
@@ -168,16 +168,9 @@ class FitJob:
             if self.config.output.calibrate:
                 rows, place = parts.validation.counts(staged), self._folder.rows / "calibration"
                 calibration = Calibration(self.config.train.quantiles, rows, place)
+            learner, table = model.learner, reader.scorer.table
             loop = FitLoop(
-                model.learner,
-                staged,
-                parts,
-                self.config,
-                baselines,
-                calibration,
-                reader.scorer.table,
-                record,
-                commit,
+                learner, staged, parts, self.config, baselines, calibration, table, record, commit
             )
             if self.options.find_rate:
                 self.summary.rates = try_rates(loop, self.options.stop.is_set)
@@ -254,16 +247,12 @@ class FitJob:
     # ---- training
 
     def _stage(self, fit: FitSource) -> tuple[Staged, Reader]:
-        source = self.config.source
         # The state after the last fit belongs to the same model, but in the runs' precision.
         extend = self.options.extend
         notes: list[str] = [] if extend else self.summary.notes
         on_change: OnChange = "carry" if extend else "error"
-        reader = Reader(
-            Scorer(fit.bound, starting_table(fit.bound, None, "", notes, on_change=on_change)),
-            fit.target,
-            Limit(source.time, self.config.train.until, self.options.limit, source.time_zone),
-        )
+        table = starting_table(fit.bound, None, "", notes, on_change=on_change)
+        reader = fit.reader(table, self.options.limit)
         batches = until_stopped(fit.batches(), self.options.stop, self.summary)
         staged = stage(reader, batches, self._folder.empty_rows())
         self.summary.rows, self.summary.streams = staged.rows, len(staged.slot_S)
@@ -389,10 +378,8 @@ class FitJob:
         if saved:
             path = folder.pending(folder.model.name)
             loaded = LoadedPipeline(without_layers(config), self._read_init, path)
-            again = Reader(reader.scorer, reader.target, reader.limit)
-            table = trained_state(
-                loaded, fit, again, self.options.stop, str(folder.path), self.summary
-            )
+            home, stop = str(folder.path), self.options.stop
+            table = trained_state(loaded, fit, reader, stop, home, self.summary)
             if self.summary.interrupted:  # the last commit has everything but the state
                 return
             write_state_file(table, folder.pending(STATE_FILE))

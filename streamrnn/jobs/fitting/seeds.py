@@ -25,7 +25,6 @@ from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.job import FitJob
 from streamrnn.jobs.fitting.request import check_folder, refuse_another_fit, without_layers
 from streamrnn.jobs.fitting.source import FitSource, trained_state
-from streamrnn.jobs.fitting.staging import Limit, Reader
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
 from streamrnn.jobs.fitting.workers import FitRequest, fit_all
 from streamrnn.jobs.preflight import reader
@@ -35,7 +34,7 @@ from streamrnn.nn.kernels.threads import get_threads
 from streamrnn.nn.models.mixture import mixture_of
 from streamrnn.stream.config import Config, value_of
 from streamrnn.stream.config.durations import format_duration
-from streamrnn.stream.scoring import LoadedPipeline, Scorer, starting_table
+from streamrnn.stream.scoring import LoadedPipeline, starting_table
 from streamrnn.stream.states import write_state_file
 
 _PATIENCE = 10.0
@@ -116,9 +115,8 @@ class SeedsJob:
 
     def _member(self, seed: int, threads: int) -> Config:
         """Return the config of the fit of one seed."""
-        config, directory = self.config, self._folder.path / MEMBERS / str(seed)
+        config, path = self.config, str(self._of(seed).model)
         train = config.train.model_copy(update={"seed": seed, "seeds": 1, "keep": "best"})
-        path = str(directory / self._folder.model.name)
         model = config.model.model_copy(update={"path": path, "threads": threads})
         alone = {"names": None} | ({"quantiles": None} if config.train.keep == "all" else {})
         output = config.output.model_copy(update=alone)
@@ -296,11 +294,8 @@ class SeedsJob:
             return False
         fit = FitSource.of(loaded, self._commit(self.seeds[0]).record.files)
         table = starting_table(fit.bound, None, "", self.summary.notes, on_change="carry")
-        source = config.source
-        limit = Limit(source.time, config.train.until, zone=source.time_zone)
-        rows = Reader(Scorer(fit.bound, table), fit.target, limit)
-        home = str(self._folder.path)
-        states = trained_state(loaded, fit, rows, self.options.stop, home, self.summary)
+        home, stop = str(self._folder.path), self.options.stop
+        states = trained_state(loaded, fit, fit.reader(table), stop, home, self.summary)
         fit.refuse_changes()
         if not self.summary.interrupted:
             write_state_file(states, target)

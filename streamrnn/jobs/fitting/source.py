@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.fitting.commit import FitFile
-from streamrnn.jobs.fitting.staging import Reader
+from streamrnn.jobs.fitting.staging import Limit, Reader
 from streamrnn.jobs.fitting.summary import FitSummary
 from streamrnn.jobs.preflight import (
     file_source,
@@ -29,6 +29,7 @@ from streamrnn.stream.scoring import (
     starting_table,
 )
 from streamrnn.stream.sources import Position, Reading, SourceBatch, SourceFile, SourceOfFiles
+from streamrnn.stream.states import StateTable
 
 
 @dataclass
@@ -73,6 +74,12 @@ class FitSource:
         assert target is not None  # checked before
         wide.files, files.files = list(new), new
         return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
+
+    def reader(self, table: StateTable, rows: int | None = None) -> Reader:
+        """Return a reader of the rows before [train] until, at most `rows`, from these states."""
+        source, until = self.loaded.config.source, self.loaded.config.train.until
+        limit = Limit(source.time, until, rows, source.time_zone)
+        return Reader(Scorer(self.bound, table), self.target, limit)
 
     def batches(self) -> Iterator[SourceBatch]:
         """Read all record batches, with the columns of [target]."""

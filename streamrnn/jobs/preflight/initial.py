@@ -52,12 +52,9 @@ class InitialState(NamedTuple):
 
     def set_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tables of a pipeline file with this state in place of theirs."""
-        state = data.get("state", {})
-        return (
-            {**data, "state": {**state, "init": self.name}}
-            if isinstance(state, Mapping)
-            else dict(data)
-        )
+        if not isinstance(state := data.get("state", {}), Mapping):
+            return dict(data)
+        return {**data, "state": {**state, "init": self.name}}
 
 
 def reader(state_table: pa.Table | None) -> Callable[[str], pa.Table]:

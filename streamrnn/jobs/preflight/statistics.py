@@ -63,16 +63,9 @@ def _facts(
     mean, deviation = scaling or (None, None)
     statistics = recorded or ColumnStatistics()
     rows = statistics.rows - statistics.unrecorded
-    return FeatureFacts(
-        feature.name,
-        feature.kind,
-        rows,
-        statistics.nulls if rows or statistics.nulls else None,
-        statistics.minimum,
-        statistics.maximum,
-        mean,
-        deviation,
-    )
+    nulls = statistics.nulls if rows or statistics.nulls else None
+    least, largest = statistics.minimum, statistics.maximum
+    return FeatureFacts(feature.name, feature.kind, rows, nulls, least, largest, mean, deviation)
 
 
 def warnings_of(loaded: LoadedPipeline, facts: Sequence[FeatureFacts]) -> list[str]:

@@ -28,14 +28,14 @@ from streamrnn.jobs.running.metrics import (
 )
 from streamrnn.jobs.running.publishing import RunPublisher
 from streamrnn.jobs.running.replay import discard_replay
-from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
+from streamrnn.jobs.running.replay_plan import ReplayPlan, needs_replay, plan_replay
 from streamrnn.jobs.running.run import RunJob
 
 __all__ = [
-    "Earlier",
     "FolderDestination",
     "MetricsFile",
     "ProcessMetrics",
+    "ReplayPlan",
     "RunJob",
     "RunPublisher",
     "Series",

@@ -240,7 +240,33 @@ class RunMetrics:
 
     def update(self) -> None:
         """Write the metrics of what is committed; if that fails, warn, and let the run go on."""
-        self._collect()
+        summary = self._summary
+        for metric, field in _COUNTERS.items():
+            self._add(metric, getattr(summary, field))
+        if summary.replayed:
+            self._set("replayed_rows", summary.replayed)
+        for phase, seconds in dict(summary.seconds_by_phase).items():
+            self._add("phase_seconds_total", seconds, phase)
+        self._set("last_run_duration_seconds", time.monotonic() - self._clock)
+        last = None if self._output is None else self._output.last
+        if last is not None:
+            self._set("rows_written_total", last.rows)
+            for name, side in SIDE_OUTPUTS.items():
+                self._set(side.metric, last.named(name).rows)
+            self._set("commit", last.commit)
+            committed = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
+            self._set("last_commit_timestamp_seconds", committed)
+            self._set("streams", last.state_rows)
+            files = [file for shard in last.shards for file in shard.files]
+            self._set("state_bytes", sum(file.bytes for file in files))
+        elif self._output is not None:
+            self._set("streams", summary.streams)
+        if summary.published_commit is not None:
+            self._set("published_commit", summary.published_commit)
+        times = [time for time in (self._newest, summary.last_timestamp) if time is not None]
+        if times:
+            self._set("newest_row_timestamp_seconds", max(times))
+            self._set("lag_seconds", time.time() - max(times))
         try:
             self._file.write(self._values)
         except SinkError as error:
@@ -270,35 +296,6 @@ class RunMetrics:
 
     def _add(self, metric: str, value: float, phase: str = "") -> None:
         self._set(metric, self._file.earlier.get(Series(metric, phase), 0) + value, phase)
-
-    def _collect(self) -> None:
-        summary = self._summary
-        for metric, field in _COUNTERS.items():
-            self._add(metric, getattr(summary, field))
-        if summary.replayed:
-            self._set("replayed_rows", summary.replayed)
-        for phase, seconds in dict(summary.seconds_by_phase).items():
-            self._add("phase_seconds_total", seconds, phase)
-        self._set("last_run_duration_seconds", time.monotonic() - self._clock)
-        last = None if self._output is None else self._output.last
-        if last is not None:
-            self._set("rows_written_total", last.rows)
-            for name, side in SIDE_OUTPUTS.items():
-                self._set(side.metric, last.named(name).rows)
-            self._set("commit", last.commit)
-            committed = timegm(time.strptime(last.time, "%Y-%m-%dT%H:%M:%SZ"))
-            self._set("last_commit_timestamp_seconds", committed)
-            self._set("streams", last.state_rows)
-            files = [file for shard in last.shards for file in shard.files]
-            self._set("state_bytes", sum(file.bytes for file in files))
-        elif self._output is not None:
-            self._set("streams", summary.streams)
-        if summary.published_commit is not None:
-            self._set("published_commit", summary.published_commit)
-        times = [time for time in (self._newest, summary.last_timestamp) if time is not None]
-        if times:
-            self._set("newest_row_timestamp_seconds", max(times))
-            self._set("lag_seconds", time.time() - max(times))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from streamrnn.jobs.outputs import (
     used_files,
 )
 from streamrnn.jobs.preflight import features_of, refusals_of, run_config, seen_before
-from streamrnn.jobs.running.replay_plan import Earlier, needs_replay, plan_replay
+from streamrnn.jobs.running.replay_plan import needs_replay, plan_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     RetainedCommit,
@@ -102,8 +102,7 @@ def _check_models(
         state = load_state(path, of=target)
         if needs_replay(bound, then, on_change):
             rows = target.rows + target.outputs.get("rejects", 0)
-            earlier = replace(Earlier.of(then, source, path, state), rows=rows)
-            plan = plan_replay(bound, source, then, earlier, force=options.force)
+            plan = plan_replay(bound, source, then, state, scored=rows, force=options.force)
             if plan.gone:
                 raise CheckpointError(
                     f"replay: {count(len(plan.gone), 'used file')} of {location(path)} "

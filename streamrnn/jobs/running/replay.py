@@ -22,7 +22,7 @@ from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError
 from streamrnn.jobs.engines import FolderTarget
 from streamrnn.jobs.preflight import lenient
-from streamrnn.jobs.running.replay_plan import Earlier, plan_replay
+from streamrnn.jobs.running.replay_plan import plan_replay
 from streamrnn.stream.checkpoints import (
     Manifest,
     OutputFolder,
@@ -65,8 +65,7 @@ class Replay:
     ) -> None:
         loaded = lenient(bound.loaded)
         self._output = str(loaded.config.sink.folder)
-        earlier = Earlier.of(last, source, self._output, state)
-        self._plan = plan_replay(bound, source, last, earlier, force=options.force)
+        self._plan = plan_replay(bound, source, last, state, force=options.force)
         files = source.of_files
         assert files is not None  # refused before
         self._bound = replace(loaded.bind(files.schema, files.name), writes=False)

@@ -24,34 +24,6 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What an output has read: used files by their current names, `position` as in a manifest.
-
-    `rows` is the number of rows written and rejected, and `state` is the state after them.
-    """
-
-    used: Sequence[UsedFile]
-    position: Position | None
-    rows: int
-    state: pa.Table | None
-
-    @classmethod
-    def of(cls, last: Manifest, source: Source, output: str, state: pa.Table | None) -> Earlier:
-        """Return what the output had read at its last commit, whose state is `state`."""
-        listed = {file.name: file for file in source.files}
-        names = current_names(last, listed, canonical_name(output))
-        position = last.position
-        if position is not None:
-            position = replace(position, file=names.get(position.file, position.file))
-        return cls(
-            used=[replace(file, path=names.get(file.path, file.path)) for file in last.sources],
-            position=position,
-            rows=last.rows + last.named("rejects").rows,
-            state=state,
-        )
-
-
-@dataclass(frozen=True)
 class ReplayPlan:
     """The rows that a new model reads: of `files`, in order, up to `stop` in the last one.
 
@@ -84,23 +56,33 @@ def plan_replay(
     bound: BoundPipeline,
     source: Source,
     manifest: Manifest,
-    earlier: Earlier,
+    state: pa.Table | None,
     *,
+    scored: int | None = None,
     force: bool = False,
 ) -> ReplayPlan:
     """Find the files of the rows that a new model reads before it goes on.
 
-    With `force`, rows that are in no file (of pipes and sessions) are left out. Raises ConfigError
-    where there is nothing to replay (kind whole, a pipe), or for a range that does not fit;
-    CheckpointError if rows in the range are in no file.
+    `state` is the state at the commit `manifest`, and `scored` the number of rows written and
+    rejected before it; by default all of them. With `force`, rows that are in no file (of pipes and
+    sessions) are left out. Raises ConfigError where there is nothing to replay (kind whole, a
+    pipe), or for a range that does not fit; CheckpointError if rows in the range are in no file.
     """
-    config, path = bound.loaded.config, location(str(bound.loaded.config.sink.folder))
-    _refuse_other_rows(bound, source, manifest, earlier.rows, path, force)
-    wanted = config.model.replay
-    rows = [file for file in earlier.used if file.content is not None and file.content.rows]
+    config, output = bound.loaded.config, str(bound.loaded.config.sink.folder)
+    path = location(output)
+    if scored is None:
+        scored = manifest.rows + manifest.named("rejects").rows
+    _refuse_other_rows(bound, source, manifest, scored, path, force)
+    wanted, position = config.model.replay, manifest.position
+    listed = {file.name: file for file in source.files}
+    names = current_names(manifest, listed, canonical_name(output))
+    if position is not None:
+        position = replace(position, file=names.get(position.file, position.file))
+    used = [replace(file, path=names.get(file.path, file.path)) for file in manifest.sources]
+    rows = [file for file in used if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
     if isinstance(wanted, timedelta):
-        tick, newest, text = _tick_ns(bound), _newest(earlier.state), "the rows since "
+        tick, newest, text = _tick_ns(bound), _newest(state), "the rows since "
         if newest is not None:
             first = newest - 1000 * (wanted // timedelta(microseconds=1)) // tick
             lasts = [(file, _last(file)) for file in rows]
@@ -108,12 +90,11 @@ def plan_replay(
             text += shown_time(first, _time_type(bound))
     elif isinstance(wanted, int):
         text = f"the last {count(wanted, 'row')} of each stream"
-    listed = {file.name: file for file in source.files}
     gone = [index for index, file in enumerate(rows) if file.path not in listed]
     lost = tuple(rows[index].path for index in gone)
     last = wanted if isinstance(wanted, int) else None
     if gone and last is None:
-        raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, earlier.state, path))
+        raise CheckpointError(_gone(lost, [rows[i] for i in gone], bound, state, path))
     if gone:
         rows = rows[gone[-1] + 1 :]
         text += f", in the files after {lost[-1]}, which is gone"
@@ -121,11 +102,11 @@ def plan_replay(
     if (init := config.state.init) is not None:
         of_init = f"rows that [state] init = {location(init)} has seen"
         notes.append(f"{of_init} were replayed only if used files have them")
-    if (other := rows_of_no_file(manifest, earlier.rows)) > 0:
+    if (other := rows_of_no_file(manifest, scored)) > 0:
         notes.append(f"{count(other, 'row')} in no used file: not replayed")
     return ReplayPlan(
         files=tuple(listed[file.path] for file in rows),
-        stop=earlier.position,
+        stop=position,
         most=sum(file.content.rows for file in rows if file.content is not None),
         range=text,
         first=first,
