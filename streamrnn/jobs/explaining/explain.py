@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -129,7 +130,7 @@ def explain(loaded: LoadedPipeline) -> dict[str, Any]:
             }
             for name, shape, kind in loaded.model.input_specs
         ],
-        "features": [item.as_dict() for item in features],
+        "features": [asdict(item) for item in features],
         "kind": config.window.kind,
         "kind_because": loaded.choice.why,
         "lanes": config.window.lanes,
@@ -169,7 +170,7 @@ def feature_statistics(loaded: LoadedPipeline) -> list[dict[str, Any]]:
     source = _files_of(loaded, _last_commit(loaded))
     if source is not None:
         _bind(loaded, source)
-    return [item.as_dict() for item in features_of(loaded, source)]
+    return [asdict(item) for item in features_of(loaded, source)]
 
 
 def _last_commit(loaded: LoadedPipeline) -> Manifest | None:

@@ -3,13 +3,13 @@
 - `staging`          rows with their labels, sorted by stream, in mapped files
 - `division`         which steps train and which validate; pieces that run side by side, or, in fits
   that carry no state, windows that start from the initial state; lanes x steps of staged rows
-- `scaling`          means and deviations of features and target
 - `learner`          what a window does to the weights and to the states of its lanes, which labels
   a loss cannot use; `training` has losses, optimizers, gradients
 - `fit_loop`         the epochs, for the loop in `training`, and the learning rate
 - `baseline`         forecasts without a model, which the outputs are compared with; calibration
 - `commit`           what is committed, and where
-- `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row
+- `source`, `request`, `plan`   what a fit reads, is asked for, and trains, checked before any row;
+  means and deviations of features and target
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own
 - `summary`            options and result, learning rates that were tried
 

@@ -62,24 +62,6 @@ def share_better(model: float, baseline: float) -> float:
     return 1 - model / baseline if baseline else -math.inf
 
 
-class TargetErrors:
-    """The mean squared error of each target."""
-
-    def __init__(self) -> None:
-        self._sums: list[ErrorSums] = []
-
-    def add(self, label: Floats, output: Floats) -> None:
-        """Add N steps with K targets."""
-        self._sums = self._sums or [ErrorSums() for _ in range(label.shape[1])]
-        for k, sums_of in enumerate(self._sums):
-            sums_of.add(label[:, k], output[:, k])
-
-    @property
-    def mse(self) -> list[float]:
-        """The mean squared errors (K,); empty before the first step."""
-        return [sums_of.mse for sums_of in self._sums]
-
-
 @dataclass
 class _Beside:
     """Errors of a baseline, and of the model over the same rows."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import DivergedError
-from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, Calibration, TargetErrors
+from streamrnn.jobs.fitting.baseline import AgainstBaselines, Baselines, Calibration, ErrorSums
 from streamrnn.jobs.fitting.commit import (
     EpochSums,
     FitCommit,
@@ -149,7 +149,7 @@ class FitLoop:
         self._lanes = min(self._most_lanes, len(division.training.begin))
         self._states = lane_states(learner.runner, staged, division, table, self._lanes)
         self._best: list[Floats] | None = None
-        self._errors = TargetErrors()
+        self._errors: list[ErrorSums] = []  # of each target of a regression
         self._since_commit = 0
         self._commit_steps = config.checkpoint.every * config.source.batch_rows
         self._committed_at = time.perf_counter()
@@ -344,7 +344,7 @@ class FitLoop:
         status, stopping = self.status, self._stopping
         status.history.append(logs)
         if stopping.best is not None and stopping.best_epoch == epoch:
-            status.best_errors = self._errors.mse
+            status.best_errors = [errors.mse for errors in self._errors]
             if self._calibration is not None:
                 status.shifts = self._calibration.shifts()
         names = [metric.name for metric in self.learner.metrics]
@@ -367,7 +367,8 @@ class FitLoop:
         lanes = min(self._most_lanes, len(pieces.begin))
         states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
-        against, self._errors = AgainstBaselines(), TargetErrors()
+        against, targets = AgainstBaselines(), 0 if self._baselines is None else self.staged.targets
+        self._errors = [ErrorSums() for _ in range(targets)]
         sums = EpochSums()
         if self._calibration is not None:
             self._calibration.begin()
@@ -382,7 +383,8 @@ class FitLoop:
             if self._calibration is not None:
                 self._calibration.add(label, output)
             if self._baselines is not None:
-                self._errors.add(label, output)
+                for k, errors in enumerate(self._errors):
+                    errors.add(label[:, k], output[:, k])
                 against.add(label, output, self._baselines.of(window))
         row: HistoryRow = {"val_loss": sums.mean_loss}
         row |= {f"val_{metric.name}": metric.result() for metric in learner.metrics}

@@ -25,7 +25,7 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
-from streamrnn.jobs.fitting.plan import FitModel, division_rule
+from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
 from streamrnn.jobs.fitting.request import (
     check_folder,
     check_request,
@@ -36,7 +36,6 @@ from streamrnn.jobs.fitting.request import (
     refuse_another_fit,
     without_layers,
 )
-from streamrnn.jobs.fitting.scaling import adapt_normalization, label_means
 from streamrnn.jobs.fitting.source import FitSource, trained_state, until_stopped
 from streamrnn.jobs.fitting.staging import Reader, Staged, stage
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, try_rates

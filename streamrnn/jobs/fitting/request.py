@@ -1,8 +1,6 @@
 """The request of a fit: the model it starts from, and the keys that identify it."""
 
 import hashlib
-import inspect
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.base.display import location
-from streamrnn.errors import ArgumentError, CheckpointError, ConfigError
+from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.fitting.commit import FitCommit, FitFolder, FitIdentity
-from streamrnn.jobs.fitting.scaling import without_calibration
+from streamrnn.jobs.fitting.plan import without_calibration
 from streamrnn.jobs.fitting.summary import FitOptions
 from streamrnn.jobs.preflight import ModelFile, reader
 from streamrnn.nn.formats import EmbeddedIds, check_layers, load_model, untrained
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.models.mixture import members_of
-from streamrnn.nn.training import Optimizer
-from streamrnn.nn.training.optimizers import optimizer_of
 from streamrnn.stream.config import Config, value_of, whole_schedule
 from streamrnn.stream.scoring import LoadedPipeline
 from streamrnn.stream.sources import load_vocabulary
@@ -227,34 +223,6 @@ def _value(key: str, identity: FitIdentity) -> object:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def optimizer_from(config: Config) -> Optimizer:
-    """Return the optimizer of [train] with its clips. Raises ConfigError."""
-    train = config.train
-    options = {key: value for key, value in train.optimizer.items() if key != "name"}
-    if train.clip_norm is not None:
-        options["global_clipnorm"] = train.clip_norm
-    if train.clip_value is not None:
-        options["clipvalue"] = train.clip_value
-    try:
-        kind = type(optimizer_of(train.optimizer["name"]))
-        parameters = inspect.signature(kind).parameters
-        wrong = [
-            f"{key} = {value!r}"
-            for key, value in options.items()
-            if isinstance(value, int | float)
-            and (not math.isfinite(value) or (key in parameters and value < 0))
-        ]
-        if wrong:
-            raise ConfigError(
-                f"[train] optimizer: expected finite numbers, 0 or more, received {wrong[0]}"
-            )
-        return kind(**options)
-    except (ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"[train] optimizer: {error}") from None
 
 
 def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions) -> None:

@@ -1,8 +1,7 @@
 """The features of a pipeline: what footers record, and what the model expects."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,10 +30,6 @@ class FeatureFacts:
     maximum: float | None = None
     mean: float | None = None
     deviation: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all fields by name."""
-        return asdict(self)
 
 
 def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
