@@ -9,7 +9,6 @@ import pyarrow as pa
 from streamrnn.base.arrays import Floats, Ints
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.preflight import (
-    bound_target,
     lenient,
     logged_table,
     open_source,
@@ -19,6 +18,7 @@ from streamrnn.jobs.preflight import (
 from streamrnn.nn.kernels.integers import FLOAT32
 from streamrnn.nn.models.rounding import RoundingError
 from streamrnn.stream.scoring import (
+    BoundTarget,
     LoadedPipeline,
     RunOptions,
     Scorer,
@@ -60,7 +60,7 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
     source = open_source(loaded, RunOptions(), also=() if columns is None else columns.names)
     bound, plan = plan_first_run(loaded, source)
     if (files := source.of_files) is None:
-        target = bound_target(bound, source)
+        target = None if columns is None else BoundTarget.of(bound, source.schema)
     else:
         source, target = with_target(bound, files)
     batches = source.batches(plan.position, plan.before)

@@ -70,11 +70,17 @@ class FitModel:
         scales = train.scale_target
         if scales is None:  # outputs of a model without a scale may be in the target's unit
             scales = train.may_scale and (train.init is None or layer is not None)
-        model_scale = None if layer is None or not scales else scale_of(layer)
-        if model_scale is None:
+        model_scale = None
+        if layer is None or not scales:
             core = model
         else:
-            check_finite_scale(model_scale)
+            model_scale = Scale(np.atleast_1d(layer.offset), np.atleast_1d(layer.scale))
+            deviation = model_scale.deviation
+            if not (np.isfinite(deviation).all() and (deviation != 0).all()):
+                raise ConfigError(
+                    f"fit: the last layer of the model scales by {deviation.tolist()}: labels "
+                    "cannot be standardized. Set [train] scale_target = false"
+                )
         loss = Quantile(train.quantiles) if train.quantiles else loss_of(train.loss)
         targets = len(config.target.labels)
         units = int(core.graph.outputs[0].shape[-1] or 0)
@@ -88,9 +94,19 @@ class FitModel:
         return cls(model, learner, model_scale, scales, units)
 
     def scale(self, staged: Staged, training: StepRuns) -> None:
-        """Set the scale of the labels, from the training rows unless the model has one."""
+        """Set the scale of the labels, from the training rows unless the model has one.
+
+        Raises DataError if none of them has a label.
+        """
         if self.scales and self.model_scale is None:
-            scale = target_scale(staged, training)
+            count, mean, variance = _moments_of_labels(staged, training)
+            if not count:
+                raise DataError(
+                    "fit: no training row has a label; check [target] and [train] validation"
+                )
+            deviation = np.sqrt(variance)
+            deviation[deviation == 0] = 1
+            scale = Scale(mean.astype(np.float32), deviation.astype(np.float32))
             of_moments = isinstance(self.learner.loss, GaussianNLL)
             self.learner.scale = scale.of_moments() if of_moments else scale
 
@@ -108,7 +124,9 @@ class FitModel:
         scale, model = self.learner.scale, self.model
         if scale is not None and self.model_scale is None:
             model = with_scale(model, scale)
-        return with_calibration(model, shifts) if shifts else model
+        offset = np.array(shifts, np.float32)
+        shift = Scale(offset, np.ones_like(offset))
+        return with_scale(model, shift, CALIBRATION) if shifts else model
 
 
 def _optimizer(config: Config) -> Optimizer:
@@ -247,7 +265,7 @@ def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
 
 
 def without_calibration(model: Model) -> Model:
-    """Return the model without the layer that `with_calibration` appended, if it has one."""
+    """Return the model without the layer that shifts its quantiles, if it has one."""
     core, layer = split_off_scale(model)
     if layer is None or not layer.name.startswith(CALIBRATION):
         return model
@@ -256,12 +274,6 @@ def without_calibration(model: Model) -> Model:
         core = Sequential.from_config({**config, "layers": config["layers"][:-1]})
         core.set_weights(model.get_weights())
     return core
-
-
-def with_calibration(model: Model, shifts: Sequence[float]) -> Model:
-    """Return a model whose outputs are shifted, each by its own number."""
-    offset = np.array(shifts, np.float32)
-    return with_scale(model, Scale(offset, np.ones_like(offset)), CALIBRATION)
 
 
 def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
@@ -277,21 +289,6 @@ def with_scale(model: Model, scale: Scale, name: str = "rescaling") -> Model:
         scaled.add(layer)  # type: ignore[attr-defined]
         return scaled
     return Model(model.graph.inputs, layer(model.graph.outputs[0]), name=model.name)
-
-
-def scale_of(layer: Rescaling) -> Scale:
-    """Return the scale of a Rescaling layer at the end of a model."""
-    return Scale(np.atleast_1d(layer.offset), np.atleast_1d(layer.scale))
-
-
-def target_scale(staged: Staged, training: StepRuns) -> Scale:
-    """Return mean and deviation of the labels that count in training. Raises DataError."""
-    count, mean, variance = _moments_of_labels(staged, training)
-    if not count:
-        raise DataError("fit: no training row has a label; check [target] and [train] validation")
-    deviation = np.sqrt(variance)
-    deviation[deviation == 0] = 1
-    return Scale(mean.astype(np.float32), deviation.astype(np.float32))
 
 
 def label_means(staged: Staged, training: StepRuns) -> Floats:
@@ -352,15 +349,6 @@ def _is_blank(layer: Layer) -> bool:
         return False
     initial = not weights["mean"].any() and (weights["variance"] == 1).all()
     return bool(initial and weights["count"] == 0)
-
-
-def check_finite_scale(scale: Scale) -> None:
-    """Raise ConfigError unless labels can be standardized."""
-    if not (np.isfinite(scale.deviation).all() and (scale.deviation != 0).all()):
-        raise ConfigError(
-            f"fit: the last layer of the model scales by {scale.deviation.tolist()}: labels cannot "
-            "be standardized. Set [train] scale_target = false"
-        )
 
 
 def _blocks(array: Array, rows: StepRuns) -> Iterator[Array]:

@@ -39,9 +39,10 @@ def read_states(
     """Read the state table of the last commit of an output folder, or of a file.
 
     With `keys` (as for `drop_streams`), read only these streams; with `sort`, sort by that column,
-    largest first. With `seen` the table's metadata lists the files that the state has seen, as in
-    an exported table, for a run that starts from it. Raises ConfigError for an unknown key or
-    column, MissingFileError, DataError, CheckpointError, and StateError if there is no state.
+    largest first, null last; equal ones keep their order. With `seen` the table's metadata lists
+    the files that the state has seen, as in an exported table, for a run that starts from it.
+    Raises ConfigError for an unknown key or column, MissingFileError, DataError, CheckpointError,
+    and StateError if there is no state.
 
     >>> read_states("out/weather").column_names[:4]
     ['origin', 'steps', 'last_time', 'gru/h']
@@ -55,7 +56,15 @@ def read_states(
         raise StateError(f"{path}: this output has no state")
     if keys:
         table = table.filter(pa.array(rows_of(table, keys, path)))
-    return table if sort is None else largest_first(table, sort)
+    if sort is not None:
+        names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+        if sort not in names:
+            raise ConfigError(
+                f"--sort {sort}: expected one of {', '.join(names)}{did_you_mean(sort, names)}"
+            )
+        order = pc.sort_indices(table.select([sort]), sort_keys=[(sort, "descending")])
+        table = table.take(order)
+    return table
 
 
 def export_state(output: str, file: str) -> int:
@@ -170,20 +179,6 @@ def _typed(text: str, field: pa.Field) -> pa.Scalar:
         raise ConfigError(
             f"--key {text}: expected {field.type}, the type of the key column {field.name!r}"
         ) from None
-
-
-def largest_first(table: pa.Table, column: str) -> pa.Table:
-    """Sort streams by a column, largest first; equal ones keep their order, null comes last.
-
-    Raises ConfigError unless there is such a column, of numbers, times or text.
-    """
-    names = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-    if column not in names:
-        raise ConfigError(
-            f"--sort {column}: expected one of {', '.join(names)}{did_you_mean(column, names)}"
-        )
-    order = pc.sort_indices(table.select([column]), sort_keys=[(column, "descending")])
-    return table.take(order)
 
 
 def drop_streams(output: str, keys: Sequence[str]) -> int:

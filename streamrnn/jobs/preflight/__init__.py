@@ -3,7 +3,6 @@
 from streamrnn.jobs.preflight.checks import (
     CALIBRATION,
     after_rule,
-    bound_target,
     check_sink,
     file_source,
     lenient,
@@ -33,7 +32,6 @@ __all__ = [
     "InitialState",
     "ModelFile",
     "after_rule",
-    "bound_target",
     "check_sink",
     "features_of",
     "file_source",

@@ -291,8 +291,3 @@ def with_target(
         return source, None
     wide = source.with_columns(columns.names)
     return wide, BoundTarget.of(bound, wide.schema)
-
-
-def bound_target(bound: BoundPipeline, source: Source) -> BoundTarget | None:
-    """Return the target bound to a source with the columns of `[target]`; None if not set."""
-    return None if target_columns(bound.loaded) is None else BoundTarget.of(bound, source.schema)
