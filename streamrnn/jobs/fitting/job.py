@@ -27,6 +27,7 @@ from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
 from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
 from streamrnn.jobs.fitting.request import (
+    FitSource,
     check_folder,
     check_request,
     differences,
@@ -34,9 +35,10 @@ from streamrnn.jobs.fitting.request import (
     initial_model,
     load_for_training,
     refuse_another_fit,
+    trained_state,
+    until_stopped,
     without_layers,
 )
-from streamrnn.jobs.fitting.source import FitSource, trained_state, until_stopped
 from streamrnn.jobs.fitting.staging import Reader, Staged, stage
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, try_rates
 from streamrnn.nn.formats.native import encoded

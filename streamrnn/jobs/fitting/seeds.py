@@ -23,8 +23,13 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.fit_loop import FitProgress
 from streamrnn.jobs.fitting.job import FitJob
-from streamrnn.jobs.fitting.request import check_folder, refuse_another_fit, without_layers
-from streamrnn.jobs.fitting.source import FitSource, trained_state
+from streamrnn.jobs.fitting.request import (
+    FitSource,
+    check_folder,
+    refuse_another_fit,
+    trained_state,
+    without_layers,
+)
 from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, SeedResult
 from streamrnn.jobs.fitting.workers import FitRequest, fit_all
 from streamrnn.jobs.preflight import reader

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from streamrnn.base.display import location, safe_text, without_options
 from streamrnn.base.storage import Files
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.table import (
+from streamrnn.jobs.outputs.publisher import (
     BY,
     TableChanges,
     TableContents,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamrnn.base.storage import Files
 from streamrnn.base.storage.store import open_like
 from streamrnn.errors import ConfigError, PublishError
-from streamrnn.jobs.outputs.table import (
+from streamrnn.jobs.outputs.publisher import (
     BY,
     TableChanges,
     TableContents,

@@ -22,7 +22,7 @@ from streamrnn.jobs.fitting.division import (
     divide,
 )
 from streamrnn.jobs.fitting.learner import Learner
-from streamrnn.jobs.fitting.source import FitSource
+from streamrnn.jobs.fitting.request import FitSource
 from streamrnn.jobs.fitting.staging import Limit, Reader, Staged, stage
 from streamrnn.nn.training import losses, optimizers
 from streamrnn.stream.config import Config

@@ -13,7 +13,7 @@ from streamrnn import Pipeline
 from streamrnn.base.storage import open_files
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.outputs import Publisher, publisher
-from streamrnn.jobs.outputs.table import TableContents, TableFile, changes
+from streamrnn.jobs.outputs.publisher import TableContents, TableFile, changes
 from streamrnn.plugins.lakes import publish_delta
 from streamrnn.plugins.lakes.parts import delta_type, iceberg_type, lake_schema
 from streamrnn.plugins.lakes.publish_delta import delta_statistics
