@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from streamrnn.cli.report import LOGGER, count
@@ -60,32 +61,30 @@ def _lines() -> "Callable[[Progress], None]":
 
 
 @contextmanager
-def _bar() -> "Iterator[Callable[[Progress], None]]":
+def _rich_bar(before: str, after: str, *, remaining: bool) -> Iterator[Callable[..., None]]:
+    """Yield the call that updates a bar, between two texts, and with the remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.fields[rows]}"),
-        BarColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeRemainingColumn(compact=True),
-    )
+    text = TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")
+    columns = [*text, TimeRemainingColumn(compact=True)] if remaining else text
     # Transient: the summary replaces the bar.
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rows="starting", pace="")
+        task = bar.add_task("", total=None, before=before, after=after)
+        yield partial(bar.update, task)
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[Progress], None]]":
+    with _rich_bar("starting", "", remaining=True) as update:
 
         def show(now: "Progress") -> None:
             if now.message:
                 LOGGER.info(now.message)
             of = f"/{now.total_rows:,}" if now.total_rows is not None else ""
-            bar.update(
-                task,
-                total=now.total_rows,
-                completed=now.rows,
-                rows=f"{now.rows:,}{of} rows",
-                pace=_pace(now),
-            )
+            rows = f"{now.rows:,}{of} rows"
+            update(total=now.total_rows, completed=now.rows, before=rows, after=_pace(now))
 
         yield show
 
@@ -125,13 +124,7 @@ def _fit_lines() -> "Callable[[FitProgress], None]":
 
 @contextmanager
 def _fit_bar() -> "Iterator[Callable[[FitProgress], None]]":
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = TextColumn("{task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[rate]}")
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, epoch="reading", rate="")
+    with _rich_bar("reading", "", remaining=False) as update:
         last = 0.0
 
         def show(now: "FitProgress") -> None:
@@ -141,12 +134,7 @@ def _fit_bar() -> "Iterator[Callable[[FitProgress], None]]":
             elif time.monotonic() - last < _PAUSE:
                 return
             last = time.monotonic()
-            bar.update(
-                task,
-                total=now.total_steps,
-                completed=now.steps,
-                epoch=f"epoch {now.epoch}/{now.epochs}",
-                rate=_rate(now.steps, now.seconds),
-            )
+            epoch, rate = f"epoch {now.epoch}/{now.epochs}", _rate(now.steps, now.seconds)
+            update(total=now.total_steps, completed=now.steps, before=epoch, after=rate)
 
         yield show

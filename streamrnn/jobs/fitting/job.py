@@ -25,6 +25,7 @@ from streamrnn.jobs.fitting.commit import (
 )
 from streamrnn.jobs.fitting.division import Division, divide
 from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
+from streamrnn.jobs.fitting.learner import find_wrong_label
 from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
 from streamrnn.jobs.fitting.request import (
     FitSource,
@@ -295,7 +296,7 @@ class FitJob:
             summary.notes.append(
                 "no row is in [train] validation; the model has the weights of the last epoch"
             )
-        wrong = model.wrong_label(staged)
+        wrong = find_wrong_label(staged, model.learner, model.units)
         if wrong is not None:
             column = fit.target.names[wrong.target]
             raise DataError(

@@ -81,17 +81,13 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
         raise ConfigError(f"fit: the loss {loss.name} needs an output for each class, received 1")
 
 
-def find_wrong_label(
-    staged: Staged, loss: Loss, units: int, *, only_classes: bool = False
-) -> WrongLabel | None:
-    """Return the first label, of the first stream that has one, that the loss cannot use.
-
-    only_classes: also refuse probabilities between 0 and 1, because classes have weights.
-    """
-    targets = staged.targets
+def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
+    """Return the first label, of the first stream that has one, that the loss cannot use."""
+    targets, weights = staged.targets, learner.class_weights
+    only_classes = weights is not None and weights.binary  # not probabilities between 0 and 1
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
-        wrong, expected = _wrong(loss, block[:, :targets], units, only_classes)
+        wrong, expected = _wrong(learner.loss, block[:, :targets], units, only_classes)
         places = np.argwhere(wrong & (block[:, -1:] > 0))
         if len(places):
             step, target = begin + int(places[0][0]), int(places[0][1])

@@ -24,13 +24,7 @@ from streamrnn.errors import (
     UnsupportedError,
 )
 from streamrnn.jobs.fitting.division import DivisionRule, SampleRule, Scale, StepRuns
-from streamrnn.jobs.fitting.learner import (
-    ClassWeights,
-    Learner,
-    WrongLabel,
-    check_units,
-    find_wrong_label,
-)
+from streamrnn.jobs.fitting.learner import ClassWeights, Learner, check_units
 from streamrnn.jobs.fitting.staging import Staged
 from streamrnn.jobs.preflight import CALIBRATION
 from streamrnn.nn.layers import Gaussian
@@ -109,12 +103,6 @@ class FitModel:
             scale = Scale(mean.astype(np.float32), deviation.astype(np.float32))
             of_moments = isinstance(self.learner.loss, GaussianNLL)
             self.learner.scale = scale.of_moments() if of_moments else scale
-
-    def wrong_label(self, staged: Staged) -> WrongLabel | None:
-        """Return the first label that the loss cannot use."""
-        weights = self.learner.class_weights
-        binary = weights is not None and weights.binary
-        return find_wrong_label(staged, self.learner.loss, self.units, only_classes=binary)
 
     def finished(self, shifts: Sequence[float]) -> Model:
         """Return the model with its final weights, and its outputs in the unit of the target.

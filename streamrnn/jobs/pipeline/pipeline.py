@@ -102,7 +102,9 @@ class Pipeline:
         self._folder = os.getcwd()  # relative paths are resolved from it
         self._model_file: ModelFile | None = None  # from a checkpoint that includes it
         self._last_run: RunJob | None = None
-        self._calls = Calls(lambda: self.loaded, self._first_scorer)
+        self._calls = Calls(
+            lambda: self.loaded, lambda schema: first_scorer(self.loaded, schema, start)
+        )
         self._lock = OwnLock()
         self._checkpoints = OwnLock()  # held for a whole call
         self._last_checkpoint = LastCheckpoint()
@@ -376,9 +378,6 @@ class Pipeline:
     @property
     def _scorer(self) -> Scorer | None:
         return self._calls.scorer
-
-    def _first_scorer(self, schema: pa.Schema) -> Scorer:
-        return first_scorer(self.loaded, schema, self._start)
 
     @property
     def position(self) -> CallPosition | None:
