@@ -1,4 +1,4 @@
-"""Figures of a validation: errors, those of forecasts without a model, and shifts of quantiles."""
+"""Errors in a validation, of the model and of forecasts without one; and shifts of quantiles."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -133,16 +133,9 @@ class SeedsJob:
         # A custom class exists in this process only, and a daemon must not have children.
         alone = has_custom_layers() or multiprocessing.current_process().daemon
         workers = 1 if alone else min(cores, len(self.seeds))
-        requests = [
-            FitRequest(
-                self._member(seed, max(1, cores // workers)),
-                self._state_table,
-                options.extend,
-                options.full_refresh,
-                options.limit,
-            )
-            for seed in self.seeds
-        ]
+        alike = self._state_table, options.extend, options.full_refresh, options.limit
+        threads = max(1, cores // workers)
+        requests = [FitRequest(self._member(seed, threads), *alike) for seed in self.seeds]
         began = time.perf_counter()
         return fit_all(
             requests, workers, lambda number, now: self._report(number, now, began), options.stop

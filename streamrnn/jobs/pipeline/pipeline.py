@@ -573,13 +573,9 @@ class Pipeline:
         scorer = self._scorer
         config = self.loaded.config_with_vocabularies()
         config = config.with_kind(config.window.kind)  # as after `resume`: the same bytes
+        schema, position = scorer.bound.schema, self.position
         return CheckpointHeader(
-            config,
-            scorer.bound.schema,
-            scorer.counters(),
-            self.position,
-            self._model_file,
-            self._name,
+            config, schema, scorer.counters(), position, self._model_file, self._name
         )
 
     @staticmethod

@@ -192,9 +192,9 @@ class ProcessMetrics:
         if table is not None:
             values[Series("streams")] = len(table)
             times, seen = table.last_times(np.arange(len(table)))
-            newest = None
-            if table.layout.time is not None and seen.any():
-                newest = unix_seconds(time_of(int(times[seen].max()), table.layout.time))
+            newest, kind = None, table.layout.time
+            if kind is not None and seen.any():
+                newest = unix_seconds(time_of(int(times[seen].max()), kind))
             if newest is not None:
                 values[Series("newest_row_timestamp_seconds")] = newest
                 values[Series("lag_seconds")] = time.time() - newest
