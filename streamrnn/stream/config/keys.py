@@ -15,6 +15,15 @@ from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import received
 from streamrnn.stream.config.schema import PUBLISH_KEYS, FeatureSection, Sections
 
+
+def _section(table: str) -> Any:
+    """Return the class of a table."""
+    return Sections.model_fields[table].annotation
+
+
+# All keys of these are free: tables only index the parts, labels are compared with outputs, and
+# fits compare what they depend on.
+_FREE_TABLES = ("publish", "target", "train", "checkpoint", "engine", "serve")
 FREE = frozenset(
     {
         "source.path",  # files are identified by their names
@@ -37,51 +46,14 @@ FREE = frozenset(
         "model.replay",
         "model.threads",
         "sink.path",
-        *PUBLISH_KEYS,  # tables only index the parts
         "output.names",  # the columns of the output are compared
         "output.quantiles",  # in the fingerprint
         "output.calibrate",  # in the fingerprint
-        "target.column",  # compared with outputs, not computed
-        "target.horizon",
-        "target.rows",
-        "target.weight",
-        "target.season",
-        "train.loss",  # compared by fits, see `fitting`
-        "train.metrics",
-        "train.optimizer",
-        "train.schedule",
-        "train.class_weight",
-        "train.clip_norm",
-        "train.clip_value",
-        "train.scale_target",
-        "train.burn_in",
-        "train.epochs",
-        "train.validation",
-        "train.patience",
-        "train.pieces",
-        "train.seed",
-        "train.seeds",
-        "train.keep",
-        "train.until",
-        "train.init",
-        "train.state",
         "state.map",  # read by the first run, or a run with another model
         "state.save",
-        "checkpoint.every",
-        "checkpoint.keep",
-        "engine.type",
-        "engine.address",
-        "engine.shards",
-        "engine.epoch_rows",
-        "serve.port",
-        "serve.batch_rows",
-        "serve.queue_rows",
-        "serve.durable",
-        "serve.log",
-        "serve.keep_log",
-        "serve.every",
         # Rows are copied, not changed.
         *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),
+        *(f"{name}.{key}" for name in _FREE_TABLES for key in _section(name).model_fields),
     }
 )
 
@@ -118,11 +90,10 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
         if last in ("nulls", "nan"):
             return value_of(f"source.{last}", config)
         return _default(FeatureSection, last, {})
-    section = Sections.model_fields.get(table)
-    if section is None:
+    if table not in Sections.model_fields:
         return None
     beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
-    return _default(section.annotation, name, beside)
+    return _default(_section(table), name, beside)
 
 
 def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -163,7 +134,15 @@ def check_recorded(config: Mapping[str, Any]) -> None:
     """
     for key in _USED:
         if key in config:
-            _check_value(key, config[key])
+            table, _, name = key.partition(".")
+            section = _section(table)
+            try:
+                section.model_validate({**STAND_INS.get(table, {}), name: config[key]})
+            except ValidationError as error:
+                for detail in error.errors(include_url=False):
+                    problem = problem_of(detail, table, section)
+                    if problem is not None and detail["loc"][0] == name:
+                        raise ValueError(f"{key}: {problem.message}") from None
     check_schema_types(config.get("source.schema", {}))
 
 
@@ -177,15 +156,3 @@ def check_schema_types(schema: object) -> None:
                 f"source.schema: column {column!r}: expected the name of a type, received "
                 f"{received(kind)}"
             )
-
-
-def _check_value(key: str, value: object) -> None:
-    table, _, name = key.partition(".")
-    section: Any = Sections.model_fields[table].annotation
-    try:
-        section.model_validate({**STAND_INS.get(table, {}), name: value})
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            problem = problem_of(detail, table, section)
-            if problem is not None and detail["loc"][0] == name:
-                raise ValueError(f"{key}: {problem.message}") from None

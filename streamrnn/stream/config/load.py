@@ -42,8 +42,6 @@ from streamrnn.stream.config.toml_lines import key_lines
 from streamrnn.stream.config.training import ValidationSection
 from streamrnn.stream.config.values import Kind
 
-_OTHER_FORMATS = (".yaml", ".yml", ".json")
-
 # Stand-ins for required keys, so that the checks between keys can run on the valid ones.
 STAND_INS: dict[str, dict[str, Any]] = {
     "source": {"key": "?", "features": ["?"]},
@@ -232,57 +230,48 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
             location = f"{file}:{place[1]}:{place[2]}"
         elif message != str(error):
             location = f"{file}:{len(text.splitlines()) or 1}"
-        raise ConfigError(f"{location}: not valid TOML: {message}{_not_toml(file)}") from None
-
-
-def _not_toml(file: str) -> str:
-    """Return the advice for a file whose name ends like another format."""
-    if not file.lower().endswith(_OTHER_FORMATS):
-        return ""
-    return (
-        ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in Python, "
-        "Pipeline.from_dict takes the same tables as dicts"
-    )
+        if file.lower().endswith((".yaml", ".yml", ".json")):
+            message += (
+                ". A pipeline file is TOML: `streamrnn init pipeline.toml` writes a sample; in "
+                "Python, Pipeline.from_dict takes the same tables as dicts"
+            )
+        raise ConfigError(f"{location}: not valid TOML: {message}") from None
 
 
 def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
     """Reword a pydantic error; None for one that only follows from another error."""
     path: Path = (table, *detail["loc"])
-    context = detail.get("ctx", {})
-    value = received(detail["input"])
+    owner, name = _table_at(kind, path[1:-1]), str(path[-1])
+    value, hint = received(detail["input"]), ""
     match detail["type"]:
         case "default_factory_not_called":
             return None
         case "value_error":
-            return Problem(path, str(context["error"]))
+            return Problem(path, str(detail["ctx"]["error"]))
         case "extra_forbidden":
-            return Problem(path, _unknown(str(path[-1]), _table_at(kind, path[1:-1])))
+            return Problem(path, _unknown(name, owner))
         case "missing":
-            owner = _table_at(kind, path[1:-1])
-            return Problem(
-                path, f"required but missing: {owner.model_fields[str(path[-1])].description}"
-            )
+            return Problem(path, f"required but missing: {owner.model_fields[name].description}")
         case "literal_error":
-            options = _options(kind, path[1:])
-            hint = did_you_mean(str(detail["input"]), options)
-            return Problem(path, f"expected {choices(options)}, received {value}{hint}")
+            options = _options(owner, name)
+            expected, hint = choices(options), did_you_mean(str(detail["input"]), options)
         case "int_type" | "greater_than_equal" | "less_than_equal" | "int_parsing_size":
-            least = "0" if _at_least(kind, path[1:]) == 0 else "1"
-            return Problem(
-                path, f"expected an integer from {least} to 2147483647, received {value}"
-            )
+            schema = owner.model_json_schema()["properties"][name]
+            bounds = [each.get("minimum") for each in (schema, *schema.get("anyOf", ()))]
+            expected = f"an integer from {0 if 0 in bounds else 1} to 2147483647"
         case "greater_than":
-            return Problem(path, f"expected a number above {detail['ctx']['gt']}, received {value}")
+            expected = f"a number above {detail['ctx']['gt']}"
         case "less_than":
-            return Problem(path, f"expected a number below {detail['ctx']['lt']}, received {value}")
+            expected = f"a number below {detail['ctx']['lt']}"
         case "bool_type":
-            return Problem(path, f"expected true or false, received {value}")
+            expected = "true or false"
         case "string_type" | "string_too_short" | "too_short":
-            return Problem(path, f"expected a non-empty string, received {value}")
+            expected = "a non-empty string"
         case "model_type" | "dict_type":
-            return Problem(path, f"expected a table, received {value}")
+            expected = "a table"
         case _:
             return Problem(path, f"{detail['msg']}, received {value}")
+    return Problem(path, f"expected {expected}, received {value}{hint}")
 
 
 def _unknown(name: str, table: type[Section]) -> str:
@@ -312,17 +301,10 @@ def _table_at(table: type[Section], path: Path) -> type[Section]:
     return inner.get(str(path[0]), table) if path else table
 
 
-def _options(table: type[Section], path: Path) -> list[str]:
-    annotation = _table_at(table, path).model_fields[str(path[-1])].annotation
+def _options(table: type[Section], key: str) -> list[str]:
+    annotation = table.model_fields[key].annotation
     literals = [arg for arg in get_args(annotation) if get_origin(arg) is Literal]
     return [str(option) for kind in literals or [annotation] for option in get_args(kind)]
-
-
-def _at_least(table: type[Section], path: Path) -> int | None:
-    """Return the lower bound of an integer key."""
-    schema = _table_at(table, path).model_json_schema()["properties"][str(path[-1])]
-    kinds = [schema, *schema.get("anyOf", ())]
-    return next((kind["minimum"] for kind in kinds if "minimum" in kind), None)
 
 
 def _portable(value: Any) -> Any:

@@ -81,7 +81,12 @@ def _value_of(text: str, path: Path) -> Any:
 
     So a path may be 2013-01-01, 2013, nan or true.
     """
-    value = _parse_value(text)
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    # Text with line breaks could set further keys: then the whole text is a string.
+    value = document["value"] if len(document) == 1 else text
     is_scalar = not isinstance(value, str | list | dict)
     return text if is_scalar and _accepts_text_alone(path) else value
 
@@ -108,15 +113,6 @@ def _scalars(kind: Any, depth: int) -> set[Any]:
     if origin in (Union, UnionType):
         return set().union(*(_scalars(argument, depth) for argument in arguments))
     return {kind}
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        document = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    # Text with line breaks could set further keys: then the whole text is a string.
-    return document["value"] if len(document) == 1 else text
 
 
 def _write(data: dict[str, Any], path: Path, value: Any) -> str | None:

@@ -7,7 +7,7 @@ from streamrnn.base.display import without_options
 from streamrnn.stream.config.filters import parse_filter
 from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import Path, Problem, choices, did_you_mean
-from streamrnn.stream.config.schema import PIPE, PUBLISH_KEYS, Sections
+from streamrnn.stream.config.schema import PIPE, PUBLISH_KEYS, Sections, SourceSection
 from streamrnn.stream.config.values import INDEXED_FORMATS
 
 Check = Callable[[Sections], Iterator[Problem]]
@@ -130,22 +130,23 @@ def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
                 yield Problem((*path, key), "applies to numbers only, not to ids; remove it")
 
 
-@_needs("source.time", "source.time_features")
-def _time_features_need_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.time_features and tables.source.time is None:
-        yield Problem(("source", "time_features"), "needs source.time, the column of the times")
+def _needs_time(key: str, without: str = ", the column of the times") -> None:
+    """Register that a key of [source] is of use only with times."""
+    default = SourceSection.model_fields[key].default
+
+    @_needs("source.time", f"source.{key}")
+    def check(tables: Sections) -> Iterator[Problem]:
+        if tables.source.time is None and getattr(tables.source, key) != default:
+            yield Problem(("source", key), f"needs source.time{without}")
 
 
-@_needs("source.time", "source.time_zone")
-def _time_zone_needs_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.time_zone and tables.source.time is None:
-        yield Problem(("source", "time_zone"), "needs source.time, the column of the times")
-
-
-@_needs("source.time", "source.max_gap")
-def _max_gap_needs_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.max_gap is not None and tables.source.time is None:
-        yield Problem(("source", "max_gap"), "needs source.time, the column of the times")
+_needs_time("time_features")
+_needs_time("time_zone")
+_needs_time("max_gap")
+_needs_time("late", ": without it no row is late")
+_needs_time("repeated", ": without it no row is repeated")
+_needs_time("sort")
+_needs_time("order")
 
 
 @_needs("source.time", "window.kind", "state.idle")
@@ -166,36 +167,14 @@ def _idle_needs_time_and_a_state_to_drop(tables: Sections) -> Iterator[Problem]:
         )
 
 
-@_needs("source.time", "source.late")
-def _late_needs_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.late != "error" and tables.source.time is None:
-        yield Problem(("source", "late"), "needs source.time: without it no row is late")
-
-
-@_needs("source.time", "source.repeated")
-def _repeated_needs_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.repeated != "score" and tables.source.time is None:
-        yield Problem(("source", "repeated"), "needs source.time: without it no row is repeated")
-
-
-@_needs("source.path", "source.time", "source.sort")
-def _sorting_needs_files_and_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.sort == "none":
-        return
-    if tables.source.time is None:
-        yield Problem(("source", "sort"), "needs source.time, the column of the times")
-    if tables.source.piped:
+@_needs("source.path", "source.sort")
+def _sorting_needs_files(tables: Sections) -> Iterator[Problem]:
+    if tables.source.sort != "none" and tables.source.piped:
         yield Problem(
             ("source", "sort"),
             "a stream on stdin is not a file that could be sorted; sort its rows before, or write "
             "them to files",
         )
-
-
-@_needs("source.time", "source.order")
-def _order_by_time_needs_time(tables: Sections) -> Iterator[Problem]:
-    if tables.source.order == "time" and tables.source.time is None:
-        yield Problem(("source", "order"), "needs source.time, the column of the times")
 
 
 @_needs("source.path", "source.after")

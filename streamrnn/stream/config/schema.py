@@ -6,11 +6,11 @@ The JSON Schema, the sample of `streamrnn init` and many messages are generated 
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.config.paths import side_folder
-from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.section import Section, setting
 from streamrnn.stream.config.training import TrainSection
 from streamrnn.stream.config.values import (
     SOURCE_FORMAT_NAMES,
@@ -25,7 +25,6 @@ from streamrnn.stream.config.values import (
     FilePath,
     Horizons,
     Idle,
-    Key,
     Kind,
     LayerTables,
     Levels,
@@ -47,6 +46,8 @@ from streamrnn.stream.config.values import (
     TimeText,
     Version,
     VocabularyValue,
+    any_of,
+    array_of,
     feature_tables,
 )
 
@@ -62,166 +63,130 @@ def is_pipe(path: str) -> bool:
 class FeatureSection(Section):
     """One feature: a column and its valid values."""
 
-    name: Text = Field(description="the column")
-    from_: Names = Field(
-        default=(), alias="from", description="old names that files may have for the column"
+    name: Text = setting("the column", ...)
+    from_: Names = setting("old names that files may have for the column", (), alias="from")
+    valid: Range | None = setting("values outside [low, high] (inclusive) are treated as null")
+    clip: Range | None = setting("values are limited to [low, high]")
+    nulls: Nulls | None = setting("as source.nulls, for this feature only")
+    nan: Literal["error", "null"] | None = setting("as source.nan, for this feature only")
+    vocabulary: VocabularyValue | None = setting(
+        "the model reads ids of these values: a list or a text file with one per line (id = "
+        "position + oov), a table, or a .csv or .parquet file of values and ids"
     )
-    valid: Range | None = Field(
-        default=None, description="values outside [low, high] (inclusive) are treated as null"
-    )
-    clip: Range | None = Field(default=None, description="values are limited to [low, high]")
-    nulls: Nulls | None = Field(default=None, description="as source.nulls, for this feature only")
-    nan: Literal["error", "null"] | None = Field(
-        default=None, description="as source.nan, for this feature only"
-    )
-    vocabulary: VocabularyValue | None = Field(
-        default=None,
-        description="the model reads ids of these values: a list or a text file with one per line "
-        "(id = position + oov), a table, or a .csv or .parquet file of values and ids",
-    )
-    oov: Oov = Field(
-        default=0,
-        description="a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)",
-    )
-    embed: Natural = Field(
-        default=0,
-        description="how many numbers a fit learns for each id, joined to the other features in "
-        "front of the layers; 0: none, the model reads the ids",
-        examples=[8],
+    oov: Oov = setting("a value outside the vocabulary: 0 (it is an error) | 1 (it has id 0)", 0)
+    embed: Natural = setting(
+        "how many numbers a fit learns for each id, joined to the other features in front of "
+        "the layers; 0: none, the model reads the ids",
+        0,
+        example=8,
     )
 
 
 Features = Annotated[
     tuple[FeatureSection, ...],
     BeforeValidator(feature_tables),
-    WithJsonSchema(
-        {"type": "array", "items": {"anyOf": [STRING, FeatureSection.model_json_schema()]}},
-    ),
+    WithJsonSchema(array_of(any_of(STRING, FeatureSection.model_json_schema()))),
 ]
 
 
 class AfterSection(Section):
     """Where the files to read begin."""
 
-    path: FilePath | None = Field(default=None, description="after this file")
-    partition: Text | None = Field(
-        default=None,
-        description="after this partition: date=2013-01-05, or the value alone; with several "
-        "levels, from the first one on: year=2013/month=1",
+    path: FilePath | None = setting("after this file")
+    partition: Text | None = setting(
+        "after this partition: date=2013-01-05, or the value alone; with several levels, from "
+        "the first one on: year=2013/month=1"
     )
-    time: TimeText | None = Field(
-        default=None, description="files that begin at this time or later"
-    )
+    time: TimeText | None = setting("files that begin at this time or later")
 
 
 class SourceSection(Section):
     """The rows to score, and the features of the model."""
 
-    path: FilePath | None = Field(
-        default=None,
-        description='file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
-        examples=["data/log.parquet"],
+    path: FilePath | None = setting(
+        'file, glob, directory (hive partitions too), URI, or "-": Arrow IPC on stdin',
+        example="data/log.parquet",
     )
-    format: SourceFormat = Field(
-        default="auto",
-        description=" | ".join(SOURCE_FORMAT_NAMES[1:])
-        + " | auto (by name; a folder: by its files)",
+    format: SourceFormat = setting(
+        " | ".join(SOURCE_FORMAT_NAMES[1:]) + " | auto (by name; a folder: by its files)", "auto"
     )
-    version: Version | None = Field(
-        default=None,
-        description="Delta, Iceberg: the version or snapshot to read; default: the latest",
-        examples=[12],
+    version: Version | None = setting(
+        "Delta, Iceberg: the version or snapshot to read; default: the latest", example=12
     )
-    delimiter: Delimiter = Field(
-        default="",
-        description="CSV only: the character between values; default: a comma, in .tsv files a tab",
-        examples=[";"],
+    delimiter: Delimiter = setting(
+        "CSV only: the character between values; default: a comma, in .tsv files a tab",
+        "",
+        example=";",
     )
-    types: ColumnTypes = Field(
-        default_factory=dict,
-        description="types of columns of CSV and NDJSON files; by default as in the first rows",
-        examples=[{"device": "string"}],
+    types: ColumnTypes = setting(
+        "types of columns of CSV and NDJSON files; by default as in the first rows",
+        factory=dict,
+        example={"device": "string"},
     )
-    order: Literal["path", "time"] = Field(
-        default="path",
-        description="order of files: path (natural: 2 before 10) | time (by their statistics)",
+    order: Literal["path", "time"] = setting(
+        "order of files: path (natural: 2 before 10) | time (by their statistics)", "path"
     )
-    after: AfterSection | None = Field(
-        default=None,
-        description="read only new files that come after { path = … }, { partition = … } or "
-        "{ time = … }",
-        examples=[{"partition": "date=2013-01-05"}],
+    after: AfterSection | None = setting(
+        "read only new files that come after { path = … }, { partition = … } or { time = … }",
+        example={"partition": "date=2013-01-05"},
     )
-    sort: Literal["none", "file"] = Field(
-        default="none",
-        description="file: sort the rows of each file by time, in memory",
+    sort: Literal["none", "file"] = setting(
+        "file: sort the rows of each file by time, in memory", "none"
     )
-    key: Key = Field(
-        description="column or columns that identify a stream, of any type but float",
-        examples=[["device"]],
+    key: Names = setting(
+        "column or columns that identify a stream, of any type but float", ..., example=["device"]
     )
-    time: Text | None = Field(
-        default=None,
-        description="timestamp, date or integer column; without it, file order counts",
-        examples=["time"],
+    time: Text | None = setting(
+        "timestamp, date or integer column; without it, file order counts", example="time"
     )
-    features: Features = Field(
-        description="inputs of the model: a column, or { name, from, valid, clip, nulls, nan, "
-        "vocabulary, oov, embed }",
-        examples=[["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}]],
+    features: Features = setting(
+        "inputs of the model: a column, or { name, from, valid, clip, nulls, nan, vocabulary, "
+        "oov, embed }",
+        ...,
+        example=["temperature", {"name": "pressure", "valid": [0, 1100], "clip": [900, 1100]}],
     )
-    rename: Renames = Field(
-        default_factory=dict,
-        description="new name = old name of a column, or a list of them, in some of the files",
-        examples=[{"temperature": "temp_c"}],
+    rename: Renames = setting(
+        "new name = old name of a column, or a list of them, in some of the files",
+        factory=dict,
+        example={"temperature": "temp_c"},
     )
-    time_zone: str = Field(
-        default="",
-        description="zone of time_features, calendar folders, reports (else the column's), months "
-        "and limits (else UTC)",
-        examples=["America/New_York"],
+    time_zone: str = setting(
+        "zone of time_features, calendar folders, reports (else the column's), months and "
+        "limits (else UTC)",
+        "",
+        example="America/New_York",
     )
-    time_features: TimeFeatures = Field(
-        default=(),
-        description="hour, day_of_week, day_of_year: sin and cos of 2 pi n / 24, / 7 (Monday 0), "
-        "/ 366 (from 1)",
+    time_features: TimeFeatures = setting(
+        "hour, day_of_week, day_of_year: sin and cos of 2 pi n / 24, / 7 (Monday 0), / 366 "
+        "(from 1)",
+        (),
     )
-    nulls: Nulls = Field(
-        default="error",
-        description="null in a feature: error | previous (value of the stream) | skip (the row) | "
-        "a number",
+    nulls: Nulls = setting(
+        "null in a feature: error | previous (value of the stream) | skip (the row) | a number",
+        "error",
     )
-    nan: Literal["error", "null"] = Field(
-        default="error", description="NaN in a feature: error | null (it is treated as null)"
+    nan: Literal["error", "null"] = setting(
+        "NaN in a feature: error | null (it is treated as null)", "error"
     )
-    reset: Text | None = Field(
-        default=None,
-        description="boolean column: true resets the stream before that row",
-        examples=["new_session"],
+    reset: Text | None = setting(
+        "boolean column: true resets the stream before that row", example="new_session"
     )
-    max_gap: Duration | None = Field(
-        default=None,
-        description="a longer gap between two rows resets the stream; needs time",
-        examples=["6h"],
+    max_gap: Duration | None = setting(
+        "a longer gap between two rows resets the stream; needs time", example="6h"
     )
-    late: Literal["error", "drop", "reject", "apply"] = Field(
-        default="error",
-        description="a row earlier than its stream's last time: error | drop | reject | apply",
+    late: Literal["error", "drop", "reject", "apply"] = setting(
+        "a row earlier than its stream's last time: error | drop | reject | apply", "error"
     )
-    repeated: Literal["score", "skip", "reject", "error"] = Field(
-        default="score",
-        description="a row at its stream's last time, always counted: score | skip (in no output) "
-        "| reject | error",
+    repeated: Literal["score", "skip", "reject", "error"] = setting(
+        "a row at its stream's last time, always counted: score | skip (in no output) | reject "
+        "| error",
+        "score",
     )
-    bad: Literal["error", "reject"] = Field(
-        default="error",
-        description="an invalid row, such as one with NaN, a null key or an overflow: error | "
-        "reject",
+    bad: Literal["error", "reject"] = setting(
+        "an invalid row, such as one with NaN, a null key or an overflow: error | reject", "error"
     )
-    max_rejects: Natural = Field(
-        default=1000, description="a run stops if it rejects more rows than this"
-    )
-    batch_rows: Count = Field(default=131072, description="rows per record batch")
+    max_rejects: Natural = setting("a run stops if it rejects more rows than this", 1000)
+    batch_rows: Count = setting("rows per record batch", 131072)
 
     @property
     def piped(self) -> bool:
@@ -264,111 +229,91 @@ class SourceSection(Section):
 class WindowSection(Section):
     """How streams are cut into windows."""
 
-    kind: Kind = Field(
-        default="carry",
-        description="carry (keep the state) | independent (from zero) | whole (a stream); models "
-        "of fixed steps need it",
+    kind: Kind = setting(
+        "carry (keep the state) | independent (from zero) | whole (a stream); models of fixed "
+        "steps need it",
+        "carry",
     )
-    lanes: Count = Field(
-        default=64,
-        description="streams computed side by side; changes the weights of a fit, not the output "
-        "of a run",
+    lanes: Count = setting(
+        "streams computed side by side; changes the weights of a fit, not the output of a run", 64
     )
-    steps: Count = Field(
-        default=128,
-        description="rows of a stream per window; changes the weights of a fit, and the output of "
-        "kind independent",
+    steps: Count = setting(
+        "rows of a stream per window; changes the weights of a fit, and the output of kind "
+        "independent",
+        128,
     )
-    stride: Count = Field(
-        default_factory=lambda data: data.get("steps", 128),
-        description="kind independent only: a window starts every stride rows of a stream; "
-        "default steps",
-        examples=[128],
+    stride: Count = setting(
+        "kind independent only: a window starts every stride rows of a stream; default steps",
+        factory=lambda data: data.get("steps", 128),
+        example=128,
     )
 
 
 class ModelSection(Section):
     """The model, and how features and states connect to it."""
 
-    path: FilePath = Field(
-        description="file or URI: .safetensors, .keras, .h5, .hdf5 or .onnx",
-        examples=["model.safetensors"],
+    path: FilePath = setting(
+        "file or URI: .safetensors, .keras, .h5, .hdf5 or .onnx", ..., example="model.safetensors"
     )
-    on_change: OnChange = Field(
-        default="error",
-        description="if the state is from another model: error | replay (earlier rows) | carry | "
-        "reset",
+    on_change: OnChange = setting(
+        "if the state is from another model: error | replay (earlier rows) | carry | reset", "error"
     )
-    replay: ReplayRange = Field(
-        default="all",
-        description='the rows that a replay reads: all | "90d" (up to the newest time) | a number '
-        "per stream",
-        examples=["90d"],
+    replay: ReplayRange = setting(
+        'the rows that a replay reads: all | "90d" (up to the newest time) | a number per stream',
+        "all",
+        example="90d",
     )
-    precision: Literal["auto", "float32", "int16", "int8"] = Field(
-        default="auto",
-        description="auto (the file's: float32 unless converted) | float32 | int16 | int8 "
-        "(recurrent, wide layers)",
+    precision: Literal["auto", "float32", "int16", "int8"] = setting(
+        "auto (the file's: float32 unless converted) | float32 | int16 | int8 (recurrent, wide "
+        "layers)",
+        "auto",
     )
-    threads: Natural = Field(default=0, description="0: all cores; does not change results")
-    inputs: ModelInputs = Field(
-        default_factory=dict,
-        description="for a model with several inputs: input = a feature, or a list of features",
-        examples=[{"ids": "token", "x": ["temperature", "pressure"]}],
+    threads: Natural = setting("0: all cores; does not change results", 0)
+    inputs: ModelInputs = setting(
+        "for a model with several inputs: input = a feature, or a list of features",
+        factory=dict,
+        example={"ids": "token", "x": ["temperature", "pressure"]},
     )
-    state: dict[str, Text] = Field(
-        default_factory=dict,
-        description="for ONNX: state input of the graph = state output of the graph",
-        examples=[{"h": "hn", "c": "cn"}],
+    state: dict[str, Text] = setting(
+        "for ONNX: state input of the graph = state output of the graph",
+        factory=dict,
+        example={"h": "hn", "c": "cn"},
     )
-    layers: LayerTables = Field(
-        default=(),
-        description="for a fit, or a file of weights: type, Keras arguments, inputs, "
-        "weights (name prefix)",
-        examples=[[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}]],
+    layers: LayerTables = setting(
+        "for a fit, or a file of weights: type, Keras arguments, inputs, weights (name prefix)",
+        (),
+        example=[{"type": "LSTM", "units": 32, "weights": "encoder.lstm"}],
     )
 
 
 class OutputSection(Section):
     """The rows and columns of the output."""
 
-    emit: Literal["every", "last", "final"] = Field(
-        default="every",
-        description="every (row) | last (of each last_of steps of a stream) | final (row of each "
-        "stream)",
+    emit: Literal["every", "last", "final"] = setting(
+        "every (row) | last (of each last_of steps of a stream) | final (row of each stream)",
+        "every",
     )
-    last_of: Count | None = Field(
-        default=None, description='emit = "last": steps per output row', examples=[24]
+    last_of: Count | None = setting('emit = "last": steps per output row', example=24)
+    columns: Columns | None = setting(
+        'columns to copy from the source; default key and time; "*" means all',
+        example=["device", "time"],
     )
-    columns: Columns | None = Field(
-        default=None,
-        description='columns to copy from the source; default key and time; "*" means all',
-        examples=[["device", "time"]],
+    names: Names | None = setting(
+        "names of the output columns, one per unit; default the output layer's name",
+        example=["forecast"],
     )
-    names: Names | None = Field(
-        default=None,
-        description="names of the output columns, one per unit; default the output layer's name",
-        examples=[["forecast"]],
+    warmup: Natural = setting(
+        "output is null for this many steps after a stream starts or is reset", 0
     )
-    warmup: Natural = Field(
-        default=0,
-        description="output is null for this many steps after a stream starts or is reset",
+    quantiles: Levels | None = setting(
+        "levels of quantiles that replace a mean and deviation (Gaussian, several seeds as one)",
+        example=[0.05, 0.5, 0.95],
     )
-    quantiles: Levels | None = Field(
-        default=None,
-        description="levels of quantiles that replace a mean and deviation (Gaussian, several "
-        "seeds as one)",
-        examples=[[0.05, 0.5, 0.95]],
+    calibrate: bool = setting(
+        "true: a fit shifts each quantile, so that it covers its share of validation labels", False
     )
-    calibrate: bool = Field(
-        default=False,
-        description="true: a fit shifts each quantile, so that it covers its share of validation "
-        "labels",
-    )
-    model_column: Text | None = Field(
-        default=None,
-        description="a column for the fingerprint of the model that computed the row",
-        examples=["model"],
+    model_column: Text | None = setting(
+        "a column for the fingerprint of the model that computed the row", example="model"
     )
 
 
@@ -380,22 +325,21 @@ def _beside(data: dict[str, Any]) -> str | None:
 class SinkSection(Section):
     """Where the output is written."""
 
-    path: FilePath | None = Field(
-        default=None, description='directory, URI, or "-": Arrow IPC on stdout',
-        examples=["out/scores"],
-    )  # fmt: skip
-    format: Literal["parquet", "arrow"] = Field(
-        default="parquet", description="format of the parts: parquet | arrow (IPC files)"
+    path: FilePath | None = setting(
+        'directory, URI, or "-": Arrow IPC on stdout', example="out/scores"
     )
-    partition_by: PartitionBy = Field(
-        default=(),
-        description='folders by columns, or by year, month, day, hour: { date = "day(time)" }',
-        examples=[["device"]],
+    format: Literal["parquet", "arrow"] = setting(
+        "format of the parts: parquet | arrow (IPC files)", "parquet"
     )
-    rejects: FilePath | None = Field(
-        default_factory=_beside,
-        description='directory of rejected rows; default path + ".rejects"',
-        examples=["out/scores.rejects"],
+    partition_by: PartitionBy = setting(
+        'folders by columns, or by year, month, day, hour: { date = "day(time)" }',
+        (),
+        example=["device"],
+    )
+    rejects: FilePath | None = setting(
+        'directory of rejected rows; default path + ".rejects"',
+        factory=_beside,
+        example="out/scores.rejects",
     )
 
     @property
@@ -407,20 +351,17 @@ class SinkSection(Section):
 class IcebergTable(Section):
     """A table of an Iceberg catalog."""
 
-    catalog: Text = Field(description="the catalog, by its name in pyiceberg's configuration")
-    table: TableName = Field(description="namespace.table; created if it does not exist")
+    catalog: Text = setting("the catalog, by its name in pyiceberg's configuration", ...)
+    table: TableName = setting("namespace.table; created if it does not exist", ...)
 
 
 class PublishSection(Section):
     """Tables that index the parts of the output after each commit; no row is copied."""
 
-    delta: bool = Field(
-        default=False, description="true: a Delta table whose root is sink.path (Parquet only)"
-    )
-    iceberg: IcebergTable | None = Field(
-        default=None,
-        description="an Iceberg table: a catalog of pyiceberg's configuration, and namespace.table",
-        examples=[{"catalog": "default", "table": "lake.scores"}],
+    delta: bool = setting("true: a Delta table whose root is sink.path (Parquet only)", False)
+    iceberg: IcebergTable | None = setting(
+        "an Iceberg table: a catalog of pyiceberg's configuration, and namespace.table",
+        example={"catalog": "default", "table": "lake.scores"},
     )
 
     @property
@@ -436,46 +377,39 @@ PUBLISH_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
 class AlertsSection(Section):
     """Rows of the output that are also written to a second directory, in the same commit."""
 
-    where: str = Field(
-        default="",
-        description="a filter: comparisons of output columns, and, or, not, in, is null",
-        examples=["forecast > 0.9"],
+    where: str = setting(
+        "a filter: comparisons of output columns, and, or, not, in, is null",
+        "",
+        example="forecast > 0.9",
     )
-    path: FilePath | None = Field(
-        default=None,
-        description='directory of alerts; default sink.path + ".alerts"',
-        examples=["out/scores.alerts"],
+    path: FilePath | None = setting(
+        'directory of alerts; default sink.path + ".alerts"', example="out/scores.alerts"
     )
 
 
 class TargetSection(Section):
     """What the outputs forecast: the labels of training windows, and of `streamrnn evaluate`."""
 
-    column: Names = Field(
-        default=(),
-        description="the column that is forecast, or several; null: the row has no label",
-        examples=["temperature"],
+    column: Names = setting(
+        "the column that is forecast, or several; null: the row has no label",
+        (),
+        example="temperature",
     )
-    horizon: Horizons = Field(
-        default=(),
-        description="0 (default: the row itself) | how much later the row with the label is, "
-        "exactly; or several",
-        examples=["3h"],
+    horizon: Horizons = setting(
+        "0 (default: the row itself) | how much later the row with the label is, exactly; or "
+        "several",
+        (),
+        example="3h",
     )
-    rows: Natural = Field(
-        default=0,
-        description="instead of horizon: how many rows of the stream later the label is",
+    rows: Natural = setting("instead of horizon: how many rows of the stream later the label is", 0)
+    weight: Text | None = setting(
+        "column of weights; 0 or null: the step moves the state and counts for nothing",
+        example="weight",
     )
-    weight: Text | None = Field(
-        default=None,
-        description="column of weights; 0 or null: the step moves the state and counts for nothing",
-        examples=["weight"],
-    )
-    season: DurationOrNone = Field(
-        default=timedelta(),
-        description='"" | "24h": fit and evaluate also compare with the value a day, or days, '
-        "before the label",
-        examples=["24h"],
+    season: DurationOrNone = setting(
+        '"" | "24h": fit and evaluate also compare with the value a day, or days, before the label',
+        timedelta(),
+        example="24h",
     )
 
     @property
@@ -500,92 +434,74 @@ class TargetSection(Section):
 class StateSection(Section):
     """The state that a run starts from and exports, and when streams are dropped from it."""
 
-    init: FilePath | None = Field(
-        default=None,
-        description="start from this state: an exported table, or the output folder of a run",
-        examples=["before.parquet"],
+    init: FilePath | None = setting(
+        "start from this state: an exported table, or the output folder of a run",
+        example="before.parquet",
     )
-    map: dict[str, Text] = Field(
-        default_factory=dict,
-        description="layer of this model = layer whose state it takes over, of init or of the "
-        "last model",
-        examples=[{"decoder": "encoder"}],
+    map: dict[str, Text] = setting(
+        "layer of this model = layer whose state it takes over, of init or of the last model",
+        factory=dict,
+        example={"decoder": "encoder"},
     )
-    save: FilePath | None = Field(
-        default=None,
-        description="export the state table to this file at the end of the run",
-        examples=["after.parquet"],
+    save: FilePath | None = setting(
+        "export the state table to this file at the end of the run", example="after.parquet"
     )
-    idle: Idle = Field(
-        default=None,
-        description="a stream starts again after a longer silence; commits drop it after twice as "
-        "long; needs time",
-        examples=["30d"],
+    idle: Idle = setting(
+        "a stream starts again after a longer silence; commits drop it after twice as long; "
+        "needs time",
+        example="30d",
     )
 
 
 class CheckpointSection(Section):
     """How often a run commits, and how many commits are kept."""
 
-    every: Count = Field(default=16, description="record batches per commit")
-    keep: Natural = Field(
-        default=7, description="ends of earlier runs to keep, for `streamrnn rewind`"
-    )
+    every: Count = setting("record batches per commit", 16)
+    keep: Natural = setting("ends of earlier runs to keep, for `streamrnn rewind`", 7)
 
 
 class EngineSection(Section):
     """Where streams are scored: in this process, or by the workers of a Ray cluster."""
 
-    type: EngineType = Field(default="local", description="where: local (this process) or ray")
-    address: Text = Field(
-        default="local",
-        description="the Ray cluster: host:port or ray://host:port; local: starts one here",
+    type: EngineType = setting("where: local (this process) or ray", "local")
+    address: Text = setting(
+        "the Ray cluster: host:port or ray://host:port; local: starts one here", "local"
     )
-    shards: Shards = Field(
-        default=0,
-        description="shares of the streams on Ray, scored side by side; 0: as in the last "
-        "run, else 2 per CPU",
+    shards: Shards = setting(
+        "shares of the streams on Ray, scored side by side; 0: as in the last run, else 2 per CPU",
+        0,
     )
-    epoch_rows: Count = Field(
-        default=20_000_000, description="rows per commit on Ray, cut at row groups"
-    )
+    epoch_rows: Count = setting("rows per commit on Ray, cut at row groups", 20_000_000)
 
 
 class ServeSection(Section):
     """Live requests that `streamrnn serve` answers from the state of the output."""
 
-    port: Natural = Field(
-        default=8080,
-        description="port on 127.0.0.1; 0: a free one; other machines connect through a proxy",
+    port: Natural = setting(
+        "port on 127.0.0.1; 0: a free one; other machines connect through a proxy", 8080
     )
-    batch_rows: Count = Field(
-        default=1024,
-        description="most rows of waiting requests scored in one call; a larger request is scored "
-        "alone",
+    batch_rows: Count = setting(
+        "most rows of waiting requests scored in one call; a larger request is scored alone", 1024
     )
-    queue_rows: Count = Field(
-        default=100_000, description="rows that may wait; a request beyond them is refused (429)"
+    queue_rows: Count = setting(
+        "rows that may wait; a request beyond them is refused (429)", 100_000
     )
-    durable: Literal["log", "commit"] = Field(
-        default="log",
-        description="log (rows are on disk before their answer) | commit (a crash loses rows not "
-        "yet committed)",
+    durable: Literal["log", "commit"] = setting(
+        "log (rows are on disk before their answer) | commit (a crash loses rows not yet "
+        "committed)",
+        "log",
     )
-    log: FilePath | None = Field(
-        default=None,
-        description="directory of accepted rows, which runs can read; default sink.path + "
-        '".accepted"',
-        examples=["out/scores.accepted"],
+    log: FilePath | None = setting(
+        'directory of accepted rows, which runs can read; default sink.path + ".accepted"',
+        example="out/scores.accepted",
     )
-    keep_log: DurationOrNone = Field(
-        default=timedelta(),
-        description='"" (keep all) | "30d": remove older files whose rows each retained commit has',
-        examples=["30d"],
+    keep_log: DurationOrNone = setting(
+        '"" (keep all) | "30d": remove older files whose rows each retained commit has',
+        timedelta(),
+        example="30d",
     )
-    every: Duration = Field(
-        default=timedelta(seconds=30),
-        description="time between commits of rows and state",
-        examples=["30s"],
+    every: Duration = setting(
+        "time between commits of rows and state", timedelta(seconds=30), example="30s"
     )
 
 

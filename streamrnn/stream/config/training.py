@@ -7,8 +7,31 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from streamrnn.stream.config.problems import did_you_mean, received
-from streamrnn.stream.config.section import Section
-from streamrnn.stream.config.values import STRING, Count, FilePath, Natural, TimeText, levels_of
+from streamrnn.stream.config.section import Section, setting
+from streamrnn.stream.config.values import (
+    NUMBER,
+    POSITIVE,
+    STRING,
+    Count,
+    FilePath,
+    JsonSchema,
+    Natural,
+    TimeText,
+    any_of,
+    array_of,
+    levels_of,
+    table_of,
+)
+
+
+def _table(properties: JsonSchema, required: str) -> JsonSchema:
+    """Return the JSON Schema of a table with no other keys."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [required],
+        "additionalProperties": False,
+    }
 
 
 def _share(value: Any) -> bool:
@@ -20,10 +43,6 @@ def _shares(value: Any) -> bool:
     return listed and sorted(set(value)) == list(value)
 
 
-def _factor(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value <= 1
-
-
 def _rate(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < math.inf
 
@@ -32,17 +51,20 @@ def _count(value: Any) -> bool:
     return type(value) is int and 1 <= value < 2**31
 
 
-_NUMBER = {"type": "number"}
-_KEYS: dict[str, tuple[Callable[[Any], bool], str, dict[str, Any]]] = {
-    "warmup": (_share, "a share of the training, between 0 and 1", _NUMBER),
-    "factor": (_factor, "a number above 0, at most 1", _NUMBER),
+_KEYS: dict[str, tuple[Callable[[Any], bool], str, JsonSchema]] = {
+    "warmup": (_share, "a share of the training, between 0 and 1", NUMBER),
+    "factor": (
+        lambda value: _rate(value) and 0 < value <= 1,
+        "a number above 0, at most 1",
+        NUMBER,
+    ),
     "at": (
         _shares,
         "shares of the training between 0 and 1, in rising order, such as [0.5, 0.75]",
-        {"type": "array", "items": _NUMBER},
+        array_of(NUMBER),
     ),
-    "patience": (_count, "a number of epochs, 1 or more", {"type": "integer", "minimum": 1}),
-    "min_rate": (_rate, "a number, 0 or more", _NUMBER),
+    "patience": (_count, "a number of epochs, 1 or more", POSITIVE),
+    "min_rate": (_rate, "a number, 0 or more", NUMBER),
 }
 SCHEDULE_KEYS: dict[str, Mapping[str, Any]] = {
     "constant": {},
@@ -65,14 +87,14 @@ def _schedule(value: Any) -> Any:
             f'{{ name = "cosine", warmup = 0.1 }}, received {received(wrong)}{hint}'
         )
     keys = ["name", *SCHEDULE_KEYS[name], "warmup"]
-    for key, setting in table.items():
+    for key, option in table.items():
         if key not in keys:
             raise ValueError(
                 f"{key}: unknown key of schedule {name}{did_you_mean(key, keys)} (known here: "
                 f"{', '.join(keys[1:])})"
             )
-        if key != "name" and not _KEYS[key][0](setting):
-            raise ValueError(f"{key}: expected {_KEYS[key][1]}, received {received(setting)}")
+        if key != "name" and not _KEYS[key][0](option):
+            raise ValueError(f"{key}: expected {_KEYS[key][1]}, received {received(option)}")
     listed = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
     return name if list(listed) == ["name"] else listed
 
@@ -81,20 +103,13 @@ Schedule = Annotated[
     str | dict[str, Any],
     BeforeValidator(_schedule),
     WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": list(SCHEDULE_KEYS)},
-                {
-                    "type": "object",
-                    "properties": {
-                        "name": {"enum": list(SCHEDULE_KEYS)},
-                        **{key: schema for key, (_, _, schema) in _KEYS.items()},
-                    },
-                    "required": ["name"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
+        any_of(
+            {"enum": list(SCHEDULE_KEYS)},
+            _table(
+                {"name": {"enum": list(SCHEDULE_KEYS)}, **{k: s for k, (_, _, s) in _KEYS.items()}},
+                "name",
+            ),
+        )
     ),
 ]
 """A name, or a table with a name and at least one other key."""
@@ -159,7 +174,7 @@ def _class_weight(value: Any) -> Any:
     for name, weight in value.items():
         if not (str(name).isdecimal() and str(name).isascii()):
             raise ValueError(f'{name}: expected the number of a class, such as "0"')
-        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+        if not _rate(weight):
             raise ValueError(f"{name}: expected a number, 0 or more, received {received(weight)}")
     return {str(int(name)): float(weight) for name, weight in value.items()}
 
@@ -173,7 +188,7 @@ def _names(value: Any) -> Any:
 
 
 def _pieces(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and 1 <= value < 2**31):
+    if value == "auto" or _count(value):
         return value
     raise ValueError(
         f'expected "auto" or an integer from 1 to 2147483647, received {received(value)}'
@@ -185,144 +200,99 @@ _Loss = Annotated[
     str | dict[str, tuple[float, ...]],
     BeforeValidator(_loss),
     WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": list(LOSSES)},
-                {
-                    "type": "object",
-                    "properties": {"quantile": {"type": "array", "items": {"type": "number"}}},
-                    "required": ["quantile"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
+        any_of({"enum": list(LOSSES)}, _table({"quantile": array_of(NUMBER)}, "quantile"))
     ),
 ]
 _Named = Annotated[
-    dict[str, Any],
-    BeforeValidator(_named),
-    WithJsonSchema({"anyOf": [STRING, {"type": "object"}]}),
+    dict[str, Any], BeforeValidator(_named), WithJsonSchema(any_of(STRING, {"type": "object"}))
 ]
-_MetricNames = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_names),
-    WithJsonSchema({"type": "array", "items": STRING}),
-]
+_MetricNames = Annotated[tuple[str, ...], BeforeValidator(_names), WithJsonSchema(array_of(STRING))]
 _Pieces = Annotated[
-    str | int,
-    BeforeValidator(_pieces),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
+    str | int, BeforeValidator(_pieces), WithJsonSchema(any_of({"const": "auto"}, POSITIVE))
 ]
 _ClassWeight = Annotated[
     dict[str, float],
     BeforeValidator(_class_weight),
-    WithJsonSchema(
-        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1}
-    ),
+    WithJsonSchema(table_of(NUMBER, minProperties=1)),
 ]
 
 
 class ValidationSection(Section):
     """The rows that each epoch is judged on; no weight is trained on them."""
 
-    since: TimeText | None = Field(
-        default=None,
-        description="all rows from this time on; the state continues from the training rows",
+    since: TimeText | None = setting(
+        "all rows from this time on; the state continues from the training rows"
     )
-    streams: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="this share of the streams, chosen by a hash of the key"
+    streams: Annotated[float, Field(gt=0, lt=1)] | None = setting(
+        "this share of the streams, chosen by a hash of the key"
     )
 
 
 class TrainSection(Section):
     """How `streamrnn fit` trains; a run ignores it."""
 
-    loss: _Loss = Field(
-        default="mse",
-        description="mse, mae, huber, gaussian_nll, …, { quantile = [0.1, 0.9] }, or a "
-        "crossentropy (binary_…)",
+    loss: _Loss = setting(
+        "mse, mae, huber, gaussian_nll, …, { quantile = [0.1, 0.9] }, or a crossentropy (binary_…)",
+        "mse",
     )
-    metrics: _MetricNames = Field(
-        default=(), description="reported beside the loss, on the scale of the target: mae, "
-        "accuracy, auc, …", examples=[["mae"]],
-    )  # fmt: skip
-    optimizer: _Named = Field(
-        default={"name": "adam"},
-        description="adam | adamw | rmsprop | sgd | …, or a table with its Keras arguments",
-        examples=[{"name": "adam", "learning_rate": 0.005}],
+    metrics: _MetricNames = setting(
+        "reported beside the loss, on the scale of the target: mae, accuracy, auc, …",
+        (),
+        example=["mae"],
     )
-    schedule: Schedule = Field(
-        default="constant",
-        description="of the learning rate: constant | cosine | exponential | step | plateau, or a "
-        "table",
-        examples=[{"name": "cosine", "warmup": 0.1}],
+    optimizer: _Named = setting(
+        "adam | adamw | rmsprop | sgd | …, or a table with its Keras arguments",
+        {"name": "adam"},
+        example={"name": "adam", "learning_rate": 0.005},
     )
-    class_weight: _ClassWeight | None = Field(
-        default=None,
-        description="weights of classes in the loss of training; a class without one has 1",
-        examples=[{"0": 1, "1": 20}],
+    schedule: Schedule = setting(
+        "of the learning rate: constant | cosine | exponential | step | plateau, or a table",
+        "constant",
+        example={"name": "cosine", "warmup": 0.1},
     )
-    clip_norm: _Positive | None = Field(
-        default=None,
-        description="limit of the norm of all gradients of an update, taken together",
-        examples=[1.0],
+    class_weight: _ClassWeight | None = setting(
+        "weights of classes in the loss of training; a class without one has 1",
+        example={"0": 1, "1": 20},
     )
-    clip_value: _Positive | None = Field(
-        default=None, description="limit of each value of a gradient", examples=[0.5]
+    clip_norm: _Positive | None = setting(
+        "limit of the norm of all gradients of an update, taken together", example=1.0
     )
-    scale_target: bool | None = Field(
-        default=None,
-        description="standardize labels, and append their scale to the model; default for a "
-        "regression of layers",
-        examples=[True],
+    clip_value: _Positive | None = setting("limit of each value of a gradient", example=0.5)
+    scale_target: bool | None = setting(
+        "standardize labels, and append their scale to the model; default for a regression of "
+        "layers",
+        example=True,
     )
-    burn_in: Natural | None = Field(
-        default=None,
-        description="no loss in this many steps after a stream starts or is reset; default "
-        "output.warmup",
-        examples=[24],
+    burn_in: Natural | None = setting(
+        "no loss in this many steps after a stream starts or is reset; default output.warmup",
+        example=24,
     )
-    epochs: Count = Field(default=10, description="passes over the rows")
-    validation: ValidationSection | None = Field(
-        default=None,
-        description="rows to judge each epoch by: { since = … }, { streams = 0.1 }, or both",
-        examples=[{"since": "2013-09-01"}],
+    epochs: Count = setting("passes over the rows", 10)
+    validation: ValidationSection | None = setting(
+        "rows to judge each epoch by: { since = … }, { streams = 0.1 }, or both",
+        example={"since": "2013-09-01"},
     )
-    patience: Natural = Field(
-        default=0,
-        description="stop after this many epochs without a better validation loss; 0: never",
+    patience: Natural = setting(
+        "stop after this many epochs without a better validation loss; 0: never", 0
     )
-    pieces: _Pieces = Field(
-        default="auto",
-        description="cut each stream into this many pieces, trained side by side; auto: as many as "
-        "fill the lanes",
+    pieces: _Pieces = setting(
+        "cut each stream into this many pieces, trained side by side; auto: as many as fill the"
+        " lanes",
+        "auto",
     )
-    seed: Natural = Field(
-        default=0, description="seed of initial weights, dropout and the order of streams"
+    seed: Natural = setting("seed of initial weights, dropout and the order of streams", 0)
+    seeds: Count = setting(
+        "train this many models side by side: with seed, seed + 1, and so on", 1, example=5
     )
-    seeds: Count = Field(
-        default=1,
-        description="train this many models side by side: with seed, seed + 1, and so on",
-        examples=[5],
+    keep: Literal["best", "all"] = setting(
+        "of several seeds: best (by validation) | all (one model, of their mean and spread)", "best"
     )
-    keep: Literal["best", "all"] = Field(
-        default="best",
-        description="of several seeds: best (by validation) | all (one model, of their mean and "
-        "spread)",
+    until: TimeText | None = setting("rows from this time on are not read", example="2013-10-01")
+    init: FilePath | None = setting(
+        "a model to start from, instead of the layers in [model]", example="before.safetensors"
     )
-    until: TimeText | None = Field(
-        default=None,
-        description="rows from this time on are not read",
-        examples=["2013-10-01"],
-    )
-    init: FilePath | None = Field(
-        default=None,
-        description="a model to start from, instead of the layers in [model]",
-        examples=["before.safetensors"],
-    )
-    state: bool = Field(
-        default=True,
-        description="save the state after the last row, from which a run or --continue starts",
+    state: bool = setting(
+        "save the state after the last row, from which a run or --continue starts", True
     )
 
     @property

@@ -65,16 +65,13 @@ def _columns(value: Any) -> Any:
     return names
 
 
-def _members(*options: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        names = _names(value)
-        for name in names:
-            if name not in options:
-                hint = did_you_mean(name, options)
-                raise ValueError(f"expected {choices(options)}, received {received(name)}{hint}")
-        return names
-
-    return check
+def _time_features(value: Any) -> Any:
+    names, options = _names(value), ("hour", "day_of_week", "day_of_year")
+    for name in names:
+        if name not in options:
+            hint = did_you_mean(name, options)
+            raise ValueError(f"expected {choices(options)}, received {received(name)}{hint}")
+    return names
 
 
 def _source_format(value: Any) -> Any:
@@ -144,10 +141,6 @@ def _horizons_value(lengths: tuple[timedelta, ...]) -> list[str] | str | int:
     return texts if len(texts) > 1 else texts[0] if texts else 0
 
 
-def _season(value: Any) -> Any:
-    return timedelta() if value == "" else _duration(value)
-
-
 def _idle(value: Any) -> Any:
     """Return a length of time, or a number of ticks; None if it is not set."""
     if value is None or value == "":
@@ -186,10 +179,13 @@ def feature_tables(value: Any) -> Any:
     return tuple({"name": item} if isinstance(item, str) else item for item in value)
 
 
-def _inputs(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a table of input = features, received {received(value)}")
-    return {name: _filled(features) for name, features in value.items()}
+def _names_by_name(expected: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a table of {expected}, received {received(value)}")
+        return {name: _filled(names) for name, names in value.items()}
+
+    return check
 
 
 def _vocabulary(value: Any) -> Any:
@@ -212,12 +208,6 @@ def _oov(value: Any) -> Any:
     if isinstance(value, bool) or value not in (0, 1):
         raise ValueError(f"expected 0 or 1, received {received(value)}")
     return value
-
-
-def _rename(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a table of new name = old name, received {received(value)}")
-    return {name: _filled(old) for name, old in value.items()}
 
 
 def _column_types(value: Any) -> Any:
@@ -269,9 +259,30 @@ def _fspath(value: Any) -> Any:
     return path
 
 
-STRING: dict[str, Any] = {"type": "string", "minLength": 1}
-_LIST = {"type": "array", "items": STRING, "uniqueItems": True}
-_ONE_OR_MORE = {"anyOf": [STRING, _LIST]}
+JsonSchema = dict[str, Any]
+STRING: JsonSchema = {"type": "string", "minLength": 1}
+NUMBER: JsonSchema = {"type": "number"}
+POSITIVE: JsonSchema = {"type": "integer", "minimum": 1}
+_DURATION: JsonSchema = {"type": "string", "pattern": PATTERN}
+
+
+def any_of(*schemas: JsonSchema) -> JsonSchema:
+    """Return the JSON Schema of a value of any of these."""
+    return {"anyOf": list(schemas)}
+
+
+def array_of(items: JsonSchema, **limits: Any) -> JsonSchema:
+    """Return the JSON Schema of a list."""
+    return {"type": "array", "items": items, **limits}
+
+
+def table_of(values: JsonSchema, **limits: Any) -> JsonSchema:
+    """Return the JSON Schema of a table with any keys."""
+    return {"type": "object", "additionalProperties": values, **limits}
+
+
+_ONE_OR_MORE = any_of(STRING, array_of(STRING, uniqueItems=True))
+_NAMES, _NAMES_BY_NAME = WithJsonSchema(_ONE_OR_MORE), WithJsonSchema(table_of(_ONE_OR_MORE))
 
 NewModel = Literal["replay", "carry", "reset"]
 """How another model takes over the output of the previous one."""
@@ -311,7 +322,6 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Shards = Annotated[int, Field(ge=0, le=4096)]
 Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Version = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Key = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
 
 
 def levels_of(owner: str, quantiles: Any) -> tuple[float, ...]:
@@ -328,104 +338,75 @@ def levels_of(owner: str, quantiles: Any) -> tuple[float, ...]:
 Levels = Annotated[
     tuple[float, ...],
     BeforeValidator(lambda value: levels_of("", value)),
-    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1}),
+    WithJsonSchema(array_of(NUMBER, minItems=1)),
 ]
-Names = Annotated[tuple[str, ...], BeforeValidator(_filled), WithJsonSchema(_ONE_OR_MORE)]
-Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), WithJsonSchema(_ONE_OR_MORE)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_filled), _NAMES]
+Columns = Annotated[tuple[str, ...], BeforeValidator(_columns), _NAMES]
 TimeFeatures = Annotated[
-    tuple[Literal["hour", "day_of_week", "day_of_year"], ...],
-    BeforeValidator(_members("hour", "day_of_week", "day_of_year")),
+    tuple[Literal["hour", "day_of_week", "day_of_year"], ...], BeforeValidator(_time_features)
 ]
 Kind = Literal["carry", "independent", "whole"]
 Range = Annotated[
     tuple[float, float],
     BeforeValidator(_range),
-    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
+    WithJsonSchema(array_of(NUMBER, minItems=2, maxItems=2)),
 ]
 Nulls = Annotated[
     Literal["error", "previous", "skip"] | float,
     BeforeValidator(_nulls),
-    WithJsonSchema({"anyOf": [{"enum": list(NULL_POLICIES)}, {"type": "number"}]}),
+    WithJsonSchema(any_of({"enum": list(NULL_POLICIES)}, NUMBER)),
 ]
 VocabularyValue = Annotated[
     str | tuple[str | int, ...] | dict[str, int],
     BeforeValidator(_vocabulary),
     WithJsonSchema(
-        {
-            "anyOf": [
-                STRING,
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                {"type": "array", "items": {"type": "integer"}, "minItems": 1},
-                {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1},
-            ]
-        }
+        any_of(
+            STRING,
+            array_of({"type": "string"}, minItems=1),
+            array_of({"type": "integer"}, minItems=1),
+            table_of({"type": "integer"}, minProperties=1),
+        )
     ),
 ]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+    WithJsonSchema(_DURATION),
 ]
 Horizons = Annotated[
     tuple[timedelta, ...],
     BeforeValidator(_horizons),
     PlainSerializer(_horizons_value, return_type=list[str] | str | int),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": 0},
-                {"type": "string", "pattern": PATTERN},
-                {"type": "array", "items": {"type": "string", "pattern": PATTERN}},
-            ]
-        }
-    ),
+    WithJsonSchema(any_of({"const": 0}, _DURATION, array_of(_DURATION))),
 ]
 DurationOrNone = Annotated[
     timedelta,
-    BeforeValidator(_season),
+    BeforeValidator(lambda value: timedelta() if value == "" else _duration(value)),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"anyOf": [{"const": ""}, {"type": "string", "pattern": PATTERN}]}),
+    WithJsonSchema(any_of({"const": ""}, _DURATION)),
 ]
 Idle = Annotated[
     timedelta | int | None,
     BeforeValidator(_idle),
     PlainSerializer(length_text, return_type=str | int | None),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": ""},
-                {"type": "string", "pattern": PATTERN},
-                {"type": "integer", "minimum": 1},
-            ]
-        }
-    ),
+    WithJsonSchema(any_of({"const": ""}, _DURATION, POSITIVE)),
 ]
 ReplayRange = Annotated[
     timedelta | int | str,
     BeforeValidator(_replay),
     PlainSerializer(length_text, return_type=str | int),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "all"},
-                {"type": "string", "pattern": PATTERN},
-                {"type": "integer", "minimum": 1},
-            ]
-        }
-    ),
+    WithJsonSchema(any_of({"const": "all"}, _DURATION, POSITIVE)),
 ]
 Renames = Annotated[
     dict[str, tuple[str, ...]],
-    BeforeValidator(_rename),
-    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+    BeforeValidator(_names_by_name("new name = old name")),
+    _NAMES_BY_NAME,
 ]
 ColumnTypes = Annotated[
     dict[str, str],
     BeforeValidator(_column_types),
-    WithJsonSchema(
-        {"type": "object", "additionalProperties": {"type": "string", "pattern": _TYPE.pattern}}
-    ),
+    WithJsonSchema(table_of({"type": "string", "pattern": _TYPE.pattern})),
 ]
 Delimiter = Annotated[
     str,
@@ -434,44 +415,19 @@ Delimiter = Annotated[
 ]
 ModelInputs = Annotated[
     dict[str, tuple[str, ...]],
-    BeforeValidator(_inputs),
-    WithJsonSchema({"type": "object", "additionalProperties": _ONE_OR_MORE}),
+    BeforeValidator(_names_by_name("input = features")),
+    _NAMES_BY_NAME,
 ]
+_LAYER = {"type": STRING, "weights": {"type": "string"}, "inputs": _ONE_OR_MORE}
 LayerTables = Annotated[
     tuple[dict[str, Any], ...],
     BeforeValidator(_layers),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "type": STRING,
-                    "weights": {"type": "string"},
-                    "inputs": _ONE_OR_MORE,
-                },
-                "required": ["type"],
-            },
-        }
-    ),
+    WithJsonSchema(array_of({"type": "object", "properties": _LAYER, "required": ["type"]})),
 ]
 PartitionBy = Annotated[
     tuple[str, ...],
     BeforeValidator(partition_texts),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                STRING,
-                {"type": "object", "additionalProperties": STRING},
-                {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [STRING, {"type": "object", "additionalProperties": STRING}]
-                    },
-                },
-            ]
-        }
-    ),
+    WithJsonSchema(any_of(STRING, table_of(STRING), array_of(any_of(STRING, table_of(STRING))))),
 ]
 Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "enum": [0, 1]})]
 
