@@ -17,7 +17,7 @@ PRIVATE = {
     "streamrnn.stream.sources.casts.UnfitError",
     "streamrnn.stream.sources.formats.base.UnparsedError",
     "streamrnn.stream.sources.formats.text_values.UnfitTextError",
-    "streamrnn.stream.states.lossless.UnfitValueError",
+    "streamrnn.stream.states.incoming.UnfitValueError",
 }
 """Signals within one room, which turns each into a StreamRNNError, or the status of an answer."""
 USAGE = 2

@@ -8,7 +8,7 @@ from streamrnn.stream.states.carrying import (
     check_origins,
     has_states,
 )
-from streamrnn.stream.states.changes import OwnLock
+from streamrnn.stream.states.copying import OwnLock
 from streamrnn.stream.states.diff import StateDiff, diff
 from streamrnn.stream.states.files import (
     as_table,
@@ -26,11 +26,10 @@ from streamrnn.stream.states.files import (
 )
 from streamrnn.stream.states.flat import flat_schema, from_flat, to_flat
 from streamrnn.stream.states.incoming import key_names, meta
-from streamrnn.stream.states.keys import KeyIndex
+from streamrnn.stream.states.keys import KeyIndex, by_shard, key_hashes, shard_of
 from streamrnn.stream.states.layer_states import from_layer, to_layer
 from streamrnn.stream.states.layout import MATRIX, Held, Layout, waiting_after
 from streamrnn.stream.states.opening import from_arrow
-from streamrnn.stream.states.shards import by_shard, key_hashes, shard_of
 from streamrnn.stream.states.table import Copying, StateTable
 
 __all__ = [

@@ -38,7 +38,13 @@ def load_streams(
 ) -> None:
     """Load the streams of an Arrow table into an empty state table: see `from_arrow`."""
     layout = table.layout
-    _check_version(source, label)
+    version = meta(source, "format_version")
+    if version != FORMAT_VERSION:
+        received = f"format version {version}" if version else "a table without streamrnn metadata"
+        raise StateError(
+            f"{label}: not a readable state table: expected format version {FORMAT_VERSION}, "
+            f"received {received}. Write it with `streamrnn state export`."
+        )
     incoming = Incoming(source, layout.keys, label)
     if mapping is None:
         check_model(source, layout, label)
@@ -153,12 +159,25 @@ def _previous(
 
 def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Ints) -> None:
     counts = None
+    most, stride = table.layout.waiting_rows, table.layout.stride
     waiting: dict[str, Array] = {}
     for name, kind in table.layout.waiting.items():
         column = f"waiting/{name}"
         array = incoming.column(column, pa.list_(kind))
         lengths = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
-        _check_waiting(incoming, column, lengths, table.layout, steps)
+        incoming.refuse(
+            column,
+            lengths > most,
+            f"expected at most {most} rows that wait for their window, received up to "
+            f"{int(lengths.max(initial=0))}: the state is from windows with more steps",
+        )
+        if stride:
+            incoming.refuse(
+                column,
+                lengths != waiting_after(steps, most + 1, stride),
+                f"number of waiting rows does not match the stream's steps with [window] steps = "
+                f"{most + 1}, stride = {stride}: the state is from other windows",
+            )
         if counts is not None:
             reason = "number of waiting rows differs from that in the other columns"
             incoming.refuse(column, lengths != counts, reason)
@@ -172,25 +191,6 @@ def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Int
             waiting[name] = rows.to_numpy(zero_copy_only=False)
     if counts is not None:
         table.wait(slots, counts, waiting)
-
-
-def _check_waiting(
-    incoming: Incoming, column: str, counts: Ints, layout: Layout, steps: Ints
-) -> None:
-    most, stride = layout.waiting_rows, layout.stride
-    incoming.refuse(
-        column,
-        counts > most,
-        f"expected at most {most} rows that wait for their window, received up to "
-        f"{int(counts.max(initial=0))}: the state is from windows with more steps",
-    )
-    if stride:
-        incoming.refuse(
-            column,
-            counts != waiting_after(steps, most + 1, stride),
-            f"number of waiting rows does not match the stream's steps with [window] steps = "
-            f"{most + 1}, stride = {stride}: the state is from other windows",
-        )
 
 
 def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
@@ -234,16 +234,6 @@ def _refuse_items(incoming: Incoming, name: str, row: Ints, invalid: Bools, reas
         rows = np.zeros(len(incoming), bool)
         rows[row[invalid]] = True
         incoming.refuse(name, rows, reason)
-
-
-def _check_version(source: pa.Table, label: str) -> None:
-    version = meta(source, "format_version")
-    if version != FORMAT_VERSION:
-        received = f"format version {version}" if version else "a table without streamrnn metadata"
-        raise StateError(
-            f"{label}: not a readable state table: expected format version {FORMAT_VERSION}, "
-            f"received {received}. Write it with `streamrnn state export`."
-        )
 
 
 def check_model(source: pa.Table, layout: Layout, label: str, advice: str = _MAP) -> None:
@@ -292,7 +282,10 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
     arrays = table.key_arrays(None if slots is None else rows)
     arrays.append(pa.array(table.steps(rows)))
     if layout.time is not None:
-        arrays.append(_time_column(*table.last_times(rows), layout.time))
+        ticks, seen = table.last_times(rows)
+        time = _masked(seen, ticks, pa.int64())
+        time = time.cast(pa.int32()) if pa.types.is_date32(layout.time) else time
+        arrays.append(time.cast(layout.time))
     for name in layout.states:
         values = table.states(name)
         if copy or slots is not None:
@@ -319,13 +312,6 @@ def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
     memory is always 0, and not the value before a reset.
     """
     return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
-
-
-def _time_column(ticks: Ints, seen: Bools, kind: pa.DataType) -> pa.Array:
-    integers = _masked(seen, ticks, pa.int64())
-    if pa.types.is_date32(kind):
-        integers = integers.cast(pa.int32())
-    return integers.cast(kind)
 
 
 def _waiting_column(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,12 +71,10 @@ def diff(a: pa.Table, b: pa.Table, a_name: str = "a", b_name: str = "b") -> Stat
 
 def key_text(table: pa.Table, row: int) -> str:
     """Format the key of one row."""
-    return ", ".join(_text(table.column(n).slice(row, 1)) for n in key_names(table))
-
-
-def _text(one: pa.ChunkedArray) -> str:
-    # Python's times would lose nanoseconds.
-    return str((one.cast(pa.string()) if pa.types.is_temporal(one.type) else one)[0].as_py())
+    keys = (table.column(name).slice(row, 1) for name in key_names(table))
+    # As text from Arrow: Python's times would lose nanoseconds.
+    texts = (key.cast(pa.string()) if pa.types.is_temporal(key.type) else key for key in keys)
+    return ", ".join(str(text[0].as_py()) for text in texts)
 
 
 def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
@@ -86,8 +83,11 @@ def _differs(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     if not len(left):
         return np.zeros(0, bool)
     if pa.types.is_fixed_size_list(kind) and not left.null_count and not right.null_count:
-        x, y = (np.concatenate([_bits(c.flatten()) for c in side.chunks]) for side in (left, right))
-        differs: Bools = (x != y).reshape(len(left), -1).any(axis=1)
+        x, y = (
+            np.concatenate([c.flatten().to_numpy(zero_copy_only=False) for c in side.chunks])
+            for side in (left, right)
+        )
+        differs: Bools = (x.view(np.int32) != y.view(np.int32)).reshape(len(left), -1).any(axis=1)
         return differs
     if pa.types.is_nested(kind):
         return _differs_by_scalar(left, right)
@@ -129,8 +129,3 @@ def _largest(left: pa.ChunkedArray, right: pa.ChunkedArray) -> float | None:
 def _differs_by_scalar(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     pairs = zip(left, right, strict=True)
     return np.fromiter((not x.equals(y) for x, y in pairs), bool, len(left))
-
-
-def _bits(floats: pa.Array) -> npt.NDArray[np.int32]:
-    bits: npt.NDArray[np.int32] = floats.to_numpy(zero_copy_only=False).view(np.int32)
-    return bits

@@ -22,6 +22,7 @@ from streamrnn.errors import ConfigError, DataError, DTypeError, MissingFileErro
 from streamrnn.stream.sources import DAMAGE
 
 _SUFFIXES = (".parquet", ".arrow")
+_CHECKSUM = b"streamrnn.checksum"
 
 
 def check_suffix(path: str) -> None:
@@ -195,9 +196,6 @@ def _write(table: pa.Table, stream: Output | pa.NativeFile, *, is_parquet: bool)
         writer.write_table(table)
 
 
-_CHECKSUM, _OURS = b"streamrnn.checksum", b"streamrnn."
-
-
 def with_checksum(table: pa.Table) -> pa.Table:
     """Add a checksum to a table that is to be written to a file."""
     metadata = {**(table.schema.metadata or {}), _CHECKSUM: json.dumps(_checksums(table)).encode()}
@@ -235,24 +233,15 @@ def checked(table: pa.Table, path: str) -> pa.Table:
 
 
 def _checksums(table: pa.Table) -> dict[str, str]:
-    return {"metadata": _metadata_digest(table), "values": _values_digest(table)}
-
-
-def _metadata_digest(table: pa.Table) -> str:
-    digest = hashlib.sha256()
+    metadata, values = hashlib.sha256(), hashlib.sha256()
     for key, value in sorted((table.schema.metadata or {}).items()):
-        if key.startswith(_OURS):
-            digest.update(b"%d %d " % (len(key), len(value)) + key + value)
-    return digest.hexdigest()
-
-
-def _values_digest(table: pa.Table) -> str:
-    digest = hashlib.sha256()
+        if key.startswith(b"streamrnn."):
+            metadata.update(b"%d %d " % (len(key), len(value)) + key + value)
     for name, column in zip(table.column_names, table.combine_chunks().columns, strict=True):
-        digest.update(name.encode())
+        values.update(name.encode())
         for chunk in column.chunks:
-            _add_array(digest, chunk)
-    return digest.hexdigest()
+            _add_array(values, chunk)
+    return {"metadata": metadata.hexdigest(), "values": values.hexdigest()}
 
 
 def _add_array(digest: "hashlib._Hash", array: pa.Array) -> None:

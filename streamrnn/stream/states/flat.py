@@ -24,7 +24,13 @@ def flat_schema(schema: pa.Schema) -> pa.Schema:
     >>> flat_schema(states).field("h").type
     DataType(binary)
     """
-    return pa.schema([flat for field in schema for flat in _flat_fields(field)], schema.metadata)
+    fields: list[pa.Field] = []
+    for field in schema:
+        if _is_pending(field):
+            fields += [pa.field(f"{_PENDING}/{inner.name}", inner.type) for inner in field.type]
+        else:
+            fields.append(field.with_type(pa.binary()) if _is_numbers(field.type) else field)
+    return pa.schema(fields, schema.metadata)
 
 
 def to_flat(table: pa.Table) -> pa.Table:
@@ -54,7 +60,10 @@ def from_flat(flat: pa.Table, schema: pa.Schema, label: str) -> pa.Table:
     arrays, columns = [], iter(flat.columns)
     for field in schema:
         if _is_pending(field):
-            arrays.append(_to_struct([_one(next(columns)) for _ in field.type], field.type))
+            children = [_one(next(columns)).cast(inner.type) for inner in field.type]
+            # A held row always has its last field.
+            null, inner_fields = children[-1].is_null(), list(field.type)
+            arrays.append(pa.StructArray.from_arrays(children, fields=inner_fields, mask=null))
         elif _is_numbers(field.type):
             arrays.append(_to_numbers(_one(next(columns)), field, label))
         else:
@@ -65,12 +74,6 @@ def from_flat(flat: pa.Table, schema: pa.Schema, label: str) -> pa.Table:
 def _require_little_endian() -> None:
     if sys.byteorder != "little":
         raise UnsupportedError("flat state tables need a little-endian CPU")
-
-
-def _flat_fields(field: pa.Field) -> list[pa.Field]:
-    if _is_pending(field):
-        return [pa.field(f"{_PENDING}/{inner.name}", inner.type) for inner in field.type]
-    return [field.with_type(pa.binary()) if _is_numbers(field.type) else field]
 
 
 def _is_pending(field: pa.Field) -> bool:
@@ -90,17 +93,12 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)
 
 
-def _width(kind: pa.DataType) -> int:
-    """Return the number of bytes of one item of a list of numbers."""
+def _numbers(kind: pa.DataType) -> tuple[pa.DataType, int]:
+    """Return the type of the numbers in lists, and the number of bytes of one item of a list."""
     inner = kind.value_type
     if pa.types.is_fixed_size_list(inner):
-        return int(inner.list_size * inner.value_type.bit_width // 8)
-    return int(inner.bit_width // 8)
-
-
-def _numbers(kind: pa.DataType) -> pa.DataType:
-    inner = kind.value_type
-    return inner.value_type if pa.types.is_fixed_size_list(inner) else inner
+        return inner.value_type, int(inner.list_size * inner.value_type.bit_width // 8)
+    return inner, int(inner.bit_width // 8)
 
 
 def _to_binary(array: pa.Array, name: str) -> pa.Array:
@@ -110,10 +108,10 @@ def _to_binary(array: pa.Array, name: str) -> pa.Array:
     numbers = items.flatten() if pa.types.is_fixed_size_list(items.type) else items
     values = numbers.to_numpy(zero_copy_only=False)
     if pa.types.is_fixed_size_list(kind):
-        ends = np.arange(len(array) + 1) * (kind.list_size * _width(kind))
+        ends = np.arange(len(array) + 1) * (kind.list_size * _numbers(kind)[1])
     else:
         lengths = array.value_lengths().fill_null(0).to_numpy().astype(np.int64)
-        ends = np.concatenate([[0], np.cumsum(lengths)]) * _width(kind)
+        ends = np.concatenate([[0], np.cumsum(lengths)]) * _numbers(kind)[1]
     if ends[-1] > _MOST_BYTES:
         raise UnsupportedError(
             f"column {name!r} of {len(array):,} streams takes {int(ends[-1]):,} bytes, but one "
@@ -126,7 +124,7 @@ def _to_binary(array: pa.Array, name: str) -> pa.Array:
 
 def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
     """Convert binary values (S,) to lists (S,) of numbers."""
-    kind, size = field.type, _width(field.type)
+    kind, (number, size) = field.type, _numbers(field.type)
     array = array.cast(pa.binary())
     ends = _ends(array)
     lengths = np.diff(ends)
@@ -143,7 +141,6 @@ def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
             f"{'null' if not array[row].is_valid else lengths[row]}"
         )
     data = array.buffers()[2]
-    number = _numbers(kind)
     values = np.frombuffer(b"" if data is None else data, numpy_type(number))
     width = number.bit_width // 8
     # A copy: the memory of the engine's batches may not be aligned.
@@ -164,9 +161,3 @@ def _ends(array: pa.Array) -> Ints:
     offsets = np.frombuffer(array.buffers()[1], np.int32)
     ends: Ints = offsets[array.offset : array.offset + len(array) + 1].astype(np.int64)
     return ends
-
-
-def _to_struct(children: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    """Return held rows. A row is null where its last field is; a real row always has that field."""
-    children = [child.cast(f.type) for child, f in zip(children, kind, strict=True)]
-    return pa.StructArray.from_arrays(children, fields=list(kind), mask=children[-1].is_null())

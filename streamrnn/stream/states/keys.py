@@ -1,4 +1,7 @@
-"""From keys to slots: the row of each stream in the state table, in order of appearance."""
+"""From keys to slots, the rows of streams in the state table, and to shards.
+
+A slot is assigned in order of appearance, a shard by a hash that is equal on every machine.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -10,6 +13,7 @@ from streamrnn.errors import StateError
 from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
+from streamrnn.stream.sources import hashes_of
 from streamrnn.stream.sources.words import bytes_of, words_of
 
 _CHUNK = 1 << 16
@@ -26,8 +30,15 @@ class KeyIndex:
     def __init__(self, fields: Sequence[pa.Field]) -> None:
         """Raise StateError if the values of a field cannot be compared as bytes."""
         self.fields = tuple(fields)
+        types = pa.types
+        unequal = (types.is_floating, types.is_nested, types.is_null, types.is_interval)
         for field in self.fields:
-            _check_type(field)
+            kind = _comparable(field.type)
+            if any(test(kind) for test in (*unequal, types.is_run_end_encoded)):
+                raise StateError(
+                    f"key column {field.name!r}: expected a type with equality (string, integer, "
+                    f"boolean, date, timestamp, decimal, binary), received {field.type}"
+                )
         # In chunks: joining all of them in each record batch would take quadratic time.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
         # How far each of the first keys is behind its slot; later ones are behind by `removed`.
@@ -50,7 +61,9 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                _join_small(field, stored)
+                # As an addition carries, while that is cheap, so that there are few chunks.
+                while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
+                    stored[-2:] = [_joined(field, stored[-2:])]
         return slots
 
     def plain(
@@ -146,12 +159,6 @@ class KeyCopy(KeyIndex):
         return taken
 
 
-def _join_small(field: pa.Field, chunks: list[pa.Array]) -> None:
-    """Join the last chunks while that is cheap, as an addition carries, so that there are few."""
-    while len(chunks) > 1 and len(chunks[-2]) <= len(chunks[-1]) < _CHUNK:
-        chunks[-2:] = [_joined(field, chunks[-2:])]
-
-
 def _first(size: int, chunks: list[pa.Array]) -> list[pa.Array]:
     """Return chunks of the first `size` keys."""
     first: list[pa.Array] = []
@@ -173,16 +180,6 @@ def _joined(field: pa.Field, chunks: list[pa.Array]) -> pa.Array:
         ) from error
 
 
-def _check_type(field: pa.Field) -> None:
-    kind = _comparable(field.type)
-    unequal = (pa.types.is_floating, pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
-    if any(test(kind) for test in unequal) or pa.types.is_run_end_encoded(kind):
-        raise StateError(
-            f"key column {field.name!r}: expected a type with equality (string, integer, boolean, "
-            f"date, timestamp, decimal, binary), received {field.type}"
-        )
-
-
 def _comparable(kind: pa.DataType) -> pa.DataType:
     """Return the type in which keys are stored: its values can be compared as bytes."""
     if isinstance(kind, pa.BaseExtensionType):
@@ -194,3 +191,37 @@ def _comparable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_binary_view(kind):
         return pa.binary()
     return kind
+
+
+_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
+_SHIFT, _HALF = np.uint64(33), np.uint64(32)
+
+
+def key_hashes(keys: Sequence[pa.Array]) -> Words:
+    """Return a hash (N,) uint64 of each of N keys, which depends on all of their bits.
+
+    `keys` are the key columns, in the types of the state table.
+    """
+    hashes = hashes_of(keys)
+    mixed = (hashes ^ (hashes >> _SHIFT)) * _FACTOR
+    mixed ^= mixed >> _SHIFT
+    return mixed
+
+
+def shard_of(hash_N: Words, shards: int) -> Ints:
+    """Return the shard (N,) int64 of each of N hashes of keys, from 0 to `shards` - 1.
+
+    Outputs rely on this assignment: each shard's state has its own files.
+
+    >>> shard_of(key_hashes([pa.array(["a", "b", "c", "d"])]), 3).tolist()
+    [2, 1, 2, 2]
+    """
+    return (((hash_N >> _HALF) * np.uint64(shards)) >> _HALF).astype(np.int64)
+
+
+def by_shard(shard_N: Ints, shards: int) -> list[Ints]:
+    """Return the rows of each shard, in their order."""
+    kind = np.uint8 if shards <= 1 << 8 else np.uint16 if shards <= 1 << 16 else np.int64
+    order = np.argsort(shard_N.astype(kind), kind="stable")  # radix sort for 16 bits
+    ends = np.cumsum(np.bincount(shard_N, minlength=shards))
+    return np.split(order, ends[:-1])

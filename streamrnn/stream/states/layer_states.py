@@ -11,9 +11,8 @@ from streamrnn.errors import ConfigError, DTypeError, ShapeError, StateError
 from streamrnn.stream.sources import shown
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.frameworks import FRAMEWORKS, Framework, as_floats
-from streamrnn.stream.states.incoming import key_names
+from streamrnn.stream.states.incoming import UnfitValueError, converted, key_names
 from streamrnn.stream.states.layout import Layout
-from streamrnn.stream.states.lossless import UnfitValueError, converted
 from streamrnn.stream.states.opening import from_arrow
 from streamrnn.stream.states.table import StateTable
 
@@ -131,8 +130,12 @@ def from_layer(
     slots = target.find(named.arrays)
     named.refuse_repeated(slots)
     new = np.arange(before, len(target))
-    if len(new):
-        _fill_new(target, new, values, missing)
+    others = {name: n for name, n in target.layout.states.items() if name not in values}
+    if len(new) and missing == "zeros":
+        zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}
+        target.scatter(new, zeros)
+    elif len(new) and others:
+        target.initial_states()  # raises if the initial state is unknown; `find` has set it
     target.scatter(slots, values)
     return target.to_arrow()
 
@@ -159,13 +162,9 @@ class _KeyValues:
         """Return the slot (B,) of each key in a table, -1 if it is missing."""
         named = self._named()
         slots = np.full(len(self), -1)
-        slots[named] = table.lookup(self.take(named))
+        index = pa.array(np.flatnonzero(named))
+        slots[named] = table.lookup([array.take(index) for array in self.arrays])
         return slots
-
-    def take(self, rows: Ints | Bools) -> list[pa.Array]:
-        """Return the key columns of some rows, by index or by mask."""
-        index = pa.array(np.arange(len(self))[rows])
-        return [array.take(index) for array in self.arrays]
 
     def refuse_repeated(self, slots: Ints) -> None:
         """Raise StateError if two keys are equal."""
@@ -389,13 +388,3 @@ def _flattened(
         ):
             values[column] = np.zeros((len(keys), layout.states[column]), np.float32)
     return values
-
-
-def _fill_new(table: StateTable, new: Ints, values: dict[str, Floats], missing: str) -> None:
-    """Set the states of added streams in all layers whose states are not in `values`."""
-    others = {name: size for name, size in table.layout.states.items() if name not in values}
-    if missing == "zeros":
-        zeros = {name: np.zeros((len(new), size), np.float32) for name, size in others.items()}
-        table.scatter(new, zeros)
-    elif others:
-        table.initial_states()  # raises if the initial state is unknown; `find` has set it

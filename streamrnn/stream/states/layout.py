@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Array, Ints
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.stream.sources.casts import numpy_type
-from streamrnn.stream.states.incoming import json_object, key_names, meta
-from streamrnn.stream.states.lossless import is_list
+from streamrnn.stream.states.incoming import is_list, json_object, key_names, meta
 
 FORMAT_VERSION = "1"
 MATRIX = "features"
@@ -144,7 +143,7 @@ def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataT
 def inferred_layout(table: pa.Table, label: str) -> Layout:
     """Infer the layout of a table that stands alone, from its columns and metadata.
 
-    Its types may come from another library (see `lossless`). The window size is not in the table:
+    Its types may come from another library (see `incoming`). The window size is not in the table:
     any number of rows may wait. Raises StateError, with `label`, for a table without streamrnn's
     metadata and for a column that no state table has.
     """

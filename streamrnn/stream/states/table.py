@@ -14,8 +14,7 @@ from streamrnn.errors import StateError
 from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows
 from streamrnn.stream.states.arrow import load_streams, to_arrow
-from streamrnn.stream.states.changes import Changes
-from streamrnn.stream.states.copying import SlicedCopy
+from streamrnn.stream.states.copying import Changes, SlicedCopy
 from streamrnn.stream.states.files import as_table
 from streamrnn.stream.states.keys import KeyCopy, KeyIndex
 from streamrnn.stream.states.layout import Held, Layout, inferred_layout
@@ -127,8 +126,9 @@ class StateTable:
             return self.streams
 
     def __repr__(self) -> str:
-        columns = listed(f.name + _size_text(f.type) for f in self.layout.schema())
-        return f"<{self._title()}; {columns}>"
+        sized = self.layout.states
+        names = (f"{n} ({sized[n]})" if n in sized else n for n in self.layout.schema().names)
+        return f"<{self._title()}; {listed(names)}>"
 
     def _repr_html_(self) -> str:
         columns = [(f.name, f.type) for f in self.layout.schema()]
@@ -572,10 +572,6 @@ def _row_index(slots: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Return the slot of each of `counts` rows per stream, and the row's index in its stream."""
     within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(slots, counts), within
-
-
-def _size_text(kind: pa.DataType) -> str:
-    return f" ({kind.list_size})" if pa.types.is_fixed_size_list(kind) else ""
 
 
 def _item(kind: pa.DataType) -> pa.DataType:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streamrnn.stream.states.lossless import UnfitValueError, converted
+from streamrnn.stream.states.incoming import UnfitValueError, converted
 
 DAY = datetime.date(2020, 1, 2)
 NOON = datetime.datetime(2020, 1, 2, 12, tzinfo=datetime.UTC)
