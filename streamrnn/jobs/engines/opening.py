@@ -94,7 +94,7 @@ def open_engine(
     tasks = engine(config.engine.address, config.model.threads or get_threads())
     try:
         tasks.begin(bound, source)
-        with folder.token() as token:
+        with folder.rows.token() as token:
             tasks.check_nodes(
                 OutputPlace.of(config), FolderToken(*token), next(iter(source.files), None)
             )

@@ -88,11 +88,6 @@ from streamrnn.stream.checkpoints.manifest import (
     StateFile,
     UsedFile,
 )
-from streamrnn.stream.checkpoints.nesting import (
-    refuse_inside_output,
-    refuse_nested_output,
-    refuse_no_directory,
-)
 from streamrnn.stream.checkpoints.partitioning import (
     partitioning_in,
     partitioning_of,
@@ -107,6 +102,11 @@ from streamrnn.stream.checkpoints.reading import (
 )
 from streamrnn.stream.checkpoints.resume import check_same_pipeline, check_schema
 from streamrnn.stream.checkpoints.seen import SeenFiles, seen_files, with_seen, with_seen_files
+from streamrnn.stream.checkpoints.starting import (
+    refuse_inside_output,
+    refuse_nested_output,
+    refuse_no_directory,
+)
 from streamrnn.stream.checkpoints.used import (
     Select,
     SourcePlan,

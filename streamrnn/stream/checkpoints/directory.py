@@ -327,7 +327,10 @@ class PartDirectory:
             self.files.sync(STAGING)
             for folder in sorted({"", *(name.rpartition("/")[0] for name in later)}):
                 self.files.sync(folder)
-            self._clear_folders(later)
+            for folder in sorted({name.rpartition("/")[0] for name in later} - {""}, reverse=True):
+                while folder:  # remove those that are now empty
+                    self.files.clear(folder)
+                    folder = folder.rpartition("/")[0]
             published = [part for part in parts if part.name in waiting]
             self.make_folders(published)
             self.publish(published)
@@ -341,10 +344,3 @@ class PartDirectory:
         for name in leftovers:
             self.files.delete(name)
         return len(waiting), removed + len(leftovers)
-
-    def _clear_folders(self, names: Sequence[str]) -> None:
-        """Remove the folders of partitions that are now empty."""
-        for folder in sorted({name.rpartition("/")[0] for name in names} - {""}, reverse=True):
-            while folder:
-                self.files.clear(folder)
-                folder = folder.rpartition("/")[0]

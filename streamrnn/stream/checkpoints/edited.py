@@ -19,12 +19,11 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError
 from streamrnn.stream.checkpoints.directory import is_part
-from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema
+from streamrnn.stream.checkpoints.manifest import Manifest, RetainedCommit, decode_schema, mistyped
 from streamrnn.stream.checkpoints.partitioning import layout_in
-from streamrnn.stream.checkpoints.shape import mistyped
 from streamrnn.stream.config import SIDE_OUTPUTS, check_recorded
 from streamrnn.stream.sinks import Part, layout_of
-from streamrnn.stream.states.positions import PositionPairs, from_json
+from streamrnn.stream.states.positions import from_json
 
 _MOST_ROWS = (1 << 63) - 1
 
@@ -35,17 +34,15 @@ def edits_refused(path: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        cause = str(error)
+        if isinstance(error, KeyError):
+            cause = f"key {error.args[0]!r} is missing"
+        elif named := re.search(r"(unexpected|missing) .*?'(\w+)'", cause):
+            cause = f"key {named[2]!r} is {named[1]}"
         raise CheckpointError(
-            f"{path} was edited: its checksum is valid, but {_cause(error)}. Restore it from a "
+            f"{path} was edited: its checksum is valid, but {cause}. Restore it from a "
             "backup, or start over with --full-refresh, which removes the output written so far."
         ) from error
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"key {error.args[0]!r} is missing"
-    named = re.search(r"(unexpected|missing) .*?'(\w+)'", str(error))
-    return f"key {named[2]!r} is {named[1]}" if named else str(error)
 
 
 def check_types(manifest: Manifest) -> None:
@@ -56,10 +53,15 @@ def check_types(manifest: Manifest) -> None:
     for commit in commits:
         if any(not shard.files for shard in commit.shards):
             raise ValueError("files of Shard: expected at least one, received none")
-        _check_time(commit.time)
+        with _readable("time", "a time in ISO format", commit.time):
+            datetime.fromisoformat(commit.time)
         _check_integers("counters", commit.counters)
-        _check_positions(commit.positions)
-    _check_config(manifest.config)
+        with _readable("positions", "pairs of partition and position", commit.positions):
+            from_json(commit.positions)
+    try:
+        check_recorded(manifest.config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"config {error}") from None
     for commit in commits:
         # A run always commits a state, even one without streams; other owners of a folder do not.
         if commit.rows and not commit.shards and "window.kind" in manifest.config:
@@ -71,9 +73,9 @@ def check_types(manifest: Manifest) -> None:
         expected = f"{', '.join(names)} and {last}"
         raise ValueError(f"outputs: expected {expected}, received {unknown.pop()!r}")
     for name, output in manifest.outputs.items():
-        _check_parts(name, output.parts)
-        _check_names(name, output.parts, layout_in(manifest.config) if name == "rows" else ())
-    _check_schema(manifest.schema)
+        _check_parts(name, output.parts, layout_in(manifest.config) if name == "rows" else ())
+    with _readable("schema", "an Arrow schema in base64", manifest.schema):
+        decode_schema(manifest.schema)
     if manifest.commit < 1:
         raise ValueError(f"commit is {manifest.commit}")
     for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
@@ -81,7 +83,7 @@ def check_types(manifest: Manifest) -> None:
             raise ValueError(f"position is before the first row: {position}")
 
 
-def _check_parts(key: str, parts: Sequence[Part]) -> None:
+def _check_parts(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:
     for part in parts:
         if not 0 <= part.rows <= _MOST_ROWS:
             raise ValueError(
@@ -92,20 +94,10 @@ def _check_parts(key: str, parts: Sequence[Part]) -> None:
         if len(set(names)) < len(names):
             twice = next(name for name, times in Counter(names).items() if times > 1)
             raise ValueError(f"{field} of {key}: {twice!r} is given more than once")
-
-
-def _check_names(key: str, parts: Sequence[Part], layout: tuple[str, ...]) -> None:
-    expected = "".join(f"{column}=…/" for column in layout) + "part-…"
     for part in parts:
         if not is_part(part.name) or layout_of(part.name) != layout:
+            expected = "".join(f"{column}=…/" for column in layout) + "part-…"
             raise ValueError(f"name of {key}: expected {expected}, received {part.name!r}")
-
-
-def _check_time(time: str) -> None:
-    try:
-        datetime.fromisoformat(time)
-    except ValueError:
-        raise ValueError(mistyped("time", "a time in ISO format", time)) from None
 
 
 def _check_integers(key: str, numbers: Mapping[str, Any]) -> None:
@@ -114,26 +106,13 @@ def _check_integers(key: str, numbers: Mapping[str, Any]) -> None:
             raise ValueError(mistyped(f"{key} {name}", "int", value))
 
 
-def _check_positions(positions: PositionPairs) -> None:
+@contextmanager
+def _readable(key: str, expected: str, value: object) -> Iterator[None]:
+    """Raise ValueError for a value that cannot be read."""
     try:
-        from_json(positions)
-    except (LookupError, TypeError, ValueError):
-        expected = "pairs of partition and position"
-        raise ValueError(mistyped("positions", expected, positions)) from None
-
-
-def _check_config(config: Mapping[str, Any]) -> None:
-    try:
-        check_recorded(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"config {error}") from None
-
-
-def _check_schema(schema: str) -> None:
-    try:
-        decode_schema(schema)
-    except (OSError, ValueError, pa.ArrowException):
-        raise ValueError(mistyped("schema", "an Arrow schema in base64", schema)) from None
+        yield
+    except (LookupError, TypeError, ValueError, OSError, pa.ArrowException):
+        raise ValueError(mistyped(key, expected, value)) from None
 
 
 class _Field(NamedTuple):
@@ -147,15 +126,14 @@ class _Field(NamedTuple):
 
 @cache
 def _fields(kind: Any) -> list[_Field]:
-    hints = get_type_hints(kind)
-    return [_field(item.name, hints[item.name]) for item in fields(kind)]
-
-
-def _field(name: str, hint: Any) -> _Field:
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    types = frozenset(_plain(option) for option in options)
-    items = _plain(get_args(hint)[0]) if get_origin(hint) is tuple else None
-    return _Field(name, types, items, any(is_dataclass(kind) for kind in types))
+    listed, hints = [], get_type_hints(kind)
+    for name in (item.name for item in fields(kind)):
+        hint = hints[name]
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        types = frozenset(_plain(option) for option in options)
+        items = _plain(get_args(hint)[0]) if get_origin(hint) is tuple else None
+        listed.append(_Field(name, types, items, any(is_dataclass(each) for each in types)))
+    return listed
 
 
 def _plain(hint: Any) -> type:

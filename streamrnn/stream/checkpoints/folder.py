@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -305,10 +305,6 @@ class OutputFolder:
         """Renew the locks of a long run between commits (on object stores)."""
         self._locks.renew()
 
-    def token(self) -> AbstractContextManager[tuple[str, str]]:
-        """Write a random token into the folder; yield its name and content, and remove it."""
-        return self.rows.token()
-
     def _writing(self) -> Attempt:
         """Return this process's attempt at the next commit."""
         if self._schema is None:
@@ -332,20 +328,17 @@ class OutputFolder:
 
         No other commit may come between. Raises StateError if a column has a reserved name.
         """
-        last = self._last_state()
-        return delta_since(state, last, self._schema_of(last))
+        last, schema = self._last_state(), None
+        if last:
+            if self._state_schema is None or self._state_schema[0] != last[-1].name:
+                self._state_schema = last[-1].name, read_schema(self._files, INSIDE, last)
+            schema = self._state_schema[1]
+        return delta_since(state, last, schema)
 
     def _last_state(self) -> tuple[StateFile, ...]:
         """Return the state files that the next version may build on; none with several shards."""
         shards = self.manifest.shards if self.manifest else ()
         return shards[0].files if len(shards) == 1 else ()
-
-    def _schema_of(self, version: Sequence[StateFile]) -> pa.Schema | None:
-        if not version:
-            return None
-        if self._state_schema is None or self._state_schema[0] != version[-1].name:
-            self._state_schema = version[-1].name, read_schema(self._files, INSIDE, version)
-        return self._state_schema[1]
 
     def commit(
         self,
@@ -483,15 +476,11 @@ class OutputFolder:
         if self._attempt is not None:
             self._attempt.abandon()
         if self._locks.directories:
+            committed = True  # also if the store does not answer
+            with suppress(SinkError):
+                committed = self.manifest is not None or lists_manifest(self._files)
             # A run that failed before its first commit leaves nothing behind.
-            self._locks.release(unused=not self._has_commit())
-
-    def _has_commit(self) -> bool:
-        """Whether anything was committed; True if the store does not answer."""
-        try:
-            return self.manifest is not None or lists_manifest(self._files)
-        except SinkError:
-            return True
+            self._locks.release(unused=not committed)
 
     def __enter__(self) -> "OutputFolder":
         return self

@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.checkpoints.segments import Segment
-from streamrnn.stream.checkpoints.shape import check_shape
 from streamrnn.stream.config import SIDE_OUTPUTS, recorded_place
 from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import Content, Position, Reading, SourceFile
@@ -82,7 +81,9 @@ class UsedFile:
             with suppress(DataError):
                 identity = file.identity()
             return cls(file.name, file.size, file.mtime_ns, identity)
-        time = -1 if _is_fresh(file.mtime_ns, reading.opened_ns) else file.mtime_ns
+        # On object stores, times are whole seconds, equal for writes within one second.
+        whole = file.mtime_ns % 1_000_000_000 == 0
+        time = -1 if whole and reading.opened_ns - file.mtime_ns < 2_000_000_000 else file.mtime_ns
         return cls(file.name, file.size, time, "", reading.etag, reading.content)
 
 
@@ -237,19 +238,12 @@ class Manifest:
 
     def as_kept(self) -> RetainedCommit:
         """Return what `rewind` needs to go back to this commit."""
-        return RetainedCommit(
-            self.commit,
-            self.time,
-            self.model,
-            self.complete,
-            len(self.sources),
-            self.position,
-            {name: rows for name, out in self.outputs.items() if (rows := out.rows)},
-            self.shards,
-            self.counters,
-            self.end_of_run,
-            self.positions,
-        )
+        counts = {
+            "sources": len(self.sources),
+            "outputs": {name: rows for name, out in self.outputs.items() if (rows := out.rows)},
+        }
+        same = {item.name: getattr(self, item.name) for item in fields(RetainedCommit)}
+        return RetainedCommit(**{**same, **counts})
 
     def kept_after(self, keep: int, end_of_run: bool) -> tuple[RetainedCommit, ...]:
         """Return what the next commit retains: `keep` ends of runs, and commits of its own run.
@@ -349,14 +343,6 @@ def refuse_layout(path: str, layout: object) -> NoReturn:
     )
 
 
-def _is_fresh(mtime_ns: int, opened_ns: int) -> bool:
-    """Whether a later write of the file may get the same time.
-
-    On object stores, times are whole seconds, equal for writes within one second.
-    """
-    return mtime_ns % 1_000_000_000 == 0 and opened_ns - mtime_ns < 2_000_000_000
-
-
 def encode_schema(schema: pa.Schema) -> str:
     """Encode a schema as base64 of its Arrow form, as stored in a manifest."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
@@ -402,3 +388,60 @@ def _with_state(fields: dict[str, Any]) -> dict[str, Any]:
             for shard in fields.get("shards", ())
         ),
     }
+
+
+_Nested = list[Any] | dict[str, Any]
+"""The shape of a value: [the shape of each item] for a list ([]: any items), {key: the shape of its
+value} for an object, whose other keys may have any value."""
+
+_LONGEST = 60
+_SHARD: _Nested = {"files": [{}]}
+_COMMIT: dict[str, _Nested] = {
+    "position": {},
+    "positions": [],
+    "shards": [_SHARD],
+    "counters": {},
+    "outputs": {},
+}
+
+
+def check_shape(manifest: Mapping[str, Any]) -> None:
+    """Raise TypeError, naming the key, if a value should be a list or an object and is not."""
+    outputs = ("rows", *SIDE_OUTPUTS)
+    shape: dict[str, _Nested] = {
+        **_COMMIT,
+        "config": {},
+        "sources": [{"content": {}}],
+        "outputs": {name: {"parts": [{}]} for name in outputs},
+        "kept": [_COMMIT],
+        "segments": {name: [{}] for name in ("sources", *outputs)},
+    }
+    _check(manifest, shape, "")
+
+
+def mistyped(key: str, expected: str, value: object) -> str:
+    """Return the message for a value of another type; `value` is cut to a readable length.
+
+    >>> mistyped("commit", "int", "two")
+    "commit: expected int, received 'two' (str)"
+    """
+    shown = repr(value)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST - 1]}…"
+    shown = "null" if value is None else f"{shown} ({type(value).__name__})"
+    return f"{key}: expected {expected}, received {shown}"
+
+
+def _check(value: Any, shape: _Nested, key: str) -> None:
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            raise TypeError(mistyped(key, "a list", value))
+        for inner in shape:
+            for index, item in enumerate(value):
+                _check(item, inner, f"{key}[{index}]")
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(mistyped(key, "an object", value))
+    for name, inner in shape.items():
+        if name in value:
+            _check(value[name], inner, f"{key}.{name}" if key else name)

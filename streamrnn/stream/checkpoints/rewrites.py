@@ -7,7 +7,7 @@ last commit are tried last, as they were probably removed by ordinary retention.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from posixpath import dirname
@@ -34,14 +34,6 @@ class Rewrite:
     more: int = 0
 
 
-@dataclass
-class Rewrites:
-    """Rewrites that match; `unresolved`: not all ways in which rows may add up were tried."""
-
-    matches: list[Rewrite] = field(default_factory=list)
-    unresolved: bool = False
-
-
 class _New:
     """A new file; its footer and content are read on first use."""
 
@@ -64,34 +56,38 @@ class _New:
 
 def find_rewrites(
     gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: SourceOfFiles
-) -> Rewrites:
+) -> "Rewrites":
     """Find the new files that hold the rows of files that are gone.
 
     Reads the footers of all new files, and the columns of those whose rows add up. Raises DataError
     for a file that cannot be read.
     """
-    search = _Search([_New(file, reader) for file in new] if gone else [])
+    search = Rewrites([_New(file, reader) for file in new] if gone else [])
     search.renamed([file for file in gone if file.content is None])
     read = [file for file in gone if file.content is not None and file.content.rows]
     for old in ([file for file in read if not file.gone], read):
         search.one_by_one(old)
         search.by_group(old)
     search.longer([file for file in read if not file.gone])
-    return search.result
+    return search
 
 
-class _Search:
-    """The rewrites found so far, and the remaining new files."""
+class Rewrites:
+    """The rewrites that match so far, and the remaining new files.
+
+    `unresolved`: not all ways in which rows may add up were tried.
+    """
 
     def __init__(self, new: list[_New]) -> None:
         self.new = [item for item in new if item.rows]
-        self.result = Rewrites()
+        self.matches: list[Rewrite] = []
+        self.unresolved = False
         self._matched: set[str] = set()
         self._steps = _STEPS
 
     def _take(self, old: Sequence[UsedFile], new: Sequence[_New], more: int = 0) -> None:
         rewrite = Rewrite(tuple(old), tuple(item.file for item in new), more)
-        self.result.matches.append(rewrite)
+        self.matches.append(rewrite)
         self._matched |= {file.path for file in old}
         matched = {item.file.name for item in new}
         self.new = [item for item in self.new if item.file.name not in matched]
@@ -127,7 +123,9 @@ class _Search:
         """Match the new files of each folder, then all new files, with files that are gone."""
         folders = dict.fromkeys(dirname(item.file.name) for item in self.new)
         for folder in [*folders, None]:
-            self._one_for_some(self._group(folder), old, folder)
+            for item in self._group(folder):
+                if self._steps:
+                    self._some_for_all(self._candidates(old, [item], folder), [item])
             group = self._group(folder)
             within = self._candidates(old, group, folder)
             if not (group and within):
@@ -162,11 +160,6 @@ class _Search:
                 return True
         return False
 
-    def _one_for_some(self, group: list[_New], old: list[UsedFile], folder: str | None) -> None:
-        for item in group:
-            if self._steps:
-                self._some_for_all(self._candidates(old, [item], folder), [item])
-
     def longer(self, old: list[UsedFile]) -> None:
         """Match a file that starts with the rows of all files that are gone, and has more rows.
 
@@ -199,9 +192,16 @@ class _Search:
         return [file for file in left if folder in (None, dirname(file.path))]
 
     def _same(self, old: list[UsedFile], new: list[_New]) -> bool:
-        """Record a match if old and new files hold the same rows."""
+        """Record a match if old and new files hold the same rows; footers are compared first."""
         total = sum_of(map(_content, old))
-        if not _fits(old, new) or not total.holds_the_rows_of(sum_of(n.content for n in new)):
+        if total.rows != sum(item.rows for item in new):
+            return False
+        times = [item.times for item in new if item.times is not None]
+        if len(times) == len(new) and total.first is not None:
+            first, last = min(t[0] for t in times), max(t[1] for t in times)
+            if (total.first, total.last) != (first, last):
+                return False
+        if not total.holds_the_rows_of(sum_of(item.content for item in new)):
             return False
         self._take(old, new)
         return True
@@ -217,7 +217,7 @@ class _Search:
         waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, total, ())]
         while waiting:
             if not self._steps:
-                self.result.unresolved = True
+                self.unresolved = True
                 return
             self._steps -= 1
             index, left, chosen = waiting.pop()
@@ -249,17 +249,6 @@ def _key(content: Content) -> tuple[int, int]:
 def _content(file: UsedFile) -> Content:
     assert file.content is not None
     return file.content
-
-
-def _fits(old: list[UsedFile], new: list[_New]) -> bool:
-    """Whether the rows may be the same, by their number, and by times if footers have them."""
-    total = sum_of(map(_content, old))
-    if total.rows != sum(item.rows for item in new):
-        return False
-    times = [item.times for item in new if item.times is not None]
-    if len(times) < len(new) or total.first is None:
-        return True
-    return (total.first, total.last) == (min(t[0] for t in times), max(t[1] for t in times))
 
 
 def _lies_within(content: Content, first: int, last: int) -> bool:

@@ -1,16 +1,26 @@
-"""Checks when a folder is opened.
+"""Checks of where an output is, and of what is there when it is opened.
 
-They find whether it belongs to this output, whether it is intact, and which commit is next.
+They find whether the folder lies in another output, belongs to this one, and is intact, and which
+commit is next. (Readers of an output around another one would read the rows of both.)
 """
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from streamrnn.base.storage.files import Files
-from streamrnn.errors import CheckpointError
-from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.base.storage.store import in_the_way, open_files
+from streamrnn.errors import CheckpointError, ConfigError, SinkError
+from streamrnn.stream.checkpoints.directory import (
+    INSIDE,
+    MANIFEST,
+    OWNER,
+    REPLAY,
+    STAGING,
+    PartDirectory,
+    name_inside,
+)
 from streamrnn.stream.checkpoints.manifest import Manifest
 from streamrnn.stream.checkpoints.reading import find_commit, find_manifest
 from streamrnn.stream.checkpoints.versions import check_shards
@@ -18,6 +28,7 @@ from streamrnn.stream.config import SIDE_OUTPUTS, same_place, title
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
 NOT_OURS = "its files are not of this output"
+_OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER)}
 _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
@@ -82,8 +93,11 @@ def are_ours(
     are elsewhere, or if the rejects of a new output would be among foreign files (for other side
     outputs and later runs, `prepare` refuses these when there is a row or a filter).
     """
-    if last is not None and full_refresh:
-        _warn_of_earlier(name, rows, beside, last)
+    if last is not None and full_refresh and last.named(name).parts:
+        then = last.place_of(name, rows.path)
+        if not same_place(then, beside.path):
+            message = "%s: the %s of the output that is replaced stay in %s; remove that folder"
+            _LOGGER.warning(message, rows.path, name, then)
     lost = full_refresh and last is None and bool(rows.foreign_entries())
     if last is not None and last.named(name).parts and not full_refresh:
         _check_place(name, rows, beside, last)
@@ -93,17 +107,6 @@ def are_ours(
             return False  # refused when the first row comes
         refuse_foreign_entries(beside, NOT_OURS)
     return INSIDE in beside.files.entries("")
-
-
-def _warn_of_earlier(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
-    then = last.place_of(name, rows.path)
-    if last.named(name).parts and not same_place(then, beside.path):
-        _LOGGER.warning(
-            "%s: the %s of the output that is replaced stay in %s; remove that folder",
-            rows.path,
-            name,
-            then,
-        )
 
 
 def _check_place(name: str, rows: PartDirectory, beside: PartDirectory, last: Manifest) -> None:
@@ -135,3 +138,51 @@ def refuse_another_writer(files: Files, commit: int) -> None:
         f"{files.show('')}: another run has committed since this one started. Two runs must not "
         "write to one output; this run stops, and what it has not committed is discarded."
     )
+
+
+def refuse_no_directory(path: str, key: str) -> None:
+    """Raise ConfigError if a file, device or pipe is at `path`, or where a parent should be.
+
+    `key` is the config key of the path, for the message.
+    """
+    if file := in_the_way(path):
+        raise ConfigError(
+            f"{key}: {path}: expected a directory, which need not exist yet, but {file} is a "
+            "file, device or pipe. Set the path of a directory."
+        )
+
+
+def refuse_nested_output(path: str, key: str) -> None:
+    """Raise ConfigError if an output at `path` would lie inside another one, or contain one.
+
+    `key` is the config key or option of the path, for messages.
+    """
+    refuse_inside_output(path, key)
+    files = open_files(path)
+    ends = tuple(f"/{INSIDE}/{name}" for name in _OF_AN_OUTPUT)
+    names = (name for name in files.tree() if not name.startswith(f"{REPLAY}/"))
+    inner = [name.rpartition(f"/{INSIDE}/")[0] for name in names if name.endswith(ends)]
+    if inner:
+        other = files.show(min(inner, key=len))
+        raise ConfigError(
+            f"{key}: {files.show('')} contains the output {other}: readers of it "
+            "would read those rows too. Choose a folder beside it, or move that output away, which "
+            "is safe: its source files are found relative to it, and it resumes where it stopped."
+        )
+
+
+def refuse_inside_output(path: str, key: str) -> None:
+    """Raise ConfigError if a file or folder at `path` would lie in a committed output.
+
+    A parent folder that cannot be listed does not count as an output.
+    """
+    files = open_files(path)
+    for outer in files.above():
+        inside: Iterable[str] = ()
+        with suppress(SinkError):  # credentials for a prefix may not allow listing its parents
+            inside = outer.sizes(INSIDE)
+        if not _OF_AN_OUTPUT.isdisjoint(inside):
+            raise ConfigError(
+                f"{key}: {files.show('')} lies inside the output {outer.show('')}: readers of "
+                "that folder would read these rows too. Choose a path beside it."
+            )

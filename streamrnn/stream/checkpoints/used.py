@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -118,7 +119,8 @@ def plan_sources(
         raise CheckpointError(_changed(changed, seen(), committed=True, early=early))
     by_path = {file.path: file for file in used}
     by_output = [*by_path] if isinstance(manifest, Manifest) else []
-    again = set() if table is None else {f.name for f in (*table.covered, *table.taken)}
+    covered = () if table is None else (*table.covered, *table.taken)
+    again = {file.name for file in covered}
     new = select(
         [file for file in present if file.name not in by_path and file.name not in again], by_output
     )
@@ -141,7 +143,8 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        used=(*_updated(used, verdicts, listed), *_covered(table)),
+        # Files of a table that no run read, but whose rows are in the output, are used, too.
+        used=(*_updated(used, verdicts, listed), *(UsedFile.of(file, None) for file in covered)),
         vanished=tuple(file.path for file in gone),
         changed=tuple(listed[v.file.path] for v in changed if v.file.path in listed),
         rewritten=tuple(rewrites.matches),
@@ -176,12 +179,6 @@ def _removed(used: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verd
         for index, file in enumerate(used)
         if file.path in changed
     }
-
-
-def _covered(table: Listing | None) -> tuple[UsedFile, ...]:
-    """Return the files of a table that no run read, but whose rows are in the output."""
-    files = () if table is None else (*table.covered, *table.taken)
-    return tuple(UsedFile.of(file, None) for file in files)
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
@@ -356,7 +353,11 @@ class UsedFileIndex:
         """Store a plan; files that `force` counts as used are read by `reader`."""
         rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
         self.files = plan.used
-        self._forced = {file: _whole(file, reader) for file in (*plan.changed, *rewritten)}
+        forced: dict[SourceFile, Reading | None] = dict.fromkeys((*plan.changed, *rewritten))
+        for file in forced:
+            with suppress(DataError):  # a changed file that cannot be read
+                forced[file] = Reading(reader.content(file))
+        self._forced = forced
 
     def after(
         self,
@@ -394,14 +395,6 @@ class UsedFileIndex:
             self.files = manifest.sources
 
 
-def _whole(file: SourceFile, reader: SourceOfFiles) -> Reading | None:
-    """Read a whole file; None for a changed one that cannot be read."""
-    try:
-        return Reading(reader.content(file))
-    except DataError:
-        return None
-
-
 def current_names(
     manifest: Manifest | SeenFiles, listed: Mapping[str, SourceFile], home: str
 ) -> dict[str, str]:
@@ -435,8 +428,10 @@ def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bo
             if used.identity != file.identity():
                 return _Verdict(used, f"{sizes}, other content")
             return _Verdict(same, by_footer=True)
-        if used.size == file.size and used.etag and used.etag == _etag(file):
-            return _Verdict(same)
+        if used.size == file.size and used.etag:
+            with suppress(OSError), file.open() as stream:
+                if used.etag == etag(stream):
+                    return _Verdict(same)
         rows, then = reader.footer(file).rows, used.content.rows
         if rows < then or (rows > then and not partly):
             read = f"{then} rows when it was read, {rows} rows now"
@@ -446,14 +441,6 @@ def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bo
     except DataError as error:
         return _Verdict(used, f"{sizes}; {error}", cut=True)
     return _Verdict(same)
-
-
-def _etag(file: SourceFile) -> str:
-    try:
-        with file.open() as stream:
-            return etag(stream)
-    except OSError:
-        return ""
 
 
 def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:

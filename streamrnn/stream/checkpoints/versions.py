@@ -93,7 +93,8 @@ def delta_since(
     Raises StateError if a column has a reserved name.
     """
     dirty = snapshot.dirty
-    if dirty is not None and last and (not len(dirty) or _may_follow(last, snapshot)):
+    few = dirty is not None and len(dirty) <= _SHARE * snapshot.rows
+    if dirty is not None and last and (not len(dirty) or (few and last[0].bytes >= SMALL)):
         schema = snapshot.table(dirty[:0]).schema
         if schema.equals(last_schema):  # the columns of the earlier files
             nothing = not len(dirty) and schema.equals(last_schema, check_metadata=True)
@@ -127,17 +128,14 @@ def write_version(
         with files.open(f"{folder}/{last[0].name}") as source:
             batches = _merged(pa.ipc.open_file(source), latest, delta.rows)
             return (_write(files, folder, name, table.schema, batches, delta.rows),)
-    stay, merge = _split_chain(last, len(delta.changed))
-    if merge:
-        older = [_read(files, folder, file) for file in merge]
+    stay, rows = len(last), len(changes)
+    while len(last) > CHAIN and stay > 1 and last[stay - 1].rows <= 2 * rows:
+        stay -= 1
+        rows += last[stay].rows
+    if stay < len(last):
+        older = [_read(files, folder, file) for file in last[stay:]]
         changes = _latest_changes([*older, changes])
-    return (*stay, _write_table(files, folder, name, changes))
-
-
-def _may_follow(last: Sequence[StateFile], snapshot: Snapshot) -> bool:
-    """Return whether the dirty rows are few enough to be a file of changes, or to be merged."""
-    assert snapshot.dirty is not None
-    return last[0].bytes >= SMALL and len(snapshot.dirty) <= _SHARE * snapshot.rows
+    return (*last[:stay], _write_table(files, folder, name, changes))
 
 
 def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) -> Iterator[pa.Table]:
@@ -154,17 +152,6 @@ def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) ->
         first += len(batch)
     begin, end = np.searchsorted(row_N, [first, rows])
     yield changed.slice(begin, end - begin)
-
-
-def _split_chain(
-    last: Sequence[StateFile], rows: int
-) -> tuple[Sequence[StateFile], Sequence[StateFile]]:
-    cut = len(last)
-    if cut > CHAIN:
-        while cut > 1 and last[cut - 1].rows <= 2 * rows:
-            rows += last[cut - 1].rows
-            cut -= 1
-    return last[:cut], last[cut:]
 
 
 def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:

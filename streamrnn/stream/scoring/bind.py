@@ -42,11 +42,10 @@ from streamrnn.stream.sources import (
     load_vocabulary,
     used_schema,
 )
+from streamrnn.stream.sources.times import TICKS
 from streamrnn.stream.sources.vocabulary import Vocabulary
 from streamrnn.stream.states import MATRIX, Layout, read_state_file
 from streamrnn.stream.windows import RowPolicy
-
-_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 class LoadedPipeline:
@@ -90,8 +89,13 @@ class LoadedPipeline:
         self.inputs: InputPlan = plan_inputs(specs, chosen, self.contract.feature_names())
         self.kind = KINDS[config.window.kind]
         self.runner: StepRunner | SequenceRunner = self.kind.runner(self.model)
-        if self.kind.waits:
-            _check_steps(self.runner, config.window.steps)
+        fixed = self.runner.fixed if isinstance(self.runner, SequenceRunner) else None
+        if self.kind.waits and fixed is not None and fixed[0] != config.window.steps:
+            raise ModelMismatchError(
+                f"[window] steps: the model accepts windows of {fixed[0]} steps only, as "
+                f"{fixed[1]} depends on their number; received {config.window.steps}. Set steps = "
+                f"{fixed[0]}"
+            )
         self.names = _output_names(self.runner.outputs, config)
         self.fingerprint: str = self.model.fingerprint()
         self.renames = config.source.renames
@@ -203,7 +207,7 @@ class BoundPipeline:
         name = str(self.loaded.config.source.time)
         kind = self.schema.field(name).type
         if isinstance(gap, timedelta) and pa.types.is_timestamp(kind):
-            return gap // timedelta(microseconds=1) * _TICKS[kind.unit] // _TICKS["us"]
+            return gap // timedelta(microseconds=1) * TICKS[kind.unit] // TICKS["us"]
         if isinstance(gap, int) and pa.types.is_integer(kind):
             return gap
         expected = "a timestamp" if isinstance(gap, timedelta) else "an integer"
@@ -366,17 +370,6 @@ def _check_limit(
         )
 
 
-def _check_steps(runner: StepRunner | SequenceRunner, steps: int) -> None:
-    """Raise ModelMismatchError if the model does not accept windows of `steps` steps."""
-    fixed = runner.fixed if isinstance(runner, SequenceRunner) else None
-    if fixed is None or fixed[0] == steps:
-        return
-    raise ModelMismatchError(
-        f"[window] steps: the model accepts windows of {fixed[0]} steps only, as {fixed[1]} "
-        f"depends on their number; received {steps}. Set steps = {fixed[0]}"
-    )
-
-
 def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, ...]:
     units = sum(n for _, n in outputs)
     names = config.output.names
@@ -435,15 +428,12 @@ def unsaid_kind(model: Model) -> ModelMismatchError:
     """Return the error for a model of fixed steps if the config does not set the kind."""
     steps = model.declared_steps
     assert steps is not None
-    return ModelMismatchError(
-        "[window] kind: required for this model, as its inputs have a fixed number of steps, "
-        f"{steps}. Set one of these:\n{both_answers(steps, _why_not_carried(model))}"
-    )
-
-
-def _why_not_carried(model: Model) -> str | None:
+    not_carried = None
     try:
         StepRunner(model)
     except ModelMismatchError as error:
-        return str(error)
-    return None
+        not_carried = str(error)
+    return ModelMismatchError(
+        "[window] kind: required for this model, as its inputs have a fixed number of steps, "
+        f"{steps}. Set one of these:\n{both_answers(steps, not_carried)}"
+    )

@@ -13,6 +13,7 @@ from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.sources import Rows, SourceBatch, TargetColumns
+from streamrnn.stream.sources.times import TICKS
 from streamrnn.stream.windows import (
     LabelJoin,
     Labels,
@@ -21,12 +22,6 @@ from streamrnn.stream.windows import (
     TargetRows,
     with_seasons,
 )
-
-_TICK = {
-    "s": timedelta(seconds=1),
-    "ms": timedelta(milliseconds=1),
-    "us": timedelta(microseconds=1),
-}
 
 
 def target_columns(loaded: LoadedPipeline) -> TargetColumns | None:
@@ -106,20 +101,16 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
     """
     time = bound.schema.field(str(bound.loaded.config.source.time))
     kind, path = time.type, bound.path
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        return 1000 * (length // _TICK["us"])
-    if pa.types.is_timestamp(kind):
-        tick = _TICK[kind.unit]
-    elif pa.types.is_date32(kind):
-        tick = timedelta(days=1)
-    elif pa.types.is_date64(kind):
-        tick = _TICK["ms"]
-    else:
+    unit = kind.unit if pa.types.is_timestamp(kind) else "ms" if pa.types.is_date64(kind) else ""
+    if unit == "ns":
+        return 1000 * (length // timedelta(microseconds=1))
+    if not unit and not pa.types.is_date32(kind):
         advice = "Set rows, a number of rows, instead." if key == "horizon" else f"Remove {key}."
         raise DTypeError(
             f"{path}: [target] {key}: column {time.name!r}: expected a timestamp or a date, "
             f"received {kind}. {advice}"
         )
+    tick = timedelta(seconds=1) / TICKS[unit] if unit else timedelta(days=1)
     ticks, rest = divmod(length, tick)
     if rest:
         raise DTypeError(

@@ -181,7 +181,9 @@ class Loop:
                 due = bool(self.every) and since >= self.every
                 # A commit stores the state right after this batch: do not prepare the next.
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
-                upcoming = None if wait else prepare.submit(self._prepare_next, ahead)
+                upcoming = (
+                    None if wait else prepare.submit(lambda: self._prepared(next(ahead, None)))
+                )
                 scored = self._watch.timed("score", partial(self.scorer.compute, work.prepared))
                 self._count(work, scored)
                 self._write(writer, sink, scored)
@@ -215,9 +217,6 @@ class Loop:
                 complete = last and not self.summary.interrupted
                 self._commit(writer, sink, position, complete, continues=False)
         show_times(self.summary, self.scorer.bound, self.times)
-
-    def _prepare_next(self, ahead: Iterator[tuple[SourceBatch, Rows]]) -> Work | None:
-        return self._prepared(next(ahead, None))
 
     def _prepared(self, following: tuple[SourceBatch, Rows] | None) -> Work | None:
         if following is None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -151,7 +150,10 @@ class Scorer:
         """Return what `_score` does if all rows are plain, else None."""
         if self._carry is None or not self._carry.takes(batch.num_rows):
             return None
-        columns, policy = self._plain_columns(batch.schema), self.bound.policy
+        if not batch.schema.equals(self._plain[0]):
+            contract = self.bound.loaded.contract
+            self._plain = batch.schema, plain_columns(contract, batch.schema, self.bound.schema)
+        columns, policy = self._plain[1], self.bound.policy
         if columns is None:
             return None
         plain = self.table.plain(batch, columns, policy.most_gap)
@@ -205,25 +207,17 @@ class Scorer:
         totals["rows"] = totals.get("rows", 0) + rows
         totals["rows_out"] = totals.get("rows_out", 0) + scored.output.num_rows
         read = self.rows_read + rows, self.rejected + rejected
-        return partial(self._commit, update, computed, held, read, position, totals)
 
-    def _commit(
-        self,
-        update: Update,
-        computed: ModelOutput | None,
-        held: Held | None,
-        read: tuple[int, int],
-        position: CallPosition | None,
-        totals: dict[str, int],
-    ) -> None:
-        self.table.advance(*update)
-        if computed is not None:
-            computed.commit_states()
-        if held is not None:
-            self.table.hold(held)
-        self.rows_read, self.rejected = read
-        self.position = position
-        self.totals = totals
+        def commit() -> None:
+            self.table.advance(*update)
+            if computed is not None:
+                computed.commit_states()
+            if held is not None:
+                self.table.hold(held)
+            self.rows_read, self.rejected = read
+            self.position, self.totals = position, totals
+
+        return commit
 
     def prepare(self, rows: Rows) -> Prepared:
         """Do the first half of `score`, possibly during the `compute` of the previous batch.
@@ -326,15 +320,14 @@ class Scorer:
         self.rows_read = counters.get("rows_read", 0)
         self.rejected = counters.get("rejected", 0)
 
-    def _plain_columns(self, schema: pa.Schema) -> PlainColumns | None:
-        last, columns = self._plain
-        if not schema.equals(last):
-            columns = plain_columns(self.bound.loaded.contract, schema, self.bound.schema)
-            self._plain = schema, columns
-        return columns
-
     def _sort(self, rows: Rows, policy: RowPolicy, room: bool) -> StreamBatch:
-        slots = self._slots(rows, room)
+        if not rows.faults.reasons:
+            slots = self.table.find(rows.keys, room=room)
+        else:
+            good = np.flatnonzero(rows.faults.codes == 0)
+            slots = np.full(len(rows), -1)  # of invalid rows
+            keys = [key.take(pa.array(good)) for key in rows.keys]
+            slots[good] = self.table.find(keys, room=room)
         by_stream = sort_by_stream(rows, slots, self.table, policy)
         if len(by_stream.rejected):
             rejected, row = self.rejected + len(by_stream.rejected), int(by_stream.rejected[-1])
@@ -350,7 +343,14 @@ class Scorer:
         self, rows: Rows, by_stream: StreamBatch, at_once: bool = False
     ) -> ModelOutput | None:
         if self._operator.needs_end:
-            self._refuse_used(rows, by_stream)
+            used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
+            if len(used):
+                kind, row = self.bound.loaded.kind.name, int(by_stream.kept[used[0]])
+                raise DataError(
+                    f"{rows.place(row)}: this stream was scored by an earlier "
+                    f"run, but kind {kind} needs all of its rows at once. Start over with "
+                    "--full-refresh."
+                ).at(rows.number(row))
         computed = self._operator.process(by_stream, self.table, rows, at_once)
         if computed is not None:
             check_finite(computed, rows, self.bound.loaded.names, by_stream)
@@ -379,16 +379,6 @@ class Scorer:
             rows.batch, by_stream.kept, by_stream.row_M, computed, refused
         )
 
-    def _slots(self, rows: Rows, room: bool) -> Ints:
-        """Return the slot of each row, -1 for an invalid row."""
-        if not rows.faults.reasons:
-            return self.table.find(rows.keys, room=room)
-        good = np.flatnonzero(rows.faults.codes == 0)
-        slots = np.full(len(rows), -1)
-        keys = [key.take(pa.array(good)) for key in rows.keys]
-        slots[good] = self.table.find(keys, room=room)
-        return slots
-
     def _emit(
         self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput | None
     ) -> pa.RecordBatch:
@@ -406,13 +396,3 @@ class Scorer:
             return None
         numbers = rows.origin.numbers(self.rows_read)
         return emitter.held(rows.batch, by_stream, computed, self.table, numbers)
-
-    def _refuse_used(self, rows: Rows, by_stream: StreamBatch) -> None:
-        used = np.flatnonzero(by_stream.slot_N[by_stream.kept] < self._streams_before)
-        if len(used):
-            kind, row = self.bound.loaded.kind.name, int(by_stream.kept[used[0]])
-            raise DataError(
-                f"{rows.place(row)}: this stream was scored by an earlier "
-                f"run, but kind {kind} needs all of its rows at once. Start over with "
-                "--full-refresh."
-            ).at(rows.number(row))

@@ -144,18 +144,15 @@ class _StagedLabels:
     def __init__(self, target: BoundTarget) -> None:
         self._targets = len(target.names)
         self._reader = LabelReader(target)
-        self._rows: list[Ints] = []
-        self._labels: list[Floats] = []
-        self._weights: list[Floats] = []
+        self._labels: list[tuple[Ints, Floats, Floats]] = []  # rows, labels, weights
 
     def add(self, rows: Rows, by_stream: StreamBatch) -> None:
         """Add the rows of a record batch."""
         self._keep(self._reader.add(rows, by_stream))
 
     def _keep(self, labels: Labels) -> None:
-        self._rows.append(labels.rows.row)
-        self._labels.append(labels.label.astype(np.float32))
-        self._weights.append(labels.rows.weight.astype(np.float32))
+        label, weight = labels.label.astype(np.float32), labels.rows.weight.astype(np.float32)
+        self._labels.append((labels.rows.row, label, weight))
 
     def of_rows(self, rows: Ints, total: int) -> tuple[Floats, Floats]:
         """Return labels (M, K) and weights (M,) of M of the `total` rows that were read."""
@@ -163,7 +160,7 @@ class _StagedLabels:
             self._keep(rest)
         y = np.full((total, self._targets), np.nan, np.float32)
         weight = np.zeros(total, np.float32)
-        for row, label, weights in zip(self._rows, self._labels, self._weights, strict=True):
+        for row, label, weights in self._labels:
             y[row], weight[row] = label, weights
         weight[np.isnan(y).any(axis=1)] = 0
         return y[rows], weight[rows]
@@ -185,7 +182,12 @@ class _Steps:
     def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
         """Build the window of a placement, of `steps` steps; `keys` has all keys."""
         sequence, begin, length, first = placement
-        slot = np.where(sequence < 0, -1, self.sequences.slot[sequence])
+        slots, number = self.sequences.slot, np.maximum(sequence, 0)
+        slot = np.where(sequence < 0, -1, slots[sequence])
+        begins_stream = (number == 0) | (slots[number] != slots[number - 1])
+        resumes = np.zeros(len(slot), bool)
+        stored = (slot >= 0) & (slot < len(self.resumes))
+        resumes[stored] = self.resumes[slot[stored]]
         valid = np.arange(steps) < length[:, np.newaxis]
         index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
         y = weight = None
@@ -197,23 +199,11 @@ class _Steps:
             lengths=length,
             keys=keys.take(pa.array(slot, mask=slot < 0)),
             reset=first,
-            resumes=first & self._begins_stream(sequence) & self._resumes_state(slot),
+            resumes=first & begins_stream & resumes,
             rows=np.where(valid, self.rows[index], -1),
             y=y,
             weight=weight,
         )
-
-    def _begins_stream(self, sequence: Ints) -> Bools:
-        slot = self.sequences.slot
-        number = np.maximum(sequence, 0)
-        begins: Bools = (number == 0) | (slot[number] != slot[number - 1])
-        return begins
-
-    def _resumes_state(self, slot: Ints) -> Bools:
-        resumes = np.zeros(len(slot), bool)
-        stored = (slot >= 0) & (slot < len(self.resumes))
-        resumes[stored] = self.resumes[slot[stored]]
-        return resumes
 
 
 def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:

@@ -191,7 +191,7 @@ class Summary(RowCounts):
     reloaded: str | None = None
     interrupted: bool = False
     nothing_new: bool = False
-    rejects: str | None = field(default=None)
+    rejects: str | None = None
     state_notes: list[str] = field(default_factory=list)
     recovered: list[str] = field(default_factory=list)
     workload: Workload | None = None
@@ -222,14 +222,11 @@ class Summary(RowCounts):
         >>> Summary(rows=80, rows_out=80, streams=3, files=1, commits=1, skipped=2)
         <Summary: 80 rows in, 80 rows out, 3 streams, 1 file, 1 commit; skipped 2>
         """
-        facts = [
-            f"{count(self.rows, 'row')} in",
-            f"{count(self.rows_out, 'row')} out",
-            count(self.streams, "stream"),
-            count(self.files, "file"),
-            count(self.commits, "commit"),
+        parts = [
+            f"{count(self.rows, 'row')} in, {count(self.rows_out, 'row')} out, "
+            f"{count(self.streams, 'stream')}, {count(self.files, 'file')}, "
+            f"{count(self.commits, 'commit')}"
         ]
-        parts = [", ".join(facts)]
         if self.output:
             parts.append(f"output {location(self.output)}")
         parts += [f"{name.replace('_', ' ')} {value}" for name, value in self._noted()]

@@ -7,6 +7,9 @@ import pyarrow.compute as pc
 
 from streamrnn.errors import ConfigError
 
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""The ticks of a second, by the unit of a timestamp."""
+
 
 def check_zone(zone: str) -> None:
     """Raise ConfigError unless this machine knows the time zone; "" means no zone."""

@@ -27,7 +27,7 @@ def found(tmp_path: Path) -> Iterator[dict[str, Any]]:
     logs.small_model().save(tmp_path / "m.safetensors")
     out = tmp_path / "out"
     pipeline = Pipeline.from_dict(logs.config(log, str(tmp_path / "m.safetensors"), str(out)))
-    with OutputFolder.open(str(out)) as folder, folder.token() as token:
+    with OutputFolder.open(str(out)) as folder, folder.rows.token() as token:
         yield {
             "loaded": pipeline.loaded,
             "version": __version__,

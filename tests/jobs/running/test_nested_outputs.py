@@ -13,7 +13,7 @@ from streamrnn import Pipeline
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.outputs import export_state, verify
-from streamrnn.stream.checkpoints import nesting, refuse_inside_output, refuse_nested_output
+from streamrnn.stream.checkpoints import refuse_inside_output, refuse_nested_output, starting
 from streamrnn.stream.sinks import PART_FORMATS
 from streamrnn.stream.sinks.formats import ArrowFormat
 
@@ -141,7 +141,7 @@ def test_folders_above_that_may_not_be_listed_are_passed(
     def opened(uri: str) -> RemoteFiles:
         return RemoteFiles(Store(), uri.removeprefix("s3://"), uri)
 
-    monkeypatch.setattr(nesting, "open_files", opened)
+    monkeypatch.setattr(starting, "open_files", opened)
     refuse_nested_output("s3://bucket/mine/out", "[sink] path")
     with pytest.raises(SinkError, match="ACCESS_DENIED"):
         refuse_nested_output("s3://bucket/yours/out", "[sink] path")
@@ -155,7 +155,7 @@ def test_it_is_the_same_on_an_object_store(base: Path, monkeypatch: pytest.Monke
     def opened(uri: str) -> RemoteFiles:
         return RemoteFiles(store, uri.removeprefix("s3://"), uri)
 
-    monkeypatch.setattr(nesting, "open_files", opened)
+    monkeypatch.setattr(starting, "open_files", opened)
     with pytest.raises(ConfigError, match="s3://bucket/lake/out/a/b lies inside the output s3://b"):
         refuse_inside_output("s3://bucket/lake/out/a/b", "[sink] path")
     with pytest.raises(ConfigError, match="s3://bucket/lake contains the output s3://bucket/l"):

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.stream.sources.formats.base import ColumnStatistics, FileReader, Footer, Hints
+from streamrnn.stream.sources.times import TICKS
 
-_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 _INT64 = 1 << 63
 # Decoding fewer rows takes less time than handing them to threads (100 instead of 200 µs).
@@ -110,7 +110,7 @@ def _range(
         if unit is None or column.physical_type != "INT64":
             return None
         ends = (statistics.min_raw, statistics.max_raw)
-        first, last = (end * _TICKS[kind.unit] // _TICKS[unit] for end in ends)
+        first, last = (end * TICKS[kind.unit] // TICKS[unit] for end in ends)
         return (first, last) if -_INT64 <= first <= last < _INT64 else None  # cannot be cast
     ends = (statistics.min, statistics.max)
     if pa.types.is_date(kind):
