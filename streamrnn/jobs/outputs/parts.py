@@ -17,7 +17,7 @@ from streamrnn.errors import CheckpointError, PublishError
 from streamrnn.jobs.outputs.publisher import Publisher
 from streamrnn.stream.checkpoints import partitioning_of
 from streamrnn.stream.checkpoints.attempt import draw_name
-from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE, STAGING, PartDirectory
+from streamrnn.stream.checkpoints.directory import RESTORE, STAGING, PartDirectory
 from streamrnn.stream.checkpoints.folder import OutputFolder
 from streamrnn.stream.checkpoints.manifest import Manifest
 from streamrnn.stream.checkpoints.partitioning import layout_in, row_directory
@@ -86,13 +86,13 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
                 wrong += _foreign(directory, parts)
         for shards in (manifest.shards, *(kept.shards for kept in manifest.kept)):
             try:
-                check_shards(files, INSIDE, shards, whole=True)
+                check_shards(files, shards, whole=True)
             except CheckpointError as error:
                 wrong.append(str(error))
         wrong += _foreign(directories["rows"], manifest.parts)
         if wrong:
             raise CheckpointError("\n".join(dict.fromkeys(wrong)))
-        states = read_shards(files, INSIDE, manifest.shards)
+        states = read_shards(files, manifest.shards)
         tables = Publisher.of(manifest.config, path)
         return Verified(
             manifest.commit,

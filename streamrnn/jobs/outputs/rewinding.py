@@ -9,7 +9,6 @@ from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.outputs.parts import rewritten
 from streamrnn.jobs.outputs.publisher import Publisher
 from streamrnn.stream.checkpoints import Manifest, OutputFolder, RetainedCommit, read_manifest
-from streamrnn.stream.checkpoints.directory import INSIDE
 from streamrnn.stream.checkpoints.versions import check_shards
 from streamrnn.stream.sinks import Part
 
@@ -133,7 +132,7 @@ def restore_commit(
                 f"{path} got a new commit meanwhile; list the commits again with "
                 f"`streamrnn rewind {path}`"
             )
-        check_shards(folder.rows.files, INSIDE, target.shards, whole=True)
+        check_shards(folder.rows.files, target.shards, whole=True)
         return folder.replace(
             time=target.time,
             complete=target.complete,

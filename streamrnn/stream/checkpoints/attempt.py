@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import SinkError
-from streamrnn.stream.checkpoints.directory import INSIDE, STAGING, PartDirectory
+from streamrnn.stream.checkpoints.directory import STAGING, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters
 from streamrnn.stream.checkpoints.manifest import Shard, StateFile
 from streamrnn.stream.checkpoints.versions import (
@@ -37,11 +37,10 @@ from streamrnn.stream.sinks import (
 
 @dataclass(frozen=True)
 class Facts:
-    """What an attempt has finished, as plain values that can come from another process.
+    """What an attempt has finished for a commit, as plain values for another process.
 
-    `commit` is the number of the only commit that they are valid for. `parts`: name of an
-    output -> its parts, in staging. `state` is the version of the shard's state after these rows,
-    None if unchanged.
+    `parts`: name of an output -> its parts, in staging. `state` is the version of the shard's state
+    after these rows, None if unchanged.
     """
 
     commit: int
@@ -58,11 +57,10 @@ def draw_name(commit: int, shard: int = 0) -> str:
 class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
-    It needs no lock, and changes only its own files. If its facts are never committed, the next
-    start removes these files. `directories`: name of an output -> its folder. `last`: the files of
-    the shard's state so far. `filters`: name of a side output -> the filter of the rows copied to
-    it. Not thread-safe. Every method raises SinkError, `write` also DataError for a value that no
-    partition can stand for.
+    It needs no lock, and changes only its own files; the next start removes them if its facts were
+    not committed. `directories`: name of an output -> its folder. `last`: the files of the shard's
+    state so far. `filters`: side output -> filter of the rows copied to it. Not thread-safe.
+    Methods raise SinkError, `write` also DataError for a value that no partition can stand for.
     """
 
     def __init__(
@@ -103,10 +101,9 @@ class Attempt:
         partitioning: Partitioning | None = None,
         filters: Mapping[str, str] = MappingProxyType({}),
     ) -> "Attempt":
-        """Make an attempt in a worker process, for a folder that its driver has opened.
+        """Make an attempt in a worker process, for folders that its driver has created.
 
-        `paths`: name of an output -> its folder, which the driver has created (`OutputFolder.open`,
-        `prepare`). `filters`: name of a side output -> its filter.
+        `paths`: name of an output -> its folder. `filters`: name of a side output -> its filter.
         """
         return cls(
             {name: PartDirectory(open_files(path)) for name, path in paths.items()},
@@ -157,7 +154,7 @@ class Attempt:
 
     def delta(self, state: Snapshot) -> StateDelta:
         """Copy what this attempt needs of the state of its shard, which may change afterwards."""
-        schema = read_schema(self._rows.files, INSIDE, self._last) if self._last else None
+        schema = read_schema(self._rows.files, self._last) if self._last else None
         return delta_since(state, self._last, schema)
 
     def finish(self, state: StateDelta | None) -> Facts:
@@ -171,7 +168,7 @@ class Attempt:
         shard = None
         if state is not None:
             name = f"_state-{self._name}.arrow"
-            version = write_version(self._rows.files, INSIDE, name, state, self._last)
+            version = write_version(self._rows.files, name, state, self._last)
             shard = Shard(state.rows, version)
         return Facts(self.commit, self.shard, parts, shard)
 

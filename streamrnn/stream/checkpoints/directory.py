@@ -114,9 +114,9 @@ class PartDirectory:
 
     @contextmanager
     def token(self) -> Iterator[tuple[str, str]]:
-        """Write a random token into the folder; yield its name and content, and remove it.
+        """Write a random token, by which another process can tell that it sees this folder.
 
-        A process elsewhere that reads it (`read_token`) sees this folder.
+        Yields its name and content, and removes it.
         """
         content = secrets.token_hex(16)
         name = f"{STAGING}/_token-{content[:8]}"
@@ -127,10 +127,9 @@ class PartDirectory:
             self.files.delete(name)
 
     def keep_layouts(self) -> None:
-        """Store the layouts for the next start, which must find the parts to remove.
+        """Store the layouts for the next start, which finds by them the parts to remove.
 
-        That start runs `reconcile` first, which removes the file along with the others that no
-        commit names.
+        Its `reconcile` then removes the file too, as no commit names it.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())
@@ -219,7 +218,7 @@ class PartDirectory:
     def make_folders(self, parts: Sequence[Part]) -> None:
         """Create the folders of partitions, before the manifest that names parts in them.
 
-        Raises SinkError if the disk ignores case and a folder has the name of another value there.
+        Raises SinkError if the disk ignores case and has a folder of another value under the name.
         """
         folders = sorted({part.folder for part in parts} - {""})
         for folder in folders:

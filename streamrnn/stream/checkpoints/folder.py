@@ -16,7 +16,7 @@ from streamrnn.base.display import count, location
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import CheckpointError, SinkError
 from streamrnn.stream.checkpoints.attempt import Attempt, Facts, draw_name, in_order, shards_after
-from streamrnn.stream.checkpoints.directory import INSIDE, MANIFEST, PartDirectory
+from streamrnn.stream.checkpoints.directory import MANIFEST, PartDirectory
 from streamrnn.stream.checkpoints.filters import row_filters
 from streamrnn.stream.checkpoints.ledger import Ledger
 from streamrnn.stream.checkpoints.lock import LockSet, empty
@@ -201,12 +201,11 @@ class OutputFolder:
         config: Mapping[str, Any],
         new_model: bool = False,
     ) -> None:
-        """Set the schema of the rows, the fingerprint of the model, and the config.
+        """Set the schema of the rows, the model's fingerprint, and the config, before `write`.
 
-        `config` is dotted key -> value. Call it once, before `write`. Raises CheckpointError that
-        shows both pipelines if the last commit is from another one; with `new_model` the model and
-        its keys may differ. Raises ConfigError if the rows cannot be partitioned as the config
-        says.
+        `config` is dotted key -> value. Raises CheckpointError that shows both pipelines if the
+        last commit is from another one (with `new_model`, the model and its keys may differ), and
+        ConfigError if the rows cannot be partitioned as the config says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
@@ -239,13 +238,10 @@ class OutputFolder:
         seen_by_init: Callable[[], SeenFiles | None] = lambda: None,
         select: Select = select_all,
     ) -> SourcePlan:
-        """Find which of the files `present` (in the order to read) are new, and where to resume.
+        """Find which of the files `present` are new, and where to resume (see `plan_sources`).
 
         Before the first commit, `seen` are the files that the initial state has seen; later,
-        `seen_by_init` finds them for a message. `reader` reads what is needed to compare used
-        files, `select` leaves out new ones. Raises CheckpointError, naming them, if used files
-        changed or new ones hold used rows (unless `force`), or if the file that was being read is
-        gone.
+        `seen_by_init` finds them for a message. Raises CheckpointError as `plan_sources` does.
         """
         first = self.manifest is None
         plan = plan_sources(
@@ -262,9 +258,9 @@ class OutputFolder:
         return plan
 
     def refresh_sources(self) -> None:
-        """Commit what `check_sources` learned about unchanged used files.
+        """Commit what `check_sources` learned, so that the next run need not read used files again.
 
-        The next run then need not read them again. Retained commits stay.
+        Retained commits stay.
         """
         assert self.manifest is not None
         assert self._used.files is not None
@@ -273,7 +269,7 @@ class OutputFolder:
 
     def load_state(self) -> pa.Table | None:
         """Return the state table of the last commit; None before the first, or without state."""
-        return read_shards(self._files, INSIDE, self.manifest.shards if self.manifest else ())
+        return read_shards(self._files, self.manifest.shards if self.manifest else ())
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; readers find them after the next commit.
@@ -331,7 +327,7 @@ class OutputFolder:
         last, schema = self._last_state(), None
         if last:
             if self._state_schema is None or self._state_schema[0] != last[-1].name:
-                self._state_schema = last[-1].name, read_schema(self._files, INSIDE, last)
+                self._state_schema = last[-1].name, read_schema(self._files, last)
             schema = self._state_schema[1]
         return delta_since(state, last, schema)
 
@@ -429,7 +425,7 @@ class OutputFolder:
         for name, directory in self.directories.items():
             directory.check_staged([part for item in ordered for part in item.parts.get(name, ())])
         states = [item.state for item in ordered if item.state is not None]
-        check_shards(self._files, INSIDE, states, whole=False)
+        check_shards(self._files, states, whole=False)
         return ordered
 
     def _finish(self, state: Snapshot | StateDelta | None) -> Facts:
@@ -442,10 +438,9 @@ class OutputFolder:
         return facts
 
     def replace(self, **changes: Any) -> Manifest:
-        """Commit the last manifest with some fields changed, for maintenance.
+        """Commit the last manifest with some fields changed; new parts must be in staging.
 
-        New parts must be finished in staging. Everything else is as in `commit`. Raises SinkError,
-        CheckpointError.
+        Raises SinkError, and CheckpointError, also if nothing was committed yet.
         """
         if self.manifest is None:
             raise CheckpointError(f"{self.path} has no commit yet; there is nothing to replace")
@@ -461,14 +456,12 @@ class OutputFolder:
         return self._ledger.install(manifest)
 
     def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
-        """Commit another state table in place of the last one; rows and position stay.
+        """Commit another state table in place of the last one, and other fields of the manifest.
 
-        `changes` are other fields of the manifest.
-
-        Raises CheckpointError if nothing was committed yet; SinkError.
+        Raises what `replace` raises.
         """
         name = f"_state-{draw_name(self.next_commit)}.arrow"
-        version = write_version(self._files, INSIDE, name, StateDelta(len(table), None, table), ())
+        version = write_version(self._files, name, StateDelta(len(table), None, table), ())
         return self.replace(shards=(Shard(len(table), version),), **changes)
 
     def close(self) -> None:

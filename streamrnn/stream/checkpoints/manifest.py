@@ -56,10 +56,10 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`, `content` describes the rows that were read; if it is None,
-    `identity` of the footer replaces it. `etag` is from the object store. `mtime_ns` is -1 if the
-    file was written so shortly before it was read that a later change may have the same time.
-    `gone`: it was no longer in the source at an earlier commit.
+    `path` is its `SourceFile.name`; `content` describes the rows that were read, else `identity`
+    the footer; `etag` is from the object store. `mtime_ns` is -1 if the file was read so soon after
+    its writing that a later change may have the same time. `gone`: the source lacked it at an
+    earlier commit.
     """
 
     path: str
@@ -110,10 +110,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """The parts of the rows, or of a side output.
-
-    `path` is their folder, "" for the default beside the rows, which moves with them.
-    """
+    """The parts of the rows or of a side output; `path`: their folder, "" for the default."""
 
     parts: tuple[Part, ...] = ()
     path: str = ""
@@ -270,10 +267,7 @@ class Manifest:
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as JSON, led by the checksum of all after the first two lines.
-
-        Entries in segments are left out.
-        """
+        """Return the manifest as JSON without entries in segments, led by the rest's checksum."""
         tails = {
             name: entries[sum(item.count for item in self.segments.get(name, ())) :]
             for name, entries in self.lists.items()

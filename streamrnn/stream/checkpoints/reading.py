@@ -20,12 +20,11 @@ _Read = TypeVar("_Read")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder; return None if the folder has none.
+    """Read the manifest of a folder, None without one; again if a commit removed a segment.
 
-    Raises CheckpointError if it is damaged, or has another layout. It is read again if another
-    commit removed a segment meanwhile.
+    Raises CheckpointError if it is damaged, or has another layout.
     """
-    read, data, path = partial(read_segment, files, INSIDE), _stored(files), files.show(MANIFEST)
+    read, data, path = partial(read_segment, files), _stored(files), files.show(MANIFEST)
     while data is not None:
         try:
             with edits_refused(path):
@@ -42,10 +41,7 @@ def find_manifest(files: Files) -> Manifest | None:
 
 
 def find_commit(files: Files) -> int | None:
-    """Read only the number of the last commit, and no segment; None if there is no commit.
-
-    Raises CheckpointError if the manifest is damaged.
-    """
+    """Read the number of the last commit alone, None without one. Raises CheckpointError."""
     data, path = _stored(files), files.show(MANIFEST)
     if data is None:
         return None
@@ -121,19 +117,16 @@ def load_state(
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:
         shards = manifest.shards if of is None else of.shards
-        check_shards(files, INSIDE, shards, whole=True)  # Arrow does not validate what it reads
-        table = read_shards(files, INSIDE, shards)
+        check_shards(files, shards, whole=True)  # Arrow does not validate what it reads
+        table = read_shards(files, shards)
         return with_seen_files(table, manifest) if seen and table is not None else table
 
     return consistent_read(path, load)
 
 
 def load_shard(path: str, shard: Shard) -> pa.Table:
-    """Load the state table of one shard, in the process of a worker.
-
-    Raises CheckpointError if a file is damaged.
-    """
-    return read_version(open_files(path), INSIDE, shard.files, shard.rows)
+    """Load the state table of one shard, in a worker. Raises CheckpointError if it is damaged."""
+    return read_version(open_files(path), shard.files, shard.rows)
 
 
 def read_token(path: str, name: str) -> str:

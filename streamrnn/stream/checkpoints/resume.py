@@ -27,10 +27,9 @@ def check_same_pipeline(
     *,
     new_model: bool = False,
 ) -> None:
-    """Refuse to resume with a model or config other than the manifest's.
+    """Raise CheckpointError, with all differences, for a model or config not the manifest's.
 
-    With `new_model`, the model and the keys that describe it may differ. Raises CheckpointError
-    with both fingerprints, and both values of all differing keys, except for what may differ.
+    With `new_model`, the model and the keys that describe it may differ.
     """
     then, now = plain(manifest.config), plain(config)
     if "source.schema" in then:
@@ -66,10 +65,7 @@ def check_same_pipeline(
 
 
 def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
-    """Refuse to add rows whose schema differs from the manifest's.
-
-    Raises CheckpointError with both schemas.
-    """
+    """Raise CheckpointError, with both schemas, for rows whose schema is not the manifest's."""
     then = decode_schema(manifest.schema)
     if not then.equals(schema):
         raise CheckpointError(

@@ -161,10 +161,7 @@ class Rewrites:
         return False
 
     def longer(self, old: list[UsedFile]) -> None:
-        """Match a file that starts with the rows of all files that are gone, and has more rows.
-
-        Files that are gone from its folder are tried first, then all.
-        """
+        """Match a file that has the rows of all files that are gone (or of its folder) and more."""
         for item in list(self.new):
             folder = dirname(item.file.name)
             left = self._left(old)

@@ -36,10 +36,7 @@ class SeenFiles:
     label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
-        """Return what applies to a source with these files and columns.
-
-        A position in another file, and a schema of other columns, are left out.
-        """
+        """Leave out a position that is not in these files, and a schema of other columns."""
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(

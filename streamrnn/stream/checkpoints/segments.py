@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from streamrnn.base.storage.files import Files
 from streamrnn.errors import CheckpointError
+from streamrnn.stream.checkpoints.directory import INSIDE
 from streamrnn.stream.sources import Content
 
 TAIL = 128
@@ -130,20 +131,17 @@ def _encoded(entries: Sequence[Any]) -> Iterator[str]:
     yield "}\n"
 
 
-def read_segment(files: Files, folder: str, segment: Segment, kind: type[_Entry]) -> list[_Entry]:
-    """Read the entries of a segment, which are of this dataclass.
-
-    Raises CheckpointError if the file is missing or damaged.
-    """
-    path = f"{folder}/{segment.name}"
+def read_segment(files: Files, segment: Segment, kind: type[_Entry]) -> list[_Entry]:
+    """Read the entries of a segment, of this dataclass. Raises CheckpointError if it is damaged."""
+    path = f"{INSIDE}/{segment.name}"
     try:
         data = files.read(path)
     except OSError as error:
-        raise CheckpointError(_damaged(files.show(path), segment, str(error))) from error
+        raise _damaged(files.show(path), segment, str(error)) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != segment.sha256:
         received = f"{len(data)} bytes with sha256 {digest[:16]}…"
-        raise CheckpointError(_damaged(files.show(path), segment, received))
+        raise _damaged(files.show(path), segment, received)
     return _decoded(json.loads(data), segment.count, kind)
 
 
@@ -160,8 +158,8 @@ def _decoded(columns: dict[str, Any], count: int, kind: type[_Entry]) -> list[_E
     return list(map(kind, *values))
 
 
-def _damaged(path: str, segment: Segment, received: str) -> str:
-    return (
+def _damaged(path: str, segment: Segment, received: str) -> CheckpointError:
+    return CheckpointError(
         f"{path} is damaged: expected {segment.bytes} bytes with sha256 {segment.sha256[:16]}…, "
         f"found {received}. Restore it from a backup, or start over with --full-refresh, which "
         "removes the output written so far."

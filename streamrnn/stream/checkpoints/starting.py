@@ -33,10 +33,7 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
-    """Read the last commit, None if there is none.
-
-    Raises CheckpointError if it is damaged; with `full_refresh`, which replaces it, returns None.
-    """
+    """Read the last commit, None if there is none, or if `full_refresh` replaces a damaged one."""
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
     return None
@@ -47,7 +44,7 @@ def refuse_foreign_entries(
 ) -> None:
     """Raise CheckpointError if a folder holds anything but leftovers of a run.
 
-    `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
+    `ours_may_stay`: or files named like our parts, beside our own folder.
     """
     foreign = directory.foreign_entries()
     if foreign and not (ours_may_stay and directory.only_our_files()):
@@ -67,16 +64,13 @@ def free_number(files: Files, last: Manifest | None) -> int:
 
 
 def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
-    """Raise CheckpointError unless all files match the manifest.
-
-    Compares the sizes of all files, and the checksums of the current state.
-    """
+    """Raise CheckpointError unless sizes of all files, and checksums of the state, are right."""
     for name, output in manifest.outputs.items():
         if output.parts:
             directories[name].check(output.parts)
-    check_shards(files, INSIDE, manifest.shards, whole=True)
+    check_shards(files, manifest.shards, whole=True)
     for kept in manifest.kept:
-        check_shards(files, INSIDE, kept.shards, whole=False)
+        check_shards(files, kept.shards, whole=False)
 
 
 def are_ours(
@@ -141,10 +135,7 @@ def refuse_another_writer(files: Files, commit: int) -> None:
 
 
 def refuse_no_directory(path: str, key: str) -> None:
-    """Raise ConfigError if a file, device or pipe is at `path`, or where a parent should be.
-
-    `key` is the config key of the path, for the message.
-    """
+    """Raise ConfigError, naming `key`, if a file is at `path`, or where a parent should be."""
     if file := in_the_way(path):
         raise ConfigError(
             f"{key}: {path}: expected a directory, which need not exist yet, but {file} is a "
@@ -153,10 +144,7 @@ def refuse_no_directory(path: str, key: str) -> None:
 
 
 def refuse_nested_output(path: str, key: str) -> None:
-    """Raise ConfigError if an output at `path` would lie inside another one, or contain one.
-
-    `key` is the config key or option of the path, for messages.
-    """
+    """Raise ConfigError, naming `key`, if an output at `path` would be in or around another."""
     refuse_inside_output(path, key)
     files = open_files(path)
     ends = tuple(f"/{INSIDE}/{name}" for name in _OF_AN_OUTPUT)
@@ -172,10 +160,7 @@ def refuse_nested_output(path: str, key: str) -> None:
 
 
 def refuse_inside_output(path: str, key: str) -> None:
-    """Raise ConfigError if a file or folder at `path` would lie in a committed output.
-
-    A parent folder that cannot be listed does not count as an output.
-    """
+    """Raise ConfigError if a file or folder at `path` would lie in a committed output."""
     files = open_files(path)
     for outer in files.above():
         inside: Iterable[str] = ()

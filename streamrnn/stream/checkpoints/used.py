@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from streamrnn.base.display import count, first_of, location
 from streamrnn.errors import CheckpointError, DataError
@@ -49,11 +49,8 @@ class SourcePlan:
     refreshed: bool = False
 
 
-class Select(Protocol):
-    """Chooses which of the new files are read."""
-
-    def __call__(self, new: Sequence[SourceFile], used: Sequence[str], /) -> Sequence[SourceFile]:
-        """Return the files to read; `used` are the names of the files that the output has used."""
+Select = Callable[[Sequence[SourceFile], Sequence[str]], Sequence[SourceFile]]
+"""Chooses the files to read: of new files, and the names of the files that the output has used."""
 
 
 def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
@@ -109,7 +106,7 @@ def plan_sources(
                 "(from 0), and later rows have not been read yet. Restore it, or start over with "
                 "--full-refresh --force, which discards its rows."
             )
-    verdicts = _verdicts(used, listed, position, reader) | _removed(used, table)
+    verdicts = _verdicts(used, listed, position, reader, table)
     changed = [verdict for verdict in verdicts.values() if verdict.changed]
     if changed and not force:
         if isinstance(manifest, SeenFiles):
@@ -160,8 +157,7 @@ def _in_table(
 ) -> Listing | None:
     """Return the files of a table that have unread rows, or were used.
 
-    Raises CheckpointError if the log is not clear about a file, or the table has another id ("":
-    any).
+    Raises CheckpointError if its log is not clear about a file, or its id is not `id` ("": any).
     """
     if table is None:
         return None
@@ -169,16 +165,6 @@ def _in_table(
     gone = {file.path for file in used if file.gone}
     partly = "" if position is None or position.done else position.file
     return table.listing({file.path for file in used}, gone, partly)
-
-
-def _removed(used: Sequence[UsedFile], table: Listing | None) -> dict[int, _Verdict]:
-    """Return the used files whose rows a version of the table changed: index -> verdict."""
-    changed = {} if table is None else table.changed
-    return {
-        index: _Verdict(file, changed[file.path])
-        for index, file in enumerate(used)
-        if file.path in changed
-    }
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
@@ -198,10 +184,10 @@ def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: 
 
 
 def rows_of_no_file(manifest: Manifest, rows: int) -> int:
-    """Return how many of `rows` (written and rejected) are in no used file any more.
+    """Return how many of `rows` (written and rejected) are in no used file, or not any more.
 
-    Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
-    if there are more rows than the used files have, something was cut from a file.
+    Each row of a file is written or rejected at most once: if there are more rows than the used
+    files have, something was cut from a file.
     """
     beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
@@ -220,10 +206,9 @@ def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
 def refuse_lost_files(
     manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
 ) -> None:
-    """Refuse to start the output at `path` over if files with its rows are gone or were cut.
+    """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
     Files that a table's log records as removed, and whose rows are in other files, are not missed.
-    Raises CheckpointError.
     """
     listed = {file.name: file for file in present}
     used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -268,10 +253,9 @@ def _gone(
 def _rows_of_cut(
     used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
 ) -> dict[str, int]:
-    """Return how many rows are left in the used files that were cut in place: name -> rows.
+    """Return how many rows are left in used files that were cut in place: name -> rows.
 
-    For a file whose rows are not recorded, the size is compared. A torn file counts as having no
-    rows.
+    Where rows are not recorded, sizes are compared. A torn file has no rows.
     """
     cut = {}
     for then in used:
@@ -295,7 +279,7 @@ def changed_files(
     names = current_names(manifest, listed, home)
     used = _renamed(manifest.sources, names)
     table = _in_table(reader.table, used, manifest.position, manifest.table)
-    verdicts = _verdicts(used, listed, manifest.position, reader) | _removed(used, table)
+    verdicts = _verdicts(used, listed, manifest.position, reader, table)
     return [manifest.sources[i].path for i, verdict in verdicts.items() if verdict.changed]
 
 
@@ -326,14 +310,22 @@ def _verdicts(
     listed: Mapping[str, SourceFile],
     position: Position | None,
     reader: SourceOfFiles,
+    table: Listing | None,
 ) -> dict[int, _Verdict]:
-    """Compare the used files whose listed size or time has changed: index -> verdict."""
+    """Compare the used files whose listed size or time has changed: index -> verdict.
+
+    Added to them are the ones whose rows a version of the table changed.
+    """
     partly = position.file if position is not None else ""
     verdicts = {}
     for index, file in enumerate(used):
         now = listed.get(file.path)
         if now is not None and (file.size, file.mtime_ns) != (now.size, now.mtime_ns):
             verdicts[index] = _compare(file, now, reader, file.path == partly)
+    changed = {} if table is None else table.changed
+    for index, file in enumerate(used):
+        if file.path in changed:
+            verdicts[index] = _Verdict(file, changed[file.path])
     return verdicts
 
 
@@ -414,10 +406,9 @@ def current_names(
 
 
 def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
-    """Compare a file with what was used of it.
+    """Compare a file whose size or time differs with what was used of it.
 
-    If it was read `partly`, later rows may change. Call it for a file whose size or time differs.
-    The file is read only if nothing else decides.
+    If it was read `partly`, later rows may change. It is read only if nothing else decides.
     """
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"

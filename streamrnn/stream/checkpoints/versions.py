@@ -27,7 +27,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Ints
 from streamrnn.base.storage.files import Files, sink_errors
 from streamrnn.errors import CheckpointError, StateError
-from streamrnn.stream.checkpoints.directory import RESTORE
+from streamrnn.stream.checkpoints.directory import INSIDE, RESTORE
 from streamrnn.stream.checkpoints.manifest import Shard, StateFile
 from streamrnn.stream.states import Copying, StateTable
 
@@ -74,10 +74,10 @@ class Snapshot(NamedTuple):
 
 
 class StateDelta(NamedTuple):
-    """A copy of what a commit will write of the state; the table may change afterwards.
+    """A copy of what a commit will write of the state, of `rows` rows in all.
 
-    `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all
-    rows. `table` is None if nothing was dirty; it may be a copy that is being made.
+    `changed`: the rows that `table` holds, None for all. `table` is None if nothing was dirty; it
+    may be a copy that is being made.
     """
 
     rows: int
@@ -108,34 +108,34 @@ def delta_since(
 
 
 def write_version(
-    files: Files, folder: str, name: str, delta: StateDelta, last: Sequence[StateFile]
+    files: Files, name: str, delta: StateDelta, last: Sequence[StateFile]
 ) -> tuple[StateFile, ...]:
-    """Write `delta` to one new file in `folder`, after the version `last`.
+    """Write `delta` to one new file, after the version `last`; the folder is not synced.
 
-    The folder is not synced. Returns the files of the new version. Raises SinkError.
+    Returns the files of the new version. Raises SinkError.
     """
     table = delta.table.finish() if isinstance(delta.table, Copying) else delta.table
     if table is None:
         return tuple(last)
     if delta.changed is None:
-        return (_write_table(files, folder, name, table),)
+        return (_write_table(files, name, table),)
     changes = table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
     written = sum(file.rows for file in last[1:]) + len(changes)
     dropped = max(0, last[0].rows - delta.rows)
     if written + dropped > _SHARE * last[0].rows:
-        older = [_read(files, folder, file) for file in last[1:]]
+        older = [_read(files, file) for file in last[1:]]
         latest = _latest_changes([*older, changes])
-        with files.open(f"{folder}/{last[0].name}") as source:
+        with files.open(f"{INSIDE}/{last[0].name}") as source:
             batches = _merged(pa.ipc.open_file(source), latest, delta.rows)
-            return (_write(files, folder, name, table.schema, batches, delta.rows),)
+            return (_write(files, name, table.schema, batches, delta.rows),)
     stay, rows = len(last), len(changes)
     while len(last) > CHAIN and stay > 1 and last[stay - 1].rows <= 2 * rows:
         stay -= 1
         rows += last[stay].rows
     if stay < len(last):
-        older = [_read(files, folder, file) for file in last[stay:]]
+        older = [_read(files, file) for file in last[stay:]]
         changes = _latest_changes([*older, changes])
-    return (*last[:stay], _write_table(files, folder, name, changes))
+    return (*last[:stay], _write_table(files, name, changes))
 
 
 def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) -> Iterator[pa.Table]:
@@ -164,20 +164,17 @@ def _latest_changes(changes: Sequence[pa.Table]) -> pa.Table:
     return table.take(len(row_N) - 1 - newest).combine_chunks()
 
 
-def read_shards(files: Files, folder: str, shards: Sequence[Shard]) -> pa.Table | None:
-    """Read the state tables of all shards as one; None if there is no shard.
-
-    Raises CheckpointError if a file is damaged.
-    """
-    tables = [read_version(files, folder, shard.files, shard.rows) for shard in shards]
+def read_shards(files: Files, shards: Sequence[Shard]) -> pa.Table | None:
+    """Read the state tables of all shards as one, None without shards. Raises CheckpointError."""
+    tables = [read_version(files, shard.files, shard.rows) for shard in shards]
     return pa.concat_tables(tables) if tables else None
 
 
-def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: int) -> pa.Table:
+def read_version(files: Files, version: Sequence[StateFile], rows: int) -> pa.Table:
     """Read the state table of a version. Raises CheckpointError if a file is damaged."""
-    base = _read(files, folder, version[0])
+    base = _read(files, version[0])
     if len(version) > 1:
-        changes = _latest_changes([_read(files, folder, file) for file in version[1:]])
+        changes = _latest_changes([_read(files, file) for file in version[1:]])
         row_N = changes[CHANGED].to_numpy()
         source_N = np.arange(max(len(base), int(row_N.max(initial=-1)) + 1))
         source_N[row_N] = len(base) + np.arange(len(row_N))
@@ -188,46 +185,45 @@ def read_version(files: Files, folder: str, version: Sequence[StateFile], rows: 
     base = base.slice(0, rows)  # later rows were dropped
     if len(base) != rows:
         raise CheckpointError(
-            f"{files.show(folder)}: the state has {len(base)} rows, expected {rows} as in the "
+            f"{files.show(INSIDE)}: the state has {len(base)} rows, expected {rows} as in the "
             f"manifest. {RESTORE}"
         )
     return base
 
 
-def check_shards(files: Files, folder: str, shards: Sequence[Shard], *, whole: bool) -> None:
+def check_shards(files: Files, shards: Sequence[Shard], *, whole: bool) -> None:
     """Raise CheckpointError if the size of a file (`whole`: or its checksum) is wrong."""
-    sizes = files.sizes(folder)
+    sizes = files.sizes(INSIDE)
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)
         if size is None:
-            raise CheckpointError(damaged_state(files, folder, file, "no such file"))
+            raise _damaged(files, file, "no such file")
         if size != file.bytes:
-            raise CheckpointError(damaged_state(files, folder, file, f"{size} bytes"))
-        if whole and (digest := files.sha256(f"{folder}/{file.name}")) != file.sha256:
-            raise CheckpointError(damaged_state(files, folder, file, f"sha256 {digest[:16]}…"))
+            raise _damaged(files, file, f"{size} bytes")
+        if whole and (digest := files.sha256(f"{INSIDE}/{file.name}")) != file.sha256:
+            raise _damaged(files, file, f"sha256 {digest[:16]}…")
 
 
-def read_schema(files: Files, folder: str, version: Sequence[StateFile]) -> pa.Schema:
+def read_schema(files: Files, version: Sequence[StateFile]) -> pa.Schema:
     """Read the schema of the state of a version, from the last file only."""
-    with files.open(f"{folder}/{version[-1].name}") as file:
+    with files.open(f"{INSIDE}/{version[-1].name}") as file:
         schema = pa.ipc.open_file(file).schema
     return schema.remove(0) if len(version) > 1 else schema
 
 
-def _write_table(files: Files, folder: str, name: str, table: pa.Table) -> StateFile:
-    return _write(files, folder, name, table.schema, [table], len(table))
+def _write_table(files: Files, name: str, table: pa.Table) -> StateFile:
+    return _write(files, name, table.schema, [table], len(table))
 
 
 def _write(
     files: Files,
-    folder: str,
     name: str,
     schema: pa.Schema,
     tables: Iterable[pa.Table],
     rows: int,
 ) -> StateFile:
     """Write tables, `rows` in all, with the metadata of `schema`."""
-    output = files.create(f"{folder}/{name}")
+    output = files.create(f"{INSIDE}/{name}")
     try:
         with sink_errors("write", output.path):
             writer = pa.ipc.new_file(output, schema)
@@ -241,17 +237,17 @@ def _write(
     return StateFile(name, rows, output.bytes, output.sha256)
 
 
-def _read(files: Files, folder: str, file: StateFile) -> pa.Table:
+def _read(files: Files, file: StateFile) -> pa.Table:
     try:
-        with files.open(f"{folder}/{file.name}") as source:
+        with files.open(f"{INSIDE}/{file.name}") as source:
             return pa.ipc.open_file(source.read_buffer()).read_all()
     except (OSError, pa.ArrowException) as error:
-        raise CheckpointError(damaged_state(files, folder, file, str(error))) from error
+        raise _damaged(files, file, str(error)) from error
 
 
-def damaged_state(files: Files, folder: str, file: StateFile, received: str) -> str:
-    """Return the message for a file of state that does not match the manifest."""
-    return (
-        f"{files.show(f'{folder}/{file.name}')} is damaged: expected {file.bytes} bytes with "
+def _damaged(files: Files, file: StateFile, received: str) -> CheckpointError:
+    """Return the error for a file of state that does not match the manifest."""
+    return CheckpointError(
+        f"{files.show(f'{INSIDE}/{file.name}')} is damaged: expected {file.bytes} bytes with "
         f"sha256 {file.sha256[:16]}…, found {received}. {RESTORE}"
     )

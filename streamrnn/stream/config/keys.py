@@ -129,8 +129,7 @@ _USED = (
 def check_recorded(config: Mapping[str, Any]) -> None:
     """Raise ValueError or TypeError, naming the key, for a value that no file could contain.
 
-    `config`: dotted key -> value. Only keys that are used without a pipeline file are checked; the
-    others are compared with it.
+    Only keys that are used without a pipeline file are checked; others are compared with it.
     """
     for key in _USED:
         if key in config:

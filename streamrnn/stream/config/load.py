@@ -323,7 +323,7 @@ _OPENED = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 def read_file(path: str) -> bytes:
     """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
 
-    Opening a named pipe could wait for a writer forever. Raises OSError, ValueError or ConfigError.
+    Raises OSError, also for a named pipe, which may never get a writer; ValueError, ConfigError.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):

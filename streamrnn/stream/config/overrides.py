@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
@@ -142,47 +142,39 @@ def interpolate(
     """
     problems: list[Problem] = []
 
+    def replacement(match: re.Match[str], path: Path) -> str:
+        name, default = match["name"], match["default"]
+        value, fault = environment.get(name or "", ""), ""
+        if match[0] == "$${":
+            return "${"
+        if name is None:
+            fault = (
+                f'invalid variable in "{match.string}": write ${{NAME}} or ${{NAME:-default}}, '
+                f"or $${{ for a literal ${{"
+            )
+        elif default is None and name not in environment:
+            fault = (
+                f"environment variable {name} is not set; set it, or add a default: "
+                f"${{{name}:-default}}"
+            )
+        elif "://" in match.string and value != value.strip():
+            fault = (
+                f"environment variable {name} begins or ends with white space, which no part of a "
+                "URI can have; remove it (a secret that echo wrote ends in a line break)"
+            )
+        if fault:
+            problems.append(Problem(path, fault))
+        if name is None or (default is None and name not in environment):
+            return match[0]
+        return value or default or ""
+
     def visit(value: Any, path: Path) -> Any:
         if isinstance(value, dict):
             return {key: visit(item, (*path, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [visit(item, (*path, index)) for index, item in enumerate(value)]
         if isinstance(value, str):
-            problems.extend(Problem(path, fault) for fault in _faults(value, environment))
-            return _REFERENCE.sub(lambda match: _replacement(match, environment), value)
+            return _REFERENCE.sub(lambda match: replacement(match, path), value)
         return value
 
     return {key: visit(value, (key,)) for key, value in data.items()}, problems
-
-
-def _faults(text: str, environment: Mapping[str, str]) -> Iterator[str]:
-    for match in _REFERENCE.finditer(text):
-        name = match["name"]
-        if match[0] == "$${":
-            continue
-        if name is None:
-            yield (
-                f'invalid variable in "{text}": write ${{NAME}} or ${{NAME:-default}}, '
-                f"or $${{ for a literal ${{"
-            )
-        elif match["default"] is None and name not in environment:
-            yield (
-                f"environment variable {name} is not set; set it, or add a default: "
-                f"${{{name}:-default}}"
-            )
-        elif "://" in text and (value := environment.get(name, "")) != value.strip():
-            yield (
-                f"environment variable {name} begins or ends with white space, which no part of a "
-                "URI can have; remove it (a secret that echo wrote ends in a line break)"
-            )
-
-
-def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
-    if match[0] == "$${":
-        return "${"
-    name, default = match["name"], match["default"]
-    if name is None:
-        return match[0]
-    if default is not None:
-        return environment.get(name) or default
-    return environment.get(name, match[0])

@@ -74,9 +74,7 @@ def _longer(path: str, end: str) -> str:
 
 
 def to_record(path: str, default: str) -> str:
-    """Return a directory for the manifest, valid from any working directory.
-
-    "" stands for `default`, which lies beside the output and moves with the output.
+    """Return a directory for the manifest; "" for `default`, which moves with the output.
 
     >>> to_record("s3://key:secret@logs/bad", "out.rejects")
     's3://logs/bad'

@@ -81,8 +81,7 @@ def config_error(
 ) -> ConfigError:
     """Return one error that lists all problems, in the order of the file's lines.
 
-    file: the pipeline file, None for a config from a dict. lines: line of each path in that file.
-    origins: path -> the override that set it.
+    `file` is None for a config from a dict. `origins`: path -> the override that set it.
     """
     located = []
     for problem in problems:

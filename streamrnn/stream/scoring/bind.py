@@ -136,10 +136,7 @@ class LoadedPipeline:
         )
 
     def for_worker(self) -> "LoadedPipeline":
-        """Return a copy that can be pickled, and scores on one thread.
-
-        Its `read_init` reads files only: workers do not read [state] init.
-        """
+        """Return a copy that can be pickled, scores on one thread, and reads no [state] init."""
         worker = copy(self)
         model = self.config.model.model_copy(update={"threads": 1})
         worker.config = self.config.model_copy(update={"model": model})
@@ -172,10 +169,7 @@ class LoadedPipeline:
 
 @dataclass(frozen=True)
 class BoundPipeline:
-    """A loaded pipeline with the types of its columns.
-
-    Unless it `writes`, its rows advance the state but are not output.
-    """
+    """A loaded pipeline with the types of its columns; unless it `writes`, no row is output."""
 
     loaded: LoadedPipeline
     schema: pa.Schema
@@ -273,10 +267,7 @@ class BoundPipeline:
         return self.loaded.initial()
 
     def for_worker(self) -> "BoundPipeline":
-        """Return a copy for another process, which scores some of the streams on one thread.
-
-        It can be pickled, and needs no files.
-        """
+        """Return a copy to be pickled for another process, which scores on one thread."""
         return replace(self, loaded=self.loaded.for_worker())
 
     def operator(self) -> WindowKind:
@@ -306,10 +297,7 @@ def _load(config: Config, path: str) -> tuple[Model, str]:
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
-    """Return the features of each input, {} for a single input.
-
-    Raises ConfigError if the `embed` of a feature does not match the model.
-    """
+    """Return the features of each input, {} for a single one. Raises ConfigError about `embed`."""
     source = config.source
     if not source.embedded:
         return config.model.inputs
@@ -387,10 +375,9 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
 
 @dataclass(frozen=True)
 class KindChoice:
-    """The kind of window that is used, and why.
+    """Why this kind of window is used; `note` compares it with the fixed steps of a model's inputs.
 
-    `note` compares it with the steps of the model's inputs; None if these are not fixed. `kept`:
-    the config does not set the kind, and the output began with it.
+    `kept`: the config does not set the kind, and the output began with it.
     """
 
     why: str

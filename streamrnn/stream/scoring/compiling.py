@@ -21,10 +21,7 @@ _CODE = (
 
 
 def compile_kernels(loaded: LoadedPipeline) -> Compiled:
-    """Compile and cache every kernel that a run of this pipeline needs. No data is read.
-
-    Raises ConfigError if no kernel can be cached.
-    """
+    """Compile and cache every kernel that a run needs. Raises ConfigError if none can be cached."""
     return fill(lambda: _run_model(loaded))
 
 

@@ -71,8 +71,7 @@ class LabelReader:
     def add(self, rows: Rows, by_stream: StreamBatch) -> Labels:
         """Add a record batch; return the rows, earlier ones included, whose labels are now known.
 
-        Rejected and dropped rows neither have labels nor are labels of others. Raises
-        DataError for values that cannot be used.
+        Rejected and dropped rows are left out. Raises DataError for values that cannot be used.
         """
         kept = by_stream.kept
         value, weight = self._target.columns.read(rows)
@@ -121,10 +120,7 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
 
 
 class SourceLabels:
-    """The labels of successive rows of a source; rejected and dropped rows are left out.
-
-    `scorer` sorts the rows, and computes nothing.
-    """
+    """The labels of successive rows of a source, which `scorer` sorts without computing."""
 
     def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget) -> None:
         self._scorer = scorer

@@ -95,10 +95,9 @@ class Stopwatch:
 
 
 class SourceProgress(NamedTuple):
-    """How far the source has been read.
+    """How far the source has been read (`position`, None at its end).
 
-    `position` is None at its end; `readings` is what was read of each file, by name, since the last
-    commit.
+    `readings`: name of a file -> what was read of it since the last commit.
     """
 
     position: Position | None
@@ -119,7 +118,7 @@ class RowSink(Protocol):
     ) -> Callable[[], object]:
         """Return a call that commits all rows written, `progress`, and the current state.
 
-        `continues`: scoring continues before the call is made, so the state must be copied.
+        `continues`: the state may change before that call, so it must be copied.
         """
 
 

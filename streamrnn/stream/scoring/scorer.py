@@ -36,10 +36,8 @@ from streamrnn.stream.windows import (
 class Scored:
     """The result of one record batch: `output` rows, `rejects` (None: no rows), and counts.
 
-    `answer` has a row for each row of the batch, if it was asked for.
-
-    `first`: field of a Summary -> place and reason of the first late or repeated row, if there is
-    one.
+    `first`: field of a Summary -> the first late or repeated row, if there is one. `answer`, if it
+    was asked for, has a row for each row of the batch.
     """
 
     output: pa.RecordBatch
@@ -50,9 +48,8 @@ class Scored:
 
 
 class Prepared(NamedTuple):
-    """A record batch that is ready for the model, or waits for the previous one.
+    """A record batch, sorted `by_stream`: None if that has to wait for the previous batch.
 
-    `by_stream` is the batch sorted by stream, None if sorting has to wait for the previous batch.
     `streams` is the number of streams in the table, this batch included.
     """
 
@@ -65,7 +62,6 @@ class Scorer:
     """Scores record batches one after another; `table` holds the state between them.
 
     `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`.
-
     However `score` ends, even by an interrupt, the table is in its state before the call or after
     it (see `StateTable.change`). Threads are serialized.
     """
@@ -229,10 +225,7 @@ class Scorer:
         return Prepared(rows, self.sort(rows), self.table.streams)
 
     def sort(self, rows: Rows) -> StreamBatch:
-        """Sort a record batch by stream, and advance the table, except for the model's states.
-
-        After an error the table is invalid.
-        """
+        """Sort a record batch, and advance the table but for states; an error leaves it invalid."""
         by_stream = self._sort(rows, self.bound.policy, room=False)
         self.table.advance(*by_stream.update())
         self.rejected += len(by_stream.rejected)
@@ -252,20 +245,16 @@ class Scorer:
         return scored
 
     def drop_idle(self) -> int:
-        """Remove idle streams from the table, for a commit; return how many.
+        """Remove idle streams without rows since `table.mark_clean`; return how many.
 
-        Not to be called between `prepare` and `compute`. Streams with rows since `table.mark_clean`
-        stay.
+        Not to be called between `prepare` and `compute`.
         """
         dropped = sum(self.dropping())
         self.table.forget_removed()
         return dropped
 
     def dropping(self) -> Iterator[int]:
-        """Do what `drop_idle` does step by step, without the table's `forget_removed`.
-
-        Yields how many streams each step removed.
-        """
+        """Do what `drop_idle` does, but for `forget_removed`, in steps; yield how many in each."""
         idle = self.bound.policy.idle
         for dropped in () if idle is None else self.table.dropping(idle):
             if dropped:

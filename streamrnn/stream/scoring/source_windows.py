@@ -14,8 +14,6 @@ from streamrnn.stream.sources import Rows, SourceBatch
 from streamrnn.stream.windows import (
     Inputs,
     Labels,
-    Placement,
-    Sequences,
     StreamBatch,
     place,
     sequences_of,
@@ -86,17 +84,15 @@ class SourceWindows(Iterator[SourceWindow]):
             if labels is not None:
                 labels.add(rows, by_stream)
             self.counts.update(by_stream.counts)
-        steps = staged.steps(labels)
         keys = pa.RecordBatch.from_arrays(table.key_arrays(), schema=pa.schema(table.layout.keys))
-        for placement in place(steps.sequences, size.lanes, size.steps):
-            yield steps.window(placement, keys, size.steps)
+        yield from staged.windows(labels, keys, size.lanes, size.steps)
 
 
 class _Staged:
     """The steps of successive record batches.
 
-    The first `stored` streams have a state in the table. Such a stream resumes from it, unless it
-    is reset at its first step or at a skipped row before it.
+    The first `stored` streams resume from their state in the table, unless they are reset at their
+    first step or at a skipped row before it.
     """
 
     def __init__(self, stored: int) -> None:
@@ -122,20 +118,44 @@ class _Staged:
                 self._resumes[slots[i]] &= not reset[i]
                 self._begun[slots[i]] = length[i] > 0
 
-    def steps(self, labels: "_StagedLabels | None") -> "_Steps":
-        """Return all steps, in the order of their sequences, with their labels if there are any."""
-        slots, steps, rows = (
+    def windows(
+        self, labels: "_StagedLabels | None", keys: pa.RecordBatch, lanes: int, steps: int
+    ) -> Iterator[SourceWindow]:
+        """Yield all windows, with the labels of their steps if there are any; `keys` by slot."""
+        slots, step, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])
             for arrays in (self._slots, self._steps, self._rows)
         )
-        sequences = sequences_of(slots, steps)
-        inputs = []
-        for number in range(len(self._inputs[0]) if self._inputs else 0):
-            arrays = [batch_inputs[number] for batch_inputs in self._inputs]
+        sequences = sequences_of(slots, step)
+        inputs, rows = [], rows[sequences.order]
+        for i in range(len(self._inputs[0]) if self._inputs else 0):
+            arrays = [batch_inputs[i] for batch_inputs in self._inputs]
             inputs.append(np.concatenate(arrays)[sequences.order])
-        rows = rows[sequences.order]
         of_rows = None if labels is None else labels.of_rows(rows, self._read)
-        return _Steps(sequences, inputs, rows, self._resumes, of_rows)
+        slots = sequences.slot
+        for sequence, begin, length, first in place(sequences, lanes, steps):
+            number = np.maximum(sequence, 0)
+            slot = np.where(sequence < 0, -1, slots[sequence])
+            begins_stream = (number == 0) | (slots[number] != slots[number - 1])
+            resumes = np.zeros(len(slot), bool)
+            stored = (slot >= 0) & (slot < len(self._resumes))
+            resumes[stored] = self._resumes[slot[stored]]
+            valid = np.arange(steps) < length[:, np.newaxis]
+            index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
+            y = weight = None
+            if of_rows is not None:
+                y = _taken(of_rows[0], index, valid, blank=np.nan)
+                weight = _taken(of_rows[1], index, valid)
+            yield SourceWindow(
+                inputs=[_taken(array, index, valid) for array in inputs],
+                lengths=length,
+                keys=keys.take(pa.array(slot, mask=slot < 0)),
+                reset=first,
+                resumes=first & begins_stream & resumes,
+                rows=np.where(valid, rows[index], -1),
+                y=y,
+                weight=weight,
+            )
 
 
 class _StagedLabels:
@@ -164,46 +184,6 @@ class _StagedLabels:
             y[row], weight[row] = label, weights
         weight[np.isnan(y).any(axis=1)] = 0
         return y[rows], weight[rows]
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """All steps of a source in the order of their sequences; `resumes` is by slot.
-
-    `labels`: labels (M, K) and weights (M,) of the steps, if they have any.
-    """
-
-    sequences: Sequences
-    inputs: Inputs
-    rows: Ints
-    resumes: Bools
-    labels: tuple[Floats, Floats] | None
-
-    def window(self, placement: Placement, keys: pa.RecordBatch, steps: int) -> SourceWindow:
-        """Build the window of a placement, of `steps` steps; `keys` has all keys."""
-        sequence, begin, length, first = placement
-        slots, number = self.sequences.slot, np.maximum(sequence, 0)
-        slot = np.where(sequence < 0, -1, slots[sequence])
-        begins_stream = (number == 0) | (slots[number] != slots[number - 1])
-        resumes = np.zeros(len(slot), bool)
-        stored = (slot >= 0) & (slot < len(self.resumes))
-        resumes[stored] = self.resumes[slot[stored]]
-        valid = np.arange(steps) < length[:, np.newaxis]
-        index = np.where(valid, begin[:, np.newaxis] + np.arange(steps), 0)
-        y = weight = None
-        if self.labels is not None:
-            y = _taken(self.labels[0], index, valid, blank=np.nan)
-            weight = _taken(self.labels[1], index, valid)
-        return SourceWindow(
-            inputs=[_taken(array, index, valid) for array in self.inputs],
-            lengths=length,
-            keys=keys.take(pa.array(slot, mask=slot < 0)),
-            reset=first,
-            resumes=first & begins_stream & resumes,
-            rows=np.where(valid, self.rows[index], -1),
-            y=y,
-            weight=weight,
-        )
 
 
 def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:

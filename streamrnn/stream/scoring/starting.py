@@ -48,6 +48,7 @@ def starting_table(
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
+    load = partial(from_arrow, layout=bound.layout, initial=bound.initial())
     if committed is not None:
         changed = is_of_another(committed, bound) and on_change != "error"
         if changed and on_change == "reset":
@@ -67,20 +68,12 @@ def starting_table(
             _check_map(config.map, bound)
             origins = carried_states(committed, bound.layout, config.map, owner, advice)
             notes.append(_carried(committed, bound, origins))
-            table = from_arrow(
-                committed,
-                bound.layout,
-                bound.initial(),
-                owner,
-                origins,
-                same_pipeline=True,
-                notes=notes,
-            )
+            table = load(committed, label=owner, mapping=origins, same_pipeline=True, notes=notes)
             stays = all(name == origin for name, origin in origins.items())
             if stays and committed.schema.equals(bound.layout.schema()):
                 table.mark_clean()  # the next commit writes the name of the new model
             return table
-        table = from_arrow(committed, bound.layout, bound.initial(), owner, same_pipeline=True)
+        table = load(committed, label=owner, same_pipeline=True)
         table.mark_clean()  # the next commit writes only later changes
         return table
     if config.init is None:
@@ -96,10 +89,8 @@ def starting_table(
             raise ConfigError(_no_replay(f"{owner} has no rows of its output"))
         origins = carried_states(initial, bound.layout, {}, owner)
         notes.append(_carried(initial, bound, origins))
-        return from_arrow(initial, bound.layout, bound.initial(), owner, origins, notes=notes)
-    return from_arrow(
-        initial, bound.layout, bound.initial(), owner, config.map or None, notes=notes
-    )
+        return load(initial, label=owner, mapping=origins, notes=notes)
+    return load(initial, label=owner, mapping=config.map or None, notes=notes)
 
 
 def taken_over(

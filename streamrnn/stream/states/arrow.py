@@ -119,10 +119,7 @@ def _times(
 
 
 def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
-    """Refuse streams that have no time but must have one.
-
-    Such a stream has a time in `before`, or has steps and is not in `before`.
-    """
+    """Refuse streams without a time that have one in `before`, or that have steps and are new."""
     slots = before.find(incoming.keys, add=False)
     earlier = slots >= 0
     timed = np.zeros(len(slots), bool)
@@ -306,10 +303,9 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
 
 
 def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
-    """Return the values, null where not present.
+    """Return the values, null where not present, and 0 under a null.
 
-    An Arrow file contains the memory under a null, too. Equal tables are equal files only if that
-    memory is always 0, and not the value before a reset.
+    An Arrow file contains the memory under a null: equal tables have to be equal files.
     """
     return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
 

@@ -62,10 +62,9 @@ def read_with_identity(path: str) -> tuple[pa.Table, str]:
 
 
 def identity_of(path: str) -> tuple[str, pa.Schema]:
-    """Return the identity of a state, and its schema.
+    """Return the identity of a state (its checksum, else a digest of its bytes), and its schema.
 
-    Raises MissingFileError or DataError. The identity is the checksum in the file, else a digest of
-    its bytes.
+    Raises MissingFileError or DataError.
     """
     with _opened(path) as (stream, is_parquet):
         schema = pq.read_schema(stream) if is_parquet else pa.ipc.open_file(stream).schema
@@ -95,10 +94,9 @@ def read_state_bytes(data: bytes | bytearray | memoryview, label: str) -> pa.Tab
 
 
 def as_table(data: Any, label: str) -> pa.Table:
-    """Return a state table in memory as a pa.Table, validated as `read_state_file` does.
+    """Return a pa.Table, or an object with the Arrow PyCapsule interface, as a validated pa.Table.
 
-    `data` is a pa.Table or an object with the Arrow PyCapsule interface; `label` names it in
-    messages. Raises DTypeError for anything else, DataError for damaged Arrow data.
+    `label` names it. Raises DTypeError for anything else, DataError for damaged Arrow data.
     """
     if not isinstance(data, pa.Table) and not hasattr(data, "__arrow_c_stream__"):
         raise DTypeError(
@@ -156,8 +154,7 @@ def _is_parquet(path: str) -> bool:
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Open a state table to read; yield its stream, and whether it is Parquet.
 
-    Raises ConfigError for another suffix, MissingFileError or DataError, also for errors in the
-    `with` block.
+    Raises ConfigError for another suffix, MissingFileError or DataError, also in the block.
     """
     check_suffix(path)
     try:
@@ -209,10 +206,7 @@ def checksum(schema: pa.Schema) -> str:
 
 
 def checked(table: pa.Table, path: str) -> pa.Table:
-    """Return the table of a file without its checksum; one without a checksum is unchanged.
-
-    Raises DataError if the checksum does not match the table.
-    """
+    """Return a table without its checksum, if it has one. Raises DataError for a wrong one."""
     metadata = dict(table.schema.metadata or {})
     text = metadata.pop(_CHECKSUM, None)
     if text is None:

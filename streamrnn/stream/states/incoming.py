@@ -23,8 +23,8 @@ _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 class Incoming:
     """An Arrow table with one row per stream, named by the columns `keys`.
 
-    `label` is the name of the table in messages. Every error is a StateError with the column and,
-    if values are invalid, the first row and its stream.
+    `label` names it. Every error is a StateError with the column and, for invalid values, the first
+    row and its stream.
     """
 
     def __init__(self, source: pa.Table, keys: Sequence[pa.Field], label: str) -> None:

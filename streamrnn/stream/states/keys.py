@@ -78,10 +78,9 @@ class KeyIndex:
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call that moves keys from the slots `source` to `to`; `size` slots are left.
+        """Return the call, to be repeated at will, that moves keys from slots `source` to `to`.
 
-        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed. The
-        call may be repeated.
+        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed.
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size

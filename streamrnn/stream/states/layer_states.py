@@ -141,11 +141,9 @@ def from_layer(
 
 
 class _KeyValues:
-    """The keys of B streams as callers pass them, in the key columns of a table; null is not a key.
+    """The keys of B streams as callers pass them (see `to_layer`); null is not a key.
 
-    `keys` are values if the table has one key column, tuples if it has more, an Arrow array, or an
-    Arrow table or record batch with the key columns. Raises DTypeError for anything else, and for
-    values of another type than the column's.
+    Raises DTypeError for anything else, and for values of another type than the column's.
     """
 
     def __init__(self, keys: Any, fields: Sequence[pa.Field]) -> None:

@@ -129,10 +129,7 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 
 
 def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the fields whose names have a prefix, without it.
-
-    Fixed-size lists are states, whatever their names.
-    """
+    """Return the fields with a prefix, without it; fixed-size lists, however named, are states."""
     return {
         name.removeprefix(prefix): kind
         for name, kind in fields.items()

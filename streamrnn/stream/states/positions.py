@@ -23,10 +23,7 @@ PositionPairs = tuple[tuple[object, object], ...]
 
 
 def last_position(table: pa.Table, label: str) -> CallPosition | None:
-    """Return the position in a checkpoint of `process`; None without one.
-
-    Raises StateError if it is damaged; `label` names it.
-    """
+    """Return the position in a checkpoint of `process`, None without one. Raises StateError."""
     try:
         return from_json(json.loads(meta(table, "session") or "{}").get("positions", ()))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -143,8 +140,7 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
     """Whether partitions that are in both have items of the same types.
 
-    A new partition must also differ from all earlier ones as text: JSON turns partitions that are
-    integers into text.
+    New ones must differ from earlier ones as text, too: JSON turns integers into text.
     """
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(

@@ -164,7 +164,14 @@ class StateTable:
         slots = self._index.find(keys, add)
         streams = len(self._index)
         if streams > before:
-            self._begin(slice(before, streams))
+            if streams > len(self._steps):
+                self._grow(max(1024, 2 * streams))
+            new = slice(before, streams)  # dirty, and without a row
+            self._steps[new] = 0
+            self._seen[new] = False
+            self._dirty[new] = True
+            for _, present in self._previous.values():
+                present[new] = False
         if room and streams > self._room:
             self.make_room(streams)
         return slots
@@ -178,16 +185,6 @@ class StateTable:
         if not batch.num_rows or self._room < self.streams:
             return None
         return self._index.plain(batch, columns, LastTimes(self._last_time, self._seen), most)
-
-    def _begin(self, new: slice) -> None:
-        """Mark new streams as dirty and without a row."""
-        if new.stop > len(self._steps):
-            self._grow(max(1024, 2 * new.stop))
-        self._steps[new] = 0
-        self._seen[new] = False
-        self._dirty[new] = True
-        for _, present in self._previous.values():
-            present[new] = False
 
     def make_room(self, streams: int) -> None:
         """Set the initial state of the slots below `streams` that are new since the last call."""
@@ -385,8 +382,12 @@ class StateTable:
         concurrently for different streams.
         """
         self._keep(slots)
-        views = self._consecutive(slots, reset)
-        if views is not None:
+        first, size = int(slots[0]), len(slots)
+        if int(slots[-1]) - first == size - 1 and (slots[1:] > slots[:-1]).all():
+            views = {name: array[first : first + size] for name, array in self._states.items()}
+            if reset.any():
+                for name, view in views.items():
+                    view[reset] = self._initial[name]
             run(views)
             return
         try:
@@ -427,20 +428,6 @@ class StateTable:
         view = self._states[name][: self.streams]
         view.flags.writeable = False
         return view
-
-    def _consecutive(self, slots: Ints, reset: Bools) -> dict[str, Floats] | None:
-        """Return views name -> (B, size) of the states if the slots are consecutive, else None.
-
-        States marked in `reset` are set to the initial state.
-        """
-        first, rows = int(slots[0]), len(slots)
-        if int(slots[-1]) - first != rows - 1 or not (slots[1:] > slots[:-1]).all():
-            return None
-        views = {name: array[first : first + rows] for name, array in self._states.items()}
-        if reset.any():
-            for name, view in views.items():
-                view[reset] = self._initial[name]
-        return views
 
     # -- rows that wait for their window, rows that are held until the end -----------------------
 
@@ -516,20 +503,20 @@ class StateTable:
             begun = SlicedCopy(self._columns, self.streams, slots)
             self._copies = [*self._copies, begun]
             new, keys = StateTable(self.layout, self._initial), KeyCopy(self._index)
-            finish = partial(self._copied, begun, slots, new, keys, self._held)
-            return Copying(self.layout.schema(), finish)
+            schema, held = self.layout.schema(), self._held
 
-    def _copied(
-        self, begun: SlicedCopy, slots: Ints | None, new: "StateTable", keys: KeyCopy, held: Held
-    ) -> pa.Table:
-        try:
-            begun.finish(self._between_changes)
-        finally:
-            self._between_changes(partial(self._forget, begun))
-        if slots is not None:
-            keys, held = keys.taken(slots), held.taken(slots)
-        new.adopt(keys, held, begun.arrays)
-        return to_arrow(new, copy=False)
+        def finish() -> pa.Table:
+            try:
+                begun.finish(self._between_changes)
+            finally:
+                self._between_changes(partial(self._forget, begun))
+            if slots is None:
+                new.adopt(keys, held, begun.arrays)
+            else:
+                new.adopt(keys.taken(slots), held.taken(slots), begun.arrays)
+            return to_arrow(new, copy=False)
+
+        return Copying(schema, finish)
 
     def adopt(self, keys: KeyIndex, held: Held, arrays: Sequence[Array]) -> None:
         """Replace all streams: their keys, held rows, and `arrays` (as in `_columns`)."""

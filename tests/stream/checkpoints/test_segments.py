@@ -13,6 +13,7 @@ from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import CheckpointError
 from streamrnn.outputs import compact, history, rewind, verify
 from streamrnn.stream.checkpoints import Manifest, UsedFile, read_manifest, reading, segments
+from streamrnn.stream.checkpoints.directory import INSIDE
 from streamrnn.stream.checkpoints.segments import read_segment, write_segments
 from streamrnn.stream.sinks import Part
 from streamrnn.stream.sources import Content
@@ -36,19 +37,20 @@ class Written:
 
     def __init__(self, folder: Path, kind: type) -> None:
         self.files = LocalFiles(str(folder))
+        self.files.make(INSIDE)
         self.kind = kind
         self.entries, self.segments = (), ()
         self.commits = self.rows = 0
 
     def commit(self, entries):
         self.commits += 1
-        before, name = self.segments, f"_x-{self.commits:05d}-aa"
+        before, name = self.segments, f"{INSIDE}/_x-{self.commits:05d}-aa"
         self.segments = write_segments(self.files, name, before, self.entries, entries)
         self.entries = entries
         self.rows += sum(item.count for item in self.segments if item not in before)
         found = []
         for item in self.segments:
-            found += read_segment(self.files, ".", item, self.kind)
+            found += read_segment(self.files, item, self.kind)
         assert len(entries) - len(found) <= TAIL
         assert tuple(found) == entries[: len(found)]
 

@@ -8,6 +8,7 @@ from stream.checkpoints.disks import HastyDisk
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.stream.checkpoints import Snapshot, versions
+from streamrnn.stream.checkpoints.directory import INSIDE
 from streamrnn.stream.states import Layout, StateTable
 from streamrnn.stream.states import table as table_module
 
@@ -18,7 +19,7 @@ WIDTH = 4
 def files(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalFiles, "disk", HastyDisk())
     monkeypatch.setattr(versions, "SMALL", 0)
-    (tmp_path / "in").mkdir()
+    (tmp_path / INSIDE).mkdir()
     return LocalFiles(str(tmp_path))
 
 
@@ -46,7 +47,7 @@ class Table:
 
 def write(files, commit, table, dirty, last, schema=None):
     delta = versions.delta_since(table.snapshot(dirty), last, schema or table.to_arrow([]).schema)
-    return versions.write_version(files, "in", f"{commit}.arrow", delta, last)
+    return versions.write_version(files, f"{commit}.arrow", delta, last)
 
 
 @pytest.mark.parametrize("batch_rows", [37, 65536])
@@ -70,7 +71,7 @@ def test_many_commits_read_back_as_the_table_and_copy_what_was_touched(
         longest = max(longest, len(version))
         merged += len(version) == 1
         if commit % 20 == 0:
-            found = versions.read_version(files, "in", version, len(table.values))
+            found = versions.read_version(files, version, len(table.values))
             assert found.equals(table.to_arrow())
             table.asked -= len(table.values)
     assert longest <= versions.CHAIN + 5
@@ -86,10 +87,10 @@ def test_a_version_needs_only_the_files_it_names(files, tmp_path):
         table.values[dirty] = commit
         version = write(files, commit, table, dirty, version)
     named = {file.name for file in version}
-    for path in (tmp_path / "in").iterdir():
+    for path in (tmp_path / INSIDE).iterdir():
         if path.name not in named:
             path.unlink()
-    assert versions.read_version(files, "in", version, 1000).equals(table.to_arrow())
+    assert versions.read_version(files, version, 1000).equals(table.to_arrow())
 
 
 def test_a_small_table_is_always_written_whole(files, monkeypatch):
@@ -105,7 +106,7 @@ def test_nothing_touched_writes_nothing(files, tmp_path):
     version = write(files, 1, table, None, ())
     again = write(files, 2, table, np.array([], np.int64), version)
     assert again == version
-    assert len(list((tmp_path / "in").iterdir())) == 1
+    assert len(list((tmp_path / INSIDE).iterdir())) == 1
 
 
 def test_half_of_the_table_changed_makes_a_whole_one(files):
@@ -138,16 +139,16 @@ def test_another_model_with_the_same_columns_is_a_change(files, dirty):
         snapshot = Snapshot(100, np.arange(rows), tagged)
         schema = table.to_arrow([]).schema.with_metadata(before)
         delta = versions.delta_since(snapshot, version, schema)
-        return versions.write_version(files, "in", f"{commit}.arrow", delta, version)
+        return versions.write_version(files, f"{commit}.arrow", delta, version)
 
     table.values[:dirty] = 7
     before = plain.metadata
     for number, (rows, model) in enumerate([(dirty, "b"), (0, "b"), (40, "b"), (20, "c")]):
         version = commit(number + 2, rows, version, model, before)
         before = {"model": model}
-        read = versions.read_version(files, "in", version, 100)
+        read = versions.read_version(files, version, 100)
         assert read.equals(table.to_arrow().replace_schema_metadata(before), check_metadata=True)
-        assert versions.read_schema(files, "in", version).equals(read.schema, check_metadata=True)
+        assert versions.read_schema(files, version).equals(read.schema, check_metadata=True)
     assert [file.rows for file in version] == [100]
 
 
@@ -160,12 +161,12 @@ def test_a_column_named_as_ours_is_refused():
 def test_another_number_of_rows_than_the_manifest_says_is_noticed(files):
     version = write(files, 1, Table(7), None, ())
     with pytest.raises(CheckpointError, match="has 7 rows, expected 8 as in the manifest"):
-        versions.read_version(files, "in", version, 8)
+        versions.read_version(files, version, 8)
 
 
 def test_an_empty_table_reads_back(files):
     version = write(files, 1, Table(0), None, ())
-    assert versions.read_version(files, "in", version, 0).equals(Table(0).to_arrow([]))
+    assert versions.read_version(files, version, 0).equals(Table(0).to_arrow([]))
 
 
 KEYS = (pa.field("k", pa.string()), pa.field("n", pa.int64()))
@@ -241,15 +242,15 @@ def test_dropped_streams_and_moved_rows_are_changes(files, monkeypatch, seed, ba
         dropped += streams.drop()
         delta = versions.delta_since(Snapshot.of(streams.table), version, schema)
         before = version
-        version = versions.write_version(files, "in", f"{commit}.arrow", delta, before)
+        version = versions.write_version(files, f"{commit}.arrow", delta, before)
         streams.table.mark_clean()
         chains += len(version) > 1
         merged += len(version) == 1 and delta.changed is not None
         nothing += before == version
-        found = versions.read_version(files, "in", version, len(streams.table))
+        found = versions.read_version(files, version, len(streams.table))
         assert found.equals(streams.table.to_arrow(), check_metadata=True)
         streams.assert_as_expected(found)
-        schema = versions.read_schema(files, "in", version)
+        schema = versions.read_schema(files, version)
     assert dropped > 150
     assert min(chains, merged, nothing) > 3
 
@@ -260,9 +261,9 @@ def test_a_drop_alone_writes_nothing_and_fewer_rows_than_there_are_streams_are_d
     table.values = table.values[:60]
     again = write(files, 2, table, np.array([], np.int64), version)
     assert again == version
-    assert versions.read_version(files, "in", again, 60).equals(table.to_arrow())
+    assert versions.read_version(files, again, 60).equals(table.to_arrow())
     with pytest.raises(CheckpointError, match="the state has 100 rows, expected 101"):
-        versions.read_version(files, "in", again, 101)
+        versions.read_version(files, again, 101)
 
 
 def test_half_of_the_rows_dropped_makes_a_whole_one(files):
@@ -275,5 +276,5 @@ def test_half_of_the_rows_dropped_makes_a_whole_one(files):
     version = write(files, 3, table, np.array([3]), version)
     assert [file.rows for file in version] == [49]
     assert table.asked == 1
-    with files.open(f"in/{version[0].name}") as source:
+    with files.open(f"{INSIDE}/{version[0].name}") as source:
         assert pa.ipc.open_file(source).read_all().equals(table.to_arrow())
