@@ -146,7 +146,7 @@ def score_shard(
         table = _table(bound, task, state)
         loop = Loop(Scorer(bound, table), outcome.summary, RunOptions(), every=0)
         place, schema = task.place, bound.emitter.schema
-        attempt = Attempt.at(
+        attempt = Attempt(
             place.folders,
             schema=schema,
             format=place.format,

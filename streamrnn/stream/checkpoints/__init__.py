@@ -34,7 +34,7 @@ The steps of a commit, in this order (it is safe to stop after any of them):
 
 Steps 1 and 2 are `Attempt.finish`, which returns plain values (`Facts`). The run above has one
 shard and makes its own attempts. A driver of several shards has workers make them, from paths and
-numbers only (`Attempt.at`), and commits all facts at once: ``folder.commit(facts, …)``.
+numbers only, and commits all facts at once: ``folder.commit(facts, …)``.
 
 The file names of an attempt contain a random token, and existing files are never opened for
 writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run

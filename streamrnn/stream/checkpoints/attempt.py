@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.base.storage.store import open_files
 from streamrnn.errors import SinkError
@@ -58,14 +57,15 @@ class Attempt:
     """Writes one shard of one commit: its parts into staging, its state beside the manifest.
 
     It needs no lock, and changes only its own files; the next start removes them if its facts were
-    not committed. `directories`: name of an output -> its folder. `last`: the files of the shard's
-    state so far. `filters`: side output -> filter of the rows copied to it. Not thread-safe.
-    Methods raise SinkError, `write` also DataError for a value that no partition can stand for.
+    not committed. `places`: name of an output -> its folder; a worker has the paths of folders that
+    its driver has created. `last`: the files of the shard's state so far. `filters`: side output ->
+    filter of the rows copied to it. Not thread-safe. Methods raise SinkError, `write` also
+    DataError for a value that no partition can stand for.
     """
 
     def __init__(
         self,
-        directories: Mapping[str, PartDirectory],
+        places: Mapping[str, PartDirectory | str],
         *,
         schema: pa.Schema,
         format: str,
@@ -73,48 +73,23 @@ class Attempt:
         shard: int = 0,
         last: Sequence[StateFile] = (),
         partitioning: Partitioning | None = None,
-        filters: Mapping[str, pc.Expression] = MappingProxyType({}),
+        filters: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.commit = commit
         self.shard = shard
-        self._directories = directories
-        self._rows = directories["rows"]
+        self._directories = {
+            name: PartDirectory(open_files(place)) if isinstance(place, str) else place
+            for name, place in places.items()
+        }
+        self._rows = self._directories["rows"]
         self._schema = schema
         self._format = PART_FORMATS[format]
         self._last = last
         self._name = draw_name(commit, shard)
         self._partitioning = partitioning
-        self._filters = filters
+        self._filters = row_filters(filters, schema)
         self._writers: dict[str, PartWriter | PartitionedWriter] = {}
         self._ended: list[StagedPart] = []
-
-    @classmethod
-    def at(
-        cls,
-        paths: Mapping[str, str],
-        *,
-        schema: pa.Schema,
-        format: str,
-        commit: int,
-        shard: int,
-        last: Sequence[StateFile],
-        partitioning: Partitioning | None = None,
-        filters: Mapping[str, str] = MappingProxyType({}),
-    ) -> "Attempt":
-        """Make an attempt in a worker process, for folders that its driver has created.
-
-        `paths`: name of an output -> its folder. `filters`: name of a side output -> its filter.
-        """
-        return cls(
-            {name: PartDirectory(open_files(path)) for name, path in paths.items()},
-            schema=schema,
-            format=format,
-            commit=commit,
-            shard=shard,
-            last=last,
-            partitioning=partitioning,
-            filters=row_filters(filters, schema),
-        )
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows, in the order of the output; side outputs get what their filters pass."""

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.base.display import count, location
 from streamrnn.base.storage.store import open_files
@@ -96,7 +95,7 @@ class OutputFolder:
         self._used = UsedFileIndex()
         self._output = ""
         self._prepared = set[str]()
-        self._filters: Mapping[str, pc.Expression] = {}
+        self._filters: Mapping[str, str] = {}
         self._broken = False
 
     @classmethod
@@ -176,22 +175,19 @@ class OutputFolder:
             self._ledger.manifest = last
             if check:
                 check_files(self._files, self.directories, last)
-                self._recover(last)
+                finished, removed = self._ledger.reconcile(last)
+                if finished:
+                    parts = f"{finished} part{'' if finished == 1 else 's'}"
+                    self.recovered.append(f"finished commit {last.commit}: {parts} in place")
+                if removed:
+                    files = f"{removed} file{'' if removed == 1 else 's'}"
+                    self.recovered.append(f"removed {files} that no commit names")
+                for repair in self.recovered:
+                    _LOGGER.info("%s: %s", self.path, repair)
 
     def _refuse_foreign_entries(self, full_refresh: bool) -> None:
         if not lists_manifest(self._files):
             refuse_foreign_entries(self.rows, f"has no {MANIFEST}", ours_may_stay=full_refresh)
-
-    def _recover(self, manifest: Manifest) -> None:
-        finished, removed = self._ledger.reconcile(manifest)
-        if finished:
-            parts = "part" if finished == 1 else "parts"
-            self.recovered.append(f"finished commit {manifest.commit}: {finished} {parts} in place")
-        if removed:
-            files = "file" if removed == 1 else "files"
-            self.recovered.append(f"removed {removed} {files} that no commit names")
-        for repair in self.recovered:
-            _LOGGER.info("%s: %s", self.path, repair)
 
     def begin(
         self,
@@ -212,7 +208,8 @@ class OutputFolder:
             check_schema(self.manifest, schema, self.path)
         self._schema, self._model, self._config = schema, model, plain(config)
         self.partitioning = partitioning_in(self._config, schema)
-        self._filters = row_filters(side_filters(self._config), schema)
+        self._filters = side_filters(self._config)
+        row_filters(self._filters, schema)  # refuses what does not fit, before any row
         layouts = frozenset([layout_in(self._config)])
         if self._ledger.reconciled:
             self.rows.layouts = layouts

@@ -132,16 +132,16 @@ class LockSet:
     """The folders that a run has locked, in locking order, and created if missing."""
 
     def __init__(self) -> None:
-        self._locks: list[tuple[PartDirectory, Lock]] = []
+        self._locks: dict[PartDirectory, Lock] = {}
         self._new: list[PartDirectory] = []
 
     def __contains__(self, directory: PartDirectory) -> bool:
-        return any(locked is directory for locked in self.directories)
+        return directory in self._locks
 
     @property
     def directories(self) -> list[PartDirectory]:
         """All directories that are locked."""
-        return [directory for directory, _ in self._locks]
+        return list(self._locks)
 
     def acquire(self, directory: PartDirectory) -> None:
         """Create the folder if it is missing, and lock it unless this was done before.
@@ -153,20 +153,19 @@ class LockSet:
         if not directory.files.entries(""):
             self._new.append(directory)
         directory.prepare()
-        self._locks.append((directory, Lock(directory.files, LOCK)))
+        self._locks[directory] = Lock(directory.files, LOCK)
 
     def renew(self) -> None:
         """Renew advisory locks (on object stores)."""
-        for _, lock in self._locks:
+        for lock in self._locks.values():
             lock.renew()
 
     def release(self, *, unused: bool) -> None:
         """Release all locks. `unused`: nothing was committed; remove new folders."""
         with ExitStack() as stack:  # a failure does not keep the others locked
-            for directory, lock in self._locks:
-                remove = unused and any(new is directory for new in self._new)
-                stack.callback(_release, directory, lock, remove)
-            self._locks = []
+            for directory, lock in self._locks.items():
+                stack.callback(_release, directory, lock, unused and directory in self._new)
+            self._locks = {}
 
 
 def _release(directory: PartDirectory, lock: Lock, remove: bool) -> None:

@@ -54,7 +54,15 @@ def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionCol
         )
     kind = schema.field(level.column).type
     if not level.function:
-        _check_type(level.column, kind)
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (text or pa.types.is_integer(kind) or pa.types.is_date32(kind)):
+            advice = "choose another column"
+            if pa.types.is_timestamp(kind):
+                advice = f'name a function of it, such as {{ date = "day({level.column})" }}'
+            raise ConfigError(
+                "[sink] partition_by: expected a column of text, integers or dates, and "
+                f"{level.column!r} is {kind}; {advice}"
+            )
         return PartitionColumn(schema.field(level.name), level.column)
     taken = [name for name in names if name.lower() == level.name.lower()]
     if taken:
@@ -71,17 +79,4 @@ def _column(level: PartitionLevel, schema: pa.Schema, zone: str) -> PartitionCol
     clock = pa.timestamp(kind.unit, zone) if zone and pa.types.is_timestamp(kind) else None
     return PartitionColumn(
         pa.field(level.name, _DERIVED[level.function]), level.column, level.function, clock
-    )
-
-
-def _check_type(name: str, kind: pa.DataType) -> None:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if text or pa.types.is_integer(kind) or pa.types.is_date32(kind):
-        return
-    advice = "choose another column"
-    if pa.types.is_timestamp(kind):
-        advice = f'name a function of it, such as {{ date = "day({name})" }}'
-    raise ConfigError(
-        f"[sink] partition_by: expected a column of text, integers or dates, and {name!r} is "
-        f"{kind}; {advice}"
     )

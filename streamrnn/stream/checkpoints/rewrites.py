@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from streamrnn.stream.checkpoints.manifest import UsedFile
 from streamrnn.stream.sources import Content, SourceFile, SourceOfFiles, sum_of
+from streamrnn.stream.sources.formats import Footer
 
 _STEPS = 20_000
 """Largest number of sums that are tried to find row counts that add up."""
@@ -34,20 +35,16 @@ class Rewrite:
     more: int = 0
 
 
+@dataclass
 class _New:
-    """A new file; its footer and content are read on first use."""
+    """A new file; its content is read on first use."""
 
-    def __init__(self, file: SourceFile, reader: SourceOfFiles) -> None:
-        self.file = file
-        self.reader = reader
-
-    @cached_property
-    def rows(self) -> int:
-        return self.reader.footer(self.file).rows
+    file: SourceFile
+    reader: SourceOfFiles
 
     @cached_property
-    def times(self) -> tuple[int, int] | None:
-        return self.reader.footer(self.file).times
+    def footer(self) -> Footer:
+        return self.reader.footer(self.file)
 
     @cached_property
     def content(self) -> Content:
@@ -79,7 +76,7 @@ class Rewrites:
     """
 
     def __init__(self, new: list[_New]) -> None:
-        self.new = [item for item in new if item.rows]
+        self.new = [item for item in new if item.footer.rows]
         self.matches: list[Rewrite] = []
         self.unresolved = False
         self._matched: set[str] = set()
@@ -114,7 +111,7 @@ class Rewrites:
             fitting |= {(content.rows, _times(content)), (content.rows, None)}
         untimed = all(times is None for _, times in fitting)
         for item in list(self.new):
-            if (item.rows, None if untimed else item.times) in fitting:
+            if (item.footer.rows, None if untimed else item.footer.times) in fitting:
                 same = by_content.get(_key(item.content))
                 if same:
                     self._take([same.pop()], [item])
@@ -137,19 +134,21 @@ class Rewrites:
     def _all_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
         """Match all files that are gone with some new files."""
         rows = sum(_content(file).rows for file in old)
-        ways = self._adding_up([item.rows for item in new], rows)
+        ways = self._adding_up([item.footer.rows for item in new], rows)
         return any(self._same(old, [new[i] for i in some]) for some in ways)
 
     def _some_for_all(self, old: list[UsedFile], new: list[_New]) -> bool:
         """Match some files that are gone with all new files."""
-        ways = self._adding_up([_content(file).rows for file in old], sum(n.rows for n in new))
+        ways = self._adding_up(
+            [_content(file).rows for file in old], sum(n.footer.rows for n in new)
+        )
         return any(self._same([old[i] for i in some], new) for some in ways)
 
     def _some_for_some(self, old: list[UsedFile], new: list[_New]) -> bool:
         """Match any of a few files with any of a few others, largest subsets first."""
         if max(len(old), len(new)) > _FEW:
             return False
-        rows = {sum(item.rows for item in some) for some in _subsets(new)}
+        rows = {sum(item.footer.rows for item in some) for some in _subsets(new)}
         fitting = [some for some in _subsets(old) if sum_of(map(_content, some)).rows in rows]
         if not fitting:
             return False
@@ -166,9 +165,14 @@ class Rewrites:
             folder = dirname(item.file.name)
             left = self._left(old)
             for files in ([file for file in left if dirname(file.path) == folder], left):
-                if _begins_with(item, files):
-                    rows = sum(_content(file).rows for file in files)
-                    self._take(files, [item], item.rows - rows)
+                total, footer = sum_of(map(_content, files)), item.footer
+                may_begin = 0 < total.rows < footer.rows
+                if may_begin and footer.times is not None:
+                    may_begin = _lies_within(total, *footer.times)
+                if may_begin and item.reader.content(item.file, total.rows).holds_the_rows_of(
+                    total
+                ):
+                    self._take(files, [item], footer.rows - total.rows)
                     break
 
     def _group(self, folder: str | None) -> list[_New]:
@@ -182,7 +186,7 @@ class Rewrites:
         Without times, return the files of the same folder, or all if `folder` is None.
         """
         left = self._left(old)
-        times = [item.times for item in new if item.times is not None]
+        times = [item.footer.times for item in new if item.footer.times is not None]
         if times and len(times) == len(new):
             first, last = min(t[0] for t in times), max(t[1] for t in times)
             return [file for file in left if _lies_within(_content(file), first, last)]
@@ -191,9 +195,9 @@ class Rewrites:
     def _same(self, old: list[UsedFile], new: list[_New]) -> bool:
         """Record a match if old and new files hold the same rows; footers are compared first."""
         total = sum_of(map(_content, old))
-        if total.rows != sum(item.rows for item in new):
+        if total.rows != sum(item.footer.rows for item in new):
             return False
-        times = [item.times for item in new if item.times is not None]
+        times = [item.footer.times for item in new if item.footer.times is not None]
         if len(times) == len(new) and total.first is not None:
             first, last = min(t[0] for t in times), max(t[1] for t in times)
             if (total.first, total.last) != (first, last):
@@ -252,12 +256,3 @@ def _lies_within(content: Content, first: int, last: int) -> bool:
     if content.first is None or content.last is None:
         return True
     return first <= content.first and content.last <= last
-
-
-def _begins_with(new: _New, old: list[UsedFile]) -> bool:
-    total = sum_of(map(_content, old))
-    if not 0 < total.rows < new.rows:
-        return False
-    if new.times is not None and not _lies_within(total, *new.times):
-        return False
-    return new.reader.content(new.file, total.rows).holds_the_rows_of(total)

@@ -49,6 +49,14 @@ STAND_INS: dict[str, dict[str, Any]] = {
 }
 
 
+_INNER: dict[str, type[Section]] = {
+    "features": FeatureSection,
+    "after": AfterSection,
+    "validation": ValidationSection,
+    "iceberg": IcebergTable,
+}
+
+
 class Config(Sections):
     """A pipeline file: frozen tables, each key as in the file."""
 
@@ -241,7 +249,9 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
 def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
     """Reword a pydantic error; None for one that only follows from another error."""
     path: Path = (table, *detail["loc"])
-    owner, name = _table_at(kind, path[1:-1]), str(path[-1])
+    # The class of the table that has the key: one inside the table, or the table itself.
+    owner = _INNER.get(str(path[1]), kind) if len(path) > 2 else kind
+    name = str(path[-1])
     value, hint = received(detail["input"]), ""
     match detail["type"]:
         case "default_factory_not_called":
@@ -288,17 +298,6 @@ def _unknown(name: str, table: type[Section]) -> str:
     if homes:
         hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"
     return f"unknown key{hint} (known here: {', '.join(keys)})"
-
-
-def _table_at(table: type[Section], path: Path) -> type[Section]:
-    """Return the class of the table at a path in `table`: a table inside it, or `table` itself."""
-    inner: dict[str, type[Section]] = {
-        "features": FeatureSection,
-        "after": AfterSection,
-        "validation": ValidationSection,
-        "iceberg": IcebergTable,
-    }
-    return inner.get(str(path[0]), table) if path else table
 
 
 def _options(table: type[Section], key: str) -> list[str]:

@@ -87,18 +87,12 @@ def _value_of(text: str, path: Path) -> Any:
         return text
     # Text with line breaks could set further keys: then the whole text is a string.
     value = document["value"] if len(document) == 1 else text
-    is_scalar = not isinstance(value, str | list | dict)
-    return text if is_scalar and _accepts_text_alone(path) else value
-
-
-def _accepts_text_alone(path: Path) -> bool:
-    """Return whether a key accepts strings, but no number, boolean or time."""
     section = Sections.model_fields.get(str(path[0]))
-    if section is None or len(path) < 2:
-        return False
+    if isinstance(value, str | list | dict) or section is None or len(path) < 2:
+        return value
     field = cast("type[Section]", section.annotation).model_fields.get(str(path[1]))
     kinds = set() if field is None else _scalars(field.annotation, len(path) - 2)
-    return str in kinds and kinds <= {str, type(None)}
+    return text if str in kinds and kinds <= {str, type(None)} else value
 
 
 def _scalars(kind: Any, depth: int) -> set[Any]:

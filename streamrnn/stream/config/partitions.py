@@ -57,14 +57,20 @@ def partition_texts(value: Any) -> tuple[str, ...]:
             )
     seen: dict[str, str] = {}
     for level in levels:
-        _check_name(level.name)
-        if (other := seen.get(level.name.lower())) is not None:
+        name = level.name
+        if not name:
+            raise ValueError("expected non-empty names, received an empty one")
+        if name[0] in "._":
+            raise ValueError(f'"{name}": readers skip folders whose names begin with "{name[0]}"')
+        if wrong := sorted(_SPECIAL & set(name)) + [c for c in name if c < " "]:
+            raise ValueError(f'"{name}": {wrong[0]!r} cannot be in the name of a folder level')
+        if (other := seen.get(name.lower())) is not None:
             raise ValueError(
-                f'"{level.name}" is given more than once; use each name once'
-                if other == level.name
-                else f'"{other}" and "{level.name}" differ in case only, which readers ignore'
+                f'"{name}" is given more than once; use each name once'
+                if other == name
+                else f'"{other}" and "{name}" differ in case only, which readers ignore'
             )
-        seen[level.name.lower()] = level.name
+        seen[name.lower()] = name
     return tuple(map(str, levels))
 
 
@@ -84,12 +90,3 @@ def _rule(name: str, rule: Any) -> PartitionLevel:
         hint = did_you_mean(call[1], _FUNCTIONS)
         raise ValueError(f"{name}: expected {choices(_FUNCTIONS)}, received {call[1]!r}{hint}")
     return PartitionLevel(name, call[2], call[1])
-
-
-def _check_name(name: str) -> None:
-    if not name:
-        raise ValueError("expected non-empty names, received an empty one")
-    if name[0] in "._":
-        raise ValueError(f'"{name}": readers skip folders whose names begin with "{name[0]}"')
-    if wrong := sorted(_SPECIAL & set(name)) + [c for c in name if c < " "]:
-        raise ValueError(f'"{name}": {wrong[0]!r} cannot be in the name of a folder level')

@@ -12,14 +12,7 @@ from streamrnn.stream.config.schema import Sections
 from streamrnn.stream.config.section import Section
 
 # The keys that a run needs, and time; all others are comments.
-_ACTIVE = {
-    "source.path",
-    "source.key",
-    "source.time",
-    "source.features",
-    "model.path",
-    "sink.path",
-}
+_ACTIVE = {"source.path", "source.key", "source.time", "source.features", "model.path", "sink.path"}
 
 _HEAD = """\
 # A streamrnn pipeline. Check it with `streamrnn validate`, run it with `streamrnn run`.

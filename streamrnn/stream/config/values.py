@@ -414,9 +414,7 @@ Delimiter = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1}),
 ]
 ModelInputs = Annotated[
-    dict[str, tuple[str, ...]],
-    BeforeValidator(_names_by_name("input = features")),
-    _NAMES_BY_NAME,
+    dict[str, tuple[str, ...]], BeforeValidator(_names_by_name("input = features")), _NAMES_BY_NAME
 ]
 _LAYER = {"type": STRING, "weights": {"type": "string"}, "inputs": _ONE_OR_MORE}
 LayerTables = Annotated[

@@ -1,29 +1,13 @@
 """What a run reports: its progress, and a summary at its end."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from streamrnn.base.display import count, html_table, location
 from streamrnn.stream.config import SIDE_OUTPUTS
 from streamrnn.stream.config.schema import SourceSection
 from streamrnn.stream.sources import UNKNOWN_IN, Rows, note_on_offset
-
-COUNTS = (
-    "skipped",
-    "rejected",
-    "dropped_late",
-    "repeated",
-    "filled",
-    "nan",
-    "clipped",
-    "out_of_range",
-    "unknown",
-    "cast",
-    "fresh_starts",
-    "started_behind",
-    "dropped_streams",
-)
 
 
 @dataclass(frozen=True)
@@ -122,6 +106,13 @@ class RowCounts:
             if name.startswith(UNKNOWN_IN):
                 feature, unknown = name.removeprefix(UNKNOWN_IN), self.unknown_by_feature
                 unknown[feature] = unknown.get(feature, 0) + number
+
+
+COUNTS = tuple(
+    item.name
+    for item in fields(RowCounts)
+    if item.name not in ("rows", "rows_out", "unknown_by_feature")
+)
 
 
 @dataclass

@@ -298,7 +298,13 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
         counts = table.waiting_counts(rows)
         arrays.append(_waiting_column(table.waiting(name, rows, counts), counts, kind))
     if layout.pending:
-        arrays.append(_pending_column(table, rows))
+        held_slots, held = table.held
+        positions = np.full(table.streams, -1)
+        positions[held_slots] = np.arange(len(held_slots))
+        index = pa.array(positions[rows], mask=positions[rows] < 0)
+        kind = pa.struct(layout.pending)
+        empty = pa.nulls(len(rows), kind)
+        arrays.append(empty if held is None else held.to_struct_array().take(index))
     return pa.Table.from_arrays(arrays, schema=layout.schema())
 
 
@@ -319,14 +325,3 @@ def _waiting_column(values: Array, counts: Ints, kind: pa.DataType) -> pa.Array:
         items = pa.array(values, kind)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), items, type=pa.list_(kind))
-
-
-def _pending_column(table: StateTable, rows: Ints) -> pa.Array:
-    kind = pa.struct(table.layout.pending)
-    slots, held = table.held
-    if held is None:
-        return pa.nulls(len(rows), kind)
-    positions = np.full(table.streams, -1)
-    positions[slots] = np.arange(len(slots))
-    index = positions[rows]
-    return held.to_struct_array().take(pa.array(index, mask=index < 0))

@@ -58,7 +58,7 @@ def delta(shard, seen, last, rows=None):
 def attempt_at(folder, shard, shards=SHARDS):
     """As a worker makes it, of nothing but plain values."""
     before = folder.manifest.shards if folder.manifest else ()
-    return Attempt.at(
+    return Attempt(
         {"rows": folder.path, "rejects": f"{folder.path}.rejects"},
         schema=SCHEMA,
         format="parquet",

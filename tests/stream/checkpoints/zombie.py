@@ -19,7 +19,7 @@ class Zombie:
         self.commit = manifest.commit + 1
 
     def attempt(self):
-        return Attempt.at(
+        return Attempt(
             {"rows": self.out, "rejects": f"{self.out}.rejects"},
             schema=SCHEMA,
             format="parquet",
