@@ -158,18 +158,12 @@ class RetainedCommit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is committed: outputs (as parts), position in the source, and the state, at one moment.
+    """What is committed at one moment; the package describes the fields.
 
-    `output` is a random name that the folder gets at its first commit; its side outputs store it,
-    too. `home` is where the folder was, `table` the id of the table whose files were read ("" if
-    unknown, or none). `sources` are in the order in which they were read; if `position` is not
-    None, it is in one of them and the others are done; it is never at the end of a file.
-    `segments`: name of a list of `lists` -> the files with its first entries (the list itself has
-    them too, see the module `segments`). `counters` is what the run passed to `commit`. `config` is
-    dotted key -> value, `schema` the Arrow schema of the rows as base64. `shards` are the shards of
-    the state, in order, empty without state. `end_of_run`: the last commit of its run (with
-    --follow: of the new files of one poll). `positions` are of the last call of a session, or of
-    the checkpoint that the state was imported from (see `states.positions`).
+    `table` and `home` are "" if unknown, or none. `position` is in one of the `sources`, never
+    at its end, and the others are done; None: all are. The lists have the entries in `segments`,
+    too (see the module). `config` is dotted key -> value, `schema` the Arrow schema of the rows as
+    base64. `end_of_run`: the last commit of its run (with --follow: of the new files of one poll).
     """
 
     output: str

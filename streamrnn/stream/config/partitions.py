@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from streamrnn.stream.config.problems import choices, did_you_mean, received
+from streamrnn.stream.config.problems import choices, did_you_mean, received, unexpected
 
 _FUNCTIONS = ("year", "month", "day", "hour")
 _LEVEL = re.compile(r"(?P<name>[^=]+?) *= *(?P<rule>.+)")
@@ -51,10 +51,7 @@ def partition_texts(value: Any) -> tuple[str, ...]:
         elif isinstance(item, str):
             levels.append(_level(item))
         else:
-            raise ValueError(  # noqa: TRY004 - pydantic collects ValueError, but not TypeError
-                'expected a column, or a table such as { date = "day(time)" }, received '
-                f"{received(item)}"
-            )
+            raise unexpected('a column, or a table such as { date = "day(time)" }', item)
     seen: dict[str, str] = {}
     for level in levels:
         name = level.name

@@ -60,6 +60,11 @@ def received(value: Any) -> str:
             return f"a {type(value).__name__}"
 
 
+def unexpected(expected: str, value: Any, hint: str = "") -> ValueError:
+    """Return the error for a value of a key, for pydantic to collect."""
+    return ValueError(f"expected {expected}, received {received(value)}{hint}")
+
+
 def choices(options: Sequence[str]) -> str:
     """Join options to a phrase: `"a", "b" or "c"`."""
     quoted = [f'"{option}"' for option in options]

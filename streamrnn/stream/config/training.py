@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from streamrnn.stream.config.problems import did_you_mean, received
+from streamrnn.stream.config.problems import did_you_mean, received, unexpected
 from streamrnn.stream.config.section import Section, setting
 from streamrnn.stream.config.values import (
     NUMBER,
@@ -82,10 +82,8 @@ def _schedule(value: Any) -> Any:
     if not isinstance(name, str) or name not in SCHEDULE_KEYS:
         wrong = value if name is None else name
         hint = did_you_mean(name, SCHEDULE_KEYS) if isinstance(name, str) else ""
-        raise ValueError(
-            f"expected one of {', '.join(SCHEDULE_KEYS)}, or a table such as "
-            f'{{ name = "cosine", warmup = 0.1 }}, received {received(wrong)}{hint}'
-        )
+        example = 'a table such as { name = "cosine", warmup = 0.1 }'
+        raise unexpected(f"one of {', '.join(SCHEDULE_KEYS)}, or {example}", wrong, hint)
     keys = ["name", *SCHEDULE_KEYS[name], "warmup"]
     for key, option in table.items():
         if key not in keys:
@@ -146,9 +144,8 @@ def _loss(value: Any) -> Any:
         return {"quantile": levels_of("quantile: ", value["quantile"])}
     if not isinstance(value, str) or value not in LOSSES:
         hint = did_you_mean(value, LOSSES) if isinstance(value, str) else ""
-        raise ValueError(
-            f"expected one of {', '.join(LOSSES)}, or {{ quantile = [0.1, 0.5, 0.9] }}, received "
-            f"{received(value)}{hint}"
+        raise unexpected(
+            f"one of {', '.join(LOSSES)}, or {{ quantile = [0.1, 0.5, 0.9] }}", value, hint
         )
     return value
 
@@ -159,18 +156,13 @@ def _named(value: Any) -> Any:
     if isinstance(table, dict):
         table = {"name": "adam", **table}
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        raise ValueError(  # noqa: TRY004 - pydantic reports it
-            f'expected a name, or a table such as {{ name = "adam" }}, received {received(value)}'
-        )
+        raise unexpected('a name, or a table such as { name = "adam" }', value)
     return table
 
 
 def _class_weight(value: Any) -> Any:
     if not isinstance(value, dict) or not value:
-        raise ValueError(
-            'expected a table of classes and weights such as { "0" = 1, "1" = 20 }, received '
-            f"{received(value)}"
-        )
+        raise unexpected('a table of classes and weights such as { "0" = 1, "1" = 20 }', value)
     for name, weight in value.items():
         if not (str(name).isdecimal() and str(name).isascii()):
             raise ValueError(f'{name}: expected the number of a class, such as "0"')
@@ -183,16 +175,14 @@ def _names(value: Any) -> Any:
     """Return a list of names, which may be empty, as a tuple."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names):
-        raise ValueError(f'expected a list of names such as ["mae"], received {received(value)}')
+        raise unexpected('a list of names such as ["mae"]', value)
     return tuple(names)
 
 
 def _pieces(value: Any) -> Any:
     if value == "auto" or _count(value):
         return value
-    raise ValueError(
-        f'expected "auto" or an integer from 1 to 2147483647, received {received(value)}'
-    )
+    raise unexpected('"auto" or an integer from 1 to 2147483647', value)
 
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -1,4 +1,3 @@
-# ruff: noqa: TRY004 - pydantic collects ValueError, but not TypeError
 """The types of keys of the pipeline file: which values are valid, and their JSON Schema."""
 
 import math
@@ -14,7 +13,7 @@ from streamrnn.base.display import uri_fault
 from streamrnn.base.plugin import plugin_names
 from streamrnn.stream.config.durations import PATTERN, format_duration, parse_duration
 from streamrnn.stream.config.partitions import partition_texts
-from streamrnn.stream.config.problems import choices, did_you_mean, received
+from streamrnn.stream.config.problems import choices, did_you_mean, received, unexpected
 
 FLOAT32_MAX = 3.4028234663852886e38
 NULL_POLICIES = ("error", "previous", "skip")
@@ -28,14 +27,14 @@ _TYPE = re.compile(
     "|".join(map(re.escape, TYPE_NAMES))
     + r"|timestamp\[(s|ms|us|ns), tz=[A-Za-z0-9_+/:-]+\]|decimal128\([0-9]{1,2}, [0-9]{1,2}\)"
 )
-_EXPECTED_NULLS = 'expected "error", "previous", "skip" or a number'
+_NULLS = '"error", "previous", "skip" or a number'
 
 
 def _names(value: Any) -> Any:
     """Return one name or a list of unique names as a tuple."""
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"expected a name or a list of names, received {received(value)}")
+        raise unexpected("a name or a list of names", value)
     if "" in names:
         raise ValueError("expected non-empty names, received an empty one")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -54,7 +53,7 @@ def _filled(value: Any) -> Any:
 def _table_name(value: Any) -> Any:
     """Return the name of a table that is in a namespace."""
     if isinstance(value, str) and not all(("." in value, *value.split("."))):
-        raise ValueError(f"expected namespace.table, received {received(value)}")
+        raise unexpected("namespace.table", value)
     return value
 
 
@@ -70,7 +69,7 @@ def _time_features(value: Any) -> Any:
     for name in names:
         if name not in options:
             hint = did_you_mean(name, options)
-            raise ValueError(f"expected {choices(options)}, received {received(name)}{hint}")
+            raise unexpected(choices(options), name, hint)
     return names
 
 
@@ -80,7 +79,7 @@ def _source_format(value: Any) -> Any:
         names = tuple(dict.fromkeys([*SOURCE_FORMAT_NAMES, *plugin_names("table")]))
         if value not in names:
             hint = did_you_mean(str(value), names)
-            raise ValueError(f"expected {choices(names)}, received {received(value)}{hint}")
+            raise unexpected(choices(names), value, hint)
     return value
 
 
@@ -89,7 +88,7 @@ def _range(value: Any) -> Any:
     pair = value if isinstance(value, list | tuple) else ()
     numbers = [end for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(pair) != 2 or len(numbers) != 2 or any(math.isnan(end) for end in numbers):
-        raise ValueError(f"expected two numbers [low, high], received {received(value)}")
+        raise unexpected("two numbers [low, high]", value)
     low, high = float(numbers[0]), float(numbers[1])
     if low > high:
         raise ValueError(f"expected low <= high, received [{low}, {high}]")
@@ -101,10 +100,9 @@ def _nulls(value: Any) -> Any:
     if isinstance(value, str):
         if value in NULL_POLICIES:
             return value
-        hint = did_you_mean(value, NULL_POLICIES)
-        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}{hint}")
+        raise unexpected(_NULLS, value, did_you_mean(value, NULL_POLICIES))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_EXPECTED_NULLS}, received {received(value)}")
+        raise unexpected(_NULLS, value)
     if not abs(value) <= FLOAT32_MAX:
         raise ValueError(f"expected a number within the range of float32, received {value}")
     return float(value)
@@ -114,7 +112,7 @@ def _duration(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError(f'expected a duration such as "6h", received {received(value)}')
+        raise unexpected('a duration such as "6h"', value)
     return parse_duration(value)
 
 
@@ -130,9 +128,9 @@ def _horizons(value: Any) -> Any:
         )
     lengths = tuple(map(_duration, lengths))
     if min(lengths, default=timedelta()) <= timedelta():
-        raise ValueError(f"expected durations, or 0 alone, received {received(value)}")
+        raise unexpected("durations, or 0 alone", value)
     if len(set(lengths)) < len(lengths):
-        raise ValueError(f"expected different durations, received {received(value)}")
+        raise unexpected("different durations", value)
     return lengths
 
 
@@ -148,9 +146,8 @@ def _idle(value: Any) -> Any:
     if type(value) is int and value >= 1:
         return value
     if not isinstance(value, str | timedelta):
-        raise ValueError(
-            'expected a duration such as "30d", or, where times are integers, a number of at '
-            f"least 1, received {received(value)}"
+        raise unexpected(
+            'a duration such as "30d", or, where times are integers, a number of at least 1', value
         )
     return _duration(value)
 
@@ -160,9 +157,8 @@ def _replay(value: Any) -> Any:
     if value == "all" or (type(value) is int and value >= 1):
         return value
     if not isinstance(value, str | timedelta):
-        raise ValueError(
-            f'expected "all", a duration such as "90d", or a number of rows of each stream, at '
-            f"least 1, received {received(value)}"
+        raise unexpected(
+            '"all", a duration such as "90d", or a number of rows of each stream, at least 1', value
         )
     return _duration(value)
 
@@ -175,14 +171,14 @@ def length_text(value: Any) -> Any:
 def feature_tables(value: Any) -> Any:
     """Return a list of columns or tables as a tuple of tables."""
     if not isinstance(value, list | tuple):
-        raise ValueError(f"expected a list of columns, received {received(value)}")
+        raise unexpected("a list of columns", value)
     return tuple({"name": item} if isinstance(item, str) else item for item in value)
 
 
 def _names_by_name(expected: str) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a table of {expected}, received {received(value)}")
+            raise unexpected(f"a table of {expected}", value)
         return {name: _filled(names) for name, names in value.items()}
 
     return check
@@ -197,22 +193,21 @@ def _vocabulary(value: Any) -> Any:
         return value
     values = list(value) if isinstance(value, list | tuple) else []
     if not values or {type(item) for item in values} not in ({str}, {int}):
-        raise ValueError(
-            "expected a file, a list of strings or of integers, or a table of value = id, received "
-            f"{received(value)}"
+        raise unexpected(
+            "a file, a list of strings or of integers, or a table of value = id", value
         )
     return tuple(values)
 
 
 def _oov(value: Any) -> Any:
     if isinstance(value, bool) or value not in (0, 1):
-        raise ValueError(f"expected 0 or 1, received {received(value)}")
+        raise unexpected("0 or 1", value)
     return value
 
 
 def _column_types(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"expected a table of column = type, received {received(value)}")
+        raise unexpected("a table of column = type", value)
     for name, kind in value.items():
         if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
             hint = did_you_mean(kind, TYPE_NAMES) if isinstance(kind, str) else ""
@@ -225,7 +220,7 @@ def _column_types(value: Any) -> Any:
 
 def _delimiter(value: Any) -> Any:
     if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n':
-        raise ValueError(f"expected one character, received {received(value)}")
+        raise unexpected("one character", value)
     return value
 
 
@@ -442,4 +437,4 @@ def check_new_model(value: object) -> NewModel | None:
     if value is None:
         return None
     lines = "".join(f"\n  {way}: {what}" for way, what in WAYS.items())
-    raise ValueError(f"expected {choices(tuple(WAYS))}, received {received(value)}{lines}")
+    raise unexpected(choices(tuple(WAYS)), value, lines)

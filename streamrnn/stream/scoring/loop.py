@@ -33,15 +33,7 @@ from streamrnn.stream.sources import (
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of one run.
-
-    `full_refresh` starts over, with `force` even if rows are lost that the source no longer has;
-    `force` also resumes although used files changed, or although a vocabulary has none of the
-    values; `new_model` replaces [model] on_change; `reload` first rewinds to the last commit before
-    the used files that changed, or before the named ones; `follow` looks for new files every `poll`
-    seconds; `engine` replaces [engine] type; `progress` is called after each record batch; once
-    `stop` is set the run commits and ends.
-    """
+    """Options of one run, as in `Pipeline.run`; `progress` is called after each record batch."""
 
     full_refresh: bool = False
     force: bool = False
