@@ -13,13 +13,7 @@ from pydantic import ValidationError
 from streamrnn.stream.config.load import STAND_INS, problem_of
 from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import received
-from streamrnn.stream.config.schema import PUBLISH_KEYS, FeatureSection, Sections
-
-
-def _section(table: str) -> Any:
-    """Return the class of a table."""
-    return Sections.model_fields[table].annotation
-
+from streamrnn.stream.config.schema import PUBLISH_KEYS, TABLES, FeatureSection
 
 # All keys of these are free: tables only index the parts, labels are compared with outputs, and
 # fits compare what they depend on.
@@ -53,7 +47,7 @@ FREE = frozenset(
         "state.save",
         # Rows are copied, not changed.
         *(key for side in SIDE_OUTPUTS.values() for key in (side.path, side.where) if key),
-        *(f"{name}.{key}" for name in _FREE_TABLES for key in _section(name).model_fields),
+        *(f"{name}.{key}" for name in _FREE_TABLES for key in TABLES[name].model_fields),
     }
 )
 
@@ -90,10 +84,10 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
         if last in ("nulls", "nan"):
             return value_of(f"source.{last}", config)
         return _default(FeatureSection, last, {})
-    if table not in Sections.model_fields:
+    if table not in TABLES:
         return None
     beside = {key.partition(".")[2]: config[key] for key in config if key.startswith(f"{table}.")}
-    return _default(_section(table), name, beside)
+    return _default(TABLES[table], name, beside)
 
 
 def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
@@ -134,7 +128,7 @@ def check_recorded(config: Mapping[str, Any]) -> None:
     for key in _USED:
         if key in config:
             table, _, name = key.partition(".")
-            section = _section(table)
+            section = TABLES[table]
             try:
                 section.model_validate({**STAND_INS.get(table, {}), name: config[key]})
             except ValidationError as error:

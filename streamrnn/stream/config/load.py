@@ -32,6 +32,7 @@ from streamrnn.stream.config.problems import (
 from streamrnn.stream.config.rules import run_checks
 from streamrnn.stream.config.schema import (
     PIPE,
+    TABLES,
     AfterSection,
     FeatureSection,
     IcebergTable,
@@ -105,10 +106,7 @@ class Config(Sections):
         ]
         invalid: set[Path] = {path[:2] for path in reported}
         tables: dict[str, Section] = {}
-        for name in cls.model_fields:
-            kind = cls.model_fields[name].annotation
-            assert isinstance(kind, type)
-            assert issubclass(kind, Section)
+        for name, kind in TABLES.items():
             raw = data.get(name, {})
             if not isinstance(raw, dict):
                 message = f"expected a table [{name}], received {received(raw)}"
@@ -287,13 +285,7 @@ def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem
 def _unknown(name: str, table: type[Section]) -> str:
     """Return the message for a key that the table does not have."""
     keys = [field.alias or name for name, field in table.model_fields.items()]
-    homes = [
-        home
-        for home, field in Sections.model_fields.items()
-        if isinstance(field.annotation, type)
-        and issubclass(field.annotation, Section)
-        and name in field.annotation.model_fields
-    ]
+    homes = [home for home, other in TABLES.items() if name in other.model_fields]
     hint = did_you_mean(name, keys)
     if homes:
         hint = f"; it belongs to {' or '.join(f'[{home}]' for home in homes)}"

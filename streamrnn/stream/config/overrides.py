@@ -4,13 +4,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from streamrnn.base.display import location
 from streamrnn.errors import ConfigError
 from streamrnn.stream.config.problems import Path, Problem
-from streamrnn.stream.config.schema import Sections
-from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.schema import TABLES
 
 
 def listed_overrides(overrides: object) -> list[str]:
@@ -87,10 +86,10 @@ def _value_of(text: str, path: Path) -> Any:
         return text
     # Text with line breaks could set further keys: then the whole text is a string.
     value = document["value"] if len(document) == 1 else text
-    section = Sections.model_fields.get(str(path[0]))
+    section = TABLES.get(str(path[0]))
     if isinstance(value, str | list | dict) or section is None or len(path) < 2:
         return value
-    field = cast("type[Section]", section.annotation).model_fields.get(str(path[1]))
+    field = section.model_fields.get(str(path[1]))
     kinds = set() if field is None else _scalars(field.annotation, len(path) - 2)
     return text if str in kinds and kinds <= {str, type(None)} else value
 

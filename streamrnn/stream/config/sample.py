@@ -8,8 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamrnn.stream.config.schema import Sections
-from streamrnn.stream.config.section import Section
+from streamrnn.stream.config.schema import TABLES
 
 # The keys that a run needs, and time; all others are comments.
 _ACTIVE = {"source.path", "source.key", "source.time", "source.features", "model.path", "sink.path"}
@@ -36,10 +35,7 @@ def sample(filled: Mapping[str, Filled] | None = None) -> str:
     `filled` sets other keys and values instead, by their dotted names.
     """
     lines = [_HEAD]
-    for name, field in Sections.model_fields.items():
-        kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, Section)
+    for name, kind in TABLES.items():
         lines.append(f"# {kind.__doc__}\n[{name}]")
         for key, spec in kind.model_fields.items():
             path = f"{name}.{key}"

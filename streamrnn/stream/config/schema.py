@@ -4,7 +4,7 @@ The JSON Schema, the sample of `streamrnn init` and many messages are generated 
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -521,3 +521,9 @@ class Sections(Section):
     checkpoint: CheckpointSection = CheckpointSection()
     engine: EngineSection = EngineSection()
     serve: ServeSection = ServeSection()
+
+
+TABLES = {
+    name: cast("type[Section]", field.annotation) for name, field in Sections.model_fields.items()
+}
+"""The classes of the tables, by name."""
