@@ -394,13 +394,14 @@ class OutputFolder:
     def _output_after(self, name: str, facts: Sequence[Facts], complete: bool) -> NamedOutput:
         """Return an output as it will be after a commit of the parts of `facts`, in order."""
         staged = [part for item in facts for part in item.parts.get(name, ())]
-        if name != "rows":
-            return NamedOutput(self._ledger.place(name, staged, ""), self._recorded[name])
-        empty = not staged and not (self.manifest and self.manifest.parts)
-        if complete and empty and self.partitioning is None:
+        before = self.manifest.named(name).parts if self.manifest else ()
+        model, path = (self._model, "") if name == "rows" else ("", self._recorded[name])
+        empty = complete and not staged and not before
+        if name == "rows" and empty and self.partitioning is None:
             file = draw_name(self.next_commit)
             staged = [self.rows.writer(self._schema, file, PART_FORMATS[self._format]).finish()]
-        return NamedOutput(self._ledger.place(name, staged, self._model))
+        placed = self.directories[name].place(before, staged, self.next_commit, model)
+        return NamedOutput(placed, path)
 
     @contextmanager
     def _refuse_commits_after_failure(self) -> Iterator[pa.Schema]:

@@ -1,7 +1,7 @@
 """The driver's half of a commit: name new parts, write the manifest, reconcile the folder."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from streamrnn.stream.checkpoints.directory import (
@@ -17,7 +17,7 @@ from streamrnn.stream.checkpoints.manifest import Manifest
 from streamrnn.stream.checkpoints.partitioning import layout_in
 from streamrnn.stream.checkpoints.segments import write_segments
 from streamrnn.stream.checkpoints.starting import refuse_another_writer
-from streamrnn.stream.sinks import Part, StagedPart
+from streamrnn.stream.sinks import Part
 
 
 class Ledger:
@@ -56,11 +56,6 @@ class Ledger:
         self.reconciled = True
         return finished, removed
 
-    def place(self, name: str, staged: Sequence[StagedPart], model: str) -> tuple[Part, ...]:
-        """Return all parts of an output once `staged`, from `model`, are appended in order."""
-        before = self.manifest.named(name).parts if self.manifest else ()
-        return self._directories[name].place(before, staged, self.next_commit, model)
-
     def install(self, manifest: Manifest) -> Manifest:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
@@ -70,13 +65,16 @@ class Ledger:
         new manifest find them there.
         """
         last = self.manifest
-        renamed = self._renamed(manifest)
+        new: dict[str, tuple[Part, ...]] = {}
+        renamed: list[tuple[PartDirectory, tuple[Part, ...]]] = []
+        for name, directory in self._directories.items():
+            before = last.named(name).parts if last else ()
+            now = manifest.named(name).parts
+            new[name] = now[len(before) :]
+            if before and now and before[0].width != now[0].width:
+                renamed.append((directory, before))
         if renamed:
             self.reconciled = False
-        new = {
-            name: manifest.named(name).parts[len(last.named(name).parts) if last else 0 :]
-            for name in self._directories
-        }
         self._rows.make_folders(new["rows"])
         for name, directory in self._directories.items():
             if directory in self._locks and (not self.reconciled or new[name]):
@@ -124,17 +122,3 @@ class Ledger:
             for name, entries in manifest.lists.items()
         }
         return replace(manifest, segments={key: items for key, items in segments.items() if items})
-
-    def _renamed(self, manifest: Manifest) -> list[tuple[PartDirectory, tuple[Part, ...]]]:
-        """Return the parts of the last commit that have longer names in this one."""
-        if self.manifest is None:
-            return []
-        pairs = [
-            (directory, self.manifest.named(name).parts, manifest.named(name).parts)
-            for name, directory in self._directories.items()
-        ]
-        return [
-            (directory, before)
-            for directory, before, now in pairs
-            if before and now and before[0].width != now[0].width
-        ]

@@ -11,7 +11,6 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from io import FileIO
-from pathlib import Path
 from typing import Any
 
 from streamrnn.base.storage.files import Files, sink_errors
@@ -58,6 +57,14 @@ class Lock:
             "seen": time.time(),
         }
 
+    def _read(self) -> dict[str, Any]:
+        """Return the owner that the file names; {} if it names none."""
+        with suppress(FileNotFoundError, ValueError):
+            owner = json.loads(self._files.read(self._name))
+            if isinstance(owner, dict):
+                return owner
+        return {}
+
     def _refusal(self, owner: dict[str, Any], advice: str) -> CheckpointError:
         return CheckpointError(
             f"{self._files.show('')} is in use by another run (host {owner.get('host', '?')}, "
@@ -68,19 +75,14 @@ class Lock:
         try:
             self._locked = file = lock_file(path)
         except BlockingIOError:
-            owner: dict[str, Any] = {}
-            with suppress(FileNotFoundError):
-                owner = _parse(Path(path).read_bytes())
-            raise self._refusal(owner, "Wait until it ends, or stop it.") from None
+            raise self._refusal(self._read(), "Wait until it ends, or stop it.") from None
         file.truncate(0)
         with sink_errors("write", path):
             file.write(json.dumps(self._owner()).encode())
 
     def _refuse_owner(self) -> None:
         """Raise CheckpointError if the object names an owner that is alive."""
-        owner: dict[str, Any] = {}
-        with suppress(FileNotFoundError):
-            owner = _parse(self._files.read(self._name))
+        owner = self._read()
         if owner.get("host") == socket.gethostname():
             in_use = owner.get("pid") != os.getpid() and _is_alive(owner.get("pid"))
         else:
@@ -108,14 +110,6 @@ class Lock:
     def _close(self) -> None:
         if self._locked is not None:
             self._locked.close()
-
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        owner = json.loads(data)
-    except ValueError:
-        return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _is_alive(pid: Any) -> bool:

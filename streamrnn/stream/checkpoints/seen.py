@@ -70,12 +70,7 @@ def with_seen_files(table: pa.Table, manifest: Manifest | None) -> pa.Table:
 
 def with_seen(table: pa.Table, seen: SeenFiles) -> pa.Table:
     """Add the files that a state has seen to its table."""
-    facts = {
-        "sources": seen.sources,
-        "position": seen.position,
-        "home": seen.home,
-        "schema": seen.schema,
-    }
+    facts = {name: getattr(seen, name) for name in ("sources", "position", "home", "schema")}
     text = json.dumps(facts, default=fields_of, ensure_ascii=False)
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: text.encode()})
 

@@ -118,7 +118,7 @@ def write_version(
     if table is None:
         return tuple(last)
     if delta.changed is None:
-        return (_write_table(files, name, table),)
+        return (_write(files, name, table.schema, [table], len(table)),)
     changes = table.add_column(0, CHANGED, pa.array(delta.changed, pa.int64()))
     written = sum(file.rows for file in last[1:]) + len(changes)
     dropped = max(0, last[0].rows - delta.rows)
@@ -135,7 +135,7 @@ def write_version(
     if stay < len(last):
         older = [_read(files, file) for file in last[stay:]]
         changes = _latest_changes([*older, changes])
-    return (*last[:stay], _write_table(files, name, changes))
+    return (*last[:stay], _write(files, name, changes.schema, [changes], len(changes)))
 
 
 def _merged(snapshot: pa.RecordBatchFileReader, changes: pa.Table, rows: int) -> Iterator[pa.Table]:
@@ -209,10 +209,6 @@ def read_schema(files: Files, version: Sequence[StateFile]) -> pa.Schema:
     with files.open(f"{INSIDE}/{version[-1].name}") as file:
         schema = pa.ipc.open_file(file).schema
     return schema.remove(0) if len(version) > 1 else schema
-
-
-def _write_table(files: Files, name: str, table: pa.Table) -> StateFile:
-    return _write(files, name, table.schema, [table], len(table))
 
 
 def _write(

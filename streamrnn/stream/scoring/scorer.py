@@ -181,7 +181,11 @@ class Scorer:
         update = by_stream.update()
         scored = self._scored(rows, by_stream, computed)
         if align:
-            scored.answer = self._answer(rows, by_stream, computed)
+            assert computed is not None  # kind whole has no calls
+            refused = why_refused(rows, by_stream.late, by_stream.repeated, self.bound.policy)
+            scored.answer = self.bound.emitter.aligned(
+                rows.batch, by_stream.kept, by_stream.row_M, computed, refused
+            )
         rejected = len(by_stream.rejected)
         return scored, self._committing(
             scored, len(rows), update, computed, position, rejected, held
@@ -366,15 +370,6 @@ class Scorer:
                 rows, *first_repeated(rows, slots, repeated)
             )
         return scored
-
-    def _answer(
-        self, rows: Rows, by_stream: StreamBatch, computed: ModelOutput | None
-    ) -> pa.RecordBatch:
-        assert computed is not None  # kind whole has no calls
-        refused = why_refused(rows, by_stream.late, by_stream.repeated, self.bound.policy)
-        return self.bound.emitter.aligned(
-            rows.batch, by_stream.kept, by_stream.row_M, computed, refused
-        )
 
     def _emit(
         self, batch: pa.RecordBatch, kept: Ints, computed: ModelOutput | None
