@@ -14,7 +14,6 @@ from streamrnn.cli.signals import SIGNALLED
 
 TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {
-    "streamrnn.stream.sources.casts.UnfitError",
     "streamrnn.stream.sources.formats.base.UnparsedError",
     "streamrnn.stream.sources.formats.text_values.UnfitTextError",
     "streamrnn.stream.states.incoming.UnfitValueError",

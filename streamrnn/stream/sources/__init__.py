@@ -1,7 +1,7 @@
 """Record batches with their positions, and the contract that turns their rows into arrays."""
 
 from streamrnn.stream.sources.after import after_partition, after_path, after_time
-from streamrnn.stream.sources.base import Source, SourceBatch, SourceOfFiles
+from streamrnn.stream.sources.base import Source, SourceBatch
 from streamrnn.stream.sources.casts import cast_columns, cast_what_fits, fitted, shown
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks
@@ -21,6 +21,7 @@ from streamrnn.stream.sources.formats import (
 from streamrnn.stream.sources.plain import plain_columns
 from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.reading import FileSource
+from streamrnn.stream.sources.reading import FileSource as SourceOfFiles
 from streamrnn.stream.sources.schema import (
     common_schema,
     in_earlier_types,
@@ -35,12 +36,14 @@ from streamrnn.stream.sources.schema import (
 from streamrnn.stream.sources.stream import DAMAGE, StreamSource
 from streamrnn.stream.sources.tables import Listing, Table, open_table
 from streamrnn.stream.sources.targets import TargetColumns
-from streamrnn.stream.sources.timeline import FileTimes, last_with, steps_back
 from streamrnn.stream.sources.times import (
+    FileTimes,
     check_zone,
+    last_with,
     note_on_offset,
     parse_time,
     shown_time,
+    steps_back,
     time_of,
     unix_seconds,
     with_clock,

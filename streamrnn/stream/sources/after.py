@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from streamrnn.errors import ConfigError, DataError
-from streamrnn.stream.sources.base import SourceOfFiles
 from streamrnn.stream.sources.files import SourceFile, canonical_name
 from streamrnn.stream.sources.order import NULL_PARTITION, Hive, is_number, value_key
-from streamrnn.stream.sources.timeline import FileTimes, require_times
-from streamrnn.stream.sources.times import parse_time, shown_time
+from streamrnn.stream.sources.reading import FileSource
+from streamrnn.stream.sources.times import FileTimes, parse_time, require_times, shown_time
 
 
 def after_path(
@@ -93,7 +92,7 @@ def after_partition(
 
 
 def after_time(
-    files: Sequence[SourceFile], source: SourceOfFiles, column: str, time: str, zone: str
+    files: Sequence[SourceFile], source: FileSource, column: str, time: str, zone: str
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 

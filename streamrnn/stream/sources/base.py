@@ -2,16 +2,17 @@
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from streamrnn.stream.sources.content import Content, Reading
 from streamrnn.stream.sources.files import SourceFile
-from streamrnn.stream.sources.formats import ColumnStatistics, Footer
 from streamrnn.stream.sources.position import Origin, Position
-from streamrnn.stream.sources.tables import Table
-from streamrnn.stream.sources.timeline import FileTimes
+from streamrnn.stream.sources.times import FileTimes
+
+if TYPE_CHECKING:
+    from streamrnn.stream.sources.reading import FileSource
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Source(Protocol):
         """A value that changes when the contents do, as far as is known without reading them."""
 
     @property
-    def of_files(self) -> "SourceOfFiles | None":
+    def of_files(self) -> "FileSource | None":
         """The source itself if it consists of files that can be read again; None for a pipe."""
 
     def total_rows(self) -> int | None:
@@ -77,63 +78,4 @@ class Source(Protocol):
 
         `before` is the content of the rows before `start`. Raises DataError, with the location, if
         the source cannot be read to its end.
-        """
-
-
-class SourceOfFiles(Source, Protocol):
-    """A source of files, which a later run recognizes by their contents.
-
-    `table`: the table to which these data files belong; None for files that a path matches.
-    """
-
-    table: Table | None
-
-    def batches(
-        self,
-        start: Position | None = None,
-        before: Content | None = None,
-        stop: Position | None = None,
-    ) -> Iterator[SourceBatch]:
-        """Read record batches as any source does, up to `stop`, a position in the last file."""
-
-    def subset(self, files: Sequence[SourceFile]) -> "SourceOfFiles":
-        """Return a source of some of the files, in the schema of all of them."""
-
-    def with_columns(self, names: Sequence[str]) -> "SourceOfFiles":
-        """Return a source of the same files that reads these columns too."""
-
-    def of_columns(self, names: Sequence[str]) -> "SourceOfFiles":
-        """Return a source of the same files that reads these columns only."""
-
-    def footer(self, file: SourceFile) -> Footer:
-        """Read the footer of a file, not its rows. Raises DataError."""
-
-    def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footers of all files record of these columns. Raises DataError."""
-
-    def offset(self) -> str:
-        """Return an offset other than UTC in the text of times that are read as UTC; "" for none.
-
-        The first rows of files of text are read. Raises DataError.
-        """
-
-    def content(self, file: SourceFile, rows: int | None = None) -> Content:
-        """Read the content of the first `rows` rows of a file (default: all). Raises DataError."""
-
-    def is_complete(self, file: SourceFile) -> bool:
-        """Return whether a file is complete, and not still being written."""
-
-    def total_rows(self) -> int:
-        """Return the number of rows of all files."""
-
-    def awaits_rows(self, file: SourceFile) -> bool:
-        """Return whether a file has no rows yet, and its writer will append some."""
-
-    def largest_group(self) -> int:
-        """Return the number of rows of the largest group, or batch, that is read at once."""
-
-    def check_schemas(self, files: Sequence[SourceFile]) -> None:
-        """Raise DataError if a file lacks a column in use, or has it in a type that cannot be cast.
-
-        Raises DTypeError if a file has a feature in a type that cannot be read.
         """

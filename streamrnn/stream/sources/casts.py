@@ -1,6 +1,7 @@
 """Lossless casts of a column to the type that it has in other files."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,14 +18,6 @@ _EXACT = 1 << 53  # float64 can hold every integer below
 _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals with this many digits stay distinct
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
-
-
-class UnfitError(ValueError):
-    """A value, in a row (from 0), that another type cannot hold."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(row)
-        self.row = row
 
 
 def type_named(text: str) -> pa.DataType | None:
@@ -67,18 +60,15 @@ def is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Cast values to `kind` without loss. Raises UnfitError for the first that does not fit."""
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Cast values to `kind` without loss; return None if one does not fit."""
     if array.type == kind:
         return array
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), kind)
     if is_text(kind) or _is_bytes(kind):
         return array.cast(kind)
-    result = _exact(array, kind)
-    if result is None:
-        raise UnfitError(_first_unfit(array, kind))
-    return result
+    return _exact(array, kind)
 
 
 def is_real(kind: pa.DataType) -> bool:
@@ -108,9 +98,14 @@ def zero_for_null(array: pa.Array) -> Array:
     plain = pa.Array.from_buffers(array.type, len(array), buffers, offset=array.offset)
     values: Array = plain.to_numpy(zero_copy_only=False)
     if array.null_count:
-        nulls = array.is_null().to_numpy(zero_copy_only=False)
-        values = np.where(nulls, values.dtype.type(0), values)
+        values = np.where(nulls_of(array), values.dtype.type(0), values)
     return values
+
+
+def nulls_of(array: pa.Array) -> Bools:
+    """Return which of N values (N,) are null."""
+    nulls: Bools = array.is_null().to_numpy(zero_copy_only=False)
+    return nulls
 
 
 def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
@@ -118,8 +113,7 @@ def in_type(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools]:
 
     Integers and floats count as equal only below 2**53, so that the result is the same on any CPU.
     """
-    nulls = array.is_null().to_numpy(zero_copy_only=False)
-    raw = zero_for_null(array)
+    nulls, raw = nulls_of(array), zero_for_null(array)
     with np.errstate(all="ignore"):
         values: Array = raw.astype(numpy_type(kind))
         fits: Bools = (values.astype(raw.dtype) == raw) & ((values < 0) == (raw < 0))
@@ -152,13 +146,13 @@ def cast_columns(
     """
     arrays = []
     for field, array in zip(schema, batch.columns, strict=True):
-        try:
-            arrays.append(_cast(array, field.type))
-        except UnfitError as error:
-            reason = _why_unfit(field, array, error.row, origin)
-            raise DataError(
-                f"{file}: row {first_row + error.row} (from 0): {reason}. Cast one of them."
-            ) from None
+        cast, kind = _cast(array, field.type), field.type
+        if cast is None:
+            sizes = range(1, len(array))
+            row = bisect_left(sizes, True, key=lambda n: _exact(array.slice(0, n), kind) is None)
+            reason = _why_unfit(field, array, row, origin)
+            raise DataError(f"{file}: row {first_row + row} (from 0): {reason}. Cast one of them.")
+        arrays.append(cast)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -168,12 +162,11 @@ def cast_what_fits(
     """Cast as `cast_columns` does, with null for what does not fit; also return why, by row."""
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):
-        try:
-            arrays.append(_cast(array, field.type))
-        except UnfitError:
+        cast = _cast(array, field.type)
+        if cast is None:
             cast, unfit = fitted(array, field.type)
-            arrays.append(cast)
             reasons = {row: _why_unfit(field, array, row, origin) for row in unfit} | reasons
+        arrays.append(cast)
     return pa.RecordBatch.from_arrays(arrays, schema=schema), reasons
 
 
@@ -200,42 +193,26 @@ def shown(array: pa.Array, row: int) -> str:
 
 
 def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Cast numbers or times; return None if a value changes. Arrow rounds floats silently."""
+    """Cast numbers or times; return None if a value changes. Arrow rounds floats silently.
+
+    The floats nearest to decimals count as equal if the decimals can be restored from them.
+    """
     if pa.types.is_decimal(array.type) and kind in _DIGITS:
-        return _decimals_as_floats(array, kind)
+        # Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
+        nulls, (values, fits) = nulls_of(array), nearest_floats(array, _DIGITS[kind])
+        if not (fits | nulls).all():
+            return None
+        return pa.array(values.astype(numpy_type(kind)), kind, mask=nulls)
     floating = pa.types.is_floating(array.type)
     wide = pa.float64() if floating else array.type  # Arrow cannot compare float16
     try:
-        result, values = array.cast(kind), array.cast(wide)
-        same = pc.equal(result.cast(wide), values)
+        result, original = array.cast(kind), array.cast(wide)
+        same = pc.equal(result.cast(wide), original)
     except pa.ArrowException:
         return None
     if floating:
-        same = pc.or_(same, pc.is_nan(values))
+        same = pc.or_(same, pc.is_nan(original))
     return result if pc.all(same, min_count=0).as_py() else None
-
-
-def _decimals_as_floats(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """Return the nearest floats if the decimals can be restored from them, else None.
-
-    Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
-    """
-    nulls = array.is_null().to_numpy(zero_copy_only=False)
-    values, fits = nearest_floats(array, _DIGITS[kind])
-    if not (fits | nulls).all():
-        return None
-    return pa.array(values.astype(numpy_type(kind)), kind, mask=nulls)
-
-
-def _first_unfit(array: pa.Array, kind: pa.DataType) -> int:
-    low, high = 0, len(array)  # the first unfit value is in [low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _exact(array.slice(low, middle - low), kind) is None:
-            high = middle
-        else:
-            low = middle
-    return low
 
 
 def is_text(kind: pa.DataType) -> bool:

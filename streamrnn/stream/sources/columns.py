@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints, Words
-from streamrnn.stream.sources.casts import zero_for_null
+from streamrnn.stream.sources.casts import nulls_of, zero_for_null
 from streamrnn.stream.sources.decimals import WIDEST, integer_limbs, joined_limbs
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class PlainFloats:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._names = [feature.name for feature in features]
+        self.bounded = any(f.valid is not None or f.clip is not None for f in features)
+        # A schema, the place of each feature in it, and whether all are float32, or all float64.
         self._last: tuple[pa.Schema, list[int], bool] = pa.schema([]), [], False
         self.no_nulls = dict.fromkeys(range(len(self._names)), 0)
 
@@ -42,7 +44,8 @@ class PlainFloats:
         schema, index, alike = self._last
         if not schema.equals(batch.schema):
             schema = batch.schema
-            index, alike = self._places(schema)
+            index = [schema.get_field_index(name) for name in self._names]
+            alike = {schema.field(i).type.id for i in index} in _ALIKE
             self._last = schema, index, alike
         if alike:  # with few rows, converting column by column costs more than the model
             values = batch.select(index).to_tensor(null_to_nan=True).to_numpy()
@@ -65,11 +68,6 @@ class PlainFloats:
         plain = values.size - np.count_nonzero(finite) == sum(nulls.values())
         return values, nulls if plain else {}
 
-    def _places(self, schema: pa.Schema) -> tuple[list[int], bool]:
-        """Return the place of each feature, and whether all are float32, or all float64."""
-        index = [schema.get_field_index(name) for name in self._names]
-        return index, {schema.field(i).type.id for i in index} in _ALIKE
-
 
 def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]) -> Floats:
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
@@ -83,7 +81,7 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     kind = array.type
     if pa.types.is_null(kind):
         return limit(np.full(len(array), np.nan, np.float32), feature, faults, counts)
-    nulls = _null_mask(array)
+    nulls = nulls_of(array) if array.null_count else None
     decimals = array if pa.types.is_decimal(kind) else None
     if pa.types.is_boolean(kind):
         array = array.cast(pa.uint8())
@@ -115,19 +113,6 @@ def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, in
         if changed.any():
             counts["clipped"] += int((changed & ~np.isnan(values)).sum())
         values = limited  # turns -0 into 0 at a limit of 0
-    return _apply_nulls(values, feature, faults, counts)
-
-
-@cache
-def float32_limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """Return two limits as float32; a limit beyond its range is infinite."""
-    with np.errstate(over="ignore"):
-        return np.float32(pair[0]), np.float32(pair[1])
-
-
-def _apply_nulls(
-    values: Floats, feature: Feature, faults: Faults, counts: dict[str, int]
-) -> Floats:
     if feature.nulls in ("previous", "skip"):
         return values
     nulls = np.isnan(values)
@@ -142,6 +127,13 @@ def _apply_nulls(
         values = np.where(nulls, np.float32(feature.nulls), values)
         counts["filled"] += int(nulls.sum())
     return values
+
+
+@cache
+def float32_limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    """Return two limits as float32; a limit beyond its range is infinite."""
+    with np.errstate(over="ignore"):
+        return np.float32(pair[0]), np.float32(pair[1])
 
 
 def _note_loss(
@@ -202,25 +194,14 @@ def _note_changed(rows: Ints, name: str, faults: Faults) -> None:
         faults.add(changed, f"column {name!r}: integer is not exactly representable as float32")
 
 
-def _null_mask(array: pa.Array) -> Bools | None:
-    if not array.null_count:
-        return None
-    mask: Bools = array.is_null().to_numpy(zero_copy_only=False)
-    return mask
-
-
 def to_identifiers(
-    array: pa.Array,
-    kind: str,
-    nulls: str | float,
-    faults: Faults,
-    counts: dict[str, int],
-    name: str,
+    array: pa.Array, feature: Feature, faults: Faults, counts: dict[str, int]
 ) -> tuple[Array, Bools]:
     """Convert a column to int64 or text (object); the second array is True where present."""
+    name, kind, nulls = feature.name, feature.kind, feature.nulls
     if pa.types.is_null(array.type):
         array = pa.nulls(len(array), pa.string() if kind == "string" else pa.int64())
-    missing = _null_mask(array)
+    missing = nulls_of(array) if array.null_count else None
     if kind == "string":
         array = array.fill_null("") if missing is not None else array
         encoded = array.dictionary_encode()

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Array, Ints, Words
 from streamrnn.errors import DTypeError
 from streamrnn.nn.kernels import digest
-from streamrnn.stream.sources.casts import in_type, is_real
+from streamrnn.stream.sources.casts import in_type, is_real, nulls_of
 from streamrnn.stream.sources.schema import value_type
 from streamrnn.stream.sources.words import bytes_of
 
@@ -172,7 +172,7 @@ def _add(hashes: Words, column: pa.Array, factor: int) -> None:
     # The memory under a null is arbitrary.
     values = np.zeros(len(column), np.uint64)
     _add_values(values, column, factor)
-    values[column.is_null().to_numpy(zero_copy_only=False)] = _NULL * factor % _WORD
+    values[nulls_of(column)] = _NULL * factor % _WORD
     hashes += values
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
 from streamrnn.stream.sources.angles import MOST_TICKS, sine_and_cosine
-from streamrnn.stream.sources.casts import is_number, shown
+from streamrnn.stream.sources.casts import is_number, is_text, nulls_of, shown
 from streamrnn.stream.sources.columns import (
     PlainFloats,
     check_ids,
@@ -135,11 +135,6 @@ class Contract:
         return tuple(f for f in self.features if f.ids is not None and f.vocabulary is None)
 
     @cached_property
-    def _bounded(self) -> bool:
-        """Whether a float32 feature has limits."""
-        return any(f.valid is not None or f.clip is not None for f in self.floats)
-
-    @cached_property
     def _plain(self) -> PlainFloats:
         return PlainFloats(self.floats)
 
@@ -160,9 +155,7 @@ class Contract:
             _check_key(schema.field(name), path)
         if self.time is not None:
             _check_time(schema.field(self.time), bool(self.time_features), path)
-            if self.time_zone:
-                _check_zoned(schema.field(self.time), path)
-            _check_zone(schema.field(self.time), path)
+            _check_zone(schema.field(self.time), self.time_zone, path)
         if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
             raise DTypeError(
                 f"{path}: [source] reset: column {self.reset!r}: expected boolean, "
@@ -182,11 +175,11 @@ class Contract:
         for name in self.key:
             array = batch.column(name)
             if array.null_count:
-                faults.add(_nulls(array), f"column {name!r}: key is null")
+                faults.add(nulls_of(array), f"column {name!r}: key is null")
         time = self._time(batch, faults)
         features, complete = self._floats(batch, column, faults, counts)
         identifiers = {
-            f.name: to_identifiers(column(f.name), f.kind, f.nulls, faults, counts, f.name)
+            f.name: to_identifiers(column(f.name), f, faults, counts)
             for f in self.features
             if f.kind != "float32"
         }
@@ -212,7 +205,7 @@ class Contract:
             return None
         array = batch.column(self.time)
         if array.null_count:
-            faults.add(_nulls(array), f"column {self.time!r}: time is null")
+            faults.add(nulls_of(array), f"column {self.time!r}: time is null")
         values = ticks(array)
         if self.time_features:
             kind = array.type
@@ -229,7 +222,7 @@ class Contract:
         array = batch.column(self.reset)
         if array.null_count:
             faults.add(
-                _nulls(array), f"column {self.reset!r}: expected true or false, received null"
+                nulls_of(array), f"column {self.reset!r}: expected true or false, received null"
             )
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
@@ -262,7 +255,7 @@ class Contract:
     ) -> tuple[Floats, bool]:
         """Return the features, and whether it is certain that no value is null."""
         out, plain = self._plain.read(batch)
-        complete = plain is self._plain.no_nulls and not self._bounded
+        complete = plain is self._plain.no_nulls and not self._plain.bounded
         for index, f in enumerate(() if complete else self.floats):
             if (nulls := plain.get(index)) is None:
                 out[:, index] = to_float32(column(f.name), f, faults, counts)
@@ -299,11 +292,6 @@ def ticks(array: pa.Array) -> Ints:
     return values
 
 
-def _nulls(array: pa.Array) -> Bools:
-    nulls: Bools = array.is_null().to_numpy(zero_copy_only=False)
-    return nulls
-
-
 def _check_key(field: pa.Field, path: str) -> None:
     kind = field.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -316,9 +304,14 @@ def _check_key(field: pa.Field, path: str) -> None:
         )
 
 
-def _check_zone(field: pa.Field, path: str) -> None:
+def _check_zone(field: pa.Field, zone: str, path: str) -> None:
     if not pa.types.is_timestamp(field.type):
-        return
+        if not zone:
+            return
+        raise DTypeError(
+            f"{path}: [source] time_zone: column {field.name!r}: expected a timestamp, received "
+            f"{field.type}, which is the same in all zones. Remove time_zone"
+        )
     try:
         pc.hour(pa.scalar(0, field.type))
     except pa.ArrowInvalid as error:
@@ -326,14 +319,6 @@ def _check_zone(field: pa.Field, path: str) -> None:
             f"{path}: [source] time: column {field.name!r}: expected a time zone in the time zone "
             f"database of this machine, received {field.type}: {error}"
         ) from error
-
-
-def _check_zoned(field: pa.Field, path: str) -> None:
-    if not pa.types.is_timestamp(field.type):
-        raise DTypeError(
-            f"{path}: [source] time_zone: column {field.name!r}: expected a timestamp, received "
-            f"{field.type}, which is the same in all zones. Remove time_zone"
-        )
 
 
 def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
@@ -354,7 +339,7 @@ def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:
         feature.vocabulary.check(kind, feature.name, path)
         return
     types = pa.types
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    text = is_text(kind) or types.is_string_view(kind)
     empty = types.is_null(kind)  # a column without values fits any type
     if feature.kind == "string":
         good, expected = text or empty, "string"

@@ -33,7 +33,7 @@ from streamrnn.stream.sources.schema import (
     with_new_names,
 )
 from streamrnn.stream.sources.tables import Table
-from streamrnn.stream.sources.timeline import FileTimes, by_time
+from streamrnn.stream.sources.times import FileTimes, require_times
 
 _EARLIER = "the files of earlier runs"
 # Larger text files certainly have rows.
@@ -98,12 +98,10 @@ class SourceFiles:
 
     @property
     def identity(self) -> Hashable:
-        """The files, with their sizes and modification times."""
         return tuple(self.files)
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use, dictionaries decoded."""
         if self._schema is None:
             self._first = _EARLIER if self.earlier else ""
             used = earlier_schema(self.earlier, self.columns)
@@ -143,7 +141,13 @@ class SourceFiles:
                 refuse_unknown_types(self._types, columns.names, self.columns, file.path)
                 used = used_schema(columns, self.columns, file.path)
                 later = self.files[self.files.index(file) + 1 :]
-                return file, self._with_text(self._with_types(used, later, used.names))
+                used = self._with_types(used, later, used.names)
+                if self._roles is None or all(self._format_of(file).typed for file in self.files):
+                    return file, used
+                # The output cannot change the types of columns once they have values.
+                empty = {f.name for f in used if pa.types.is_null(f.type)}.difference(self._roles)
+                texts = (f.with_type(pa.string()) if f.name in empty else f for f in used)
+                return file, pa.schema(texts)
             except DataError as error:
                 if not self.earlier:
                     raise
@@ -170,20 +174,6 @@ class SourceFiles:
                     used = used.set(index, pa.field(name, value_type(columns.field(name).type)))
         return used
 
-    def _with_text(self, used: pa.Schema) -> pa.Schema:
-        """Return the columns in use; if a file is text, output columns without values become text.
-
-        The output cannot change their types once there are values.
-        """
-        if self._roles is None or all(self._format_of(file).typed for file in self.files):
-            return used
-        return pa.schema(
-            field.with_type(pa.string())
-            if pa.types.is_null(field.type) and field.name not in self._roles
-            else field
-            for field in used
-        )
-
     def footer(self, file: SourceFile) -> Footer:
         """Read the footer of a file, once."""
         if file.name not in self._footers:
@@ -195,7 +185,6 @@ class SourceFiles:
         return self._footers[file.name]
 
     def total_rows(self) -> int:
-        """Return the number of rows of all files, from their footers."""
         return sum(map(self._rows_of, self.files))
 
     def _rows_of(self, file: SourceFile) -> int:
@@ -215,18 +204,21 @@ class SourceFiles:
         return footer
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """Return the times of those files whose footers record them, in order."""
         if self.time is None:
             return []
         ranges = ((file.path, self.footer(file).times) for file in files)
         return [FileTimes(path, *times) for path, times in ranges if times is not None]
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Sort files by their earliest times; equal ones keep their order.
+        """Sort files by their earliest times (an empty file: time 0); equal ones keep their order.
 
         Raises DataError if a file has rows but its footer does not record their times.
         """
-        return by_time(files, self.footer, self.time)
+        need = '[source] order = "time" requires the minimum'
+        for file in files:
+            if (footer := self.footer(file)).rows:
+                require_times(footer, file, self.time, need)
+        return sorted(files, key=lambda file: (self.footer(file).times or (0, 0))[0])
 
     def largest_group(self) -> int:
         """Return the number of rows of the largest row group."""
@@ -385,7 +377,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-class _RenamingReader:
+class _RenamingReader(FileReader):
     """An open file whose columns have new names; `names` has old name -> new name."""
 
     def __init__(self, reader: FileReader, names: Mapping[str, str]) -> None:
@@ -395,20 +387,16 @@ class _RenamingReader:
         self.schema = with_new_names(reader.schema, names)
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
         return self._reader.offset(self._old.get(column, column))
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the size in rows of each group and, if known, the range of `time` as `kind`."""
         return self._reader.footer(None if time is None else self._old.get(time, time), kind)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footer records of these columns."""
         recorded = self._reader.statistics([self._old.get(name, name) for name in columns])
         return {self._names.get(name, name): item for name, item in recorded.items()}
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read these columns of all rows from a group on, in order, at most `rows` at a time."""
         old = [self._old.get(name, name) for name in columns]
         for batch in self._reader.batches(group, rows, old):
             names = [self._names.get(name, name) for name in batch.schema.names]

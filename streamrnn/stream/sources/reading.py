@@ -43,7 +43,7 @@ class FileSlice(NamedTuple):
     opened_ns: int
     cast: int
     by_time: bool
-    offset: str = ""
+    offset: str
 
 
 def gather(
@@ -102,12 +102,8 @@ def _joined(
             content += last.content
         last = Reading(content, each.etag, each.opened_ns)
         readings[each.position.file] = last
-    origin = Origin.of_slices(
-        [each.path for each in slices],
-        [each.first_row for each in slices],
-        sizes,
-        slices[0].by_time,
-    )
+    paths, first_rows = [each.path for each in slices], [each.first_row for each in slices]
+    origin = Origin.of_slices(paths, first_rows, sizes, slices[0].by_time)
     cast = sum(each.cast for each in slices)
     offset = max(each.offset for each in slices)
     return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
@@ -212,32 +208,19 @@ class FileSource(SourceFiles):
                 f"{file.path}: the run cannot resume at row {start.file_row:,}: the file has "
                 f"{sum(sizes):,} rows. Restore the file, or start over with --full-refresh."
             )
-        if cursor.row_group >= len(sizes):
-            batch = pa.RecordBatch.from_pylist([], schema=schema)
-            position = cursor.position()
-            yield FileSlice(
-                batch, file.path, cursor.file_row, position, version, opened, 0, self._by_time
-            )
-            return
         end = None if stop is None else stop.file_row
-        read = self._sorted if self._by_time else self._cast
+        batches = iter([pa.RecordBatch.from_pylist([], schema=schema)])
+        if cursor.row_group < len(sizes):
+            read = self._sorted if self._by_time else self._cast
+            batches = read(file, reader, schemas, cursor, end)
+        path, by_time = file.path, self._by_time
         try:
-            for batch in read(file, reader, schemas, cursor, end):
-                first, values = cursor.file_row, changed * batch.num_rows
+            for batch in batches:
+                first, cast = cursor.file_row, changed * batch.num_rows
                 cursor = cursor.after(batch.num_rows)
-                position = cursor.position()
+                at = cursor.position()
                 offset = reader.offset(self.time) if self.time is not None else ""
-                yield FileSlice(
-                    batch,
-                    file.path,
-                    first,
-                    position,
-                    version,
-                    opened,
-                    values,
-                    self._by_time,
-                    offset,
-                )
+                yield FileSlice(batch, path, first, at, version, opened, cast, by_time, offset)
         except UnparsedError as error:
             raise self._unparsed(file, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:

@@ -23,7 +23,7 @@ from streamrnn.stream.sources.schema import (
     used_schema,
     with_new_names,
 )
-from streamrnn.stream.sources.timeline import FileTimes
+from streamrnn.stream.sources.times import FileTimes
 
 STDIN = "stdin"
 # The errors that pyarrow raises for damaged bytes; names that are not UTF-8 raise ValueError.
@@ -71,7 +71,6 @@ class StreamSource:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property
@@ -93,7 +92,6 @@ class StreamSource:
 
     @property
     def identity(self) -> Hashable:
-        """The name: the contents of a stream are unknown before it is read."""
         return STDIN
 
     @property
@@ -104,11 +102,9 @@ class StreamSource:
         """Return None: unknown."""
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        """Return an empty list: a stream has no files."""
         return []
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        """Return an empty list: a stream has no files."""
         return []
 
     def batches(

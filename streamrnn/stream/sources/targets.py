@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Bools, Doubles, Ints
 from streamrnn.errors import DataError, DTypeError
-from streamrnn.stream.sources.casts import is_number
+from streamrnn.stream.sources.casts import is_number, nulls_of
 from streamrnn.stream.sources.contract import Rows
 from streamrnn.stream.sources.schema import used_schema
 
@@ -54,7 +54,7 @@ class TargetColumns:
         column = rows.batch.column(self.weight)
         weight = _numbers(column)
         if column.null_count:
-            weight[column.is_null().to_numpy(zero_copy_only=False)] = 0
+            weight[nulls_of(column)] = 0
         return values, weight
 
     def refuse(self, rows: Rows, values: Doubles, weight: Doubles, valid: Ints) -> None:

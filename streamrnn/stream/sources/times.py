@@ -1,11 +1,16 @@
-"""Values of time: ticks, texts, seconds, and the clock of [source] time_zone."""
+"""Values of time: ticks, texts, seconds, the clock of [source] time_zone, and ranges in footers."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import ConfigError
+from streamrnn.errors import ConfigError, DataError
+from streamrnn.stream.sources.files import SourceFile
+from streamrnn.stream.sources.formats import Footer
 
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """The ticks of a second, by the unit of a timestamp."""
@@ -92,3 +97,53 @@ def unix_seconds(time: pa.Scalar) -> float | None:
     in_array = pa.array([time], time.type)  # without the type, Arrow would look for dateutil
     microseconds: int = in_array.cast(pa.timestamp("us", zone), safe=False)[0].value
     return microseconds / 1e6
+
+
+class FileTimes(NamedTuple):
+    """The first and the last time of a file, in ticks."""
+
+    path: str
+    first: int
+    last: int
+
+    def shown(self, kind: pa.DataType) -> str:
+        """Format path and times, of type `kind`, for a message."""
+        if self.first == self.last:
+            return f"{self.path} ({shown_time(self.first, kind)})"
+        first, last = shown_time(self.first, kind), shown_time(self.last, kind)
+        return f"{self.path} ({first} to {last})"
+
+
+def require_times(footer: Footer, file: SourceFile, time: str | None, need: str) -> tuple[int, int]:
+    """Return the first and last time of a file. Raises DataError if its footer has none.
+
+    `need` begins the message, after the path: it names the key that needs the times.
+    """
+    if footer.times is not None:
+        return footer.times
+    if not footer.stored_as:
+        why = (
+            "it is a partition, whose value is null for this file. Move the file to the "
+            "partition of its time"
+        )
+    elif footer.stored_as == "INT96":
+        why = (
+            "it is stored as INT96, which has no usable statistics. Write timestamps "
+            "(in Spark: spark.sql.parquet.outputTimestampType = TIMESTAMP_MICROS)"
+        )
+    else:
+        why = (
+            "the footer does not record it for all row groups. Write the file with statistics of "
+            "that column, and without nulls in it"
+        )
+    raise DataError(f"{file.path}: {need} of column {time!r}: {why}.")
+
+
+def steps_back(times: Sequence[FileTimes]) -> list[tuple[FileTimes, FileTimes]]:
+    """Return the pairs of consecutive files whose second file starts before the first."""
+    return [(before, after) for before, after in pairwise(times) if after.first < before.first]
+
+
+def last_with(times: Sequence[FileTimes], moment: int) -> FileTimes | None:
+    """Return the last file whose range of times includes `moment`; None if there is none."""
+    return next((file for file in reversed(times) if file.first <= moment <= file.last), None)

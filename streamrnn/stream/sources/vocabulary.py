@@ -93,52 +93,32 @@ class Vocabulary:
 
     @classmethod
     def of(
-        cls, values: Sequence[str | int], oov: int, label: str, is_text: bool = False
-    ) -> Vocabulary:
-        """Make a vocabulary whose ids are positions + `oov`. Raises ConfigError.
-
-        The special token may come first if `oov` is 1.
-        """
-        if oov and values and values[0] == _SPECIAL[type(values[0])]:
-            values = values[1:]
-        return cls._checked(values, range(oov, oov + len(values)), oov, label, is_text)
-
-    @classmethod
-    def of_pairs(
         cls,
         values: Sequence[str | int],
-        ids: Sequence[int],
         oov: int,
         label: str,
         is_text: bool = False,
+        ids: Sequence[int] | None = None,
     ) -> Vocabulary:
-        """Make a vocabulary of values and their ids. Raises ConfigError.
+        """Make a vocabulary; without `ids`, these are positions + `oov`. Raises ConfigError.
 
-        If `oov` is 1, only the special token may have id 0.
+        If `oov` is 1, the special token may come first, or have id 0, as no other value may.
         """
-        if low := [i for i in ids if i < 0]:
+        if ids is None:
+            if oov and values and values[0] == _SPECIAL[type(values[0])]:
+                values = values[1:]
+            ids = range(oov, oov + len(values))
+        elif low := [i for i in ids if i < 0]:
             raise ConfigError(f"{label}: expected ids from 0, received {low[0]}")
-        pairs = list(zip(values, ids, strict=True))
-        if oov:
+        elif oov:
+            pairs = list(zip(values, ids, strict=True))
             pairs = [pair for pair in pairs if pair != (_SPECIAL[type(pair[0])], 0)]
-            for value, number in pairs:
-                if number == 0:
-                    raise ConfigError(
-                        f"{label}: value {value!r} has id 0, which oov = 1 gives to unknown "
-                        "values. Number the values from 1, or set oov = 0."
-                    )
-        values, ids = [value for value, _ in pairs], [number for _, number in pairs]
-        return cls._checked(values, ids, oov, label, is_text)
-
-    @classmethod
-    def _checked(
-        cls,
-        values: Sequence[str | int],
-        ids: Sequence[int],
-        oov: int,
-        label: str,
-        is_text: bool,
-    ) -> Vocabulary:
+            values, ids = [value for value, _ in pairs], [number for _, number in pairs]
+            if 0 in ids:
+                raise ConfigError(
+                    f"{label}: value {values[ids.index(0)]!r} has id 0, which oov = 1 gives to "
+                    "unknown values. Number the values from 1, or set oov = 0."
+                )
         if not values:
             raise ConfigError(f"{label}: expected at least one value, found none")
         first: dict[str | int, int] = {}
@@ -165,7 +145,7 @@ class Vocabulary:
         return f"{len(pairs)} values, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
     def as_table(self) -> dict[str, int]:
-        """Return text -> id; `of_pairs` with `is_text` makes the same vocabulary of it."""
+        """Return text -> id; `of` with `is_text` makes the same vocabulary of it."""
         return dict(zip(map(str, self.values), self.ids, strict=True))
 
     def check(self, kind: pa.DataType, column: str, path: str) -> None:
@@ -295,18 +275,25 @@ def load_vocabulary(
     """
     label = f"[source] features: vocabulary of {feature!r}"
     if isinstance(vocabulary, Mapping):
-        values, ids = list(vocabulary), list(vocabulary.values())
-        return Vocabulary.of_pairs(values, ids, oov, label, is_text=True)
+        return Vocabulary.of(list(vocabulary), oov, label, True, list(vocabulary.values()))
     if not isinstance(vocabulary, str):
         return Vocabulary.of(vocabulary, oov, label)
     path, label = vocabulary, f"{label}: {vocabulary}"
     data = _read(path, label)
     if path.lower().endswith(_PARQUET):
-        return Vocabulary.of_pairs(*_parquet(data, label), oov, label)
+        values, ids = _parquet(data, label)
+        return Vocabulary.of(values, oov, label, ids=ids)
     text = _decoded(data, label)
     if path.lower().endswith(".csv"):
-        return Vocabulary.of_pairs(*_csv(text, label), oov, label, is_text=True)
-    return Vocabulary.of(_lines(text, label), oov, label, is_text=True)
+        texts, ids = _csv(text, label)
+        return Vocabulary.of(texts, oov, label, True, ids)
+    lines = text.removesuffix("\n").split("\n")
+    if "" in lines:
+        raise ConfigError(
+            f"{label}: line {lines.index('') + 1} is empty: expected one value per line. An empty "
+            "value needs a list, or a file with ids."
+        )
+    return Vocabulary.of(lines, oov, label, is_text=True)
 
 
 def _read(path: str, label: str) -> bytes:
@@ -329,16 +316,6 @@ def _decoded(data: bytes, label: str) -> str:
             f"{label}: expected UTF-8, received other bytes at {error.start}. Only names that end "
             "in .parquet, .pq or .csv are read as tables."
         ) from error
-
-
-def _lines(text: str, label: str) -> list[str]:
-    lines = text.removesuffix("\n").split("\n")
-    if "" in lines:
-        raise ConfigError(
-            f"{label}: line {lines.index('') + 1} is empty: expected one value per line. An empty "
-            "value needs a list, or a file with ids."
-        )
-    return lines
 
 
 def _csv(text: str, label: str) -> tuple[list[str], list[int]]:
@@ -376,9 +353,8 @@ def _parquet(data: bytes, label: str) -> tuple[list[str | int], list[int]]:
         column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
         for column in table.columns
     )
-    types = pa.types
-    text = types.is_string(values.type) or types.is_large_string(values.type)
-    if not (text or types.is_integer(values.type)) or not types.is_integer(ids.type):
+    is_integer = pa.types.is_integer
+    if not (is_text(values.type) or is_integer(values.type)) or not is_integer(ids.type):
         raise ConfigError(
             f"{label}: expected values (string or integer) and ids (integer), received "
             f"{values.type} and {ids.type}"

@@ -178,7 +178,7 @@ def test_columns_without_values() -> None:
 def _identify(array: pa.Array, kind: str, nulls: Any) -> tuple[list[Any], list[bool], list[int]]:
     faults = Faults(np.zeros(len(array), np.int32), [])
     counts = {"filled": 0}
-    values, there = to_identifiers(array, kind, nulls, faults, counts, "x")
+    values, there = to_identifiers(array, Feature("x", kind, nulls=nulls), faults, counts)
     return values.tolist(), there.tolist(), np.flatnonzero(faults.codes).tolist()
 
 

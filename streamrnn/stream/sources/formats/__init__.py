@@ -1,6 +1,6 @@
 """Formats of source files. To add one, write a module with a `FileFormat` and list it here."""
 
-from streamrnn.stream.sources.formats.arrow import ArrowFiles
+from streamrnn.stream.sources.formats.arrow import ARROW
 from streamrnn.stream.sources.formats.base import (
     ColumnStatistics,
     FileFormat,
@@ -9,17 +9,12 @@ from streamrnn.stream.sources.formats.base import (
     Hints,
     UnparsedError,
 )
-from streamrnn.stream.sources.formats.csv import CsvFiles
-from streamrnn.stream.sources.formats.ndjson import NdjsonFiles
-from streamrnn.stream.sources.formats.parquet import ParquetFiles
+from streamrnn.stream.sources.formats.csv import CSV
+from streamrnn.stream.sources.formats.ndjson import NDJSON
+from streamrnn.stream.sources.formats.parquet import PARQUET
 from streamrnn.stream.sources.formats.text_file import shows_rows
 
-SOURCE_FORMATS: dict[str, FileFormat] = {
-    "parquet": ParquetFiles(),
-    "arrow": ArrowFiles(),
-    "csv": CsvFiles(),
-    "ndjson": NdjsonFiles(),
-}
+SOURCE_FORMATS = {"parquet": PARQUET, "arrow": ARROW, "csv": CSV, "ndjson": NDJSON}
 """Formats by their names in [source] format."""
 
 

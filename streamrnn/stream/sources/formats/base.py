@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -91,34 +92,11 @@ class UnparsedError(ValueError):
         place = f"row {row} (from 0)" + ("" if line is None else f", line {line}")
         super().__init__(f"{place}: column {column!r}: expected {kind}, received {value}")
         self.column = column
-        self.other = "double" if _is_number(value.strip("'\"")) else "string"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return not text.lstrip("-").isdigit()  # digits: too long for int64, or a leading zero
-
-
-class FileFormat(Protocol):
-    """A format of files. In a directory, files with one of `suffixes` are read.
-
-    `typed`: its files state the types of their columns; others are text, and `header` is the number
-    of lines before their rows.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    typed: bool
-    header: int
-
-    def open(self, stream: pa.NativeFile, hints: Hints) -> FileReader:
-        """Open a file.
-
-        Raises pa.ArrowException, OSError or ValueError if it is damaged or not of this format.
-        """
+        text, self.other = value.strip("'\""), "string"
+        if not text.lstrip("-").isdigit():  # too long for int64, or with a leading zero
+            with suppress(ValueError):
+                float(text)
+                self.other = "double"
 
 
 class FileReader(Protocol):
@@ -142,3 +120,19 @@ class FileReader(Protocol):
 
         Raises pa.ArrowException, OSError or UnparsedError.
         """
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A format of files. In a directory, files with one of `suffixes` are read.
+
+    `open` raises pa.ArrowException, OSError or ValueError for a file that is damaged or not of this
+    format. `typed`: its files state the types of their columns; others are text, and `header` is
+    the number of lines before their rows.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    open: Callable[[pa.NativeFile, Hints], FileReader]
+    typed: bool = True
+    header: int = 0

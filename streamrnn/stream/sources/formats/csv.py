@@ -10,20 +10,15 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.base import FileFormat, Hints
 from streamrnn.stream.sources.formats.text_file import (
     CUT_OFF,
     NEWLINES,
     TEXT_BLOCK,
-    TextFile,
+    TextReader,
     also_compressed,
 )
-from streamrnn.stream.sources.formats.text_values import (
-    UnfitTextError,
-    infer,
-    note_offset,
-    parse_texts,
-)
+from streamrnn.stream.sources.formats.text_values import infer
 
 # Types are inferred from the first block (a row must fit into one); or, for columns without values
 # there, from the next ones.
@@ -35,81 +30,20 @@ _BLANK_END = 1 << 12
 _TABS = also_compressed(".tsv")
 
 
-class CsvFiles:
-    """CSV with a header: pyarrow finds the values, which are read as text and then converted.
-
-    Rows are one group, as a row may begin at any byte.
-    """
-
-    name = "CSV"
-    suffixes: tuple[str, ...] = (*also_compressed(".csv"), *_TABS)
-    typed = False
-    header = 1
-
-    def open(self, stream: pa.NativeFile, hints: Hints) -> "CsvReader":
-        """Read header and first block. Raises pa.ArrowException, OSError or ValueError."""
-        return CsvReader(stream, hints)
-
-
-class CsvReader(FileReader):
-    """One open CSV file."""
+class CsvReader(TextReader):
+    """One open CSV file: pyarrow finds the values, which are read as text and then converted."""
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._text = TextFile(stream)
+        super().__init__(stream, hints)
         self._delimiter = hints.delimiter or ("\t" if hints.path.lower().endswith(_TABS) else ",")
-        self._declared = hints.declared
-        self._counted = hints.rows
-        self._offsets: dict[str, str] = {}
         names = self._names_of_a_line() or self._names()
         self._columns = list(dict.fromkeys(names))
         kinds = {name: hints.types[name] for name in names if name in hints.types}
         kinds |= self._inferred([name for name in self._columns if name not in kinds])
         self.schema = pa.schema([pa.field(name, kinds[name]) for name in names])
 
-    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the number of rows, which are counted once."""
-        return Footer([self._rows] if self._rows else [], None, "text")
-
-    def offset(self, column: str) -> str:
-        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
-        return self._offsets.get(column, "")
-
-    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read all rows."""
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        row, end = 0, self._rows if group == 0 else 0
-        for batch in self._texts(columns):
-            batch = batch.slice(0, end - row)  # what is appended meanwhile is read by another run
-            parsed = self._parsed(batch, schema, row)
-            row += batch.num_rows
-            for first in range(0, batch.num_rows, rows):
-                yield parsed.slice(first, rows)
-            if row >= end:
-                return
-        if row < end:
-            raise ValueError(f"{end} rows were counted, {row} are there now")
-
-    def _parsed(self, batch: pa.RecordBatch, schema: pa.Schema, row: int) -> pa.RecordBatch:
-        arrays = []
-        for field, texts in zip(schema, batch.columns, strict=True):
-            try:
-                arrays.append(parse_texts(texts, field.type, padded=field.name in self._declared))
-                note_offset(self._offsets, field, texts)
-            except UnfitTextError as error:
-                place = row + error.row
-                raise UnparsedError(
-                    place, self._line(place), field.name, repr(error.value), str(field.type)
-                ) from None
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-    @cached_property
-    def _rows(self) -> int:
-        """Count the rows in a pass that parses all columns and keeps the values of the last column.
-
-        Raises ValueError if the last row is cut off.
-        """
-        if self._counted is not None:
-            return self._counted
+    def _count(self) -> int:
+        """Count the rows in a pass that parses all columns and keeps the values of the last."""
         rows, last = 0, ""
         for batch in self._texts([self.schema.names[-1]]):
             rows += batch.num_rows
@@ -216,7 +150,6 @@ class CsvReader(FileReader):
             raise
 
     def _line(self, row: int) -> int | None:
-        """Return the number of the line at which a row ends, from 1; None if there is none."""
         lines = (line for line, _ in self._lines())
         return next(islice(lines, row + 1, None), None)  # the first is the header
 
@@ -238,3 +171,6 @@ def _as_text(columns: list[str]) -> pacsv.ConvertOptions:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
+
+
+CSV = FileFormat("CSV", (*also_compressed(".csv"), *_TABS), CsvReader, typed=False, header=1)

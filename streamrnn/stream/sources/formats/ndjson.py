@@ -1,85 +1,39 @@
 """Files of newline-delimited JSON, also compressed."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator
-from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
-from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.base import FileFormat, Hints, UnparsedError
 from streamrnn.stream.sources.formats.text_file import (
     CUT_OFF,
     TEXT_BLOCK,
-    TextFile,
+    TextReader,
     also_compressed,
 )
-from streamrnn.stream.sources.formats.text_values import (
-    UnfitTextError,
-    infer_time,
-    note_offset,
-    parse_texts,
-)
+from streamrnn.stream.sources.formats.text_values import infer_time
 
 # Types are inferred from the first block; or, for columns without values there, from later ones.
 _FIRST_BLOCKS = 16
 _EXACT = float(1 << 53)
 
 
-class NdjsonFiles:
-    """One JSON object a line, as pyarrow reads them; texts that are times are converted.
+class NdjsonReader(TextReader):
+    """One open NDJSON file: one JSON object a line, as pyarrow reads them.
 
-    Rows are one group, as a row may begin at any byte.
+    Texts that are times are converted. A key that a row lacks is null in it.
     """
 
-    name = "NDJSON"
-    suffixes: tuple[str, ...] = also_compressed(".ndjson", ".jsonl")
-    typed = False
-    header = 0
-
-    def open(self, stream: pa.NativeFile, hints: Hints) -> "NdjsonReader":
-        """Read the first block. Raises pa.ArrowException, OSError or ValueError."""
-        return NdjsonReader(stream, hints)
-
-
-class NdjsonReader(FileReader):
-    """One open NDJSON file. A key that a row lacks is null in it."""
-
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
-        self._text = TextFile(stream)
-        self._counted = hints.rows
-        self._offsets: dict[str, str] = {}
+        super().__init__(stream, hints)
         self._all: pa.RecordBatch | None = None  # rows of a file of one block
         self.schema = self._columns(hints)
 
-    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the number of rows, which are counted once."""
-        return Footer([self._rows] if self._rows else [], None, "text")
-
-    def offset(self, column: str) -> str:
-        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
-        return self._offsets.get(column, "")
-
-    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Read all rows."""
-        schema = pa.schema([self.schema.field(name) for name in columns])
-        row, end = 0, self._rows if group == 0 else 0
-        for texts in self._texts(schema):
-            batch = self._parsed(texts, schema, row).slice(0, end - row)
-            row += batch.num_rows
-            for first in range(0, batch.num_rows, rows):
-                yield batch.slice(first, rows)
-            if row >= end:  # what is appended meanwhile is read by another run
-                return
-        if row < end:
-            raise ValueError(f"{end} rows were counted, {row} are there now")
-
-    @cached_property
-    def _rows(self) -> int:
-        """Count the rows. Raises ValueError if the last is cut off."""
-        if self._counted is not None:
-            return self._counted
+    def _count(self) -> int:
         if self._all is not None:
             return int(self._all.num_rows)
         return sum(len(_lines(block)) for block in self._blocks())
@@ -87,8 +41,7 @@ class NdjsonReader(FileReader):
     def _columns(self, hints: Hints) -> pa.Schema:
         """Return the columns of the first block, and columns of `hints` that later blocks have.
 
-        Types without a hint are inferred. Raises ValueError for an integer that would be
-        rounded.
+        Types without a hint are inferred. Raises ValueError for an integer that would be rounded.
         """
         inferred: dict[str, pa.DataType] = {}
         missing = set(hints.types)
@@ -125,49 +78,34 @@ class NdjsonReader(FileReader):
         ]
         return self._read(lines, pa.schema([*hinted, *times]), "infer", row) if times else batch
 
-    def _texts(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of all rows, block by block; times and binary values as texts."""
         if self._all is not None:
-            yield self._all.select(schema.names)
+            yield self._all.select(columns)
             return
-        wanted, row = _as_json(schema), 0
+        wanted, row = _as_json(pa.schema([self.schema.field(name) for name in columns])), 0
         for block in self._blocks():
             lines = _lines(block)
             yield self._read(lines, wanted, "ignore", row)
             row += len(lines)
 
-    def _parsed(self, texts: pa.RecordBatch, schema: pa.Schema, row: int) -> pa.RecordBatch:
-        arrays = []
-        for field, values in zip(schema, texts.columns, strict=True):
-            try:
-                text = pa.types.is_string(values.type)
-                arrays.append(parse_texts(values, field.type) if text else values)
-                if text:
-                    note_offset(self._offsets, field, values)
-            except UnfitTextError as error:
-                at = row + error.row
-                raise UnparsedError(
-                    at, self._line(at), field.name, repr(error.value), str(field.type)
-                ) from None
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
     def _read(
         self, lines: list[bytes], schema: pa.Schema, unexpected: str, row: int
     ) -> pa.RecordBatch:
         """Read lines, the first of which is `row`. Raises ValueError for an invalid one."""
+
+        def fails(count: int) -> bool:
+            try:
+                _read_lines(lines[:count], schema, unexpected)
+            except (pa.ArrowException, UnicodeDecodeError):
+                return True
+            return False
+
         try:
             return _read_lines(lines, schema, unexpected)
         except (pa.ArrowException, UnicodeDecodeError):
-            pass
-        low, high = 0, len(lines)  # the first invalid line is in [low, high)
-        while high - low > 1:
-            middle = (low + high) // 2
-            try:
-                _read_lines(lines[:middle], schema, unexpected)
-                low = middle
-            except (pa.ArrowException, UnicodeDecodeError):
-                high = middle
-        raise self._invalid(lines[low], schema, row + low)
+            first = bisect_left(range(1, len(lines)), True, key=fails)
+        raise self._invalid(lines[first], schema, row + first)
 
     def _invalid(self, line: bytes, schema: pa.Schema, row: int) -> ValueError:
         """Return the error about a row that cannot be read."""
@@ -208,7 +146,6 @@ class NdjsonReader(FileReader):
             raise ValueError(f"the last line {CUT_OFF}")
 
     def _line(self, row: int) -> int | None:
-        """Return the number of the line of a row, from 1."""
         number = 0
         for block in self._blocks():
             for line in block.split(b"\n"):
@@ -273,3 +210,6 @@ def _inferred(values: pa.Array, name: str) -> pa.DataType:
                 f'{{ {name} = "uint64" }}, or "double" to round them'
             )
     return kind
+
+
+NDJSON = FileFormat("NDJSON", also_compressed(".ndjson", ".jsonl"), NdjsonReader, typed=False)

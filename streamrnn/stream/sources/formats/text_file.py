@@ -1,6 +1,13 @@
-"""The bytes of a file of text, which may be compressed with gzip or zstd."""
+"""Files of text, which may be compressed with gzip or zstd: their bytes, and reading their rows."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
 
 import pyarrow as pa
+
+from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
+from streamrnn.stream.sources.formats.text_values import UnfitTextError, note_offset, parse_texts
 
 # A file name ends in the key; a file starts with the bytes.
 _CODECS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
@@ -74,6 +81,68 @@ class TextFile:
         while data := text.read(TEXT_BLOCK):
             tail = (tail + data)[-size:]
         return tail
+
+
+class TextReader(FileReader):
+    """One open file of text. Its rows are one group, as a row may begin at any byte."""
+
+    def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
+        self._text = TextFile(stream)
+        self._declared = hints.declared
+        self._counted = hints.rows
+        self._offsets: dict[str, str] = {}
+
+    @abstractmethod
+    def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Read these columns of all rows, block by block, as text or in their types."""
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Count the rows. Raises ValueError if the last is cut off."""
+
+    @abstractmethod
+    def _line(self, row: int) -> int | None:
+        """Return the number of the line at which a row ends, from 1; None if there is none."""
+
+    @cached_property
+    def _rows(self) -> int:
+        return self._count() if self._counted is None else self._counted
+
+    def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
+        return Footer([self._rows] if self._rows else [], None, "text")
+
+    def offset(self, column: str) -> str:
+        return self._offsets.get(column, "")
+
+    def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        row, end = 0, self._rows if group == 0 else 0
+        for texts in self._texts(columns):
+            # What is appended meanwhile is read by another run.
+            batch = self._parsed(texts.slice(0, end - row), row)
+            row += batch.num_rows
+            for first in range(0, batch.num_rows, rows):
+                yield batch.slice(first, rows)
+            if row >= end:
+                return
+        if row < end:
+            raise ValueError(f"{end} rows were counted, {row} are there now")
+
+    def _parsed(self, texts: pa.RecordBatch, row: int) -> pa.RecordBatch:
+        """Return texts, the first of which is `row`, in the types of their columns."""
+        arrays, fields = [], [self.schema.field(name) for name in texts.schema.names]
+        for field, values in zip(fields, texts.columns, strict=True):
+            try:
+                if pa.types.is_string(values.type):
+                    padded, text = field.name in self._declared, values
+                    values = parse_texts(text, field.type, padded=padded)
+                    note_offset(self._offsets, field, text)
+            except UnfitTextError as error:
+                place = row + error.row
+                raise UnparsedError(
+                    place, self._line(place), field.name, repr(error.value), str(field.type)
+                ) from None
+            arrays.append(values)
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def shows_rows(stream: pa.NativeFile, header: int) -> bool:

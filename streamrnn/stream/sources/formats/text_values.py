@@ -1,5 +1,7 @@
 """Values written as text: the type of a column of them, and its values in that type."""
 
+from bisect import bisect_left
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -78,7 +80,9 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
         values = _cast(texts, kind)
     zeros = pc.index(pa.array([], pa.bool_()) if padded else _padded(texts, kind), True).as_py()
     if values is None or zeros >= 0:
-        row = _first_unfit(texts, kind, zeros)
+        # The first with a leading zero, or one before it.
+        sizes = range(1, len(texts) if zeros < 0 else zeros + 1)
+        row = bisect_left(sizes, True, key=lambda rows: _cast(texts.slice(0, rows), kind) is None)
         raise UnfitTextError(row, texts[row].as_py())
     return values
 
@@ -122,20 +126,6 @@ def _padded(texts: pa.StringArray, kind: pa.DataType) -> pa.BooleanArray:
 def _without_nulls(texts: pa.StringArray) -> pa.StringArray:
     null = pc.is_in(texts, pa.array(NULLS))
     return pc.if_else(null, pa.scalar(None, texts.type), texts) if _any(null) else texts
-
-
-def _first_unfit(texts: pa.StringArray, kind: pa.DataType, zeros: int) -> int:
-    """Return the first row whose text is invalid; `zeros`: the first with a leading 0, or -1."""
-    low, high = 0, len(texts) if zeros < 0 else zeros + 1  # it is in [low, high)
-    if zeros >= 0 and _cast(texts.slice(0, zeros), kind) is not None:
-        return zeros
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _cast(texts.slice(low, middle - low), kind) is None:
-            high = middle
-        else:
-            low = middle
-    return low
 
 
 def _any(mask: pa.BooleanArray) -> bool:
