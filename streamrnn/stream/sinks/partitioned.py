@@ -8,17 +8,16 @@ read back when their partition is finished: so partitions that take turns have o
 however many they are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import methodcaller
 
 import pyarrow as pa
 
 from streamrnn.base.storage import Files, side_by_side, sink_errors
-from streamrnn.errors import DataError
 from streamrnn.stream.sinks import part
 from streamrnn.stream.sinks.part import PartWriter, StagedPart
-from streamrnn.stream.sinks.partitions import MOST_PARTITIONS, Partitioning, too_many
+from streamrnn.stream.sinks.partitions import Partitioning, check_count
 
 BUFFER = 32 << 20
 """Largest number of bytes of rows that wait."""
@@ -131,21 +130,17 @@ class PartitionedWriter:
             if partition.rows >= part.GROUP_ROWS:
                 self._stream(partition)
         self._folders.update(self._partitions)
-        if len(self._folders) > MOST_PARTITIONS:
-            raise DataError(too_many())
+        check_count(len(self._folders))
         # Rows share the memory of their batch: a few that wait keep all of it alive, so the bytes
         # received are bounded, too.
         if self._bytes > BUFFER or self._received > 4 * BUFFER:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        for partition in list(self._partitions.values()):
-            if partition.batch < self._batch:
-                self._finish(partition)
-        if not self._bytes:
-            self._received = 0
-        if self._bytes > BUFFER // 2 or self._received > 4 * BUFFER:
-            self._spill()
+            for partition in list(self._partitions.values()):
+                if partition.batch < self._batch:
+                    self._finish(partition)
+            if not self._bytes:
+                self._received = 0
+            if self._bytes > BUFFER // 2 or self._received > 4 * BUFFER:
+                self._spill()
 
     def _spill(self) -> None:
         """Write all waiting rows to a file in staging."""
@@ -164,11 +159,6 @@ class PartitionedWriter:
         self._bytes -= partition.bytes
         partition.waiting, partition.rows, partition.bytes = [], 0, 0
 
-    def _rows(self, partition: _Partition) -> Iterator[pa.RecordBatch]:
-        for spill, number in partition.spilled:
-            yield spill.read(number)
-        yield from partition.waiting
-
     def _stream(self, partition: _Partition) -> None:
         """Write all rows of a large partition to its part, which stays open."""
         if self._open.pop(partition.folder, None) is None and len(self._open) == OPEN:
@@ -181,7 +171,9 @@ class PartitionedWriter:
         if partition.writer is None:
             partition.writer = self._create(partition.folder, self._created)
             self._created += 1
-        for rows in self._rows(partition):
+        for spill, number in partition.spilled:
+            partition.writer.write(spill.read(number))
+        for rows in partition.waiting:
             partition.writer.write(rows)
         partition.spilled = []
         self._forget(partition)

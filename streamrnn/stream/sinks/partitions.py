@@ -12,7 +12,6 @@ byte.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -94,18 +93,6 @@ class PartitionColumn:
             )
         return encoded
 
-    def repeated(self, text: str | None, rows: int) -> pa.Array:
-        """Return a column (rows,) of the value that a folder has. Raises pa.ArrowException."""
-        return pa.repeat(pa.scalar(text, pa.string()).cast(self.field.type), rows)
-
-
-class _Group(NamedTuple):
-    """Rows of one partition in a record batch: `order[start:stop]`."""
-
-    folder: str
-    start: int
-    stop: int
-
 
 @dataclass(frozen=True)
 class Partitioning:
@@ -132,38 +119,28 @@ class Partitioning:
         """
         if not batch.num_rows:
             return
-        order, groups = self._groups(batch)
-        inside = batch.select(self.file_schema.names)
-        if order is not None:
-            inside = inside.take(pa.array(order))
-        for group in groups:
-            yield group.folder, inside.slice(group.start, group.stop - group.start)
-
-    def _groups(self, batch: pa.RecordBatch) -> tuple[NDArray[np.int64] | None, list[_Group]]:
-        """Return the order to group rows by partition (None: grouped already), and the groups."""
         levels: list[tuple[list[str], NDArray[np.int64]]] = []
         code_N = np.zeros(batch.num_rows, np.int64)
         for column in self.columns:
             coded = column.of(batch).dictionary_encode(null_encoding="encode")
-            _check_count(len(coded.dictionary))
+            check_count(len(coded.dictionary))
             index_N = coded.indices.to_numpy(zero_copy_only=False)
             levels.append((column.folders(coded.dictionary), index_N))
             code_N, firsts = _numbered(code_N.astype(np.int64) * len(coded.dictionary) + index_N)
-        ends = np.cumsum(np.bincount(code_N)).tolist()
-        sorted_already = bool((code_N[1:] >= code_N[:-1]).all())
-        order = None if sorted_already else np.argsort(code_N, kind="stable")
-        folders = ["/".join(texts[index_N[row]] for texts, index_N in levels) for row in firsts]
-        return order, [
-            _Group(folder, start, stop)
-            for folder, start, stop in zip(folders, [0, *ends], ends, strict=False)
-        ]
+        inside = batch.select(self.file_schema.names)
+        if (code_N[1:] < code_N[:-1]).any():
+            inside = inside.take(pa.array(np.argsort(code_N, kind="stable")))
+        start = 0
+        for row, size in zip(firsts, np.bincount(code_N).tolist(), strict=True):
+            folder = "/".join(texts[index_N[row]] for texts, index_N in levels)
+            yield folder, inside.slice(start, size)
+            start += size
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
         """Return rows of a part's file and the columns of its folders; functions come last.
 
-        The batch may have only some of the file's columns.
-
-        Raises DataError if `name` has other folders than this output.
+        The batch may have only some of the file's columns. Raises DataError if `name` has other
+        folders than this output, pa.ArrowException for a value that is not of a folder's type.
         """
         texts = partition_values(name)
         if list(texts) != [field.name for field in self.fields]:
@@ -172,8 +149,10 @@ class Partitioning:
                 f"{', '.join(texts) or 'none'}"
             )
         constants = {
-            column.field.name: column.repeated(texts[column.field.name], batch.num_rows)
-            for column in self.columns
+            field.name: pa.repeat(
+                pa.scalar(texts[field.name], pa.string()).cast(field.type), batch.num_rows
+            )
+            for field in self.fields
         }
         added = [field for field in self.fields if field.name not in self.schema.names]
         names = [*self.schema.names, *(field.name for field in added)]
@@ -190,25 +169,21 @@ def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
     row of each number. Raises DataError for too many.
     """
     _, first, inverse = np.unique(code_N, return_index=True, return_inverse=True)
-    _check_count(len(first))
+    check_count(len(first))
     by_first = np.argsort(first)
     number = np.empty(len(first), np.min_scalar_type(len(first)))
     number[by_first] = np.arange(len(first))
     return number[inverse], first[by_first].tolist()
 
 
-def _check_count(partitions: int) -> None:
+def check_count(partitions: int) -> None:
+    """Raise DataError for too many partitions in one commit."""
     if partitions > MOST_PARTITIONS:
-        raise DataError(too_many())
-
-
-def too_many() -> str:
-    """Return the message for too many partitions in one commit."""
-    return (
-        f"[sink] partition_by: more than {MOST_PARTITIONS:,} partitions in one commit, each of "
-        "which has files of its own. Choose a column with fewer values, such as day instead of "
-        "hour, or none"
-    )
+        raise DataError(
+            f"[sink] partition_by: more than {MOST_PARTITIONS:,} partitions in one commit, each of "
+            "which has files of its own. Choose a column with fewer values, such as day instead of "
+            "hour, or none"
+        )
 
 
 def layout_of(name: str) -> tuple[str, ...] | None:

@@ -43,7 +43,10 @@ class StreamSink:
         try:
             yield
         except BrokenPipeError as error:
-            self._silence()
+            # Python flushes stdout again at exit, and would print "Exception … Broken pipe".
+            if self._stream is sys.stdout.buffer:
+                with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), self._stream.fileno())
             raise PipeClosed("the reader of the output closed the pipe") from error
         except (OSError, pa.ArrowException) as error:
             raise SinkError(
@@ -51,12 +54,6 @@ class StreamSink:
                 f"{advice_on(error)} and rerun the same command; it writes the stream from its "
                 "beginning."
             ) from error
-
-    def _silence(self) -> None:
-        # Python flushes stdout again at exit, and would print "Exception ignored … Broken pipe".
-        if self._stream is sys.stdout.buffer:
-            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __enter__(self) -> "StreamSink":
         return self
