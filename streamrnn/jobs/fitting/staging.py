@@ -286,7 +286,7 @@ class _Rows:
 
     def _input(self, number: int, array: Array) -> ArrayFile:
         if array.dtype == object:
-            name = self._reader.scorer.bound.loaded.inputs.inputs[number].name
+            name = self._reader.scorer.bound.loaded.model.input_specs[number][0]
             raise UnsupportedError(
                 f"fit: the input {name!r} of the model reads strings, which cannot be trained on. "
                 "Give the feature a vocabulary, so that the model reads ids"

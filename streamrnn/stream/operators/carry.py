@@ -1,6 +1,6 @@
 """Kind carry: every row is a step, and the state is carried from row to row."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, StepPlan, StepRunner
 from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.window_kind import ModelOutput, WindowSize
+from streamrnn.stream.operators.window_kind import ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
@@ -33,11 +33,11 @@ _OTHER_KINDS = (
 )
 
 
-class CarryOperator:
+class CarryOperator(WindowKind):
     """Runs a causal model over the steps of record batches; a state table carries the states."""
 
     name = "carry"
-    carries_state, needs_end, prepares_ahead, waits = True, False, True, False
+    carries_state = prepares_ahead = True
 
     @staticmethod
     def runner(model: Model) -> StepRunner:
@@ -73,10 +73,12 @@ class CarryOperator:
         some of them advanced.
         """
         inputs, rows_M = self.plan.of(by_stream), len(by_stream.row_M)
-        if self.takes(rows_M) and (steps := _steps_each(by_stream)):
-            last = None if by_stream.all_last else by_stream.last
-            segments = by_stream.slot, by_stream.row_M, by_stream.step_M, by_stream.reset, last
-            return self._few(table, inputs, steps, *segments)
+        if self.takes(rows_M):
+            lengths = set(by_stream.length.tolist())
+            if len(lengths) == 1 and (steps := lengths.pop()):
+                last = None if by_stream.all_last else by_stream.last
+                segments = by_stream.slot, by_stream.row_M, by_stream.step_M, by_stream.reset, last
+                return self._few(table, inputs, steps, *segments)
         groups = self.workers.shares(rows_M * self._weights)
         values = np.empty((rows_M, self.units), np.float32)
         batch = _Batch(by_stream, table, inputs, values, {})
@@ -114,10 +116,6 @@ class CarryOperator:
         inputs, steps = self.plan.arrays(features_NF, {}), table.steps(slots)
         steps += 1
         return self._few(table, inputs, 1, slots, _NUMBERS[: len(slots)], steps)
-
-    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Return nothing: every row has its output already."""
-        return iter(())
 
     def _few(
         self,
@@ -182,11 +180,16 @@ class CarryOperator:
             table.gather(by_stream.slot[lanes.segment], by_stream.reset[lanes.segment], states)
             self._run(batch, lanes, states)
 
+        def write_back(share: tuple[Lanes, _States]) -> None:
+            lanes, states = share
+            slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
+            _write_last(states, slots, last, table)
+
         def commit_states() -> None:
             if len(shares) == 1:
-                _write_back(*shares[0], by_stream, table)
+                write_back(shares[0])
             else:
-                self.workers.map(lambda share: _write_back(*share, by_stream, table), shares)
+                self.workers.map(write_back, shares)
             _reset_empty(by_stream, table)
 
         self.workers.map(work, shares)
@@ -249,12 +252,6 @@ class _Batch(NamedTuple):
     infinite: dict[int, str]
 
 
-def _steps_each(by_stream: StreamBatch) -> int:
-    """Return the number of steps that each segment has; 0 if they differ or there is none."""
-    lengths = set(by_stream.length.tolist())
-    return lengths.pop() if len(lengths) == 1 else 0
-
-
 def _side_by_side(outputs: list[Floats]) -> Floats:
     """Return the outputs (B, T, U) of a model as one array."""
     return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
@@ -270,12 +267,6 @@ def _infinite(states: _States) -> dict[int, str]:
                 value = array[lane][~finite[lane]][0]
                 wrong[lane] = f"state {name!r}: the model returned {value}"
     return wrong
-
-
-def _write_back(lanes: Lanes, states: _States, by_stream: StreamBatch, table: StateTable) -> None:
-    """Write the state after each stream's last segment to the table."""
-    slots, last = by_stream.slot[lanes.segment], by_stream.last[lanes.segment]
-    _write_last(states, slots, last, table)
 
 
 def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTable) -> None:

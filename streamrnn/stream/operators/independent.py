@@ -1,14 +1,12 @@
 """Kind independent: windows of T rows, each from zero, every `stride` rows of a stream."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import StateError
-from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.nn.models import SequenceRunner
 from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.window_kind import ModelOutput, WindowSize
+from streamrnn.stream.operators.window_kind import ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import MATRIX, StateTable, waiting_after
@@ -17,7 +15,7 @@ from streamrnn.stream.windows import StreamBatch
 _STEPS = 128
 
 
-class IndependentOperator:
+class IndependentOperator(WindowKind):
     """Runs a model over windows of `steps` rows; incomplete windows wait in the state table.
 
     Window k of a stream holds its steps k * stride + 1 to k * stride + steps, counted from its last
@@ -25,12 +23,7 @@ class IndependentOperator:
     """
 
     name = "independent"
-    carries_state, needs_end, prepares_ahead, waits = False, False, False, True
-
-    @staticmethod
-    def runner(model: Model) -> SequenceRunner:
-        """Return the model as a `SequenceRunner`, for complete windows."""
-        return SequenceRunner(model)
+    waits = True
 
     def __init__(
         self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
@@ -62,13 +55,17 @@ class IndependentOperator:
         columns = dict(by_stream.identifiers)
         if by_stream.features_MF.shape[1]:
             columns[MATRIX] = by_stream.features_MF
-        offset, total = _offsets(held, by_stream.length)
-        joined = {
-            name: _joined(
-                values, table.waiting(name, by_stream.slot, held), by_stream, held, offset, total
-            )
-            for name, values in columns.items()
-        }
+        # Of each segment the waiting rows, then the new ones.
+        ends = np.cumsum(held + by_stream.length)
+        offset = ends - held - by_stream.length
+        total, rows_M = int(ends[-1]) if len(ends) else 0, len(by_stream.row_M)
+        new = (offset + held - by_stream.start).repeat(by_stream.length) + np.arange(rows_M)
+        owner, within = _numbered(held)
+        joined = {}
+        for name, values in columns.items():
+            joined[name] = np.empty((total, *values.shape[1:]), values.dtype)
+            joined[name][new] = values
+            joined[name][offset[owner] + within] = table.waiting(name, by_stream.slot, held)
         segment, ends = self._windows(base, by_stream.length)
         # Window ends are steps; the first step of a segment in `joined` is base - held + 1.
         begin = offset[segment] + ends - self.steps - (base - held)[segment]
@@ -81,16 +78,11 @@ class IndependentOperator:
             commit_states=lambda: self._keep(by_stream, table, base, held, offset, joined),
         )
 
-    def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
-        """Return nothing: rows of incomplete windows wait for the next run."""
-        return iter(())
-
     def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:
         """Return the segment and the last step of each completed window."""
         first = np.maximum(-(-(base + 1 - self.steps) // self.stride), 0)
         count = np.maximum((base + length - self.steps) // self.stride + 1 - first, 0)
-        segment = np.repeat(np.arange(len(base)), count)
-        within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+        segment, within = _numbered(count)
         return segment, (first[segment] + within) * self.stride + self.steps
 
     def _run(self, begin: Ints, joined: dict[str, Array]) -> Floats:
@@ -123,31 +115,12 @@ class IndependentOperator:
         wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
         slot = by_stream.slot[last]
         end = offset[last] + held[last] + by_stream.length[last]
-        segment = np.repeat(np.arange(len(last)), wait)
-        within = np.arange(len(segment)) - np.repeat(np.cumsum(wait) - wait, wait)
+        segment, within = _numbered(wait)
         source = end[segment] - wait[segment] + within
         table.wait(slot, wait, {name: values[source] for name, values in joined.items()})
 
 
-def _offsets(held: Ints, length: Ints) -> tuple[Ints, int]:
-    """Return the offset of each segment (waiting rows, then new ones), and the total."""
-    size = held + length
-    ends = np.cumsum(size)
-    return ends - size, int(ends[-1]) if len(ends) else 0
-
-
-def _joined(
-    values: Array,
-    waiting: Array,
-    by_stream: StreamBatch,
-    held: Ints,
-    offset: Ints,
-    total: int,
-) -> Array:
-    out = np.empty((total, *values.shape[1:]), values.dtype)
-    new = np.repeat(offset + held - by_stream.start, by_stream.length) + np.arange(len(values))
-    out[new] = values
-    segment = np.repeat(np.arange(len(held)), held)
-    within = np.arange(len(segment)) - np.repeat(np.cumsum(held) - held, held)
-    out[offset[segment] + within] = waiting
-    return out
+def _numbered(counts: Ints) -> tuple[Ints, Ints]:
+    """Return, for segments of so many items, the segment of each item, and its number in it."""
+    segment = np.repeat(np.arange(len(counts)), counts)
+    return segment, np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)

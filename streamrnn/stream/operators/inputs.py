@@ -14,30 +14,24 @@ InputSpec = tuple[str, tuple[int | None, ...], str]
 
 
 @dataclass(frozen=True)
-class ModelInput:
-    """One input of the model: float32 columns by index, or one identifier by name."""
-
-    name: str
-    columns: Ints | None
-    identifier: str | None = None
-
-
-@dataclass(frozen=True)
 class InputPlan:
-    """The inputs of a model, in the model's order."""
+    """The inputs of a model, in its order: float32 columns by index, or one identifier by name.
 
-    inputs: tuple[ModelInput, ...]
+    None stands for all float32 columns.
+    """
+
+    inputs: tuple[Ints | str | None, ...]
 
     def arrays(self, features_MF: Floats, identifiers: Mapping[str, Array]) -> Inputs:
         """Return one array per input: (M, F) float32, or (M,) of identifiers."""
         arrays: Inputs = []
-        for model_input in self.inputs:
-            if model_input.identifier is not None:
-                arrays.append(identifiers[model_input.identifier])
-            elif model_input.columns is None:
+        for source in self.inputs:
+            if source is None:
                 arrays.append(features_MF)
+            elif isinstance(source, str):
+                arrays.append(identifiers[source])
             else:
-                arrays.append(np.ascontiguousarray(features_MF[:, model_input.columns]))
+                arrays.append(np.ascontiguousarray(features_MF[:, source]))
         return arrays
 
     def of(self, by_stream: StreamBatch) -> Inputs:
@@ -119,13 +113,13 @@ def plan_inputs(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]], columns: Sequence[str]
 ) -> InputPlan:
     """Return the plan; `columns` names the float32 columns of a record batch's features."""
-    inputs = []
+    inputs: list[Ints | str | None] = []
     for name, _, dtype in specs:
         features = chosen[name]
         if dtype != "float32":
-            inputs.append(ModelInput(name, None, features[0]))
+            inputs.append(features[0])
             continue
         index = np.array([columns.index(f) for f in features], np.int64)
         whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())
-        inputs.append(ModelInput(name, None if whole else index))
+        inputs.append(None if whole else index)
     return InputPlan(tuple(inputs))

@@ -7,28 +7,23 @@ import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DataError
-from streamrnn.nn.models import Model, SequenceRunner
+from streamrnn.nn.models import SequenceRunner
 from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.window_kind import ModelOutput, WindowSize
+from streamrnn.stream.operators.window_kind import ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes, sequences_of
 
 
-class WholeOperator:
+class WholeOperator(WindowKind):
     """Keeps all rows, and runs a model over each stream's sequence at the end.
 
     A reset ends one sequence and begins the next. Memory grows with the data.
     """
 
     name = "whole"
-    carries_state, needs_end, prepares_ahead, waits = False, True, False, False
-
-    @staticmethod
-    def runner(model: Model) -> SequenceRunner:
-        """Return the model as a `SequenceRunner`, for whole sequences."""
-        return SequenceRunner(model)
+    needs_end = True
 
     def __init__(
         self, whole: SequenceRunner, plan: InputPlan, size: WindowSize, workers: Workers
@@ -89,34 +84,23 @@ class WholeOperator:
             index -= len(by_stream.row_M)
 
     def _run(self, inputs: Inputs, start: Ints, length: Ints) -> tuple[Floats, Bools]:
-        units = [u for _, u in self.whole.outputs]
-        rows = int(length.sum())
-        values = np.zeros((rows, sum(units)), np.float32)
-        valid = np.zeros((rows, sum(units)), bool)
+        shape = int(length.sum()), sum(units for _, units in self.whole.outputs)
+        values, valid = np.zeros(shape, np.float32), np.zeros(shape, bool)
 
         def work(lanes: Lanes) -> None:
-            self._run_lanes(lanes, inputs, values, valid)
+            for window in lanes.windows(inputs, int(lanes.length[0])):
+                outputs = self.whole.run(window.inputs, window.length_B)
+                row_BT = window.rows()
+                steps = np.arange(row_BT.shape[1]) < window.length_B[:, None]
+                final = row_BT[np.arange(len(window.length_B)), window.length_B - 1]
+                first = 0
+                for output in outputs:
+                    last = first + output.shape[-1]
+                    rows: Ints = row_BT[steps] if output.ndim == 3 else final
+                    values[rows, first:last] = output[steps] if output.ndim == 3 else output
+                    valid[rows, first:last] = True
+                    first = last
 
         longest = int(length.max(initial=1))
         self.workers.map(work, pack_lanes(start, length, self.lanes, longest, self.workers.threads))
         return values, valid
-
-    def _run_lanes(
-        self,
-        lanes: Lanes,
-        inputs: Inputs,
-        values: Floats,
-        valid: Bools,
-    ) -> None:
-        for window in lanes.windows(inputs, int(lanes.length[0])):
-            outputs = self.whole.run(window.inputs, window.length_B)
-            row_BT = window.rows()
-            steps = np.arange(row_BT.shape[1]) < window.length_B[:, None]
-            final = row_BT[np.arange(len(window.length_B)), window.length_B - 1]
-            first = 0
-            for output in outputs:
-                last = first + output.shape[-1]
-                rows: Ints = row_BT[steps] if output.ndim == 3 else final
-                values[rows, first:last] = output[steps] if output.ndim == 3 else output
-                valid[rows, first:last] = True
-                first = last

@@ -1,11 +1,12 @@
 """The interface of a kind of window. `KINDS`, the list of them, is in `operators/__init__.py`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from streamrnn.base.arrays import Bools, Floats, Ints
-from streamrnn.nn.models import Model
+from streamrnn.nn.models import Model, SequenceRunner
 from streamrnn.stream.operators.inputs import InputPlan
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
@@ -40,7 +41,7 @@ class ModelOutput:
     overflows: dict[int, str] = field(default_factory=dict)
 
 
-class WindowKind(Protocol):
+class WindowKind(ABC):
     """Turns rows of streams into windows of a model, and its outputs into rows.
 
     `name`: [window] kind in the pipeline file. `carries_state`: the state of a stream is carried
@@ -50,18 +51,18 @@ class WindowKind(Protocol):
     """
 
     name: str
-    carries_state: bool
-    needs_end: bool
-    prepares_ahead: bool
-    waits: bool
+    carries_state = needs_end = prepares_ahead = waits = False
 
     @staticmethod
     def runner(model: Model) -> Any:
         """Return the model in this kind's form: `models.StepRunner` or `models.SequenceRunner`."""
+        return SequenceRunner(model)
 
+    @abstractmethod
     def __init__(self, runner: Any, plan: InputPlan, size: WindowSize, workers: Workers) -> None:
         """Create the operator of a model in the form that `runner` returned."""
 
+    @abstractmethod
     def process(
         self, by_stream: StreamBatch, table: StateTable, rows: Rows, at_once: bool = False
     ) -> ModelOutput | None:
@@ -73,3 +74,4 @@ class WindowKind(Protocol):
 
     def finish(self) -> Iterator[tuple[Rows, StreamBatch, ModelOutput]]:
         """Return the outputs that the end of the input completes, in order of record batches."""
+        return iter(())
