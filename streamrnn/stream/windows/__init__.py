@@ -1,7 +1,14 @@
 """Sort rows by stream, and pack streams into windows of fixed size."""
 
 from streamrnn.stream.windows.by_stream import StreamBatch, sort_by_stream
-from streamrnn.stream.windows.labels import LabelJoin, Labels, TargetRows
+from streamrnn.stream.windows.labels import (
+    LabelJoin,
+    Labels,
+    SeasonalLabels,
+    SeasonJoin,
+    TargetRows,
+    with_seasons,
+)
 from streamrnn.stream.windows.row_policy import (
     RowPolicy,
     first_late,
@@ -12,10 +19,16 @@ from streamrnn.stream.windows.row_policy import (
     why_refused,
     why_rejected,
 )
-from streamrnn.stream.windows.seasons import SeasonalLabels, SeasonJoin, with_seasons
-from streamrnn.stream.windows.sequences import Placement, Sequences, place, sequences_of
 from streamrnn.stream.windows.sorted_rows import Update
-from streamrnn.stream.windows.windower import Inputs, Lanes, pack_lanes
+from streamrnn.stream.windows.windower import (
+    Inputs,
+    Lanes,
+    Placement,
+    Sequences,
+    pack_lanes,
+    place,
+    sequences_of,
+)
 
 __all__ = [
     "Inputs",

@@ -19,6 +19,7 @@ from streamrnn.stream.windows.sorted_rows import (
     Previous,
     StreamHistory,
     Update,
+    run_ends,
     stream_begins,
 )
 
@@ -112,7 +113,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
         group, ends = _one_each(len(order))
     else:
         group = (begin | reset).nonzero()[0]
-        ends = _ends(group, len(order))
+        ends = run_ends(group, len(order))
         reset = reset.take(group)
     values, missing, previous = fill_nulls(
         rows, order, stream, group, ends, reset, past, policy, counts
@@ -131,7 +132,14 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
     base = past.steps(slot)
     if any_reset:
         base[reset] = 0
-    last = begin if alone else _stream_ends(slot)
+    last = begin
+    if not alone:
+        last = np.ones(len(slot), bool)
+        np.not_equal(slot[1:], slot[:-1], out=last[:-1])
+    if alone and len(stepped) == len(order):
+        step_M = base + 1
+    else:
+        step_M = np.arange(1, int(length.sum()) + 1) + (base - start).repeat(length)
     return StreamBatch(
         kept=kept,
         slot_N=slots,
@@ -140,7 +148,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
         late_after=late_after,
         repeated=repeated,
         row_M=_rows_of(order, stepped),
-        step_M=base + 1 if alone and len(stepped) == len(order) else _numbers(base, start, length),
+        step_M=step_M,
         features_MF=_rows_of(values.pop(""), stepped),
         identifiers={name: _rows_of(array, stepped) for name, array in values.items()},
         start=start,
@@ -177,27 +185,6 @@ def _steps(missing: Bools | None, group: Ints, ends: Ints) -> tuple[Ints, Ints, 
     present = ~missing
     done = np.concatenate([[0], np.cumsum(present)])
     return np.flatnonzero(present), done[group], done[ends]
-
-
-def _numbers(base: Ints, start: Ints, length: Ints) -> Ints:
-    """Return the number of each step in segments that follow `base` steps."""
-    return np.arange(1, int(length.sum()) + 1) + (base - start).repeat(length)
-
-
-def _stream_ends(slot: Ints) -> Bools:
-    """Return which segments (S,), sorted by stream, are the last of their stream."""
-    last = np.empty(len(slot), bool)
-    last[-1:] = True
-    np.not_equal(slot[1:], slot[:-1], out=last[:-1])
-    return last
-
-
-def _ends(group: Ints, rows: int) -> Ints:
-    """Return the end of each of the segments that begin at `group`."""
-    ends = np.empty(len(group), np.int64)
-    ends[:-1] = group[1:]
-    ends[-1:] = rows
-    return ends
 
 
 def _rows_of(array: Array, rows: Ints) -> Array:

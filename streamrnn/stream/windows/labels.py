@@ -1,12 +1,12 @@
-"""Labels: the values of later rows of the same stream, joined across record batches."""
+"""Labels, the values of later rows of the same stream, and their seasonal naive forecasts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Ints
-from streamrnn.stream.windows.sorted_rows import running_maximum, stream_begins
+from streamrnn.stream.windows.sorted_rows import run_ends, running_maximum, stream_begins
 
 _LATEST = np.iinfo(np.int64).max
 
@@ -121,8 +121,7 @@ class LabelJoin:
             before[first] = np.where(seen, carried, clock[first])
             # The difference is never negative, and as unsigned it cannot overflow.
             reset = reset | ((clock - before).view(np.uint64) > self._max_gap)
-        last = np.append(first[1:], len(clock)) - 1
-        self._clock[slots], self._seen[slots] = clock[last[: len(slots)]], True
+        self._clock[slots], self._seen[slots] = clock[run_ends(first, len(clock)) - 1], True
         return _Waiting(rows._replace(reset=reset), clock)
 
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
@@ -131,7 +130,8 @@ class LabelJoin:
         # In order: a row is held back while an earlier one of its stream waits.
         held = np.cumsum(~settled)
         begin = np.flatnonzero(stream_begins(both.rows.slot))
-        before: Ints = np.repeat((held - ~settled)[begin], np.diff(np.append(begin, len(held))))
+        sizes = run_ends(begin, len(held)) - begin
+        before: Ints = np.repeat((held - ~settled)[begin], sizes)
         ready = held == before
         rest = both.take(~ready)
         self._waiting = rest if others is None else _joined(others, rest)
@@ -145,20 +145,17 @@ class LabelJoin:
         label = np.full(both.rows.value.shape, np.nan)
         at = np.repeat(both.rows.time[:, np.newaxis], count, axis=1)
         settled = np.ones(len(segment), bool)
-        for h, (later, hit) in enumerate(self._label_rows(both, segment)):
+        number = np.arange(len(segment))
+        # For each horizon, the row that may have the label, and whether it has it.
+        places = [self._at_time(both, segment, number, horizon) for horizon in self._horizons]
+        if self._rows:
+            places = [(number + self._rows, np.ones(len(number), bool))]
+        for h, (later, hit) in enumerate(places):
             hit &= later < end
             label[hit, h::count] = both.rows.value[later[hit], h::count]
             at[hit, h] = both.rows.time[later[hit]]
             settled &= ~is_open | (later < end)
         return label, at, settled
-
-    def _label_rows(self, both: _Waiting, segment: Ints) -> Iterator[tuple[Ints, Bools]]:
-        """Yield, for each horizon, the row that may have the label, and whether it has it."""
-        number = np.arange(len(segment))
-        if self._rows:
-            yield number + self._rows, np.ones(len(number), bool)
-        for horizon in self._horizons:
-            yield self._at_time(both, segment, number, horizon)
 
     @staticmethod
     def _at_time(both: _Waiting, segment: Ints, number: Ints, horizon: int) -> tuple[Ints, Bools]:
@@ -182,7 +179,7 @@ def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:
     begin = stream | rows.reset
     segment = np.cumsum(begin) - 1
     start = np.flatnonzero(begin)
-    ends = np.append(start[1:], len(begin))[: len(start)]
+    ends = run_ends(start, len(begin))
     last = np.append(stream[start[1:]], True)[: len(start)]
     return segment, ends[segment], last[segment]
 
@@ -194,3 +191,114 @@ def _by_stream(waiting: _Waiting) -> _Waiting:
 def _joined(a: _Waiting, b: _Waiting) -> _Waiting:
     rows = map(np.concatenate, zip(a.rows, b.rows, strict=True))
     return _Waiting(TargetRows._make(rows), np.concatenate([a.clock, b.clock]))
+
+
+class SeasonalLabels(NamedTuple):
+    """N rows with their labels, and seasonal naive forecasts (N, K) of them, NaN for none."""
+
+    labels: Labels
+    seasonal: Doubles
+
+
+class _PastRows(NamedTuple):
+    """N rows of some streams; the rows of a stream are in its order."""
+
+    slot: Ints
+    time: Ints
+    value: Doubles
+
+    def take(self, index: Array) -> "_PastRows":
+        return _PastRows._make(array[index] for array in self)
+
+
+class SeasonJoin:
+    """Joins each row with the row of its stream a whole number of seasons before its label.
+
+    The number of seasons is the smallest, 1 or more, that does not lead beyond the row itself: the
+    forecast uses nothing that comes later. Of several rows with that time the first one counts.
+    Resets and gaps do not matter, as the values before them count too. There is no forecast where
+    no row has exactly that time, the value there is null, or that time is more than a season before
+    the latest time of the stream, as only the rows of the last season are kept.
+    """
+
+    def __init__(self, season: int) -> None:
+        self._season = season
+        self._past: _PastRows | None = None
+
+    @property
+    def kept(self) -> int:
+        """Number of rows that are kept for later rows."""
+        return 0 if self._past is None else len(self._past.slot)
+
+    def add(self, labels: Labels) -> Doubles:
+        """Return the forecasts (N, K) of the next rows, NaN for none."""
+        rows = labels.rows
+        new = _PastRows(rows.slot, rows.time, rows.value)
+        kept = self.kept
+        if self._past is not None:
+            new = _PastRows._make(map(np.concatenate, zip(self._past, new, strict=True)))
+        order = np.argsort(new.slot, kind="stable")
+        past = new.take(order)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        begin = stream_begins(past.slot)
+        clock = running_maximum(past.time, begin)
+        first = begin.nonzero()[0]
+        ends = run_ends(first, len(clock))
+        latest = np.repeat(clock[ends - 1], ends - first)
+        self._past = past.take(past.time >= latest - self._season)
+
+        position = place[kept:]
+        count = labels.at.shape[1]
+        forecast = np.full(rows.value.shape, np.nan)
+        for h, at in enumerate(labels.at.T):
+            ahead = np.maximum(1, -(-(at - rows.time) // self._season))
+            wanted = at - ahead * self._season
+            match, hit = _first_at(past, rows.slot, wanted)
+            hit &= (match <= position) & (wanted <= rows.time)
+            hit &= wanted >= clock[position] - self._season
+            forecast[hit, h::count] = past.value[match[hit], h::count]
+        return forecast
+
+    def keep_stream(self, slot: int) -> None:
+        """Forget the rows of all streams but one, because no rows of the others will come."""
+        if self._past is not None:
+            self._past = self._past.take(self._past.slot == slot)
+
+
+def with_seasons(labels: Iterable[Labels], season: int) -> Iterator[SeasonalLabels]:
+    """Add the forecasts of a season in ticks; none with season 0."""
+    if not season:
+        for rows in labels:
+            yield SeasonalLabels(rows, np.full(rows.label.shape, np.nan))
+        return
+    join = SeasonJoin(season)
+    waiting: list[Labels] = []
+    for rows in labels:
+        waiting.append(rows)
+        # Each time, all kept rows are sorted again: wait until half as many new ones have come.
+        if 2 * sum(len(item.at) for item in waiting) >= join.kept:
+            yield _with_season(join, waiting)
+            waiting = []
+    if waiting:
+        yield _with_season(join, waiting)
+
+
+def _with_season(join: SeasonJoin, waiting: Sequence[Labels]) -> SeasonalLabels:
+    rows, label, at = zip(*waiting, strict=True)
+    columns = map(np.concatenate, zip(*rows, strict=True))
+    labels = Labels(TargetRows._make(columns), np.concatenate(label), np.concatenate(at))
+    return SeasonalLabels(labels, join.add(labels))
+
+
+def _first_at(past: _PastRows, slot: Ints, time: Ints) -> tuple[Ints, Array]:
+    """Return the first row with a slot and a time, and whether there is one."""
+    _, rank = np.unique(np.concatenate([past.time, time]), return_inverse=True)
+    code = np.concatenate([past.slot, slot]) * (len(rank) + 1) + rank
+    offered, wanted = code[: len(past.slot)], code[len(past.slot) :]
+    order = np.argsort(offered, kind="stable")
+    place = np.searchsorted(offered, wanted, sorter=order)
+    row = np.append(order, 0)[place]
+    hit = place < len(order)
+    hit[hit] = offered[row[hit]] == wanted[hit]
+    return row, hit

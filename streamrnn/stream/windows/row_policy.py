@@ -301,15 +301,30 @@ def fill_nulls(
         latest = matrix.take(ends - 1, axis=0) if policy.previous else matrix
         return {"": matrix}, None, previous_of(latest, policy)
     missing = np.zeros(len(order), bool)
-    filler = _NullFiller(stream.take(group), group, ends, reset, past)
+    slot, segment = stream.take(group), np.repeat(np.arange(len(group)), ends - group)
+
+    def fill(name: str, column: Array, valid: Bools) -> tuple[Array, Bools]:
+        """Replace a null by the last value of its segment, or of the stream before it."""
+        if valid.all():
+            previous[name] = column[ends - 1], np.ones(len(ends), bool)
+            return column, valid
+        start, has_start = past.previous(name, slot)
+        has_start &= ~reset
+        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+        inside = source >= group[segment]
+        filled = np.where(inside, column[source], start[segment])
+        present = inside | has_start[segment]
+        counts["filled"] += int((present & ~valid).sum())
+        previous[name] = filled[ends - 1], present[ends - 1]
+        return filled, present
+
     latest, present = matrix.take(ends - 1, axis=0), np.ones(len(ends), bool)
     for i, name in enumerate(policy.float_names):
         if absent is None or not absent[:, i].any():
             if name in policy.previous:
                 previous[name] = latest[:, i], present
         elif name in policy.previous:
-            column, valid = filler.fill(name, matrix[:, i], ~absent[:, i], previous, counts)
-            matrix[:, i] = column
+            matrix[:, i], valid = fill(name, matrix[:, i], ~absent[:, i])
             missing |= ~valid
         else:
             missing |= absent[:, i]
@@ -317,7 +332,7 @@ def fill_nulls(
     for name, (column, present) in rows.identifiers.items():
         column, valid = column[order], present[order]
         if name in policy.previous:
-            column, valid = filler.fill(name, column, valid, previous, counts)
+            column, valid = fill(name, column, valid)
         missing |= ~valid
         values[name] = column
     return values, missing if missing.any() else None, previous
@@ -330,40 +345,6 @@ def previous_of(latest: Floats, policy: RowPolicy) -> Previous:
     present = np.ones(len(latest), bool)
     numbered = enumerate(policy.float_names)
     return {name: (latest[:, i], present) for i, name in numbered if name in policy.previous}
-
-
-@dataclass
-class _NullFiller:
-    """Replaces a null by the last value of its segment, or of the stream before it."""
-
-    slot: Ints
-    group: Ints
-    ends: Ints
-    reset: Bools
-    past: StreamHistory
-
-    def fill(
-        self,
-        name: str,
-        column: Array,
-        valid: Bools,
-        previous: Previous,
-        counts: dict[str, int],
-    ) -> tuple[Array, Bools]:
-        start, has_start = self.past.previous(name, self.slot)
-        has_start &= ~self.reset
-        ends = self.ends
-        if valid.all():
-            previous[name] = (column[ends - 1], np.ones(len(ends), bool))
-            return column, valid
-        source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
-        segment = np.repeat(np.arange(len(self.group)), ends - self.group)
-        inside = source >= self.group[segment]
-        filled = np.where(inside, column[source], start[segment])
-        present = inside | has_start[segment]
-        counts["filled"] += int((present & ~valid).sum())
-        previous[name] = (filled[ends - 1], present[ends - 1])
-        return filled, present
 
 
 def kept_and_rejected(
@@ -397,33 +378,26 @@ def reject_names(schema: pa.Schema) -> list[str]:
 
 
 def rejected_rows(rows: Rows, rejected: Ints, repeated: Ints, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the rejects of N rows, with reason and place, in the types of `schema`."""
+    """Return the rejects of N rows, with reason and place, in the types of `schema`.
+
+    A value that does not fit becomes null, and is named in the reason of its row.
+    """
     index, again = rejected.tolist(), set(repeated.tolist())
     reasons = [why_rejected(rows, row, again) for row in index]
-    values = [
-        _in_type_of(field, column, reasons)
-        for field, column in zip(schema, rows.batch.take(pa.array(rejected)).columns, strict=True)
-    ]
+    values = []
+    for field, column in zip(schema, rows.batch.take(pa.array(rejected)).columns, strict=True):
+        if column.type != field.type:  # a feature may have any type of number in a file
+            received = column
+            column, unfit = fitted(received, field.type)
+            for row in unfit:
+                reasons[row] += (
+                    f"; column {field.name!r} holds {shown(received, row)}, which is null here: "
+                    f"{field.type} cannot hold it"
+                )
+        values.append(column)
     files = pa.array([rows.origin.file(row) for row in index], pa.string())
     place = [pa.array(reasons, pa.string()), files, pa.array(rows.origin.row_N[rejected])]
     return pa.RecordBatch.from_arrays([*place, *values], reject_names(schema))
-
-
-def _in_type_of(field: pa.Field, column: pa.Array, reasons: list[str]) -> pa.Array:
-    """Return a column of rejected values in the type that all rejects have.
-
-    A feature may have any type of number in a file. A value that does not fit becomes null, and is
-    named in the reason of its row: `reasons` is changed in place.
-    """
-    if column.type == field.type:
-        return column
-    values, unfit = fitted(column, field.type)
-    for row in unfit:
-        reasons[row] += (
-            f"; column {field.name!r} holds {shown(column, row)}, which is null here: "
-            f"{field.type} cannot hold it"
-        )
-    return values
 
 
 def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:

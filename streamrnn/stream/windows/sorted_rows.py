@@ -17,6 +17,14 @@ def stream_begins(stream: Ints) -> Bools:
     return begin
 
 
+def run_ends(first: Ints, rows: int) -> Ints:
+    """Return the end of each of the runs, of N rows in all, that begin at `first`."""
+    ends = np.empty(len(first), np.int64)
+    ends[:-1] = first[1:]
+    ends[-1:] = rows
+    return ends
+
+
 def before_each(values: Ints, first: Ints, carried: Ints) -> Ints:
     """Return the value (N,) of the row before each row; `carried` where the row is `first`."""
     if len(first) == len(values):
