@@ -15,7 +15,7 @@ from streamrnn.cli.signals import SIGNALLED
 TROUBLESHOOTING = (Path(errors.__file__).parent / "guide" / "troubleshooting.md").read_text()
 PRIVATE = {
     "streamrnn.stream.sources.formats.base.UnparsedError",
-    "streamrnn.stream.sources.formats.text_values.UnfitTextError",
+    "streamrnn.stream.sources.formats.text.UnfitTextError",
     "streamrnn.stream.states.incoming.UnfitValueError",
 }
 """Signals within one room, which turns each into a StreamRNNError, or the status of an answer."""

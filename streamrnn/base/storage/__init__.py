@@ -1,7 +1,6 @@
 """Local and remote files behind one interface: list, read, write, sync, rename."""
 
-from streamrnn.base.storage.canonical import canonical
-from streamrnn.base.storage.files import Files, Output, advice_on, sink_errors
+from streamrnn.base.storage.files import Files, Output, advice_on, canonical, sink_errors
 from streamrnn.base.storage.local import LocalFiles, LocalOutput
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.base.storage.store import (

@@ -12,6 +12,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.base.display import location, uri_fault
@@ -114,22 +115,18 @@ class Output(ABC):
         return len(view)
 
     def tell(self) -> int:
-        """Return the number of bytes written so far."""
         return self.bytes
 
     def flush(self) -> None:  # noqa: B027 - pyarrow calls it
         """Do nothing: writes are not buffered here."""
 
     def readable(self) -> bool:
-        """Return False."""
         return False
 
     def writable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return False."""
         return False
 
     @abstractmethod
@@ -232,3 +229,14 @@ class Files(ABC):
             while piece := file.read_buffer(1 << 22):
                 digest.update(piece)
         return digest.hexdigest()
+
+
+def canonical(table: pa.Table) -> pa.Table:
+    """Put each column into one chunk, with zeros under nulls, so that equal rows are equal bytes.
+
+    An Arrow file contains the memory under nulls.
+    """
+    table = table.combine_chunks()
+    rows = pa.array(np.arange(len(table)))
+    columns = [column.take(rows) if column.null_count else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)

@@ -30,7 +30,7 @@ class Disk:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, view: memoryview) -> int:
-        """Write bytes, and return how many were written."""
+        """Return how many bytes were written."""
         return os.write(descriptor, view)
 
     def sync(self, descriptor: int) -> None:
@@ -38,7 +38,6 @@ class Disk:
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Close the file."""
         os.close(descriptor)
 
     def rename(self, source: str, target: str) -> None:
@@ -46,11 +45,9 @@ class Disk:
         os.replace(source, target)
 
     def delete(self, path: str) -> None:
-        """Delete a file."""
         os.unlink(path)
 
     def make(self, path: str) -> None:
-        """Create a folder."""
         os.mkdir(path)
 
     def sync_folder(self, path: str) -> None:

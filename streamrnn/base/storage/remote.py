@@ -17,8 +17,6 @@ REQUEST_SECONDS = 10.0
 """How long a server may send nothing. Some servers copy a large object without sending a byte."""
 ATTEMPTS = 5
 """Attempts of a request, with random pauses of up to 1, 2, 4 and 8 s between them."""
-
-
 PAUSE_SECONDS = 30.0
 """How long calls fail at once after one without an answer, so that a run can end and clean up."""
 
@@ -34,24 +32,6 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise type(error)(safe_text(error, uri)) from None
     return (_bounded(fs) if isinstance(fs, arrow_fs.S3FileSystem) else fs), path
-
-
-def s3_options(fs: arrow_fs.S3FileSystem) -> dict[str, str]:
-    """Return how a filesystem connects, under the names of `object_store` (Rust).
-
-    Credentials in the environment are left out: the other library reads them itself.
-    """
-    _, (settings,) = fs.__reduce__()
-    names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
-    names |= {"session_token": "session_token", "region": "region"}
-    options = {f"aws_{new}": settings[old] for old, new in names.items() if settings[old]}
-    if settings["endpoint_override"]:
-        endpoint = settings["endpoint_override"].removeprefix(f"{settings['scheme']}://")
-        options["aws_endpoint_url"] = f"{settings['scheme']}://{endpoint}"
-        options["aws_allow_http"] = str(settings["scheme"] == "http").lower()
-    if settings["anonymous"]:
-        options["aws_skip_signature"] = "true"
-    return options
 
 
 def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
@@ -159,8 +139,7 @@ class RemoteFiles(Files):
         return sorted(item.base_name for item in self._list(folder))
 
     def tree(self) -> list[str]:
-        start = len(self.root) + 1
-        return sorted(item.path[start:] for item in self._list("", recursive=True) if item.is_file)
+        return sorted(self.tree_sizes())
 
     def tree_sizes(self) -> dict[str, int]:
         start = len(self.root) + 1
@@ -205,4 +184,17 @@ class RemoteFiles(Files):
         """Do nothing: object stores have no folders."""
 
     def options(self) -> dict[str, str]:
-        return s3_options(self.fs) if isinstance(self.fs, arrow_fs.S3FileSystem) else {}
+        if not isinstance(self.fs, arrow_fs.S3FileSystem):
+            return {}
+        # Without credentials in the environment: the other library reads them itself.
+        _, (settings,) = self.fs.__reduce__()
+        names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
+        names |= {"session_token": "session_token", "region": "region"}
+        options = {f"aws_{new}": settings[old] for old, new in names.items() if settings[old]}
+        if settings["endpoint_override"]:
+            endpoint = settings["endpoint_override"].removeprefix(f"{settings['scheme']}://")
+            options["aws_endpoint_url"] = f"{settings['scheme']}://{endpoint}"
+            options["aws_allow_http"] = str(settings["scheme"] == "http").lower()
+        if settings["anonymous"]:
+            options["aws_skip_signature"] = "true"
+        return options

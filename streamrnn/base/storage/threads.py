@@ -46,14 +46,12 @@ def side_by_side(sync: Callable[[_Item], _Result], items: Sequence[_Item]) -> li
 class Prefetcher(Generic[_Item]):
     """Runs an iterator on a thread, with `depth` items in its queue and one in hand.
 
-    Use it in a `with` block.
-    An error of the iterator is raised in place of its next item.
+    Use it in a `with` block. An error of the iterator is raised in place of its next item.
     """
 
     def __init__(self, items: Iterator[_Item], depth: int = 2) -> None:
-        self._queue: queue.Queue[tuple[_Item | None, BaseException | None, bool]] = queue.Queue(
-            depth
-        )
+        # An item, or an error; at the end neither.
+        self._queue: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(items,), name="streamrnn-reader", daemon=True
@@ -72,24 +70,23 @@ class Prefetcher(Generic[_Item]):
 
     def _items(self) -> Iterator[_Item]:
         while True:
-            item, error, last = self._queue.get()
+            item, error = self._queue.get()
             if error is not None:
                 raise error
-            if last:
+            if item is None:
                 return
-            assert item is not None
             yield item
 
     def _run(self, items: Iterator[_Item]) -> None:
         try:
             for item in items:
-                self._queue.put((item, None, False))
+                self._queue.put((item, None))
                 if self._closed.is_set():
                     return
         except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            self._queue.put((None, error, False))
+            self._queue.put((None, error))
         else:
-            self._queue.put((None, None, True))
+            self._queue.put((None, None))
 
 
 def preparer() -> ThreadPoolExecutor:

@@ -16,8 +16,7 @@ _DIGITS = re.compile("([0-9]+)")
 def natural(name: str) -> tuple[str | int, ...]:
     """Split into text and numbers: a key that sorts `part-2` before `part-10`.
 
-    A number becomes its count of digits and the digits, because Python limits the digits of an
-    `int`.
+    A number becomes its count of digits and the digits: Python limits the digits of an `int`.
     """
     first, *rest = _DIGITS.split(name)
     key: list[str | int] = [first]
@@ -101,10 +100,10 @@ def walk(top: str, wanted: Wanted) -> Iterator[Entry]:
                         folder.links + item.is_symlink(),
                     )
                     (linked if item.is_symlink() else folders).append(inner)
-                elif takes and kind == stat.S_IFREG:
-                    file = _file(item, visit[0], folder.links)
-                    if file is not None:
-                        yield file
+                elif takes and kind == stat.S_IFREG and (stats := status(item.path)):
+                    is_link = item.is_symlink()
+                    name = os.path.realpath(item.path) if is_link else f"{visit[0]}/{item.name}"
+                    yield entry_at(item.path, name, stats, folder.links + is_link)
         if not folders:
             folders = sorted(linked, key=lambda folder: steps_of(folder.path), reverse=True)
             linked = []
@@ -141,16 +140,6 @@ def status(path: str) -> os.stat_result | None:
         if error.errno in _NOT_FOUND:
             return None
         raise OSError(error.errno, error.strerror, path) from error
-
-
-def _file(item: os.DirEntry[str], folder: str, links: int) -> Entry | None:
-    """Return the file; None if it was removed meanwhile. `folder`: the real path of its folder."""
-    stats = status(item.path)
-    if stats is None:
-        return None
-    if item.is_symlink():
-        return entry_at(item.path, os.path.realpath(item.path), stats, links + 1)
-    return entry_at(item.path, f"{folder}/{item.name}", stats, links)
 
 
 def entry_at(path: str, name: str, stats: os.stat_result, links: int) -> Entry:

@@ -19,7 +19,7 @@ from streamrnn.stream.sources import (
     shown_time,
     steps_back,
 )
-from streamrnn.stream.sources.order import Hive
+from streamrnn.stream.sources.files import Hive
 from streamrnn.stream.states.positions import CallPosition
 
 _TELLING = 4

@@ -17,13 +17,13 @@ from streamrnn.base.storage import Store
 from streamrnn.errors import DataError, MissingFileError
 from streamrnn.stream.sources.files import (
     AllFiles,
+    Partitions,
     SourceFile,
     canonical_name,
     read_errors,
     resolve,
 )
-from streamrnn.stream.sources.formats.text_values import parse_texts
-from streamrnn.stream.sources.order import Partitions
+from streamrnn.stream.sources.formats.text import parse_texts
 from streamrnn.stream.sources.tables import DELTA_LOG, Commit, Table
 
 _KINDS = {

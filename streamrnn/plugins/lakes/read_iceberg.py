@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from streamrnn.base.display import location, safe_text
 from streamrnn.errors import ConfigError, DataError, MissingFileError
-from streamrnn.stream.sources.files import SourceFile, canonical_name, resolve
-from streamrnn.stream.sources.order import Partitions
+from streamrnn.stream.sources.files import Partitions, SourceFile, canonical_name, resolve
 from streamrnn.stream.sources.tables import CATALOG, Commit, Table
 
 _LOGGER = logging.getLogger("streamrnn.plugins")

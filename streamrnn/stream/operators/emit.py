@@ -152,13 +152,14 @@ class Emitter:
 
     def final(self, table: StateTable) -> pa.RecordBatch:
         """Remove the held rows from `table`; return them in the order in which they were read."""
-        return table.release_held(self._in_order)
 
-    def _in_order(self, rows: pa.RecordBatch | None) -> pa.RecordBatch:
-        if rows is None:
-            return pa.RecordBatch.from_pylist([], schema=self.schema)
-        order = np.argsort(rows.column("_row").to_numpy(), kind="stable")
-        return rows.take(pa.array(order)).select(self.schema.names)
+        def in_order(rows: pa.RecordBatch | None) -> pa.RecordBatch:
+            if rows is None:
+                return pa.RecordBatch.from_pylist([], schema=self.schema)
+            order = np.argsort(rows.column("_row").to_numpy(), kind="stable")
+            return rows.take(pa.array(order)).select(self.schema.names)
+
+        return table.release_held(in_order)
 
     def _last_rows(
         self, by_stream: StreamBatch, computed: ModelOutput, table: StateTable

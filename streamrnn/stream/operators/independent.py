@@ -66,16 +66,26 @@ class IndependentOperator(WindowKind):
             joined[name] = np.empty((total, *values.shape[1:]), values.dtype)
             joined[name][new] = values
             joined[name][offset[owner] + within] = table.waiting(name, by_stream.slot, held)
-        segment, ends = self._windows(base, by_stream.length)
+
+        def keep() -> None:
+            """Save as waiting rows all rows from the first row of the next window on."""
+            last = np.flatnonzero(by_stream.last)
+            wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
+            segment, within = _numbered(wait)
+            source = (ends[last] - wait)[segment] + within
+            waits = {name: values[source] for name, values in joined.items()}
+            table.wait(by_stream.slot[last], wait, waits)
+
+        segment, steps = self._windows(base, by_stream.length)
         # Window ends are steps; the first step of a segment in `joined` is base - held + 1.
-        begin = offset[segment] + ends - self.steps - (base - held)[segment]
+        begin = offset[segment] + steps - self.steps - (base - held)[segment]
         values = self._run(begin, joined)
-        row = by_stream.start[segment] + ends - base[segment] - 1
+        row = by_stream.start[segment] + steps - base[segment] - 1
         return ModelOutput(
             row_K=by_stream.row_M[row],
-            step_K=ends,
+            step_K=steps,
             values_KU=values,
-            commit_states=lambda: self._keep(by_stream, table, base, held, offset, joined),
+            commit_states=keep,
         )
 
     def _windows(self, base: Ints, length: Ints) -> tuple[Ints, Ints]:
@@ -100,24 +110,6 @@ class IndependentOperator(WindowKind):
 
         self.workers.map(work, range(0, len(begin), self.lanes))
         return values
-
-    def _keep(
-        self,
-        by_stream: StreamBatch,
-        table: StateTable,
-        base: Ints,
-        held: Ints,
-        offset: Ints,
-        joined: dict[str, Array],
-    ) -> None:
-        """Save as waiting rows all rows from the first row of the next window on."""
-        last = np.flatnonzero(by_stream.last)
-        wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
-        slot = by_stream.slot[last]
-        end = offset[last] + held[last] + by_stream.length[last]
-        segment, within = _numbered(wait)
-        source = end[segment] - wait[segment] + within
-        table.wait(slot, wait, {name: values[source] for name, values in joined.items()})
 
 
 def _numbered(counts: Ints) -> tuple[Ints, Ints]:

@@ -77,36 +77,31 @@ def choose_inputs(
 def feature_kinds(
     specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return how each feature is read: as "float32", "int64" or "string"."""
+    """Return how each feature is read: as "float32", "int64" or "string".
+
+    Raises ModelMismatchError if an input takes another number of features.
+    """
     kinds: dict[str, str] = {}
     for name, shape, dtype in specs:
-        _check_width(name, shape, dtype, chosen[name])
-        for feature in chosen[name]:
+        features, listed = chosen[name], ", ".join(chosen[name])
+        if dtype != "float32" or len(shape) == 1:
+            if len(features) != 1:
+                raise ModelMismatchError(
+                    f"[source] features: the model's input {name!r} takes one column of {dtype}, "
+                    f"received {len(features)}: {listed}"
+                )
+        elif shape[-1] not in (None, len(features)):
+            raise ModelMismatchError(
+                f"[source] features: the model's input {name!r} takes {shape[-1]} features, the "
+                f"pipeline gives {len(features)}.\n  model:    {name} {shape}\n  pipeline: {listed}"
+            )
+        for feature in features:
             if kinds.setdefault(feature, dtype) != dtype:
                 raise ModelMismatchError(
                     f"[model] inputs.{name}: feature {feature!r} is read as {kinds[feature]} by "
                     f"one input and as {dtype} by another: use a column for each"
                 )
     return kinds
-
-
-def _check_width(
-    name: str, shape: tuple[int | None, ...], dtype: str, features: Sequence[str]
-) -> None:
-    listed = ", ".join(features)
-    if dtype != "float32" or len(shape) == 1:
-        if len(features) != 1:
-            raise ModelMismatchError(
-                f"[source] features: the model's input {name!r} takes one column of {dtype}, "
-                f"received {len(features)}: {listed}"
-            )
-        return
-    width = shape[-1]
-    if width is not None and width != len(features):
-        raise ModelMismatchError(
-            f"[source] features: the model's input {name!r} takes {width} features, the pipeline "
-            f"gives {len(features)}.\n  model:    {name} {shape}\n  pipeline: {listed}"
-        )
 
 
 def plan_inputs(

@@ -121,7 +121,7 @@ class LoadedPipeline:
         config = self.config.source
         size = rows or config.batch_rows
         return FileSource(
-            files,
+            list(files),
             self.columns,
             size,
             time=config.time,

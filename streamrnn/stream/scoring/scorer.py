@@ -16,7 +16,7 @@ from streamrnn.nn.kernels.plain_rows import PlainColumns
 from streamrnn.stream.operators import CarryOperator, ModelOutput, all_finite, check_finite
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.summary import FirstRow
-from streamrnn.stream.sources import Origin, Rows, plain_columns
+from streamrnn.stream.sources import Origin, Rows
 from streamrnn.stream.states import Held, StateTable, from_arrow
 from streamrnn.stream.states.positions import CallPosition
 from streamrnn.stream.windows import (
@@ -149,7 +149,7 @@ class Scorer:
             return None
         if not batch.schema.equals(self._plain[0]):
             contract = self.bound.loaded.contract
-            self._plain = batch.schema, plain_columns(contract, batch.schema, self.bound.schema)
+            self._plain = batch.schema, contract.plain_columns(batch.schema, self.bound.schema)
         columns, policy = self._plain[1], self.bound.policy
         if columns is None:
             return None

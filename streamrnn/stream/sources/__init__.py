@@ -3,9 +3,9 @@
 from streamrnn.stream.sources.after import after_partition, after_path, after_time
 from streamrnn.stream.sources.base import Source, SourceBatch
 from streamrnn.stream.sources.casts import cast_columns, cast_what_fits, fitted, shown
+from streamrnn.stream.sources.columns import Faults
 from streamrnn.stream.sources.content import NOTHING, Content, Reading, hashes_of, sum_of
 from streamrnn.stream.sources.contract import Contract, Feature, Rows, ticks
-from streamrnn.stream.sources.faults import Faults
 from streamrnn.stream.sources.files import (
     SourceFile,
     canonical_name,
@@ -18,7 +18,6 @@ from streamrnn.stream.sources.formats import (
     ColumnStatistics,
     suffixes_of,
 )
-from streamrnn.stream.sources.plain import plain_columns
 from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.reading import FileSource as SourceOfFiles
@@ -104,7 +103,6 @@ __all__ = [
     "note_on_offset",
     "open_table",
     "parse_time",
-    "plain_columns",
     "refuse_all_unknown",
     "select",
     "shown",

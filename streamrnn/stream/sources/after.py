@@ -5,8 +5,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from streamrnn.errors import ConfigError, DataError
-from streamrnn.stream.sources.files import SourceFile, canonical_name
-from streamrnn.stream.sources.order import NULL_PARTITION, Hive, is_number, value_key
+from streamrnn.stream.sources.files import (
+    NULL_PARTITION,
+    Hive,
+    SourceFile,
+    canonical_name,
+    is_number,
+    value_key,
+)
 from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.times import FileTimes, parse_time, require_times, shown_time
 

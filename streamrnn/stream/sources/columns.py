@@ -1,21 +1,27 @@
-"""Columns to arrays: numbers to float32 without silent loss, identifiers unchanged."""
+"""Columns to arrays: numbers to float32 without silent loss, identifiers unchanged; and faults."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints, Words
-from streamrnn.stream.sources.casts import nulls_of, zero_for_null
-from streamrnn.stream.sources.decimals import WIDEST, integer_limbs, joined_limbs
+from streamrnn.stream.sources.casts import (
+    WIDEST,
+    integer_limbs,
+    joined_limbs,
+    nulls_of,
+    zero_for_null,
+)
 
 if TYPE_CHECKING:
     from streamrnn.stream.sources.contract import Feature
-    from streamrnn.stream.sources.faults import Faults
 
 _EXACT = 1 << 24  # float32 can hold every integer up to here
 _INT64 = (1 << 63) - 1
@@ -23,6 +29,54 @@ _SET_NULLS = "set `nulls` for the column"
 _SET_NAN = 'set nan = "null" for the column'
 _FLOATS = frozenset(kind.id for kind in (pa.float16(), pa.float32(), pa.float64()))
 _ALIKE = {pa.float32().id}, {pa.float64().id}
+
+
+@dataclass
+class Faults:
+    """Rows that violate the contract, with the first reason for each, and advice on it."""
+
+    codes: npt.NDArray[np.int32]
+    reasons: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_rows(cls, rows: int) -> Faults:
+        """Return a value without faults for `rows` rows."""
+        return cls(np.zeros(rows, np.int32))
+
+    def add(self, rows: Bools, reason: str, advice: str = "") -> None:
+        """Set the reason of the rows that have none yet.
+
+        `advice` is what the user could set, such as "set `nulls` for the column"; "" for no advice.
+        """
+        if not rows.any():
+            return
+        self.reasons.append(reason)
+        self.advice.append(advice)
+        self.codes[rows & (self.codes == 0)] = len(self.reasons)
+
+    def add_each(self, rows: Ints, which: Ints, reasons: Sequence[str], advice: str) -> None:
+        """Set `reasons[which[i]]` for each row `rows[i]` that has no reason yet."""
+        codes = which + len(self.reasons) + 1
+        self.codes[rows] = np.where(self.codes[rows] == 0, codes, self.codes[rows])
+        self.reasons += reasons
+        self.advice += [advice] * len(reasons)
+
+    def replace(self, reasons: Mapping[int, str]) -> None:
+        """Set the reason of some rows, even if they have one already."""
+        for row, reason in reasons.items():
+            self.reasons.append(reason)
+            self.advice.append("")
+            self.codes[row] = len(self.reasons)
+
+    def reason(self, row: int) -> str:
+        """Return the reason of a row whose code is not 0."""
+        return self.reasons[int(self.codes[row]) - 1]
+
+    def how_to_fix(self, row: int) -> str:
+        """Return how to fix the row, as the start of a list of choices."""
+        advice = self.advice[int(self.codes[row]) - 1]
+        return f"Fix the data, {advice}," if advice else "Fix the data"
 
 
 class PlainFloats:
@@ -92,8 +146,12 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
         values: Floats = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, feature, faults, counts)
     if decimals is not None and kind.scale <= 0:
+        # float64 cannot decide what float32 can hold: it rounds 2**53 + 1 to such a number.
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
-        _note_integers(decimals, wide, feature.name, faults)
+        if len(wide):
+            integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))
+            high, low = joined_limbs(integer_limbs(integers)[0])  # all are below 2**128
+            _note_changed(wide[_is_changed(low, high)], feature.name, faults)
     if nulls is not None:
         values = np.where(nulls, np.float32(np.nan), values)
     return limit(values, feature, faults, counts)
@@ -158,19 +216,6 @@ def _note_loss(
             if signed:
                 size = np.where(raw[wide] < 0, -size, size)
             _note_changed(wide[_is_changed(size, np.zeros_like(size))], name, faults)
-
-
-def _note_integers(decimals: pa.Array, wide: Ints, name: str, faults: Faults) -> None:
-    """Add a fault for each decimal of scale 0 or less, in rows `wide`, that float32 cannot hold.
-
-    float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 can hold. All integers
-    are below 2**128.
-    """
-    if not len(wide):
-        return
-    integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))
-    high, low = joined_limbs(integer_limbs(integers)[0])
-    _note_changed(wide[_is_changed(low, high)], name, faults)
 
 
 def _is_changed(low: Words, high: Words) -> Bools:

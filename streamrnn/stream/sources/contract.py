@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,18 @@ import pyarrow.compute as pc
 
 from streamrnn.base.arrays import Bools, Floats, Ints
 from streamrnn.errors import DTypeError
+from streamrnn.nn.kernels.plain_rows import PlainColumns
 from streamrnn.stream.sources.angles import MOST_TICKS, sine_and_cosine
 from streamrnn.stream.sources.casts import is_number, is_text, nulls_of, shown
 from streamrnn.stream.sources.columns import (
+    Faults,
     PlainFloats,
     check_ids,
+    float32_limits,
     limit,
     to_float32,
     to_identifiers,
 )
-from streamrnn.stream.sources.faults import Faults
 from streamrnn.stream.sources.position import Origin
 from streamrnn.stream.sources.times import with_clock
 from streamrnn.stream.sources.vocabulary import UNKNOWN_IN, LookedUp, Vocabulary
@@ -30,6 +32,10 @@ _TEMPORAL = frozenset(
     kind.id for kind in (pa.timestamp("s"), pa.date64(), pa.duration("s"), pa.time64("us"))
 )
 """Times of 64 bits."""
+_TIMES = {pa.int32(): 4, pa.date32(): 4, pa.int64(): 8, pa.date64(): 8}
+_FLOATS = {pa.float32(): 4, pa.float64(): 8}
+_OFFSETS = {pa.string(): -4, pa.binary(): -4, pa.large_string(): -8, pa.large_binary(): -8}
+_FINITE = np.finfo(np.float32)
 _CAST_IDS = (
     ". The model reads it as ids. pandas turns integers beside a null into double: cast the column "
     'to integers in the file, in pandas with astype("Int64"); whole numbers lose nothing'
@@ -154,8 +160,7 @@ class Contract:
         for name in self.key:
             _check_key(schema.field(name), path)
         if self.time is not None:
-            _check_time(schema.field(self.time), bool(self.time_features), path)
-            _check_zone(schema.field(self.time), self.time_zone, path)
+            _check_time(schema.field(self.time), bool(self.time_features), self.time_zone, path)
         if self.reset is not None and not pa.types.is_boolean(schema.field(self.reset).type):
             raise DTypeError(
                 f"{path}: [source] reset: column {self.reset!r}: expected boolean, "
@@ -169,9 +174,20 @@ class Contract:
         faults = Faults.of_rows(batch.num_rows)
         counts = {"filled": 0, "nan": 0, "clipped": 0, "out_of_range": 0}
         looked_up: dict[str, LookedUp] = {}
-        column = batch.column
-        if self.vocabularies:
-            column = partial(self._column, batch, faults, counts, looked_up)
+
+        def ids_of(name: str) -> pa.Array:
+            """Return a column, or the ids of its values."""
+            array = batch.column(name)
+            if name not in self.vocabularies:
+                return array
+            ids, seen = self.vocabularies[name].look_up(array, name, faults)
+            looked_up[name] = seen
+            if seen.unknown:
+                counts["unknown"] = counts.get("unknown", 0) + seen.unknown
+                counts[f"{UNKNOWN_IN}{name}"] = seen.unknown
+            return ids
+
+        column = ids_of if self.vocabularies else batch.column
         for name in self.key:
             array = batch.column(name)
             if array.null_count:
@@ -227,25 +243,6 @@ class Contract:
         values: Bools = array.fill_null(False).to_numpy(zero_copy_only=False)
         return values
 
-    def _column(
-        self,
-        batch: pa.RecordBatch,
-        faults: Faults,
-        counts: dict[str, int],
-        looked_up: dict[str, LookedUp],
-        name: str,
-    ) -> pa.Array:
-        """Return a column, or the ids of its values."""
-        array = batch.column(name)
-        if name not in self.vocabularies:
-            return array
-        ids, seen = self.vocabularies[name].look_up(array, name, faults)
-        looked_up[name] = seen
-        if seen.unknown:
-            counts["unknown"] = counts.get("unknown", 0) + seen.unknown
-            counts[f"{UNKNOWN_IN}{name}"] = seen.unknown
-        return ids
-
     def _floats(
         self,
         batch: pa.RecordBatch,
@@ -262,6 +259,30 @@ class Contract:
             elif nulls or f.valid is not None or f.clip is not None:
                 out[:, index] = limit(out[:, index].copy(), f, faults, counts)
         return self.with_time(out, batch), complete
+
+    def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
+        """Return where the memory of columns is, if rows may be plain (see `kernels.plain_rows`).
+
+        None if columns of other kinds are needed, too, or a type needs conversion. `stored` has the
+        types in which keys are compared.
+        """
+        if len(self.key) > 1 or self.reset or len(self.floats) < len(self.features):
+            return None
+        key, *features = map(schema.get_field_index, (*self.key, *(f.name for f in self.floats)))
+        time = -1 if self.time is None else schema.get_field_index(self.time)
+        widths = [_FLOATS.get(schema.field(place).type) for place in features]
+        kind = schema.field(key).type
+        key_width = _key_width(kind) if kind == stored.field(self.key[0]).type else None
+        time_width: int | None = 0
+        if time >= 0:
+            of_time = schema.field(time).type
+            time_width = 8 if pa.types.is_timestamp(of_time) else _TIMES.get(of_time)
+        if not key_width or time_width is None or None in widths or self.vocabularies:
+            return None
+        low, high = np.array([_limits(f) for f in self.floats], np.float32).reshape(-1, 2).T
+        low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
+        places, sizes = np.array(features, np.int64), np.array(widths, np.int64)
+        return PlainColumns(key, key_width, time, time_width, places, sizes, low, high)
 
     def with_time(self, features_NF: Floats, batch: pa.RecordBatch) -> Floats:
         """Return the features, with two more columns for each time feature."""
@@ -292,6 +313,21 @@ def ticks(array: pa.Array) -> Ints:
     return values
 
 
+def _key_width(kind: pa.DataType) -> int | None:
+    """Return the size of a key in bytes, or minus the size of an offset if keys have offsets."""
+    types = pa.types
+    if types.is_decimal(kind) or types.is_fixed_size_binary(kind) or types.is_primitive(kind):
+        return None if types.is_boolean(kind) else kind.bit_width // 8
+    return _OFFSETS.get(kind)
+
+
+def _limits(feature: Feature) -> tuple[np.float32, np.float32]:
+    """Return the limits between which a number is not changed."""
+    pairs = [float32_limits(pair) for pair in (feature.valid, feature.clip) if pair is not None]
+    low, high = zip((_FINITE.min, _FINITE.max), *pairs, strict=True)
+    return max(low), min(high)
+
+
 def _check_key(field: pa.Field, path: str) -> None:
     kind = field.type
     if isinstance(kind, pa.BaseExtensionType):
@@ -304,33 +340,28 @@ def _check_key(field: pa.Field, path: str) -> None:
         )
 
 
-def _check_zone(field: pa.Field, zone: str, path: str) -> None:
-    if not pa.types.is_timestamp(field.type):
+def _check_time(field: pa.Field, calendar: bool, zone: str, path: str) -> None:
+    kind, types = field.type, pa.types
+    place = f"column {field.name!r}: expected"
+    integer = types.is_integer(kind) and kind != pa.uint64() and not calendar
+    if not (types.is_timestamp(kind) or types.is_date(kind) or integer):
+        expected = "timestamp or date" if calendar else "timestamp, date or integer"
+        why = " (time_features require calendar dates)" if calendar else ""
+        raise DTypeError(f"{path}: [source] time: {place} {expected}{why}, received {kind}")
+    if not types.is_timestamp(kind):
         if not zone:
             return
         raise DTypeError(
-            f"{path}: [source] time_zone: column {field.name!r}: expected a timestamp, received "
-            f"{field.type}, which is the same in all zones. Remove time_zone"
+            f"{path}: [source] time_zone: {place} a timestamp, received {kind}, which is the same "
+            "in all zones. Remove time_zone"
         )
     try:
-        pc.hour(pa.scalar(0, field.type))
+        pc.hour(pa.scalar(0, kind))
     except pa.ArrowInvalid as error:
         raise DTypeError(
-            f"{path}: [source] time: column {field.name!r}: expected a time zone in the time zone "
-            f"database of this machine, received {field.type}: {error}"
+            f"{path}: [source] time: {place} a time zone in the time zone database of this "
+            f"machine, received {kind}: {error}"
         ) from error
-
-
-def _check_time(field: pa.Field, calendar: bool, path: str) -> None:
-    kind = field.type
-    dated = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    if dated or (pa.types.is_integer(kind) and kind != pa.uint64() and not calendar):
-        return
-    expected = "timestamp or date" if calendar else "timestamp, date or integer"
-    why = " (time_features require calendar dates)" if calendar else ""
-    raise DTypeError(
-        f"{path}: [source] time: column {field.name!r}: expected {expected}{why}, received {kind}"
-    )
 
 
 def check_feature(kind: pa.DataType, feature: Feature, path: str) -> None:

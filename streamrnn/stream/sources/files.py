@@ -4,22 +4,33 @@ import fnmatch
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import takewhile
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from streamrnn.base.display import count
 from streamrnn.base.display import location as location_of
 from streamrnn.base.storage import Entry, Store, advice_on, open_store
-from streamrnn.base.storage.walking import is_wanted, steps_of
+from streamrnn.base.storage.walking import Wanted, is_wanted, natural, steps_of
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.formats import SOURCE_FORMATS, suffixes_of
-from streamrnn.stream.sources.order import Hive, Partitions
 
 MAGIC = frozenset("*?[")
 _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")
+_NUMBER = re.compile("[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_LAST = "\U0010ffff"  # after every text
+_Key = tuple[tuple[str | int | Decimal, ...], ...]
+
+Partitions = tuple[tuple[str, pa.Scalar], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,16 @@ class SourceFile:
         or has no footer.
         """
         try:
-            return self._identity()
+            with self.open() as stream:
+                size = stream.size()
+                tail = stream.read_at(8, max(size - 8, 0))
+                if size < 12 or tail[-4:] != b"PAR1":
+                    raise DataError(
+                        f"{self.path}: not a complete Parquet file: expected 'PAR1' at its end, "
+                        f"received {bytes(tail[-4:])!r} ({size} bytes). Is it still being written?"
+                    )
+                length = min(int.from_bytes(tail[:4], "little") + 8, size)
+                return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
         except FileNotFoundError as error:
             raise DataError(f"{self.path}: removed before it could be read") from error
         except (OSError, pa.ArrowException) as error:
@@ -57,18 +77,6 @@ class SourceFile:
                 f"{self.path}: cannot be read: {cause}. Allow this user to read it, or remove it "
                 "from the source."
             ) from error
-
-    def _identity(self) -> str:
-        with self.open() as stream:
-            size = stream.size()
-            tail = stream.read_at(8, max(size - 8, 0))
-            if size < 12 or tail[-4:] != b"PAR1":
-                raise DataError(
-                    f"{self.path}: not a complete Parquet file: expected 'PAR1' at its end, "
-                    f"received {bytes(tail[-4:])!r} ({size} bytes). Is it still being written?"
-                )
-            length = min(int.from_bytes(tail[:4], "little") + 8, size)
-            return hashlib.sha256(stream.read_at(length, size - length)).hexdigest()[:32]
 
     def anywhere(self) -> "SourceFile":
         """Return the file with a path that is valid from any working directory."""
@@ -173,8 +181,13 @@ def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[
         if other is not entry and _path_rank(entry) < _path_rank(other):
             by_name[entry.name] = entry
     chosen = list(by_name.values())
-    for entry in chosen:
-        _check_utf8(entry)
+    for text in (text for entry in chosen for text in (entry.path, entry.name)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{os.fsencode(text)!r}: name is not valid UTF-8. Rename the file or folder."
+            ) from error
     hive = Hive([entry.path[start:] for entry in chosen])
     return [
         SourceFile(
@@ -188,18 +201,6 @@ def _listed(store: Store, entries: list[Entry], base: str, scheme: str) -> list[
         )
         for entry in sorted(chosen, key=lambda entry: hive.order(entry.path[start:]))
     ]
-
-
-def _check_utf8(entry: Entry) -> None:
-    for text in (entry.path, entry.name):
-        if text.isascii():
-            continue
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{os.fsencode(text)!r}: name is not valid UTF-8. Rename the file or folder."
-            ) from error
 
 
 def _path_rank(entry: Entry) -> tuple[int, int, tuple[tuple[str | int, ...], ...]]:
@@ -252,22 +253,20 @@ def read_errors(location: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class AllFiles:
+class AllFiles(Wanted):
     """The files with one of `suffixes` at any depth, except names that begin with "." or "_"."""
 
     suffixes: tuple[str, ...]
 
     def below(self, folder: str) -> "AllFiles | None":
-        """Return the pattern of the names in a folder, None if none can match."""
         return None if folder[0] in "._" else self
 
     def takes(self, file: str) -> bool:
-        """Return whether a file of this name matches."""
         return file[0] not in "._" and file.endswith(self.suffixes)
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(Wanted):
     """The unmatched part of a pattern: several `rests`, as `**` may match any number of folders.
 
     `*`, `?` and `[]` match within one name. They match a name that begins with "." only in a part
@@ -290,7 +289,6 @@ class Pattern:
         return cls(frozenset([(*parts, *["*"] * (parts[-1] == "**"))]))
 
     def below(self, folder: str) -> "Pattern | None":
-        """Return the pattern of the names in a folder, None if none can match."""
         rests = set()
         for rest in self._open():
             if rest[0] == "**" and not folder.startswith("."):
@@ -300,7 +298,6 @@ class Pattern:
         return Pattern(frozenset(rests)) if rests else None
 
     def takes(self, file: str) -> bool:
-        """Return whether a file of this name matches."""
         return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
 
     def _open(self) -> Iterator[tuple[str, ...]]:
@@ -314,15 +311,98 @@ class Pattern:
 
 def fixed_part(path: str) -> str:
     """Return the folders before the first part with a wildcard."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if MAGIC.intersection(part):
-            break
-        parts.append(part)
-    return "/".join(parts)
+    return "/".join(takewhile(lambda part: not MAGIC.intersection(part), path.split("/")))
 
 
 def _fits(name: str, part: str) -> bool:
     if part == "**" or (name.startswith(".") and not part.startswith(".")):
         return False
     return fnmatch.fnmatchcase(name, part)
+
+
+class Hive:
+    """Hive partitions (`year=2013/`) of some paths: integers if all values are, else text.
+
+    If all values are numbers (`x=1.25`, `x=+2`), their text is sorted by number.
+
+    paths: folders and name of each file, relative to the source, separated by "/".
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        values: dict[str, list[str]] = {}
+        folders = {_split(path)[0] for path in paths}
+        for name, value in (pair for folder in folders for pair in _pairs(folder)):
+            values.setdefault(name, []).append(value)
+        self._integers = _names_of_only(_INTEGER, values)
+        self._numbers = self._integers | _names_of_only(_NUMBER, values)
+        self._partitions = {
+            folder: tuple((name, self._typed(name, value)) for name, value in _pairs(folder))
+            for folder in folders
+        }
+        self._keys = {
+            folder: tuple(self._step_key(step) for step in folder.split("/") if step)
+            for folder in folders
+        }
+
+    def partitions(self, path: str) -> Partitions:
+        """Return the name and value of each partition that contains a file."""
+        return self._partitions[_split(path)[0]]
+
+    def order(self, path: str) -> tuple[_Key, str]:
+        """Return a sort key: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
+        folder, name = _split(path)
+        return (*self._keys[folder], natural(name)), path
+
+    def _typed(self, name: str, value: str) -> pa.Scalar:
+        kind = pa.int64() if name in self._integers else pa.string()
+        if value == NULL_PARTITION:
+            return pa.scalar(None, kind)
+        return pa.scalar(int(value) if name in self._integers else value, kind)
+
+    def _step_key(self, folder: str) -> tuple[str | int | Decimal, ...]:
+        name, mark, value = folder.partition("=")
+        if mark and unquote(name) in self._numbers:
+            null = value == NULL_PARTITION
+            return f"{name}=", Decimal("Infinity" if null else unquote(value)), ""
+        return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else natural(folder)
+
+
+def value_key(value: str, numbers: bool) -> _Key:
+    """Return the sort key of a non-null partition value; `numbers`: all values are numbers.
+
+    Raises ValueError if `numbers` is set and this value is not a number.
+
+    >>> value_key("2024-1-2", False) < value_key("2024-01-10", False)
+    True
+    >>> value_key("1.25", True) < value_key("10", True)
+    True
+    """
+    if not numbers:
+        return (natural(value),)
+    if not is_number(value):
+        raise ValueError(f"not a number: {value}")
+    return ((Decimal(value),),)
+
+
+def is_number(value: str) -> bool:
+    """Return whether a partition value is sorted as a number if all others are."""
+    return _NUMBER.fullmatch(value) is not None
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _pairs(folder: str) -> list[tuple[str, str]]:
+    pairs = [step.partition("=") for step in folder.split("/") if "=" in step]
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+
+
+def _names_of_only(kind: re.Pattern[str], values: Mapping[str, list[str]]) -> set[str]:
+    """Return the partitions whose values all match `kind` or are null."""
+    return {
+        name
+        for name, texts in values.items()
+        if all(text == NULL_PARTITION or kind.fullmatch(text) for text in texts)
+    }

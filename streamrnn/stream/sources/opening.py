@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -42,6 +42,7 @@ _HEADER = 1 << 20
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
+@dataclass(eq=False)
 class SourceFiles:
     """Files that have the columns of the first; `rows`: the largest size of a record batch.
 
@@ -57,34 +58,22 @@ class SourceFiles:
     of their time.
     """
 
-    def __init__(
-        self,
-        files: Sequence[SourceFile],
-        columns: Sequence[str] | None,
-        rows: int,
-        time: str | None = None,
-        format: str = "auto",
-        features: Mapping[str, Feature] | None = None,
-        renames: NamesInFiles | None = None,
-        types: Mapping[str, str] | None = None,
-        delimiter: str = "",
-        table: Table | None = None,
-        roles: Collection[str] | None = None,
-        by_time: bool = False,
-    ) -> None:
-        self.files = list(files)
-        self.columns = columns
-        self.rows = rows
-        self.time = time
+    files: list[SourceFile]
+    columns: Sequence[str] | None
+    rows: int
+    time: str | None = None
+    format: str = "auto"
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    renames: NamesInFiles = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = ""
+    table: Table | None = None
+    roles: Collection[str] | None = None
+    by_time: bool = False
+
+    def __post_init__(self) -> None:
         self.earlier: Mapping[str, str] = {}
-        self._features = features or {}
-        self._renames = renames or {}
-        self._format = format
-        self._types = {n: type_named(t) or pa.type_for_alias(t) for n, t in (types or {}).items()}
-        self._delimiter = delimiter
-        self.table = table
-        self._roles = roles
-        self._by_time = by_time
+        self._kinds = {n: type_named(t) or pa.type_for_alias(t) for n, t in self.types.items()}
         self._first = ""
         self._schema: pa.Schema | None = None
         self._footers: dict[str, Footer] = {}
@@ -105,7 +94,7 @@ class SourceFiles:
         if self._schema is None:
             self._first = _EARLIER if self.earlier else ""
             used = earlier_schema(self.earlier, self.columns)
-            self._schema = used and self._with_types(used, self.files, self._features)
+            self._schema = used and self._with_types(used, self.files, self.features)
         if self._schema is None:
             first, used = self._first_readable()
             self._first = _EARLIER if self.earlier else first.path
@@ -138,14 +127,14 @@ class SourceFiles:
                 continue
             try:
                 columns = self._columns(file, reader)
-                refuse_unknown_types(self._types, columns.names, self.columns, file.path)
+                refuse_unknown_types(self._kinds, columns.names, self.columns, file.path)
                 used = used_schema(columns, self.columns, file.path)
                 later = self.files[self.files.index(file) + 1 :]
                 used = self._with_types(used, later, used.names)
-                if self._roles is None or all(self._format_of(file).typed for file in self.files):
+                if self.roles is None or all(self._format_of(file).typed for file in self.files):
                     return file, used
                 # The output cannot change the types of columns once they have values.
-                empty = {f.name for f in used if pa.types.is_null(f.type)}.difference(self._roles)
+                empty = {f.name for f in used if pa.types.is_null(f.type)}.difference(self.roles)
                 texts = (f.with_type(pa.string()) if f.name in empty else f for f in used)
                 return file, pa.schema(texts)
             except DataError as error:
@@ -180,7 +169,8 @@ class SourceFiles:
             kind = self.schema.field(self.time).type if self.time is not None else None
             footer = self._footer(file, self._open(file), kind)
             if self.time in (parts := self._partitions(file)) and footer.times is None:
-                footer = footer.with_time(parts[str(self.time)])
+                value = parts[str(self.time)].as_py()  # all rows have this time
+                footer = replace(footer, times=(value, value) if isinstance(value, int) else None)
             self._footers[file.name] = footer
         return self._footers[file.name]
 
@@ -199,7 +189,7 @@ class SourceFiles:
             footer = reader.footer(None if kind is None else self.time, kind)
         if not self._format_of(file).typed:
             self._counts[file] = footer.rows
-        if self._by_time:  # read as one group, since any of its rows may be the earliest
+        if self.by_time:  # read as one group, since any of its rows may be the earliest
             footer = replace(footer, groups=[footer.rows] if footer.rows else [])
         return footer
 
@@ -285,8 +275,8 @@ class SourceFiles:
 
     def _reader(self, file: SourceFile, stream: pa.NativeFile) -> FileReader:
         format = self._format_of(file)
-        if format.typed and (self._types or self._delimiter):
-            key = "types" if self._types else "delimiter"
+        if format.typed and (self._kinds or self.delimiter):
+            key = "types" if self._kinds else "delimiter"
             raise ConfigError(
                 f"[source] {key} is for files of text (CSV, NDJSON); {file.path} is a file of "
                 f"{format.name}, which states its types. Remove the key."
@@ -316,24 +306,24 @@ class SourceFiles:
             earlier = dict(zip(self._schema.names, self._schema.types, strict=True))
         types = {
             name: kind
-            for name, kind in {**earlier, **self._types}.items()
+            for name, kind in {**earlier, **self._kinds}.items()
             if kind is not None and not pa.types.is_null(kind)
         }
-        for new, olds in self._renames.items():
+        for new, olds in self.renames.items():
             if new in types:
                 types |= {old: types[new] for old in olds if old not in types}
-        return Hints(file.path, types, self._types, self._delimiter, self._counts.get(file))
+        return Hints(file.path, types, self._kinds, self.delimiter, self._counts.get(file))
 
     def _format_of(self, file: SourceFile) -> FileFormat:
-        return format_of(file.path, self._format)
+        return format_of(file.path, self.format)
 
     def _unparsed(self, file: SourceFile, error: UnparsedError) -> DataError:
         name = error.column
         first = self._first if self._first != file.path else ""
-        origin = "[source] types" if name in self._types else first or "its first rows"
+        origin = "[source] types" if name in self._kinds else first or "its first rows"
         message = f"{file.path}: {error}, as in {origin}. Correct the value"
         # Neither is ever text, so another type would only move the error.
-        if name == self.time or (name in self._features and error.other == "string"):
+        if name == self.time or (name in self.features and error.other == "string"):
             return DataError(f"{message}, or remove the row.")
         return DataError(
             f'{message}, or set [source] types = {{ {name} = "{error.other}" }} (for an output '
@@ -342,7 +332,7 @@ class SourceFiles:
 
     def _new_names(self, file: SourceFile, columns: Sequence[str]) -> dict[str, str]:
         partitions = [name for name, _ in file.partitions]
-        return new_names([*columns, *partitions], self._renames, file.path)
+        return new_names([*columns, *partitions], self.renames, file.path)
 
     def _partitions(self, file: SourceFile) -> dict[str, pa.Scalar]:
         names = self._new_names(file, ())
@@ -360,7 +350,7 @@ class SourceFiles:
             columns = self._columns(file, reader)
             check_present(self.schema, columns, file.path, self._first)
             used = used_schema(columns, self.columns, file.path)
-            common = common_schema(self.schema, used, file.path, self._first, self._features)
+            common = common_schema(self.schema, used, file.path, self._first, self.features)
             self._last_common = key, common
         return self._last_common[1]
 

@@ -1,5 +1,6 @@
 """Where each row comes from, and where the reading of a source stands."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -23,29 +24,15 @@ class Position:
     file_row: int
     done: bool = False
 
+    @classmethod
+    def at(cls, file: str, ends: Sequence[int], row: int) -> Self:
+        """Return the position of a row of a file, whose row groups end at the rows `ends`.
 
-@dataclass(frozen=True)
-class Cursor:
-    """The position of a reader in one file, whose row groups have `sizes` rows."""
-
-    name: str
-    sizes: list[int]
-    row_group: int
-    row: int
-    file_row: int
-
-    def after(self, rows: int) -> "Cursor":
-        """Return the position `rows` rows later."""
-        group, row = self.row_group, self.row + rows
-        while group < len(self.sizes) and row >= self.sizes[group]:
-            row -= self.sizes[group]
-            group += 1
-        return Cursor(self.name, self.sizes, group, row, self.file_row + rows)
-
-    def position(self) -> Position:
-        """Return the position as a manifest has it."""
-        done = self.row_group >= len(self.sizes)
-        return Position(self.name, self.row_group, self.row, self.file_row, done)
+        >>> Position.at("a", [2, 5], 3)
+        Position(file='a', row_group=1, row=1, file_row=3, done=False)
+        """
+        group = bisect_right(ends, row)
+        return cls(file, group, row - (ends[group - 1] if group else 0), row, group == len(ends))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Record batches of files, one after another, from any position; one may span several files."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,14 +16,13 @@ from streamrnn.stream.sources.content import NOTHING, Content, Reading
 from streamrnn.stream.sources.files import SourceFile, etag
 from streamrnn.stream.sources.formats import FileReader, UnparsedError
 from streamrnn.stream.sources.opening import SourceFiles, one_line
-from streamrnn.stream.sources.position import Cursor, Origin, Position
+from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.schema import select
 
 # Slices are copied when they are gathered; offsets of strings have 32 bits.
 _MOST_BYTES = 64 << 20
 # A run stops after a record batch: on an object store, reading 256 files may take 10 s.
 _MOST_SLICES = 256
-Contents = Callable[[pa.RecordBatch, Sequence[int]], Sequence[Content]]
 
 
 class FileSlice(NamedTuple):
@@ -46,69 +45,6 @@ class FileSlice(NamedTuple):
     offset: str
 
 
-def gather(
-    slices: Iterator[FileSlice], rows: int, before: Content, contents: Contents
-) -> Iterator[SourceBatch]:
-    """Yield record batches of whole slices, with at most `rows` rows (or one slice) each.
-
-    `before` is the content of the first file before its first slice; `contents` returns the
-    contents of the slices of a batch, given their sizes. If `slices` raises an error, the slices
-    before it are yielded first.
-    """
-    waiting: list[FileSlice] = []
-    last = Reading(before)
-    free_rows = free_bytes = 0
-    schema: pa.Schema | None = None
-    try:
-        for each in slices:
-            batch = each.batch
-            size, width = batch.num_rows, batch.nbytes
-            if waiting and (
-                size > free_rows
-                or width > free_bytes
-                or len(waiting) == _MOST_SLICES
-                or not batch.schema.equals(schema)
-            ):
-                joined, last = _joined(waiting, last, contents)
-                yield joined
-                waiting = []
-            if not waiting:
-                free_rows, free_bytes, schema = rows, _MOST_BYTES, batch.schema
-            waiting.append(each)
-            free_rows -= size
-            free_bytes -= width
-    except Exception:
-        if waiting:
-            yield _joined(waiting, last, contents)[0]
-        raise
-    if waiting:
-        yield _joined(waiting, last, contents)[0]
-
-
-def _joined(
-    slices: Sequence[FileSlice], last: Reading, contents: Contents
-) -> tuple[SourceBatch, Reading]:
-    """Return the slices as one batch, and what was read so far of the last file.
-
-    `last` is what was read of the first file before the first slice.
-    """
-    batch = slices[0].batch
-    if len(slices) > 1:
-        batch = pa.concat_batches([each.batch for each in slices])
-    sizes = [each.batch.num_rows for each in slices]
-    readings: dict[str, Reading] = {}
-    for each, content in zip(slices, contents(batch, sizes), strict=True):
-        if each.first_row:
-            content += last.content
-        last = Reading(content, each.etag, each.opened_ns)
-        readings[each.position.file] = last
-    paths, first_rows = [each.path for each in slices], [each.first_row for each in slices]
-    origin = Origin.of_slices(paths, first_rows, sizes, slices[0].by_time)
-    cast = sum(each.cast for each in slices)
-    offset = max(each.offset for each in slices)
-    return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
-
-
 class FileSource(SourceFiles):
     """The record batches of a list of files: at most `rows` rows each, of one file or several."""
 
@@ -125,24 +61,20 @@ class FileSource(SourceFiles):
     def with_columns(self, names: Sequence[str]) -> "FileSource":
         """Return a source of the same files that reads these columns too."""
         columns = None if self.columns is None else list(dict.fromkeys([*self.columns, *names]))
-        wide = self._reading(columns)
-        if wide._roles is not None:
-            wide._roles = [*wide._roles, *names]
+        wide = self.of_columns(columns)
+        if wide.roles is not None:
+            wide.roles = [*wide.roles, *names]
         return wide
 
-    def of_columns(self, names: Sequence[str]) -> "FileSource":
-        """Return a source of the same files that reads these columns only."""
-        return self._reading(list(names))
-
-    def _reading(self, columns: Sequence[str] | None) -> "FileSource":
+    def of_columns(self, names: Sequence[str] | None) -> "FileSource":
+        """Return a source of the same files that reads these columns only; None: all columns."""
         source = copy(self)
-        source.files, source.columns = list(self.files), columns
+        source.files, source.columns = list(self.files), names and list(names)
         source._schema, source._first, source._last_common = None, "", None
         return source
 
     @property
     def of_files(self) -> "FileSource":
-        """The source itself."""
         return self
 
     def offset(self) -> str:
@@ -181,12 +113,64 @@ class FileSource(SourceFiles):
         yielded, then DataError is raised, which names the file.
         """
         slices = (each for file in self.files for each in self._slices_of(file, start, stop))
-        return gather(
-            slices,
-            self.rows,
-            before or NOTHING,
-            lambda batch, sizes: Content.of_slices(batch, self.time, sizes, self.schema),
-        )
+        return self._gathered(slices, before or NOTHING)
+
+    def _gathered(self, slices: Iterator[FileSlice], before: Content) -> Iterator[SourceBatch]:
+        """Yield record batches of whole slices, with at most `rows` rows (or one slice) each.
+
+        `before` is the content of the first file before its first slice. If `slices` raises an
+        error, the slices before it are yielded first.
+        """
+        waiting: list[FileSlice] = []
+        last = Reading(before)
+        free_rows = free_bytes = 0
+        schema: pa.Schema | None = None
+        try:
+            for each in slices:
+                batch = each.batch
+                size, width = batch.num_rows, batch.nbytes
+                if waiting and (
+                    size > free_rows
+                    or width > free_bytes
+                    or len(waiting) == _MOST_SLICES
+                    or not batch.schema.equals(schema)
+                ):
+                    joined, last = self._joined(waiting, last)
+                    yield joined
+                    waiting = []
+                if not waiting:
+                    free_rows, free_bytes, schema = self.rows, _MOST_BYTES, batch.schema
+                waiting.append(each)
+                free_rows -= size
+                free_bytes -= width
+        except Exception:
+            if waiting:
+                yield self._joined(waiting, last)[0]
+            raise
+        if waiting:
+            yield self._joined(waiting, last)[0]
+
+    def _joined(self, slices: Sequence[FileSlice], last: Reading) -> tuple[SourceBatch, Reading]:
+        """Return the slices as one batch, and what was read so far of the last file.
+
+        `last` is what was read of the first file before the first slice.
+        """
+        batch = slices[0].batch
+        if len(slices) > 1:
+            batch = pa.concat_batches([each.batch for each in slices])
+        sizes = [each.batch.num_rows for each in slices]
+        readings: dict[str, Reading] = {}
+        contents = Content.of_slices(batch, self.time, sizes, self.schema)
+        for each, content in zip(slices, contents, strict=True):
+            if each.first_row:
+                content += last.content
+            last = Reading(content, each.etag, each.opened_ns)
+            readings[each.position.file] = last
+        paths, first_rows = [each.path for each in slices], [each.first_row for each in slices]
+        origin = Origin.of_slices(paths, first_rows, sizes, slices[0].by_time)
+        cast = sum(each.cast for each in slices)
+        offset = max(each.offset for each in slices)
+        return SourceBatch(batch, origin, slices[-1].position, readings, cast, offset), last
 
     def _slices_of(
         self, file: SourceFile, start: Position | None, stop: Position | None
@@ -200,32 +184,32 @@ class FileSource(SourceFiles):
         reader, version = self._reader(file, stream), etag(stream)
         schemas = own, schema = self._common(file, reader)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
-        sizes = self._footer(file, reader, None).groups
+        ends = list(accumulate(self._footer(file, reader, None).groups))
+        rows = ends[-1] if ends else 0
         # Counted from the first row: a rewritten file may have other row groups.
-        cursor = Cursor(file.name, sizes, 0, 0, 0).after(start.file_row if start else 0)
-        if start is not None and not 0 <= start.file_row <= sum(sizes):
+        at = Position.at(file.name, ends, start.file_row if start else 0)
+        if not 0 <= at.file_row <= rows:
             raise DataError(
-                f"{file.path}: the run cannot resume at row {start.file_row:,}: the file has "
-                f"{sum(sizes):,} rows. Restore the file, or start over with --full-refresh."
+                f"{file.path}: the run cannot resume at row {at.file_row:,}: the file has "
+                f"{rows:,} rows. Restore the file, or start over with --full-refresh."
             )
         end = None if stop is None else stop.file_row
         batches = iter([pa.RecordBatch.from_pylist([], schema=schema)])
-        if cursor.row_group < len(sizes):
-            read = self._sorted if self._by_time else self._cast
-            batches = read(file, reader, schemas, cursor, end)
-        path, by_time = file.path, self._by_time
+        if not at.done:
+            read = self._sorted if self.by_time else self._cast
+            batches = read(file, reader, schemas, at, end)
+        path, by_time = file.path, self.by_time
         try:
             for batch in batches:
-                first, cast = cursor.file_row, changed * batch.num_rows
-                cursor = cursor.after(batch.num_rows)
-                at = cursor.position()
+                first, cast = at.file_row, changed * batch.num_rows
+                at = Position.at(file.name, ends, first + batch.num_rows)
                 offset = reader.offset(self.time) if self.time is not None else ""
                 yield FileSlice(batch, path, first, at, version, opened, cast, by_time, offset)
         except UnparsedError as error:
             raise self._unparsed(file, error) from None
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
-                f"{file.path}: cannot be read after row {cursor.file_row}: {one_line(error)}. "
+                f"{file.path}: cannot be read after row {at.file_row}: {one_line(error)}. "
                 "The file is damaged or was changed during the read. Write it again."
             ) from error
 
@@ -234,14 +218,14 @@ class FileSource(SourceFiles):
         file: SourceFile,
         reader: FileReader,
         schemas: tuple[pa.Schema, pa.Schema],
-        start: Cursor,
+        start: Position,
         end: int | None,
     ) -> Iterator[pa.RecordBatch]:
         """Read the rows from `start` to `end`, counted in the order of their time; null comes last.
 
         Rows of one time keep their order. Memory holds all rows of the file.
         """
-        first = replace(start, row_group=0, row=0, file_row=0)
+        first = Position(start.file, 0, 0, 0)
         whole = pa.Table.from_batches(list(self._cast(file, reader, schemas, first)))
         order = pc.sort_indices(whole[self.time])  # stable, null last
         end = len(order) if end is None else end
@@ -254,7 +238,7 @@ class FileSource(SourceFiles):
         file: SourceFile,
         reader: FileReader,
         schemas: tuple[pa.Schema, pa.Schema],
-        start: Cursor,
+        start: Position,
         end: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Read the rows from `start` to `end` (None: the last), and cast them."""
@@ -270,7 +254,7 @@ class FileSource(SourceFiles):
                 return
 
     def _read(
-        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Cursor
+        self, file: SourceFile, reader: FileReader, schema: pa.Schema, start: Position
     ) -> Iterator[pa.RecordBatch]:
         # A column in the file takes precedence over a partition of that name.
         present = set(reader.schema.names)

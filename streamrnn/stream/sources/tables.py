@@ -220,10 +220,6 @@ def open_table(path: str, format: str, version: int | None) -> Table | None:
     return table
 
 
-def _names_iceberg(path: str) -> bool:
-    return path.startswith(CATALOG) or path.endswith(".metadata.json")
-
-
 def _has_delta_log(path: str) -> bool:
     with read_errors(canonical_name(path)):
         if MAGIC.intersection(path.partition("?")[0]):
@@ -233,7 +229,10 @@ def _has_delta_log(path: str) -> bool:
         return store.exists(log) and store.is_folder(log)
 
 
-MARKS: dict[str, Callable[[str], bool]] = {"iceberg": _names_iceberg, "delta": _has_delta_log}
+MARKS: dict[str, Callable[[str], bool]] = {
+    "iceberg": lambda path: path.startswith(CATALOG) or path.endswith(".metadata.json"),
+    "delta": _has_delta_log,
+}
 """Format -> test whether a path is a table of this format.
 
 The tests work without the plug-in, so that a table is never read as plain files, which may have

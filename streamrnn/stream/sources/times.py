@@ -74,16 +74,12 @@ def shown_time(ticks: int, kind: pa.DataType) -> str:
     """Format a time in ticks of its type, for a message."""
     if not pa.types.is_temporal(kind):
         return str(ticks)
-    return str(_array_of(ticks, kind).cast(pa.string())[0])
+    return str(time_of(ticks, kind).cast(pa.string()))
 
 
 def time_of(ticks: int, kind: pa.DataType) -> pa.Scalar:
     """Return the time that a number of ticks stands for."""
-    return _array_of(ticks, kind)[0]
-
-
-def _array_of(ticks: int, kind: pa.DataType) -> pa.Array:
-    return pa.array([ticks], pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
+    return pa.scalar(ticks, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
 
 
 def unix_seconds(time: pa.Scalar) -> float | None:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.stream.sources.casts import is_text, numpy_type, shown
-from streamrnn.stream.sources.faults import Faults
+from streamrnn.stream.sources.columns import Faults
 from streamrnn.stream.sources.files import resolve
 
 _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
@@ -57,15 +57,6 @@ def add_looked_up(total: dict[str, LookedUp], rows: Mapping[str, LookedUp]) -> N
     """Add the look-ups of other rows, by column, to a total."""
     for column, seen in rows.items():
         total.setdefault(column, LookedUp()).add(seen)
-
-
-def refuse_all_unknown(
-    vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
-) -> None:
-    """Raise DataError for a column that has at least 100 values, all of them unknown."""
-    for column, seen in looked_up.items():
-        if seen.unknown == seen.values >= _FEW:
-            vocabularies[column].refuse_all(column, seen)
 
 
 @dataclass(frozen=True)
@@ -189,22 +180,6 @@ class Vocabulary:
             self._refuse(array, unknown, column, faults)
         return pc.if_else(unknown, pa.scalar(0, pa.int64()), ids), seen
 
-    def refuse_all(self, column: str, seen: LookedUp) -> None:
-        """Raise DataError because no value of a column is listed; say how they seem to differ."""
-        likely = _difference(map(str, seen.examples), map(str, self.values))
-        if blank := [v for v in map(str, self.values) if v != v.strip()]:
-            likely += (
-                f"The vocabulary has values with blanks at the ends: {len(blank)}, such as "
-                f"{blank[0]!r}. "
-            )
-        raise DataError(
-            f"feature {column!r}: none of its {seen.values:,} values so far is in the "
-            f"vocabulary ({self.label}), so all have id 0. Received: {_some(seen.examples)}; the "
-            f"vocabulary has: {_some(self.values)}. {likely}Correct the vocabulary or the column; "
-            "if these values are meant to be unknown, run with --force; a fit learns nothing from "
-            "them: leave the feature out."
-        )
-
     def _refuse(self, array: pa.Array, unknown: pa.Array, column: str, faults: Faults) -> None:
         rows = np.flatnonzero(unknown.to_numpy(zero_copy_only=False))
         values = array.filter(unknown).dictionary_encode()
@@ -235,6 +210,33 @@ class Vocabulary:
         return numbers if written else None
 
 
+def refuse_all_unknown(
+    vocabularies: Mapping[str, Vocabulary], looked_up: Mapping[str, LookedUp]
+) -> None:
+    """Raise DataError for a column that has at least 100 values, all of them unknown.
+
+    The message says how they seem to differ.
+    """
+    for column, seen in looked_up.items():
+        if not seen.unknown == seen.values >= _FEW:
+            continue
+        vocabulary = vocabularies[column]
+        listed = [str(value) for value in vocabulary.values]
+        likely = _difference([str(value) for value in seen.examples], listed)
+        if blank := [value for value in listed if value != value.strip()]:
+            likely += (
+                f"The vocabulary has values with blanks at the ends: {len(blank)}, such as "
+                f"{blank[0]!r}. "
+            )
+        raise DataError(
+            f"feature {column!r}: none of its {seen.values:,} values so far is in the "
+            f"vocabulary ({vocabulary.label}), so all have id 0. Received: {_some(seen.examples)}; "
+            f"the vocabulary has: {_some(vocabulary.values)}. {likely}Correct the vocabulary or "
+            "the column; if these values are meant to be unknown, run with --force; a fit learns "
+            "nothing from them: leave the feature out."
+        )
+
+
 def _values(array: pa.Array) -> list[str | int]:
     """Return values of a column; bytes that are not UTF-8 are replaced."""
     if not is_text(array.type):
@@ -246,9 +248,8 @@ def _some(values: Sequence[str | int]) -> str:
     return ", ".join(map(repr, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
 
 
-def _difference(received: Iterable[str], listed: Iterable[str]) -> str:
+def _difference(received: Sequence[str], listed: Sequence[str]) -> str:
     """Return how a received value differs from a listed one: in case, or in blanks at its ends."""
-    received, listed = list(received), list(listed)
     forms: dict[str, Callable[[str], str]] = {
         "blanks at the ends": str.strip,
         "case": str.casefold,

@@ -14,7 +14,7 @@ from streamrnn.nn.kernels.growing import grown
 from streamrnn.nn.kernels.keys import StringIndex
 from streamrnn.nn.kernels.plain_rows import LastTimes, PlainColumns, PlainRows, read_plain
 from streamrnn.stream.sources import hashes_of
-from streamrnn.stream.sources.words import bytes_of, words_of
+from streamrnn.stream.sources.content import bytes_of, words_of
 
 _CHUNK = 1 << 16
 """Chunks with this many keys are joined only when all chunks are."""

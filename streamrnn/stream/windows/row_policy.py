@@ -15,7 +15,7 @@ from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import without_options
 from streamrnn.errors import DataError, LateRowError
 from streamrnn.stream.sources import Rows, fitted, shown, shown_time
-from streamrnn.stream.sources.formats.text_file import also_compressed
+from streamrnn.stream.sources.formats.text import also_compressed
 from streamrnn.stream.windows.sorted_rows import (
     NO_ROWS,
     Previous,
@@ -120,11 +120,7 @@ def judge_times(
         late = time < before
     repeated = time == before
     repeated[first[~seen]] = False  # the stream had no row, not even at the earliest time
-    return JudgedTimes(clock, _if_any(late), _if_any(repeated))
-
-
-def _if_any(mask: Bools) -> Bools | None:
-    return mask if mask.any() else None
+    return JudgedTimes(clock, late if late.any() else None, repeated if repeated.any() else None)
 
 
 def resets(
@@ -404,11 +400,9 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
     """Return why a row is rejected: for its fault, as one of the `repeated`, or as late."""
     if rows.faults.codes[row]:
         return rows.faults.reason(row)
-    return (
-        "repeated: the stream had a row of this time"
-        if row in repeated
-        else "late: time goes backwards"
-    )
+    if row in repeated:
+        return "repeated: the stream had a row of this time"
+    return "late: time goes backwards"
 
 
 def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:

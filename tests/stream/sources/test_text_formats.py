@@ -16,8 +16,7 @@ from selection import first_quick
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.stream.sources import FileSource, list_files, suffixes_of
-from streamrnn.stream.sources.formats.text_file import decompressed, shows_rows
-from streamrnn.stream.sources.formats.text_values import infer, parse_texts
+from streamrnn.stream.sources.formats.text import decompressed, infer, parse_texts, shows_rows
 
 
 def _zstd(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.stream.sources import Contract, Feature, plain_columns
+from streamrnn.stream.sources import Contract, Feature
 from streamrnn.stream.states import Layout, StateTable
 
 ROWS = 9
@@ -66,7 +66,7 @@ class Streams:
         self.table.advance(slots, slots * 0, last, {})
 
     def read(self, rows: pa.RecordBatch, most: int = MOST) -> Any:
-        columns = plain_columns(self.contract, rows.schema, self.schema)
+        columns = self.contract.plain_columns(rows.schema, self.schema)
         return None if columns is None else self.table.plain(rows, columns, most)
 
 
@@ -230,10 +230,10 @@ def test_a_stream_that_is_there_twice_is_seen_at_any_place(rows: int) -> None:
 def test_other_columns_are_not_plain() -> None:
     schema = batch().schema
     feature = (Feature("a"), Feature("b"))
-    assert plain_columns(Contract(("id",), "t", feature), schema, schema) is not None
+    assert Contract(("id",), "t", feature).plain_columns(schema, schema) is not None
     others = [
         Contract(("id", "t"), None, feature),
         Contract(("id",), "t", feature, reset="r"),
         Contract(("id",), "t", (*feature, Feature("id", "string"))),
     ]
-    assert [plain_columns(contract, schema, schema) for contract in others] == [None] * 3
+    assert [contract.plain_columns(schema, schema) for contract in others] == [None] * 3

@@ -12,7 +12,7 @@ from streamrnn.stream.sources.formats.base import (
 from streamrnn.stream.sources.formats.csv import CSV
 from streamrnn.stream.sources.formats.ndjson import NDJSON
 from streamrnn.stream.sources.formats.parquet import PARQUET
-from streamrnn.stream.sources.formats.text_file import shows_rows
+from streamrnn.stream.sources.formats.text import shows_rows
 
 SOURCE_FORMATS = {"parquet": PARQUET, "arrow": ARROW, "csv": CSV, "ndjson": NDJSON}
 """Formats by their names in [source] format."""

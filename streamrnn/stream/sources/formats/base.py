@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
@@ -26,11 +26,6 @@ class Footer:
     def rows(self) -> int:
         """Number of rows of the file."""
         return sum(self.groups)
-
-    def with_time(self, value: pa.Scalar) -> Footer:
-        """Return the footer of a file whose times all equal the value of a partition."""
-        time = value.as_py()
-        return replace(self, times=(time, time) if isinstance(time, int) else None)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,16 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from streamrnn.stream.sources.formats.base import FileFormat, Hints
-from streamrnn.stream.sources.formats.text_file import (
+from streamrnn.stream.sources.formats.text import (
     CUT_OFF,
+    FIRST_BLOCKS,
     NEWLINES,
     TEXT_BLOCK,
     TextReader,
     also_compressed,
+    infer,
 )
-from streamrnn.stream.sources.formats.text_values import infer
 
-# Types are inferred from the first block (a row must fit into one); or, for columns without values
-# there, from the next ones.
-_FIRST_BLOCKS = 16
 _MARK = b"\xef\xbb\xbf"
 _BLANK = b"\r\n" + _MARK
 # Largest number of bytes of blank lines after the last row that do not hide it.
@@ -50,7 +48,7 @@ class CsvReader(TextReader):
             if batch.num_rows:
                 last = batch.column(0)[-1].as_py() or ""
         quoted = '"{}"'.format(last.replace('"', '""')).encode()
-        text = self._text.ending(len(quoted) + _BLANK_END)
+        text = self._ending(len(quoted) + _BLANK_END)
         if not text.endswith(NEWLINES):
             raise ValueError(f"the last line {CUT_OFF}")
         if last.endswith(("\n", "\r")) and not text.rstrip(b"\r\n").endswith(quoted):
@@ -59,7 +57,7 @@ class CsvReader(TextReader):
 
     def _names_of_a_line(self) -> list[str]:
         """Return the names in a header of one line; [] if the header is longer or missing."""
-        lines = self._text.head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
+        lines = self._head.removeprefix(_MARK).lstrip(b"\r\n").splitlines(keepends=True)
         if not lines or not lines[0].endswith(NEWLINES):
             return []
         line = lines[0].rstrip(b"\r\n").decode()
@@ -81,9 +79,9 @@ class CsvReader(TextReader):
 
     def _no_header(self) -> str:
         """Return what is wrong with the header of a file that was read to its end."""
-        if not self._text.ending(1).endswith(NEWLINES):
+        if not self._ending(1).endswith(NEWLINES):
             return f"the header {CUT_OFF}"
-        if self._text.open().read(TEXT_BLOCK).strip(_BLANK):
+        if self._text().read(TEXT_BLOCK).strip(_BLANK):
             return "the header is cut off: a quote is not closed. Write the file again"
         return "it has no header: write the names of the columns into its first line"
 
@@ -91,7 +89,7 @@ class CsvReader(TextReader):
         """Infer types from the first block; of columns without values there, from later ones."""
         kinds: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
         left = names
-        for batch in islice(self._texts(names) if names else (), _FIRST_BLOCKS):
+        for batch in islice(self._texts(names) if names else (), FIRST_BLOCKS):
             kinds |= {name: infer(batch.column(name)) for name in left}
             left = [name for name in left if pa.types.is_null(kinds[name])]
             if not left:
@@ -100,7 +98,7 @@ class CsvReader(TextReader):
 
     def _texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns as text, block by block; an empty field that is not quoted is null."""
-        if self._text.whole is not None:
+        if self._whole is not None:
             yield from self._table.select(columns).to_batches()
             return
         with self._located():
@@ -109,7 +107,7 @@ class CsvReader(TextReader):
     @cached_property
     def _table(self) -> pa.Table:
         """All columns of a file of one block as text."""
-        text = self._text.open()
+        text = self._text()
         with self._located():
             table: pa.Table = pacsv.read_csv(
                 text,
@@ -121,7 +119,7 @@ class CsvReader(TextReader):
 
     def _open(self, convert: pacsv.ConvertOptions | None) -> pacsv.CSVStreamingReader:
         return pacsv.open_csv(
-            self._text.open(),
+            self._text(),
             read_options=pacsv.ReadOptions(block_size=TEXT_BLOCK),
             parse_options=self._parsing,
             convert_options=convert,
@@ -155,9 +153,7 @@ class CsvReader(TextReader):
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number of the last line, and the values, of the header and each row; slow."""
-        text = io.TextIOWrapper(
-            self._text.open(), encoding="utf-8-sig", errors="replace", newline=""
-        )
+        text = io.TextIOWrapper(self._text(), encoding="utf-8-sig", errors="replace", newline="")
         lines = csv.reader(text, delimiter=self._delimiter)
         with suppress(csv.Error):
             yield from ((lines.line_num, values) for values in lines if values)

@@ -9,16 +9,15 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from streamrnn.stream.sources.formats.base import FileFormat, Hints, UnparsedError
-from streamrnn.stream.sources.formats.text_file import (
+from streamrnn.stream.sources.formats.text import (
     CUT_OFF,
+    FIRST_BLOCKS,
     TEXT_BLOCK,
     TextReader,
     also_compressed,
+    infer_time,
 )
-from streamrnn.stream.sources.formats.text_values import infer_time
 
-# Types are inferred from the first block; or, for columns without values there, from later ones.
-_FIRST_BLOCKS = 16
 _EXACT = float(1 << 53)
 
 
@@ -50,11 +49,11 @@ class NdjsonReader(TextReader):
         for number, block in enumerate(self._blocks()):
             missing = {name for name in missing if not _mentions(block, name)}
             pending = [name for name, kind in inferred.items() if pa.types.is_null(kind)]
-            if number == 0 or (pending and number < _FIRST_BLOCKS):
+            if number == 0 or (pending and number < FIRST_BLOCKS):
                 lines = _lines(block)
                 batch = self._first(lines, hinted, row)
                 row += len(lines)
-                if self._text.whole is not None:
+                if self._whole is not None:
                     self._all = batch
                 inferred |= {
                     name: _inferred(batch.column(name), name)
@@ -134,7 +133,7 @@ class NdjsonReader(TextReader):
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield the file in blocks of whole lines. Raises ValueError if the last is cut off."""
-        text, rest = self._text.open(), b""
+        text, rest = self._text(), b""
         while data := text.read(TEXT_BLOCK):
             block, newline, after = data.rpartition(b"\n")
             if newline:
@@ -159,9 +158,8 @@ class NdjsonReader(TextReader):
 
 def _mentions(block: bytes, name: str) -> bool:
     """Return whether a block may contain a key, even with null."""
-    return any(
-        json.dumps(name, ensure_ascii=as_ascii).encode() in block for as_ascii in (False, True)
-    )
+    spelled = (json.dumps(name, ensure_ascii=as_ascii) for as_ascii in (False, True))
+    return any(text.encode() in block for text in spelled)
 
 
 def _lines(block: bytes) -> list[bytes]:
