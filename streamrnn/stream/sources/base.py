@@ -33,7 +33,7 @@ class SourceBatch:
 
 
 class Source(Protocol):
-    """Record batches with positions. Files are opened lazily.
+    """Record batches with positions. Files are opened lazily; a source need not consist of files.
 
     `replayable`: the source can be read again, so that a run can resume within it; otherwise it is
     read once, to its end. `files`: the files to read, in order; empty for a source without files.
@@ -61,15 +61,19 @@ class Source(Protocol):
     @property
     def of_files(self) -> "FileSource | None":
         """The source itself if it consists of files that can be read again; None for a pipe."""
+        return None
 
     def total_rows(self) -> int | None:
         """Return the number of rows of all files; None if unknown before they are read."""
+        return None
 
     def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
         """Return the times of those files that record them in their footers, in order."""
+        return []
 
     def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
         """Sort files by their earliest times. Raises DataError if one does not record them."""
+        return []
 
     def batches(
         self, start: Position | None = None, before: Content | None = None

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from streamrnn.errors import DataError, StreamRNNError
-from streamrnn.stream.sources.base import SourceBatch
+from streamrnn.stream.sources.base import Source, SourceBatch
 from streamrnn.stream.sources.casts import cast_columns
 from streamrnn.stream.sources.content import Content
 from streamrnn.stream.sources.contract import Feature
@@ -23,14 +24,14 @@ from streamrnn.stream.sources.schema import (
     used_schema,
     with_new_names,
 )
-from streamrnn.stream.sources.times import FileTimes
 
 STDIN = "stdin"
 # The errors that pyarrow raises for damaged bytes; names that are not UTF-8 raise ValueError.
 DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
-class StreamSource:
+@dataclass(eq=False)
+class StreamSource(Source):
     """The record batches of an Arrow IPC stream, at most `rows` rows each. It is read once.
 
     Stdin must hold one Arrow stream and nothing else. It is read until its writer closes it, so a
@@ -43,27 +44,20 @@ class StreamSource:
 
     replayable = False
     name = STDIN
-    time: str | None = None
+    columns: Sequence[str] | None
+    rows: int
+    stream: BinaryIO | None = None
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    renames: NamesInFiles = field(default_factory=dict)
 
-    def __init__(
-        self,
-        columns: Sequence[str] | None,
-        rows: int,
-        stream: BinaryIO | None = None,
-        features: Mapping[str, Feature] | None = None,
-        renames: NamesInFiles | None = None,
-    ) -> None:
-        self.columns = columns
+    def __post_init__(self) -> None:
+        self.time: str | None = None
         self.earlier: Mapping[str, str] = {}
-        self._features = features or {}
-        self._renames = renames or {}
-        self.rows = rows
         self.files: list[SourceFile] = []
-        self._stream = stream
 
     @cached_property
     def _input(self) -> "_Input":
-        return _Input(self._stream or sys.stdin.buffer)
+        return _Input(self.stream or sys.stdin.buffer)
 
     @cached_property
     def _reader(self) -> pa.RecordBatchReader:
@@ -75,7 +69,7 @@ class StreamSource:
 
     @cached_property
     def _new_names(self) -> dict[str, str]:
-        return new_names(self._reader.schema.names, self._renames, STDIN)
+        return new_names(self._reader.schema.names, self.renames, STDIN)
 
     @cached_property
     def _own(self) -> pa.Schema:
@@ -94,19 +88,6 @@ class StreamSource:
     def identity(self) -> Hashable:
         return STDIN
 
-    @property
-    def of_files(self) -> None:
-        """None: a stream has no files."""
-
-    def total_rows(self) -> None:
-        """Return None: unknown."""
-
-    def times(self, files: Sequence[SourceFile]) -> list[FileTimes]:
-        return []
-
-    def in_time_order(self, files: Sequence[SourceFile]) -> list[SourceFile]:
-        return []
-
     def batches(
         self, start: Position | None = None, before: Content | None = None
     ) -> Iterator[SourceBatch]:
@@ -117,7 +98,7 @@ class StreamSource:
         as another stream.
         """
         origin = "earlier runs"
-        own, schema = common_schema(self.schema, self._own, STDIN, origin, self._features)
+        own, schema = common_schema(self.schema, self._own, STDIN, origin, self.features)
         changed = sum(a.type != b.type for a, b in zip(own, self.schema, strict=True))
         old = {new: old for old, new in self._new_names.items()}
         names = [old.get(name, name) for name in own.names]
@@ -148,7 +129,7 @@ class StreamSource:
                 "marker, received the end of the input. Its writer was stopped, or did not close "
                 "the stream: in Python, writer.close()."
             )
-        if self._stream is None and self._input.read(1):
+        if self.stream is None and self._input.read(1):
             raise DataError(
                 f"{STDIN}: extra bytes after the end of the Arrow stream, which has {row} rows: "
                 "expected one stream and nothing else. Write all record batches to one stream, "
