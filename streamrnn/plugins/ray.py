@@ -22,7 +22,7 @@ from streamrnn.jobs.engines.probe import FolderToken, Probe, probe, warm_up
 from streamrnn.jobs.engines.shard import Outcome, OutputPlace, ShardTask, score_shard
 from streamrnn.jobs.engines.splitting import Chunk, RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
-from streamrnn.stream.sources import SourceFile, SourceOfFiles
+from streamrnn.stream.sources import FileSource, SourceFile
 
 # How often Ray repeats a task whose worker or node dies. Errors of the data are not repeated: a
 # task returns them as its result.
@@ -36,7 +36,7 @@ _ENDED = (
     "memory ran out; a SIGKILL also ends it. Check the logs of Ray (on this machine in "
     "/tmp/ray/session_latest/logs) and rerun the command: it resumes from the last commit."
 )
-_Context = tuple[BoundPipeline, SourceOfFiles]
+_Context = tuple[BoundPipeline, FileSource]
 
 
 def ray() -> Any:
@@ -97,7 +97,7 @@ class RayTasks:
         self._context: Any = None
         self._results: list[Any] = []
 
-    def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
+    def begin(self, bound: BoundPipeline, source: FileSource) -> None:
         """Hand the pipeline and the source to all tasks that follow."""
         self._context = ray().put((bound.for_worker(), source.subset([])))
 

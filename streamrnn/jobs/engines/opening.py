@@ -11,7 +11,7 @@ from streamrnn.jobs.engines.sharded import ShardedEngine, Tasks
 from streamrnn.nn.kernels import get_threads
 from streamrnn.stream.checkpoints import OutputFolder
 from streamrnn.stream.scoring import BoundPipeline, Loop, RowSink, RunOptions, Scorer, Summary
-from streamrnn.stream.sources import Content, Position, Source, SourceOfFiles
+from streamrnn.stream.sources import Content, FileSource, Position, Source
 from streamrnn.stream.states import StateTable
 
 
@@ -75,7 +75,7 @@ class LocalEngine:
 
 def open_engine(
     bound: BoundPipeline,
-    source: SourceOfFiles,
+    source: FileSource,
     folder: OutputFolder,
     summary: Summary,
     options: RunOptions,

@@ -35,12 +35,12 @@ from streamrnn.stream.scoring import (
 from streamrnn.stream.sources import (
     NOTHING,
     Content,
+    FileSource,
     LookedUp,
     Position,
     Reading,
     Source,
     SourceFile,
-    SourceOfFiles,
     add_looked_up,
     refuse_all_unknown,
 )
@@ -59,7 +59,7 @@ class Tasks(Protocol):
 
     workers: int
 
-    def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
+    def begin(self, bound: BoundPipeline, source: FileSource) -> None:
         """Hand the pipeline and the source to all tasks that follow."""
 
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:

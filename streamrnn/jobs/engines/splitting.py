@@ -12,11 +12,11 @@ from streamrnn.base.arrays import Array, Words
 from streamrnn.errors import StreamRNNError
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline
 from streamrnn.stream.sources import (
+    FileSource,
     Origin,
     Position,
     Reading,
     SourceFile,
-    SourceOfFiles,
     shown,
 )
 from streamrnn.stream.states import by_shard, key_hashes, shard_of
@@ -63,7 +63,7 @@ class _Group(NamedTuple):
 
 
 def cut(
-    source: SourceOfFiles, start: Position | None, scored: int, epoch_rows: int, range_rows: int
+    source: FileSource, start: Position | None, scored: int, epoch_rows: int, range_rows: int
 ) -> list[Epoch]:
     """Cut the rows of the source from `start` on, at row groups, into epochs of row ranges.
 
@@ -81,20 +81,20 @@ def cut(
     return epochs
 
 
-def epoch_rows(source: SourceOfFiles, loaded: LoadedPipeline) -> list[int]:
+def epoch_rows(source: FileSource, loaded: LoadedPipeline) -> list[int]:
     """Return the number of rows of each epoch of a run over all files of a source."""
     rows = rows_of_an_epoch(source, loaded)
     return [epoch.rows for epoch in cut(source, None, 0, rows, rows)]
 
 
-def rows_of_an_epoch(source: SourceOfFiles, loaded: LoadedPipeline) -> int:
+def rows_of_an_epoch(source: FileSource, loaded: LoadedPipeline) -> int:
     """Return [engine] epoch_rows, or the number of all rows if the kind needs the end."""
     if loaded.kind.needs_end:
         return max(1, source.total_rows())
     return loaded.config.engine.epoch_rows
 
 
-def _groups(source: SourceOfFiles, start: Position | None, scored: int) -> Iterator[_Group]:
+def _groups(source: FileSource, start: Position | None, scored: int) -> Iterator[_Group]:
     """Yield the row groups of all files; a file without rows yields one empty group."""
     number = scored
     for file in source.files:
@@ -263,7 +263,7 @@ class Split:
 
 
 def split(
-    bound: BoundPipeline, source: SourceOfFiles, row_range: RowRange, shards: int
+    bound: BoundPipeline, source: FileSource, row_range: RowRange, shards: int
 ) -> tuple[Split, list[Chunk]]:
     """Read a row range of the source and divide its rows.
 

@@ -17,7 +17,7 @@ from streamrnn.nn.models.mixture import gives_moments
 from streamrnn.stream.checkpoints import Manifest, current_names, read_manifest
 from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring import LoadedPipeline, RunOptions, Scorer, SourceLabels
-from streamrnn.stream.sources import SourceBatch, SourceOfFiles, canonical_name, parse_time
+from streamrnn.stream.sources import FileSource, SourceBatch, canonical_name, parse_time
 from streamrnn.stream.states import StateTable
 
 
@@ -107,7 +107,7 @@ def comparison(
     return labels, plan
 
 
-def scored_source(loaded: LoadedPipeline, output: str) -> SourceOfFiles:
+def scored_source(loaded: LoadedPipeline, output: str) -> FileSource:
     """Open the files that an output was scored from, and new ones.
 
     Rows at which a run would stop raise no error. Raises MissingFileError if no used file is left.
@@ -140,7 +140,7 @@ def _trained_quantiles(loaded: LoadedPipeline) -> tuple[float, ...]:
     return quantiles if len(quantiles) == len(loaded.names) and len(targets) == 1 else ()
 
 
-def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOfFiles:
+def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> FileSource:
     """Return the source with its used files in the order in which they were read, then new ones.
 
     New files may have labels for the last rows, so files that a run would read next are included.
@@ -163,7 +163,7 @@ def _source(loaded: LoadedPipeline, manifest: Manifest, output: str) -> SourceOf
     return source
 
 
-def _begin(source: SourceOfFiles) -> int | None:
+def _begin(source: FileSource) -> int | None:
     """Return the earliest time of the source; None if not all files record it."""
     times = source.times(source.files)
     rows = [file for file in source.files if source.footer(file).rows]

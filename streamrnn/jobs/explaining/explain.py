@@ -47,7 +47,7 @@ from streamrnn.stream.config.values import length_text
 from streamrnn.stream.scoring import LoadedPipeline, Summary, starting_table
 from streamrnn.stream.scoring.bind import BoundPipeline
 from streamrnn.stream.scoring.loop import RunOptions
-from streamrnn.stream.sources import SourceFile, SourceOfFiles, canonical_name, note_on_offset
+from streamrnn.stream.sources import FileSource, SourceFile, canonical_name, note_on_offset
 
 _LARGE_GROUP = 4_000_000
 _SHOWN = 3
@@ -77,9 +77,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
     return notes + _notes(loaded, source) + warnings_of(loaded, features_of(loaded, source))
 
 
-def _check_last(
-    bound: BoundPipeline, source: SourceOfFiles, last: Manifest, notes: list[str]
-) -> None:
+def _check_last(bound: BoundPipeline, source: FileSource, last: Manifest, notes: list[str]) -> None:
     """Raise CheckpointError if the output is another pipeline's, StateError if the state is.
 
     Raises what `plan_replay` raises, too.
@@ -180,7 +178,7 @@ def _last_commit(loaded: LoadedPipeline) -> Manifest | None:
     return None if path is None or not has_manifest(path) else read_manifest(path)
 
 
-def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> SourceOfFiles | None:
+def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> FileSource | None:
     """Return the source if the pipeline file names one that has files, else None."""
     if loaded.config.source.path is None:
         return None
@@ -189,7 +187,7 @@ def _files_of(loaded: LoadedPipeline, last: Manifest | None) -> SourceOfFiles | 
     return source.of_files
 
 
-def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
+def _bind(loaded: LoadedPipeline, source: FileSource) -> BoundPipeline:
     bound = loaded.bind(source.schema, source.name)
     if loaded.config.source.order == "time":
         source.files = source.in_time_order(source.files)
@@ -200,7 +198,7 @@ def _bind(loaded: LoadedPipeline, source: SourceOfFiles) -> BoundPipeline:
 
 
 def _next_run(
-    bound: BoundPipeline, source: SourceOfFiles, last: Manifest | None
+    bound: BoundPipeline, source: FileSource, last: Manifest | None
 ) -> tuple[dict[str, Any], Sequence[SourceFile]]:
     """Return where a run would resume, its number of new files, and all files to read."""
     loaded, files = bound.loaded, source.files
@@ -239,7 +237,7 @@ def _next_run(
 
 
 def _replay(
-    bound: BoundPipeline, source: SourceOfFiles, last: Manifest, path: str
+    bound: BoundPipeline, source: FileSource, last: Manifest, path: str
 ) -> ReplayPlan | None:
     """Return the rows that a new model would replay; None if there are none."""
     if not needs_replay(bound, last, bound.loaded.config.model.on_change):
@@ -249,7 +247,7 @@ def _replay(
 
 def _shared(
     bound: BoundPipeline,
-    source: SourceOfFiles,
+    source: FileSource,
     files: Sequence[SourceFile],
     last: Manifest | None,
 ) -> dict[str, Any]:
@@ -272,7 +270,7 @@ def _shared(
     }
 
 
-def _notes(loaded: LoadedPipeline, source: SourceOfFiles) -> list[str]:
+def _notes(loaded: LoadedPipeline, source: FileSource) -> list[str]:
     notes = [] if loaded.choice.note is None else [loaded.choice.note]
     largest = source.largest_group()
     if largest > _LARGE_GROUP:

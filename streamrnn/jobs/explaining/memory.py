@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamrnn.stream.scoring.bind import BoundPipeline
-from streamrnn.stream.sources import SourceFile, SourceOfFiles
+from streamrnn.stream.sources import FileSource, SourceFile
 from streamrnn.stream.sources.formats import Footer
 
 _KERNELS = 95 << 20
@@ -47,7 +47,7 @@ def stream_bytes(bound: BoundPipeline) -> int:
 
 
 def memory_of(
-    bound: BoundPipeline, source: SourceOfFiles, files: Sequence[SourceFile], streams: int
+    bound: BoundPipeline, source: FileSource, files: Sequence[SourceFile], streams: int
 ) -> dict[str, int]:
     """Estimate the peak memory, in bytes, of a run over `files` that loads `streams` streams.
 

@@ -40,11 +40,11 @@ from streamrnn.stream.scoring import (
     starting_table,
 )
 from streamrnn.stream.sources import (
+    FileSource,
     Position,
     Reading,
     SourceBatch,
     SourceFile,
-    SourceOfFiles,
     load_vocabulary,
 )
 from streamrnn.stream.states import StateTable, state_digest
@@ -282,9 +282,9 @@ class FitSource:
     files: list[FitFile]
     later: int
     plan: SourcePlan
-    plain: SourceOfFiles
+    plain: FileSource
     seen: SeenFiles | None
-    wide: SourceOfFiles
+    wide: FileSource
     target: BoundTarget
 
     @classmethod

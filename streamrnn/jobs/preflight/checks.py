@@ -27,9 +27,9 @@ from streamrnn.stream.scoring import (
     target_columns,
 )
 from streamrnn.stream.sources import (
+    FileSource,
     Source,
     SourceFile,
-    SourceOfFiles,
     StreamSource,
     after_partition,
     after_path,
@@ -87,9 +87,7 @@ def open_source(
     return file_source(loaded, options, rows)
 
 
-def file_source(
-    loaded: LoadedPipeline, options: RunOptions, rows: int | None = None
-) -> SourceOfFiles:
+def file_source(loaded: LoadedPipeline, options: RunOptions, rows: int | None = None) -> FileSource:
     """List the files of the source (or of its table), and return a source of them.
 
     Raises MissingFileError if there are none.
@@ -160,7 +158,7 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
     return bound, plan
 
 
-def after_rule(loaded: LoadedPipeline, source: SourceOfFiles) -> Select:
+def after_rule(loaded: LoadedPipeline, source: FileSource) -> Select:
     """Return a rule that leaves out new files without rows, and files not after `[source] after`.
 
     If the output has used files, the file that `after` names may be gone. Calls of the rule raise
@@ -279,9 +277,7 @@ def _place(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def with_target(
-    bound: BoundPipeline, source: SourceOfFiles
-) -> tuple[SourceOfFiles, BoundTarget | None]:
+def with_target(bound: BoundPipeline, source: FileSource) -> tuple[FileSource, BoundTarget | None]:
     """Return the source with the columns of `[target]`, and the bound target; None if not set.
 
     Raises DataError for a missing column, DTypeError for one of a type that cannot be used.

@@ -8,7 +8,7 @@ import numpy as np
 from streamrnn.base.display import count
 from streamrnn.nn.models.inputs import input_scaling
 from streamrnn.stream.scoring.bind import LoadedPipeline
-from streamrnn.stream.sources import ColumnStatistics, Feature, SourceOfFiles
+from streamrnn.stream.sources import ColumnStatistics, Feature, FileSource
 
 FAR = 6.0
 """Number of deviations from the mean of a `Normalization` beyond which a value is reported."""
@@ -32,7 +32,7 @@ class FeatureFacts:
     deviation: float | None = None
 
 
-def features_of(loaded: LoadedPipeline, source: SourceOfFiles | None) -> list[FeatureFacts]:
+def features_of(loaded: LoadedPipeline, source: FileSource | None) -> list[FeatureFacts]:
     """Return the facts about each feature; without a source of files, only the model's."""
     features, scaling = loaded.contract.features, scaling_of(loaded)
     recorded = source.statistics([f.name for f in features]) if source is not None else {}

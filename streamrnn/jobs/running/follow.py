@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator
 from streamrnn.stream.checkpoints import Manifest
 from streamrnn.stream.scoring.loop import RunOptions
 from streamrnn.stream.scoring.summary import Progress, Summary
-from streamrnn.stream.sources import SourceFile, SourceOfFiles
+from streamrnn.stream.sources import FileSource, SourceFile
 
 
 class Watcher:
@@ -20,7 +20,7 @@ class Watcher:
 
     def __init__(
         self,
-        look: Callable[[], SourceOfFiles],
+        look: Callable[[], FileSource],
         options: RunOptions,
         looked: Callable[[], None] = lambda: None,
     ) -> None:
@@ -31,7 +31,7 @@ class Watcher:
         self._seen: dict[str, SourceFile] = {}
         self._rows = 0
 
-    def __iter__(self) -> Iterator[SourceOfFiles]:
+    def __iter__(self) -> Iterator[FileSource]:
         before: Hashable = None
         while not self._options.stop.is_set():
             source = self._look()

@@ -28,11 +28,11 @@ from streamrnn.stream.checkpoints import (
 )
 from streamrnn.stream.config.values import OTHER_WAYS
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, RunOptions, starting_table
-from streamrnn.stream.sources import Source, SourceFile, SourceOfFiles, canonical_name
+from streamrnn.stream.sources import FileSource, Source, SourceFile, canonical_name
 
 
 def _check_corrected(
-    loaded: LoadedPipeline, source: SourceOfFiles, files: Sequence[SourceFile]
+    loaded: LoadedPipeline, source: FileSource, files: Sequence[SourceFile]
 ) -> None:
     """Check what the footers of files show: columns, types, nulls, ranges. No rows are read.
 
@@ -212,7 +212,7 @@ def _named(
 
 def _check_order(
     loaded: LoadedPipeline,
-    source: SourceOfFiles,
+    source: FileSource,
     before: Sequence[str],
     target: RetainedCommit,
     path: str,

@@ -40,7 +40,7 @@ from streamrnn.stream.scoring import (
     Scorer,
     Summary,
 )
-from streamrnn.stream.sources import Position, Source, SourceBatch, SourceFile, SourceOfFiles
+from streamrnn.stream.sources import FileSource, Position, Source, SourceBatch, SourceFile
 from streamrnn.stream.states import KeyIndex, StateTable, from_arrow
 
 _EARLIEST = -(2**63)
@@ -155,7 +155,7 @@ class Replay:
         done = {file.path for file in last.sources} - {partly}
         return [file for file in self._plan.files if file.name not in done], last.position
 
-    def _rows(self, source: SourceOfFiles, start: Position | None) -> Iterator[SourceBatch]:
+    def _rows(self, source: FileSource, start: Position | None) -> Iterator[SourceBatch]:
         """Yield the rows in range.
 
         Raises CheckpointError if a stream's last rows may be in a file that is gone.

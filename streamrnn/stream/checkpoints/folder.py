@@ -56,7 +56,7 @@ from streamrnn.stream.checkpoints.versions import (
 )
 from streamrnn.stream.config import SIDE_OUTPUTS, side_filters, side_folder, to_record, value_of
 from streamrnn.stream.sinks import PART_FORMATS, Partitioning
-from streamrnn.stream.sources import Position, Reading, SourceFile, SourceOfFiles, canonical_name
+from streamrnn.stream.sources import FileSource, Position, Reading, SourceFile, canonical_name
 from streamrnn.stream.states.positions import PositionPairs
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
@@ -228,7 +228,7 @@ class OutputFolder:
     def check_sources(
         self,
         present: Sequence[SourceFile],
-        reader: SourceOfFiles,
+        reader: FileSource,
         *,
         force: bool = False,
         seen: SeenFiles | None = None,

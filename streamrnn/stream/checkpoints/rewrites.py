@@ -14,7 +14,7 @@ from posixpath import dirname
 from typing import TypeVar
 
 from streamrnn.stream.checkpoints.manifest import UsedFile
-from streamrnn.stream.sources import Content, SourceFile, SourceOfFiles, sum_of
+from streamrnn.stream.sources import Content, FileSource, SourceFile, sum_of
 from streamrnn.stream.sources.formats import Footer
 
 _STEPS = 20_000
@@ -40,7 +40,7 @@ class _New:
     """A new file; its content is read on first use."""
 
     file: SourceFile
-    reader: SourceOfFiles
+    reader: FileSource
 
     @cached_property
     def footer(self) -> Footer:
@@ -52,7 +52,7 @@ class _New:
 
 
 def find_rewrites(
-    gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: SourceOfFiles
+    gone: Sequence[UsedFile], new: Sequence[SourceFile], reader: FileSource
 ) -> "Rewrites":
     """Find the new files that hold the rows of files that are gone.
 

@@ -14,11 +14,11 @@ from streamrnn.stream.checkpoints.seen import SeenFiles
 from streamrnn.stream.sources import (
     NOTHING,
     Content,
+    FileSource,
     Listing,
     Position,
     Reading,
     SourceFile,
-    SourceOfFiles,
     Table,
     canonical_name,
     etag,
@@ -70,7 +70,7 @@ class _Verdict(NamedTuple):
 def plan_sources(
     manifest: Manifest | SeenFiles | None,
     present: Sequence[SourceFile],
-    reader: SourceOfFiles,
+    reader: FileSource,
     *,
     home: str = "",
     force: bool = False,
@@ -167,7 +167,7 @@ def _in_table(
     return table.listing({file.path for file in used}, gone, partly)
 
 
-def refuse_lost_pipe(manifest: Manifest, reader: SourceOfFiles | None, *, path: str) -> None:
+def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str) -> None:
     """Refuse to start the output at `path` over if rows from a pipe would be lost.
 
     The pipe is read by this run (`reader` is None), or was read by earlier ones. Raises
@@ -204,7 +204,7 @@ def _would_lose(path: str, lost: str, instead: str) -> CheckpointError:
 
 
 def refuse_lost_files(
-    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, path: str
+    manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, path: str
 ) -> None:
     """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
@@ -251,7 +251,7 @@ def _gone(
 
 
 def _rows_of_cut(
-    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: SourceOfFiles
+    used: Sequence[UsedFile], listed: Mapping[str, SourceFile], reader: FileSource
 ) -> dict[str, int]:
     """Return how many rows are left in used files that were cut in place: name -> rows.
 
@@ -272,7 +272,7 @@ def _rows_of_cut(
 
 
 def changed_files(
-    manifest: Manifest, present: Sequence[SourceFile], reader: SourceOfFiles, *, home: str = ""
+    manifest: Manifest, present: Sequence[SourceFile], reader: FileSource, *, home: str = ""
 ) -> list[str]:
     """Return the used files, by their names in the manifest, that changed after they were read."""
     listed = {file.name: file for file in present}
@@ -309,7 +309,7 @@ def _verdicts(
     used: Sequence[UsedFile],
     listed: Mapping[str, SourceFile],
     position: Position | None,
-    reader: SourceOfFiles,
+    reader: FileSource,
     table: Listing | None,
 ) -> dict[int, _Verdict]:
     """Compare the used files whose listed size or time has changed: index -> verdict.
@@ -341,7 +341,7 @@ class UsedFileIndex:
         self._indexed: Sequence[UsedFile] = ()
         self._indices: dict[str, int] = {}
 
-    def update(self, plan: SourcePlan, reader: SourceOfFiles) -> None:
+    def update(self, plan: SourcePlan, reader: FileSource) -> None:
         """Store a plan; files that `force` counts as used are read by `reader`."""
         rewritten = (file for rewrite in plan.rewritten for file in rewrite.new)
         self.files = plan.used
@@ -405,7 +405,7 @@ def current_names(
     return names
 
 
-def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bool) -> _Verdict:
+def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
     """Compare a file whose size or time differs with what was used of it.
 
     If it was read `partly`, later rows may change. It is read only if nothing else decides.
@@ -434,7 +434,7 @@ def _compare(used: UsedFile, file: SourceFile, reader: SourceOfFiles, partly: bo
     return _Verdict(same)
 
 
-def _before(used: UsedFile, file: SourceFile, position: Position, reader: SourceOfFiles) -> Content:
+def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSource) -> Content:
     """Return the content of the rows before a position; read it again unless it is recorded."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content

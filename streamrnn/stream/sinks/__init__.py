@@ -1,6 +1,5 @@
 """Sinks of rows: parts of an output folder (see `checkpoints`), or a stream on stdout."""
 
-from streamrnn.errors import PipeClosed
 from streamrnn.stream.sinks.formats import PART_FORMATS, PartFormat
 from streamrnn.stream.sinks.part import Part, PartWriter, StagedPart, name_of, number_of, width_for
 from streamrnn.stream.sinks.partitioned import PartitionedWriter
@@ -20,7 +19,6 @@ __all__ = [
     "PartitionColumn",
     "PartitionedWriter",
     "Partitioning",
-    "PipeClosed",
     "StagedPart",
     "StreamSink",
     "layout_of",

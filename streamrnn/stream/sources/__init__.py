@@ -20,7 +20,6 @@ from streamrnn.stream.sources.formats import (
 )
 from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.reading import FileSource
-from streamrnn.stream.sources.reading import FileSource as SourceOfFiles
 from streamrnn.stream.sources.schema import (
     common_schema,
     in_earlier_types,
@@ -76,7 +75,6 @@ __all__ = [
     "Source",
     "SourceBatch",
     "SourceFile",
-    "SourceOfFiles",
     "StreamSource",
     "Table",
     "TargetColumns",

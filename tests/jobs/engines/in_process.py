@@ -13,7 +13,7 @@ from streamrnn.jobs.engines.probe import FolderToken
 from streamrnn.jobs.engines.shard import OutputPlace, ShardTask, score_shard
 from streamrnn.jobs.engines.splitting import RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
-from streamrnn.stream.sources import SourceFile, SourceOfFiles
+from streamrnn.stream.sources import FileSource, SourceFile
 
 
 class Later:
@@ -53,7 +53,7 @@ class TasksHere:
         self._twice = twice
         self._context = b""
 
-    def begin(self, bound: BoundPipeline, source: SourceOfFiles) -> None:
+    def begin(self, bound: BoundPipeline, source: FileSource) -> None:
         self._context = pickle.dumps((bound.for_worker(), source.subset([])), protocol=5)
 
     def check_nodes(self, place: OutputPlace, token: FolderToken, file: SourceFile | None) -> None:

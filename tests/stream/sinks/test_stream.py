@@ -8,8 +8,8 @@ import sys
 import pyarrow as pa
 import pytest
 
-from streamrnn.errors import SinkError
-from streamrnn.stream.sinks import PipeClosed, StreamSink
+from streamrnn.errors import PipeClosed, SinkError
+from streamrnn.stream.sinks import StreamSink
 
 SCHEMA = pa.schema([("y", pa.float32())])
 
@@ -77,7 +77,8 @@ def test_a_stream_that_cannot_be_written_says_why():
 
 QUIET = """
 import sys, pyarrow as pa
-from streamrnn.stream.sinks import PipeClosed, StreamSink
+from streamrnn.errors import PipeClosed
+from streamrnn.stream.sinks import StreamSink
 schema = pa.schema([("y", pa.int64())])
 try:
     with StreamSink(schema) as sink:
