@@ -4,6 +4,7 @@ from streamrnn.base.storage.files import Files, Output, advice_on, canonical, si
 from streamrnn.base.storage.local import LocalFiles, LocalOutput
 from streamrnn.base.storage.remote import RemoteFiles
 from streamrnn.base.storage.store import (
+    Entry,
     Store,
     fetch,
     open_files,
@@ -12,7 +13,6 @@ from streamrnn.base.storage.store import (
     replace_file,
 )
 from streamrnn.base.storage.threads import side_by_side
-from streamrnn.base.storage.walking import Entry
 
 __all__ = [
     "Entry",

@@ -115,18 +115,22 @@ class Output(ABC):
         return len(view)
 
     def tell(self) -> int:
+        """Return the number of bytes written so far."""
         return self.bytes
 
     def flush(self) -> None:  # noqa: B027 - pyarrow calls it
         """Do nothing: writes are not buffered here."""
 
     def readable(self) -> bool:
+        """Return False."""
         return False
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return False."""
         return False
 
     @abstractmethod

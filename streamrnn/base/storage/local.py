@@ -38,6 +38,7 @@ class Disk:
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
+        """Close the file."""
         os.close(descriptor)
 
     def rename(self, source: str, target: str) -> None:
@@ -45,9 +46,11 @@ class Disk:
         os.replace(source, target)
 
     def delete(self, path: str) -> None:
+        """Delete a file."""
         os.unlink(path)
 
     def make(self, path: str) -> None:
+        """Create a folder."""
         os.mkdir(path)
 
     def sync_folder(self, path: str) -> None:

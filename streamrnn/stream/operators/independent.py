@@ -5,8 +5,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Floats, Ints
 from streamrnn.errors import StateError
 from streamrnn.nn.models import SequenceRunner
-from streamrnn.stream.operators.inputs import InputPlan
-from streamrnn.stream.operators.window_kind import ModelOutput, WindowKind, WindowSize
+from streamrnn.stream.operators.window_kind import InputPlan, ModelOutput, WindowKind, WindowSize
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import MATRIX, StateTable, waiting_after

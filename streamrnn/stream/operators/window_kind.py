@@ -1,17 +1,129 @@
-"""The interface of a kind of window. `KINDS`, the list of them, is in `operators/__init__.py`."""
+"""The interface of a kind of window, and the inputs of its model. `KINDS` is in `__init__.py`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from streamrnn.base.arrays import Bools, Floats, Ints
+import numpy as np
+
+from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.base.display import count
+from streamrnn.errors import ModelMismatchError
 from streamrnn.nn.models import Model, SequenceRunner
-from streamrnn.stream.operators.inputs import InputPlan
 from streamrnn.stream.operators.workers import Workers
 from streamrnn.stream.sources import Rows
 from streamrnn.stream.states import StateTable
-from streamrnn.stream.windows import StreamBatch
+from streamrnn.stream.windows import Inputs, StreamBatch
+
+InputSpec = tuple[str, tuple[int | None, ...], str]
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The inputs of a model, in its order: float32 columns by index, or one identifier by name.
+
+    None stands for all float32 columns.
+    """
+
+    inputs: tuple[Ints | str | None, ...]
+
+    def arrays(self, features_MF: Floats, identifiers: Mapping[str, Array]) -> Inputs:
+        """Return one array per input: (M, F) float32, or (M,) of identifiers."""
+        arrays: Inputs = []
+        for source in self.inputs:
+            if source is None:
+                arrays.append(features_MF)
+            elif isinstance(source, str):
+                arrays.append(identifiers[source])
+            else:
+                arrays.append(np.ascontiguousarray(features_MF[:, source]))
+        return arrays
+
+    def of(self, by_stream: StreamBatch) -> Inputs:
+        """Return the inputs over the M steps of a record batch."""
+        return self.arrays(by_stream.features_MF, by_stream.identifiers)
+
+
+def choose_inputs(
+    specs: Sequence[InputSpec], names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]
+) -> dict[str, list[str]]:
+    """Choose the features of each model input: all of them if there is one input, else `wanted`.
+
+    `names` are the features, time features included. Raises ModelMismatchError.
+    """
+    if not wanted:
+        if len(specs) != 1:
+            raise ModelMismatchError(
+                f"[model] inputs: the model has {len(specs)} inputs "
+                f"({', '.join(s[0] for s in specs)}): list the features of each one, as in "
+                f'inputs = {{ {specs[0][0]} = ["{names[0]}"] }}'
+            )
+        return {specs[0][0]: list(names)}
+    inputs = [s[0] for s in specs]
+    if sorted(wanted) != sorted(inputs):
+        raise ModelMismatchError(
+            f"[model] inputs: expected {', '.join(inputs)}, received {', '.join(wanted)}"
+        )
+    chosen = {n: [v] if isinstance(v, str) else list(v) for n, v in wanted.items()}
+    for name, features in chosen.items():
+        if unknown := [f for f in features if f not in names]:
+            raise ModelMismatchError(
+                f"[model] inputs.{name}: {unknown[0]!r} is not a feature: expected features from "
+                f"{', '.join(names)}"
+            )
+    if unused := [n for n in names if not any(n in fs for fs in chosen.values())]:
+        raise ModelMismatchError(
+            f"[model] inputs: no input uses {count(len(unused), 'feature')}: {', '.join(unused)}. "
+            "Add each to an input or remove it from [source] features"
+        )
+    return chosen
+
+
+def feature_kinds(
+    specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return how each feature is read: as "float32", "int64" or "string".
+
+    Raises ModelMismatchError if an input takes another number of features.
+    """
+    kinds: dict[str, str] = {}
+    for name, shape, dtype in specs:
+        features, listed = chosen[name], ", ".join(chosen[name])
+        if dtype != "float32" or len(shape) == 1:
+            if len(features) != 1:
+                raise ModelMismatchError(
+                    f"[source] features: the model's input {name!r} takes one column of {dtype}, "
+                    f"received {len(features)}: {listed}"
+                )
+        elif shape[-1] not in (None, len(features)):
+            raise ModelMismatchError(
+                f"[source] features: the model's input {name!r} takes {shape[-1]} features, the "
+                f"pipeline gives {len(features)}.\n  model:    {name} {shape}\n  pipeline: {listed}"
+            )
+        for feature in features:
+            if kinds.setdefault(feature, dtype) != dtype:
+                raise ModelMismatchError(
+                    f"[model] inputs.{name}: feature {feature!r} is read as {kinds[feature]} by "
+                    f"one input and as {dtype} by another: use a column for each"
+                )
+    return kinds
+
+
+def plan_inputs(
+    specs: Sequence[InputSpec], chosen: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> InputPlan:
+    """Return the plan; `columns` names the float32 columns of a record batch's features."""
+    inputs: list[Ints | str | None] = []
+    for name, _, dtype in specs:
+        features = chosen[name]
+        if dtype != "float32":
+            inputs.append(features[0])
+            continue
+        index = np.array([columns.index(f) for f in features], np.int64)
+        whole = len(index) == len(columns) and bool((index == np.arange(len(index))).all())
+        inputs.append(None if whole else index)
+    return InputPlan(tuple(inputs))
 
 
 class WindowSize(NamedTuple):

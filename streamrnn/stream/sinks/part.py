@@ -2,19 +2,40 @@
 
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from streamrnn.base.storage import Files, sink_errors
 from streamrnn.stream.sinks.formats import PART_FORMATS, GroupWriter, PartFormat
-from streamrnn.stream.sinks.partitions import partition_values
 
+NULL = "__HIVE_DEFAULT_PARTITION__"
 # Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
 GROUP_ROWS = 131072
 # Digits of part numbers. All parts of an output have the same width, the smallest that suffices:
 # with mixed widths, names would not sort by number.
 WIDTHS = (5, 8)
 _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_FORMATS.values())})")
+
+
+def partition_values(name: str) -> dict[str, str | None]:
+    """Return the values in the folders of a part's name: column -> text, None for null.
+
+    >>> partition_values("date=2013-01-05/carrier=A%2FB/part-00007.parquet")
+    {'date': '2013-01-05', 'carrier': 'A/B'}
+    """
+    folders = [folder.partition("=") for folder in name.split("/")[:-1]]
+    return {key: None if text == NULL else unquote(text) for key, _, text in folders}
+
+
+def layout_of(name: str) -> tuple[str, ...] | None:
+    """Return the columns of the folders in a name; None if a folder is not `column=value`.
+
+    >>> layout_of("date=2013-01-05/part-00007.parquet")
+    ('date',)
+    """
+    folders = name.split("/")[:-1]
+    return tuple(f.partition("=")[0] for f in folders) if all("=" in f for f in folders) else None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 import posixpath
 from collections.abc import Sequence
 from contextlib import suppress
+from decimal import Decimal
 
+from streamrnn.base.storage.store import natural
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.files import (
     NULL_PARTITION,
@@ -11,7 +13,6 @@ from streamrnn.stream.sources.files import (
     SourceFile,
     canonical_name,
     is_number,
-    value_key,
 )
 from streamrnn.stream.sources.reading import FileSource
 from streamrnn.stream.sources.times import FileTimes, parse_time, require_times, shown_time
@@ -90,7 +91,7 @@ def after_partition(
     ]
     limit = [_key(text, kind) for (_, text), kind in zip(named, numbers, strict=True)]
 
-    def key(file: SourceFile) -> list[tuple[bool, object]]:
+    def key(file: SourceFile) -> list[tuple[bool, tuple[str | int | Decimal, ...]]]:
         texts = [_text(file, name) for name, _ in named]
         return list(map(_key, texts, numbers))
 
@@ -158,13 +159,15 @@ def _text(file: SourceFile, name: str) -> str:
     return NULL_PARTITION if value is None else str(value)
 
 
-def _key(text: str, numbers: bool) -> tuple[bool, object]:
+def _key(text: str, numbers: bool) -> tuple[bool, tuple[str | int | Decimal, ...]]:
+    """Return the sort key of a partition value; `numbers`: all values of it are numbers."""
     if text == NULL_PARTITION:
         return True, ()
-    try:
-        return False, value_key(text, numbers)
-    except ValueError:
+    if not numbers:
+        return False, natural(text)
+    if not is_number(text):
         raise ConfigError(
             "[source] after: partition: expected a number, as all values of this partition are, "
             f"received {text!r}"
-        ) from None
+        )
+    return False, (Decimal(text),)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from streamrnn.base.display import count
 from streamrnn.base.display import location as location_of
 from streamrnn.base.storage import Entry, Store, advice_on, open_store
-from streamrnn.base.storage.walking import Wanted, is_wanted, natural, steps_of
+from streamrnn.base.storage.store import Wanted, is_wanted, natural, steps_of
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
 from streamrnn.stream.sources.formats import SOURCE_FORMATS, suffixes_of
 
@@ -330,7 +330,7 @@ class Hive:
 
     def __init__(self, paths: list[str]) -> None:
         values: dict[str, list[str]] = {}
-        folders = {_split(path)[0] for path in paths}
+        folders = {path.rpartition("/")[0] for path in paths}
         for name, value in (pair for folder in folders for pair in _pairs(folder)):
             values.setdefault(name, []).append(value)
         self._integers = _names_of_only(_INTEGER, values)
@@ -346,11 +346,11 @@ class Hive:
 
     def partitions(self, path: str) -> Partitions:
         """Return the name and value of each partition that contains a file."""
-        return self._partitions[_split(path)[0]]
+        return self._partitions[path.rpartition("/")[0]]
 
     def order(self, path: str) -> tuple[_Key, str]:
         """Return a sort key: `day=2` before `day=10`, `part-2` before `part-10`, null last."""
-        folder, name = _split(path)
+        folder, _, name = path.rpartition("/")
         return (*self._keys[folder], natural(name)), path
 
     def _typed(self, name: str, value: str) -> pa.Scalar:
@@ -367,31 +367,9 @@ class Hive:
         return (f"{name}={_LAST}",) if mark and value == NULL_PARTITION else natural(folder)
 
 
-def value_key(value: str, numbers: bool) -> _Key:
-    """Return the sort key of a non-null partition value; `numbers`: all values are numbers.
-
-    Raises ValueError if `numbers` is set and this value is not a number.
-
-    >>> value_key("2024-1-2", False) < value_key("2024-01-10", False)
-    True
-    >>> value_key("1.25", True) < value_key("10", True)
-    True
-    """
-    if not numbers:
-        return (natural(value),)
-    if not is_number(value):
-        raise ValueError(f"not a number: {value}")
-    return ((Decimal(value),),)
-
-
 def is_number(value: str) -> bool:
     """Return whether a partition value is sorted as a number if all others are."""
     return _NUMBER.fullmatch(value) is not None
-
-
-def _split(path: str) -> tuple[str, str]:
-    folder, _, name = path.rpartition("/")
-    return folder, name
 
 
 def _pairs(folder: str) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from streamrnn.errors import ConfigError, DataError, MissingFileError, StreamRNNError
+from streamrnn.stream.sources.base import Source
 from streamrnn.stream.sources.casts import type_named
 from streamrnn.stream.sources.contract import Feature
 from streamrnn.stream.sources.files import SourceFile
@@ -43,7 +44,7 @@ _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
 @dataclass(eq=False)
-class SourceFiles:
+class SourceFiles(Source):
     """Files that have the columns of the first; `rows`: the largest size of a record batch.
 
     `columns`: the columns in use (None: all of the first file). `time`: the time column. All files

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.base.storage.walking import natural
+from streamrnn.base.storage.store import natural
 from streamrnn.errors import AlreadyProcessed, ConfigError, DTypeError, PositionError, StateError
 from streamrnn.stream.states.incoming import meta
 

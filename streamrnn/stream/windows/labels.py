@@ -6,7 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Ints
-from streamrnn.stream.windows.sorted_rows import run_ends, running_maximum, stream_begins
+from streamrnn.stream.windows.sorted_rows import (
+    before_each,
+    run_ends,
+    running_maximum,
+    stream_begins,
+)
 
 _LATEST = np.iinfo(np.int64).max
 
@@ -96,7 +101,7 @@ class LabelJoin:
         if waiting is None:
             return None
         waiting = _by_stream(waiting)
-        label, at, _ = self._labels(waiting, *_segments(waiting.rows))
+        label, at, _ = self._labels(waiting)
         return Labels(waiting.rows, label, at)
 
     def _with_clock(self, rows: TargetRows) -> _Waiting:
@@ -116,9 +121,7 @@ class LabelJoin:
             clock = running_maximum(clock, begin)
         reset = rows.reset
         if self._max_gap is not None and len(clock):
-            before = np.empty_like(clock)
-            before[1:] = clock[:-1]
-            before[first] = np.where(seen, carried, clock[first])
+            before = before_each(clock, first, np.where(seen, carried, clock[first]))
             # The difference is never negative, and as unsigned it cannot overflow.
             reset = reset | ((clock - before).view(np.uint64) > self._max_gap)
         self._clock[slots], self._seen[slots] = clock[run_ends(first, len(clock)) - 1], True
@@ -126,7 +129,7 @@ class LabelJoin:
 
     def _resolve(self, both: _Waiting, others: _Waiting | None) -> Labels:
         """Return the rows that have their labels; the rest waits, with the `others`."""
-        label, at, settled = self._labels(both, *_segments(both.rows))
+        label, at, settled = self._labels(both)
         # In order: a row is held back while an earlier one of its stream waits.
         held = np.cumsum(~settled)
         begin = np.flatnonzero(stream_begins(both.rows.slot))
@@ -137,10 +140,13 @@ class LabelJoin:
         self._waiting = rest if others is None else _joined(others, rest)
         return Labels(both.rows.take(ready), label[ready], at[ready])
 
-    def _labels(
-        self, both: _Waiting, segment: Ints, end: Ints, is_open: Bools
-    ) -> tuple[Doubles, Ints, Bools]:
+    def _labels(self, both: _Waiting) -> tuple[Doubles, Ints, Bools]:
         """Return labels, NaN for none, their times, and which rows need not wait for later ones."""
+        stream = stream_begins(both.rows.slot)
+        begin = stream | both.rows.reset
+        start, segment = np.flatnonzero(begin), np.cumsum(begin) - 1
+        end = run_ends(start, len(begin))[segment]
+        is_open = np.append(stream[start[1:]], True)[: len(start)][segment]  # it may grow
         count = max(1, len(self._horizons))
         label = np.full(both.rows.value.shape, np.nan)
         at = np.repeat(both.rows.time[:, np.newaxis], count, axis=1)
@@ -171,17 +177,6 @@ class LabelJoin:
         row = np.minimum(place, len(number) - 1)
         hit = (place > number) & (both.rows.time[row] == wanted) & ~beyond
         return place, hit
-
-
-def _segments(rows: TargetRows) -> tuple[Ints, Ints, Bools]:
-    """Return the number and the end of each row's segment, and whether the segment may grow."""
-    stream = stream_begins(rows.slot)
-    begin = stream | rows.reset
-    segment = np.cumsum(begin) - 1
-    start = np.flatnonzero(begin)
-    ends = run_ends(start, len(begin))
-    last = np.append(stream[start[1:]], True)[: len(start)]
-    return segment, ends[segment], last[segment]
 
 
 def _by_stream(waiting: _Waiting) -> _Waiting:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
+from streamrnn.stream.windows.sorted_rows import run_ends, stream_begins
 
 Inputs = list[Array]
 _LONG = 32
@@ -145,11 +146,8 @@ def sequences_of(slot_M: Ints, step_M: Ints) -> Sequences:
     """
     order = np.argsort(slot_M, kind="stable")
     slot = slot_M[order]
-    begin = step_M[order] == 1
-    begin[:1] = True
-    begin[1:] |= slot[1:] != slot[:-1]
-    start = np.flatnonzero(begin)
-    return Sequences(order, start, np.diff(np.append(start, len(order))), slot[start])
+    start = np.flatnonzero((step_M[order] == 1) | stream_begins(slot))
+    return Sequences(order, start, run_ends(start, len(order)) - start, slot[start])
 
 
 class Placement(NamedTuple):
@@ -171,9 +169,7 @@ def place(sequences: Sequences, lanes: int, steps: int) -> Iterator[Placement]:
     A lane continues its stream to the end, then takes the next one. In a window it has steps of one
     sequence only.
     """
-    slot = sequences.slot
-    heads = np.ones(len(slot), bool)
-    heads[1:] = slot[1:] != slot[:-1]
+    heads = stream_begins(sequences.slot)
     streams = iter(np.flatnonzero(heads).tolist())
     sequence, begin, left = (np.zeros(lanes, np.int64) for _ in range(3))
     sequence[:] = -1

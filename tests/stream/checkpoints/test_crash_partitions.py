@@ -21,7 +21,7 @@ from stream.checkpoints.test_crash import (
 
 from streamrnn.outputs import history, rewind
 from streamrnn.stream.checkpoints import read_manifest
-from streamrnn.stream.sinks import partitioned
+from streamrnn.stream.sinks import partitions
 
 # Fixtures of the other module.
 __all__ = ["quick_with_changes_and_few_numbers", "tmp_path"]
@@ -32,8 +32,8 @@ run = partial(small_run.run, partition_by=["stream"])
 @pytest.fixture(autouse=True)
 def rows_are_spilled(monkeypatch):
     """Nothing waits in memory; files are synced one after another, always in the same order."""
-    monkeypatch.setattr(partitioned, "BUFFER", 0)
-    monkeypatch.setattr(partitioned, "SYNCING", 1)
+    monkeypatch.setattr(partitions, "BUFFER", 0)
+    monkeypatch.setattr(partitions, "SYNCING", 1)
 
 
 def by_partition(rows):

@@ -24,7 +24,6 @@ from streamrnn.stream.sinks import (
     PartWriter,
     part,
     partition_values,
-    partitioned,
     partitions,
 )
 
@@ -200,9 +199,9 @@ def batches(keys: np.ndarray, size: int) -> Iterator[pa.RecordBatch]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups, buffer and open files as small as the tests."""
     monkeypatch.setattr(part, "GROUP_ROWS", 40)
-    monkeypatch.setattr(partitioned, "BUFFER", 1000)
-    monkeypatch.setattr(partitioned, "OPEN", 2)
-    monkeypatch.setattr(partitioned, "SYNCING", 3)
+    monkeypatch.setattr(partitions, "BUFFER", 1000)
+    monkeypatch.setattr(partitions, "OPEN", 2)
+    monkeypatch.setattr(partitions, "SYNCING", 3)
 
 
 ORDERS = {
@@ -225,7 +224,7 @@ def test_each_partition_has_its_rows_in_order(tmp_path: Path, order: str, size: 
         folder.writer.write(batch)
     expected = {f"k={k}": np.flatnonzero(keys == k).tolist() for k in np.unique(keys)}
     assert folder.rows() == expected
-    assert folder.most_open <= partitioned.OPEN + partitioned.SYNCING + 1
+    assert folder.most_open <= partitions.OPEN + partitions.SYNCING + 1
     assert not list(tmp_path.glob("_spill*"))
 
 

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamrnn.base.storage import walking
-from streamrnn.base.storage.store import LocalStore, RemoteStore
-from streamrnn.base.storage.walking import is_wanted
+from streamrnn.base.storage.store import LocalStore, RemoteStore, is_wanted
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.stream.sources import FileSource, canonical_name, files, list_files
 from streamrnn.stream.sources.files import Pattern, _split_glob_uri
