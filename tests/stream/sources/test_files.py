@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn.base.storage import walking
+from streamrnn.base.storage import store as disks
 from streamrnn.base.storage.store import LocalStore, RemoteStore, is_wanted
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 from streamrnn.stream.sources import FileSource, canonical_name, files, list_files
@@ -159,8 +159,8 @@ def test_many_links_in_circles_are_few_readings(
         for j in range(12):
             (tmp_path / "in" / str(i) / name.format(j)).symlink_to(f"../{j}")
     read: list[str] = []
-    entries = walking._entries
-    monkeypatch.setattr(walking, "_entries", lambda path: read.append(path) or entries(path))
+    entries = disks._entries
+    monkeypatch.setattr(disks, "_entries", lambda path: read.append(path) or entries(path))
     assert len(list_files(f"{tmp_path}/in")) == 12
     assert len(read) <= 1 + 12 * 13
 
