@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,9 +86,9 @@ def serve(side: str, folder: Path) -> None:
     if side in ("dict", "echo"):
         scored = _answering(_in_dict(folder) if side == "dict" else _echo)
 
-    def process_requests(self: Session, rows: pa.RecordBatch, sizes: Sequence[int]) -> Any:
+    def process_requests(self: Session, rows: pa.RecordBatch) -> pa.RecordBatch:
         batches[0] += 1
-        return scored(self, rows, sizes)
+        return scored(self, rows)
 
     Session.process_requests = process_requests  # type: ignore[method-assign]
     Server(Pipeline.from_dict(config(folder, side)), "bench", "127.0.0.1", 0).run()
@@ -105,9 +105,9 @@ def _echo(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _answering(side: bench_live.Side) -> Callable[..., Any]:
-    def process_requests(_: Any, rows: pa.RecordBatch, sizes: Sequence[int]) -> Any:
+    def process_requests(_: Any, rows: pa.RecordBatch) -> pa.RecordBatch:
         out = side(rows) if len(rows) else _echo(rows)
-        return [(out.append_column("reason", pa.nulls(len(rows), pa.string())), sizes)]
+        return out.append_column("reason", pa.nulls(len(rows), pa.string()))
 
     return process_requests
 
@@ -298,7 +298,7 @@ def replay(folder: Path, streams: int) -> str:
             log, rng = Log(str(folder / f"{name}.accepted")), np.random.default_rng(1)
             for t in range(REPLAYED // 32):
                 keys = rng.choice(streams, 32, replace=False)
-                log.append(bench_live._batch(keys, t, rng), "{}", lambda: "{}")
+                log.append(bench_live._batch(keys, t, rng), {})
             log.close()
             settings = config(folder, name)
             settings["serve"]["durable"] = "log"

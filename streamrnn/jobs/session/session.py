@@ -14,7 +14,7 @@ from typing import get_args
 import pyarrow as pa
 
 from streamrnn.base.storage.threads import BackgroundWriter
-from streamrnn.errors import ConfigError, DataError, DTypeError, SinkError, StreamRNNError
+from streamrnn.errors import ConfigError, DTypeError, SinkError
 from streamrnn.jobs.outputs import merge_small_parts
 from streamrnn.jobs.preflight import check_sink, file_source, refuse_own_output, seen_by_init
 from streamrnn.jobs.running import FolderDestination, RunPublisher, discard_replay, open_folder
@@ -146,30 +146,15 @@ class Session:
                 raise
         return answer.output
 
-    def process_requests(
-        self, rows: pa.RecordBatch, sizes: Sequence[int]
-    ) -> list[tuple[pa.RecordBatch | StreamRNNError, Sequence[int]]]:
-        """Score requests, one after another, each as a whole or not at all.
+    def process_requests(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Score the rows of requests, all or none; return a row for each, as `align` does.
 
-        `rows` has the rows of all requests, `sizes` the number of rows of each. Returns, in order,
-        either the sizes and answer of requests that were scored together (a row for each row, as
-        with `align` in `process`), or one failed request with the DataError or DTypeError of its
-        first row that is an error by `bad`, `late` and `repeated`. None of a failed request's rows
-        is scored, and the others are unaffected. Positions do not change. Raises SinkError if the
-        session is over.
+        A row that is an error by `bad`, `late` and `repeated` raises the DataError or DTypeError of
+        a run. Positions do not change. Raises SinkError if the session is over.
         """
-        try:
-            return [(self._processed(rows, None, align=True, requests=True), sizes)]
-        except (DataError, DTypeError) as error:
-            if len(sizes) == 1:
-                return [(error, sizes)]
-        half = len(sizes) // 2
-        first, first_rows = sizes[:half], sum(sizes[:half])
-        with self._lock:
-            return [
-                *self.process_requests(rows.slice(0, first_rows), first),
-                *self.process_requests(rows.slice(first_rows), sizes[half:]),
-            ]
+        answer = self._processed(rows, None, align=True, requests=True)
+        assert isinstance(answer, pa.RecordBatch)
+        return answer
 
     def read_from(self, close: Callable[[], Sequence[str]]) -> None:
         """Let commits count the rows of calls as rows of files, which `close` ends and names.

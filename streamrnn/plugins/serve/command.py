@@ -24,7 +24,8 @@ def serve(
         bool,
         typer.Option(
             "--behind-proxy",
-            help="Allow an address that other machines reach, behind a proxy that guards it.",
+            help="Allow an address that other machines reach, and pages of other hosts, behind a "
+            "proxy that guards it.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -50,7 +51,8 @@ def serve(
     from streamrnn.jobs.pipeline import Pipeline
 
     job = Pipeline.from_toml(pipeline, overrides or [])
-    Server(job, Path(pipeline).stem, host, job.config.serve.port).run()
+    name, port = Path(pipeline).stem, job.config.serve.port
+    Server(job, name, host, port, behind_proxy=behind_proxy).run()
 
 
 def _is_loopback(host: str) -> bool:

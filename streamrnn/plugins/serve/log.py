@@ -1,24 +1,29 @@
-"""The log of accepted rows: segments of Arrow, on disk before the answers to their requests.
+"""The log of accepted rows, on disk before the answers to their requests; the last answers.
 
 A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
 or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
 leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
 requests was answered. Changed bytes before a whole record batch raise an error.
 
-Each record batch has a note, a text of the caller, and a checksum of rows and note. A segment
-begins with a record batch that has a note and no rows.
+Each record batch has a checksum, and a note of the producers who sent its rows. A segment begins
+with a record batch without rows, whose note has all producers. A note is a JSON object of
+producer -> [sequence, answer], with the answer as an Arrow record batch in base64, or null.
 """
 
+import base64
 import io
 import logging
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+import orjson
 import pyarrow as pa
+from starlette.exceptions import HTTPException
 
 from streamrnn.base.storage import LocalFiles, LocalOutput, sink_errors
 from streamrnn.errors import SinkError
@@ -30,6 +35,74 @@ _BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
 """Where a message of an Arrow stream may begin: four bytes, and its length."""
 _NOTE, _SUM = b"note", b"crc32"
 _LOGGER = logging.getLogger("streamrnn.plugins")
+_PRODUCERS = 10_000
+"""Most producers that are remembered; beyond that, the one silent for longest is forgotten."""
+_ANSWERS = 64 << 20
+"""Most bytes of answers to them, but for the last one; beyond that, the oldest are dropped."""
+
+
+class Producers:
+    """The number of each producer's last request, and the answer to it.
+
+    `forgotten`: how many producers were forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._answers: OrderedDict[str, str] = OrderedDict()
+        self._size = 0
+        self.forgotten = 0
+
+    def answer(
+        self, producer: str, sequence: int, schema: pa.Schema | None
+    ) -> pa.RecordBatch | HTTPException | None:
+        """Return the answer to a request that repeats the producer's last one; None for a new one.
+
+        `schema`: the schema of answers. For another `sequence`, or if the answer was dropped, an
+        HTTPException with status 409 that says how to go on is returned, not raised.
+        """
+        last = self._numbers.get(producer, sequence - 1)
+        if sequence == last + 1:
+            return None
+        if sequence != last:
+            why = f"expected sequence {last} (the last one, again) or {last + 1}"
+        elif producer in self._answers:
+            answer = base64.b64decode(self._answers[producer])
+            return pa.ipc.read_record_batch(pa.py_buffer(answer), schema)
+        else:
+            why = f"rows accepted, the answer is not kept; expected sequence {last + 1}"
+        return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
+
+    def remember(self, note: str) -> None:
+        """Add the last requests of some producers, from a note, to those in memory."""
+        for producer, (sequence, answer) in orjson.loads(note).items():
+            self._numbers[producer] = sequence
+            self._numbers.move_to_end(producer)
+            self._drop_answer(producer)
+            if answer is not None:
+                self._answers[producer] = answer
+                self._size += len(answer)
+        while len(self._numbers) > _PRODUCERS:
+            self._drop_answer(self._numbers.popitem(last=False)[0])
+            self.forgotten += 1
+        while self._size > _ANSWERS and len(self._answers) > 1:
+            self._drop_answer(next(iter(self._answers)))
+
+    def _drop_answer(self, producer: str) -> None:
+        self._size -= len(self._answers.pop(producer, ""))
+
+    def note(self) -> str:
+        """Return the last requests of all producers as a note."""
+        last = {name: (n, self._answers.get(name)) for name, n in self._numbers.items()}
+        return orjson.dumps(last).decode()
+
+
+def _note_of(answers: Mapping[str, tuple[int, pa.RecordBatch]]) -> str:
+    texts = {
+        producer: (sequence, base64.b64encode(answer.serialize()).decode())
+        for producer, (sequence, answer) in answers.items()
+    }
+    return orjson.dumps(texts).decode()
 
 
 class _Segment(NamedTuple):
@@ -52,11 +125,12 @@ class Log:
     """Appends rows to the segments in a folder, for one writer. Raises SinkError.
 
     Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
-    have, be their files removed. `closed`: the paths of segments that were closed and that no
-    commit has taken, in order.
+    have, be their files removed. `producers`: those whose requests were appended or read.
+    `closed`: the paths of segments that were closed and that no commit has taken, in order.
     """
 
     def __init__(self, folder: str, used: Iterable[str] = ()) -> None:
+        self.producers = Producers()
         self._files = LocalFiles(folder)
         self._used = [path for path in used if os.path.dirname(path) == os.path.realpath(folder)]
         self._open: _Segment | None = None
@@ -72,15 +146,26 @@ class Log:
         """The paths of all closed segments, in order."""
         return [self._files.show(name) for name in self._names(_CLOSED)]
 
-    def append(self, rows: pa.RecordBatch, note: str, first: Callable[[], str]) -> None:
-        """Write rows and a note about them; `first` returns the note that begins a segment."""
+    def append(
+        self, rows: pa.RecordBatch, answers: Mapping[str, tuple[int, pa.RecordBatch]]
+    ) -> None:
+        """Write rows, and remember what producers are answered: producer -> (sequence, answer)."""
+        note = _note_of(answers)
         with self._once():
             if self._open is not None and self._open.schema != rows.schema:
                 self.close()
             if self._open is None:
                 self._open = self._begun(rows.schema)
-                self._open.write(rows.slice(0, 0), first())
+                self._open.write(rows.slice(0, 0), self.producers.note())
             self._open.write(rows, note)
+        self.producers.remember(note)
+
+    def read(self, path: str) -> Iterator[pa.RecordBatch]:
+        """Yield the record batches of a closed segment, and remember its producers."""
+        with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
+            for batch, metadata in reader.iter_batches_with_custom_metadata():
+                self.producers.remember(metadata[_NOTE].decode())
+                yield batch
 
     def sync(self) -> None:
         """Wait until the written rows are on disk."""
@@ -169,13 +254,6 @@ class Log:
         self._files.move(name, closed)
         self._files.sync("")
         return self._files.show(closed)
-
-
-def logged_batches(path: str) -> Iterator[tuple[pa.RecordBatch, str]]:
-    """Yield the record batches of a closed segment, with their notes. Raises SinkError."""
-    with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
-        for batch, metadata in reader.iter_batches_with_custom_metadata():
-            yield batch, metadata[_NOTE].decode()
 
 
 def _whole(content: pa.Buffer) -> int:

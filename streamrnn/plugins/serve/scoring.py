@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, chain, groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.errors import CheckpointError, ConfigError, DataError, StreamRNNError
+from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.jobs.running import log_folder, own_log
 from streamrnn.jobs.session import Session
-from streamrnn.plugins.serve.log import Log, logged_batches
-from streamrnn.plugins.serve.producers import Producers, note_of
+from streamrnn.plugins.serve.log import Log
 from streamrnn.plugins.serve.values import RequestColumns, json_objects
 from streamrnn.stream.config import Config
 from streamrnn.stream.config.values import LiveChange
@@ -42,7 +41,7 @@ class Asked(NamedTuple):
 
 
 class Scoring:
-    """Scores requests in a session, and appends accepted rows to the log if there is one.
+    """Scores requests in a session, and appends accepted rows to its `log`, None without one.
 
     `columns`: the columns of requests. `answer_schema`: the schema of answers, None before it is
     known. Rows that are in the log and in no commit are scored first. Calls of `answers` must not
@@ -53,13 +52,12 @@ class Scoring:
         self.session = session
         self._source, self._keys = config.source, config.serve
         self._committing = threading.Lock()
-        self.producers = Producers()
         self._start()
-        self._log = None
+        self.log: Log | None = None
         if self._keys.durable == "log":
-            self._log = Log(log_folder(config), session.used())
-            session.read_from(self._log.take_closed)
-            self._replay(self._log)
+            self.log = Log(log_folder(config), session.used())
+            session.read_from(self.log.take_closed)
+            self._replay(self.log)
 
     def _start(self) -> None:
         """Learn the columns of requests and answers; unknown types come with the first rows."""
@@ -69,8 +67,8 @@ class Scoring:
     def _replay(self, log: Log) -> None:
         """Score the rows that are in the log and in no commit, and commit them."""
         log.closed = self.session.unused(log.segments)
-        for path in log.closed or log.segments[-1:]:
-            for rows in self._logged(path):
+        for path in log.closed or log.segments[-1:]:  # the last one has all producers
+            for rows in _joined(log.read(path)):
                 if log.closed:
                     self._score_again(rows, path)
         if log.closed:
@@ -78,12 +76,11 @@ class Scoring:
             self._start()
 
     def _score_again(self, rows: pa.RecordBatch, path: str) -> None:
-        ((answer, _),) = self.session.process_requests(rows, [len(rows)])
-        if isinstance(answer, StreamRNNError):
-            refused = [str(answer)]
-        else:
-            reasons = answer.column("reason")
+        try:
+            reasons = self.session.process_requests(rows).column("reason")
             refused = reasons.filter(_refused(reasons)).to_pylist()
+        except (DataError, DTypeError) as error:
+            refused = [str(error)]
         if refused:
             raise CheckpointError(
                 f"{path}: rows that were answered are refused now: {refused[0].rstrip('.')}. Have "
@@ -91,26 +88,13 @@ class Scoring:
                 "file away, to give its rows up"
             )
 
-    def _logged(self, path: str) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a segment, many at once, and remember its notes."""
-        rows, waiting = 0, []
-        for batch, note in logged_batches(path):
-            self.producers.remember(note)
-            waiting.append(batch)
-            rows += len(batch)
-            if rows >= _REPLAYED:
-                yield pa.concat_batches(waiting)
-                rows, waiting = 0, []
-        if rows:
-            yield pa.concat_batches(waiting)
-
     def commit(self) -> None:
         """Commit rows and state; remove old segments whose rows each retained commit has."""
         with self._committing:  # by the clock, and by clients
             self.session.commit()
-            if self._log is not None and self._keys.keep_log:
-                old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
-                self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
+            if self.log is not None and self._keys.keep_log:
+                old = self.log.older(time.time() - self._keys.keep_log.total_seconds())
+                self.log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
         """Replace the model; a commit with it is made at once. Raises what a session raises.
@@ -128,58 +112,56 @@ class Scoring:
     def answers(self, requests: Sequence[Asked]) -> list[Any]:
         """Return the answer to each request, with a row for each of its rows, or its error.
 
-        Accepted rows are on disk before it returns, if there is a log.
+        A producer must not have two of the requests. Accepted rows are on disk before it returns,
+        if there is a log.
         """
-        answers: list[Any] = []
         with self.session.together():
-            for asked in _distinct(requests):
-                told = [self._told(each) for each in asked]
-                new = [each for each, answer in zip(asked, told, strict=True) if answer is None]
-                scored = iter(self._scored(new) if new else ())
-                answers += [next(scored) if answer is None else answer for answer in told]
-            if self._log is not None:
-                self._log.sync()
+            told = [self._told(asked) for asked in requests]
+            new = [asked for asked, answer in zip(requests, told, strict=True) if answer is None]
+            scored = iter(self._scored(new) if new else ())
+            answers = [next(scored) if answer is None else answer for answer in told]
+            if self.log is not None:
+                self.log.sync()
         return answers
 
     def _told(self, asked: Asked) -> Objects | pa.RecordBatch | Exception | None:
         """Return the answer to a retry, or an error; None for a new request."""
         if asked.producer is None:
             return None
-        if self._log is None:
+        if self.log is None:
             return DataError('producer: a numbered request needs [serve] durable = "log"')
-        answer = self.producers.answer(asked.producer, asked.sequence, self.answer_schema)
+        answer = self.log.producers.answer(asked.producer, asked.sequence, self.answer_schema)
         in_json = asked.of_objects and isinstance(answer, pa.RecordBatch)
         return json_objects(answer) if in_json else answer
 
     def _scored(self, asked: Sequence[Asked]) -> list[Any]:
-        """Return the answers to new requests, or their errors; log the accepted rows."""
+        """Return the answers to new requests, or their errors; log the accepted rows.
+
+        Each is scored as a whole or not at all: if some fail together, they are scored by halves.
+        """
         try:
             rows = self._rows_of(asked)
-        except (DataError, pa.ArrowException) as error:
+            answer = self.session.process_requests(rows)
+        except (DataError, DTypeError) as error:
             if len(asked) == 1:
                 return [error]
             half = len(asked) // 2
             return self._scored(asked[:half]) + self._scored(asked[half:])
-        answers: list[Any] = []
-        first = 0
-        for answer, sizes in self.session.process_requests(rows, [len(a.rows) for a in asked]):
-            if isinstance(answer, StreamRNNError):
-                answers.append(answer)
-            else:
-                these = asked[len(answers) : len(answers) + len(sizes)]
-                answers += self._accepted(rows.slice(first, len(answer)), answer, these)
-            first += sum(sizes)
         if self.answer_schema is None:
             self._start()
-        return answers
+        return self._accepted(rows, answer, asked)
 
     def _rows_of(self, asked: Sequence[Asked]) -> pa.RecordBatch:
-        """Return the rows of some requests. Raises DataError; ArrowInvalid if types differ."""
+        """Return the rows of some requests. Raises DataError, also if their types differ."""
         batches: list[Any] = []
         for of_objects, alike in groupby(asked, lambda each: each.of_objects):
             rows = [each.rows for each in alike]
             batches += [self.columns.of_objects([*chain(*rows)])] if of_objects else rows
-        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        if len(batches) == 1:
+            return batches[0]
+        if any(batch.schema != batches[0].schema for batch in batches):
+            raise DataError("expected the types of other requests")  # each is scored alone
+        return pa.concat_batches(batches)
 
     def _accepted(
         self, rows: pa.RecordBatch, answer: pa.RecordBatch, asked: Sequence[Asked]
@@ -193,14 +175,12 @@ class Scoring:
             answers.append(objects[begin:end] if each.of_objects else answer[begin:end])
             if each.producer is not None:
                 told[each.producer] = each.sequence, answer[begin:end]
-        if self._log is not None:
+        if self.log is not None:
             reasons = answer.column("reason")
             if reasons.null_count < len(reasons):
                 rows = rows.filter(pc.invert(_refused(reasons)))
             if len(rows) or told:
-                note = note_of(told)
-                self._log.append(rows, note, self.producers.note)
-                self.producers.remember(note)
+                self.log.append(rows, told)
         return answers
 
     def state_of(self, path: str) -> Objects:
@@ -219,17 +199,17 @@ class Scoring:
         return list(chain(*map(json_objects, self.session.states(keys).to_batches())))
 
 
-def _distinct(requests: Sequence[Asked]) -> Iterator[list[Asked]]:
-    """Split requests so that no list has two of one producer: the second one may be a retry."""
-    some: list[Asked] = []
-    producers: set[str | None] = set()
-    for asked in requests:
-        if asked.producer in producers:
-            yield some
-            some, producers = [], set()
-        some.append(asked)
-        producers |= {asked.producer} - {None}
-    yield some
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield record batches, several as one if they are small."""
+    rows, waiting = 0, []
+    for batch in batches:
+        waiting.append(batch)
+        rows += len(batch)
+        if rows >= _REPLAYED:
+            yield pa.concat_batches(waiting)
+            rows, waiting = 0, []
+    if rows:
+        yield pa.concat_batches(waiting)
 
 
 def _refused(reasons: pa.Array) -> pa.Array:

@@ -19,23 +19,28 @@ from streamrnn.plugins.serve.web import web_app
 
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _DRAINS = 10
-"""Seconds within which requests that have begun must arrive once the server stops."""
+"""Seconds within which requests that have begun must arrive once the server stops.
+
+After half of them, those that still wait are refused, as the others are cancelled at the end.
+"""
 
 
 class Server:
     """Answers requests from a session of a pipeline, until a signal or an error ends it.
 
     `name`: the model's name in requests. `host` and `port`: the address to listen on; port 0 takes
-    a free one.
+    a free one. `behind_proxy`: whether pages of other hosts may send requests.
     """
 
-    def __init__(self, pipeline: Pipeline, name: str, host: str, port: int) -> None:
+    def __init__(
+        self, pipeline: Pipeline, name: str, host: str, port: int, *, behind_proxy: bool = False
+    ) -> None:
         self._pipeline = pipeline
         self._address = host, port
         self._service = Service(name, pipeline.config.serve)
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
-                web_app(self._service),
+                web_app(self._service, behind_proxy=behind_proxy),
                 http=Connection,
                 ws="none",
                 lifespan="off",
@@ -57,8 +62,7 @@ class Server:
         Raises what a session raises, and ConfigError if it cannot listen on the address.
         """
         with ExitStack() as stack:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._serve(stack))
+            uvloop.run(self._serve(stack))
             if self._service.failure is not None:
                 raise self._service.failure
 
@@ -68,7 +72,6 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, number)
         serving = loop.create_task(self._uvicorn.serve([listening]))
-        committing = loop.create_task(self._commit_regularly())
         try:
             host, port = listening.getsockname()[:2]
             _LOGGER.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
@@ -76,14 +79,15 @@ class Server:
             service.ready = not self._uvicorn.should_exit
             if service.ready:
                 _LOGGER.info("ready")
+            committing = loop.create_task(self._commit_regularly())
             ended = loop.create_task(service.ended.wait())
             await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
+            committing.cancel()
         finally:
             service.ready = False
             self._uvicorn.should_exit = True
             await serving
             await service.drain()
-            committing.cancel()
 
     def _open(self, stack: ExitStack) -> None:
         """Load the state, compile kernels, and score what the log has beyond the state."""
@@ -99,17 +103,17 @@ class Server:
             os.kill(os.getpid(), number)
         self._service.ready = False
         self._uvicorn.should_exit = True
+        asyncio.get_running_loop().call_later(_DRAINS / 2, self._service.close)
         _LOGGER.info("stopping after the requests that have begun; a second signal aborts at once")
 
     async def _commit_regularly(self) -> None:
         """Commit at the interval of [serve] every; end the server if a commit fails."""
         while True:
             await asyncio.sleep(self._pipeline.config.serve.every.total_seconds())
-            if self._service.ready:
-                try:
-                    await asyncio.to_thread(self._service.scoring.commit)
-                except Exception as error:  # noqa: BLE001 - ends the server
-                    self._service.fail(error)
+            try:
+                await asyncio.to_thread(self._service.scoring.commit)
+            except Exception as error:  # noqa: BLE001 - ends the server
+                self._service.fail(error)
 
 
 def _listen(host: str, port: int) -> socket.socket:

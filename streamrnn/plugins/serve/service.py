@@ -21,14 +21,23 @@ class _Waiting(NamedTuple):
     since: float
     answer: "asyncio.Future[Any]"
 
+    def resolve(self, answer: Any) -> None:
+        if self.answer.done():  # cancelled: the client is gone
+            return
+        if isinstance(answer, Exception):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
+
 
 class Service:
-    """Queues requests, and answers them from `scoring`.
+    """Queues requests, and answers them from `scoring`, once that is set.
 
     `name`: the model's name in requests. `ready`: whether callers may pass requests. A thread
-    scores the requests, one call at a time, of at most `batch_rows` rows or of a single request.
-    `waiting`: the rows in the queue, at most `queue_rows`. An error that no request has caused is
-    kept in `failure`, and sets `ended`.
+    scores the requests, one call at a time, of at most `batch_rows` rows or of a single request,
+    and of at most one request of each producer: the next one may be its retry. `waiting`: the rows
+    in the queue, at most `queue_rows`. An error that no request has caused is kept in `failure`,
+    and sets `ended`.
     """
 
     def __init__(self, name: str, keys: ServeSection) -> None:
@@ -39,6 +48,7 @@ class Service:
         self.failure: Exception | None = None
         self.ended = asyncio.Event()
         self._keys = keys
+        self._closed = False
         self._queue: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "streamrnn-serve")
@@ -47,9 +57,12 @@ class Service:
         """Wait for the answer to a request.
 
         Raises DataError and DTypeError for its rows; HTTPException if it has too many rows (413),
-        if too many wait (429), or if the server ends (500, 507).
+        if too many wait (429), if it waits too long (429; 503 if the server stops), or if the
+        server ends (500, 507).
         """
         self.refuse_larger(len(asked.rows))
+        if self._closed:
+            raise try_again(503, "not ready")
         if self.waiting + len(asked.rows) > self._keys.queue_rows:
             raise _busy()
         loop = asyncio.get_running_loop()
@@ -74,6 +87,12 @@ class Service:
         self.failure = self.failure or error
         self.ended.set()
 
+    def close(self) -> None:
+        """Refuse requests from now on, and those that wait."""
+        self._closed = True
+        for entry in self._queue:
+            entry.resolve(try_again(503, "not ready"))
+
     async def drain(self) -> None:
         """Wait until waiting requests are answered, and end the thread."""
         while self._task is not None:
@@ -88,43 +107,39 @@ class Service:
                 try:
                     answers = await loop.run_in_executor(self._thread, self.scoring.answers, asked)
                 except Exception as error:  # noqa: BLE001 - ends the server
-                    answers = [self._failed(error)] * len(batch)
+                    self.fail(error)
+                    text = "the server ends, and its log says why; it may have accepted these rows"
+                    failed = HTTPException(507 if isinstance(error, SinkError) else 500, text)
+                    answers = [failed] * len(batch)
                 for entry, answer in zip(batch, answers, strict=True):
-                    _resolve(entry, answer)
+                    entry.resolve(answer)
         finally:
             self._task = None
 
-    def _failed(self, error: Exception) -> HTTPException:
-        self.fail(error)
-        status = 507 if isinstance(error, SinkError) else 500
-        text = "the server ends, and its log says why; it may have accepted these rows"
-        return HTTPException(status, text)
-
     def _next(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
+        producers: set[str | None] = set()
         rows, oldest = 0, time.monotonic() - _LONGEST
         while self._queue:
-            size = len(self._queue[0].asked.rows)
-            if batch and rows + size > self._keys.batch_rows:
+            entry = self._queue[0]
+            size, producer = len(entry.asked.rows), entry.asked.producer
+            if batch and (rows + size > self._keys.batch_rows or producer in producers):
                 break
-            entry = self._queue.popleft()
+            self._queue.popleft()
             self.waiting -= size
             if entry.since < oldest:
-                _resolve(entry, _busy())
-            elif not entry.answer.done():  # cancelled: the client is gone
+                entry.resolve(_busy())
+            if not entry.answer.done():
                 batch.append(entry)
                 rows += size
+                producers |= {producer} - {None}
         return batch
 
 
-def _resolve(entry: _Waiting, answer: Any) -> None:
-    if entry.answer.done():
-        return
-    if isinstance(answer, Exception):
-        entry.answer.set_exception(answer)
-    else:
-        entry.answer.set_result(answer)
-
-
 def _busy() -> HTTPException:
-    return HTTPException(429, "too many rows are waiting", {"retry-after": "1"})
+    return try_again(429, "too many rows are waiting")
+
+
+def try_again(status: int, text: str) -> HTTPException:
+    """Return the refusal of a request that may be sent again in a second."""
+    return HTTPException(status, text, {"retry-after": "1"})

@@ -169,11 +169,14 @@ def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
 def _without_nulls(column: pa.Array) -> pa.Array:
     """Return a column without nulls, as tensors have none: NaN, in text "", else 0 or False.
 
-    Values of types without a datatype become text.
+    Values of types without a datatype become text, lists and the like as JSON.
     """
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64
         column = column.view(pa.int64() if wide else pa.int32()).cast(pa.int64())
+    elif pa.types.is_nested(column.type) or "binary" in str(column.type):
+        texts = [None if v is None else orjson.dumps(v, str).decode() for v in column.to_pylist()]
+        return pa.array(texts, pa.string()).fill_null("")
     elif _datatype(column.type) == "BYTES":
         return column.cast(pa.string()).fill_null("")
     if pa.types.is_boolean(column.type):

@@ -62,7 +62,7 @@ class RequestColumns:
         if kind is None and name == self._time and str in map(type, values):
             kind = pa.timestamp("us", "UTC")
         try:
-            return _in_type(values, kind)
+            return _writable(_in_type(values, kind))
         except _UNFIT as error:
             row = next((i for i in range(len(values)) if not _fits(values[i : i + 1], kind)), 0)
             raise DataError(
@@ -82,10 +82,17 @@ def _shown(value: list[Any] | pa.Array) -> str:
 
 def _fits(values: Any, kind: pa.DataType | None) -> bool:
     try:
-        _in_type(values, kind)
+        _writable(_in_type(values, kind))
     except _UNFIT:
         return False
     return True
+
+
+def _writable(array: pa.Array) -> pa.Array:
+    """Return the array unless an output cannot hold it. Raises ArrowInvalid."""
+    if pa.types.is_timestamp(array.type) and array.type.unit == "s":
+        array.cast(pa.timestamp("ms", array.type.tz))  # as Parquet has no seconds
+    return array
 
 
 def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
@@ -162,18 +169,22 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
     NaN and infinities stay: orjson writes them as null.
     """
-    columns = list(map(_of_json, answer.columns))
-    rows: list[dict[str, Any]] = pa.record_batch(columns, answer.schema.names).to_pylist()
-    return rows
+    names, columns = answer.schema.names, map(_of_json, answer.columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _of_json(column: pa.Array) -> pa.Array:
-    """Return a column whose values JSON can hold."""
+def _of_json(column: pa.Array) -> list[Any]:
+    """Return the values of a column as JSON has them."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:
             column = column.cast(pa.timestamp(kind.unit, "UTC"))
-        return pc.replace_substring(column.cast(pa.string()), " ", "T")
-    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
-        return column.cast(pa.string())
-    return column
+        column = pc.replace_substring(column.cast(pa.string()), " ", "T")
+    elif pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        column = column.cast(pa.string())
+    if column.null_count == len(column):
+        return [None] * len(column)
+    if pa.types.is_string(column.type) or (pa.types.is_primitive(kind) and not column.null_count):
+        values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()  # faster than pyarrow
+        return values
+    return column.to_pylist()

@@ -6,35 +6,38 @@ import logging
 import re
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamrnn import __version__
 from streamrnn.errors import DataError, DTypeError, StreamRNNError
 from streamrnn.plugins.serve.connections import SLOWEST
-from streamrnn.plugins.serve.scoring import Asked
-from streamrnn.plugins.serve.service import Service
+from streamrnn.plugins.serve.scoring import Asked, Scoring
+from streamrnn.plugins.serve.service import Service, try_again
 from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answer
 
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
 """Most bytes of a body."""
+_MOST_HELD = 4 * _LARGEST
+"""Most bytes of all bodies whose requests have no answer yet."""
 _ARROW = "application/vnd.apache.arrow.stream"
 _LOGGER = logging.getLogger("streamrnn.plugins")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
-def web_app(service: Service) -> Starlette:
-    """Return the ASGI app of a service."""
+def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
+    """Return the ASGI app of a service; a page of another host is refused unless `behind_proxy`."""
     registry = CollectorRegistry()
     seconds = Histogram(
         "streamrnn_request_seconds", "Seconds of each request.", ["status"], registry=registry
@@ -43,14 +46,22 @@ def web_app(service: Service) -> Starlette:
     waiting = Gauge("streamrnn_waiting_rows", "Rows that are waiting.", registry=registry)
     waiting.set_function(lambda: service.waiting)
     forgotten = Gauge("streamrnn_forgotten_producers", "Producers dropped.", registry=registry)
-    forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
+    forgotten.set_function(lambda: _forgotten(service))
+
+    def scoring_for(request: Request) -> Scoring:
+        """Return what answers a request, before its body is read. Raises HTTPException."""
+        if not service.ready:
+            raise try_again(503, "not ready")
+        if request.path_params.get("model", service.name) != service.name:
+            raise HTTPException(404, f"expected the model {service.name}")
+        return service.scoring
 
     async def score(request: Request) -> Response:
-        body = await _body(request)
+        scoring, body = scoring_for(request), await _body(request)
         if not _is_arrow(request):
-            return _json(await _score(_objects(body), request.query_params))
-        rows = service.scoring.columns.batch(*_columns(body, service.refuse_larger))
-        answer = await _score(rows, request.query_params)
+            return _json(await answer_to(_objects(body), request.query_params))
+        rows = scoring.columns.batch(*_columns(body, service.refuse_larger))
+        answer = await answer_to(rows, request.query_params)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, answer.schema) as writer:
             writer.write_batch(answer)
@@ -59,49 +70,45 @@ def web_app(service: Service) -> Starlette:
     async def infer(request: Request) -> Response:
         if _is_arrow(request):
             return await score(request)
+        scoring, body = scoring_for(request), await _body(request)
         length = request.headers.get("inference-header-content-length")
-        columns, outputs = service.scoring.columns, service.scoring.answer_schema
-        body = await _body(request)
+        columns, outputs = scoring.columns, scoring.answer_schema
         asked = read_request(body, length, columns, outputs, service.refuse_larger)
-        answer = await _score(asked.rows, asked.parameters)
+        answer = await answer_to(asked.rows, asked.parameters)
         content, headers = write_answer(answer, asked, service.name)
         return Response(content, headers=headers)
 
-    async def _score(rows: Any, parameters: Mapping[str, Any]) -> Any:
+    async def answer_to(rows: Any, parameters: Mapping[str, Any]) -> Any:
         answer = await service.score(Asked(rows, *_numbered(parameters)))
         scored.inc(len(rows))
         return answer
 
-    async def model(_: Request) -> Response:
-        inputs, outputs = service.scoring.columns.schema, service.scoring.answer_schema
+    async def model(request: Request) -> Response:
+        scoring = scoring_for(request)
+        inputs, outputs = scoring.columns.schema, scoring.answer_schema
         described = {"inputs": tensors_of(inputs), "outputs": tensors_of(outputs or ())}
         return _json({"name": service.name, "versions": [], "platform": "streamrnn", **described})
 
     async def state(request: Request) -> Response:
-        states = await asyncio.to_thread(service.scoring.state_of, request.path_params["key"])
+        key = request.path_params["key"]
+        states = await asyncio.to_thread(scoring_for(request).state_of, key)
         if not states:
             raise HTTPException(404, "no stream with this key has a state")
         return _json(states[0])
 
     async def commit(request: Request) -> Response:
-        await _administrate(request, service.scoring.commit)
+        await _administrate(request, scoring_for(request).commit)
         return _json({"committed": True})
 
     async def load_model(request: Request) -> Response:
+        scoring = scoring_for(request)
         objects = _objects(b"[%b]" % await _body(request))
         asked = objects[0] if len(objects) == 1 else {}
         path, on_change = asked.get("path"), asked.get("on_change")
         if type(path) is not str or type(on_change) is not str:
             raise DataError('expected {"path": …, "on_change": …}, as in [model]')
-        await _administrate(request, service.scoring.load_model, path, on_change)
+        await _administrate(request, scoring.load_model, path, on_change)
         return _json({"loaded": True})
-
-    async def server(_: Request) -> Response:
-        extensions = ["binary_tensor_data"]
-        return _json({"name": "streamrnn", "version": __version__, "extensions": extensions})
-
-    async def live(_: Request) -> Response:
-        return _json({"live": True})
 
     async def ready(_: Request) -> Response:
         return _json({"ready": service.ready}, 200 if service.ready else 503)
@@ -118,56 +125,81 @@ def web_app(service: Service) -> Starlette:
             }
             for route in request.app.routes
         }
-        names = service.scoring.columns.schema.names
+        names = scoring_for(request).columns.schema.names
         row = {"type": "object", "properties": {name: {} for name in names}}
         rows = {"type": "array", "items": row}
         paths["/score"]["post"]["requestBody"] = {"content": {"application/json": {"schema": rows}}}
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
-    def check(request: Request) -> None:
-        if not service.ready:
-            raise HTTPException(503, "not ready", {"retry-after": "1"})
-        if request.path_params.get("model", service.name) != service.name:
-            raise HTTPException(404, f"expected the model {service.name}")
-
-    def answering(handler: Handler) -> Handler:
-        """Return a handler that answers when the service is ready, and an error with its text."""
-
-        async def handle(request: Request) -> Response:
-            begun = time.perf_counter()
-            try:
-                check(request)
-                response = await handler(request)
-            except (DataError, DTypeError) as error:
-                response = _error(400, str(error))
-            except HTTPException as error:
-                response = await _refused(request, error)
-            seconds.labels(response.status_code).observe(time.perf_counter() - begun)
-            return response
-
-        return handle
-
+    about = {"name": "streamrnn", "version": __version__, "extensions": ["binary_tensor_data"]}
     of_model = "/v2/models/{model}"
-    app = Starlette(
+    paths = Starlette(
         routes=[
-            Route("/score", answering(score), methods=["POST"]),
-            Route(f"{of_model}/infer", answering(infer), methods=["POST"]),
-            Route(of_model, answering(model)),
+            Route("/score", score, methods=["POST"]),
+            Route(f"{of_model}/infer", infer, methods=["POST"]),
+            Route(of_model, model),
             Route(f"{of_model}/ready", ready),
-            Route("/v2", server),
-            Route("/v2/health/live", live),
+            Route("/v2", _json(about), methods=["GET"]),
+            Route("/v2/health/live", _json({"live": True}), methods=["GET"]),
             Route("/v2/health/ready", ready),
             Route("/metrics", metrics),
-            Route("/openapi.json", answering(openapi)),
-            Route("/state/{key:path}", answering(state)),
-            Route("/admin/commit", answering(commit), methods=["POST"]),
-            Route("/admin/model", answering(load_model), methods=["POST"]),
+            Route("/openapi.json", openapi),
+            Route("/state/{key:path}", state),
+            Route("/admin/commit", commit, methods=["POST"]),
+            Route("/admin/model", load_model, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={
+            DataError: _invalid,
+            DTypeError: _invalid,
+            HTTPException: _refused,
+            Exception: _failed,
+        },
     )
-    app.router.redirect_slashes = False  # they would lead to the host that the client names
+    paths.router.redirect_slashes = False  # they would lead to the host that the client names
+    held = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; limit what all bodies hold until then, and measure it."""
+        nonlocal held
+        begun, size = time.perf_counter(), 0
+        measured = not scope["path"].startswith(("/metrics", "/v2/health/"))
+
+        async def receive_limited() -> Message:
+            nonlocal held, size
+            message = await receive()
+            more = len(message.get("body", b""))
+            held, size = held + more, size + more
+            if held > _MOST_HELD:
+                raise try_again(429, "too many bytes of requests are waiting")
+            return message
+
+        async def send_measured(message: Message) -> None:
+            if measured and message["type"] == "http.response.start":
+                seconds.labels(message["status"]).observe(time.perf_counter() - begun)
+            await send(message)
+
+        allowed = behind_proxy or _is_own(scope)
+        answer = paths if allowed else _error(403, "expected no page of another host (Origin)")
+        try:
+            await answer(scope, receive_limited, send_measured)
+        finally:
+            held -= size
+
     return app
+
+
+def _forgotten(service: Service) -> int:
+    log = service.scoring.log if service.ready else None
+    return 0 if log is None else log.producers.forgotten
+
+
+def _is_own(scope: Scope) -> bool:
+    """Return whether no page in a browser sends a request, or one of this server's address."""
+    origin = Headers(scope=scope).get("origin")
+    host, port = scope["server"]
+    names = "localhost", f"[{host}]" if ":" in host else host
+    return origin in (None, *(f"http://{name}:{port}" for name in names))
 
 
 async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
@@ -291,6 +323,10 @@ def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> 
     response = _json({"error": text}, status)
     response.headers.update(headers or {})
     return response
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    return _error(400, str(error))
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -89,8 +89,8 @@ def test_a_request_that_no_segment_has_is_new_after_a_crash(
     pipeline = live(tmp_path)
     append = Log.append
 
-    def torn(self: Log, rows: Any, note: str, first: Any) -> None:
-        append(self, rows.slice(0, 0), "{}", first)
+    def torn(self: Log, rows: Any, _: Any) -> None:
+        append(self, rows.slice(0, 0), {})
         self.sync()
         raise SinkError("the disk is full")
 
