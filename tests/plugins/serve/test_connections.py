@@ -21,6 +21,8 @@ PATIENCE = 4
 IMPATIENT = f"""
 from streamrnn.plugins.serve import connections
 connections.SLOWEST = {PATIENCE}
+from streamrnn.plugins.serve import web
+web._MOST_HELD = 3_000_000
 from streamrnn.cli import main
 main()
 """
@@ -128,6 +130,25 @@ def test_whole_floats_are_integers_and_the_last_of_a_name_twice_counts(
     (third,) = json.loads(server.send("/score", again)[1])
     assert first == other == third["score"]
     assert third["id"] == "three"
+
+
+def test_bodies_of_too_many_bytes_at_once_are_refused(server: serving.Server) -> None:
+    """Until others have their answers; large bodies one after another are not too many."""
+    large = b"[" + b" " * 1_200_000 + b"]"
+    for _ in range(4):
+        assert server.send("/score", large) == (200, b"[]\n")
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for _ in range(2):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            begun.append(stack.enter_context(connection))
+            connection.sendall(request(large)[:-1])
+        status, answer = server.send("/score", large)
+        assert (status, b"too many bytes of requests" in answer) == (429, True)
+        for connection in begun:
+            connection.sendall(b"]")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+    assert server.send("/score", large) == (200, b"[]\n")
 
 
 async def app(scope: Any, _: Any, send: Any) -> None:

@@ -235,6 +235,48 @@ def test_metadata_metrics_and_states(server: serving.Server) -> None:
     assert server.send("/state/a/b")[0] == 404
 
 
+def test_each_refusal_is_counted(server: serving.Server) -> None:
+    assert [server.send(path)[0] for path in ("/none", "/score")] == [404, 405]
+    text = server.send("/metrics")[1].decode()
+    for status in (404, 405):
+        assert f'streamrnn_request_seconds_count{{status="{status}"}}' in text
+
+
+def test_a_page_of_another_host_is_refused(server: serving.Server) -> None:
+    """As a browser on this machine lets it send a request, though not read the answer."""
+    row = table("page-", 1).to_pylist()
+    body = json.dumps(row, default=str).encode()
+    own = f"http://127.0.0.1:{server.port}"
+    for origin in ("http://example.org", "null", "http://127.0.0.1", f"{own}.example.org", ""):
+        assert server.send("/score", body, {"origin": origin, "host": "example.org"})[0] == 403
+        assert server.send(V2, None, {"origin": origin})[0] == 403
+    assert server.send(f"/state/{row[0]['id']}")[0] == 404
+    for origin in (own, f"http://localhost:{server.port}"):
+        assert server.send("/score", b"[]", {"origin": origin})[0] == 200
+
+
+def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
+    logs.small_model().save(tmp_path / "m.safetensors")
+    lists = pa.array([[1, 2]] * len(LOG), pa.list_(pa.int64()))
+    more = LOG.append_column("more", lists).append_column("blob", pa.array([b"\xff"] * len(LOG)))
+    logs.write(more, tmp_path / "in/0.parquet")
+    (tmp_path / "live.toml").write_text(serving.PIPELINE)
+    inputs = [tensor("id", "BYTES", ["x", "y"]), tensor("t", "INT64", [0, 0])]
+    inputs += [tensor("a", "FP64", [1.0, 1.0]), tensor("b", "INT32", [1, 1])]
+    inputs += [tensor("more", "BYTES", [[3, None], None])]
+    columns = 'output.columns=["id", "more", "blob"]'
+    with serving.served(tmp_path, columns) as server:
+        for binary in (False, True):
+            request = {"inputs": inputs, "parameters": {"binary_data_output": binary}}
+            status, body = server.send(f"{V2}/infer", json.dumps(request).encode())
+            assert status == 200, body
+            assert b"[3,null]" in body
+            if not binary:
+                found = {output["name"]: output for output in json.loads(body)["outputs"]}
+                assert found["more"] == tensor("more", "BYTES", ["[3,null]", ""])
+        assert server.stop() == 0
+
+
 def test_admin_calls_are_for_this_machine(server: serving.Server, folder: Path) -> None:
     """Not for a page of the web, nor through a proxy."""
     for header in ({"origin": "http://x"}, {"x-forwarded-for": "10.0.0.1"}):

@@ -1,5 +1,6 @@
 """`streamrnn serve`: what a person types into curl, and what is in the output afterwards."""
 
+import http.client
 import json
 import socket
 import subprocess
@@ -232,6 +233,51 @@ def test_where_no_log_can_be_it_does_not_start(
     changes = [word for key in sets for word in ("--set", key)]
     code, _, shown = command_line.run_command(capfd, "serve", "live.toml", *changes)
     assert (code, text in shown) == (78, True), shown
+
+
+SLOW = """
+import time
+from streamrnn.plugins.serve import server
+from streamrnn.plugins.serve.scoring import Scoring
+server._DRAINS, answers = 4, Scoring.answers
+def slow(self, requests):
+    time.sleep(1.2)
+    return answers(self, requests)
+def fail(self, path):
+    raise ValueError("no reason")
+Scoring.answers, Scoring.state_of = slow, fail
+from streamrnn.cli import main
+main()
+"""
+
+
+def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> None:
+    """And a failure of the server itself is counted."""
+    folder = serving.make(tmp_path, rows=20)
+    sets = ("--set", "serve.batch_rows=1", "--behind-proxy")
+    server = serving.Server(folder, options=sets, code=(SLOW,))
+
+    def client(number: int) -> tuple[int, str | None]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        body = json.dumps(rows(number, 1, f"c{number}-")).encode()
+        connection.request("POST", "/score", body, {"origin": "http://example.org"})
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("retry-after")
+
+    try:
+        server.wait()
+        assert server.send("/state/x")[0] == 500
+        assert b'streamrnn_request_seconds_count{status="500"}' in server.send("/metrics")[1]
+        with ThreadPoolExecutor(8) as pool:
+            answers = pool.map(client, range(8))
+            while b"streamrnn_waiting_rows 7.0" not in server.send("/metrics")[1]:
+                assert server.process.poll() is None
+            assert server.stop() == 0
+            found = list(answers)
+        assert set(found) == {(200, None), (503, "1")}
+        assert len(pq.read_table(tmp_path / "out")) == found.count((200, None))
+    finally:
+        server.kill()
 
 
 def test_without_a_log_a_crash_forgets_and_producers_are_refused(tmp_path: Path) -> None:
