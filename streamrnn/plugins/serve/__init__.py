@@ -7,6 +7,6 @@
 - `tensors`    the Open Inference Protocol
 - `service`    the queue: waiting requests are scored in one call
 - `scoring`    scores requests in a session, and logs accepted rows before their answers
-- `log`, `producers`   the log of accepted rows, and the last answer to each producer
+- `log`       the log of accepted rows, and the last answer to each producer
 - `values`     values of JSON as columns, and answers as JSON
 """

@@ -97,14 +97,6 @@ class Producers:
         return orjson.dumps(last).decode()
 
 
-def _note_of(answers: Mapping[str, tuple[int, pa.RecordBatch]]) -> str:
-    texts = {
-        producer: (sequence, base64.b64encode(answer.serialize()).decode())
-        for producer, (sequence, answer) in answers.items()
-    }
-    return orjson.dumps(texts).decode()
-
-
 class _Segment(NamedTuple):
     name: str
     output: LocalOutput
@@ -144,13 +136,18 @@ class Log:
     @property
     def segments(self) -> list[str]:
         """The paths of all closed segments, in order."""
-        return [self._files.show(name) for name in self._names(_CLOSED)]
+        names = (name for name in self._files.entries("") if name.endswith(_CLOSED))
+        return [self._files.show(name) for name in sorted(names, key=_number)]
 
     def append(
         self, rows: pa.RecordBatch, answers: Mapping[str, tuple[int, pa.RecordBatch]]
     ) -> None:
         """Write rows, and remember what producers are answered: producer -> (sequence, answer)."""
-        note = _note_of(answers)
+        texts = {
+            producer: (sequence, base64.b64encode(answer.serialize()).decode())
+            for producer, (sequence, answer) in answers.items()
+        }
+        note = orjson.dumps(texts).decode()
         with self._once():
             if self._open is not None and self._open.schema != rows.schema:
                 self.close()
@@ -211,12 +208,9 @@ class Log:
             self._failure = error
             raise
 
-    def _names(self, ending: str) -> list[str]:
-        return sorted((n for n in self._files.entries("") if n.endswith(ending)), key=_number)
-
     def _begun(self, schema: pa.Schema) -> _Segment:
-        paths = [*self._used, *self._names(_CLOSED)]
-        name = f"{max(map(_number, paths), default=0) + 1:010d}{_OPEN}"
+        last = max(map(_number, [*self._used, *self.segments]), default=0)
+        name = f"{last + 1:010d}{_OPEN}"
         put_ahead(self._files)
         output, buffer = self._files.create(name), io.BytesIO()
         self._files.sync("")

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from streamrnn.errors import CheckpointError, ConfigError, DataError, DTypeError
 from streamrnn.jobs.running import log_folder, own_log
 from streamrnn.jobs.session import Session
-from streamrnn.plugins.serve.log import Log
+from streamrnn.plugins.serve.log import Log, Producers
 from streamrnn.plugins.serve.values import RequestColumns, json_objects
 from streamrnn.stream.config import Config
 from streamrnn.stream.config.values import LiveChange
@@ -41,11 +41,11 @@ class Asked(NamedTuple):
 
 
 class Scoring:
-    """Scores requests in a session, and appends accepted rows to its `log`, None without one.
+    """Scores requests in a session, and appends accepted rows to the log if there is one.
 
     `columns`: the columns of requests. `answer_schema`: the schema of answers, None before it is
-    known. Rows that are in the log and in no commit are scored first. Calls of `answers` must not
-    overlap. Raises what a session raises, and SinkError.
+    known. `producers`: those of the log. Rows that are in the log and in no commit are scored
+    first. Calls of `answers` must not overlap. Raises what a session raises, and SinkError.
     """
 
     def __init__(self, session: Session, config: Config) -> None:
@@ -53,11 +53,13 @@ class Scoring:
         self._source, self._keys = config.source, config.serve
         self._committing = threading.Lock()
         self._start()
-        self.log: Log | None = None
+        self.producers = Producers()
+        self._log = None
         if self._keys.durable == "log":
-            self.log = Log(log_folder(config), session.used())
-            session.read_from(self.log.take_closed)
-            self._replay(self.log)
+            self._log = Log(log_folder(config), session.used())
+            self.producers = self._log.producers
+            session.read_from(self._log.take_closed)
+            self._replay(self._log)
 
     def _start(self) -> None:
         """Learn the columns of requests and answers; unknown types come with the first rows."""
@@ -92,9 +94,9 @@ class Scoring:
         """Commit rows and state; remove old segments whose rows each retained commit has."""
         with self._committing:  # by the clock, and by clients
             self.session.commit()
-            if self.log is not None and self._keys.keep_log:
-                old = self.log.older(time.time() - self._keys.keep_log.total_seconds())
-                self.log.remove(set(old).difference(self.session.unused(old, by_any=True)))
+            if self._log is not None and self._keys.keep_log:
+                old = self._log.older(time.time() - self._keys.keep_log.total_seconds())
+                self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
         """Replace the model; a commit with it is made at once. Raises what a session raises.
@@ -120,17 +122,17 @@ class Scoring:
             new = [asked for asked, answer in zip(requests, told, strict=True) if answer is None]
             scored = iter(self._scored(new) if new else ())
             answers = [next(scored) if answer is None else answer for answer in told]
-            if self.log is not None:
-                self.log.sync()
+            if self._log is not None:
+                self._log.sync()
         return answers
 
     def _told(self, asked: Asked) -> Objects | pa.RecordBatch | Exception | None:
         """Return the answer to a retry, or an error; None for a new request."""
         if asked.producer is None:
             return None
-        if self.log is None:
+        if self._log is None:
             return DataError('producer: a numbered request needs [serve] durable = "log"')
-        answer = self.log.producers.answer(asked.producer, asked.sequence, self.answer_schema)
+        answer = self.producers.answer(asked.producer, asked.sequence, self.answer_schema)
         in_json = asked.of_objects and isinstance(answer, pa.RecordBatch)
         return json_objects(answer) if in_json else answer
 
@@ -175,12 +177,12 @@ class Scoring:
             answers.append(objects[begin:end] if each.of_objects else answer[begin:end])
             if each.producer is not None:
                 told[each.producer] = each.sequence, answer[begin:end]
-        if self.log is not None:
+        if self._log is not None:
             reasons = answer.column("reason")
             if reasons.null_count < len(reasons):
                 rows = rows.filter(pc.invert(_refused(reasons)))
             if len(rows) or told:
-                self.log.append(rows, told)
+                self._log.append(rows, told)
         return answers
 
     def state_of(self, path: str) -> Objects:

@@ -169,22 +169,18 @@ def json_objects(answer: pa.RecordBatch) -> list[dict[str, Any]]:
 
     NaN and infinities stay: orjson writes them as null.
     """
-    names, columns = answer.schema.names, map(_of_json, answer.columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    columns = list(map(_of_json, answer.columns))
+    rows: list[dict[str, Any]] = pa.record_batch(columns, answer.schema.names).to_pylist()
+    return rows
 
 
-def _of_json(column: pa.Array) -> list[Any]:
-    """Return the values of a column as JSON has them."""
+def _of_json(column: pa.Array) -> pa.Array:
+    """Return a column whose values JSON can hold."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         if kind.tz is not None:
             column = column.cast(pa.timestamp(kind.unit, "UTC"))
-        column = pc.replace_substring(column.cast(pa.string()), " ", "T")
-    elif pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
-        column = column.cast(pa.string())
-    if column.null_count == len(column):
-        return [None] * len(column)
-    if pa.types.is_string(column.type) or (pa.types.is_primitive(kind) and not column.null_count):
-        values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()  # faster than pyarrow
-        return values
-    return column.to_pylist()
+        return pc.replace_substring(column.cast(pa.string()), " ", "T")
+    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        return column.cast(pa.string())
+    return column

@@ -13,7 +13,6 @@ import orjson
 import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -46,7 +45,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     waiting = Gauge("streamrnn_waiting_rows", "Rows that are waiting.", registry=registry)
     waiting.set_function(lambda: service.waiting)
     forgotten = Gauge("streamrnn_forgotten_producers", "Producers dropped.", registry=registry)
-    forgotten.set_function(lambda: _forgotten(service))
+    forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
 
     def scoring_for(request: Request) -> Scoring:
         """Return what answers a request, before its body is read. Raises HTTPException."""
@@ -149,12 +148,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
             Route("/admin/commit", commit, methods=["POST"]),
             Route("/admin/model", load_model, methods=["POST"]),
         ],
-        exception_handlers={
-            DataError: _invalid,
-            DTypeError: _invalid,
-            HTTPException: _refused,
-            Exception: _failed,
-        },
+        exception_handlers=dict.fromkeys((DataError, DTypeError, HTTPException, Exception), _error),
     )
     paths.router.redirect_slashes = False  # they would lead to the host that the client names
     held = 0
@@ -180,7 +174,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
             await send(message)
 
         allowed = behind_proxy or _is_own(scope)
-        answer = paths if allowed else _error(403, "expected no page of another host (Origin)")
+        answer = paths if allowed else _json({"error": "a page of another host (Origin)"}, 403)
         try:
             await answer(scope, receive_limited, send_measured)
         finally:
@@ -189,17 +183,12 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     return app
 
 
-def _forgotten(service: Service) -> int:
-    log = service.scoring.log if service.ready else None
-    return 0 if log is None else log.producers.forgotten
-
-
 def _is_own(scope: Scope) -> bool:
     """Return whether no page in a browser sends a request, or one of this server's address."""
-    origin = Headers(scope=scope).get("origin")
+    origin = dict(scope["headers"]).get(b"origin")
     host, port = scope["server"]
-    names = "localhost", f"[{host}]" if ":" in host else host
-    return origin in (None, *(f"http://{name}:{port}" for name in names))
+    own = {f"http://{name}:{port}" for name in ("localhost", f"[{host}]" if ":" in host else host)}
+    return origin is None or origin.decode("latin-1") in own
 
 
 async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
@@ -314,27 +303,16 @@ def _table(data: pa.Buffer, table: int, field: int) -> int:
     return 0 if place == table else place + int.from_bytes(data[place : place + 4], "little")
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = orjson.dumps(value, str, orjson.OPT_APPEND_NEWLINE)  # for readers in a shell
-    return Response(content, status, media_type="application/json")
+    return Response(content, status, headers, "application/json")
 
 
-def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    response = _json({"error": text}, status)
-    response.headers.update(headers or {})
-    return response
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    return _error(400, str(error))
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail, error.headers)
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    """Answer an error that the client has not caused: only the log of the server has its text."""
+async def _error(_: Request, error: Exception) -> Response:
+    """Answer an error with its text, or with none, if the client has not caused it."""
+    if isinstance(error, HTTPException):
+        return _json({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, DataError | DTypeError):
+        return _json({"error": str(error)}, 400)
     _LOGGER.error("%s: %s", type(error).__name__, error)
-    return _error(500, "see the log of the server")
+    return _json({"error": "see the log of the server"}, 500)
