@@ -64,7 +64,7 @@ def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
         try:
             yield session
         except BaseException:
-            session._close()
+            session._end("its block has ended")
             raise
         session._commit(last=True)
         session._tables.finish(output.last)
@@ -142,7 +142,7 @@ class Session:
                 self._queue(answer)
             except BaseException as error:
                 if self._mark != before:  # the state includes rows that the output will not have
-                    self._end(error)
+                    self._end(f"{type(error).__name__}: {error}")
                 raise
         return answer.output
 
@@ -363,7 +363,7 @@ class Session:
                 self._refuse_over()
                 self._queue_commit(last)
                 if last:
-                    self._close()
+                    self._end("its block has ended")
             self._writer.wait()
 
     @contextmanager
@@ -372,8 +372,7 @@ class Session:
         try:
             yield
         except BaseException as error:
-            with self._lock:
-                self._end(error)
+            self._end(f"{type(error).__name__}: {error}")
             raise
 
     def _queue_commit(self, last: bool) -> None:
@@ -426,12 +425,9 @@ class Session:
         if merge_small_parts(self._folder, *limits, across=True) is not None:
             self._tables.publish(self._output.last, merged=True)
 
-    def _close(self) -> None:
+    def _end(self, why: str) -> None:
         with self._lock:
-            self._over = self._over or "its block has ended"
-
-    def _end(self, error: BaseException) -> None:
-        self._over = self._over or f"{type(error).__name__}: {error}"
+            self._over = self._over or why
 
     def _refuse_over(self) -> None:
         if self._over:

@@ -103,6 +103,21 @@ def test_a_request_that_no_segment_has_is_new_after_a_crash(
     assert len(pq.read_table(tmp_path / "out")) == 1
 
 
+def test_a_retry_that_waits_beside_its_request_adds_nothing(tmp_path: Path) -> None:
+    pipeline = live(tmp_path)
+
+    async def requests(service: Service) -> list[Any]:
+        asked = [Asked(ROWS, "p", 7), Asked(ROWS, "p", 7), Asked(ROWS), Asked(ROWS, "p", 8)]
+        return await asyncio.gather(*map(service.score, asked))
+
+    with log_of(pipeline.config), pipeline.session() as session:
+        service = Service("live", pipeline.config.serve)
+        service.scoring = Scoring(session, pipeline.config)
+        first, again, other, following = asyncio.run(requests(service))
+    assert first == again != other != following
+    assert len(pq.read_table(tmp_path / "out")) == 3
+
+
 def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
     """And the model before is refused, also if no row came after it."""
     pipeline = live(tmp_path)
