@@ -117,7 +117,7 @@ class Log:
     """Appends rows to the segments in a folder, for one writer. Raises SinkError.
 
     Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
-    have, be their files removed. `producers`: those whose requests were appended or read.
+    have, be their files removed. `producers`: whose requests were appended or read.
     `closed`: the paths of segments that were closed and that no commit has taken, in order.
     """
 

@@ -44,7 +44,7 @@ class Scoring:
     """Scores requests in a session, and appends accepted rows to the log if there is one.
 
     `columns`: the columns of requests. `answer_schema`: the schema of answers, None before it is
-    known. `producers`: those of the log. Rows that are in the log and in no commit are scored
+    known. `producers`: as the log has them. Rows that are in the log and in no commit are scored
     first. Calls of `answers` must not overlap. Raises what a session raises, and SinkError.
     """
 
