@@ -186,9 +186,11 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
 def _is_own(scope: Scope) -> bool:
     """Return whether no page in a browser sends a request, or one of this server's address."""
     origin = dict(scope["headers"]).get(b"origin")
+    if origin is None:
+        return True
     host, port = scope["server"]
-    own = {f"http://{name}:{port}" for name in ("localhost", f"[{host}]" if ":" in host else host)}
-    return origin is None or origin.decode("latin-1") in own
+    names = "localhost", f"[{host}]" if ":" in host else host
+    return origin.decode("latin-1") in [f"http://{name}:{port}" for name in names]
 
 
 async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
