@@ -42,7 +42,7 @@ from streamrnn.stream.sources import (
     load_vocabulary,
     used_schema,
 )
-from streamrnn.stream.sources.times import TICKS
+from streamrnn.stream.sources.formats.base import TICKS
 from streamrnn.stream.sources.vocabulary import Vocabulary
 from streamrnn.stream.states import MATRIX, Layout, read_state_file
 from streamrnn.stream.windows import RowPolicy

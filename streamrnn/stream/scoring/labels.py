@@ -13,7 +13,7 @@ from streamrnn.stream.config.durations import format_duration
 from streamrnn.stream.scoring.bind import BoundPipeline, LoadedPipeline
 from streamrnn.stream.scoring.scorer import Scorer
 from streamrnn.stream.sources import Rows, SourceBatch, TargetColumns
-from streamrnn.stream.sources.times import TICKS
+from streamrnn.stream.sources.formats.base import TICKS
 from streamrnn.stream.windows import (
     LabelJoin,
     Labels,

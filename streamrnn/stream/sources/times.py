@@ -12,9 +12,6 @@ from streamrnn.errors import ConfigError, DataError
 from streamrnn.stream.sources.files import SourceFile
 from streamrnn.stream.sources.formats import Footer
 
-TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-"""The ticks of a second, by the unit of a timestamp."""
-
 
 def check_zone(zone: str) -> None:
     """Raise ConfigError unless this machine knows the time zone; "" means no zone."""

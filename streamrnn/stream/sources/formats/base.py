@@ -9,6 +9,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""The ticks of a second, by the unit of a timestamp."""
+
 
 @dataclass(frozen=True)
 class Footer:

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamrnn.stream.sources.formats.base import (
+    TICKS,
     ColumnStatistics,
     FileFormat,
     FileReader,
     Footer,
     Hints,
 )
-from streamrnn.stream.sources.times import TICKS
 
 _UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 _INT64 = 1 << 63
