@@ -91,6 +91,7 @@ class _Groups:
     """The measures of all pairs, by group."""
 
     def __init__(self, plan: EvaluationPlan) -> None:
+        self._plan = plan
         self._outputs: list[MeasuredOutput] = measures_of(plan)
         self._rows = np.zeros(0, np.int64)
 
@@ -105,31 +106,29 @@ class _Groups:
             score = scores.score[:, item.units]
             item.measure.add(Pairs(group, score, label, forecasts, labels.weight))
 
-    def figures(self, plan: EvaluationPlan, groups: int) -> Sequence[Mapping[str, Doubles]]:
+    def figures(self, groups: int) -> Sequence[Mapping[str, Doubles]]:
         """Return the figures of each output: name -> values (groups,)."""
         with np.errstate(invalid="ignore"):
-            return figures_of(self._outputs, groups, plan.trained_means)
+            return figures_of(self._outputs, groups, self._plan.trained_means)
 
-    def errors(self, plan: EvaluationPlan, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
-        """Return the figure of each output that is `drawn`, by group."""
+    def errors(self, groups: int, drawn: Sequence[Figure]) -> list[Errors]:
+        """Return the figure of each output that is `drawn`, of at least `groups` groups."""
         groups = max(groups, len(self._rows))
         rows = np.zeros(groups, np.int64)
         rows[: len(self._rows)] = self._rows
-        errors = []
-        results = self.figures(plan, groups)
-        for item, figures, figure in zip(self._outputs, results, drawn, strict=True):
-            none = np.full(groups, np.nan)
-            errors.append(
-                Errors(
-                    item.name,
-                    plan.targets[item.target],
-                    figure,
-                    rows,
-                    np.where(rows > 0, figures[figure.name], np.nan),
-                    np.where(rows > 0, figures.get(figure.baseline, none), np.nan),
-                )
+        return [
+            Errors(
+                item.name,
+                self._plan.targets[item.target],
+                figure,
+                rows,
+                np.where(rows > 0, figures[figure.name], np.nan),
+                np.where(rows > 0, figures.get(figure.baseline, np.nan), np.nan),
             )
-        return errors
+            for item, figures, figure in zip(
+                self._outputs, self.figures(groups), drawn, strict=True
+            )
+        ]
 
 
 class _Reliability:
@@ -178,85 +177,31 @@ class ForecastErrors:
     """
 
     def __init__(
-        self, plan: EvaluationPlan, timeline: Timeline, means: StreamMeans, output: int = 0
+        self, plan: EvaluationPlan, timeline: Timeline, means: StreamMeans, output: int
     ) -> None:
-        self.counts = ComparedCounts()
-        self._plan = plan
-        self._timeline = timeline
+        self.plan = plan
         self.means = means
-        self._output = output
-        self._all, self._by_time, self._by_stream, self._by_hour = (_Groups(plan) for _ in range(4))
+        self.counts = ComparedCounts()
+        self.all, self.by_time, self.by_stream, self.by_hour = (_Groups(plan) for _ in range(4))
+        self.output, self._timeline = output, timeline
         measure = measures_of(plan)[0].measure
         classes = isinstance(measure, Number | Classes) and len(plan.targets) == 1
-        self._reliability = _Reliability(len(plan.scores)) if classes else None
+        self.reliability = _Reliability(len(plan.scores)) if classes else None
 
     def read(self, path: str, labels: LabelledStreams) -> None:
         """Read both sides. Raises what `evaluate` raises."""
-        for scores, happened in compared_rows(path, labels, self._plan, self.counts):
-            place = _places(scores.time, self._plan.time.type, self._plan.zone)
+        for scores, happened in compared_rows(path, labels, self.plan, self.counts):
+            place = _places(scores.time, self.plan.time.type, self.plan.zone)
             self.counts.rows += len(place)
-            self._all.add(np.zeros(len(place), np.int64), scores, happened)
-            self._by_time.add(self._timeline.bucket(place), scores, happened)
-            self._by_stream.add(scores.slot, scores, happened)
+            self.all.add(np.zeros(len(place), np.int64), scores, happened)
+            self.by_time.add(self._timeline.bucket(place), scores, happened)
+            self.by_stream.add(scores.slot, scores, happened)
             if self._timeline.clock:
-                self._by_hour.add(place // _HOUR % 24, scores, happened)
-            if self._reliability is not None:
-                self._reliability.add(scores, happened)
-            both: Array = np.stack([scores.score[:, self._output], happened.label[:, 0]], axis=1)
+                self.by_hour.add(place // _HOUR % 24, scores, happened)
+            if self.reliability is not None:
+                self.reliability.add(scores, happened)
+            both: Array = np.stack([scores.score[:, self.output], happened.label[:, 0]], axis=1)
             self.means.add(scores.slot, place, both)
-
-    def by_time(self) -> list[Errors]:
-        """Return the error of each output in each bucket."""
-        return self._by_time.errors(self._plan, self._timeline.buckets, self._drawn())
-
-    def by_stream(self) -> list[Errors]:
-        """Return the error of each output by the slots of the labels."""
-        return self._by_stream.errors(self._plan, 0, self._drawn())
-
-    def by_hour(self) -> list[Errors]:
-        """Return the error of each output by hour of day; none without a clock."""
-        if not self._timeline.clock:
-            return []
-        return self._by_hour.errors(self._plan, 24, self._drawn())
-
-    def coverage(self) -> tuple[list[Errors], list[Errors], list[Errors]]:
-        """Return the share of labels up to each quantile: by bucket, by slot, of all rows."""
-        if not self._plan.quantiles:
-            return [], [], []
-        drawn = [Figure("coverage", "")] * len(self._plan.quantiles)
-        return (
-            self._by_time.errors(self._plan, self._timeline.buckets, drawn),
-            self._by_stream.errors(self._plan, 0, drawn),
-            self._all.errors(self._plan, 1, drawn),
-        )
-
-    def crps(self) -> list[str]:
-        """Return a sentence on the CRPS of all rows: of the quantiles, or of each distribution."""
-        names = ["the quantiles together"] if self._plan.quantiles else self._plan.scores
-        figures = self._all.figures(self._plan, 1)
-        return [
-            f"CRPS of {name}, over all rows: {short(of['crps'][0])}."
-            for name, of in zip(names, figures, strict=False)
-            if "crps" in of
-        ]
-
-    @property
-    def quantiles(self) -> Sequence[float]:
-        """The shares that the outputs claim to cover, if they are quantiles."""
-        return self._plan.quantiles
-
-    def by_horizon(self) -> list[Errors]:
-        """Return the error of each output over all rows; none if there is one horizon."""
-        if not self._plan.several_horizons:
-            return []
-        return self._all.errors(self._plan, 1, self._drawn())
-
-    def _drawn(self) -> list[Figure]:
-        return [Figure.of(figures) for figures in self._all.figures(self._plan, 1)]
-
-    def reliability(self) -> pa.Table | None:
-        """Return forecast and observed probabilities; None if outputs are not probabilities."""
-        return None if self._reliability is None else self._reliability.table()
 
 
 def _places(ticks_N: Ints, kind: pa.DataType, zone: str) -> Ints:
@@ -289,33 +234,54 @@ def error_pictures(
     if not errors.counts.rows:
         text = "no row has both a score and a label yet."
         return [Missing(id, title, text) for id, title in TITLES.items()]
-    return [
-        _over_time(subject, errors.by_time(), errors.crps(), not_compared(vars(errors.counts))),
-        _by_stream(errors.by_stream(), keys),
-        _by_hour(subject, errors.by_hour()),
-        *_by_horizon(errors.by_horizon()),
-        *_coverage(subject, errors, keys),
-        _reliability(errors.reliability()),
+    plan, timeline = errors.plan, subject.timeline
+    drawn = [Figure.of(figures) for figures in errors.all.figures(1)]
+    items: list[Picture | Missing] = [
+        _over_time(subject, errors, drawn),
+        _by_stream(errors.by_stream.errors(0, drawn), keys),
     ]
+    if timeline.clock:
+        items.append(_by_hour(errors.by_hour.errors(24, drawn), subject.columns.zone))
+    else:
+        why = "the times of the rows are integers."
+        items.append(Missing("error-hour", TITLES["error-hour"], why))
+    if plan.several_horizons:
+        items.append(_by_horizon(errors.all.errors(1, drawn)))
+    if plan.quantiles:
+        items += _coverage(subject, errors, keys)
+    table = None if errors.reliability is None else errors.reliability.table()
+    return [*items, _reliability(table)]
 
 
-def _over_time(subject: Subject, errors: Sequence[Errors], crps: list[str], left: str) -> Picture:
-    panels = [
-        Panel(
-            item.output,
-            rows_of_columns({**subject.timeline.starts(), **item.columns()}),
-        )
-        for item in errors[:MOST_OUTPUTS]
+def _panels(errors: Sequence[Errors], starts: Mapping[str, Any]) -> Sequence[Panel]:
+    return without_name(
+        [
+            Panel(item.output, rows_of_columns({**starts, **item.columns()}))
+            for item in errors[:MOST_OUTPUTS]
+        ]
+    )
+
+
+def _over_time(subject: Subject, compared: ForecastErrors, drawn: Sequence[Figure]) -> Picture:
+    errors = compared.by_time.errors(subject.timeline.buckets, drawn)
+    first, panels = errors[0], _panels(errors, subject.timeline.starts())
+    left = not_compared(vars(compared.counts))
+    plan, figures = compared.plan, compared.all.figures(1)
+    names = ["the quantiles together"] if plan.quantiles else plan.scores
+    crps = [  # of the quantiles, or of each distribution
+        f"CRPS of {name}, over all rows: {short(of['crps'][0])}."
+        for name, of in zip(names, figures, strict=False)
+        if "crps" in of
     ]
     return Picture(
         "error-time",
         f"{TITLES['error-time']}, {subject.timeline.per}",
-        f"{errors[0].title} of {errors[0].output} {between(span(panels[0].rows, 'error'))}, over "
-        f"{count(int(errors[0].rows.sum()), 'row')}.",
+        f"{first.title} of {first.output} {between(span(panels[0].rows, 'error'))}, over "
+        f"{count(int(first.rows.sum()), 'row')}.",
         "lines",
-        without_name(panels),
-        _series(errors[0]),
-        y_title=errors[0].title,
+        panels,
+        _series(first),
+        y_title=first.title,
         from_zero=True,
         rules=rules_of(subject),
         notes=[*_unit(errors), *crps, *([f"Not compared: {left}."] if left else [])],
@@ -323,22 +289,16 @@ def _over_time(subject: Subject, errors: Sequence[Errors], crps: list[str], left
     )
 
 
-def _by_hour(subject: Subject, errors: Sequence[Errors]) -> Picture | Missing:
-    if not errors:
-        return Missing("error-hour", TITLES["error-hour"], "the times of the rows are integers.")
-    panels = [
-        Panel(item.output, rows_of_columns({"hour": range(24), **item.columns()}))
-        for item in errors[:MOST_OUTPUTS]
-    ]
+def _by_hour(errors: Sequence[Errors], zone: str | None) -> Picture:
+    panels = _panels(errors, {"hour": range(24)})
     rows = [row for row in panels[0].rows if row["error"] is not None]
     worst = max(rows, key=lambda row: row["error"])
-    zone = subject.columns.zone
     return Picture(
         "error-hour",
         TITLES["error-hour"],
         f"{errors[0].title} highest at {worst['hour']}:00, {short(worst['error'])}.",
         "lines",
-        without_name(panels),
+        panels,
         _series(errors[0]),
         x_field="hour",
         x_title=f"hour of day of the row, {zone}" if zone else "hour of day of the row",
@@ -348,44 +308,43 @@ def _by_hour(subject: Subject, errors: Sequence[Errors]) -> Picture | Missing:
     )
 
 
-def _by_horizon(errors: Sequence[Errors]) -> list[Picture]:
-    if not errors:
-        return []
+def _by_horizon(errors: Sequence[Errors]) -> Picture:
     rows: dict[str, list[dict[str, Any]]] = {}
     for item in errors:
         row = rows_of_columns({"output": [item.output], **item.columns()})
         rows.setdefault(item.target, []).extend(row)
     first, *_, last = rows[errors[0].target]
-    return [
-        Picture(
-            "error-horizon",
-            "Error by horizon",
-            f"{errors[0].title}: {short(first['error'])} of {first['output']}, "
-            f"{short(last['error'])} of {last['output']}.",
-            "dots",
-            [Panel(target, lines) for target, lines in rows.items()],
-            _series(errors[0]),
-            x_field="output",
-            x_title="output",
-            y_title=errors[0].title,
-            notes=_unit(errors[:1]),
-        )
-    ]
+    return Picture(
+        "error-horizon",
+        "Error by horizon",
+        f"{errors[0].title}: {short(first['error'])} of {first['output']}, "
+        f"{short(last['error'])} of {last['output']}.",
+        "dots",
+        [Panel(target, lines) for target, lines in rows.items()],
+        _series(errors[0]),
+        x_field="output",
+        x_title="output",
+        y_title=errors[0].title,
+        notes=_unit(errors[:1]),
+    )
 
 
 def _coverage(subject: Subject, errors: ForecastErrors, keys: list[pa.Array]) -> list[Picture]:
-    """Return how often labels are at most each quantile, by time and stream; [] without one."""
-    by_time, by_stream, together = errors.coverage()
-    if not by_time:
-        return []
+    """Return how often labels are at most each quantile, by time and stream."""
+    quantiles = errors.plan.quantiles
+    drawn = [Figure("coverage", "")] * len(quantiles)
+    by_time = errors.by_time.errors(subject.timeline.buckets, drawn)
+    together = errors.all.errors(1, drawn)
     series = [Drawn("error", "labels at most the quantile"), Drawn("says", "what it claims")]
     times, streams = [], []
-    for item, of_streams, says in zip(by_time, by_stream, errors.quantiles, strict=True):
+    for item, of_streams, says in zip(
+        by_time, errors.by_stream.errors(0, drawn), quantiles, strict=True
+    ):
         rows = rows_of_columns({**subject.timeline.starts(), **item.columns()})
         times.append(Panel(item.output, [{**row, "says": says} for row in rows]))
         rows = _rows_by_stream(of_streams, keys)
         streams.append(Panel(item.output, [{**row, "says": says} for row in rows]))
-    last, says = together[-1], errors.quantiles[-1]
+    last, says = together[-1], quantiles[-1]
     said = f"{short(100 * last.error[0])} % of the labels are at most {last.output}, which says"
     return [
         Picture(

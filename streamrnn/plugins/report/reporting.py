@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamrnn.base.arrays import Ints
 from streamrnn.base.display import location, short_model
 from streamrnn.base.storage import open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError, StreamRNNError
@@ -39,7 +40,6 @@ from streamrnn.plugins.report.picture import (
     is_report,
 )
 from streamrnn.plugins.report.scan import (
-    Extent,
     OutputColumns,
     StreamMeans,
     Subject,
@@ -50,7 +50,6 @@ from streamrnn.plugins.report.state import norms
 from streamrnn.plugins.report.streams import silence, steps, streams_over_time
 from streamrnn.plugins.report.timeline import Timeline, text_of
 from streamrnn.stream.checkpoints import (
-    Manifest,
     load_state,
     read_manifest,
     refuse_inside_output,
@@ -130,14 +129,8 @@ def _feature(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     head = f"source.features.{name}."
     if config.get(f"{head}vocabulary") is not None:
         raise ConfigError(f"feature {name!r} has a vocabulary, which is not recorded.")
-    options = {option: config.get(head + option) for option in _FEATURE_OPTIONS}
-    return {
-        "name": name,
-        **{key: value for key, value in options.items() if value not in (None, [])},
-    }
-
-
-_FEATURE_OPTIONS = ("valid", "clip", "nulls", "nan", "from")
+    options = {key: config.get(head + key) for key in ("valid", "clip", "nulls", "nan", "from")}
+    return {"name": name} | {key: v for key, v in options.items() if v not in (None, [])}
 
 
 def _refuse_page(path: str, config: Config | Mapping[str, Any]) -> None:
@@ -225,21 +218,24 @@ def _make_report(
     columns = OutputColumns.of(manifest, since, until)
     extent = extent_of(output, manifest, columns)
     state = load_state(output)
-    facts = _facts(output, manifest, columns, extent, name)
+    streams: int | None = manifest.state_rows
+    first, last = None, None
     if extent is None:
         limited = " from since to until" if since or until else ""
         empty = Missing("outputs", "Outputs over time", f"the output has no rows{limited} yet.")
         items: list[Picture | Missing] = [empty]
     else:
-        timeline = Timeline.of(
-            extent.first, extent.last, clock=columns.clock, timed=columns.time is not None
-        )
+        timed = columns.time is not None
+        timeline = Timeline.of(extent.first, extent.last, clock=columns.clock, timed=timed)
         scanned = scan(output, manifest, columns, timeline)
         subject = Subject(output, manifest, columns, extent, scanned, tuple(request.keys))
-        facts["streams"] = (
+        streams = (
             len(scanned.streams) if columns.keys else None if state is None else state.num_rows
         )
-        items = _Pictures(subject, state, loaded, request).items()
+        if timed:
+            ends = (extent.first, extent.last)
+            first, last = (text_of(end) if columns.clock else end for end in ends)
+        items = _pictures(subject, state, loaded, request)
     if isinstance(loaded, LoadedPipeline):
         items.append(learning_curves(loaded.config.model.path))
     else:
@@ -247,26 +243,13 @@ def _make_report(
     for i, item in enumerate(items):
         if isinstance(item, Missing):  # sentences of errors have several lines
             items[i] = replace(item, sentence=" ".join(item.sentence.split()))
-    return ReportPage(f"Report on {name or location(output)}", facts, items)
-
-
-def _facts(
-    output: str,
-    manifest: Manifest,
-    columns: OutputColumns,
-    extent: Extent | None,
-    name: str | None,
-) -> dict[str, object]:
-    """Return the facts in the head of the page."""
-    ends = () if extent is None or columns.time is None else (extent.first, extent.last)
-    first, last = [text_of(end) if columns.clock else end for end in ends] or (None, None)
-    return {
+    facts = {
         "pipeline": name,
         "output": location(output),
         "model": short_model(manifest.model),
         "rows": 0 if extent is None else extent.rows,
         "rejected": manifest.named("rejects").rows,
-        "streams": manifest.state_rows,
+        "streams": streams,
         "first_time": first,
         "last_time": last,
         "time_zone": columns.zone,
@@ -274,130 +257,109 @@ def _facts(
         "last_commit": manifest.time,
         "outputs": list(columns.outputs[:8]),
     }
+    return ReportPage(f"Report on {name or location(output)}", facts, items)
 
 
-class _Pictures:
-    """The pictures of an output with rows."""
+def _pictures(
+    subject: Subject, state: pa.Table | None, loaded: LoadedPipeline | str, request: ReportRequest
+) -> list[Picture | Missing]:
+    """Return all pictures of an output with rows but the learning curves, in order."""
+    slots = subject.chosen()
+    means, index, target = None, 0, ""
+    values: SourceValues | None = None
+    if isinstance(loaded, str):
+        why = loaded
+    elif not (why := _why_not_compared(loaded, subject.columns)):
+        watched = _source_values(loaded, subject)
+        try:
+            errors, keys = _compared(subject, loaded, slots, request, watched)
+        except StreamRNNError as error:
+            why = f"rows cannot be compared: {error}"
+        else:
+            values = watched
+            of_errors = error_pictures(subject, errors, keys)
+            if errors.counts.rows:
+                means, index = errors.means, errors.output
+                label = loaded.config.target
+                ahead = f" {format_duration(label.horizon[0])} later" if label.horizon else ""
+                ahead = f" {label.rows} rows later" if label.rows else ahead
+                target = f"{label.column[0]}{ahead}, as it happened"
+    if why:
+        of_errors = [Missing(id, title, why) for id, title in TITLES.items()]
+    return [
+        outputs_over_time(subject),
+        streams_one_by_one(subject, slots, means, index, target),
+        *of_errors,
+        rows_over_time(subject),
+        rows_by_commit(subject),
+        *_of_source(subject, loaded, values),
+        streams_over_time(subject),
+        silence(subject),
+        steps(subject, state),
+        *norms(subject, state),
+    ]
 
-    def __init__(
-        self,
-        subject: Subject,
-        state: pa.Table | None,
-        loaded: LoadedPipeline | str,
-        request: ReportRequest,
-    ) -> None:
-        self._subject = subject
-        self._state = state
-        self._loaded = loaded
-        self._request = request
-        self._slots = subject.chosen()
 
-    def items(self) -> list[Picture | Missing]:
-        """Return all pictures, in order."""
-        subject = self._subject
-        each, errors, values = self._compared()
-        return [
-            outputs_over_time(subject),
-            each,
-            *errors,
-            rows_over_time(subject),
-            rows_by_commit(subject),
-            *self._of_source(values),
-            streams_over_time(subject),
-            silence(subject),
-            steps(subject, self._state),
-            *norms(subject, self._state),
-        ]
-
-    def _compared(
-        self,
-    ) -> tuple[Picture | Missing, Sequence[Picture | Missing], SourceValues | None]:
-        """Return single streams and errors, and the values of the source read for them."""
-        subject, loaded = self._subject, self._loaded
-        why = self._why_not_compared()
-        if not why:
-            assert isinstance(loaded, LoadedPipeline)
-            values = self._values(loaded)
-            try:
-                errors, keys = self._read_both(loaded, values)
-            except StreamRNNError as error:
-                why = f"rows cannot be compared: {error}"
-            else:
-                each = self._each(errors.means if errors.counts.rows else None)
-                return each, error_pictures(subject, errors, keys), values
-        missing = [Missing(id, title, why) for id, title in TITLES.items()]
-        return self._each(None), missing, None
-
-    def _why_not_compared(self) -> str:
-        """Return why scores are not compared with what happened; "" if they can be."""
-        if isinstance(self._loaded, str):
-            return self._loaded
-        config, columns = self._loaded.config, self._subject.columns
-        if not config.target.column:
-            return (
-                "it needs [target] column, the column of the source that the outputs forecast: "
-                "add it to the pipeline file, and report on that."
-            )
-        if config.source.time is None or not columns.keys or columns.time is None:
-            return (
-                "scores are joined with labels by key and time: set [source] time, add both to "
-                "[output] columns, and score again with --full-refresh."
-            )
-        return ""
-
-    def _read_both(
-        self, loaded: LoadedPipeline, values: SourceValues
-    ) -> tuple[ForecastErrors, list[pa.Array]]:
-        subject, request = self._subject, self._request
-        labels, plan = comparison(
-            loaded, subject.path, request.since, request.until, watch=values.add
+def _why_not_compared(loaded: LoadedPipeline, columns: OutputColumns) -> str:
+    """Return why scores are not compared with what happened; "" if they can be."""
+    if not loaded.config.target.column:
+        return (
+            "it needs [target] column, the column of the source that the outputs forecast: "
+            "add it to the pipeline file, and report on that."
         )
-        streams = subject.scanned.streams
-        chosen = [column.take(pa.array(self._slots)) for column in streams.key_arrays()]
-        means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
-        errors = ForecastErrors(plan, subject.timeline, means, self._index())
-        errors.read(subject.path, labels)
-        return errors, labels.key_arrays()
+    if loaded.config.source.time is None or not columns.keys or columns.time is None:
+        return (
+            "scores are joined with labels by key and time: set [source] time, add both to "
+            "[output] columns, and score again with --full-refresh."
+        )
+    return ""
 
-    def _index(self) -> int:
-        """Return which output is drawn for single streams: the middle one of quantiles."""
-        assert isinstance(self._loaded, LoadedPipeline)
-        return len(self._loaded.names) // 2 if self._loaded.config.quantiles else 0
 
-    def _each(self, means: StreamMeans | None) -> Picture | Missing:
-        target, index = "", 0
-        if means is not None:
-            assert isinstance(self._loaded, LoadedPipeline)
-            config, index = self._loaded.config.target, self._index()
-            ahead = f" {format_duration(config.horizon[0])} later" if config.horizon else ""
-            ahead = f" {config.rows} rows later" if config.rows else ahead
-            target = f"{config.column[0]}{ahead}, as it happened"
-        return streams_one_by_one(self._subject, self._slots, means, index, target)
+def _compared(
+    subject: Subject,
+    loaded: LoadedPipeline,
+    slots: Ints,
+    request: ReportRequest,
+    values: SourceValues,
+) -> tuple[ForecastErrors, list[pa.Array]]:
+    """Compare output and source; return also the keys of the streams of the errors, by slot."""
+    labels, plan = comparison(loaded, subject.path, request.since, request.until, watch=values.add)
+    chosen = [key.take(pa.array(slots)) for key in subject.scanned.streams.key_arrays()]
+    means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
+    middle = len(loaded.names) // 2 if loaded.config.quantiles else 0
+    errors = ForecastErrors(plan, subject.timeline, means, middle)
+    errors.read(subject.path, labels)
+    return errors, labels.key_arrays()
 
-    def _values(self, loaded: LoadedPipeline) -> SourceValues:
-        source, timeline = loaded.config.source, self._subject.timeline
-        return SourceValues(feature_columns(loaded), str(source.time), timeline, source.time_zone)
 
-    def _of_source(self, values: SourceValues | None) -> list[Picture | Missing]:
-        """Return the pictures of the source, which is read unless `values` has everything."""
-        loaded, subject = self._loaded, self._subject
-        why = loaded if isinstance(loaded, str) else ""
-        if isinstance(loaded, LoadedPipeline) and values is None:
-            if not subject.timeline.timed:
-                why = (
-                    "the rows of source and output are placed by time: set [source] time, add it "
-                    "to [output] columns, and score again with --full-refresh."
-                )
-            else:
-                values = self._values(loaded)
-                try:
-                    for batch in scored_source(loaded, subject.path).batches():
-                        values.add(batch.batch)
-                except StreamRNNError as error:
-                    why = f"the source cannot be read: {error}"
-        if not why and values is not None and not values.columns:
-            why = "the pipeline has no numeric feature."
-        if why or values is None or isinstance(loaded, str):
-            return [Missing("values", "Values that a run changes", why),
-                    Missing("features", "Features over time", why)]  # fmt: skip
-        return [source_values(subject, values), features_over_time(subject, values, loaded)]
+def _source_values(loaded: LoadedPipeline, subject: Subject) -> SourceValues:
+    source = loaded.config.source
+    columns = feature_columns(loaded)
+    return SourceValues(columns, str(source.time), subject.timeline, source.time_zone)
+
+
+def _of_source(
+    subject: Subject, loaded: LoadedPipeline | str, values: SourceValues | None
+) -> list[Picture | Missing]:
+    """Return the pictures of the source, which is read unless `values` has everything."""
+    why = ""
+    if isinstance(loaded, str):
+        why = loaded
+    elif values is None and not subject.timeline.timed:
+        why = (
+            "the rows of source and output are placed by time: set [source] time, add it "
+            "to [output] columns, and score again with --full-refresh."
+        )
+    elif values is None:
+        values = _source_values(loaded, subject)
+        try:
+            for batch in scored_source(loaded, subject.path).batches():
+                values.add(batch.batch)
+        except StreamRNNError as error:
+            why = f"the source cannot be read: {error}"
+    if not why and values is not None and not values.columns:
+        why = "the pipeline has no numeric feature."
+    if why or values is None or isinstance(loaded, str):
+        return [Missing("values", "Values that a run changes", why),
+                Missing("features", "Features over time", why)]  # fmt: skip
+    return [source_values(subject, values), features_over_time(subject, values, loaded)]

@@ -14,7 +14,6 @@ from streamrnn.plugins.report.picture import (
     Missing,
     Panel,
     Picture,
-    Row,
     rows_of_columns,
     short,
 )
@@ -73,47 +72,36 @@ _TITLE = "Norm of the state h"
 _SHARE_TITLE = f"Saturated units of the state h (beyond {SATURATED})"
 
 
-class StateAt(NamedTuple):
-    """The norms of the layers after one commit."""
-
-    commit: int
-    layers: list[LayerNorms]
-
-
 def norms(subject: Subject, last: pa.Table | None) -> list[Picture | Missing]:
     """Return the norm and the saturated share of each layer, by commit or over streams."""
+    layers = [] if last is None else layer_norms(last)
+    why = ""
     if last is None:
-        return [_missing("the output keeps no state of streams, as [window] kind is not carry.")]
-    layers = layer_norms(last)
-    if not layers:
-        return [_missing("no layer of the model has a state named h.")]
-    if not last.num_rows:
-        return [_missing("the state has no streams.")]
-    states = []
+        why = "the output keeps no state of streams, as [window] kind is not carry."
+    elif not layers:
+        why = "no layer of the model has a state named h."
+    elif not last.num_rows:
+        why = "the state has no streams."
+    if why:
+        return [Missing("norms", _TITLE, why)]
+    commits: list[tuple[int, list[LayerNorms]]] = []
     for commit in subject.manifest.kept:
         try:
             table = load_state(subject.path, of=commit)
         except CheckpointError:  # `verify` reports it; a report shows what is readable
             continue
         if table is not None:
-            states.append(StateAt(commit.commit, layer_norms(table)))
-    if not states:
+            commits.append((commit.commit, layer_norms(table)))
+    if not commits:
         return [_over_streams(layers)]
-    states.append(StateAt(subject.manifest.commit, layers))
-    return [_by_commit(states), _shares(states)]
-
-
-def _missing(sentence: str) -> Missing:
-    return Missing("norms", _TITLE, sentence)
+    return _by_commit([*commits, (subject.manifest.commit, layers)])
 
 
 def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
-    panels = [
-        Panel(_name(layer), histogram_rows(even_histogram(layer.norm, 20), "norm", "streams"))
-        for layer in layers
-    ]
-    texts = []
+    panels, texts = [], []
     for layer in layers:
+        rows = histogram_rows(even_histogram(layer.norm, 20), "norm", "streams")
+        panels.append(Panel(_name(layer), rows))
         ends = norm_quantiles(layer)
         assert ends is not None
         text = f"{layer.layer}: median norm {short(ends[1])}"
@@ -139,63 +127,55 @@ def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
     )
 
 
-def _by_commit(states: Sequence[StateAt]) -> Picture:
-    panels = []
-    for index, layer in enumerate(states[-1].layers):
-        rows: list[Row] = []
-        for state in states:
-            ends = norm_quantiles(state.layers[index]) if index < len(state.layers) else None
-            low, middle, high = ends or (None, None, None)
-            rows.append({"commit": state.commit, "low": low, "median": middle, "high": high})
-        panels.append(Panel(_name(layer), _rounded(rows)))
+def _by_commit(commits: Sequence[tuple[int, list[LayerNorms]]]) -> list[Picture | Missing]:
+    numbers, last = [number for number, _ in commits], commits[-1][1]
+    panels, share_panels = [], []
+    for index, layer in enumerate(last):
+        history = [layers[index] if index < len(layers) else None for _, layers in commits]
+        ends = [(at and norm_quantiles(at)) or (None, None, None) for at in history]
+        band = dict(zip(("low", "median", "high"), zip(*ends, strict=True), strict=True))
+        panels.append(Panel(_name(layer), rows_of_columns({"commit": numbers, **band})))
+        shares = [at and at.saturated for at in history]
+        percent = [None if share is None else 100 * share for share in shares]
+        rows = rows_of_columns({"commit": numbers, "share": percent})
+        share_panels.append(Panel(_name(layer), rows))
     before, now = (panels[0].rows[at]["median"] for at in (0, -1))
-    return Picture(
-        "norms",
-        f"{_TITLE}, by commit",
-        f"Median norm of {states[-1].layers[0].layer} {short(before)} after commit "
-        f"{states[0].commit}, {short(now)} after commit {states[-1].commit}.",
-        "band",
-        panels,
-        [Drawn("high", "10 to 90 % of the streams", "low"), Drawn("median", "median")],
-        x_field="commit",
-        x_title="commit",
-        y_title="Euclidean norm of h",
-        notes=["After the last commit and the retained ones; [checkpoint] keep retains more."],
-        from_zero=True,
-    )
-
-
-def _shares(states: Sequence[StateAt]) -> Picture | Missing:
-    panels = []
-    for index, layer in enumerate(states[-1].layers):
-        rows: list[Row] = []
-        for state in states:
-            share = state.layers[index].saturated if index < len(state.layers) else None
-            rows.append({"commit": state.commit, "share": None if share is None else 100 * share})
-        panels.append(Panel(_name(layer), _rounded(rows)))
-    if all(row["share"] is None for panel in panels for row in panel.rows):
-        return Missing(
-            "saturated", _SHARE_TITLE, "units of this activation have no limit to saturate at."
+    items: list[Picture | Missing] = [
+        Picture(
+            "norms",
+            f"{_TITLE}, by commit",
+            f"Median norm of {last[0].layer} {short(before)} after commit {numbers[0]}, "
+            f"{short(now)} after commit {numbers[-1]}.",
+            "band",
+            panels,
+            [Drawn("high", "10 to 90 % of the streams", "low"), Drawn("median", "median")],
+            x_field="commit",
+            x_title="commit",
+            y_title="Euclidean norm of h",
+            notes=["After the last commit and the retained ones; [checkpoint] keep retains more."],
+            from_zero=True,
         )
-    last = states[-1].layers
+    ]
+    if all(row["share"] is None for panel in share_panels for row in panel.rows):
+        why = "units of this activation have no limit to saturate at."
+        return [*items, Missing("saturated", _SHARE_TITLE, why)]
     texts = [f"{layer.layer} {short(100 * (layer.saturated or 0))} %" for layer in last]
-    return Picture(
-        "saturated",
-        _SHARE_TITLE,
-        f"After the last commit: {', '.join(texts)}.",
-        "lines",
-        panels,
-        [Drawn("share", "units of all streams")],
-        x_field="commit",
-        x_title="commit",
-        y_title="Percent",
-        from_zero=True,
+    items.append(
+        Picture(
+            "saturated",
+            _SHARE_TITLE,
+            f"After the last commit: {', '.join(texts)}.",
+            "lines",
+            share_panels,
+            [Drawn("share", "units of all streams")],
+            x_field="commit",
+            x_title="commit",
+            y_title="Percent",
+            from_zero=True,
+        )
     )
+    return items
 
 
 def _name(layer: LayerNorms) -> str:
     return f"{layer.layer}, {count(layer.units, 'unit')}"
-
-
-def _rounded(rows: Sequence[Row]) -> list[Row]:
-    return rows_of_columns({name: [row[name] for row in rows] for name in rows[0]})
