@@ -98,7 +98,9 @@ def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     rows = [row for each in picture.panels for row in each.rows]
     if all(isinstance(row[series.field], int) for series in picture.series for row in rows):
         axis["tickMinStep"] = 1
-        top = _top(picture, panel)
+        whole = sum if picture.chart == "stack" else max
+        tops = (whole(row[series.field] for series in picture.series) for row in panel.rows)
+        top = max(tops, default=0)
         if picture.from_zero and top < axis["tickCount"]:  # otherwise ticks are half a unit apart
             axis |= {"values": list(range(max(1, top) + 1)), "format": "d"}
     return _number(field, axis=axis, scale=scale)
@@ -109,14 +111,6 @@ def _around(value: float, *, from_zero: bool = False) -> list[float]:
     if from_zero and value == 0:
         return [0, 1]
     return [value - (abs(value) / 10 or 1), value + (abs(value) / 10 or 1)]
-
-
-def _top(picture: Picture, panel: Panel) -> int:
-    """Return the greatest number drawn; for a stack, the sum of its items."""
-    whole = sum if picture.chart == "stack" else max
-    return max(
-        (whole(row[series.field] for series in picture.series) for row in panel.rows), default=0
-    )
 
 
 def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
@@ -136,20 +130,11 @@ def _ends(picture: Picture, panels: Sequence[Panel]) -> list[float]:
 def _hover(picture: Picture, panel: Panel) -> ChartSpec:
     """Return a rule for each row; the one at the pointer, or chosen by the keyboard, is visible."""
     hover = {"param": "hover", "empty": False, "value": 0.6}
+    nearest = {"on": "pointerover", "clear": "pointerout", "nearest": True}
+    select = {"type": "point", "encodings": ["x"], **nearest}
     return {
         "mark": {"type": "rule", "color": "var(--muted)", "strokeWidth": 1},
-        "params": [
-            {
-                "name": "hover",
-                "select": {
-                    "type": "point",
-                    "encodings": ["x"],
-                    "on": "pointerover",
-                    "clear": "pointerout",
-                    "nearest": True,
-                },
-            }
-        ],
+        "params": [{"name": "hover", "select": select}],
         "encoding": {
             "x": _x(picture, "middle_x"),
             "opacity": {"condition": [hover, _AT], "value": 0},
@@ -296,11 +281,7 @@ def _dots(picture: Picture, panel: Panel) -> ChartSpec:
     fields = [series.field for series in picture.series]
     if len(fields) > 1:
         line = {"type": "rule", "color": "var(--grid)", "strokeWidth": 3}
-        between = {
-            "y": y,
-            "x": _number(fields[0], scale=scale),
-            "x2": {"field": fields[1]},
-        }
+        between = {"y": y, "x": _number(fields[0], scale=scale), "x2": {"field": fields[1]}}
         layers.append({"mark": line, "encoding": between})
     for index, field in reversed(list(enumerate(fields))):
         steps = {"title": None, "tickCount": {"signal": "ceil(width / 90)"}}

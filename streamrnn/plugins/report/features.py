@@ -1,7 +1,6 @@
 """The features over time, beside the model's Normalization, and the values that a run changes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,28 +20,21 @@ from streamrnn.plugins.report.picture import (
 from streamrnn.plugins.report.scan import Subject, floats_of
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions
 from streamrnn.stream.scoring import LoadedPipeline
-
-
-class SourceColumn(NamedTuple):
-    """A numeric feature: values outside `valid` are null, `clip` limits the others."""
-
-    name: str
-    valid: tuple[float, float] | None = None
-    clip: tuple[float, float] | None = None
+from streamrnn.stream.sources.contract import Feature
 
 
 class SourceValues:
     """Adds up the rows of a source within a timeline, as they are in its files.
 
-    `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN; outside `valid`; limited
-    by `clip`. Quantiles are taken over the remaining values.
+    Of numeric features, `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN;
+    outside `valid`; limited by `clip`. Quantiles are taken over the remaining values.
     """
 
     def __init__(
-        self, columns: Sequence[SourceColumn], time: str, timeline: Timeline, zone: str = ""
+        self, features: Sequence[Feature], time: str, timeline: Timeline, zone: str = ""
     ) -> None:
-        self.columns = tuple(columns)
-        self.sample = BucketSample(timeline.buckets, len(self.columns))
+        self.features = features
+        self.sample = BucketSample(timeline.buckets, len(features))
         self.nulls, self.invalid, self.clipped = np.zeros((3, timeline.buckets), np.int64)
         self._time, self._zone = time, zone
         self._timeline = timeline
@@ -56,53 +48,46 @@ class SourceValues:
         if not inside.all():
             batch, place = batch.filter(pa.array(inside)), place[inside]
         bucket = line.bucket(place)
-        value = floats_of(batch, tuple(column.name for column in self.columns))
-        for index, column in enumerate(self.columns):
-            self._limit(value[:, index], column, bucket)
+        value = floats_of(batch, tuple(feature.name for feature in self.features))
+        for index, feature in enumerate(self.features):
+            self._limit(value[:, index], feature, bucket)
         self.sample.add(bucket, value)
 
-    def _limit(self, value_N: Floats, column: SourceColumn, bucket_N: Ints) -> None:
+    def _limit(self, value_N: Floats, feature: Feature, bucket_N: Ints) -> None:
         """Count the values that a run would change, and change them in place."""
+        buckets = len(self.nulls)
         missing = np.isnan(value_N)
-        self._count(self.nulls, bucket_N[missing])
-        if column.valid is not None:
-            low, high = column.valid
-            outside = ~missing & ((value_N < np.float32(low)) | (value_N > np.float32(high)))
-            self._count(self.invalid, bucket_N[outside])
+        self.nulls += np.bincount(bucket_N[missing], minlength=buckets)
+        if feature.valid is not None:
+            low, high = np.array(feature.valid, np.float32)
+            outside = ~missing & ((value_N < low) | (value_N > high))
+            self.invalid += np.bincount(bucket_N[outside], minlength=buckets)
             value_N[outside] = np.nan
-        if column.clip is not None:
-            low, high = column.clip
+        if feature.clip is not None:
+            low, high = np.array(feature.clip, np.float32)
             with np.errstate(invalid="ignore"):
-                over = (value_N < np.float32(low)) | (value_N > np.float32(high))
-            self._count(self.clipped, bucket_N[over])
-            np.clip(value_N, np.float32(low), np.float32(high), out=value_N)
-
-    def _count(self, total: Ints, bucket: Ints) -> None:
-        total += np.bincount(bucket, minlength=len(total))
+                over = (value_N < low) | (value_N > high)
+            self.clipped += np.bincount(bucket_N[over], minlength=buckets)
+            np.clip(value_N, low, high, out=value_N)
 
 
 MOST_FEATURES = 12
-_SHARES = (0.1, 0.5, 0.9)
 
 
-def feature_columns(loaded: LoadedPipeline) -> list[SourceColumn]:
+def drawn_features(loaded: LoadedPipeline) -> list[Feature]:
     """Return the numeric features to draw: the first ones."""
-    return [
-        SourceColumn(f.name, f.valid, f.clip)
-        for f in loaded.contract.features
-        if f.kind == "float32" and f.vocabulary is None
-    ][:MOST_FEATURES]
+    numeric = (f for f in loaded.contract.features if f.kind == "float32" and f.vocabulary is None)
+    return list(numeric)[:MOST_FEATURES]
 
 
 def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPipeline) -> Picture:
     """Return the median of each feature, and the band of 80 % of its values."""
     scaling = scaling_of(loaded)
-    quantiles = values.sample.quantiles(_SHARES)
-    panels = []
-    for index, column in enumerate(values.columns):
-        band = dict(zip(("low", "median", "high"), quantiles[:, index].T, strict=True))
-        columns = {**subject.timeline.starts(), **band}
-        panels.append(Panel(column.name, rows_of_columns(columns), scaling.get(column.name)))
+    starts = subject.timeline.starts()
+    panels = [
+        Panel(feature.name, rows_of_columns({**starts, **band}), scaling.get(feature.name))
+        for feature, band in zip(values.features, values.sample.bands(), strict=True)
+    ]
     notes = ["Values after valid and clip, from the source as it is now."]
     notes.append(
         "Behind them: the mean of the model's Normalization (dashed), and one deviation on both "
@@ -151,20 +136,15 @@ def _sentence(panels: list[Panel]) -> str:
 
 def source_values(subject: Subject, values: SourceValues) -> Picture:
     """Return a picture of the source's values that a run changes, by time."""
-    columns = {
-        **subject.timeline.starts(),
-        "missing": values.nulls,
-        "invalid": values.invalid,
-        "clipped": values.clipped,
-    }
-    totals = [int(column.sum()) for column in (values.nulls, values.invalid, values.clipped)]
-    names = ", ".join(column.name for column in values.columns)
+    columns = {"missing": values.nulls, "invalid": values.invalid, "clipped": values.clipped}
+    totals = [int(column.sum()) for column in columns.values()]
+    names = ", ".join(feature.name for feature in values.features)
     return Picture(
         "values",
         f"Values that a run changes, {subject.timeline.per}",
         f"{totals[0]:,} null, {totals[1]:,} outside valid, {totals[2]:,} clipped.",
         "stack",
-        [Panel("", rows_of_columns(columns))],
+        [Panel("", rows_of_columns({**subject.timeline.starts(), **columns}))],
         [
             Drawn("missing", "null or NaN"),
             Drawn("invalid", "outside valid"),

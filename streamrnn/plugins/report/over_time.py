@@ -32,19 +32,10 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
     """Return the median of each output and the band of 80 % of its rows, by time."""
     title = f"Outputs over time, {subject.timeline.per}"
     names = subject.columns.drawn
-    quantiles = subject.scanned.sample.quantiles((0.1, 0.5, 0.9))
+    starts, sample = subject.timeline.starts(), subject.scanned.sample
     panels = [
-        Panel(
-            name,
-            rows_of_columns(
-                {
-                    **subject.timeline.starts(),
-                    **dict(zip(("low", "median", "high"), quantiles[:, index].T, strict=True)),
-                    "rows": subject.scanned.sample.counts,
-                }
-            ),
-        )
-        for index, name in enumerate(names)
+        Panel(name, rows_of_columns({**starts, **band, "rows": sample.counts}))
+        for name, band in zip(names, sample.bands(), strict=True)
     ]
     if not any(span(panel.rows, "median") for panel in panels):
         return Missing(
@@ -54,9 +45,10 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
         )
     texts = []
     for panel in panels:
-        ends = span(panel.rows, "median")
-        no_value = f"{panel.label} has no finite value"
-        texts.append(f"median {panel.label} {between(ends)}" if ends else no_value)
+        if ends := span(panel.rows, "median"):
+            texts.append(f"median {panel.label} {between(ends)}")
+        else:
+            texts.append(f"{panel.label} has no finite value")
     sentence = "; ".join(texts)
     return Picture(
         "outputs",
@@ -90,6 +82,7 @@ def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
 def _notes(subject: Subject) -> list[str]:
     notes = []
     commits, outputs = len(subject.extent.commits), len(subject.columns.outputs)
+    drawn = len(subject.columns.drawn)
     if commits > _MOST_RULES:
         notes.append(
             f"Of {commits:,} commits, only the first rows after a change of the model are marked."
@@ -98,8 +91,7 @@ def _notes(subject: Subject) -> list[str]:
         notes.append("A dotted line marks the first row of each later commit.")
     if any(rule.model for rule in rules_of(subject)):
         notes.append("A solid line marks the first row of another model.")
-    if outputs > len(subject.columns.drawn):
-        drawn = len(subject.columns.drawn)
+    if outputs > drawn:
         notes.append(f"{drawn} of {outputs} outputs are drawn, the first ones.")
     if subject.scanned.infinite:
         values = count(subject.scanned.infinite, "infinite value")
@@ -117,11 +109,7 @@ def streams_one_by_one(
     streams = count(len(slots), "stream")
     title = f"{streams[:1].upper()}{streams[1:]}: {what}" if len(slots) > 1 else "One stream"
     if not subject.columns.keys:
-        return Missing(
-            "each-stream",
-            "Streams one by one",
-            NO_KEY,
-        )
+        return Missing("each-stream", "Streams one by one", NO_KEY)
     if values is None:
         line = subject.timeline.coarser(MOST_POINTS)
         read = StreamMeans(slots, line, len(subject.columns.drawn))
@@ -153,15 +141,13 @@ def streams_one_by_one(
 
 
 def _each_sentence(panels: list[Panel], name: str) -> str:
-    rows = [row for panel in panels for row in panel.rows]
-    means = [
-        (np.mean([row["output"] for row in panel.rows if row["output"] is not None]), panel.label)
-        for panel in panels
-        if any(row["output"] is not None for row in panel.rows)
-    ]
-    text = f"{name} {between(span(rows, 'output'))}"
+    means = {}
+    for panel in panels:
+        if values := [row["output"] for row in panel.rows if row["output"] is not None]:
+            means[panel.label] = np.mean(values)
+    text = f"{name} {between(span([row for panel in panels for row in panel.rows], 'output'))}"
     if len(means) > 1:
-        highest, lowest = (brief(one(means, key=lambda mean: mean[0])[1]) for one in (max, min))
+        highest, lowest = (brief(one(means, key=means.__getitem__)) for one in (max, min))
         text += f", on average highest for {highest} and lowest for {lowest}"
     return f"{text}."
 
@@ -194,11 +180,8 @@ def rows_over_time(subject: Subject) -> Picture:
     """Return rows by time: with a score, without one, and rejected."""
     scanned = subject.scanned
     rejected = _rejected_by_time(subject)
-    columns = {
-        **subject.timeline.starts(),
-        "scored": scanned.scored,
-        "unscored": scanned.sample.counts - scanned.scored,
-    }
+    unscored = scanned.sample.counts - scanned.scored
+    columns = {**subject.timeline.starts(), "scored": scanned.scored, "unscored": unscored}
     series = [Drawn("scored", "with a score"), Drawn("unscored", "without a score")]
     rejects = subject.manifest.named("rejects")
     if rejects.parts and rejected is not None:

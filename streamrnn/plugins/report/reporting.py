@@ -17,14 +17,14 @@ from streamrnn.base.storage import open_store, replace_file
 from streamrnn.errors import ConfigError, SinkError, StreamRNNError
 from streamrnn.jobs.evaluation import comparison, scored_source
 from streamrnn.jobs.pipeline import Pipeline
-from streamrnn.plugins.report.curves import learning_curves
 from streamrnn.plugins.report.errors import TITLES, ForecastErrors, error_pictures
 from streamrnn.plugins.report.features import (
     SourceValues,
-    feature_columns,
+    drawn_features,
     features_over_time,
     source_values,
 )
+from streamrnn.plugins.report.model import learning_curves, norms
 from streamrnn.plugins.report.over_time import (
     MOST_POINTS,
     outputs_over_time,
@@ -46,7 +46,6 @@ from streamrnn.plugins.report.scan import (
     extent_of,
     scan,
 )
-from streamrnn.plugins.report.state import norms
 from streamrnn.plugins.report.streams import silence, steps, streams_over_time
 from streamrnn.plugins.report.timeline import Timeline, text_of
 from streamrnn.stream.checkpoints import (
@@ -334,7 +333,7 @@ def _compared(
 
 def _source_values(loaded: LoadedPipeline, subject: Subject) -> SourceValues:
     source = loaded.config.source
-    columns = feature_columns(loaded)
+    columns = drawn_features(loaded)
     return SourceValues(columns, str(source.time), subject.timeline, source.time_zone)
 
 
@@ -357,7 +356,7 @@ def _of_source(
                 values.add(batch.batch)
         except StreamRNNError as error:
             why = f"the source cannot be read: {error}"
-    if not why and values is not None and not values.columns:
+    if not why and values is not None and not values.features:
         why = "the pipeline has no numeric feature."
     if why or values is None or isinstance(loaded, str):
         return [Missing("values", "Values that a run changes", why),

@@ -2,9 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -131,8 +132,7 @@ def floats_of(batch: pa.RecordBatch, names: tuple[str, ...]) -> Floats:
     return value_NV
 
 
-def _outputs(schema: pa.Schema, config: object) -> list[str]:
-    assert isinstance(config, dict)
+def _outputs(schema: pa.Schema, config: Mapping[str, Any]) -> list[str]:
     names = value_of("output.names", config)
     if names:
         return [name for name in names if name in schema.names]
@@ -164,18 +164,14 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
     rows, ends = 0, []
     commits: dict[int, int] = {}
     models: dict[int, str] = {}
-    read = part_batches(path, manifest, names) if names else ((p, p.rows) for p in manifest.parts)
+    read = part_batches(path, manifest, names) if names else ((p, None) for p in manifest.parts)
     for part, batch in read:
-        if isinstance(batch, pa.RecordBatch):
-            batch = columns.limited(batch)
-        count = batch.num_rows if isinstance(batch, pa.RecordBatch) else batch
+        if batch is None:
+            count, low, high = part.rows, rows, rows + part.rows - 1
+        elif count := len(place := columns.places(columns.limited(batch), rows)):
+            low, high = int(place.min()), int(place.max())
         if not count:
             continue
-        if isinstance(batch, pa.RecordBatch):
-            place = columns.places(batch, rows)
-            low, high = int(place.min()), int(place.max())
-        else:
-            low, high = rows, rows + count - 1
         rows += count
         ends += [low, high]
         commits[part.commit] = min(low, commits.get(part.commit, low))
@@ -207,7 +203,14 @@ class OutputStreams:
         """Add rows."""
         if not len(slot_N):
             return
-        self._grow(int(slot_N.max()) + 1)
+        more = int(slot_N.max()) + 1 - len(self.rows)
+        if more > 0:
+            limits = np.iinfo(np.int64)
+            self.rows = np.append(self.rows, np.zeros(more, np.int64))
+            self.first = np.append(self.first, np.full(more, limits.max))
+            self.last = np.append(self.last, np.full(more, limits.min))
+            fresh = np.zeros((more, self._active.shape[1]), np.uint8)
+            self._active = np.concatenate([self._active, fresh])
         self.rows += np.bincount(slot_N, minlength=len(self.rows))
         np.minimum.at(self.first, slot_N, place_N)
         np.maximum.at(self.last, slot_N, place_N)
@@ -216,16 +219,6 @@ class OutputStreams:
         slot, bucket = np.divmod(code, buckets)
         bit = np.left_shift(1, bucket % 8).astype(np.uint8)
         np.bitwise_or.at(self._active, (slot, bucket // 8), bit)
-
-    def _grow(self, size: int) -> None:
-        more = size - len(self.rows)
-        if more > 0:
-            limits = np.iinfo(np.int64)
-            self.rows = np.append(self.rows, np.zeros(more, np.int64))
-            self.first = np.append(self.first, np.full(more, limits.max))
-            self.last = np.append(self.last, np.full(more, limits.min))
-            fresh = np.zeros((more, self._active.shape[1]), np.uint8)
-            self._active = np.concatenate([self._active, fresh])
 
     def active(self) -> Ints:
         """Return the number of streams with rows in each bucket."""
@@ -305,10 +298,10 @@ class StreamMeans:
         at = np.searchsorted(self.slots[order], slot_N).clip(0, len(order) - 1)
         chosen = self.slots[order][at] == slot_N
         code = order[at[chosen]] * self.timeline.buckets + self.timeline.bucket(place_N[chosen])
+        size = len(self._sums)
         for series in range(self._sums.shape[1]):
             value = value_NV[chosen, series].astype(np.float64)
             finite = np.isfinite(value)
-            size = len(self._sums)
             self._sums[:, series] += np.bincount(code[finite], value[finite], minlength=size)
             self._counts[:, series] += np.bincount(code[finite], minlength=size)
 

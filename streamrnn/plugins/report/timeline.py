@@ -207,6 +207,11 @@ class BucketSample:
         self._kept = [(bucket[chosen], draw[chosen], value[chosen])]
         self._size = len(self._kept[0][0])
 
+    def bands(self) -> list[dict[str, Doubles]]:
+        """Return the quantiles 0.1, 0.5 and 0.9 (buckets,) of each of the V values, by name."""
+        quantiles = self.quantiles((0.1, 0.5, 0.9)).transpose(1, 2, 0)
+        return [dict(zip(("low", "median", "high"), band, strict=True)) for band in quantiles]
+
     def quantiles(self, shares: Sequence[float]) -> Doubles:
         """Return quantiles (buckets, V, len(shares)), linear between two values; NaN for none."""
         self._compact()

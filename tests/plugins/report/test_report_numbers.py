@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrnn.plugins.report.features import SourceColumn, SourceValues
+from streamrnn.plugins.report.features import SourceValues
+from streamrnn.plugins.report.model import layer_norms, norm_quantiles
 from streamrnn.plugins.report.scan import OutputStreams, StreamMeans
-from streamrnn.plugins.report.state import layer_norms, norm_quantiles
 from streamrnn.plugins.report.streams import even_histogram, log_histogram
 from streamrnn.plugins.report.timeline import BucketSample, Timeline, positions, text_of
+from streamrnn.stream.sources.contract import Feature
 
 DAY = 86400
 DAYS = Timeline.of(0, 10 * DAY - 1, clock=True, most=20)
@@ -168,7 +169,7 @@ def test_values_of_a_source_are_limited_and_counted_as_a_run_does() -> None:
     times = pa.array([0, DAY, DAY + 1, DAY + 2, None, 99 * DAY], pa.timestamp("s"))
     values = [1.0, None, 50.0, 9.0, 5.0, 5.0]
     batch = pa.record_batch({"t": times, "a": pa.array(values), "b": pa.array([1] * 6)})
-    columns = [SourceColumn("a", (0.0, 20.0), (0.0, 8.0)), SourceColumn("b")]
+    columns = [Feature("a", valid=(0.0, 20.0), clip=(0.0, 8.0)), Feature("b")]
     found = SourceValues(columns, "t", DAYS)
     found.add(batch)
     assert found.nulls.tolist()[:2] == [0, 1]

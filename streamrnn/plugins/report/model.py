@@ -1,14 +1,18 @@
-"""The states of layers: their norms, and how many units are saturated."""
+"""The model: norms and saturation of its state, and the learning curves of its fit."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from streamrnn.base.arrays import Doubles
 from streamrnn.base.display import count
 from streamrnn.errors import CheckpointError
+from streamrnn.jobs.fitting import HISTORY_FILE
 from streamrnn.plugins.report.picture import (
     Drawn,
     Missing,
@@ -16,6 +20,7 @@ from streamrnn.plugins.report.picture import (
     Picture,
     rows_of_columns,
     short,
+    span,
 )
 from streamrnn.plugins.report.scan import Subject
 from streamrnn.plugins.report.streams import even_histogram, histogram_rows
@@ -179,3 +184,67 @@ def _by_commit(commits: Sequence[tuple[int, list[LayerNorms]]]) -> list[Picture 
 
 def _name(layer: LayerNorms) -> str:
     return f"{layer.layer}, {count(layer.units, 'unit')}"
+
+
+_CURVES = "Learning curves"
+_MOST_PANELS = 4
+_MOST_EPOCHS = 1000
+
+
+def learning_curves(model: str | None) -> Picture | Missing:
+    """Return loss and metrics by epoch; `model` is the path of the model file, None if unknown."""
+    path = Path(os.fspath(model) + ".fit") / HISTORY_FILE if model and "://" not in model else None
+    if path is None or not path.is_file():
+        return Missing(
+            "curves",
+            _CURVES,
+            "no fit has run beside the model file: `streamrnn fit` trains the model of a pipeline "
+            f"file, and keeps {HISTORY_FILE}.",
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        return Missing("curves", _CURVES, f"{path.name} beside the model cannot be read: {error}.")
+    return _drawn(table)
+
+
+def _drawn(table: pa.Table) -> Picture | Missing:
+    notes = []
+    if "seed" in table.column_names and table.num_rows:
+        judged = "val_loss" if "val_loss" in table.column_names else "loss"
+        rows = table.to_pylist()
+        best = min(rows, key=lambda row: float("inf") if row[judged] is None else row[judged])
+        table = pa.Table.from_pylist([row for row in rows if row["seed"] == best["seed"]])
+        notes.append(f"Seed {best['seed']}, the best of several.")
+    measures = [
+        name for name in table.column_names if name == "loss" or f"val_{name}" in table.column_names
+    ]
+    if "epoch" not in table.column_names or not measures or not table.num_rows:
+        return Missing("curves", _CURVES, "the history of the fit has no epoch yet.")
+    table = table.slice(max(0, table.num_rows - _MOST_EPOCHS))
+    values = table.to_pydict()
+    panels = []
+    for name in measures[:_MOST_PANELS]:
+        validation = values.get(f"val_{name}", [None] * table.num_rows)
+        columns = {"epoch": values["epoch"], "training": values[name], "validation": validation}
+        panels.append(Panel(name, rows_of_columns(columns)))
+    series = [Drawn("training", "training")]
+    if any(row["validation"] is not None for panel in panels for row in panel.rows):
+        series.append(Drawn("validation", "validation"))
+    field, ends = series[-1].field, span(panels[0].rows, series[-1].field)
+    sentence = f"No {field} loss is finite."
+    if ends is not None:
+        best = next(row["epoch"] for row in panels[0].rows if row[field] == ends[0])
+        sentence = f"The {field} loss is lowest after epoch {best}, {short(ends[0])}."
+    return Picture(
+        "curves",
+        _CURVES,
+        sentence,
+        "lines",
+        panels,
+        series,
+        x_field="epoch",
+        x_title="epoch",
+        y_title="By epoch",
+        notes=notes,
+    )
