@@ -83,7 +83,7 @@ class RayTasks:
     def __init__(self, address: str, workers: int) -> None:
         self._started = not ray().is_initialized()
         if self._started:
-            self._survived = weakref.finalize(self, _dismiss, _watcher())
+            self._survived = weakref.finalize(self, _watcher().communicate, b"\n")
             with _own_signals(), _on_loopback(address), _no_cluster(address):
                 _connect(address)
                 options: dict[str, Any] = {}
@@ -108,27 +108,17 @@ class RayTasks:
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        warm_ups = [
-            ray()
-            .remote(_warm_up)
-            .options(name="warm-up", max_retries=_REPEATS)
-            .remote(self._context)
-            for _ in range(self.workers)
-        ]
+        warming = ray().remote(_warm_up).options(name="warm-up", max_retries=_REPEATS)
+        warm_ups = [warming.remote(self._context) for _ in range(self.workers)]
         nodes = [
             node for node in ray().nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
-        probes = [
-            ray()
-            .remote(_probe)
-            .options(
-                num_cpus=0,
-                max_retries=_REPEATS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            )
-            .remote(self._context, place, token, file)
-            for node in nodes
-        ]
+        probes = []
+        for node in nodes:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options = {"num_cpus": 0, "max_retries": _REPEATS, "scheduling_strategy": there}
+            probing = ray().remote(_probe).options(**options)
+            probes.append(probing.remote(self._context, place, token, file))
         with _as_engine_errors("a node of the cluster does not answer"):
             answers = [_probed(node, probe) for node, probe in zip(nodes, probes, strict=True)]
         if problems := [f"node {node}: {problem}" for node, problem in answers if problem]:
@@ -159,17 +149,9 @@ class RayTasks:
         return outcome, after
 
     def _task(self, function: Any, name: str, returns: int) -> Any:
-        return (
-            ray()
-            .remote(function)
-            .options(
-                name=f"streamrnn-{name}",
-                num_cpus=1,
-                num_returns=returns,
-                max_retries=_REPEATS,
-                retry_exceptions=False,
-            )
-        )
+        options = {"num_cpus": 1, "max_retries": _REPEATS, "retry_exceptions": False}
+        task = ray().remote(function)
+        return task.options(name=f"streamrnn-{name}", num_returns=returns, **options)
 
     def ready(self, handles: Sequence[Any]) -> list[Any]:
         """Wait a moment for results; return the handles of those that are ready."""
@@ -223,10 +205,6 @@ def _watcher() -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # a terminal's signals must not reach it
     )
-
-
-def _dismiss(watcher: subprocess.Popen[bytes]) -> None:
-    watcher.communicate(b"\n")
 
 
 def _connect(address: str) -> None:

@@ -71,8 +71,18 @@ class IcebergCatalogTable:
 
     @cached_property
     def _catalog(self) -> Any:
+        # The options of the sink's object store, under the names of pyiceberg.
+        names = {
+            "aws_endpoint_url": "s3.endpoint",
+            "aws_region": "s3.region",
+            "aws_access_key_id": "s3.access-key-id",
+            "aws_secret_access_key": "s3.secret-access-key",
+            "aws_session_token": "s3.session-token",
+        }
+        options = {} if self._files.local else self._files.options()
+        options = {names[name]: value for name, value in options.items() if name in names}
         try:
-            return open_catalog(self._catalog_name, _store_options(self._files))
+            return open_catalog(self._catalog_name, options)
         except ConfigError as error:
             raise PublishError(f"{self.title}: {error}") from error
 
@@ -141,6 +151,8 @@ class IcebergCatalogTable:
         fields: Sequence[pa.Field],
     ) -> None:
         """Commit one snapshot without the files `gone`, and with these parts."""
+        from pyiceberg.io import pyarrow as arrow
+
         properties = {_OUTPUT: output, _COMMIT: str(commit)}
         with table.transaction() as transaction:
             mapping = transaction.table_metadata.schema().name_mapping.model_dump_json()
@@ -152,8 +164,6 @@ class IcebergCatalogTable:
                     if task.file.file_path in gone:
                         snapshot.delete_data_file(task.file)
                 metadata = transaction.table_metadata
-                from pyiceberg.io import pyarrow as arrow
-
                 plan = arrow.compute_statistics_plan(metadata.schema(), metadata.properties)
                 ids = arrow.parquet_path_to_id_mapping(metadata.schema())
                 for part in parts:
@@ -207,11 +217,18 @@ class IcebergCatalogTable:
     def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
         """Raise PublishError if another folder still has an output with our id.
 
-        Our output is then a copy of it, not the moved original.
+        Our output is then a copy of it, not the moved original. Raises CheckpointError if its
+        manifest is damaged; SinkError or ConfigError if its store does not answer.
         """
         levels = len(partitions_of(manifest)) + 1
         for root in dict.fromkeys(path.rsplit("/", levels)[0] for path in paths):
-            if _is_copy(root, self._files, manifest.output):
+            other = open_like(root, self._files)
+            copied = find_manifest(other)
+            if copied is None or copied.output != manifest.output:
+                continue
+            # One folder may have two paths, as in a container.
+            local = self._files.local and other.local
+            if not (local and os.path.samefile(self._files.show(""), other.show(""))):
                 raise PublishError(
                     f"{self.title} has the parts of {root}, which is still there; {self._root} is "
                     "a copy of it. Name another table in [publish] iceberg for the copy. If the "
@@ -248,19 +265,6 @@ def _partition(part: Part, fields: Sequence[pa.Field]) -> list[Any]:
         else:
             values.append(int(text))
     return values
-
-
-def _store_options(files: Files) -> dict[str, str]:
-    """Return the options of the sink's object store, under the names of pyiceberg."""
-    names = {
-        "endpoint_url": "s3.endpoint",
-        "region": "s3.region",
-        "access_key_id": "s3.access-key-id",
-        "secret_access_key": "s3.secret-access-key",
-        "session_token": "s3.session-token",
-    }
-    options = {} if files.local else files.options()
-    return {new: options[f"aws_{old}"] for old, new in names.items() if f"aws_{old}" in options}
 
 
 def _about(snapshot: Any) -> dict[str, str]:
@@ -336,18 +340,3 @@ def _divide_by(transaction: Any, folders: Sequence[pa.Field]) -> None:
     with transaction.update_spec() as spec:
         for field in folders:
             spec.add_field(field.name, "identity", f"{field.name}_partition_{number}")
-
-
-def _is_copy(uri: str, files: Files, output: str) -> bool:
-    """Return whether a folder other than that in `files` holds an output with this id.
-
-    Raises CheckpointError if its manifest is damaged; SinkError or ConfigError if its store does
-    not answer.
-    """
-    other = open_like(uri, files)
-    manifest = find_manifest(other)
-    if manifest is None or manifest.output != output:
-        return False
-    if files.local and other.local:  # one folder may have two paths, as in a container
-        return not os.path.samefile(files.show(""), other.show(""))
-    return True

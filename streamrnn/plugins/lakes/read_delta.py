@@ -144,15 +144,12 @@ class _Log:
             with self.store.open(path) as file:
                 table = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
             for row in table.to_pylist():
-                actions.append({n: _with_maps(action) for n, action in row.items() if action})
+                for action in filter(None, row.values()):  # Arrow has maps as lists of pairs
+                    action |= {n: dict(action[n] or ()) for n in _MAPS & action.keys()}
+                actions.append({n: action for n, action in row.items() if action})
         state: dict[str, Any] = {}
         _update(state, actions)
         return actions, state
-
-
-def _with_maps(action: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an action of a checkpoint in its JSON form: Arrow has maps as lists of pairs."""
-    return {name: dict(value or ()) if name in _MAPS else value for name, value in action.items()}
 
 
 class _Files:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,11 @@ class Task:
 
 def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Score the rows of a partition; yield output rows, rejects, the new state, and counts."""
-    partition = _Partition(task, batches)
-    scorer = Scorer(task.bound, partition.table())
+    table, batches = _initial_table(task, batches)
+    scorer = Scorer(task.bound, table)
     counts = {"new_streams": -scorer.table.streams}
     first: dict[str, tuple[list[Any], str]] = {}
-    for rows, places in partition.rows():
+    for rows, places in _placed_rows(task, batches):
         try:
             output, rejects = _score(task, scorer, rows, places, counts, first)
         except LateRowError as error:
@@ -81,67 +82,61 @@ def score_partition(task: Task, batches: Iterator[pa.RecordBatch]) -> Iterator[p
     yield _result(task, SUMMARY, [json.dumps({"counts": counts, "first": first}).encode()])
 
 
-class _Partition:
-    """The record batches of a partition: state first, then rows."""
+def _initial_table(
+    task: Task, batches: Iterator[pa.RecordBatch]
+) -> tuple[StateTable, Iterator[pa.RecordBatch]]:
+    """Read the state of a partition; return it with the record batches of rows."""
+    bound = task.bound
+    if task.state_schema is None:
+        return StateTable(bound.layout, bound.initial()), batches
+    schema = flat_schema(task.state_schema)
+    parts = []
+    for batch in batches:
+        rows = int(np.count_nonzero(batch.column(0).to_numpy() == 0))
+        if rows:
+            columns = [
+                batch.column(i)[:rows].cast(f.type) for i, f in zip(task.state, schema, strict=True)
+            ]
+            parts.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        if rows < batch.num_rows:
+            batches = chain([batch.slice(rows)], batches)
+            break
+    flat = pa.Table.from_batches(parts, schema).combine_chunks()
+    table = from_flat(flat, task.state_schema, _OWNER)
+    on_change = bound.loaded.config.model.on_change
+    return starting_table(bound, table, _OWNER, on_change=on_change), batches
 
-    def __init__(self, task: Task, batches: Iterator[pa.RecordBatch]) -> None:
-        self._task = task
-        self._batches = batches
-        self._begun: list[pa.RecordBatch] = []
 
-    def table(self) -> StateTable:
-        """Read the state."""
-        task, bound = self._task, self._task.bound
-        if task.state_schema is None:
-            return StateTable(bound.layout, bound.initial())
-        schema = flat_schema(task.state_schema)
-        parts = []
-        for batch in self._batches:
-            rows = int(np.count_nonzero(batch.column(0).to_numpy() == 0))
-            if rows:
-                columns = [
-                    batch.column(i)[:rows].cast(f.type)
-                    for i, f in zip(task.state, schema, strict=True)
-                ]
-                parts.append(pa.RecordBatch.from_arrays(columns, schema=schema))
-            if rows < batch.num_rows:
-                self._begun = [batch.slice(rows)]
-                break
-        flat = pa.Table.from_batches(parts, schema).combine_chunks()
-        table = from_flat(flat, task.state_schema, _OWNER)
-        return starting_table(bound, table, _OWNER, on_change=bound.loaded.config.model.on_change)
+def _placed_rows(
+    task: Task, batches: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, Places]]:
+    """Yield the rows in batches of the config's size; rows with equal order share a batch."""
+    size = task.bound.loaded.config.source.batch_rows
+    gathered: list[pa.RecordBatch] = []
+    count, due = 0, size
+    for batch in batches:
+        gathered.append(batch)
+        count += batch.num_rows
+        if count >= due:
+            whole = pa.concat_batches(gathered)
+            cut = _places(task, whole).first_of_last_tie()
+            if cut:
+                yield _with_places(task, whole.slice(0, cut))
+            gathered, count = [whole.slice(cut)], count - cut
+            due = size if cut else 2 * count  # each row is copied a few times at most
+    if count:
+        yield _with_places(task, pa.concat_batches(gathered))
 
-    def rows(self) -> Iterator[tuple[pa.RecordBatch, Places]]:
-        """Read the rows in batches of the config's size; rows with equal order share a batch."""
-        size = self._task.bound.loaded.config.source.batch_rows
-        gathered, count = self._begun, sum(batch.num_rows for batch in self._begun)
-        due = size
-        for batch in self._batches:
-            gathered.append(batch)
-            count += batch.num_rows
-            if count >= due:
-                whole, places = self._joined(gathered)
-                cut = places.first_of_last_tie()
-                if cut:
-                    yield self._used(whole.slice(0, cut)), self._places(whole.slice(0, cut))
-                gathered, count = [whole.slice(cut)], count - cut
-                due = size if cut else 2 * count  # each row is copied a few times at most
-        if count:
-            whole, places = self._joined(gathered)
-            yield self._used(whole), places
 
-    def _joined(self, batches: list[pa.RecordBatch]) -> tuple[pa.RecordBatch, Places]:
-        whole = pa.concat_batches(batches) if len(batches) > 1 else batches[0]
-        return whole, self._places(whole)
+def _with_places(task: Task, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Places]:
+    schema = task.bound.schema
+    columns = [batch.column(i) for i in task.data]
+    used = select(pa.RecordBatch.from_arrays(columns, schema.names), schema)
+    return used, _places(task, batch)
 
-    def _used(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        schema = self._task.bound.schema
-        columns = [batch.column(i) for i in self._task.data]
-        return select(pa.RecordBatch.from_arrays(columns, schema.names), schema)
 
-    def _places(self, batch: pa.RecordBatch) -> Places:
-        values = [batch.column(i) for i in self._task.order]
-        return Places.in_order(self._task.order_of, values)
+def _places(task: Task, batch: pa.RecordBatch) -> Places:
+    return Places.in_order(task.order_of, [batch.column(i) for i in task.order])
 
 
 def _score(

@@ -22,7 +22,7 @@ from streamrnn.plugins.spark.state_frames import (
     state_struct,
     table_schema,
 )
-from streamrnn.plugins.spark.types import arrow_schema, in_zone, pyspark, quoted, spark_schema
+from streamrnn.plugins.spark.types import arrow_schema, pyspark, quoted, spark_schema
 from streamrnn.plugins.spark.union import Union
 from streamrnn.plugins.spark.workers import scoring, unpacking, worker_errors
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, Summary, starting_table
@@ -132,11 +132,16 @@ def score(
     such as a key of floats, StateError for the state of another model or other columns. Actions on
     the result raise the errors of rows: see `worker_errors`.
     """
-    loaded = _with_one_thread(pipeline)
+    if not isinstance(pipeline, Pipeline):
+        pipeline = Pipeline.from_toml(pipeline)
+    loaded = copy.copy(pipeline.loaded)
+    # Workers use one thread each, as Spark uses the rest.
+    model = loaded.config.model.model_copy(update={"threads": 1})
+    loaded.config = loaded.config.model_copy(update={"model": model})
     names = new_names(df.columns, loaded.renames, _FRAME)
     if names:
         df = df.toDF(*(names.get(name, name) for name in df.columns))
-    bound = _bound_to(df, loaded, _zone_of(loaded, zone))
+    bound = _bound_to(df, loaded, zone)
     checked = Order.of(df, order)
     states = _state_frame(df.sparkSession, bound, state)
     schema = None
@@ -166,35 +171,20 @@ def _state_frame(spark: Any, bound: BoundPipeline, state: Any) -> Any:
     return state_from_arrow(spark, starting_table(bound, table, "state", on_change=on_change))
 
 
-def _with_one_thread(pipeline: Pipeline | str | os.PathLike[str]) -> LoadedPipeline:
-    """Return a pipeline with its model; workers use one thread each, as Spark uses the rest."""
-    if not isinstance(pipeline, Pipeline):
-        pipeline = Pipeline.from_toml(pipeline)
-    loaded = copy.copy(pipeline.loaded)
-    model = loaded.config.model.model_copy(update={"threads": 1})
-    loaded.config = loaded.config.model_copy(update={"model": model})
-    return loaded
+def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str | None) -> BoundPipeline:
+    """Bind a pipeline to the columns of a DataFrame, whose times are in the time zone `zone`.
 
-
-def _zone_of(loaded: LoadedPipeline, zone: str | None) -> str:
-    """Return the time zone of times. Raises ConfigError if it differs from [source] time_zone."""
+    Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
+    names that clash, and for a zone that differs from [source] time_zone.
+    """
     configured = loaded.config.source.time_zone
     if configured and zone not in (None, configured):
         raise ConfigError(
             f"zone={zone!r} and [source] time_zone = {configured!r} differ: remove one, or make "
             "them equal"
         )
-    return zone or "UTC"
-
-
-def _bound_to(frame: Any, loaded: LoadedPipeline, zone: str) -> BoundPipeline:
-    """Bind a pipeline to the columns of a DataFrame, whose times are in the time zone `zone`.
-
-    Raises DataError for a missing column, DTypeError for one that cannot be used, ConfigError for
-    names that clash.
-    """
     used = loaded.columns if loaded.columns is not None else list(frame.columns)
-    bound = loaded.bind(arrow_schema(frame, used, zone), _FRAME)
+    bound = loaded.bind(arrow_schema(frame, used, zone or "UTC"), _FRAME)
     for name in bound.emitter.schema.names:
         if name in (KIND, DATA):
             raise ConfigError(f"[output]: {name!r} is used internally: choose another name")
@@ -210,7 +200,13 @@ def _in_zone_of(bound: BoundPipeline, schema: pa.Schema) -> pa.Schema:
     zone, contract = getattr(bound.layout.time, "tz", None), bound.loaded.contract
     if zone is None or (contract.time_features and not contract.time_zone):
         return schema
-    return in_zone(schema, zone)
+    fields = [
+        field.with_type(pa.timestamp(field.type.unit, zone))
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)
 
 
 def _without_init(bound: BoundPipeline) -> BoundPipeline:

@@ -105,14 +105,3 @@ def spark_schema(schema: pa.Schema) -> Any:
         except DTypeError as error:
             raise DTypeError(f"column {field.name!r}: {error}") from error
     return types.StructType(fields)
-
-
-def in_zone(schema: pa.Schema, zone: str) -> pa.Schema:
-    """Return a schema with this zone in all timestamps that have one: Spark stores no zones."""
-    fields = [
-        field.with_type(pa.timestamp(field.type.unit, zone))
-        if pa.types.is_timestamp(field.type) and field.type.tz is not None
-        else field
-        for field in schema
-    ]
-    return pa.schema(fields, schema.metadata)
