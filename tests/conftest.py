@@ -77,6 +77,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: an empty folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model_dir(workdir: Path) -> Path:
+    """The working directory, with a small model: m.safetensors."""
+    import logs  # imports what is not there where `streamrnn.nn` is tested alone
+
+    logs.small_model().save("m.safetensors")
+    return workdir
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Give each test the logging of a process of its own: the command line replaces handlers."""

@@ -235,10 +235,7 @@ def test_other_paths_have_no_fault(path: str) -> None:
     assert uri_fault(path) is None
 
 
-def test_a_file_whose_name_looks_like_a_uri_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_file_whose_name_looks_like_a_uri_is_shown(workdir: Path) -> None:
     Path("a:b@c").touch()
     assert location("a:b@c") == "a:b@c"
     assert uri_fault("a:b@c") is None

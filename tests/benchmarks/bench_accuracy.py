@@ -8,7 +8,6 @@ float64, OpenVINO's bf16 and what ONNX Runtime computes for the last model may n
 timed.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import peers
 import torch
 from accuracy_models import CASES, Case
-from timing import add_markdown, machine, publish, table
+from timing import machine, parser_of, publish, table
 
 from streamrnn import Sequential, load_model
 
@@ -96,9 +95,7 @@ def steps_of(case: Case) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_markdown(parser)
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     rows, notes = [], []
     with tempfile.TemporaryDirectory() as folder:
         for make in CASES:

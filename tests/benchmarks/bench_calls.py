@@ -6,7 +6,6 @@ Run it from the repository's root. Medians; the sides take turns. Overhead, not 
 at these sizes. Of `Pipeline.process` each call gets new rows, in order of time.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -159,11 +158,7 @@ def _thousand_rows(rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--units", type=int, default=16)
-    timing.add_markdown(parser)
-    arguments = parser.parse_args()
+    arguments = timing.parser_of(__doc__, rounds=15, units=16).parse_args()
     calls = _layer_calls(arguments.rounds, arguments.units)
     with tempfile.TemporaryDirectory() as folder:
         rows = [

@@ -6,7 +6,6 @@ LSTM(64) and Dense(1), 8 features, 1,000 streams, Parquet to Parquet: no commit 
 every 16 record batches, one every record batch, in turn; medians.
 """
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 import bench_pipeline
+from timing import parser_of
 
 from streamrnn import Pipeline
 
@@ -43,10 +43,7 @@ def seconds(base: Path, every: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=20_000_000)
-    parser.add_argument("--rounds", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__, markdown=False, rows=20_000_000, rounds=2).parse_args()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         bench_pipeline.make_log(base / "log.parquet", arguments.rows, 1_000)

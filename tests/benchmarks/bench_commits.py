@@ -11,7 +11,6 @@ streams with 64 floats each; a whole snapshot, commits that touched a part of it
 of 1,000 streams, and of what they do while calls wait, beside a whole checkpoint.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import bench_growth
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timing import parser_of
 
 from streamrnn import Pipeline, Sequential, layers
 from streamrnn.stream.checkpoints import OutputFolder, Snapshot
@@ -180,9 +180,7 @@ def bench_live(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=20_000_000)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
+    parser = parser_of(__doc__, markdown=False, rows=20_000_000, streams=[1_000, 100_000])
     parser.add_argument("--live", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -8,7 +8,6 @@ what 16 workers take for its rows, at CPU_A_ROW. Ray's own part of the driver (s
 their results) is not in it.
 """
 
-import argparse
 import resource
 import secrets
 import tempfile
@@ -141,11 +140,7 @@ HEAD = ("shards", "epochs", "driver s, in all", "ms an epoch", "s an epoch of 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=50)
-    timing.add_markdown(parser)
-    arguments = parser.parse_args()
+    arguments = timing.parser_of(__doc__, shards=256, epochs=50).parse_args()
     with tempfile.TemporaryDirectory() as base:
         line = bench(arguments.shards, arguments.epochs, Path(base))
     text = f"{timing.machine('pyarrow')}.\n\n{timing.table(HEAD, [line])}"

@@ -208,12 +208,9 @@ LARGEST = ("largest stream's share", "speed-up limit in the summary", "predicted
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[6_000_000, 20_000_000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser_of(__doc__, rows=[6_000_000, 20_000_000], rounds=5)
     parser.add_argument("--largest", type=float, nargs="+", help="only compare 1 with 2 workers")
     parser.add_argument("--side", nargs=5, help=argparse.SUPPRESS)
-    timing.add_markdown(parser)
     arguments = parser.parse_args()
     if arguments.side:
         side, source, model, out, epoch_rows = arguments.side

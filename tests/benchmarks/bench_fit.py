@@ -10,7 +10,6 @@ of the kernels alone for the same windows. An epoch of ours includes its windows
 a fit does once (reading, sorting, hashing) is reported beside it. Needs torch.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timing import parser_of
 
 from streamrnn import Input, Pipeline, Sequential, layers, set_threads
 from streamrnn.models import StepRunner
@@ -108,11 +108,9 @@ def torch_epoch(x: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = parser_of(
+        __doc__, markdown=False, rows=2_000_000, streams=1000, rounds=3
+    ).parse_args()
     rows, streams = arguments.rows, arguments.streams
     set_threads(1)
     table = log(rows, streams)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from timing import add_markdown, machine, publish, table
+from timing import machine, parser_of, publish, table
 
 import streamrnn
 from streamrnn import Pipeline, Sequential, layers
@@ -90,11 +90,8 @@ def measured(rows: int, streams: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=2_000_000)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 1_000, 10_000])
+    parser = parser_of(__doc__, streams=2_000_000, rows=[1, 1_000, 10_000])
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
-    add_markdown(parser)
     options = parser.parse_args()
     if options.only is not None:
         measured(options.only, options.streams)

@@ -12,7 +12,6 @@ the input once for several steps). `speed-up` is our time on one thread over tha
 `pip install -e '.[bench]' onnx`.
 """
 
-import argparse
 from typing import Any, NamedTuple
 
 import limits
@@ -246,12 +245,10 @@ def _least(figure: str, results: list[Result], which: str = "") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser_of(__doc__, threads=[1, 2])
     parser.add_argument("--points", default="all", help="grid, odd, all, or B,F,H,T")
     parser.add_argument("--kinds", nargs="+", default=list(MODULES), choices=list(MODULES))
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--peers", nargs="*", default=list(peers.PEERS), choices=peers.PEERS)
-    timing.add_markdown(parser)
     options = parser.parse_args()
     points = POINTS.get(options.points) or [tuple(map(int, options.points.split(",")))]
     side, products = limits.multiply_adds()

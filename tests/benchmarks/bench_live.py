@@ -12,7 +12,6 @@ or always has the code of Arrow and NumPy there that the other one has just used
 `pip install -e '.[bench]' onnx`.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -131,12 +130,9 @@ def bench(streams: int, rows: list[int], calls: int, folder: Path) -> list[list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32, 128, 1_024])
-    parser.add_argument("--calls", type=int, default=1_000)
-    timing.add_markdown(parser)
-    options = parser.parse_args()
+    options = timing.parser_of(
+        __doc__, streams=[100_000, 1_000_000], rows=[1, 8, 32, 128, 1_024], calls=1_000
+    ).parse_args()
     streamrnn.set_threads(1)
     lines = []
     for streams in options.streams:

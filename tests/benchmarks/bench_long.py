@@ -133,11 +133,9 @@ HEAD = ("engine", "rows", "seconds", "rows a second", "commits", "MB at the firs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000_000)
+    parser = timing.parser_of(__doc__, rows=1_000_000_000)
     parser.add_argument("--engine", default="local")
     parser.add_argument("--produce", nargs=2, help=argparse.SUPPRESS)
-    timing.add_markdown(parser)
     arguments = parser.parse_args()
     if arguments.produce:
         produce(Path(arguments.produce[0]), int(arguments.produce[1]))

@@ -9,7 +9,6 @@ with them. The output of the last lines has a commit for each record batch of on
 of rows and one of rejects; its files are not synced, which would be the time of the disk.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -139,11 +138,8 @@ def line(name: str, found: Cost, per_file: float | None) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--commits", type=int, default=10_000)
+    parser = timing.parser_of(__doc__, files=100_000, commits=10_000)
     parser.add_argument("--quick", action="store_true", help="2,000 files and 300 commits")
-    timing.add_markdown(parser)
     options = parser.parse_args()
     files, commits = (2_000, 300) if options.quick else (options.files, options.commits)
     with tempfile.TemporaryDirectory() as name:

@@ -8,7 +8,6 @@ multiply-adds a second that a loop of nothing else reaches, counting those of li
 peer without a figure cannot do it. Needs `pip install -e '.[bench]' onnx`.
 """
 
-import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -218,10 +217,7 @@ def measure(name: str, case: Case, threads: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    timing.add_markdown(parser)
-    options = parser.parse_args()
+    options = timing.parser_of(__doc__, threads=[1, 2]).parse_args()
     parts = [timing.machine("numba", *peers.NAMES)]
     for threads in options.threads:
         set_threads(threads)

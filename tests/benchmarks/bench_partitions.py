@@ -8,7 +8,6 @@ synced. In the second source the days of a stream come round again and again, so
 batch has rows of each partition: `time` is not the [source] time there.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -51,10 +50,8 @@ def run(base: Path, source: str, out: str, partitions: bool) -> bench_many_files
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser = timing.parser_of(__doc__, rows=10_000_000)
     parser.add_argument("--quick", action="store_true", help="500,000 rows")
-    timing.add_markdown(parser)
     options = parser.parse_args()
     rows = 500_000 if options.quick else options.rows
     lines = []

@@ -12,7 +12,6 @@ the same rows, are compared with one another, and take turns; medians. Needs
 `pip install -e '.[bench]' onnx`.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -350,17 +349,11 @@ HEAD = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1_000, 100_000])
-    parser.add_argument(
-        "--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS)
-    )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--slow-rounds", type=int, default=1, help="of the loop, which is slow (0: none)"
-    )
-    timing.add_markdown(parser)
+    parser = timing.parser_of(__doc__, rows=2_000_000, streams=[1_000, 100_000], rounds=9)
+    names = list(PRECISIONS)
+    parser.add_argument("--precisions", nargs="+", choices=names, default=names)
+    help = "of the loop, which is slow (0: none)"
+    parser.add_argument("--slow-rounds", type=int, default=1, help=help)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:

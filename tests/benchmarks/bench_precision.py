@@ -8,7 +8,6 @@ median over all rounds. Errors are largest differences of h from our float32 aft
 bench_accuracy.py has those of trained models.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import peers
-from timing import add_markdown, machine, publish, table
+from timing import machine, parser_of, publish, table
 
 import streamrnn
 from streamrnn.nn.kernels import conv1d, dense, gru, integers, lstm, recurrent
@@ -277,10 +276,7 @@ def measured(kind: str, name: str, sides: dict[str, Chunk], rounds: int) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    add_markdown(parser)
-    options = parser.parse_args()
+    options = parser_of(__doc__, rounds=9).parse_args()
     warnings.simplefilter("ignore")
     streamrnn.set_threads(1)
     installed = [name for name in ("onnxruntime", "torch", "openvino") if find_spec(name)]

@@ -8,7 +8,6 @@ over the same rows into a folder of its own; medians. A replay computes the same
 only: at most 1.15 times the seconds of a run.
 """
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from timing import parser_of
 
 from streamrnn import Pipeline, Sequential, layers
 
@@ -54,11 +54,7 @@ def pipeline(base: Path, model: str, out: str) -> Pipeline:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=100_000)
-    parser.add_argument("--days", type=int, default=365)
-    parser.add_argument("--rounds", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__, markdown=False, streams=100_000, days=365, rounds=2).parse_args()
     found: dict[str, list[float]] = {"run": [], "replay": []}
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)

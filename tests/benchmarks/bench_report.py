@@ -7,7 +7,6 @@ The model is GRU(16) and Dense(1) behind a Normalization, over four features. Ea
 process of `streamrnn report`, imports and page included. *output alone*: the source is gone.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,11 +78,8 @@ def of_report(name: str, rows: int, subject: Path, page: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--days", type=int, default=365)
+    parser = timing.parser_of(__doc__, streams=1000, days=365)
     parser.add_argument("--quick", action="store_true", help="10 streams")
-    timing.add_markdown(parser)
     arguments = parser.parse_args()
     streams = 10 if arguments.quick else arguments.streams
     lines = []

@@ -8,7 +8,6 @@ or 6: the larger, the more a stack repeats and widens what was rounded. The refe
 PyTorch module in float64. Nothing is timed, and every draw has its own weights and inputs.
 """
 
-import argparse
 import io
 import statistics
 import tempfile
@@ -161,10 +160,7 @@ def widened_rows(draws: int) -> list[tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=24)
-    timing.add_markdown(parser)
-    arguments = parser.parse_args()
+    arguments = timing.parser_of(__doc__, draws=24).parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     rows = [row for kind, scale in _STACKS for row in rows_of(kind, scale, arguments.draws)]

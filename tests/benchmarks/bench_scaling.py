@@ -9,7 +9,6 @@ stream beyond the first hundred in µs (its state is made, computed in turn with
 written at the end), which noise hides below 10,000.
 """
 
-import argparse
 import shutil
 import statistics
 import tempfile
@@ -79,10 +78,7 @@ def units(counts: list[int], rounds: int, base: Path) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    timing.add_markdown(parser)
-    options = parser.parse_args()
+    options = timing.parser_of(__doc__, rounds=3).parse_args()
     with tempfile.TemporaryDirectory() as name:
         base, n = Path(name), options.rounds
         lines = rows([n * 1_000_000 for n in (1, 2, 4)], n, base)

@@ -323,13 +323,9 @@ def replay(folder: Path, streams: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = timing.parser_of(__doc__, streams=100_000, seconds=2.0, rounds=7)
     parser.add_argument("--soak", type=int, metavar="MINUTES")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
-    timing.add_markdown(parser)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve[0], Path(options.serve[1]))

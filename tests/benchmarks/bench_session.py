@@ -9,7 +9,6 @@ with commits once a second: the memory of the process by quarter of that time, a
 is in the output, and in the state of its stream.
 """
 
-import argparse
 import os
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from timing import parser_of
 
 from streamrnn import Pipeline, Sequential, layers
 from streamrnn.outputs import read_states, verify
@@ -125,11 +125,9 @@ def soak(session: Any, streams: int, threads: int, seconds: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--streams", type=int, default=1_000_000)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--threads", type=int, default=4)
-    arguments = parser.parse_args()
+    arguments = parser_of(
+        __doc__, markdown=False, streams=1_000_000, minutes=30.0, threads=4
+    ).parse_args()
     streams = arguments.streams
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -167,13 +167,9 @@ HEAD = ["job", "seconds", "CPU s, JVM", "CPU s, Python workers", "CPU s, sum"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--streams", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--partitions", type=int, default=4)
-    timing.add_markdown(parser)
-    arguments = parser.parse_args()
+    arguments = timing.parser_of(
+        __doc__, rows=1_000_000, streams=100_000, rounds=3, partitions=4
+    ).parse_args()
     spark = session()
     with tempfile.TemporaryDirectory() as name:
         lines = bench(spark, Path(name), arguments)

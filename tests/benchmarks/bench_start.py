@@ -8,7 +8,6 @@ same rounds: Python alone, and imports of the libraries that a run cannot avoid.
 seconds (user and system) count what other processes do less than seconds do.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -86,10 +85,7 @@ def row(name: str, times: list[Spent], floor: list[Spent]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    timing.add_markdown(parser)
-    options = parser.parse_args()
+    options = timing.parser_of(__doc__, rounds=9).parse_args()
     with tempfile.TemporaryDirectory() as name:
         found = measured(options.rounds, Path(name))
     head = ["process", "seconds", "all rounds", "CPU seconds", "CPU / all libraries"]

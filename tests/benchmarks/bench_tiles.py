@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from timing import parser_of
 
 TARGET = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c"}
 POINTS = {"8 lanes, 64 units": (8, 16, 8, 64), "64 lanes, 128 units": (64, 16, 16, 128)}
@@ -94,9 +95,8 @@ def in_process(rows: int, cache: str) -> dict[str, tuple[float, str, bool]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, markdown=False, turns=3)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     if options.rows:
         print(json.dumps(measure(options.rows)))

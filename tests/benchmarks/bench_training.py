@@ -301,14 +301,11 @@ def report(results: list[Result], names: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser_of(__doc__, depths=[1, 2], threads=[1, 2])
     parser.add_argument("--points", default="all", help="all, or B,F,H,T")
     parser.add_argument("--kinds", nargs="+", default=list(GATES), choices=list(GATES))
-    parser.add_argument("--depths", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    timing.add_markdown(parser)
     options = parser.parse_args()
     if options.serve:
         (kind, point, depth), threads = json.loads(options.serve)

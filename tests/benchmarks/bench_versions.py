@@ -7,7 +7,6 @@ Each version runs in a process of its own, on one thread, in turns; a time is th
 CPU, and what counts is the ratio, the median over all rounds. *masked*: a fifth of the steps is.
 """
 
-import argparse
 import hashlib
 import itertools
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from timing import add_markdown, machine, publish, table
+from timing import machine, parser_of, publish, table
 
 ROOT = Path(__file__).parents[2]
 LEAST_SECONDS = 0.02
@@ -115,10 +114,8 @@ def compare(before: Version, now: Version, question: str, rounds: int) -> tuple[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, rounds=11)
     parser.add_argument("before", type=Path, nargs="?", help="checkout to compare with")
-    parser.add_argument("--rounds", type=int, default=11)
-    add_markdown(parser)
     options = parser.parse_args()
     if options.before is None:
         serve()

@@ -77,11 +77,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def add_markdown(parser: argparse.ArgumentParser) -> None:
-    """The option that says where `publish` writes."""
-    parser.add_argument(
-        "--markdown", type=Path, nargs="+", default=[], help="write what is found to these files"
-    )
+def parser_of(
+    doc: str | None, *, markdown: bool = True, **defaults: float | list[int]
+) -> argparse.ArgumentParser:
+    """The command line of a benchmark: an option for each default, and where `publish` writes.
+
+    Options have the type of their default; after one with a list there may be several numbers.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    for name, default in defaults.items():
+        several = isinstance(default, list)
+        kind = int if isinstance(default, list) else type(default)
+        parser.add_argument(f"--{name}", type=kind, nargs="+" if several else None, default=default)
+    if markdown:
+        what = "write what is found to these files"
+        parser.add_argument("--markdown", type=Path, nargs="+", default=[], help=what)
+    return parser
 
 
 def publish(texts: dict[str, str], paths: Iterable[Path]) -> None:

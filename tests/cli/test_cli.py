@@ -5,13 +5,13 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import logs
 import pytest
 from command_line import run_command
+from fresh import python
 
 import streamrnn
 from streamrnn import Pipeline, errors
@@ -55,13 +55,12 @@ def summary(**changes):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(workdir):
     """The working directory, with a pipeline p.toml, its model and its source."""
-    monkeypatch.chdir(tmp_path)
     Path("p.toml").write_text(PIPELINE)
     logs.small_model().save("m.safetensors")
     logs.write(LOG, Path("in/one.parquet"))
-    return tmp_path
+    return workdir
 
 
 @pytest.fixture
@@ -102,10 +101,7 @@ def test_help_and_version_import_neither_numba_nor_pyarrow():
             "heavy = {'numba', 'pyarrow', 'numpy', 'pydantic', 'rich'} & set(sys.modules)\n"
             "assert not heavy, heavy"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        python("-c", code)
 
 
 def test_version(cli):
@@ -272,7 +268,7 @@ def test_a_second_signal_aborts_at_once():
         "    time.sleep(60)\n"
         "    print('still here')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = python("-c", code, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "")
 
 
@@ -340,33 +336,30 @@ def test_validate_and_explain(cli, folder):
     assert "\nresume                  nothing committed yet: this is the first run\n" in out
 
 
-def test_init_writes_to_stdout(cli, tmp_path, monkeypatch):
+def test_init_writes_to_stdout(cli, workdir):
     """As other commands do for "-"; nothing else is printed there."""
-    monkeypatch.chdir(tmp_path)
     code, out, err = cli("init", "-")
     assert (code, err) == (0, "")
     assert cli("init", "pipeline.toml")[0] == 0
     assert out == Path("pipeline.toml").read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipeline.toml"]
+    assert sorted(path.name for path in workdir.iterdir()) == ["pipeline.toml"]
 
 
-def test_init_writes_a_sample_and_never_over_a_file(cli, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_init_writes_a_sample_and_never_over_a_file(cli, workdir):
     code, out, _ = cli("init")
     assert (code, out.startswith("wrote pipeline.toml")) == (0, True)
-    written = (tmp_path / "pipeline.toml").read_text()
+    written = (workdir / "pipeline.toml").read_text()
     assert "[source]" in written
     code, out, err = cli("init", "pipeline.toml")
     assert (code, out) == (78, "")
     assert err.startswith("error: pipeline.toml already exists")
-    assert (tmp_path / "pipeline.toml").read_text() == written
+    assert (workdir / "pipeline.toml").read_text() == written
     code, _, err = cli("init", "no/such/folder.toml")
     assert (code, err) == (1, "error: no/such/folder.toml: No such file or directory\n")
 
 
-def test_a_sample_that_could_not_be_written_does_not_stand_in_the_way(cli, tmp_path, monkeypatch):
+def test_a_sample_that_could_not_be_written_does_not_stand_in_the_way(cli, workdir, monkeypatch):
     """`init` says to free some space, and to rerun the same command."""
-    monkeypatch.chdir(tmp_path)
 
     class Full(io.StringIO):
         def write(self, text):

@@ -50,14 +50,13 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with a pipeline, its model and its source."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(streamrnn.__file__).parents[1]))
     Path("p.toml").write_text(PIPELINE)
     logs.small_model().save("m.safetensors")
     logs.write(LOG, Path("in/one.parquet"))
-    return tmp_path
+    return workdir
 
 
 def run_process(*arguments: str | bytes, before: Callable[[], None] | None = None) -> Done:

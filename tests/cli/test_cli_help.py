@@ -1,20 +1,18 @@
 """Help texts end with an example that works and the exit codes; the shell completes commands."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from command_line import run_command
+from fresh import python
 from selection import with_plugins
 
 from streamrnn import errors
-from streamrnn.cli import main
 from streamrnn.cli.app import app
 from streamrnn.cli.guide import EXIT_CODES
 
@@ -44,10 +42,8 @@ def test_all_commands_are_found():
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_the_help_of_a_command_shows_an_example_that_parses(words, capsys):
     """On a line of its own; its options and arguments exist."""
-    with pytest.raises(SystemExit) as caught:
-        main([*words, "--help"])
-    assert caught.value.code == 0
-    out = capsys.readouterr().out
+    code, out, _ = run_command(capsys, *words, "--help")
+    assert code == 0
     (line,) = re.findall(r"\n  Example:\n    streamrnn (.*)\n", out)
     arguments = line.partition(" > ")[0].split()
     assert arguments[: len(words)] == list(words)
@@ -64,9 +60,7 @@ def test_the_help_lists_the_exit_codes_of_the_guide_and_of_the_errors(capsys):
     raised = {str(kind.exit_code) for kind in classes if hasattr(kind, "exit_code")}
     assert raised - {"0"} <= set(listed)
     for arguments in (["--help"], ["run", "--help"]):
-        with pytest.raises(SystemExit):
-            main(arguments)
-        out = capsys.readouterr().out
+        _, out, _ = run_command(capsys, *arguments)
         assert all(f"\n    {code:<3}  {text}\n" in out for code, text in listed.items())
 
 
@@ -79,13 +73,7 @@ def _loaded(arguments=(), **environment):
         "heavy.add('streamrnn.plugins.report.command')\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("-c", code, *arguments, **environment)
     return done.stdout, done.stderr.strip()
 
 
@@ -115,7 +103,5 @@ def test_the_list_of_commands_says_what_those_of_plugins_do_and_loads_none():
 def test_the_completion_script_can_be_shown(monkeypatch, capsys):
     """The shell is recognized by its process; here it is set."""
     monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))
-    with pytest.raises(SystemExit) as caught:
-        main(["--show-completion"])
-    assert caught.value.code == 0
-    assert "_STREAMRNN_COMPLETE=complete_bash" in capsys.readouterr().out
+    code, out, _ = run_command(capsys, "--show-completion")
+    assert (code, "_STREAMRNN_COMPLETE=complete_bash" in out) == (0, True)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
+from fresh import python
 from selection import slow
 
 import streamrnn
@@ -33,9 +34,8 @@ LOG = logs.random_log(rows=100, streams=3)
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
+def cli(workdir, monkeypatch, capfd):
     """The command line in a folder with a pipeline; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
     # For child processes, where the package is imported from its folder and not installed.
     monkeypatch.setenv("PYTHONPATH", str(Path(streamrnn.__file__).parents[1]))
     Path("p.toml").write_text(PIPELINE)
@@ -415,10 +415,7 @@ app.main()
 
 def test_a_pipe_that_closes_before_the_last_words_ends_quietly():
     """As where the reader leaves while the command computes."""
-    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", CLOSED], env=buffered, capture_output=True, text=True
-    )
+    done = python("-c", CLOSED, check=False, PYTHONUNBUFFERED="")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import logs
@@ -31,6 +30,8 @@ from streamrnn.stream.operators import CarryOperator, Emitter, carry
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import by_stream
 from streamrnn.stream.windows.sorted_rows import NO_ROWS
+
+pytestmark = pytest.mark.usefixtures("workdir")
 
 LOGS = int(os.environ.get("STREAMRNN_LOGS", "2"))
 Tables = dict[str, dict[str, Any]]
@@ -58,11 +59,6 @@ MODES = [
     for kind, emit in product(KINDS, EMITS)
     if not kind.startswith("whole") and not (kind.startswith("independent") and emit == "last")
 ]
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def log(rows: int = 700, seed: int = 7, *, late: bool = True) -> pa.RecordBatch:

@@ -102,12 +102,10 @@ def test_a_new_format_or_source_without_a_row_fails(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model and the log as Parquet files, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
-    write_files(LOG, "parquet", tmp_path / "parquet")
-    return tmp_path
+    write_files(LOG, "parquet", model_dir / "parquet")
+    return model_dir
 
 
 def run(path: str, out: str, sink: str = "parquet", **source: Any) -> None:

@@ -22,6 +22,8 @@ from streamrnn.stream.config.load import Config
 from streamrnn.stream.config.schema import OutputSection, WindowSection
 from streamrnn.stream.operators import KINDS as OPERATORS
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 FILE = "tests/contracts/rows_pipelines.py"
 LOG = logs.random_log(400, streams=23, nulls=0.1, resets=0.03)
 RULES = {"nulls": "previous", "reset": "new", "max_gap": "2h"}
@@ -81,13 +83,6 @@ def config(kind: str, emit: str, out: str = "out", **tables: dict[str, Any]) -> 
     return logs.config(
         "in", "m.safetensors", out, output=output, window=window, source=source, **tables
     )
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of a test."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def network(kind: str) -> Any:

@@ -489,8 +489,7 @@ ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
     [pytest.param(*case, id=f"{case[1].__name__}: {case[2]}") for case in ADVICE],
 )
 def test_advice_works_and_loses_and_repeats_no_row(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    workdir: Path,
     capsys: pytest.CaptureFixture[str],
     command: str,
     stops: Callable[[Job], None],
@@ -498,7 +497,6 @@ def test_advice_works_and_loses_and_repeats_no_row(
     follow: Do,
     outcome: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     job = Job(capsys)
     stops(job)
     code, text = job.command(*command.split())
@@ -521,9 +519,8 @@ def test_advice_works_and_loses_and_repeats_no_row(
 
 
 def test_a_reload_is_advised_only_where_a_commit_before_the_file_is_retained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     job = Job(capsys)
     changed_in_the_first_run(job)
     _, text = job.command(*RUN)
@@ -532,10 +529,9 @@ def test_a_reload_is_advised_only_where_a_commit_before_the_file_is_retained(
 
 
 def test_too_few_open_files_are_named_and_more_of_them_resume_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A partition that is being written has a file of its own."""
-    monkeypatch.chdir(tmp_path)
     job = Job(capsys)
     job.edit('path = "out"', 'path = "parted"\npartition_by = ["id"]')
     code = "from streamrnn.cli import main; main(['run', 'p.toml'])"

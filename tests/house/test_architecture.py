@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from fresh import python
 from selection import first_quick
 
 import streamrnn
@@ -576,10 +577,7 @@ HEAVY = ("numpy", "numba", "pyarrow", "typer", "pydantic", "rich", "safetensors"
 def test_what_an_import_does_not_load(code: str, absent: tuple[str, ...]) -> None:
     """In a process of its own: layers need no Arrow, an ETL job no typer, --help no numba."""
     script = f"{code}\nimport sys\nprint([m for m in {absent!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
-    )
-    assert done.stdout.strip() == "[]"
+    assert python("-c", script).stdout.strip() == "[]"
 
 
 def test_nobody_but_the_state_table_reaches_into_it() -> None:

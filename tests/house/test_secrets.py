@@ -147,9 +147,8 @@ class _Opening:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder with a pipeline that has run, its model and its state."""
-    monkeypatch.chdir(tmp_path)
     stub = SimpleNamespace(**{**vars(arrow_fs), "FileSystem": _Opening})
     monkeypatch.setattr(remote, "arrow_fs", stub)
     monkeypatch.setattr(cli_app, "app", COMMANDS)  # which takes longer than most calls
@@ -164,7 +163,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     _main("run", "p.toml", "-q")
     _main("state", "export", "out", "-o", "s.arrow")
-    return tmp_path
+    return workdir
 
 
 def _main(*arguments: str) -> None:

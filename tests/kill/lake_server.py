@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import deltalake  # noqa: F401 - loaded here, used in children only
 import pyiceberg.catalog.sql  # noqa: F401
 from kill import case
+from kill.server import forked
 
 from streamrnn import outputs
 from streamrnn.plugins.lakes.publish_delta import DeltaLog
@@ -61,25 +62,7 @@ def act(request: dict[str, Any]) -> None:
         outputs.rewind(out, outputs.history(out)[0].commit)
 
 
-def serve(request: dict[str, Any]) -> dict[str, Any]:
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            act(request)
-            code = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    if request.get("seconds") is not None:
-        time.sleep(request["seconds"])
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    return {"killed": killed, "status": status, "seconds": time.monotonic() - began}
-
-
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(serve(json.loads(line))), flush=True)
+        request = json.loads(line)
+        print(json.dumps(forked(partial(act, request), request.get("seconds"))), flush=True)

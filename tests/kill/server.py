@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kill import case
@@ -45,25 +46,34 @@ def child(
 
 def serve(request: dict) -> dict:
     """Fork a run; kill it after `seconds` if it is not done by then."""
+
+    def act() -> None:
+        child(
+            Path(request["folder"]),
+            Path(request["out"]),
+            request.get("point"),
+            request.get("trace"),
+            request.get("command"),
+            request.get("live", False),
+        )
+
+    return forked(act, request.get("seconds"))
+
+
+def forked(act: Callable[[], None], seconds: float | None) -> dict:
+    """Do something in a child, which is killed after `seconds`, if it is not done by then."""
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            child(
-                Path(request["folder"]),
-                Path(request["out"]),
-                request.get("point"),
-                request.get("trace"),
-                request.get("command"),
-                request.get("live", False),
-            )
+            act()
             code = 0
         finally:
             sys.stderr.flush()
             os._exit(code)
-    if "seconds" in request:
-        time.sleep(request["seconds"])
+    if seconds is not None:
+        time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

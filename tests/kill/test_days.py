@@ -66,11 +66,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(base: Path) -> Any:
-    server = Server(base / "case")
-    yield server
-    server.process.stdin.close()
-    server.process.stdout.close()
-    assert server.process.wait() == 0
+    with Server(base / "case") as server:
+        yield server
 
 
 def _options(rng: random.Random) -> dict[str, Any]:

@@ -18,11 +18,8 @@ from selection import first_quick
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    server = Server(case.make(tmp_path_factory.mktemp("kill")))
-    yield server
-    server.process.stdin.close()
-    server.process.stdout.close()
-    assert server.process.wait() == 0
+    with Server(case.make(tmp_path_factory.mktemp("kill"))) as server:
+        yield server
 
 
 FITS: dict[str, dict[str, dict[str, Any]]] = {

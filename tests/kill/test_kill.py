@@ -35,6 +35,14 @@ class Server:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        assert self.process.wait() == 0
+
     def run(self, out: Path, **how):
         request = {"folder": str(self.folder), "out": str(out), **how}
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -44,11 +52,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(case.make(tmp_path_factory.mktemp("kill")))
-    yield server
-    server.process.stdin.close()
-    server.process.stdout.close()
-    assert server.process.wait() == 0
+    with Server(case.make(tmp_path_factory.mktemp("kill"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

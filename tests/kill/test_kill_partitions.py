@@ -21,11 +21,8 @@ from streamrnn.stream.sinks import partition_values
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    server = Server(case.make(tmp_path_factory.mktemp("kill")))
-    yield server
-    server.process.stdin.close()
-    server.process.stdout.close()
-    assert server.process.wait() == 0
+    with Server(case.make(tmp_path_factory.mktemp("kill"))) as server:
+        yield server
 
 
 def run(server: Server, out: Path, partition_by: list[Any], **how: Any) -> dict[str, Any]:

@@ -19,11 +19,8 @@ from streamrnn.outputs import verify
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(case.make(tmp_path_factory.mktemp("sessions")))
-    yield server
-    server.process.stdin.close()
-    server.process.stdout.close()
-    assert server.process.wait() == 0
+    with Server(case.make(tmp_path_factory.mktemp("sessions"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def folder(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
     logs.small_model().save("m.safetensors")
     pq.write_table(LOG, "log.parquet")

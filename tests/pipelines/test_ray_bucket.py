@@ -11,15 +11,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from base.storage.s3_server import ENVIRONMENT, options
-from pyarrow import fs as arrow_fs
+from base.storage.s3_server import empty_bucket, options
 
 from pipelines import days
 from streamrnn import Pipeline
 from streamrnn.outputs import read_states, verify
 
 pytest.importorskip("ray", reason="needs the engines extra")
-server = pytest.importorskip("moto.server", reason="needs the engines extra")
+pytest.importorskip("moto.server", reason="needs the engines extra")
 
 JOB = days.ROOT / "pipelines" / "etl" / "ray_bucket.py"
 TABLES = "[engine]\nepoch_rows = 6000\nshards = 3"
@@ -27,17 +26,10 @@ FIRST = 18_000
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+def bucket() -> Iterator[tuple[Any, str]]:
     """Yield a file system, and the query of its URIs."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    query = options(running.get_host_and_port()[1])
-    fs, _ = arrow_fs.FileSystem.from_uri(f"s3://weather-job/x?{query}&allow_bucket_creation=true")
-    fs.create_dir("weather-job")
-    yield fs, query
-    running.stop()
+    with empty_bucket("weather-job") as (fs, port):
+        yield fs, options(port)
 
 
 def job(pipeline: Path, *uris: str) -> tuple[int, str, str]:

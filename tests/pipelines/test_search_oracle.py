@@ -1,11 +1,9 @@
 """The search with Optuna: trials are fits, and a search that was stopped continues."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh import python
 
 optuna = pytest.importorskip("optuna", reason="needs the oracles extra")
 
@@ -17,15 +15,7 @@ def search(folder: Path, trials: int) -> str:
     if not (folder / "data").exists():
         (folder / "data").symlink_to(ROOT / "data")
     script = ROOT / "pipelines" / "weather" / "search.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--trials", str(trials)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    return done.stdout
+    return python(script, "--trials", trials, cwd=folder).stdout
 
 
 def test_a_search_finds_a_model_and_resumes(tmp_path: Path) -> None:

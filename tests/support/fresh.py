@@ -1,9 +1,8 @@
-"""Code in fresh processes, which order their sets and dicts in their own way."""
+"""Code in fresh processes, for example with sets and dicts in an order of their own."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -12,19 +11,24 @@ SEEDS = ("0", "1", "2")
 
 def printed(code: str, *arguments: str) -> list[list[str]]:
     """The lines that `code` prints, once for each of SEEDS as PYTHONHASHSEED."""
-    return [_lines(code, seed, arguments) for seed in SEEDS]
+    return [
+        python("-c", code, *arguments, PYTHONHASHSEED=seed).stdout.splitlines() for seed in SEEDS
+    ]
 
 
-def _lines(code: str, seed: str, arguments: Sequence[str]) -> list[str]:
-    places = [str(ROOT), *filter(None, sys.path)]
-    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(places)}
+def python(
+    *arguments: object, cwd: Path = ROOT, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python, which imports what this process does, with more variables of the environment."""
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=env,
-        cwd=ROOT,
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
+        timeout=1200,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    assert done.returncode == 0 or not check, done.stderr
+    return done

@@ -79,7 +79,7 @@ def _quotable(title: str) -> str:
 def _x(picture: Picture, field: str = "x") -> ChartSpec:
     if not picture.clock:
         axis: ChartSpec = {"title": picture.x_title, "tickCount": {"signal": "ceil(width / 60)"}}
-        if all(isinstance(row[picture.x_field], int) for p in picture.panels for row in p.rows):
+        if all(isinstance(row[picture.x_field], int) for row in picture.rows):
             axis["tickMinStep"] = 1
         return _number(field, axis=axis, scale={"nice": False, "zero": False})
     axis = {"title": None, "labelOverlap": True, "tickCount": {"signal": "ceil(width / 90)"}}
@@ -95,8 +95,7 @@ def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     if ends and ends[0] == ends[1]:  # a single number would be written as an integer
         scale["domain"] = _around(ends[0], from_zero=picture.from_zero)
     axis: ChartSpec = {"title": None, "tickCount": 4}
-    rows = [row for each in picture.panels for row in each.rows]
-    if all(isinstance(row[series.field], int) for series in picture.series for row in rows):
+    if all(isinstance(row[series.field], int) for series in picture.series for row in picture.rows):
         axis["tickMinStep"] = 1
         whole = sum if picture.chart == "stack" else max
         tops = (whole(row[series.field] for series in picture.series) for row in panel.rows)

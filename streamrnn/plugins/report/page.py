@@ -216,7 +216,6 @@ def _visible_picture(item: Picture) -> Picture:
 
 
 def _picture(item: Picture) -> dict[str, Any]:
-    rows = [row for panel in item.panels for row in panel.rows]
     return {
         "id": item.id,
         "chart": item.chart,
@@ -225,7 +224,7 @@ def _picture(item: Picture) -> dict[str, Any]:
         "shared": item.shared,
         "x_field": item.x_field,
         "rules": [list(rule) for rule in item.rules],
-        "tips": [[name, title] for name, title, _ in tips(item, rows)],
+        "tips": [[name, title] for name, title, _ in tips(item, item.rows)],
         "panels": [
             {"label": p.label, "rows": list(p.rows), "spec": spec_of(item, p)} for p in item.panels
         ],

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 Chart = Literal["band", "lines", "stack", "bars", "dots", "reliability"]
-MOST_MARKS = 5000
-"""Largest number of rows, and so of marks, in one picture."""
 GENERATOR = '<meta name="generator" content="streamrnn report">'
 """The element of a page that shows that it is a report."""
 LONGEST_HEAD = 200
@@ -69,9 +67,9 @@ class Picture:
     from_zero: bool = False
 
     @property
-    def rows(self) -> int:
-        """The number of rows of all panels."""
-        return sum(len(panel.rows) for panel in self.panels)
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The rows of all panels."""
+        return [row for panel in self.panels for row in panel.rows]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers and words, for JSON."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamrnn.errors import ConfigError
 from streamrnn.jobs.pipeline import Pipeline
-from streamrnn.plugins.spark.ordering import Order
+from streamrnn.plugins.spark.ordering import Order, column
 from streamrnn.plugins.spark.partition import DATA, KIND, REJECTS, SCORED_ROWS, STATE, SUMMARY, Task
 from streamrnn.plugins.spark.state_frames import (
     LABEL,
@@ -23,11 +23,10 @@ from streamrnn.plugins.spark.state_frames import (
     table_schema,
 )
 from streamrnn.plugins.spark.types import arrow_schema, pyspark, quoted, spark_schema
-from streamrnn.plugins.spark.union import Union
 from streamrnn.plugins.spark.workers import scoring, unpacking, worker_errors
 from streamrnn.stream.scoring import BoundPipeline, LoadedPipeline, Summary, starting_table
 from streamrnn.stream.sources import new_names
-from streamrnn.stream.states import StateTable, as_table, read_state_file
+from streamrnn.stream.states import StateTable, as_table, flat_schema, read_state_file
 
 _FRAME = "the DataFrame"
 
@@ -150,7 +149,7 @@ def score(
         on_change = loaded.config.model.on_change
         # Raises for a state with other columns, or one that the model cannot take over.
         starting_table(bound, schema.empty_table(), LABEL, on_change=on_change)
-    union = Union(df, _without_init(bound), checked, states)
+    union = _Union(df, _without_init(bound), checked, states)
     task = union.task(schema)
     both = union.by_key(partitions).mapInArrow(scoring(task), spark_schema(task.result_schema))
     return ScoredFrames(both, task)
@@ -216,3 +215,87 @@ def _without_init(bound: BoundPipeline) -> BoundPipeline:
     state = loaded.config.state.model_copy(update={"init": None})
     loaded.config = loaded.config.model_copy(update={"state": state})
     return replace(bound, loaded=loaded)
+
+
+class _Union:
+    """The rows of a DataFrame, with the streams of a state DataFrame if there is one.
+
+    Columns: `kind` (0: a stream, 1: a row); c0, c1, … for the columns in use, of which a stream has
+    the keys; o0, … for columns of the order that are not in use, and its first one if that is a
+    key; s0, … for the flat state.
+    """
+
+    def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:
+        self._functions = pyspark().sql.functions
+        self._names = list(bound.schema.names)
+        self._keys = list(bound.loaded.contract.key)
+        self._used = [(f"c{i}", quoted(name)) for i, name in enumerate(self._names)]
+        # The first column of the order is null for a stream: it must not be a key.
+        others = [n for i, n in enumerate(order.names) if n not in self._names or not i]
+        if others and others[0] in self._names and others[0] not in self._keys:
+            others = others[1:]
+        self._others = others
+        self._order = order
+        self._rows, self._state, self._bound = rows, state, bound
+        self._own = [] if state is None else [n for n in state.columns if n not in self._keys]
+
+    def task(self, schema: pa.Schema | None) -> Task:
+        """Return the task of a worker; `schema` is the schema of the state, None without one."""
+        width = 1 + len(self._names) + len(self._others)
+        return Task(
+            bound=self._bound,
+            order_of=self._order,
+            data=tuple(range(1, 1 + len(self._names))),
+            order=tuple(self._position(name) for name in self._order.names),
+            state=()
+            if schema is None
+            else tuple(
+                1 + self._names.index(name) if name in self._keys else width + self._own.index(name)
+                for name in flat_schema(schema).names
+            ),
+            state_schema=schema,
+        )
+
+    def _position(self, name: str) -> int:
+        if name in self._others:
+            return 1 + len(self._names) + self._others.index(name)
+        return 1 + self._names.index(name)
+
+    def by_key(self, partitions: int | None) -> Any:
+        """Return the DataFrame, partitioned by key and sorted within partitions."""
+        whole = self._whole()
+        keys = [f"c{self._names.index(name)}" for name in self._keys]
+        if partitions is None:
+            partitions = 2 * self._rows.sparkSession.sparkContext.defaultParallelism
+        parts = whole.repartition(partitions, *keys)
+        first, *others = [whole.columns[self._position(name)] for name in self._order.names]
+        # A stream's order is null, so it comes first. `kind` is second, as Spark compares prefixes
+        # of the first column before it compares rows.
+        col = self._functions.col
+        sorting = [col(name).asc_nulls_first() for name in (first, "kind", *others)]
+        return parts.sortWithinPartitions(*sorting)
+
+    def _whole(self) -> Any:
+        functions = self._functions
+        rows = self._rows.select(
+            functions.lit(1).cast("tinyint").alias("kind"),
+            *(functions.col(name).alias(alias) for alias, name in self._used),
+            *(column(self._rows, n).alias(f"o{i}") for i, n in enumerate(self._others)),
+        )
+        if self._state is None:
+            return rows
+        types = [field.dataType for field in self._state.select(*map(quoted, self._own)).schema]
+        blank = [functions.lit(None).cast(kind).alias(f"s{i}") for i, kind in enumerate(types)]
+        return self._streams(rows).union(rows.select("*", *blank))
+
+    def _streams(self, rows: Any) -> Any:
+        """Return the streams of the state; `rows` has the types of the other columns."""
+        functions = self._functions
+        columns = [functions.lit(0).cast("tinyint").alias("kind")]
+        key_of = {f"c{self._names.index(name)}": quoted(name) for name in self._keys}
+        for field in rows.schema[1:]:
+            key = key_of.get(field.name)
+            value = functions.lit(None) if key is None else functions.col(key)
+            columns.append(value.cast(field.dataType).alias(field.name))
+        columns += [functions.col(quoted(n)).alias(f"s{i}") for i, n in enumerate(self._own)]
+        return self._state.select(*columns)

@@ -5,14 +5,38 @@ import os
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+import pytest
+from pyarrow import fs
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_SECRET_ACCESS_KEY": "any",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@contextmanager
+def empty_bucket(name: str = "bucket") -> Iterator[tuple[fs.FileSystem, int]]:
+    """A server with a bucket, whose keys are in the environment; yields its files and its port."""
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # objects of other tests in this process
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in ENVIRONMENT.items():
+            patch.setenv(key, value)
+        uri = f"s3://{name}/x?{options(port)}&allow_bucket_creation=true"
+        files, _ = fs.FileSystem.from_uri(uri)
+        files.create_dir(name)
+        yield files, port
+    running.stop()
 
 
 class Proxy:

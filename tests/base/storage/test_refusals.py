@@ -6,7 +6,6 @@ Slow: all of it, which waits for sockets; quick tests have the errors of folders
 memory.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import logs
 import pytest
 from base.storage.s3_server import ENVIRONMENT, environment, options, refusing, silent
+from fresh import python
 from selection import slow
 
 from streamrnn.base.storage import remote
@@ -192,7 +192,4 @@ def test_a_stopped_run_that_computes_is_not_ended() -> None:
         "time.sleep(3)\n"
         "print('done')\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
-    assert run.stdout == "done\n"
+    assert python("-c", code).stdout == "done\n"

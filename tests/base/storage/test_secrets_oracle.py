@@ -12,7 +12,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from base.storage.s3_server import ENVIRONMENT, Proxy, environment, options
+from base.storage.s3_server import Proxy, empty_bucket, environment, options
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline, errors
@@ -22,7 +22,7 @@ from streamrnn.cli.app import main
 from streamrnn.outputs import read_states, verify
 from streamrnn.stream.checkpoints import read_manifest
 
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 
 USER = "KEYOFMINE:SECRETOFMINE@"
 SECRET = re.compile("KEYOFMINE|SECRETOFMINE")
@@ -47,14 +47,9 @@ every = 1
 
 @pytest.fixture(scope="module")
 def proxy():
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
+    with empty_bucket() as (_, port):
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        yield Proxy(*running.get_host_and_port())
-    running.stop()
+        yield Proxy("127.0.0.1", port)
 
 
 @pytest.fixture

@@ -32,10 +32,9 @@ from streamrnn.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     model("linear", 1)
-    return tmp_path
+    return workdir
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -18,10 +18,9 @@ from streamrnn import Pipeline
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     model("linear", 1)
-    return tmp_path
+    return workdir
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:

@@ -24,10 +24,9 @@ from streamrnn.stream.checkpoints import directory
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     model("linear", 1)
-    return tmp_path
+    return workdir
 
 
 def figures(pipeline: Pipeline) -> list[dict[str, Any]]:

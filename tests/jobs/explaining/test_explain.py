@@ -22,9 +22,8 @@ def _model(mean: Any = (0.0, 0.0), deviation: float = 1.0) -> Sequential:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def pipeline(workdir: Path) -> Any:
     """Make a pipeline over `in` with features a and b, and a model with a Normalization."""
-    monkeypatch.chdir(tmp_path)
 
     def make(made: Any = None, **tables: Any) -> Pipeline:
         (made or _model()).save("m.safetensors")

@@ -1,8 +1,6 @@
 """The memory that `explain` announces is that of the run, which is measured in a process."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,9 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from fresh import python
 from selection import slow
 
-import streamrnn
 from streamrnn import Sequential, layers
 
 START = (
@@ -30,14 +28,7 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 def _streamrnn(*arguments: str) -> tuple[Any, int]:
     """Run the command in a process; return its JSON, and its peak memory in bytes."""
-    done = subprocess.run(
-        [sys.executable, "-c", START, *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(streamrnn.__file__).parents[1])},
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", START, *arguments, "--json", cwd=Path.cwd())
     return json.loads(done.stdout), int(done.stderr.split()[-1]) * UNIT
 
 
@@ -75,20 +66,18 @@ def test_the_memory_announced_is_that_of_the_run(
     streams: int,
     features: int,
     units: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    workdir: Path,
 ) -> None:
     """Within 25 percent, of the first run and of one that loads the state of all streams. Slow:
     runs that take more memory than the libraries do."""
-    monkeypatch.chdir(tmp_path)
-    _write(tmp_path, rows, streams, features, units)
+    _write(workdir, rows, streams, features, units)
     _streamrnn("compile", "p.toml")
     told = _streamrnn("explain", "p.toml")[0]["memory"]
     found, peak = _streamrnn("run", "p.toml")
     assert found["rows"] == rows
     total = told["total"] + streams * told["per_stream"]
     assert 0.75 * peak < total < 1.25 * peak, (total, peak)
-    _write_log(tmp_path / "in" / "2.parquet", rows // 2, streams, features)
+    _write_log(workdir / "in" / "2.parquet", rows // 2, streams, features)
     told = _streamrnn("explain", "p.toml")[0]["memory"]
     assert told["streams"] == streams
     found, peak = _streamrnn("run", "p.toml")

@@ -6,9 +6,9 @@ from typing import Any
 
 import logs
 import pytest
+from command_line import run_command
 
 from streamrnn import Input, Model, Pipeline, Sequential, layers
-from streamrnn.cli import main
 
 EXPECTED = """\
 flowchart TB
@@ -34,9 +34,8 @@ flowchart TB
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def pipeline(workdir: Path) -> Any:
     """Make a pipeline over `in` with a model."""
-    monkeypatch.chdir(tmp_path)
     logs.write(logs.random_log(rows=100, streams=3), Path("in/a.parquet"))
 
     def make(model: Any = None, **tables: Any) -> Pipeline:
@@ -99,10 +98,6 @@ def test_the_command_prints_the_chart(pipeline: Any, capsys: pytest.CaptureFixtu
         '[source]\npath = "in"\nkey = "id"\ntime = "t"\nfeatures = ["a", "b"]\n'
         '[model]\npath = "m.safetensors"\n[sink]\npath = "out"\n'
     )
-    with pytest.raises(SystemExit) as end:
-        main(["explain", "p.toml", "--mermaid"])
-    assert end.value.code == 0
-    assert capsys.readouterr().out == EXPECTED + "\n"
-    with pytest.raises(SystemExit) as end:
-        main(["explain", "p.toml", "--mermaid", "--json"])
-    assert end.value.code == 2
+    code, out, _ = run_command(capsys, "explain", "p.toml", "--mermaid")
+    assert (code, out) == (0, EXPECTED + "\n")
+    assert run_command(capsys, "explain", "p.toml", "--mermaid", "--json")[0] == 2

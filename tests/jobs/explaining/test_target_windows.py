@@ -19,6 +19,8 @@ from streamrnn import Input, Pipeline, Sequential, layers
 from streamrnn.errors import ConfigError, DataError, DTypeError
 from streamrnn.pipeline import SourceWindow
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 ROWS = 400
 RULES: dict[str, dict[str, Any]] = {
     "plain": {"nulls": 0.0},
@@ -35,13 +37,6 @@ TARGETS: list[dict[str, Any]] = [
     {"column": ["x", "b"], "horizon": ["5m", "1m", "11m"], "weight": "w"},
     {"column": ["x", "flag"], "rows": 2, "weight": "w"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
-    return tmp_path
 
 
 def log(name: str) -> pa.Table:

@@ -14,6 +14,8 @@ from streamrnn.errors import ConfigError, DataError, LateRowError
 from streamrnn.pipeline import SourceWindow
 from streamrnn.states import to_layer
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 RULES: dict[str, dict[str, Any]] = {
     "plain": {"nulls": 0.0},
     "previous": {"nulls": "previous"},
@@ -32,12 +34,6 @@ RULES: dict[str, dict[str, Any]] = {
     "time": {"nulls": 0.0, "time_features": ["hour"], "order": "time"},
 }
 SIZES = [{"lanes": 4, "steps": 6}, {"lanes": 1, "steps": 3}, {"lanes": 40, "steps": 100}]
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def config(name: str, window: dict[str, int]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import logs
 import numpy as np
 import pytest
+from command_line import run_command
 from jobs.fitting import fits
 
 from streamrnn import Pipeline
-from streamrnn.cli import main
 from streamrnn.errors import ConfigError, DataError, MissingFileError
 
 NOTE = "no such file yet. All else was checked, with an untrained model"
@@ -66,10 +66,9 @@ def test_validate_checks_all_but_the_model_file(
         'layers = [{ type = "GRU", units = 2 }, { type = "Dense", units = 1 }]\n'
         f'[sink]\npath = "{tmp_path}/out"\n[target]\ncolumn = "b"\nrows = 1\n[train]\nepochs = 1\n'
     )
-    with pytest.raises(SystemExit) as ended:
-        main(["validate", str(path), "--json"])
-    assert not ended.value.code
-    found = json.loads(capsys.readouterr().out)
+    code, out, _ = run_command(capsys, "validate", path, "--json")
+    assert code == 0
+    found = json.loads(out)
     assert found["valid"]
     assert NOTE in found["notes"][0]
     assert [feature["name"] for feature in found["features"]] == ["a", "b"]

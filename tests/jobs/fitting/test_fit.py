@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fresh import python
 from jobs.fitting import fits
 from selection import first_quick, slow, with_plugins
 
@@ -96,19 +95,7 @@ def test_bits_do_not_depend_on_threads_and_vectors(
     """In a process that compiles for it; this one uses the vectors of its CPU. Slow: a fit,
     compiled for each width."""
     fits.fit(tmp_path, fits.validated())
-    env = {
-        **os.environ,
-        "STREAMRNN_SIMD": width,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
-    done = subprocess.run(
-        [sys.executable, "tests/jobs/fitting/fits.py", threads],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("tests/jobs/fitting/fits.py", threads, STREAMRNN_SIMD=width)
     assert done.stdout.strip() == fits.digest(tmp_path)
 
 

@@ -43,11 +43,10 @@ validation = { since = 2024-01-01T20:00:00 }
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     logs.write(fits.log(), Path("in/a.parquet"))
     Path("p.toml").write_text(PIPELINE)
-    return tmp_path
+    return workdir
 
 
 def test_find_rate_proposes_one_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import logs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fresh import python
 from jobs.fitting import fits
 from selection import slow
 
@@ -288,11 +289,8 @@ def test_processes_do_not_run_the_script_again(
     """It needs no `if __name__ == "__main__"`. Slow: a script of its own."""
     path = tmp_path / "train.py"
     path.write_text(WITHOUT_A_GUARD.format(folder=str(tmp_path), path=str(path)))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, path], env=env, capture_output=True, text=True, timeout=300
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "began\nTrue\n", "")
+    done = python(path)
+    assert (done.stdout, done.stderr) == ("began\nTrue\n", "")
     assert model_of(tmp_path) == model_of(three[0])
 
 

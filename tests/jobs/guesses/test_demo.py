@@ -22,17 +22,11 @@ def written(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_it_writes_all_that_a_run_needs_and_says_the_next_command(
-    empty: Path, capsys: pytest.CaptureFixture[str]
+    workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run_command(capsys, "init", "--demo")
-    assert (code, written(empty)) == (0, FILES)
+    assert (code, written(workdir)) == (0, FILES)
     assert out == (
         "wrote demo.toml, demo/weather.parquet and demo/model.safetensors; "
         "run it: streamrnn run demo.toml\n"
@@ -41,7 +35,7 @@ def test_it_writes_all_that_a_run_needs_and_says_the_next_command(
     assert (code, "output   out/weather (26,115 rows written" in out) == (0, True)
 
 
-def test_it_is_the_pipeline_of_the_weather(empty: Path) -> None:
+def test_it_is_the_pipeline_of_the_weather(workdir: Path) -> None:
     """But for the names of the files; nothing in it speaks of a clone."""
     write_demo()
     text = Path("demo.toml").read_text()
@@ -58,15 +52,15 @@ def test_it_is_the_pipeline_of_the_weather(empty: Path) -> None:
 
 @pytest.mark.parametrize("name", ["demo.toml", "demo"])
 def test_what_exists_stays_as_it_is(
-    empty: Path, capsys: pytest.CaptureFixture[str], name: str
+    workdir: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     Path(name).write_text("mine")
     code, _, err = run_command(capsys, "init", "--demo")
     assert (code, f"error: {name} already exists; remove it, or use" in err) == (78, True)
-    assert (written(empty), Path(name).read_text()) == ([name], "mine")
+    assert (written(workdir), Path(name).read_text()) == ([name], "mine")
 
 
-def test_a_second_one_is_refused(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_one_is_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(capsys, "init", "--demo")[0] == 0
     code, _, err = run_command(capsys, "init", "--demo")
     assert (code, "error: demo.toml already exists" in err) == (78, True)
@@ -76,15 +70,15 @@ def test_a_second_one_is_refused(empty: Path, capsys: pytest.CaptureFixture[str]
     "more", [["mine.toml"], ["-"], ["--from", "in", "--model", "m.keras"], ["--model", "m.keras"]]
 )
 def test_other_arguments_of_init_do_not_go_with_it(
-    empty: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+    workdir: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     code, _, err = run_command(capsys, "init", "--demo", *more)
-    assert (code, written(empty)) == (2, [])
+    assert (code, written(workdir)) == (2, [])
     assert "--demo writes demo.toml; leave out PATH, --from and --model" in " ".join(err.split())
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(
-    empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:  # a mode does not stop root
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -94,7 +88,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(
-    empty: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill(source: Path, target: str) -> None:
         Path(target).write_bytes(b"half")
@@ -104,12 +98,12 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
         full.setattr(shutil, "copyfile", fill)
         code, _, err = run_command(capsys, "init", "--demo")
     assert (code, "no space left on the device" in err) == (1, True)
-    assert written(empty) == []
+    assert written(workdir) == []
     assert run_command(capsys, "init", "--demo")[0] == 0
 
 
-def test_an_installation_without_it_says_so(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamrnn.jobs.guesses.demo.errors.__file__", str(empty / "a" / "e.py"))
+def test_an_installation_without_it_says_so(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamrnn.jobs.guesses.demo.errors.__file__", str(workdir / "a" / "e.py"))
     with pytest.raises(errors.MissingFileError, match="installed without its demo; install its"):
         write_demo()
-    assert written(empty) == []
+    assert written(workdir) == []

@@ -367,9 +367,8 @@ def command(*arguments):
     return caught.value.code
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(workdir, capsys):
     """Guesses go to stderr; the file runs as it is."""
-    monkeypatch.chdir(tmp_path)
     logs.write(logs.random_log(), Path("in/one.parquet"))
     logs.small_model().save("m.safetensors")
     assert command("init", "p.toml", "--from", "in", "--model", "m.safetensors") == 0
@@ -388,9 +387,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert not Path("q.toml").exists()
 
 
-def test_the_sink_is_no_folder_that_exists(tmp_path, monkeypatch, capsys):
+def test_the_sink_is_no_folder_that_exists(workdir, capsys):
     """It may be the output of another pipeline, in which a run would be refused."""
-    monkeypatch.chdir(tmp_path)
     logs.write(logs.random_log(), Path("in/one.parquet"))
     logs.small_model().save("m.safetensors")
     for number, sink in enumerate(("scores", "scores-2", "scores-3")):
@@ -401,9 +399,8 @@ def test_the_sink_is_no_folder_that_exists(tmp_path, monkeypatch, capsys):
         assert command("run", file, "-q") == 0
 
 
-def test_a_state_dict_needs_layers_and_the_message_names_convert(tmp_path, monkeypatch, capsys):
+def test_a_state_dict_needs_layers_and_the_message_names_convert(workdir, capsys):
     """What it says works: with the file that convert writes, a pipeline is drafted."""
-    monkeypatch.chdir(tmp_path)
     logs.write(logs.random_log(), Path("in/one.parquet"))
     weights = {
         "lstm.weight_ih_l0": np.zeros((12, 2), np.float32),
@@ -421,8 +418,7 @@ def test_a_state_dict_needs_layers_and_the_message_names_convert(tmp_path, monke
     assert command("init", "p.toml", "--from", "in", "--model", "m.safetensors") == 0
 
 
-def test_the_command_names_what_is_left(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_names_what_is_left(workdir, capsys):
     logs.write(logs.random_log().select(["t", "a", "b"]), Path("in/one.parquet"))
     logs.small_model().save("m.safetensors")
     assert command("init", "p.toml", "--from", "in", "--model", "m.safetensors") == 0

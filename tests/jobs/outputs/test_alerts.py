@@ -9,12 +9,12 @@ from typing import Any
 import logs
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 from jobs.engines.in_process import TasksHere
 from stream.checkpoints.disks import HastyDisk
 
 from streamrnn import Pipeline
 from streamrnn.base.storage.local import LocalFiles
-from streamrnn.cli import main
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.jobs.engines import opening
@@ -286,7 +286,6 @@ def test_a_refresh_with_another_folder_names_the_one_that_stays(
 def test_compact_counts_merged_alerts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two_runs(place)
     last = read_manifest(str(place / "out"))
-    with pytest.raises(SystemExit) as ended:
-        main(["compact", str(place / "out")])
-    assert ended.value.code == 0
-    assert f", {len(last.named('alerts').parts)} of alerts into 1" in capsys.readouterr().out
+    code, out, _ = run_command(capsys, "compact", place / "out")
+    assert code == 0
+    assert f", {len(last.named('alerts').parts)} of alerts into 1" in out

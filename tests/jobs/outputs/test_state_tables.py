@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 
 from streamrnn import Pipeline, Sequential, layers
-from streamrnn.cli import main
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, StateError
 from streamrnn.jobs.outputs.streams import drop_idle
@@ -28,12 +28,10 @@ HALF = 120
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A folder with a model, and `out`: the first half of a log with its state."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     _run("out", LOG.slice(0, HALF))
-    return tmp_path
+    return model_dir
 
 
 def _config(out: str | None, model: str = "m.safetensors", **tables: Any) -> dict[str, Any]:
@@ -106,10 +104,9 @@ def test_import_refuses_what_init_refuses_and_commits_nothing(
     commits = history("out")
     with pytest.raises(StateError, match=f"^s{suffix}: .*{message}"):
         import_state(f"s{suffix}", "out")
-    with pytest.raises(SystemExit) as caught:
-        main(["state", "import", f"s{suffix}", "out"])
-    assert caught.value.code == 78
-    assert re.search(message, capfd.readouterr().err)
+    code, _, error = run_command(capfd, "state", "import", f"s{suffix}", "out")
+    assert code == 78
+    assert re.search(message, error)
     assert history("out") == commits
     assert read_states("out").equals(good, check_metadata=True)
     with pytest.raises(StateError, match=message):
@@ -184,9 +181,8 @@ def test_a_state_of_any_kind_goes_out_and_in_again(
     assert import_state("s.parquet", "kind") == len(good)
     assert read_states("kind").equals(good, check_metadata=True)
     for line in (["state", "show", "kind"], ["state", "show", "s.parquet", "--json"]):
-        with pytest.raises(SystemExit) as caught:
-            main(line)
-        assert caught.value.code == 0, capfd.readouterr().err
+        code, _, error = run_command(capfd, *line)
+        assert code == 0, error
     if tables.get("window", {}).get("kind") != "whole":
         _run("kind", LOG.slice(HALF), **tables)
 

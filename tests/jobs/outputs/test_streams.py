@@ -19,10 +19,8 @@ HALF = 120
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(model_dir):
     """Score part `name` of the log, in the folder `out`; the rows written so far."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     Path("in").mkdir()
 
     def run(name, rows):
@@ -114,8 +112,7 @@ def test_keys_that_are_not_there(run):
     assert states_by_id() == before
 
 
-def test_keys_of_several_columns_and_types(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_keys_of_several_columns_and_types(workdir):
     logs.small_model().save("m.safetensors")
     numbers = pa.array([i % 2 for i in range(len(LOG))], pa.int16())
     pq.write_table(LOG.append_column("part", numbers), "in.parquet")

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from fresh import python
 from selection import slow
 
 from streamrnn import Pipeline, Sequential, layers
@@ -287,9 +286,6 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
             "Pipeline.from_dict(c).run()\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
-        out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        peaks.append(int(out.stdout))
+        peaks.append(int(python("-c", code).stdout))
     assert pq.ParquetFile(tmp_path / "40.parquet").metadata.num_rows == 1_600_000
     assert peaks[1] < 1.1 * peaks[0], peaks

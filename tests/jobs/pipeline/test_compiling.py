@@ -34,10 +34,8 @@ path = "out"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def place(model_dir: Path) -> None:
     """A folder with a pipeline, its model and its log."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     logs.write(logs.random_log(), Path("log.parquet"))
     Path("p.toml").write_text(PIPELINE)
 

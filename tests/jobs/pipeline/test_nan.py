@@ -15,14 +15,10 @@ from streamrnn.outputs import read_states
 from streamrnn.stream.config import Config
 from streamrnn.stream.scoring.summary import Summary
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 LOG = logs.random_log(400, nulls=0.3)
 NAN = pa.scalar(float("nan"))
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
 
 
 def _run(path: str, out: str = "out", **source: Any) -> Summary:

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 
 from streamrnn import Input, Pipeline, Sequential, layers, load_model
-from streamrnn.cli import main
 from streamrnn.errors import CheckpointError, UnsupportedError
 from streamrnn.outputs import export_state, reset_streams
 from streamrnn.stream.checkpoints import read_manifest
@@ -19,15 +19,14 @@ LOG = logs.random_log(400)
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     model = Sequential([Input((None, 2)), layers.GRU(5, name="rnn"), layers.Dense(1, name="score")])
     rng = np.random.default_rng(1)
     model.set_weights([rng.normal(0, 0.6, w.shape) for w in model.get_weights()])
     model.save("m.safetensors")
     load_model("m.safetensors", precision="int16").save("packed.safetensors")
     logs.write(LOG.slice(0, 170), Path("in") / "a.parquet")
-    return tmp_path
+    return workdir
 
 
 def job(weights: str = "m.safetensors", precision: str = "auto", **tables: Any) -> Pipeline:
@@ -122,10 +121,8 @@ def test_explain_prints_a_table(base: Path, capsys: pytest.CaptureFixture[str]) 
         'nulls = "previous"\n[model]\npath = "m.safetensors"\nprecision = "int16"\n'
         '[sink]\npath = "out"\n'
     )
-    with pytest.raises(SystemExit) as done:
-        main(["explain", "p.toml"])
-    assert done.value.code == 0
-    assert "output in int16, minus float32" in capsys.readouterr().out
+    code, out, _ = run_command(capsys, "explain", "p.toml")
+    assert (code, "output in int16, minus float32" in out) == (0, True)
 
 
 def test_weights_in_integers_that_are_loaded_after_compile_are_not_trained(base: Path) -> None:

@@ -6,28 +6,20 @@ from pathlib import Path
 import logs
 import pyarrow.dataset as ds
 import pytest
-from base.storage.s3_server import ENVIRONMENT, options
+from base.storage.s3_server import empty_bucket, options
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline, load_model
 from streamrnn.errors import CheckpointError, DataError, MissingFileError
 from streamrnn.nn.formats.convert import convert
 
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[tuple[arrow_fs.FileSystem, str]]:
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        query = options(running.get_host_and_port()[1])
-        fs, _ = arrow_fs.FileSystem.from_uri(f"s3://models/x?{query}&allow_bucket_creation=true")
-        fs.create_dir("models")
-        yield fs, "s3://models/{}?" + query
-    running.stop()
+    with empty_bucket("models") as (fs, port):
+        yield fs, "s3://models/{}?" + options(port)
 
 
 @pytest.fixture

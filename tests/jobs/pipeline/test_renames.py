@@ -15,16 +15,12 @@ from streamrnn.outputs import read_states
 from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.scoring.summary import Summary
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 LOG = logs.random_log(300)
 OLD = {"id": "device", "t": "stamp", "a": "a_old", "new": "restart"}
 RENAME = {"id": "device", "t": "stamp", "new": ["begin", "restart"]}
 FEATURES = [{"name": "a", "from": ["a_older", "a_old"]}, "b"]
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
 
 
 def _config(path: str = "in", out: str = "out", **source: Any) -> dict[str, Any]:

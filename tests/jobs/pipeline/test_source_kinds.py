@@ -24,6 +24,8 @@ from streamrnn.outputs import read_states
 from streamrnn.pipeline import draft_pipeline
 from streamrnn.stream.sources import FileSource, list_files
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 LOG = logs.random_log(300, nulls=0.1).drop_columns("new")
 CUTS = ((0, 120), (120, 80), (200, 100))
 TYPES = {"b": "int32"}
@@ -57,13 +59,6 @@ KINDS: dict[str, tuple[Callable[[], str], dict[str, Any]]] = {
 EACH_KIND = pytest.mark.parametrize(
     "name", ["csv", "ndjson", pytest.param("delta", marks=with_plugins)]
 )
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def pipeline(path: str, out: str, source: dict[str, Any], **tables: Any) -> Pipeline:

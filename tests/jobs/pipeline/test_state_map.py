@@ -17,9 +17,8 @@ TYPO = {"rnn": "rnnX"}
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(workdir: Path) -> Path:
     """Two models of the same layers, one of other names; a file of a log, and its output."""
-    monkeypatch.chdir(tmp_path)
     for seed, names in ((1, ("rnn", "top")), (2, ("rnn", "top")), (3, ("low", "high"))):
         model = Sequential(
             [
@@ -39,7 +38,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pipeline = Pipeline.from_dict({**_config("m1"), "sink": {}})
     pipeline.process(LOG.slice(0, 200))
     pipeline.checkpoint("c.arrow")
-    return tmp_path
+    return workdir
 
 
 def _config(model: str, **tables: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.scoring.summary import Summary
 from streamrnn.stream.sources import Content, fitted
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 DAYS = 6
 UTC = "UTC"
 # The types that a column may drift to, from those of `_log`.
@@ -48,12 +50,6 @@ def _log(rows: int = 300, seed: int = 7) -> pa.Table:
     return log.append_column("n", pa.array(rng.integers(-99, 99, rows))).append_column(
         "x", pa.array(rng.integers(-99, 99, rows) / 8)
     )
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
 
 
 def _config(path: str = "in", out: str = "out", **tables: Any) -> dict[str, Any]:

@@ -45,9 +45,8 @@ def _log(values: list[Any], kind: pa.DataType, rows: int = 300) -> pa.Table:
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> None:
+    _model().save(workdir / "m.safetensors")
     Path("carriers.txt").write_text("\n".join(CARRIERS) + "\n")
 
 

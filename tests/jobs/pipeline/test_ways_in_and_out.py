@@ -19,10 +19,8 @@ WAYS = [(source, sink) for source in ("in", "-") for sink in ("out", "-")]
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log in two files, and on stdin; a model; all in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     Path("in").mkdir()
     for i, first in enumerate((0, 120)):
         logs.write(LOG.slice(first, (120, 180)[i]), Path("in", f"{i}.parquet"))

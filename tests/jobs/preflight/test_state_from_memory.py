@@ -47,15 +47,13 @@ PATHS: dict[str, Given] = {
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """The state of the first half of a log: in the folder `first`, and in `s.parquet`."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     logs.write(LOG.slice(0, HALF), Path("in/0.parquet"))
     Pipeline.from_dict(config("first")).run()
     export_state("first", "s.parquet")
     logs.write(LOG.slice(HALF), Path("rest/0.parquet"))
-    return tmp_path
+    return model_dir
 
 
 def config(out: str | None, source: str = "in", **tables: Any) -> dict[str, Any]:

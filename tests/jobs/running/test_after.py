@@ -22,13 +22,11 @@ LOG = logs.random_log(500)
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model, and a log of four days."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     for day in range(4):
         _put(day)
-    return tmp_path
+    return model_dir
 
 
 def _put(day: int) -> None:

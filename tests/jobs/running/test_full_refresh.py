@@ -20,10 +20,8 @@ DAYS = [LOG.slice(start, 40) for start in (0, 40, 80)]
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(model_dir: Path) -> None:
     """A model, and three days that were scored, a run for each."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     for number, rows in enumerate(DAYS, 1):
         logs.write(rows, Path(f"in/day={number}/a.parquet"))
         pipeline().run()

@@ -10,13 +10,9 @@ import pytest
 
 from streamrnn import Pipeline
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 START = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
 
 def day(number: int, hours: int, every: int, jitter: int) -> None:

@@ -40,9 +40,8 @@ START = np.datetime64("2024-01-01T00:00", "us").astype(np.int64)
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model; tiny states are written as changes too, and even one idle stream is dropped."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(versions, "SMALL", 0)
     monkeypatch.setattr(table_module, "_IDLE_SHARE", 0)
     logs.small_model(units=4).save("m.safetensors")

@@ -19,13 +19,11 @@ from streamrnn.stream.sinks.formats import ArrowFormat
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A finished run into `out`, with rejects, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    logs.write(logs.random_log(60, jitter=4), tmp_path / "in" / "a.parquet")
-    monkeypatch.chdir(tmp_path)
+    logs.write(logs.random_log(60, jitter=4), model_dir / "in" / "a.parquet")
     _run("out")
-    return tmp_path
+    return model_dir
 
 
 def _pipeline(out: str, **tables: Any) -> Pipeline:

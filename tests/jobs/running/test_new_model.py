@@ -31,13 +31,12 @@ def model(seed: int, units: int = 5, name: str = "rnn") -> Sequential:
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(workdir: Path) -> Path:
     """Two models of the same sizes, and the first of three days in `in`."""
-    monkeypatch.chdir(tmp_path)
     for seed in (1, 2):
         model(seed).save(f"m{seed}.safetensors")
     _day(0)
-    return tmp_path
+    return workdir
 
 
 def _day(number: int) -> None:

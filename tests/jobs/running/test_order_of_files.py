@@ -16,14 +16,6 @@ LOG = logs.random_log(1200)
 PIECES = [LOG.slice(100 * i, 100) for i in range(12)]
 
 
-@pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model, and the working directory of the test."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def _config(path: str = "in", out: str = "out", **tables: Any) -> dict[str, Any]:
     return logs.config(path, "m.safetensors", out, **tables)
 
@@ -43,7 +35,7 @@ def _in_one_file() -> list[dict[str, Any]]:
     "name", ["part-{}.parquet", "year=2024/month=1/day={}/part-0.parquet"], ids=["names", "hive"]
 )
 @pytest.mark.parametrize("timed", [True, False], ids=["time", "no time"])
-def test_integers_are_read_in_their_order(base: Path, name: str, timed: bool) -> None:
+def test_integers_are_read_in_their_order(model_dir: Path, name: str, timed: bool) -> None:
     """As Spark, DuckDB and Polars write them; with a time and without one, which cannot tell."""
     for day, piece in enumerate(PIECES, 1):
         logs.write(piece, Path("in") / name.format(day))
@@ -60,7 +52,7 @@ def _backwards(pieces: slice = slice(None)) -> None:
         logs.write(piece, Path("in") / f"{name}.parquet", row_group=30)
 
 
-def test_order_by_time_is_that_of_the_statistics(base: Path) -> None:
+def test_order_by_time_is_that_of_the_statistics(model_dir: Path) -> None:
     """In one run and in the next."""
     for pieces in (slice(3), slice(3, None)):
         _backwards(pieces)
@@ -68,7 +60,7 @@ def test_order_by_time_is_that_of_the_statistics(base: Path) -> None:
     assert _scores() == _in_one_file()
 
 
-def test_order_by_time_needs_statistics_and_a_time(base: Path) -> None:
+def test_order_by_time_needs_statistics_and_a_time(model_dir: Path) -> None:
     _backwards()
     pq.write_table(PIECES[3], "in/e.parquet", write_statistics=False)
     with pytest.raises(DataError, match=r'in/e\.parquet: \[source\] order = "time" requires'):
@@ -79,7 +71,7 @@ def test_order_by_time_needs_statistics_and_a_time(base: Path) -> None:
         Pipeline.from_dict(config)
 
 
-def test_order_by_time_says_that_int96_has_no_statistics(base: Path) -> None:
+def test_order_by_time_says_that_int96_has_no_statistics(model_dir: Path) -> None:
     """They were written: to ask for them would help nobody."""
     Path("in").mkdir()
     pq.write_table(PIECES[3], "in/e.parquet", use_deprecated_int96_timestamps=True)
@@ -87,7 +79,7 @@ def test_order_by_time_says_that_int96_has_no_statistics(base: Path) -> None:
         Pipeline.from_dict(_config(source={"order": "time"})).run()
 
 
-def test_order_by_time_says_that_a_partition_is_null(base: Path) -> None:
+def test_order_by_time_says_that_a_partition_is_null(model_dir: Path) -> None:
     for name in ("t=3", "t=__HIVE_DEFAULT_PARTITION__"):
         logs.write(PIECES[3].drop_columns(["t"]), Path("in") / name / "e.parquet")
     with pytest.raises(
@@ -96,7 +88,7 @@ def test_order_by_time_says_that_a_partition_is_null(base: Path) -> None:
         Pipeline.from_dict(_config(source={"order": "time"})).run()
 
 
-def test_a_late_row_names_the_file_that_was_ahead(base: Path) -> None:
+def test_a_late_row_names_the_file_that_was_ahead(model_dir: Path) -> None:
     """Both files with their times, and the key that reads them in order; not the files' sorting."""
     logs.write(PIECES[1], Path("in/1.parquet"))
     logs.write(PIECES[0], Path("in/2.parquet"))
@@ -112,7 +104,7 @@ def test_a_late_row_names_the_file_that_was_ahead(base: Path) -> None:
     Pipeline.from_dict(_config(source={"order": "time"})).run()
 
 
-def test_a_late_row_of_another_run_names_the_file_that_was_used(base: Path) -> None:
+def test_a_late_row_of_another_run_names_the_file_that_was_used(model_dir: Path) -> None:
     logs.write(PIECES[1], Path("in/1.parquet"))
     Pipeline.from_dict(_config()).run()
     logs.write(PIECES[0], Path("in/2.parquet"))
@@ -123,7 +115,7 @@ def test_a_late_row_of_another_run_names_the_file_that_was_used(base: Path) -> N
     assert "start over with --full-refresh" in str(caught.value)  # no commit is from before it
 
 
-def test_a_file_that_is_out_of_order_itself_is_to_be_sorted(base: Path) -> None:
+def test_a_file_that_is_out_of_order_itself_is_to_be_sorted(model_dir: Path) -> None:
     logs.write(PIECES[0], Path("in/1.parquet"))
     logs.write(PIECES[1].take(pa.array(range(99, -1, -1))), Path("in/2.parquet"))
     for rows in (7, 1000):
@@ -131,7 +123,7 @@ def test_a_file_that_is_out_of_order_itself_is_to_be_sorted(base: Path) -> None:
             Pipeline.from_dict(_config(source={"batch_rows": rows})).run()
 
 
-def test_files_that_overlap_are_to_be_merged(base: Path) -> None:
+def test_files_that_overlap_are_to_be_merged(model_dir: Path) -> None:
     """Read by time, and still late."""
     for name, rows in (("a", range(0, 100, 2)), ("b", range(1, 100, 2))):
         logs.write(PIECES[0].take(pa.array(rows)), Path("in") / f"{name}.parquet")
@@ -140,14 +132,14 @@ def test_files_that_overlap_are_to_be_merged(base: Path) -> None:
 
 
 @pytest.mark.parametrize("late", ["drop", "reject", "apply"])
-def test_a_run_that_takes_late_rows_notes_files_that_go_back(base: Path, late: str) -> None:
+def test_a_run_that_takes_late_rows_notes_files_that_go_back(model_dir: Path, late: str) -> None:
     _backwards()
     summary = Pipeline.from_dict(_config(source={"late": late, "max_rejects": 5000})).run()
     assert "note     times go back from file to file: in/b.parquet (2024" in in_words(summary)
     assert "is read after in/a.parquet (2024" in in_words(summary)
 
 
-def test_validate_and_explain_say_where_times_go_back(base: Path) -> None:
+def test_validate_and_explain_say_where_times_go_back(model_dir: Path) -> None:
     _backwards()
     pipeline = Pipeline.from_dict(_config())
     (note,) = pipeline.validate()
@@ -163,7 +155,7 @@ def test_validate_and_explain_say_where_times_go_back(base: Path) -> None:
     assert (plan["order"], plan["first_files"][:2]) == ("time", ["in/l.parquet", "in/k.parquet"])
 
 
-def test_a_preview_reads_files_in_the_order_of_a_run(base: Path) -> None:
+def test_a_preview_reads_files_in_the_order_of_a_run(model_dir: Path) -> None:
     _backwards()
     pipeline = Pipeline.from_dict(_config(source={"order": "time"}))
     found = pipeline.preview(5).to_pylist()

@@ -38,18 +38,17 @@ TABLES: dict[str, Any] = {
 
 
 @pytest.fixture(params=first_quick(["carry", "independent"]))
-def base(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(request: Any, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model; `right` with five days, `wrong` with another third day; no day in `in` yet."""
-    monkeypatch.chdir(tmp_path)
     logs.small_model().save("m.safetensors")
     monkeypatch.setitem(TABLES, "window", {"kind": request.param, "steps": 4})
     for number in range(DAYS):
         day = LOG.slice(100 * number, 100)
-        logs.write(day, tmp_path / "right" / _name(number))
+        logs.write(day, workdir / "right" / _name(number))
     bad = LOG.slice(200, 100)
     a = pa.array([None if x is None else x + 1 for x in bad["a"].to_pylist()], pa.float64())
-    logs.write(bad.set_column(2, "a", a).slice(0, 90), tmp_path / "wrong" / _name(2))
-    return tmp_path
+    logs.write(bad.set_column(2, "a", a).slice(0, 90), workdir / "wrong" / _name(2))
+    return workdir
 
 
 def _name(number: int) -> str:

@@ -19,13 +19,9 @@ from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError, DataError
 from streamrnn.jobs.engines import opening
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 LOG = logs.random_log(600, streams=9, nulls=0.1, resets=0.05)
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
 
 def _config(path: str = "in", out: str = "out", **tables: Any) -> dict[str, Any]:

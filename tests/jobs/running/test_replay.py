@@ -22,10 +22,9 @@ from streamrnn.stream.checkpoints import read_manifest
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     swaps.make()
-    return tmp_path
+    return workdir
 
 
 def _states(out: str) -> dict[str, list[Any]]:

@@ -41,9 +41,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(workdir: Path) -> Path:
     """Three models; any can be replayed, two have the same states."""
-    monkeypatch.chdir(tmp_path)
     for name, (kind, seed) in MODELS.items():
         model = logs.small_model(kind, units=4)
         rng = np.random.default_rng(seed)
@@ -51,7 +50,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             [rng.normal(0, 0.6, w.shape).astype(np.float32) for w in model.get_weights()]
         )
         model.save(f"{name}.safetensors")
-    return tmp_path
+    return workdir
 
 
 class History:

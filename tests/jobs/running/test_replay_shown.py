@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import swaps
+from command_line import run_command
 from swaps import DAYS, REPLAY, config, day, run
 
 from streamrnn import Pipeline
-from streamrnn.cli.app import main
 from streamrnn.cli.run import in_words
 from streamrnn.errors import CheckpointError, ConfigError
 from streamrnn.outputs import import_state, read_states
@@ -24,12 +24,11 @@ ON_CHANGE = {"on_change": "replay"}
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path) -> Path:
     swaps.make()
     run("old")
     day(3)
-    return tmp_path
+    return workdir
 
 
 def _same_from(row: int, out: str, path: str = "in") -> None:
@@ -88,10 +87,8 @@ path = "out"
         ),
         (["run", "p.toml"], "450 rows replayed (all earlier rows)"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 0
-        assert words in capsys.readouterr().out
+        code, out, _ = run_command(capsys, *arguments)
+        assert (code, words in out) == (0, True)
 
 
 def test_metrics_and_the_summary_count_it_also_when_it_is_stopped(base: Path) -> None:

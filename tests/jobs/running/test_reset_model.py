@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_command
 
 from streamrnn import Pipeline
-from streamrnn.cli.app import main
 from streamrnn.errors import ConfigError, StateError
 from streamrnn.outputs import read_states
 
@@ -21,13 +21,12 @@ SOURCE = {"nulls": "previous", "late": "drop"}
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(workdir: Path) -> Path:
     """Two models, the second one with other layers; and two days, the first of them in `in`."""
-    monkeypatch.chdir(tmp_path)
     logs.small_model().save("m1.safetensors")
     logs.small_model("LSTM", units=7).save("m2.safetensors")
     logs.write(DAYS[0], Path("in/0.parquet"))
-    return tmp_path
+    return workdir
 
 
 def _run(weights: str, out: str = "out", path: str = "in", **options: Any) -> Any:
@@ -111,7 +110,5 @@ def test_a_value_that_is_no_way_is_refused_with_all_of_them(base: Path, value: A
 @pytest.mark.parametrize("words", [[], ["--set", "sink.path=out"], ["keep"]], ids=str)
 def test_the_flag_needs_a_value(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A usage error, also where it is the last word."""
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "p.toml", "--new-model", *words])
-    assert ended.value.code == 2
-    assert WAYS in capsys.readouterr().err
+    code, _, error = run_command(capsys, "run", "p.toml", "--new-model", *words)
+    assert (code, WAYS in error) == (2, True)

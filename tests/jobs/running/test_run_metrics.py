@@ -9,6 +9,7 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pytest
+from command_line import run_command
 from jobs.engines.in_process import TasksHere
 
 from streamrnn import Pipeline
@@ -63,13 +64,12 @@ def read(path: str = "m.prom") -> dict[str, float]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(workdir: Path) -> Path:
     """The working directory, with p.toml, its model, and a first file of 60 rows."""
-    monkeypatch.chdir(tmp_path)
     Path("p.toml").write_text(PIPELINE)
     logs.small_model().save("m.safetensors")
     logs.write(LOG.slice(0, 60), Path("in/a.parquet"))
-    return tmp_path
+    return workdir
 
 
 def run(**options: Any) -> Any:
@@ -304,10 +304,8 @@ def test_times_of_each_type_are_seconds() -> None:
 
 
 def test_a_preview_has_no_metrics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["run", "p.toml", "--limit", "3", "--metrics", "m.prom"])
-    assert end.value.code == 2
-    assert "--metrics" in capsys.readouterr().err
+    code, _, error = run_command(capsys, "run", "p.toml", "--limit", 3, "--metrics", "m.prom")
+    assert (code, "--metrics" in error) == (2, True)
 
 
 def test_an_epoch_of_an_engine_is_a_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

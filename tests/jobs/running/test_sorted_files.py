@@ -22,14 +22,10 @@ from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, DataError, LateRowError
 from streamrnn.jobs.engines import opening
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 LOG = logs.random_log(400, streams=7, nulls=0.1, resets=0.05)
 FILES = 3
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
 
 def _config(path: str = "in", out: str = "out", **tables: Any) -> dict[str, Any]:

@@ -18,10 +18,9 @@ duckdb = pytest.importorskip("duckdb", reason="needs the oracles extra")
 @pytest.mark.parametrize("clock", [pa.timestamp("us", "UTC"), pa.timestamp("s"), pa.int64()])
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_file_that_is_sorted_as_advised_is_scored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, clock: pa.DataType
+    workdir: Path, form: str, clock: pa.DataType
 ) -> None:
     """Keys with leading zeros stay as they are; integers are in the order of numbers."""
-    monkeypatch.chdir(tmp_path)
     logs.small_model().save("m.safetensors")
     log = logs.random_log(60).sort_by([("t", "descending")])
     keys = pa.array([f"00{key[1:]}" for key in log["id"].to_pylist()])

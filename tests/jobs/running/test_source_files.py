@@ -25,13 +25,11 @@ LOG = logs.random_log(300)
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model, and a log of three files in `in`, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
     for i in range(3):
-        logs.write(LOG.slice(100 * i, 100), tmp_path / "in" / f"part-{i}.parquet")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        logs.write(LOG.slice(100 * i, 100), model_dir / "in" / f"part-{i}.parquet")
+    return model_dir
 
 
 def _run(path: str = "in", *, time: bool = False, options: Any = None, **tables: Any) -> Summary:

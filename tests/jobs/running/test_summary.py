@@ -18,10 +18,8 @@ LOG = logs.random_log(rows=100, streams=3)
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def pipeline(model_dir: Path) -> Any:
     """Make a pipeline over `in`, in batches of 10 rows and a commit each two."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
     def make(**tables: Any) -> Pipeline:
         usual = {"source": {"batch_rows": 10}, "checkpoint": {"every": 2}}

@@ -16,13 +16,9 @@ from streamrnn import Pipeline, Sequential, layers
 from streamrnn.errors import ConfigError, DataError, DTypeError, LateRowError
 from streamrnn.outputs import read_states
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 INDEPENDENT = {"window": {"kind": "independent", "steps": 4, "stride": 2}}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
 
 def pipeline(out: str | None = None, **tables: Any) -> Pipeline:

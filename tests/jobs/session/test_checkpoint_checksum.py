@@ -18,11 +18,10 @@ CHECKSUM = b"streamrnn.checksum"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(workdir: Path) -> Path:
     """Work in a folder with a model."""
-    monkeypatch.chdir(tmp_path)
     logs.small_model("LSTM").save("m.safetensors")
-    return tmp_path
+    return workdir
 
 
 def _checkpoint(path: str, **tables: Any) -> Pipeline:

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pytest
+from fresh import python
 from selection import first_quick
 
 from streamrnn import Pipeline
@@ -36,12 +35,10 @@ FIRST, SECOND, THIRD = (LOG.slice(start, 100) for start in (0, 100, 200))
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(model_dir: Path) -> Path:
     """Work in a folder with a model, and a folder for checkpoints."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c").mkdir()
-    return tmp_path
+    (model_dir / "c").mkdir()
+    return model_dir
 
 
 def _pipeline(rows: pa.Table | None = None, position: int | None = None) -> Pipeline:
@@ -410,13 +407,7 @@ def _jobs(what: str, count: int) -> Any:
     _pipeline(LOG.slice(0, 1), 0).checkpoint("c/c.arrow")
     with pa.ipc.new_file("rows", LOG.schema) as file:
         file.write_table(LOG)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", JOBS, what, str(count), "7"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    done = python("-c", JOBS, what, count, 7, cwd=Path.cwd())
     resumed = Pipeline.resume("c/c.arrow")
     assert isinstance(resumed.position, int)
     assert resumed.state.to_arrow() == _state(LOG.slice(0, resumed.position + 1))

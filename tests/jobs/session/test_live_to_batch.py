@@ -24,10 +24,8 @@ POSITION = {"day": "2.parquet", 0: 7, b"\xff": 1}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(model_dir: Path) -> Path:
     """Day 1 scored by a run, day 2 by `process` from the state of its output."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     logs.write(DAYS[0], Path("in/1.parquet"))
     _run("out")
     live = Pipeline.from_dict(logs.config("in", "m.safetensors", "out"), state="output")
@@ -35,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     live.checkpoint("c.arrow")
     for day in (1, 2):
         logs.write(DAYS[day], Path(f"in/{day + 1}.parquet"))
-    return tmp_path
+    return model_dir
 
 
 def _run(out: str, **tables: Any) -> Summary:

@@ -30,9 +30,8 @@ COMPILE = compiling._CODE
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models. The process that compiles beside a session does nothing where it is not tested."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compiling, "_CODE", "")
     logs.small_model().save("old.safetensors")
     model = logs.small_model()

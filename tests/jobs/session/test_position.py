@@ -5,8 +5,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import logs
 import numpy as np
 import pyarrow as pa
 import pytest
+from fresh import python
 from kernelcases import WIDTHS
 from selection import slow
 
@@ -272,11 +271,7 @@ def _resume_elsewhere(
     with pa.ipc.new_file(folder / "rows", LOG.schema) as file:
         file.write_table(LOG.slice(200))
     arguments = json.dumps([str(checkpoint), model, change, "rows", "out"])
-    environment = {**os.environ, **WIDTHS[width]}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, arguments], cwd=folder, env=environment, check=True
-    )
+    python("-c", ELSEWHERE, arguments, cwd=folder, **WIDTHS[width])
     return pa.ipc.open_file(folder / "out").read_all()
 
 

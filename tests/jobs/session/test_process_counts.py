@@ -15,13 +15,9 @@ from streamrnn import Pipeline
 from streamrnn.errors import ConfigError, DataError
 from streamrnn.pipeline import RowCounts
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 FILES = 4
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
 
 
 def _log(seed: int = 7) -> pa.Table:

@@ -38,10 +38,8 @@ SOURCE = {"nulls": "previous", "max_gap": "3h"}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(model_dir: Path) -> None:
     """The output of a run over the first 80 rows, and one over all of them."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     day(0)
     pipeline().run()
     logs.write(LOG, Path("whole-in/0.parquet"))

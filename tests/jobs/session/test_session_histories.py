@@ -40,12 +40,11 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two models whose states are alike; parts are merged soon, kernels are here.
 
     Commits copy changed states in slices, beside calls.
     """
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(versions, "SMALL", 0)
     monkeypatch.setattr(versions, "_FEW", 2)
     monkeypatch.setattr(copying, "_SLICE", 100)

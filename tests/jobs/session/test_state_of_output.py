@@ -24,10 +24,8 @@ HALF = 120
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(model_dir: Path) -> None:
     """The output of a run over the first half of a log: the folder `out`."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     logs.write(LOG.slice(0, HALF), Path("in/0.parquet"))
 
 

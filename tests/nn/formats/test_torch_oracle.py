@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run_command
 
 torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 
 from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402
-from streamrnn.cli import main  # noqa: E402
 from streamrnn.errors import ConfigError, ModelMismatchError, UnsupportedError  # noqa: E402
 from streamrnn.models import StepRunner  # noqa: E402
 
@@ -195,9 +195,8 @@ def test_the_tables_that_convert_prints_load(name, tmp_path, capsys):
     """As they are, and each array has its layer; a comment says what is guessed."""
     path = tmp_path / "w.safetensors"
     save_file(SUGGESTED[name](torch.nn).state_dict(), path)
-    with pytest.raises(SystemExit):
-        main(["convert", str(path), str(tmp_path / "m.safetensors")])
-    printed, _ = capsys.readouterr().err.split("more: streamrnn guide")
+    error = run_command(capsys, "convert", path, tmp_path / "m.safetensors")[2]
+    printed, _ = error.split("more: streamrnn guide")
     start = printed.find("# The order is")
     text = printed[start if start >= 0 else printed.index("[[model.layers]]\n") :]
     tables = tomllib.loads(text)["model"]["layers"]

@@ -129,8 +129,7 @@ def check_outputs(module):
 
 
 @pytest.mark.parametrize("save", SAVED, ids=lambda save: save.__name__)
-def test_the_recipe_converts_and_the_tables_load(save, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_recipe_converts_and_the_tables_load(save, workdir):
     module = scorer()
     save(module, "m.pt")
     convert(message_of("m.pt"), SAVED[save])
@@ -139,9 +138,8 @@ def test_the_recipe_converts_and_the_tables_load(save, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @pytest.mark.parametrize("save", NEEDS_TRUST, ids=lambda save: save.__name__)
-def test_what_needs_trust_is_refused_first(save, tmp_path, monkeypatch):
+def test_what_needs_trust_is_refused_first(save, workdir):
     """The lines as they are run no code of the file; with weights_only=False they convert it."""
-    monkeypatch.chdir(tmp_path)
     module = scorer()
     save(module, "m.pt")
     message = message_of("m.pt")
@@ -152,8 +150,7 @@ def test_what_needs_trust_is_refused_first(save, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated, in another category since 2.15
-def test_torchscript(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_torchscript(workdir):
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     torch.jit.save(torch.jit.script(module), "m.pt")
     message = message_of("m.pt")
@@ -170,8 +167,7 @@ def test_torchscript(tmp_path, monkeypatch):
     np.testing.assert_allclose(model(x), expected, atol=1e-6)
 
 
-def test_half_precision_is_converted_to_float32(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_half_precision_is_converted_to_float32(workdir):
     module = scorer().to(torch.bfloat16)
     save_state_dict(module, "m.pt")
     convert(message_of("m.pt"), "")

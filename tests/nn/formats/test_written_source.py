@@ -13,13 +13,10 @@ from streamrnn import Input, Sequential, layers, load_model
 from streamrnn.errors import ArgumentError, SinkError, UnsupportedError
 from streamrnn.nn.formats.convert import convert
 
+pytestmark = pytest.mark.usefixtures("workdir")
+
 CODE = "__import__('pathlib').Path('x').touch()"
 NAME = f"d\n        ])\n        {CODE}\n        nn.ModuleList([ #"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def saved(name: str = "d") -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from fresh import python
 from numba.core import ir
 from selection import first_quick, slow
 
@@ -35,10 +36,7 @@ print(f"{y[0, 2]:.4f}", jit.folders()[0])
 
 
 def start(root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(root), **environment}
-    return subprocess.run(
-        [sys.executable, "-c", CODE], env=env, cwd=root, capture_output=True, text=True, check=True
-    )
+    return python("-c", CODE, cwd=root, PYTHONPATH=str(root), **environment)
 
 
 def kept(cache: Path) -> list[Path]:
@@ -64,12 +62,9 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
 def test_seconds_of_compiling_are_counted(tmp_path: Path) -> None:
     """None where a kernel is loaded."""
     counting = f"{CODE}print(jit.seconds())"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     seconds = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", counting], env=environment, capture_output=True, check=True
-        )
+        done = python("-c", counting, XDG_CACHE_HOME=str(tmp_path))
         seconds.append(float(done.stdout.split()[-1]))
     assert seconds[0] > 0.05
     assert seconds[1] == 0
@@ -347,10 +342,7 @@ def test_kernels_in_a_folder_that_can_only_be_read_are_used(tmp_path: Path) -> N
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
     code = "from streamrnn.nn.simd import jit; jit._keep = None\n" + CODE
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = python("-c", code, XDG_CACHE_HOME=str(tmp_path))
     assert done.stdout.split() == ["1.2247", str(file.parent)]
 
 
@@ -364,11 +356,7 @@ pathlib.Path.expanduser = nobody
 """
         + CODE
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    value, folder = done.stdout.split()
+    value, folder = python("-c", code, TMPDIR=str(tmp_path)).stdout.split()
     assert value == "1.2247"
     assert Path(folder).is_relative_to(tmp_path)
 
@@ -401,10 +389,7 @@ import sys
 from streamrnn.nn.kernels import activation, conv1d, dense, embedding, gru, lstm, simple_rnn
 print("numba" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
+    assert python("-c", code).stdout.strip() == "False"
 
 
 ALLOCATES = """
@@ -433,12 +418,8 @@ def test_a_loaded_kernel_imports_no_code_of_the_compiler_and_raises_as_before(
 
     Slow: a kernel that raises; `test_start.py` has what a start imports.
     """
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
     compiled, loaded = (
-        subprocess.run(
-            [sys.executable, "-c", ALLOCATES], env=env, capture_output=True, text=True, check=True
-        ).stdout.split(" ", 1)
-        for _ in range(2)
+        python("-c", ALLOCATES, XDG_CACHE_HOME=str(tmp_path)).stdout.split(" ", 1) for _ in range(2)
     )
     assert compiled[0] == "True"
     assert loaded[0] == "False"

@@ -4,31 +4,17 @@
 """
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import kernelcases
 import numpy as np
 import pytest
+from fresh import python
 from selection import slow
 
 from streamrnn import layers
 
 TESTS = Path(__file__).parents[2]
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, sys.path))
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        cwd=TESTS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("width", kernelcases.WIDTHS)
@@ -81,7 +67,9 @@ except IndexError as error:
 
 
 def test_a_width_that_does_not_exist_is_refused() -> None:
-    done = python("-c", "from streamrnn.nn.simd import jit; jit.width()", STREAMRNN_SIMD="5")
+    done = python(
+        "-c", "from streamrnn.nn.simd import jit; jit.width()", check=False, STREAMRNN_SIMD="5"
+    )
     assert "STREAMRNN_SIMD must be 4, 8 or 16, received '5'" in done.stderr
 
 

@@ -1,8 +1,6 @@
 """A library must not change the settings of the process it is imported into."""
 
-import subprocess
-import sys
-from pathlib import Path
+from fresh import python
 
 _SCRIPT = """
 import os
@@ -24,8 +22,4 @@ assert np.geterr() == errors
 
 def test_import_and_a_call_change_no_setting() -> None:
     """Neither the environment, nor Numba's threads, nor NumPy's handling of errors."""
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    python("-c", _SCRIPT)

@@ -66,11 +66,8 @@ def test_a_model_without_a_graph_is_refused() -> None:
         model_mermaid(Sequential([layers.GRU(3)]))
 
 
-def test_the_command_prints_the_chart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_the_chart(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main = pytest.importorskip("streamrnn.cli", reason="the command line").main
-    monkeypatch.chdir(tmp_path)
     straight().save("m.safetensors")
     with pytest.raises(SystemExit) as end:
         main(["summary", "m.safetensors", "--mermaid"])

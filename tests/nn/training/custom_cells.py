@@ -4,41 +4,13 @@ import math
 from typing import Any
 
 import naive
+from nn.layers import kinds
 
 from streamrnn import layers
 
 
-class MinimalGatedUnit(layers.Cell):
+class MinimalGatedUnit(kinds.MinimalGatedUnit):
     """Zhou et al. 2016, as in the documentation of Cell."""
-
-    def __init__(self, units: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.units = self.state_size = self.output_size = units
-
-    def build(self, input_shape: Any) -> None:
-        self.add_weight("kernel", (input_shape[-1], 2 * self.units))
-        self.add_weight("recurrent_kernel", (self.units, 2 * self.units), "orthogonal")
-        self.add_weight("bias", (2 * self.units,), "zeros")
-
-    @staticmethod
-    def step(x: Any, states: Any, weights: Any, y: Any) -> None:
-        (h,), (kernel, recurrent, bias) = states, weights
-        units = h.size
-        z = bias.copy()
-        for k in range(x.size):
-            for u in range(2 * units):
-                z[u] += x[k] * kernel[k, u]
-        for k in range(units):
-            for u in range(units):
-                z[u] += h[k] * recurrent[k, u]
-        for u in range(units):
-            z[u] = 1 / (1 + math.exp(-z[u]))
-        for k in range(units):
-            for u in range(units, 2 * units):
-                z[u] += z[k] * h[k] * recurrent[k, u]
-        for u in range(units):
-            y[u] = (1 - z[u]) * h[u] + z[u] * math.tanh(z[units + u])
-        h[:] = y
 
     @staticmethod
     def step_backward(

@@ -1,12 +1,10 @@
 """Weights and losses have the same bits whatever threads and vectors; lanes do not meet."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import python
 from kernelcases import WIDTHS
 from nn.layers.kinds import assert_same
 from nn.training import named, trained
@@ -56,15 +54,7 @@ def test_bits_of_losses_optimizers_and_metrics_do_not_depend_on_vectors(width: s
 
 def digest_with(script: str = "trained", **variables: str) -> str:
     """The hash that a process with other environment variables prints."""
-    path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        [sys.executable, f"tests/nn/training/{script}.py"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python(f"tests/nn/training/{script}.py", **variables)
     return done.stdout.strip()
 
 

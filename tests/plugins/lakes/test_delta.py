@@ -24,12 +24,10 @@ PIECES = [LOG.slice(first, 60) for first in range(0, 300, 60)]
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model and the log as one Parquet file, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
     pq.write_table(LOG, "log.parquet")
-    return tmp_path
+    return model_dir
 
 
 def pipeline(path: str = "table", out: str = "out", **source: Any) -> Pipeline:

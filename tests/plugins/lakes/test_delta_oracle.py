@@ -12,16 +12,11 @@ from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, DataError
 from streamrnn.stream.sources import FileSource, open_table
 
+pytestmark = pytest.mark.usefixtures("model_dir")
+
 deltalake: Any = pytest.importorskip("deltalake", reason="needs the oracles extra")
 
 LOG = logs.random_log(300, nulls=0.1)
-
-
-@pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(**source: Any) -> int:

@@ -23,19 +23,17 @@ PATH = "iceberg:lake/logs.rows"
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model, the log as one Parquet file, and a catalog that the environment names."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
     pq.write_table(LOG, "log.parquet")
     for key, value in {
         "type": "sql",
-        "uri": f"sqlite:///{tmp_path}/catalog.db",
-        "warehouse": f"file://{tmp_path}/lake",
+        "uri": f"sqlite:///{model_dir}/catalog.db",
+        "warehouse": f"file://{model_dir}/lake",
     }.items():
         monkeypatch.setenv(f"PYICEBERG_CATALOG__LAKE__{key.upper()}", value)
     monkeypatch.setattr(catalogs, "_ENV_CONFIG", type(catalogs._ENV_CONFIG)())  # read once
-    return tmp_path
+    return model_dir
 
 
 def table(schema: pa.Schema = LOG.schema) -> Any:

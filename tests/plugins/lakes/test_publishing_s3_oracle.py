@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from base.storage.s3_server import ENVIRONMENT, options
+from base.storage.s3_server import empty_bucket, options
 from pyarrow import fs as arrow_fs
 
 from streamrnn import outputs
 from streamrnn.errors import PublishError
 
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 for library in ("polars", "deltalake", "pyiceberg", "sqlalchemy"):
     pytest.importorskip(library, reason="needs the oracles extra")
 
@@ -67,16 +67,8 @@ class S3Lake(Lake):
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    port = running.get_host_and_port()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        uri = f"s3://bucket/x?{options(port)}&allow_bucket_creation=true"
-        arrow_fs.FileSystem.from_uri(uri)[0].create_dir("bucket")
+    with empty_bucket() as (_, port):
         yield port
-    running.stop()
 
 
 def test_tables_of_an_output_in_a_bucket_follow_it(

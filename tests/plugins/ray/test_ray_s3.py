@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from base.storage.s3_server import ENVIRONMENT, options
+from base.storage.s3_server import empty_bucket, options
 from kill import case
 from plugins.ray import cluster
 from pyarrow import fs
@@ -17,24 +17,15 @@ from streamrnn import Pipeline
 from streamrnn.outputs import verify
 from streamrnn.stream.checkpoints import load_state
 
-server = pytest.importorskip("moto.server", reason="needs the engines extra")
+pytest.importorskip("moto.server", reason="needs the engines extra")
 pytest.importorskip("ray", reason="needs the engines extra")
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server with a bucket, and a cluster whose workers have its keys."""
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    port = running.get_host_and_port()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        uri = f"s3://bucket/x?{options(port)}&allow_bucket_creation=true"
-        fs.FileSystem.from_uri(uri)[0].create_dir("bucket")
-        with cluster.started():
-            yield port
-    running.stop()
+    with empty_bucket() as (_, port), cluster.started():
+        yield port
 
 
 def table(store: fs.FileSystem, path: str) -> pa.Table:

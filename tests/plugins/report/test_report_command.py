@@ -38,13 +38,12 @@ EVIL = [
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def base(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model("linear", 1)
     Path("p.toml").write_text(PIPELINE)
     # The script of the library is no part of these tests, nor of the packages that they need.
     monkeypatch.setattr(page, "_library", lambda: "window.vegaEmbed = 0;")
-    return tmp_path
+    return workdir
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from base.storage.s3_server import empty_bucket, options
 from jobs.evaluation.evaluated import config, log, model, write
-from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
 from streamrnn.errors import ConfigError
@@ -22,11 +22,11 @@ from streamrnn.pipeline import report_output
 
 pytest.importorskip("selenium", reason="needs the oracles extra")
 pytest.importorskip("vl_convert", reason="needs the oracles extra")
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 
-from selenium.webdriver import Keys  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+from selenium.webdriver import Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 NAMES = {"s0": "<b>bold</b>", "s1": "</script>", "s2": "two\nlines \"'", "s3": "\U0001f600 \u05e9"}
 WIDTHS = (400, 1400)
@@ -71,11 +71,8 @@ def opened(browser: Any, page: Path, width: int, scheme: str = "light") -> None:
     )
 
 
-def test_names_of_columns_are_no_expressions(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_of_columns_are_no_expressions(browser: Any, workdir: Path) -> None:
     """They are in titles, which Vega-Lite writes into expressions."""
-    monkeypatch.chdir(tmp_path)
     model("sigmoid", 1)
     names = {"flag": "two\nlines", "a": 'x\\": 1, "', "t": "\u2028"}
     table = log("plain")
@@ -85,7 +82,7 @@ def test_names_of_columns_are_no_expressions(
     pipeline = Pipeline.from_dict(data)
     pipeline.run()
     found = pipeline.report("page.html")
-    opened(browser, tmp_path / "page.html", 1400)
+    opened(browser, workdir / "page.html", 1400)
     assert browser.get_log("browser") == []
     charts = sum(len(panels) for panels in drawn(json.loads(json.dumps(found.as_dict()))).values())
     assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg")) == charts > 10
@@ -179,10 +176,9 @@ def test_marks_are_spread_over_the_width(browser: Any, report: tuple[Path, dict[
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_labels_of_commits_are_apart_and_models_are_marked(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+    browser: Any, workdir: Path, width: int
 ) -> None:
     """Of daily runs over a long log the last commits are pixels apart, at the right edge."""
-    monkeypatch.chdir(tmp_path)
     table = logs.random_log(3000)
     ends = [0, 1500, 2500, 2800, 2900, 2950, 2980, 3000]
     data = logs.config("in", "m.safetensors", "out")
@@ -195,7 +191,7 @@ def test_labels_of_commits_are_apart_and_models_are_marked(
         Pipeline.from_dict(data).run(new_model="carry" if run == 5 else None)
     pipeline = Pipeline.from_dict(data)
     pipeline.report("page.html")
-    opened(browser, tmp_path / "page.html", width)
+    opened(browser, workdir / "page.html", width)
     texts = browser.execute_script(
         "return [...document.querySelectorAll('#outputs-0 g.role-mark.mark-text text')]"
         ".filter(e => getComputedStyle(e).opacity !== '0')"
@@ -292,21 +288,12 @@ def test_names_are_shown_and_run_nothing(browser: Any, report: tuple[Path, dict[
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 3
 
 
-def test_an_output_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_on_s3(workdir: Path) -> None:
     """The page is written there too; its text has no credentials."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     model("linear", 1)
     write(log())
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    try:
-        host, port = running.get_host_and_port()
-        query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-        uri = f"s3://any:hunter2@bucket/{{}}?{query}"
-        create = uri.format("x") + "&allow_bucket_creation=true"
-        fs, _ = arrow_fs.FileSystem.from_uri(create)
-        fs.create_dir("bucket")
+    with empty_bucket() as (fs, port):
+        uri = f"s3://any:hunter2@bucket/{{}}?{options(port)}"
         data = logs.config("in", "m.safetensors", uri.format("reported"), source={"nulls": 0.0})
         Pipeline.from_dict(data).run()
         with pytest.raises(ConfigError, match="lies inside the output"):
@@ -315,8 +302,6 @@ def test_an_output_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             found = report_output(uri.format("reported"), uri.format("report.html"))
         with fs.open_input_stream("bucket/report.html") as file:
             text = file.read().decode()
-        assert found.facts["rows"] == len(log())
-        assert "hunter2" not in text
-        assert "s3://bucket/reported" in text
-    finally:
-        running.stop()
+    assert found.facts["rows"] == len(log())
+    assert "hunter2" not in text
+    assert "s3://bucket/reported" in text

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -69,6 +70,12 @@ def run(
             )
             say(manifest.commit)
         return folder.recovered
+
+
+def acts(run, steps):
+    """Runs to the end: one that retains its commits, one that does not, one that starts over."""
+    plain = partial(run, steps=steps)
+    return partial(plain, keep=3), plain, partial(plain, full_refresh=True)
 
 
 def visible(path):

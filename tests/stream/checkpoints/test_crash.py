@@ -5,18 +5,13 @@ import re
 import shutil
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 from selection import first_quick
 from stream.checkpoints.disks import ForgetfulDisk, HastyDisk, Stopped, StoppingDisk, TracingDisk
-from stream.checkpoints.small_run import (
-    expected,
-    files_of,
-    outcome,
-    run,
-    visible,
-)
+from stream.checkpoints.small_run import acts, expected, files_of, outcome, run, visible
 
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.outputs import compact, history, rewind, verify
@@ -51,24 +46,12 @@ def fresh(path):
     path.parent.mkdir()
 
 
-def finished(path):
-    run(path, steps=STEPS, keep=3)
-
-
-def run_on(path):
-    run(path, steps=STEPS)
-
-
-def refresh(path):
-    run(path, steps=STEPS, full_refresh=True)
+finished, run_on, refresh = acts(run, STEPS)
+three_parts, ten_parts, ten_rejects = (partial(run, steps=steps) for steps in (3, 10, 21))
 
 
 def merge(path):
     compact(str(path))
-
-
-def three_parts(path):
-    run(path, steps=STEPS + 1)
 
 
 def merge_the_first_two(path):
@@ -80,17 +63,9 @@ def merge_the_first_two(path):
     ]
 
 
-def ten_parts(path):
-    run(path, steps=10)
-
-
 def eleventh_part(path):
     run(path, steps=11)
     assert {len(part.name) for part in read_manifest(str(path)).parts} == {len("part-00.parquet")}
-
-
-def ten_rejects(path):
-    run(path, steps=21)
 
 
 def eleventh_reject(path):
@@ -107,7 +82,7 @@ SCENES = [
     (ten_parts, eleventh_part, 11),
     (ten_rejects, eleventh_reject, 22),
 ]
-IDS = [f"{before.__name__}-{act.__name__}" for before, act, _ in SCENES]
+IDS = ["fresh", "refresh", "merge", "merge-two", "eleventh-part", "eleventh-reject"]
 
 
 def points_of(tmp_path, monkeypatch, before, act):
@@ -284,16 +259,25 @@ def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps, every)
         assert_recovers(path, point, steps)
 
 
-def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
+def rewound(tmp_path, monkeypatch, before, recovers, seen):
+    """Stop a rewind to the first commit at every point; all that is `seen` before it recovers."""
+
     def act(path):
         rewind(str(path), 1)
 
-    points = points_of(tmp_path, monkeypatch, finished, act)
-    lengths = set()
+    points = points_of(tmp_path, monkeypatch, before, act)
+    states = set()
     stop_at = by_exception(act, monkeypatch)
-    for point, path in stops(tmp_path, finished, points, "before", stop_at):
-        rows = history(str(path))[-1].rows
-        assert rows in (len(expected(1)[0]), len(expected(STEPS)[0]))
-        lengths.add(rows)
-        assert_recovers(path, point)
-    assert len(lengths) == 2
+    for point, path in stops(tmp_path, before, points, "before", stop_at):
+        states.add(seen(str(path)))
+        recovers(path, point)
+    return states
+
+
+def rows_of(path):
+    return history(path)[-1].rows
+
+
+def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
+    lengths = rewound(tmp_path, monkeypatch, finished, assert_recovers, rows_of)
+    assert lengths == {len(expected(n)[0]) for n in (1, STEPS)}

@@ -15,12 +15,14 @@ from stream.checkpoints.test_crash import (
     merge,
     points_of,
     quick_with_changes_and_few_numbers,
+    rewound,
+    rows_of,
     stops,
     tmp_path,
 )
 
 from streamrnn.errors import CheckpointError
-from streamrnn.outputs import history, rewind, verify
+from streamrnn.outputs import rewind, verify
 from streamrnn.stream.checkpoints import read_manifest
 
 # Fixtures of the other module.
@@ -51,18 +53,7 @@ def assert_recovers(path, point, steps=STEPS):
     assert small_run.files_of(f"{path}.alerts").keys() == named, point
 
 
-def finished(path):
-    run(path, steps=STEPS, keep=3)
-
-
-def go_on(path):
-    run(path, steps=STEPS)
-
-
-def refresh(path):
-    run(path, steps=STEPS, full_refresh=True)
-
-
+finished, go_on, refresh = small_run.acts(run, STEPS)
 SCENES = [(fresh, go_on), (finished, refresh), (finished, merge)]
 IDS = ["fresh", "refresh", "merge"]
 
@@ -86,15 +77,10 @@ def test_stopped_by_the_power_at_every_point(tmp_path, monkeypatch, before, act)
 
 
 def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
-    def act(path):
-        rewind(str(path), 1)
+    def seen(path):
+        return rows_of(path), read_manifest(path).named("alerts").rows
 
-    points = points_of(tmp_path, monkeypatch, finished, act)
-    lengths = set()
-    stop_at = by_exception(act, monkeypatch)
-    for point, path in stops(tmp_path, finished, points, "before", stop_at):
-        lengths.add((history(str(path))[-1].rows, read_manifest(str(path)).named("alerts").rows))
-        assert_recovers(path, point)
+    lengths = rewound(tmp_path, monkeypatch, finished, assert_recovers, seen)
     assert lengths == {(len(small_run.expected(n)[0]), len(alerts(n))) for n in (1, STEPS)}
 
 

@@ -15,11 +15,12 @@ from stream.checkpoints.test_crash import (
     merge,
     points_of,
     quick_with_changes_and_few_numbers,
+    rewound,
+    rows_of,
     stops,
     tmp_path,
 )
 
-from streamrnn.outputs import history, rewind
 from streamrnn.stream.checkpoints import read_manifest
 from streamrnn.stream.sinks import partitions
 
@@ -57,20 +58,8 @@ def assert_recovers(path, point, steps=STEPS):
     assert_nothing_else(path, point)
 
 
-def finished(path):
-    run(path, steps=STEPS, keep=3)
-
-
-def two_runs(path):
-    run(path, steps=STEPS + 1, keep=0)
-
-
-def go_on(path):
-    run(path, steps=STEPS)
-
-
-def refresh(path):
-    run(path, steps=STEPS, full_refresh=True)
+finished, go_on, refresh = small_run.acts(run, STEPS)
+two_runs = partial(run, steps=STEPS + 1, keep=0)
 
 
 def nine_parts(path):
@@ -138,13 +127,5 @@ def test_stopped_by_the_power_at_every_point(
 
 
 def test_rewind_stopped_at_every_point_has_happened_or_not(tmp_path, monkeypatch):
-    def act(path):
-        rewind(str(path), 1)
-
-    points = points_of(tmp_path, monkeypatch, finished, act)
-    lengths = set()
-    stop_at = by_exception(act, monkeypatch)
-    for point, path in stops(tmp_path, finished, points, "before", stop_at):
-        lengths.add(history(str(path))[-1].rows)
-        assert_recovers(path, point)
+    lengths = rewound(tmp_path, monkeypatch, finished, assert_recovers, rows_of)
     assert len(lengths) == 2

@@ -33,10 +33,8 @@ OTHERS: list[Any] = [None, 5, "text", [], {"a": "text"}]
 
 
 @pytest.fixture
-def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def out(model_dir: Path) -> str:
     """Work in a folder with an output of two runs."""
-    monkeypatch.chdir(tmp_path)
-    logs.small_model().save("m.safetensors")
     for name in ("one", "two"):
         log = logs.random_log(rows=40, streams=3, seed=len(name))
         logs.write(log.slice(0, 40 if name == "one" else 25), Path(f"in/{name}.parquet"))

@@ -2,12 +2,12 @@
 
 import io
 import time
-import urllib.request
 
 import logs
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from base.storage.s3_server import empty_bucket, options
 from jobs.outputs.test_partitions_oracle import ROWS, SCHEMA, write
 from pyarrow import fs as arrow_fs
 from stream.checkpoints.small_run import expected, run
@@ -18,30 +18,13 @@ from streamrnn.outputs import compact, rewind, verify
 from streamrnn.stream.checkpoints import OutputFolder, load_state, read_manifest
 from streamrnn.stream.sources import FileSource
 
-server = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 
 
 @pytest.fixture(scope="module")
-def bucket(monkeypatch_module):
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()  # objects of other tests in this process
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    fs, _ = arrow_fs.FileSystem.from_uri(f"s3://bucket/x?{query}&allow_bucket_creation=true")
-    fs.create_dir("bucket")
-    yield fs, "s3://bucket/{}?" + query
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        yield patch
+def bucket():
+    with empty_bucket() as (fs, port):
+        yield fs, "s3://bucket/{}?" + options(port)
 
 
 def rows(fs, path):

@@ -22,9 +22,8 @@ path = "out/scores"
 
 
 @pytest.fixture
-def load(tmp_path, monkeypatch):
+def load(workdir):
     """Load TOML text by the short name `p.toml`."""
-    monkeypatch.chdir(tmp_path)
 
     def load(text, *overrides):
         Path("p.toml").write_bytes(text.encode())

@@ -18,13 +18,11 @@ LOG = logs.random_log(400, nulls=0.1, jitter=3)
 
 
 @pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model and a log of two files, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
     for day in (1, 2):
-        logs.write(LOG.slice(200 * day - 200, 200), tmp_path / "in" / f"{day}.parquet")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        logs.write(LOG.slice(200 * day - 200, 200), model_dir / "in" / f"{day}.parquet")
+    return model_dir
 
 
 def _run(name: str, path: str = "in", out: str = "out") -> None:

@@ -79,24 +79,21 @@ def test_numbers_in_paths_count_as_numbers(
     assert found == names
 
 
-def test_a_file_is_known_by_one_name_however_it_is_spelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_known_by_one_name_however_it_is_spelled(workdir: Path) -> None:
     """Relative, absolute, with dots and slashes, through links, as a URI, by a pattern."""
-    _make(tmp_path, "in/a.parquet")
-    (tmp_path / "link").symlink_to("in")
-    (tmp_path / "one.parquet").symlink_to("in/a.parquet")
-    monkeypatch.chdir(tmp_path)
+    _make(workdir, "in/a.parquet")
+    (workdir / "link").symlink_to("in")
+    (workdir / "one.parquet").symlink_to("in/a.parquet")
     spellings = [
-        "in", "./in", "in/", "in//", f"{tmp_path}/in", f"../{tmp_path.name}/in", "link",
-        "link/../in", f"file://{tmp_path}/in", "in/*.parquet", "in/**", "**/a.parquet",
-        "./**/in/a*", "in/a.parquet", "one.parquet", f"file://{tmp_path}/link/a.parquet",
+        "in", "./in", "in/", "in//", f"{workdir}/in", f"../{workdir.name}/in", "link",
+        "link/../in", f"file://{workdir}/in", "in/*.parquet", "in/**", "**/a.parquet",
+        "./**/in/a*", "in/a.parquet", "one.parquet", f"file://{workdir}/link/a.parquet",
     ]  # fmt: skip
-    real = os.path.realpath(tmp_path / "in" / "a.parquet")
+    real = os.path.realpath(workdir / "in" / "a.parquet")
     assert {path: [f.name for f in list_files(path)] for path in spellings} == {
         path: [real] for path in spellings
     }
-    assert canonical_name("in/a.parquet") == canonical_name(f"file://{tmp_path}/link/a.parquet")
+    assert canonical_name("in/a.parquet") == canonical_name(f"file://{workdir}/link/a.parquet")
 
 
 def test_names_on_object_stores_hold_no_options_and_no_secrets() -> None:

@@ -22,13 +22,11 @@ LOG = logs.random_log(300, nulls=0.1)
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(model_dir: Path) -> Path:
     """A model and the log in each format, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
     for name in FORMATS:
-        write_files(LOG, name, tmp_path / name)
-    return tmp_path
+        write_files(LOG, name, model_dir / name)
+    return model_dir
 
 
 def _run(path: str, out: str, **source: Any) -> Any:

@@ -3,34 +3,25 @@
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import logs
 import pytest
+from base.storage.s3_server import empty_bucket, options
 from contracts.rows_files import SOURCE_FORMATS
 from deltalog import DeltaLog
 from pyarrow import fs as arrow_fs
 
 from streamrnn import Pipeline
 
-server: Any = pytest.importorskip("moto.server", reason="needs the oracles extra")
+pytest.importorskip("moto.server", reason="needs the oracles extra")
 
 LOG = logs.random_log(300, nulls=0.1)
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[arrow_fs.FileSystem, str]]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    fs, _ = arrow_fs.FileSystem.from_uri(f"s3://bucket/x?{query}&allow_bucket_creation=true")
-    fs.create_dir("bucket")
-    yield fs, "s3://bucket/{}?" + query
-    running.stop()
+def bucket() -> Iterator[tuple[arrow_fs.FileSystem, str]]:
+    with empty_bucket() as (fs, port):
+        yield fs, "s3://bucket/{}?" + options(port)
 
 
 def test_files_of_text_and_tables_are_read_from_an_object_store(

@@ -13,10 +13,8 @@ from streamrnn.stream.checkpoints import read_manifest
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def base(model_dir: Path) -> None:
     """A model and a folder, in the working directory."""
-    logs.small_model().save(tmp_path / "m.safetensors")
-    monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
 
 
