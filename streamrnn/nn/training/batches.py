@@ -1,16 +1,17 @@
-"""Batch: rows of a model's inputs with truths and weights; class weights, and rows to reset."""
+"""Batch: rows of a model's inputs with truths and weights; class weights, rows to reset, tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
+from streamrnn.base.display import closest
 from streamrnn.errors import ArgumentError, DataError, ShapeError
 from streamrnn.nn.layers import RNN, Layer
 from streamrnn.nn.layers.memory import Memory
-from streamrnn.nn.models import Model
+from streamrnn.nn.models import Model, Sequential
 
 
 class Batch(NamedTuple):
@@ -62,29 +63,21 @@ def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
         classes = y.argmax(axis=-1)
     weights = np.ones(classes.shape, np.float32)
     for number, weight in by_class.items():
-        weights[classes == _class(number)] = _weight(number, weight)
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+            raise ArgumentError(
+                f"class_weight: expected the numbers of classes, as in {{0: 1, 1: 20}}, received "
+                f"{number!r}"
+            )
+        is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            raise ArgumentError(
+                f"class_weight: the weight of class {number} must be a number, 0 or more, received "
+                f"{weight!r}"
+            )
+        weights[classes == int(number)] = float(weight)
     if classes.dtype.kind == "f" and not (classes == np.rint(classes)).all():
         raise DataError("class_weight: y must be classes, whole numbers or one-hot")
     return weights
-
-
-def _class(number: Any) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-        raise ArgumentError(
-            f"class_weight: expected the numbers of classes, as in {{0: 1, 1: 20}}, received "
-            f"{number!r}"
-        )
-    return int(number)
-
-
-def _weight(number: Any, weight: Any) -> float:
-    is_number = isinstance(weight, int | float | np.number) and not isinstance(weight, bool)
-    if not is_number or not 0 <= weight < math.inf:
-        raise ArgumentError(
-            f"class_weight: the weight of class {number} must be a number, 0 or more, received "
-            f"{weight!r}"
-        )
-    return float(weight)
 
 
 def memories(layer: Layer) -> list[Memory]:
@@ -107,3 +100,84 @@ def checked_reset(model: Model, reset: Any, rows: int) -> Bools:
             f"{model}: reset= needs a layer that carries state, made with stateful=True"
         )
     return reset_B
+
+
+# ---- tables: rows are samples, columns are features
+
+
+def is_table(x: Any) -> bool:
+    """Return whether this is a pyarrow.Table or RecordBatch, without importing pyarrow."""
+    return hasattr(x, "column_names") and hasattr(x, "schema")
+
+
+def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Return x, y and sample_weight of a table as arrays.
+
+    y, weight: names of columns (y also a list of them), or arrays. All other columns are features,
+    in their order; a model with several inputs takes them by the names of its inputs. Raises
+    ArgumentError for a model that needs sequences, DataError for nulls and text.
+    """
+    if model.built:
+        sequences = any(len(shape) != 1 for _, shape, _ in model.input_specs)
+    else:
+        sequences = isinstance(model, Sequential) and any(
+            getattr(layer, "sequence_input", False) for layer in model.layers
+        )
+    if sequences:
+        raise ArgumentError(
+            f"{model}: rows of a table are samples (batch, features), and this model needs "
+            "sequences; Pipeline.windows() makes them from the rows of streams: "
+            "fit(list(pipeline.windows()))"
+        )
+    names = list(table.column_names)
+    taken: list[str] = []
+    if isinstance(y, str) or (isinstance(y, list) and y and all(isinstance(n, str) for n in y)):
+        taken += [y] if isinstance(y, str) else y
+        _check_columns(model, "y", taken, names)
+        y = _stacked(model, table, taken)
+    if isinstance(weight, str):
+        _check_columns(model, "sample_weight", [weight], names)
+        taken.append(weight)
+        weight = _column(model, table, weight)
+    features = [name for name in names if name not in taken]
+    if model.built and len(model.input_specs) > 1:
+        inputs = [name for name, _, _ in model.input_specs]
+        _check_columns(model, "inputs", inputs, features)
+        return {name: _column(model, table, name)[:, None] for name in inputs}, y, weight
+    if model.built and (units := model.input_specs[0][1][0]) not in (None, len(features)):
+        raise ShapeError(
+            f"{model}: expected a table with {units} columns of features, received "
+            f"{len(features)}: {', '.join(features)}; select() those in the order of the model"
+        )
+    return _stacked(model, table, features), y, weight
+
+
+def _check_columns(
+    model: Model, argument: str, wanted: Sequence[str], names: Sequence[str]
+) -> None:
+    for name in wanted:
+        if name not in names:
+            near = closest(name, names)
+            raise ArgumentError(
+                f"{model}: {argument}: the table has no column {name!r}"
+                f"{f'; did you mean {near!r}' if near else ''}? It has: {', '.join(names)}"
+            )
+
+
+def _stacked(model: Model, table: Any, names: Sequence[str]) -> Array:
+    columns = [_column(model, table, name) for name in names]
+    if not columns:
+        raise ShapeError(f"{model}: the table has no columns of features")
+    return np.stack(columns, axis=1)
+
+
+def _column(model: Model, table: Any, name: str) -> Array:
+    column = table.column(name)
+    if column.null_count:
+        raise DataError(
+            f"{model}: column {name!r} has {column.null_count} nulls; fill them, or drop the rows"
+        )
+    array: Array = np.asarray(column)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{model}: column {name!r} must have numbers, received {column.type}")
+    return array

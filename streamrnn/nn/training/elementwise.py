@@ -1,7 +1,7 @@
-"""Rules of layers that compute each element separately, and of dropout."""
+"""Rules of layers that compute each element separately, of dropout, and of normalizations."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
 from streamrnn.nn.kernels.activation import derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
+from streamrnn.nn.kernels.normalization import layer_norm_back, root_norm_back
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.nn.layers.axes import as_rows, from_rows
@@ -76,44 +77,39 @@ def _of_relu(layer: Any, x: Floats, y: Floats) -> Floats:
     return slope
 
 
-def _of_leaky_relu(layer: Any, x: Floats, y: Floats) -> Floats:
-    return np.where(x > 0, np.float32(1), np.float32(layer.negative_slope))
-
-
-def _of_elu(layer: Any, x: Floats, y: Floats) -> Floats:
-    return np.where(x > 0, np.float32(1), y + np.float32(layer.alpha))
-
-
-def _of_rescaling(layer: Any, x: Floats, y: Floats) -> Floats:
-    scale: Floats = layer.scale
-    return scale
-
-
-def _of_normalization(layer: Any, x: Floats, y: Floats) -> Floats:
-    scale: Floats = layer.deviation()
-    slope: Floats = scale if layer.invert else np.float32(1) / scale
-    return slope
-
-
 def _of_masking(layer: Any, x: Floats, y: Floats) -> Floats:
     present = (x != np.float32(layer.mask_value)).any(axis=-1, keepdims=True)
     slope: Floats = present.astype(np.float32)
     return slope
 
 
+def _of_scaling(layer: Any, x: Floats, y: Floats) -> Floats:
+    scale: Floats = layer.deviation()
+    return scale if layer.invert else np.float32(1) / scale
+
+
+def _identity(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
+    return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+
+
 def _dropout(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
     call = recording.number_call()
     if not recording.training or layer.rate == 0:
-        return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+        return _identity(layer, inputs, context, recording)
     shape = layer.mask_shape(inputs.shape)
     factors = recording.factors(layer.seed, call, 0, shape, layer.rate)
-    return one_to_one(layer, inputs, inputs * factors, context.mask, lambda dy: dy * factors)
+    if isinstance(layer, layers.AlphaDropout):
+        kept = factors > 0
+        y, slope = layer.combined(inputs, kept), kept * np.float32(layer.factor())
+    else:
+        y, slope = inputs * factors, factors
+    return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
 
 
 def _gaussian(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
     call = recording.number_call()
     if not recording.training or layer.deviation() == 0:
-        return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+        return _identity(layer, inputs, context, recording)
     noise = layer.noise(recording.generator(layer.seed, call), inputs.shape)
     y = layer.combined(inputs, noise)
     added = isinstance(layer, layers.GaussianNoise)
@@ -121,55 +117,112 @@ def _gaussian(layer: Any, inputs: Floats, context: CallContext, recording: Recor
     return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
 
 
-def _alpha_dropout(
-    layer: Any, inputs: Floats, context: CallContext, recording: Recording
-) -> Recorded:
-    call = recording.number_call()
-    if not recording.training or layer.rate == 0:
-        return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
-    shape = layer.mask_shape(inputs.shape)
-    kept = recording.factors(layer.seed, call, 0, shape, layer.rate) > 0
-    slope = kept * np.float32(layer.factor())
-    y = layer.combined(inputs, kept)
-    return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
-
-
 def _prelu(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    y = layer.apply(inputs, context)
+    y, trains = layer.apply(inputs, context), recording.trains(layer)
     alpha = recording.weight(layer, "alpha")
     assert alpha is not None
 
-    def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
-        (dy,) = dys
-        if dy is None:
-            return [None]
-        if recording.trains(layer):
+    def back(dy: Floats) -> Floats:
+        if trains:
             of_each = np.where(inputs < 0, dy * inputs, np.float32(0))
             recording.add(layer, "alpha", summed_over(of_each, (1, *alpha.shape))[0])
-        return [np.where(inputs < 0, alpha * dy, dy)]
+        return np.where(inputs < 0, alpha * dy, dy)
 
-    return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
+    return one_to_one(layer, inputs, y, context.mask, back, trains=trains)
 
 
-def _identity(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    return one_to_one(layer, inputs, inputs, context.mask, lambda dy: dy)
+def _layer_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    inputs, trains = np.ascontiguousarray(inputs), recording.trains(layer)
+    x, shape = as_rows(inputs, layer.axes)
+    weight = recording.weight(layer, "gamma")
+    gamma = np.ones(layer.features, np.float32) if weight is None else weight.reshape(-1)
+
+    def back(dy: Floats) -> Floats:
+        dy_rows = as_rows(dy, layer.axes)[0]
+        dx, of_gamma, of_beta = layer_norm_back(x, gamma, layer.epsilon, dy_rows)
+        recording.add(layer, "gamma", of_gamma.reshape(layer.shape))
+        recording.add(layer, "beta", of_beta.reshape(layer.shape))
+        return from_rows(dx, layer.axes, shape)
+
+    y = layer.apply(inputs, context)
+    return one_to_one(layer, inputs, y, context.mask, back, trains=trains)
+
+
+def _root_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    inputs, trains = np.ascontiguousarray(inputs), recording.trains(layer)
+    x, shape = as_rows(inputs, layer.axes)
+    gamma, root = layer.factors(x.shape[1]), layer.root(x.shape[1])
+
+    def back(dy: Floats) -> Floats:
+        dx, of_gamma = root_norm_back(x, gamma, root, as_rows(dy, layer.axes)[0])
+        if trains:
+            recording.add(layer, "scale", of_gamma.reshape(layer.shape))
+        return from_rows(dx, layer.axes, shape)
+
+    y = layer.apply(inputs, context)
+    return one_to_one(layer, inputs, y, context.mask, back, trains=trains)
+
+
+def _batch_normalization(
+    layer: Any, inputs: Floats, context: CallContext, recording: Recording
+) -> Recorded:
+    """Record batch normalisation (Ioffe and Szegedy 2015).
+
+    Masked steps have an output, but do not count in the moments.
+    """
+    axes = tuple(axis for axis in range(-inputs.ndim, 0) if axis != layer.axes[0])
+    beside = layer.beside()
+    from_batch = context.training and layer.trainable
+    mean, variance = layer.moments(inputs, context.mask) if from_batch else layer.moving_moments()
+    factor = layer.factor(variance)[beside]
+    deviation = np.sqrt(variance + np.float32(layer.epsilon))
+
+    def back(dy: Floats) -> Floats:
+        direct: Floats = dy * factor
+        if not layer.trainable:
+            return direct
+        normal = (inputs - mean[beside]) / deviation[beside]
+        of_gamma = (dy * normal).sum(axes, np.float64).astype(np.float32)
+        of_beta = dy.sum(axes, np.float64).astype(np.float32)
+        recording.add(layer, "gamma", of_gamma)
+        recording.add(layer, "beta", of_beta)
+        if not from_batch:
+            return direct
+        by_moments = of_beta[beside] + normal * of_gamma[beside]
+        dx: Floats = factor * (dy - layer.shares(inputs, context.mask) * by_moments)
+        return dx
+
+    y = layer.apply(np.ascontiguousarray(inputs), context)
+    return one_to_one(layer, inputs, y, context.mask, back, trains=recording.trains(layer))
 
 
 ELEMENTWISE: dict[type, Rule] = {
     layers.Activation: _activation,
-    layers.AlphaDropout: _alpha_dropout,
+    layers.AlphaDropout: _dropout,
+    layers.BatchNormalization: _batch_normalization,
     layers.Dropout: _dropout,
-    layers.ELU: _slope(_of_elu),
+    layers.ELU: _slope(
+        lambda layer, x, y: np.where(x > 0, np.float32(1), y + np.float32(layer.alpha))
+    ),
     layers.Gaussian: _moments,
     layers.GaussianDropout: _gaussian,
     layers.GaussianNoise: _gaussian,
     layers.Identity: _identity,
-    layers.LeakyReLU: _slope(_of_leaky_relu),
+    layers.LayerNormalization: _layer_normalization,
+    layers.LeakyReLU: _slope(
+        lambda layer, x, y: np.where(x > 0, np.float32(1), np.float32(layer.negative_slope))
+    ),
     layers.Masking: _slope(_of_masking),
-    layers.Normalization: _slope(_of_normalization),
+    layers.Normalization: _slope(_of_scaling),
     layers.PReLU: _prelu,
+    layers.RMSNormalization: _root_normalization,
     layers.ReLU: _slope(_of_relu),
-    layers.Rescaling: _slope(_of_rescaling),
+    layers.Rescaling: _slope(lambda layer, x, y: layer.scale),
     layers.Softmax: _softmax,
     layers.SpatialDropout1D: _dropout,
+    layers.UnitNormalization: _root_normalization,
 }

@@ -11,7 +11,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
-from streamrnn.nn.training.loss_check import check_gradient
+from streamrnn.nn.training.gradient_check import check_gradient
 
 
 class Loss:

@@ -1,4 +1,7 @@
-"""The objective of a compiled model: losses, their weights, and metrics of each output."""
+"""The objective of a compiled model: losses, their weights, and metrics of each output.
+
+Values for the outputs are passed as a list or by name.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError
+from streamrnn.base.display import closest
+from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.models import Model
 from streamrnn.nn.training.batches import Batch
 from streamrnn.nn.training.losses import Loss, loss_of
 from streamrnn.nn.training.metrics import Metric, metric_of
-from streamrnn.nn.training.outputs import by_output, output_names
 
 
 class Head(NamedTuple):
@@ -52,20 +55,21 @@ class Objective:
         weighted = _metrics("weighted_metrics", weighted_metrics, self.names)
         self.heads = []
         for number, symbol in enumerate(symbols):
-            units, own = int(symbol.shape[-1] or 0), losses[number]
+            units = int(symbol.shape[-1] or 0)
             # An output without a loss may have metrics; "accuracy" and "crossentropy" ask for it.
-            shown: Any = own
-            self.heads.append(
-                Head(
-                    self.names[number],
-                    own,
-                    scales[number],
-                    [metric_of(metric, shown, units) for metric in plain[number]],
-                    [metric_of(metric, shown, units) for metric in weighted[number]],
-                    len(symbol.shape),
-                )
+            own: Any = losses[number]
+            of_plain, of_weighted = (
+                [metric_of(metric, own, units) for metric in group[number]]
+                for group in (plain, weighted)
             )
-        _refuse_shared(self.metrics)
+            name, rank = self.names[number], len(symbol.shape)
+            self.heads.append(Head(name, own, scales[number], of_plain, of_weighted, rank))
+        for metric in self.metrics:
+            if sum(other is metric for other in self.metrics) > 1:
+                raise ArgumentError(
+                    f"compile: the metric {metric.name!r} is given twice, and would sum both; make "
+                    "an object for each"
+                )
         self.needed = [bool(head.loss or head.metrics) for head in self.heads]
         self._named = _named(self.heads, several=several)
 
@@ -181,15 +185,6 @@ def _metrics(argument: str, metrics: Any, names: Sequence[str]) -> list[list[Any
     return [list(_flat(of_head)) for of_head in by_head]
 
 
-def _refuse_shared(metrics: Sequence[Metric]) -> None:
-    for metric in metrics:
-        if sum(other is metric for other in metrics) > 1:
-            raise ArgumentError(
-                f"compile: the metric {metric.name!r} is given twice, and would sum both; make an "
-                "object for each"
-            )
-
-
 def _flat(metrics: Any) -> list[Any]:
     if metrics is None:
         return []
@@ -202,11 +197,6 @@ def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
     """Return the metrics by name: after the output's name, and numbered if used before."""
     named: dict[str, Metric] = {}
     counts: dict[str, int] = {}
-
-    def add(name: str, metric: Metric) -> None:
-        number = counts[name] = counts.get(name, -1) + 1
-        named[f"{name}_{number}" if number else name] = metric
-
     for weighted in (False, True):
         for head in heads:
             prefix = f"{head.name}_" if several else ""
@@ -214,5 +204,101 @@ def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
                 name = f"{prefix}{metric.name}"
                 if weighted and name in counts:
                     name = f"{prefix}weighted_{metric.name}"
-                add(name, metric)
+                number = counts[name] = counts.get(name, -1) + 1
+                named[f"{name}_{number}" if number else name] = metric
     return named
+
+
+# ---- values for the outputs
+
+
+def output_names(model: Model) -> list[str]:
+    """Return the names of outputs as in Keras: of their layers, or the keys of a dictionary.
+
+    Raises UnsupportedError for outputs that cannot be told apart.
+    """
+    structure = model.output
+    if isinstance(structure, dict):
+        names = [str(name) for name in structure]
+        if len(names) != len(model.graph.outputs):
+            raise UnsupportedError(f"{model}: training with nested outputs is not supported")
+        return names
+    names = [symbol.layer.name for symbol in model.graph.outputs]
+    if len(set(names)) < len(names):
+        raise UnsupportedError(
+            f"{model}: training needs a name for each output, and two are of the same layer: "
+            f"{', '.join(names)}; pass them through layers.Identity(name=...)"
+        )
+    return names
+
+
+def by_output(
+    argument: str, values: Any, names: Sequence[str], *, partly: bool
+) -> list[Any] | None:
+    """Return the values of a list or a dictionary by output; None for anything else.
+
+    partly: a dictionary may leave outputs out, which then have None. Raises ArgumentError.
+    """
+    if isinstance(values, Mapping):
+        unknown = [name for name in values if name not in names]
+        missing = [name for name in names if name not in values]
+        if unknown or (missing and not partly):
+            near = closest(str(unknown[0]), names) if unknown else None
+            raise ArgumentError(
+                f"{argument}: expected the outputs {', '.join(names)}, received "
+                f"{', '.join(map(str, values))}"
+                + (f"; did you mean {near!r}?" if near else "")
+                + ("; None stands for an output without one" if missing and not partly else "")
+            )
+        return [values.get(name) for name in names]
+    if isinstance(values, list | tuple) and len(values) == len(names):
+        return list(values)
+    return None
+
+
+def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]) -> list[Any]:
+    """Return y for each output as arrays; None where it is missing and not needed.
+
+    A list may leave out the outputs without a loss. Raises ArgumentError.
+    """
+    if y is None:
+        raise ArgumentError(f"{model}: expected y, the truth")
+    if len(names) == 1:
+        truths = by_output("y", y, names, partly=False) if isinstance(y, Mapping) else [y]
+    else:
+        truths = by_output("y", y, names, partly=True)
+        if truths is None and isinstance(y, list | tuple) and len(y) == sum(needed):
+            rest = iter(y)
+            truths = [next(rest) if need else None for need in needed]
+    if truths is None:
+        received = f"{len(y)} arrays" if isinstance(y, list | tuple) else type(y).__name__
+        raise ArgumentError(
+            f"{model}: expected y as a list or dictionary of {len(names)} arrays, one for each of "
+            f"{', '.join(names)}; received {received}"
+        )
+    for name, truth, need in zip(names, truths, needed, strict=True):
+        if getattr(truth, "null_count", 0):
+            raise DataError(
+                f"{model}: y of the output {name!r} has {truth.null_count} nulls; fill them, or "
+                "leave out their rows"
+            )
+        if need and truth is None:
+            raise ArgumentError(f"{model}: expected y for the output {name!r}, which has a loss")
+    return [None if truth is None else np.asarray(truth) for truth in truths]
+
+
+def weights_of_samples(model: Model, sample_weight: Any, names: Sequence[str]) -> list[Any]:
+    """Return sample weights for each output: its own, or the same array for all."""
+    weights: list[Any] | None = [sample_weight] * len(names)
+    # A list of arrays, rather than one array as a list of numbers.
+    listed = isinstance(sample_weight, list | tuple) and any(
+        weight is None or np.ndim(weight) for weight in sample_weight
+    )
+    if isinstance(sample_weight, Mapping) or (len(names) > 1 and listed):
+        weights = by_output("sample_weight", sample_weight, names, partly=True)
+    if weights is None:
+        raise ShapeError(
+            f"{model}: expected sample_weight as an array for all outputs, or one for each of "
+            f"{', '.join(names)}"
+        )
+    return [None if weight is None else np.asarray(weight, np.float32) for weight in weights]

@@ -1,7 +1,6 @@
 """Rules of operations: the gradients of `x * 2`, `ops.mean(x, axis=1)` and so on."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,19 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.functions import ARRAY_FUNCTIONS, activation_of, floats, truths
 from streamrnn.nn.training.elementwise import check_activation
 from streamrnn.nn.training.recording import Recorded, Recording
+from streamrnn.nn.training.shapes import parts_of
 
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
 """Maps (arguments, operands, y, dy) to each operand's share of dy; None for no share."""
 
 
-def _of_first(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    chosen = y == floats(xs[0])
-    return [np.where(chosen, dy, np.float32(0)), np.where(chosen, np.float32(0), dy)]
+def _chosen(first: Any, dy: Floats) -> list[Any]:
+    """Return the shares of two operands; `first`: where the first one is the result."""
+    return [np.where(first, dy, np.float32(0)), np.where(first, np.float32(0), dy)]
+
+
+def _of_extreme(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
+    return _chosen(y == floats(xs[0]), dy)
 
 
 def _of_quotient(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
@@ -42,11 +46,6 @@ def _of_power(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
     return [dy * slope, None]
 
 
-def _of_where(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    chosen = truths(xs[0])
-    return [None, np.where(chosen, dy, np.float32(0)), np.where(chosen, np.float32(0), dy)]
-
-
 def _over(a: Any, x: Floats, value: Floats) -> Floats:
     """Return the values of a reduction, each repeated for the elements that it comes from."""
     if not a.get("keepdims"):
@@ -63,12 +62,6 @@ def _of_item(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
     dx = np.zeros(xs[0].shape, np.float32)
     dx[tuple(a["key"])] = dy
     return [dx]
-
-
-def _of_parts(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    axis = a["axis"] % dy.ndim
-    edges = np.cumsum([0, *(x.shape[axis] for x in xs)]).tolist()
-    return [dy[(*(slice(None),) * axis, slice(i, j))] for i, j in pairwise(edges)]
 
 
 def _of_clip(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
@@ -95,25 +88,21 @@ def _of_activation(name: str, **defaults: float) -> _Back:
     return back
 
 
-def _nothing(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    return [None] * len(xs)
-
-
 BACK: dict[str, _Back] = {
     **{name: _of_activation(name) for name in ACTIVATIONS if derivative_source(name)},
     "absolute": lambda a, xs, y, dy: [dy * np.sign(floats(xs[0]))],
     "add": lambda a, xs, y, dy: [dy, dy],
     "clip": _of_clip,
-    "concatenate": _of_parts,
+    "concatenate": lambda a, xs, y, dy: parts_of(dy, a["axis"], xs),
     "exp": lambda a, xs, y, dy: [dy * y],
     "expand_dims": _reshaped,
     "flip": lambda a, xs, y, dy: [np.flip(dy, a["axis"])],
     "gelu": _of_activation("gelu", approximate=True),
     "get_item": _of_item,
     "log": lambda a, xs, y, dy: [dy / floats(xs[0])],
-    "maximum": _of_first,
+    "maximum": _of_extreme,
     "mean": _of_mean,
-    "minimum": _of_first,
+    "minimum": _of_extreme,
     "multiply": lambda a, xs, y, dy: [dy * floats(xs[1]), dy * floats(xs[0])],
     "negative": lambda a, xs, y, dy: [-dy],
     "power": _of_power,
@@ -127,10 +116,14 @@ BACK: dict[str, _Back] = {
     "subtract": lambda a, xs, y, dy: [dy, -dy],
     "sum": lambda a, xs, y, dy: [_over(a, xs[0], dy)],
     "true_divide": _of_quotient,
-    "where": _of_where,
-    **dict.fromkeys(("equal", "greater", "greater_equal", "less", "less_equal"), _nothing),
-    **dict.fromkeys(("logical_and", "logical_not", "logical_or", "not_equal", "sign"), _nothing),
-    **dict.fromkeys(("ones_like", "zeros_like"), _nothing),
+    "where": lambda a, xs, y, dy: [None, *_chosen(truths(xs[0]), dy)],
+    **dict.fromkeys(
+        (
+            *("equal", "greater", "greater_equal", "less", "less_equal", "not_equal"),
+            *("logical_and", "logical_not", "logical_or", "ones_like", "sign", "zeros_like"),
+        ),
+        lambda a, xs, y, dy: [None] * len(xs),
+    ),
 }
 
 
@@ -168,8 +161,6 @@ def operation(layer: Any, inputs: Any, context: CallContext, recording: Recordin
 
 def _fitted(share: Floats, x: Floats) -> Floats:
     """Return a gradient in the shape of an operand that was broadcast."""
-    if share.ndim > x.ndim:
-        missing = share.ndim - x.ndim
-        total = summed_over(np.ascontiguousarray(share, np.float32), (1,) * missing + x.shape)
-        return total.reshape(x.shape)
-    return summed_over(np.ascontiguousarray(share, np.float32), x.shape)
+    missing = share.ndim - x.ndim
+    total = summed_over(np.ascontiguousarray(share, np.float32), (1,) * missing + x.shape)
+    return total.reshape(x.shape)

@@ -48,20 +48,22 @@ def record(
         values[slot], slot_masks[slot], needs[slot] = array, mask, need
     calls: list[_Call] = []
     for step in graph.steps:
-        node = step.node
-        read = [*leaves(node.inputs), *symbols_in(node.kwargs.get("initial_state"))]
+        layer = step.node.layer
+        read = [*leaves(step.node.inputs), *symbols_in(step.node.kwargs.get("initial_state"))]
         slots = [graph.slots[id(symbol)] for symbol in read]
         of_inputs = [needs[slot] for slot in slots]
-        if any(of_inputs) or recording.trains(step.node.layer):
-            recorded = _record(step, values, slot_masks, of_inputs, context, recording)
-            calls.append(_Call(slots, step.outputs, of_inputs, recorded))
-            outputs, output_masks, need = recorded.outputs, recorded.masks, True
-        elif recording.training and _is_random(step.node.layer):
-            recorded = _record(step, values, slot_masks, of_inputs, context, recording)
-            outputs, output_masks, need = recorded.outputs, recorded.masks, False
+        inputs, inner = _read(step, values, slot_masks, context)
+        need = any(of_inputs) or recording.trains(layer)
+        if need or (recording.training and _is_random(layer)):
+            recorded = _record(layer, inputs, inner, recording, of_inputs)
+            outputs, output_masks = recorded.outputs, recorded.masks
+            if need:
+                calls.append(_Call(slots, step.outputs, of_inputs, recorded))
         else:
-            outputs, output_masks = _run(step, values, slot_masks, context)
-            need = False
+            result, result_masks = layer.forward(inputs, inner)
+            outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
+            nested = isinstance(result_masks, list | dict)
+            output_masks = list(leaves(result_masks)) if nested else [result_masks] * len(outputs)
         for slot, value, mask in zip(step.outputs, outputs, output_masks, strict=False):
             values[slot], slot_masks[slot], needs[slot] = value, mask, need
     ends = [graph.slots[id(symbol)] for symbol in graph.outputs]
@@ -92,45 +94,26 @@ def _is_random(layer: Any) -> bool:
 
 
 def _record(
-    step: Step,
-    values: list[Any],
-    masks: list[Any],
-    wanted: list[bool],
-    context: CallContext,
-    recording: Recording,
+    layer: Any, inputs: Any, context: CallContext, recording: Recording, wanted: list[bool]
 ) -> Recorded:
-    layer = step.node.layer
-    inputs, mask, inner = _read(step, values, masks, context)
-    if isinstance(layer, Model):
-        arrays = inputs if isinstance(inputs, list) else [inputs]
-        own = mask if isinstance(mask, list) else [mask] * len(arrays)
-        return record(layer.graph, arrays, own, inner, recording, wanted)
-    return rule_of(layer)(layer, inputs, inner, recording)
+    if not isinstance(layer, Model):
+        return rule_of(layer)(layer, inputs, context, recording)
+    arrays = inputs if isinstance(inputs, list) else [inputs]
+    masks = context.mask if isinstance(context.mask, list) else [context.mask] * len(arrays)
+    return record(layer.graph, arrays, masks, context, recording, wanted)
 
 
 def _read(
     step: Step, values: list[Any], masks: list[Any], context: CallContext
-) -> tuple[Any, Any, CallContext]:
-    """Return the inputs of a call, their mask, and its context."""
+) -> tuple[Any, CallContext]:
+    """Return the inputs of a call, and its context."""
     layer, mask = step.node.layer, step.inputs(masks)
     inputs: Any = cast_to_floats(layer, step.inputs(values))
     if step.mask is not None:
-        mask = layer.make_mask(
-            map_structure(np.shape, inputs), bools(step.mask(values), inputs), None
-        )
+        own = bools(step.mask(values), inputs)
+        mask = layer.make_mask(map_structure(np.shape, inputs), own, None)
     state = None if step.initial_state is None else step.initial_state(values)
-    return inputs, mask, context.of_layer(step.path, none_if_all_none(mask), state, step.training)
-
-
-def _run(
-    step: Step, values: list[Any], masks: list[Any], context: CallContext
-) -> tuple[list[Any], list[Any]]:
-    """Run one call as in scoring; return its outputs and their masks, flat."""
-    inputs, _, inner = _read(step, values, masks, context)
-    result, output_masks = step.node.layer.forward(inputs, inner)
-    outputs = list(leaves(result)) if isinstance(result, list | tuple | dict) else [result]
-    nested = isinstance(output_masks, list | dict)
-    return outputs, list(leaves(output_masks)) if nested else [output_masks] * len(outputs)
+    return inputs, context.of_layer(step.path, none_if_all_none(mask), state, step.training)
 
 
 def check_trainable(model: Model, trained: Trained) -> None:

@@ -144,12 +144,23 @@ def total_of(gradients: Sequence[Floats | None]) -> Floats | None:
 
 
 def one_to_one(
-    layer: Any, inputs: Array, outputs: Array, mask: Bools | None, back: Callable[[Floats], Floats]
+    layer: Any,
+    inputs: Array,
+    outputs: Array,
+    mask: Bools | None,
+    back: Callable[[Floats], Floats],
+    *,
+    trains: bool = False,
 ) -> Recorded:
-    """Record a call with one input and one output."""
+    """Record a call with one input and one output.
+
+    trains: whether `back` also adds gradients of weights, so that it always has to be called.
+    """
 
     def pullback(dys: Sequence[Floats | None], wanted: Sequence[bool]) -> list[Floats | None]:
         (dy,) = dys
-        return [None if dy is None or not wanted[0] else np.ascontiguousarray(back(dy))]
+        if dy is None or not (trains or wanted[0]):
+            return [None]
+        return [np.ascontiguousarray(back(dy))]
 
     return Recorded([outputs], [layer.compute_mask(inputs, mask)], pullback)

@@ -23,17 +23,10 @@ from streamrnn.nn.layers import activations, registry
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.training.convolution import convolution, depthwise
 from streamrnn.nn.training.elementwise import ELEMENTWISE, check_activation, from_value
-from streamrnn.nn.training.merges import MERGES
-from streamrnn.nn.training.normalizations import NORMALIZATIONS
 from streamrnn.nn.training.operations import check_operation, operation
-from streamrnn.nn.training.pools import POOLS
-from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
-from streamrnn.nn.training.recurrent import (
-    bidirectional,
-    check_directions,
-    check_recurrent,
-    recurrent,
-)
+from streamrnn.nn.training.recording import Recorded, Recording, Rule
+from streamrnn.nn.training.recurrent import bidirectional, check_cell, recurrent
+from streamrnn.nn.training.shapes import SHAPES
 
 
 def _dense(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
@@ -85,19 +78,6 @@ def _embedding(layer: Any, inputs: Array, context: CallContext, recording: Recor
     return Recorded([y], [layer.compute_mask(inputs, context.mask)], pullback)
 
 
-def _reshape(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    y = layer.apply(inputs, context)
-    return one_to_one(layer, inputs, y, context.mask, lambda dy: dy.reshape(inputs.shape))
-
-
-def _repeat(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    def back(dy: Floats) -> Floats:
-        total = total_of([dy[:, step] for step in range(dy.shape[1])])
-        return np.zeros_like(inputs) if total is None else total
-
-    return one_to_one(layer, inputs, layer.apply(inputs, context), context.mask, back)
-
-
 def _time_distributed(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
@@ -117,19 +97,14 @@ def _time_distributed(
 
 RULES: dict[type, Rule] = {
     **ELEMENTWISE,
-    **MERGES,
-    **NORMALIZATIONS,
-    **POOLS,
+    **SHAPES,
     **dict.fromkeys(registry.own_classes(layers.RNN), recurrent),
     layers.Bidirectional: bidirectional,
     layers.Conv1D: convolution,
     layers.Dense: _dense,
     layers.DepthwiseConv1D: depthwise,
     layers.Embedding: _embedding,
-    layers.Flatten: _reshape,
     layers.Operation: operation,
-    layers.RepeatVector: _repeat,
-    layers.Reshape: _reshape,
     layers.TimeDistributed: _time_distributed,
 }
 
@@ -138,9 +113,10 @@ def check_layer(layer: Any) -> None:
     """Raise UnsupportedError, naming the layer, if it or one of its options has no gradient."""
     rule_of(layer)
     if isinstance(layer, layers.Bidirectional):
-        check_directions(layer)
+        for direction in (layer.forward_layer, layer.backward_layer):
+            check_cell(direction, direction.runner)
     elif isinstance(layer, layers.RNN):
-        check_recurrent(layer)
+        check_cell(layer, layer.runner)
     elif isinstance(layer, layers.Operation):
         check_operation(layer)
     elif isinstance(layer, layers.TimeDistributed):

@@ -14,18 +14,23 @@ from streamrnn.nn.layers.precision import precision_of
 from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.models import Model
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.training.batches import Batch, checked_reset, class_weights, memories
+from streamrnn.nn.training.batches import (
+    Batch,
+    arrays_of_table,
+    checked_reset,
+    class_weights,
+    is_table,
+    memories,
+)
 from streamrnn.nn.training.callbacks import History
 from streamrnn.nn.training.losses import loss_of
 from streamrnn.nn.training.metrics import Metric
-from streamrnn.nn.training.objective import Objective
+from streamrnn.nn.training.objective import Objective, truths_of, weights_of_samples
 from streamrnn.nn.training.optimizer import WeightUpdate
 from streamrnn.nn.training.optimizers import optimizer_of
-from streamrnn.nn.training.outputs import truths_of, weights_of_samples
 from streamrnn.nn.training.passes import check_trainable, record
 from streamrnn.nn.training.penalties import Penalty
 from streamrnn.nn.training.recording import Recorded, Recording, Trained
-from streamrnn.nn.training.tables import arrays_of_table, is_table
 
 
 class Plan(NamedTuple):

@@ -13,7 +13,7 @@ from selection import slow
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
-from streamrnn.nn.training import step_check
+from streamrnn.nn.training import gradient_check
 
 X = np.random.default_rng(31).normal(size=(3, 4, 2)).astype(np.float32)
 
@@ -121,9 +121,9 @@ def test_a_step_backward_that_is_no_derivative_is_refused(function: Backward, sa
 
 def test_a_right_one_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cell, compared = with_backward(right), []
-    differences = step_check.central_differences
+    differences = gradient_check.central_differences
     monkeypatch.setattr(
-        step_check, "central_differences", lambda *args: compared.append(1) or differences(*args)
+        gradient_check, "central_differences", lambda *args: compared.append(1) or differences(*args)
     )
     one = gradients(cell(2))
     assert len(compared) == 3

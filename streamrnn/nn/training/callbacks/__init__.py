@@ -3,12 +3,21 @@
 Where Keras only warns, as about a monitored name that is not reported, an error is raised here.
 """
 
-from streamrnn.nn.training.callbacks.callback import Callback, LambdaCallback
+from streamrnn.nn.training.callbacks.callback import (
+    Callback,
+    CallbackList,
+    CSVLogger,
+    History,
+    LambdaCallback,
+    ProgbarLogger,
+)
 from streamrnn.nn.training.callbacks.checkpoint import BackupAndRestore, ModelCheckpoint
-from streamrnn.nn.training.callbacks.history import CSVLogger, History, ProgbarLogger
-from streamrnn.nn.training.callbacks.listing import CallbackList
-from streamrnn.nn.training.callbacks.monitor import EarlyStopping, TerminateOnNaN
-from streamrnn.nn.training.callbacks.rates import LearningRateScheduler, ReduceLROnPlateau
+from streamrnn.nn.training.callbacks.monitor import (
+    EarlyStopping,
+    LearningRateScheduler,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
 
 __all__ = [
     "BackupAndRestore",

@@ -1,10 +1,18 @@
-"""Callback, the base of callbacks, and LambdaCallback, a callback made of functions."""
+"""Callback, the base of callbacks; callbacks that keep, print or write the logs of epochs.
 
-from collections.abc import Callable, Mapping
+CallbackList calls all callbacks of a fit or an evaluation in their order.
+"""
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from streamrnn.base.display import closest
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, SinkError
 
 Logs: TypeAlias = dict[str, Any] | None
 """The loss and metrics of an epoch, or of its batches so far, by name."""
@@ -119,3 +127,201 @@ class LambdaCallback(Callback):
         }
         # As attributes of this object, they hide the methods of the class.
         self.__dict__.update({name: f for name, f in functions.items() if f is not None})
+
+
+class History(Callback):
+    """The result of `fit`: `epoch`, a list of numbers, and `history`, a list per loss and metric.
+
+    Callbacks may add lists to `history`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[Any]] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.epoch = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+
+class ProgbarLogger(Callback):
+    """Prints a line at the end of each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        values = " - ".join(f"{name}: {_text(value)}" for name, value in (logs or {}).items())
+        epochs = (self.params or {}).get("epochs", 1)
+        print(f"Epoch {epoch + 1}/{epochs} - {values}", flush=True)
+
+
+def _text(value: Any) -> str:
+    """Format a number, or the numbers of a metric that has one for each class."""
+    if np.ndim(value):
+        return f"[{', '.join(_text(item) for item in value)}]"
+    return f"{value:.4g}"
+
+
+class CSVLogger(Callback):
+    """Writes a line per epoch, in the layout of Keras; the file is complete after each epoch.
+
+    append: add to an existing file, without a second header. The first epoch sets the columns,
+    sorted; if none begins with "val_", such columns are added (for epochs with a validation). NA:
+    no value. Raises SinkError in the first epoch if the file has other columns (Keras mixes them
+    up).
+    """
+
+    def __init__(
+        self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
+    ) -> None:
+        super().__init__()
+        self.filename, self.sep, self.append = os.fspath(filename), separator, append
+        self.keys: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Empty the file, unless it is appended to. Raises SinkError if its folder is missing."""
+        self.keys = None
+        path = Path(self.filename)
+        if not path.absolute().parent.is_dir():
+            raise SinkError(f"{path}: the folder {path.parent} does not exist; create it first")
+        with path.open("a" if self.append else "w"):
+            pass
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        logs = logs or {}
+        if self.keys is None:
+            self.keys = sorted(logs)
+            if not any(key.startswith("val_") for key in self.keys):
+                self.keys += [f"val_{key}" for key in self.keys]
+            self._refuse_other_columns(["epoch", *self.keys])
+        with Path(self.filename).open("a", newline="") as file:
+            writer = csv.writer(file, delimiter=self.sep)
+            if file.tell() == 0:
+                writer.writerow(["epoch", *self.keys])
+            writer.writerow([epoch, *(_cell(logs.get(key, "NA")) for key in self.keys)])
+
+    def _refuse_other_columns(self, columns: list[str]) -> None:
+        with Path(self.filename).open(newline="") as file:
+            header = next(csv.reader(file, delimiter=self.sep), columns)
+        if header != columns:
+            raise SinkError(
+                f"{self.filename}: expected the columns {', '.join(columns)}, as this fit reports "
+                f"them, received {', '.join(header)}. Append to another file, or set append=False"
+            )
+
+
+def _cell(value: Any) -> Any:
+    """Format a number; numbers of classes as Keras writes them, "[a, b]" with its quotes."""
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
+
+
+class CallbackList(Callback):
+    """Callbacks, called one after the other; changes of `logs` in one are visible to later ones.
+
+    callbacks: a callback, or (nested) lists of them; Keras's callbacks work, too. add_history,
+    add_progbar: append a History or ProgbarLogger if there is none. params: for set_params.
+    """
+
+    def __init__(
+        self,
+        callbacks: Any = None,
+        add_history: bool = False,
+        add_progbar: bool = False,
+        model: Any = None,
+        **params: Any,
+    ) -> None:
+        super().__init__()
+        self.callbacks = list(_flat(callbacks))
+        if add_history and self.history is None:
+            self.callbacks.append(History())
+        if add_progbar and not any(isinstance(c, ProgbarLogger) for c in self.callbacks):
+            self.callbacks.append(ProgbarLogger())
+        self.hears_train = any(_overrides(c, TRAIN) for c in self.callbacks)
+        self.hears_test = any(_overrides(c, TEST) for c in self.callbacks)
+        self.set_model(model)
+        self.set_params(params)
+
+    @property
+    def history(self) -> History | None:
+        """The last History among the callbacks."""
+        histories = [callback for callback in self.callbacks if isinstance(callback, History)]
+        return histories[-1] if histories else None
+
+    @property
+    def initial_epoch(self) -> int:
+        """The epoch that a callback restored in on_train_begin, else 0."""
+        return max((getattr(c, "initial_epoch", 0) for c in self.callbacks), default=0)
+
+    @property
+    def restores(self) -> bool:
+        """Whether a callback restores an earlier fit."""
+        return any(hasattr(callback, "initial_epoch") for callback in self.callbacks)
+
+    def set_params(self, params: Any) -> None:
+        super().set_params(params)
+        if params:
+            for callback in self.callbacks:
+                callback.set_params(params)
+
+    def set_model(self, model: Any) -> None:
+        if model is None:
+            return
+        super().set_model(model)
+        if self.history is not None:
+            model.history = self.history
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+
+def _call_all(name: str) -> Callable[..., None]:
+    """Make the method of CallbackList that calls this method of all, with the same logs.
+
+    They are passed as Keras does: of batches by name, else by position.
+    """
+
+    def of_batch(self: CallbackList, batch: int, logs: Logs = None) -> None:
+        shared = dict(logs or {})
+        for callback in self.callbacks:
+            getattr(callback, name)(batch, logs=shared)
+
+    def of_epoch(self: CallbackList, epoch: int, logs: Logs = None) -> None:
+        shared = dict(logs or {})
+        for callback in self.callbacks:
+            getattr(callback, name)(epoch, shared)
+
+    def of_fit(self: CallbackList, logs: Logs = None) -> None:
+        shared = dict(logs or {})
+        for callback in self.callbacks:
+            getattr(callback, name)(shared)
+
+    return of_batch if "batch" in name else of_epoch if "epoch" in name else of_fit
+
+
+for _name in METHODS:
+    setattr(CallbackList, _name, _call_all(_name))
+
+
+def _flat(callbacks: Any) -> Iterator[Any]:
+    if callbacks is None:
+        return
+    if isinstance(callbacks, list | tuple):
+        for callback in callbacks:
+            yield from _flat(callback)
+    elif hasattr(callbacks, "set_model") and hasattr(callbacks, "on_epoch_end"):
+        yield callbacks
+    else:
+        raise ArgumentError(
+            "callbacks: expected a Callback, or a list of them, received "
+            f"{type(callbacks).__name__}; derive the class from streamrnn.callbacks.Callback"
+        )
+
+
+def _overrides(callback: Any, methods: tuple[str, ...]) -> bool:
+    """Return whether a callback overrides one of these methods."""
+    return any(
+        name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name)
+        for name in methods
+    )

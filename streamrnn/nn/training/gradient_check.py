@@ -1,4 +1,7 @@
-"""A custom cell's step_backward, compared with central differences of its step in float64."""
+"""Gradients that users write, compared with central differences of the values in float64.
+
+Of a cell, its step_backward with its step; of a loss, its gradient with its values.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +13,6 @@ from streamrnn.base.arrays import Array, Doubles, Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.structure import leaves
-
-_Function: TypeAlias = Callable[..., None]
 
 ENTRIES = 200
 """Number of entries of an array that are compared; in a larger array they are drawn."""
@@ -28,6 +29,9 @@ _WARM_STEPS = 3
 
 _DIFFERENCES = 1e-5, 2.0**-8
 """Step sizes of the differences. The second is for a step that rounds to float32 inside."""
+
+_ROWS = 8
+"""Number of rows of the first batch for the comparison of a loss."""
 
 _Entry: TypeAlias = tuple[tuple[int, ...], list[float]]
 """The index of an entry, and its central differences, one for each of `_DIFFERENCES`."""
@@ -51,8 +55,8 @@ class _Point(NamedTuple):
 
 def check_step_backward(
     cell: Any,
-    step: _Function,
-    step_backward: _Function,
+    step: Callable[..., None],
+    step_backward: Callable[..., None],
     weights: dict[str, Floats],
     features: int,
 ) -> None:
@@ -72,8 +76,8 @@ def check_step_backward(
 
 def _compare(
     cell: Any,
-    step: _Function,
-    step_backward: _Function,
+    step: Callable[..., None],
+    step_backward: Callable[..., None],
     weights: dict[str, Floats],
     features: int,
 ) -> None:
@@ -147,7 +151,7 @@ def _scale(entries: Sequence[_Entry]) -> float:
 
 
 def _point(
-    cell: Any, step: _Function, weights: dict[str, Floats], features: int, random: Any
+    cell: Any, step: Callable[..., None], weights: dict[str, Floats], features: int, random: Any
 ) -> _Point:
     """Return weights near the cell's own, and states that it reaches from its initial ones."""
     near = tuple(w + 0.1 * random.normal(size=w.shape) for w in weights.values())
@@ -165,8 +169,8 @@ def _point(
 
 def _received(
     cell: Any,
-    step: _Function,
-    step_backward: _Function,
+    step: Callable[..., None],
+    step_backward: Callable[..., None],
     point: _Point,
     of_y: Doubles,
     of_states: Sequence[Doubles],
@@ -192,7 +196,9 @@ def _received(
     return [dx, *dstates, *(weight - 1.0 for weight in dweights)]
 
 
-def _check_indices(cell: Any, step_backward: _Function, point: _Point, y: Doubles) -> None:
+def _check_indices(
+    cell: Any, step_backward: Callable[..., None], point: _Point, y: Doubles
+) -> None:
     """Run step_backward once in Python: an index outside an array would crash compiled code."""
     at = point.copy()
     function = getattr(step_backward, "py_func", step_backward)
@@ -231,3 +237,26 @@ def central_differences(
             array[index] = before
         if all(map(math.isfinite, slopes)):
             yield index, slopes
+
+
+def check_gradient(
+    owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
+) -> None:
+    """Compare `gradient` with `call` on the first rows of a batch.
+
+    Raises ArgumentError if they differ.
+    """
+    truth, point = (array[:_ROWS].astype(np.float64) for array in (t, p))
+
+    def value() -> float:
+        return float(np.sum(call(truth.copy(), point.copy()), dtype=np.float64))
+
+    with np.errstate(all="ignore"):
+        received = np.asarray(gradient(truth.copy(), point.copy()))
+        slopes = list(central_differences(value, point, np.random.default_rng(17)))
+    if slopes and (where := worst_entry(["y_pred"], [received], [slopes])):
+        raise ArgumentError(
+            f"{owner}: its gradient is not the derivative of the sum of its values; for the "
+            f"gradient of {where} (the entry that differs most; the expected value is a central "
+            "difference of the values in float64)"
+        )
