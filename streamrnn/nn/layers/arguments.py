@@ -89,47 +89,19 @@ def without_training(config: Any) -> Any:
     return [without_training(value) for value in config] if isinstance(config, list) else config
 
 
-def positive_integer(owner: str, argument: str, value: object) -> int:
+def _integer(value: object) -> int | None:
+    """Return an integer, also of NumPy; None for anything else."""
+    if isinstance(value, SupportsIndex):
+        with suppress(TypeError):  # an array with several values
+            return index(value)
+    return None
+
+
+def positive_integer(owner: object, argument: str, value: object) -> int:
     """Return a size of 1 or more, also from an integer of NumPy. Raises ArgumentError."""
-    number = 0
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        with suppress(TypeError):  # an array with several values
-            number = index(value)
-    if number < 1:
+    number = None if isinstance(value, bool) else _integer(value)
+    if number is None or number < 1:
         raise ArgumentError(f"{owner}: `{argument}` must be a positive integer, received {value!r}")
-    return number
-
-
-def strictly_positive(owner: str, argument: str, value: object) -> int:
-    """Return a number of filters, 1 or more. Raises ArgumentError, in the words of Keras."""
-    if isinstance(value, int) and value < 1:
-        raise ArgumentError(
-            f"{owner}: Invalid value for argument `{argument}`. Expected a strictly positive "
-            f"value. Received {argument}={value}."
-        )
-    return positive_integer(owner, argument, value)
-
-
-def checked_rate(owner: str, argument: str, rate: object) -> float:
-    """Return a dropout rate, 0…1. Raises ArgumentError that names the layer."""
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise ArgumentError(
-            f"{owner}: Invalid value received for argument `{argument}`. Expected a float value "
-            f"between 0 and 1. Received: {argument}={rate!r}"
-        )
-    return float(rate)
-
-
-def checked_seed(owner: str, seed: object) -> int | None:
-    """Return a seed: None or an integer, 0 or more. Raises ArgumentError that names the layer."""
-    if seed is None:
-        return None
-    number = -1
-    if isinstance(seed, SupportsIndex):
-        with suppress(TypeError):  # an array with several values
-            number = index(seed)
-    if number < 0:
-        raise ArgumentError(f"{owner}: seed must be a whole number, 0 or more, received {seed!r}")
     return number
 
 
@@ -177,25 +149,40 @@ class Size(Argument[int, int]):
     """A whole number, 1 or more."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
-        return positive_integer(str(owner), name, value)
+        return positive_integer(owner, name, value)
 
 
 class Filters(Argument[int, int]):
     """Like Size, but the error has Keras's words."""
 
     def take(self, owner: object, name: str, value: Any) -> int:
-        return strictly_positive(str(owner), name, value)
+        if isinstance(value, int) and value < 1:
+            raise ArgumentError(
+                f"{owner}: Invalid value for argument `{name}`. Expected a strictly positive "
+                f"value. Received {name}={value}."
+            )
+        return positive_integer(owner, name, value)
 
 
 class Rate(Argument[float, float]):
     """A rate of dropout, 0…1."""
 
     def take(self, owner: object, name: str, value: Any) -> float:
-        return checked_rate(str(owner), name, value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ArgumentError(
+                f"{owner}: Invalid value received for argument `{name}`. Expected a float value "
+                f"between 0 and 1. Received: {name}={value!r}"
+            )
+        return float(value)
 
 
 class Seed(Argument[int | None, int | None]):
-    """A seed of dropout or noise."""
+    """A seed of dropout or noise: None or an integer, 0 or more."""
 
     def take(self, owner: object, name: str, value: Any) -> int | None:
-        return checked_seed(str(owner), value)
+        number = _integer(value)
+        if value is not None and (number is None or number < 0):
+            raise ArgumentError(
+                f"{owner}: seed must be a whole number, 0 or more, received {value!r}"
+            )
+        return number

@@ -40,7 +40,7 @@ class Bidirectional(BuiltIn):
 
     layer: InitVar[RNN]
     merge_mode: str | None = "concat"
-    backward_layer: Argument[RNN | None, RNN] = Argument(default=None)
+    backward_layer: Argument[RNN | None, RNN] = Argument(default=None, inner=True)
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         layer, backward_layer = values["layer"], values["backward_layer"]
@@ -207,21 +207,15 @@ class Bidirectional(BuiltIn):
         return "it reads the sequence from its end as well"
 
     def get_config(self) -> ConfigDict:
-        return {
-            **super().get_config(),
-            "merge_mode": self.merge_mode,
-            "layer": serialization.serialize(self.forward_layer),
-            "backward_layer": serialization.serialize(self.backward_layer),
-        }
+        return {**super().get_config(), "layer": serialization.serialize(self.forward_layer)}
 
     @classmethod
     def from_config(cls, config: StoredConfig) -> Self:
         config = dict(config)
-        for key in ("layer", "backward_layer"):
-            if isinstance(config.get(key), Mapping):
-                config[key] = serialization.deserialize(config[key])
+        if isinstance(config.get("layer"), Mapping):
+            config["layer"] = serialization.deserialize(config["layer"])
         config.pop("num_constants", None)
-        return cls(**config)
+        return super().from_config(config)
 
 
 def _split(outputs: Nested[T]) -> tuple[T, list[Nested[T]]]:

@@ -1,14 +1,17 @@
 """BuiltIn, the base of the package's layers, which declare their arguments."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.declared import arguments_of, bound, declared, signature_of
 from streamrnn.nn.layers.layer import Layer
+from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
+from streamrnn.nn.layers.structure import map_lists
 
 
 class _Signature:
@@ -90,3 +93,34 @@ class BuiltIn(Layer):
 
     def complete(self) -> None:
         """Check declared arguments together, and set what follows from them alone."""
+
+    def get_config(self) -> ConfigDict:
+        config = super().get_config()
+        for name, argument in arguments_of(type(self)).items():
+            if argument.inner:
+                config[name] = map_lists(serialization.serialize, config[name])
+        return config
+
+    @classmethod
+    def from_config(cls, config: StoredConfig) -> Self:
+        arguments: dict[str, Any] = dict(config)
+        for name, argument in arguments_of(cls).items():
+            if argument.inner and name in config:
+                arguments[name] = _layers_of(config[name])
+        return cls(**arguments)
+
+
+def _layers_of(value: object) -> object:
+    """Return layers for their configs; other values, such as layers, as they are."""
+    if isinstance(value, list | tuple):
+        return [_layers_of(item) for item in value]
+    return serialization.deserialize(value) if isinstance(value, Mapping) else value
+
+
+class Unmasked(BuiltIn):
+    """The base of layers that pass no mask on, as in Keras."""
+
+    supports_masking = False
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """Return None."""

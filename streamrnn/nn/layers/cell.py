@@ -221,6 +221,10 @@ class Cell(Layer):
             for shape in self.state_shapes().values()
         ]
 
+    def fresh_states(self, owner: str, rows: int) -> list[Floats]:
+        """Return the states of new rows, flat and checked: (rows, …) each."""
+        return initial_states(owner, self.state_shapes(), self.get_initial_state(rows), rows)
+
     def own_initial_state(self, batch_size: int) -> Any:
         """Return the result of the cell's own get_initial_state, None if it has none."""
         own = type(self).get_initial_state is not Cell.get_initial_state

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamrnn.base.arrays import Floats, Ints
+
+if TYPE_CHECKING:
+    from streamrnn.nn.layers.memory import Memory
 
 CallKind = Literal["call", "stream", "whole"]
 
@@ -28,16 +32,7 @@ def training_inside(training: bool) -> Iterator[None]:
         _training.reset(token)
 
 
-class Carrier(Protocol):
-    """An object that carries state from call to call."""
-
-    def snapshot(self) -> Any:
-        """Return the carried state."""
-
-    def restore(self, snapshot: Any) -> None:
-        """Carry the state of a snapshot again."""
-
-
+@dataclass(slots=True, eq=False)
 class CallContext:
     """The arguments of one layer's call, and of the pass through the model around it.
 
@@ -56,46 +51,24 @@ class CallContext:
     `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.
     """
 
-    __slots__ = (
-        "_before",
-        "initial_state",
-        "kind",
-        "lengths",
-        "mask",
-        "path",
-        "states",
-        "training",
-    )
+    mask: Any = None
+    initial_state: Any = None
+    training: bool = False
+    kind: CallKind = "call"
+    lengths: Ints | None = None
+    states: Mapping[str, Floats] | None = None
+    path: str = ""
+    before: "dict[int, tuple[Memory, Any]]" = field(default_factory=dict)
 
-    def __init__(
-        self,
-        mask: Any = None,
-        initial_state: Any = None,
-        training: bool = False,
-        kind: CallKind = "call",
-        lengths: Ints | None = None,
-        states: Mapping[str, Floats] | None = None,
-        path: str = "",
-        before: dict[int, tuple[Carrier, Any]] | None = None,
-    ) -> None:
-        self.mask = mask
-        self.initial_state = initial_state
-        self.training = training
-        self.kind = kind
-        self.lengths = lengths
-        self.states = states
-        self.path = path
-        self._before = {} if before is None else before
-
-    def remember(self, carrier: Carrier) -> None:
+    def remember(self, memory: "Memory") -> None:
         """Save the carried state before this pass changes it."""
-        if id(carrier) not in self._before:
-            self._before[id(carrier)] = carrier, carrier.snapshot()
+        if id(memory) not in self.before:
+            self.before[id(memory)] = memory, memory.snapshot()
 
     def undo(self) -> None:
         """Restore the carried state from before this pass."""
-        for carrier, snapshot in self._before.values():
-            carrier.restore(snapshot)
+        for memory, snapshot in self.before.values():
+            memory.restore(snapshot)
 
     def of_layer(
         self, name: str, mask: Any, initial_state: Any, training: bool | None
@@ -109,21 +82,12 @@ class CallContext:
             self.lengths,
             self.states,
             f"{self.path}{name}/",
-            self._before,
+            self.before,
         )
 
     def with_initial_state(self, initial_state: Any) -> "CallContext":
         """Return the same context with another initial state."""
-        return CallContext(
-            self.mask,
-            initial_state,
-            self.training,
-            self.kind,
-            self.lengths,
-            self.states,
-            self.path,
-            self._before,
-        )
+        return replace(self, initial_state=initial_state)
 
     def state(self, name: str, shape: tuple[int, ...]) -> Floats | None:
         """Return the caller's state of the layer at `path`, as (B, *shape); None if it has none.

@@ -24,7 +24,7 @@ from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import declared
 from streamrnn.nn.layers.initializers import Initial
-from streamrnn.nn.layers.packable import Packable
+from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
@@ -34,7 +34,7 @@ from streamrnn.nn.layers.time_windows import (
     TimeWindow,
     padded,
 )
-from streamrnn.nn.layers.variable import WeightAttribute
+from streamrnn.nn.layers.weights import WeightAttribute
 
 
 class _Convolution(BuiltIn):

@@ -38,7 +38,7 @@ class Argument(Generic[Given, Kept]):
     """An argument that is checked, or stored in another form than passed.
 
     check: called with the layer, the name and the value. init: False where a class itself sets an
-    argument of its base.
+    argument of its base. inner: whether it is a layer, or a list of layers.
     """
 
     in_config: ClassVar[bool] = True
@@ -51,9 +51,10 @@ class Argument(Generic[Given, Kept]):
         default: Any = Parameter.empty,
         check: Callable[[object, str, Any], Any] | None = None,
         init: bool = True,
+        inner: bool = False,
     ) -> None:
         self.default = default
-        self.init = init
+        self.init, self.inner = init, inner
         self.annotation: Any = None
         self._check = check
 

@@ -13,7 +13,7 @@ from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Size
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import Initial
-from streamrnn.nn.layers.packable import Packable
+from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 

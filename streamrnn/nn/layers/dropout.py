@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY
+from functools import cached_property
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -62,8 +63,9 @@ class Dropout(BuiltIn):
     )
     seed: Seed = Seed(None)
 
-    def complete(self) -> None:
-        self._random: np.random.Generator | None = None
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        return generator_of(self.seed)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the mask for inputs of this shape."""
@@ -74,9 +76,16 @@ class Dropout(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if not context.training or self.rate == 0:
             return inputs
-        if self._random is None:
-            self._random = generator_of(self.seed)
-        return inputs * dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
+        mask = dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate)
+        return self.combined(inputs, mask)
+
+    def combined(self, inputs: Floats, mask: Floats) -> Floats:
+        """Return the output for a mask: 0 where an element is dropped."""
+        return inputs * mask
+
+    def slope(self, mask: Floats) -> Floats:
+        """Return the derivative of the output."""
+        return mask
 
 
 @builtin_layer
@@ -121,8 +130,9 @@ class GaussianLayer(BuiltIn):
     _: KW_ONLY
     seed: Seed = Seed(None)
 
-    def complete(self) -> None:
-        self._random: np.random.Generator | None = None
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        return generator_of(self.seed)
 
     def deviation(self) -> float:
         """Return the standard deviation of the noise."""
@@ -135,8 +145,6 @@ class GaussianLayer(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         if not context.training or self.deviation() == 0:
             return inputs
-        if self._random is None:
-            self._random = generator_of(self.seed)
         return self.combined(inputs, self.noise(self._random, inputs.shape))
 
     def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -186,19 +194,13 @@ class AlphaDropout(Dropout):
     Dropout.
     """
 
-    def apply(self, inputs: Array, context: CallContext) -> Array:
-        if not context.training or self.rate == 0:
-            return inputs
-        if self._random is None:
-            self._random = generator_of(self.seed)
-        kept = dropout_mask(self._random, self.mask_shape(inputs.shape), self.rate) > 0
-        return self.combined(inputs, kept)
-
-    def combined(self, inputs: Floats, kept: Array) -> Floats:
-        """Return the output where elements are kept, and the dropped value elsewhere."""
+    def combined(self, inputs: Floats, mask: Floats) -> Floats:
         dropped = np.float32(_DROPPED)
         b = np.float32(-self.factor() * _DROPPED * self.rate)
-        return np.float32(self.factor()) * np.where(kept, inputs, dropped) + b
+        return np.float32(self.factor()) * np.where(mask > 0, inputs, dropped) + b
+
+    def slope(self, mask: Floats) -> Floats:
+        return (mask > 0) * np.float32(self.factor())
 
     def factor(self) -> float:
         """Return a, by which kept elements are multiplied."""

@@ -1,24 +1,27 @@
-"""What SimpleRNN, GRU and LSTM share: the weights, packing and dropout of cells; the layer."""
+"""SimpleRNN, GRU and LSTM: their cells and layers, and what these share."""
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, InitVar
-from typing import Any, ClassVar, Self
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.nn.kernels import recurrent
+from streamrnn.nn.kernels import gru, recurrent
 from streamrnn.nn.kernels.activation import ROW_WISE, Spec
+from streamrnn.nn.kernels.lstm import PLAIN
 from streamrnn.nn.kernels.packing import Packed, WeightsLike
+from streamrnn.nn.kernels.simple_rnn import SIMPLE_RNN
 from streamrnn.nn.kernels.swept import SweptKind
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.arguments import Rate, Seed, Size, positive_integer
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.declared import Accepted, Argument, arguments_of, declared
-from streamrnn.nn.layers.initializers import Initial, generator_of
-from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.packable import Packable
-from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
+from streamrnn.nn.layers.initializers import Constant, Initial, generator_of
+from streamrnn.nn.layers.precision import Packable
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.rnn import RNN
 from streamrnn.nn.layers.structure import Nested, Shape, T
 
@@ -70,7 +73,6 @@ class GatedCell(Packable, Cell, GatedArguments):
     """Whether a rate of 1 drops everything (SimpleRNN) or nothing (GRU, LSTM), as in Keras."""
     computes_in_integers: ClassVar[bool] = True
     """Whether its kernel takes integers as weights. With dropout, in training, it uses floats."""
-    _random: np.random.Generator | None = None
     _packed: Packed | None = None
 
     @property
@@ -197,19 +199,21 @@ class GatedCell(Packable, Cell, GatedArguments):
 
     def draw_masks(self, rows: int, features: int) -> tuple[Floats, Floats]:
         """Draw the dropout masks of one call: (rows, 1 or gates, F) for x, (rows, …, U) for h."""
-        if self._random is None:
-            self._random = generator_of(self.seed)
         copies = self.gates if self.recurrent_dropout else 1
         return (
             self._draw((rows, copies, features), self.dropout),
             self._draw((rows, copies, self.units), self.recurrent_dropout),
         )
 
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        return generator_of(self.seed)
+
     def _draw(self, shape: tuple[int, ...], rate: float) -> Floats:
+        random = self._random  # even if it is not needed: without a seed, layers take turns
         if rate == 0 or (rate == 1 and not self.drops_at_one):
             return np.ones(shape, np.float32)
-        assert self._random is not None
-        return dropout_mask(self._random, shape, rate)
+        return dropout_mask(random, shape, rate)
 
 
 @declared
@@ -227,27 +231,16 @@ class GatedRNN(RNN):
         if "cell_class" in vars(cls):
             for name, argument in arguments_of(cls.cell_class).items():
                 if argument.is_attribute:
-                    setattr(cls, name, _of_cell(name))
+                    doc = f"The cell's {name}."
+                setattr(cls, name, property(attrgetter(f"cell.{name}"), doc=doc))
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         """Make the cell from its arguments, with the layer's name; then do as RNN does."""
-        positive_integer(str(self), "units", values["units"])  # the message names the layer
+        positive_integer(self, "units", values["units"])  # the message names the layer
         of_cell = arguments_of(self.cell_class)
         arguments = {name: values[name] for name, each in of_cell.items() if each.is_attribute}
         self.cell = self.cell_class(**arguments, name=self.name)
         super().set_arguments({name: values[name] for name in values if name not in of_cell})
-
-    def get_config(self) -> ConfigDict:
-        return Layer.get_config(self)
-
-    @classmethod
-    def from_config(cls, config: StoredConfig) -> Self:
-        return cls(**config)
-
-
-def _of_cell(name: str) -> property:
-    """Return a property of a layer that reads its cell's attribute."""
-    return property(lambda self: getattr(self.cell, name), doc=f"The cell's {name}.")
 
 
 def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Floats:
@@ -256,3 +249,113 @@ def dropout_mask(random: np.random.Generator, shape: tuple[int, ...], rate: floa
         return np.zeros(shape, np.float32)
     keep = random.random(shape, dtype=np.float32) >= rate
     return keep.astype(np.float32) / np.float32(1 - rate)
+
+
+@builtin_layer
+class SimpleRNNCell(GatedCell):
+    """One step of SimpleRNN: h' = activation(x K + b + h R).
+
+    Weights: kernel (F, U), recurrent_kernel (U, U), bias (U,).
+    """
+
+    kind = SIMPLE_RNN
+    drops_at_one: ClassVar[bool] = True
+
+
+@builtin_layer
+class SimpleRNN(GatedRNN, GatedArguments):
+    """SimpleRNN: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
+
+    State: [h], (B, units). Arguments: see SimpleRNNCell, then RNN.
+    """
+
+    cell_class = SimpleRNNCell
+    after: ClassVar = {"seed": "unroll"}
+
+
+@declared
+class GRUArguments(GateArguments):
+    """The arguments of GRUCell and GRU."""
+
+    reset_after: bool = True
+
+
+@builtin_layer
+class GRUCell(GatedCell, GRUArguments):
+    """One step of GRU (Cho et al. 2014), gates in the order z, r, h.
+
+    z = f(x Kz + bz + h Rz); r = f(x Kr + br + h Rr); h' = z h + (1 - z) hh, where
+    hh = g(x Kh + bh + r (h Rh + ch)) with reset_after=True (two rows of bias, b and c), and
+    hh = g(x Kh + bh + (r h) Rh) without.
+
+    Weights: kernel (F, 3U), recurrent_kernel (U, 3U), bias (2, 3U) or (3U,).
+    """
+
+    kind = gru.AFTER
+    after: ClassVar = {"reset_after": "recurrent_dropout"}
+
+    def complete(self) -> None:
+        self.kind = gru.AFTER if self.reset_after else gru.BEFORE
+        super().complete()
+
+    def add_bias(self) -> None:
+        columns = 3 * self.units
+        shape = (2, columns) if self.reset_after else (columns,)
+        self.add_weight("bias", shape, self.bias_initializer)
+
+    def pack(self, kernel: WeightsLike, recurrent: WeightsLike, bias: Floats | None) -> Packed:
+        return gru.pack(kernel, recurrent, bias, reset_after=self.reset_after)
+
+    def activations(self) -> tuple[Spec, ...]:
+        return self.recurrent_activation, self.activation
+
+
+@builtin_layer
+class GRU(GatedRNN, GRUArguments):
+    """GRU: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
+
+    State: [h], (B, units). Arguments: see GRUCell, then RNN.
+    """
+
+    cell_class = GRUCell
+    after: ClassVar = {"reset_after": "unroll"}
+
+
+@declared
+class LSTMArguments(GateArguments):
+    """The arguments of LSTMCell and LSTM."""
+
+    unit_forget_bias: bool = True
+    after: ClassVar = {"unit_forget_bias": "bias_initializer"}
+
+
+@builtin_layer
+class LSTMCell(GatedCell, LSTMArguments):
+    """One step of LSTM (Hochreiter & Schmidhuber 1997, with a forget gate).
+
+    i, f, o = s(x K + b + h R); c' = f c + i g(x Kc + bc + h Rc); h' = o g(c'). Weights, with gates
+    in the order i, f, c, o: kernel (F, 4U), recurrent_kernel (U, 4U), bias (4U,).
+    unit_forget_bias: the forget gate's bias starts as 1.
+    """
+
+    kind = PLAIN
+
+    def add_bias(self) -> None:
+        start = self.bias_initializer((4 * self.units,))
+        if self.unit_forget_bias:
+            start = start.copy()
+            start[self.units : 2 * self.units] = np.float32(1)
+        self.add_weight("bias", start.shape, Constant(start))
+
+    def activations(self) -> tuple[Spec, ...]:
+        return self.recurrent_activation, self.activation
+
+
+@builtin_layer
+class LSTM(GatedRNN, LSTMArguments):
+    """LSTM: x (B, T, F) -> the last output (B, units), or with return_sequences (B, T, units).
+
+    States: [h, c], (B, units) each. Arguments: see LSTMCell, then RNN.
+    """
+
+    cell_class = LSTMCell

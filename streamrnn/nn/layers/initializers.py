@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -143,13 +144,12 @@ class Ones(Initializer):
         return np.ones(shape)
 
 
+@dataclass(eq=False, repr=False)
 class Constant(Initializer):
     """All elements `value`, or `value` itself if it is an array of the weight's shape."""
 
     fields = ("value",)
-
-    def __init__(self, value: npt.ArrayLike = 0.0) -> None:
-        self.value = value
+    value: npt.ArrayLike = 0.0
 
     def get_config(self) -> ConfigDict:
         if isinstance(self.value, np.ndarray | np.generic):
@@ -167,31 +167,27 @@ class Constant(Initializer):
             ) from None
 
 
+@dataclass(eq=False, repr=False)
 class RandomUniform(Initializer):
     """Uniform in [minval, maxval)."""
 
     fields = ("minval", "maxval", "seed")
-
-    def __init__(
-        self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None
-    ) -> None:
-        self.minval = minval
-        self.maxval = maxval
-        self.seed = seed
+    minval: float = -0.05
+    maxval: float = 0.05
+    seed: int | None = None
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         return uniform(self.generator(), self.minval, self.maxval, shape)
 
 
+@dataclass(eq=False, repr=False)
 class RandomNormal(Initializer):
     """Normal with this mean and standard deviation."""
 
     fields = ("mean", "stddev", "seed")
-
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
-        self.mean = mean
-        self.stddev = stddev
-        self.seed = seed
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         return self.mean + self.stddev * normal(self.generator(), shape)
@@ -343,14 +339,13 @@ class LecunNormal(_Preset):
     preset = (1.0, "fan_in", "truncated_normal")
 
 
+@dataclass(eq=False, repr=False)
 class Orthogonal(Initializer):
     """Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
 
     fields = ("gain", "seed")
-
-    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
-        self.gain = gain
-        self.seed = seed
+    gain: float = 1.0
+    seed: int | None = None
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         rows, columns = math.prod(shape[:-1]), shape[-1]
@@ -360,13 +355,12 @@ class Orthogonal(Initializer):
         return values
 
 
+@dataclass(eq=False, repr=False)
 class Identity(Initializer):
     """The identity matrix times `gain`."""
 
     fields = ("gain",)
-
-    def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
+    gain: float = 1.0
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         return self.gain * np.eye(shape[0], shape[1])

@@ -29,8 +29,7 @@ from streamrnn.nn.layers.missing import INTERNAL, explain_missing, missing_in
 from streamrnn.nn.layers.registry import ConfigDict
 from streamrnn.nn.layers.structure import Shape, leaves, map_lists, map_structure
 from streamrnn.nn.layers.symbol import Node, Symbol, symbols_in
-from streamrnn.nn.layers.variable import WEIGHT_NAMES, NamedWeights
-from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
 class _KeepsArguments:

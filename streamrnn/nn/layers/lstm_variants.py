@@ -15,8 +15,8 @@ from streamrnn.nn.kernels.activation import Spec
 from streamrnn.nn.kernels.normalization import Norm
 from streamrnn.nn.kernels.packing import Packed
 from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.gated import LSTMCell
 from streamrnn.nn.layers.initializers import Initial
-from streamrnn.nn.layers.lstm import LSTMCell
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 

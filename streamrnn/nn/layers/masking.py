@@ -1,11 +1,22 @@
-"""Masking: steps whose features all equal one value are masked."""
+"""Masking, and the operations by which Keras 3 writes masks into functional graphs.
+
+The output of an operation is a bool mask, passed to other layers as `mask=`.
+"""
+
+import typing
+from functools import reduce
+from typing import ClassVar
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
+from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
+from streamrnn.nn.layers.declared import Accepted, Argument
+from streamrnn.nn.layers.merge import Concatenate, Merge
 from streamrnn.nn.layers.registry import builtin_layer
+from streamrnn.nn.layers.structure import Shape
 
 
 @builtin_layer
@@ -24,3 +35,112 @@ class Masking(BuiltIn):
     def apply(self, inputs: Array, context: CallContext) -> Array:
         present = (inputs != np.float32(self.mask_value)).any(axis=-1, keepdims=True)
         return np.where(present, inputs, np.float32(0))
+
+
+class _MaskOperation(BuiltIn):
+    stepwise = True
+    makes_mask = True
+
+    def compute_mask(self, inputs: typing.Any, mask: typing.Any = None) -> None:
+        """Return None: the output is a mask, and has none."""
+
+
+@builtin_layer
+class NotEqual(_MaskOperation):
+    """x != value, element by element, on ids or features."""
+
+    value: float = 0
+
+    def complete(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ArgumentError(
+                f"{self}: expected a number to compare with, received {self.value!r}"
+            )
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        mask: Bools = inputs != np.float32(self.value)
+        return mask
+
+
+@builtin_layer
+class Any(_MaskOperation):
+    """True where any feature is: (B, T, F) -> (B, T). Only over the last axis."""
+
+    axis: Accepted = Accepted(-1)
+    keepdims: Accepted = Accepted(False)
+
+    def complete(self) -> None:
+        axis = self.axis
+        axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+        if axis not in (-1, 2) or self.keepdims:
+            raise ArgumentError(
+                f"{self}: only any(axis=-1), over features, is supported, received "
+                f"axis={axis}, keepdims={self.keepdims}"
+            )
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ArgumentError(f"{self}: expected (batch, time, features), received shape {shape}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:-1]
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.asarray(inputs.any(axis=-1))
+
+
+@builtin_layer
+class LogicalOr(_MaskOperation, Merge):
+    """True where any of its inputs is."""
+
+    def merge(self, inputs: list[Array], masks: list[Array | None]) -> Array:
+        joined: Array = reduce(np.logical_or, inputs)
+        return joined
+
+
+@builtin_layer
+class JoinedMasks(_MaskOperation, Concatenate):
+    """Masks of single features joined along the last axis: Concatenate as an operation."""
+
+
+@builtin_layer
+class ExpandDims(_MaskOperation):
+    """Turns a mask of steps (B, T) into one of features (B, T, 1).
+
+    Only a new last axis is supported.
+    """
+
+    axis: Accepted = Accepted(-1)
+
+    def complete(self) -> None:
+        if self.axis != -1:
+            raise ArgumentError(f"{self}: only axis=-1 is supported, received axis={self.axis!r}")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, 1)
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.asarray(inputs)[..., None]
+
+
+@builtin_layer
+class ZerosLike(_MaskOperation):
+    """A mask of its input's shape, False everywhere."""
+
+    value: ClassVar[bool] = False
+
+    dtype: Argument[str, str] = Argument(default="bool")
+
+    def complete(self) -> None:
+        if self.dtype != "bool":
+            raise ArgumentError(f"{self}: only dtype='bool' is supported, received {self.dtype!r}")
+
+    def apply(self, inputs: Array, context: CallContext) -> Array:
+        return np.full(inputs.shape, self.value, np.bool_)
+
+
+@builtin_layer
+class OnesLike(ZerosLike):
+    """True everywhere."""
+
+    value = True

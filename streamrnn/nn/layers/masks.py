@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DTypeError, ShapeError
 from streamrnn.nn.layers.structure import leaves, map_structure
-from streamrnn.nn.layers.variable import attribute_of_plain
+from streamrnn.nn.layers.weights import attribute_of_plain
 
 Masks = Bools | list[Bools | None] | None
 """The mask of one array, or of each of several; None where no step is left out."""

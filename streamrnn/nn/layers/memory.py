@@ -1,19 +1,16 @@
 """The state that a stateful layer carries from one Python call to the next."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ShapeError, StateError
-from streamrnn.nn.layers.cell import Cell, initial_states
+from streamrnn.nn.layers.cell import initial_states
 from streamrnn.nn.layers.structure import leaves
 
-
-class _Owner(Protocol):
-    runner: Cell
-    stateful: bool
-
+if TYPE_CHECKING:
+    from streamrnn.nn.layers.rnn import RNN
 
 MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 
@@ -24,7 +21,7 @@ class Memory:
     The first call fixes the number of rows; a reset to the default lifts this limit.
     """
 
-    def __init__(self, owner: _Owner) -> None:
+    def __init__(self, owner: "RNN") -> None:
         self._owner = owner
         self._states: list[Floats] | None = None
         self._held: Floats | None = None
@@ -39,7 +36,7 @@ class Memory:
     def record_start(self, states: list[Floats] | None) -> None:
         """Record where a call starts (None: the default states); the first start is the origin."""
         if self._states is None:
-            self._origin = None if states is None else [state.copy() for state in states]
+            self._origin = None if states is None else _copies(states)
         elif states is not None:
             self._check_rows(len(states[0]))
 
@@ -47,7 +44,7 @@ class Memory:
         """Return copies of the carried states and output, for a call to overwrite."""
         assert self._states is not None
         self._check_rows(batch)
-        return [state.copy() for state in self._states], _copy(self._held)
+        return _copies(self._states), None if self._held is None else self._held.copy()
 
     def snapshot(self) -> MemoryCopy:
         """Return the carried state, for `restore`. It is never changed in place."""
@@ -59,23 +56,22 @@ class Memory:
 
     def keep(self, states: list[Floats], held: Floats | None) -> None:
         """Carry the states that a call ended with."""
-        self._states = [state.copy() for state in states]
-        self._held = _copy(held)
+        self._states = _copies(states)
+        self._held = None if held is None else held.copy()
 
     def states(self, *, with_held: bool = False) -> list[Any] | None:
         """Return copies of the carried states, nested as the cell nests them, or None."""
         if self._states is None:
             return None
-        nested = self._owner.runner.nest([state.copy() for state in self._states])
+        nested = self._owner.runner.nest(_copies(self._states))
         return [*nested, self._held.copy()] if with_held and self._held is not None else nested
 
     def shown(self) -> list[Any] | None:
         """Return what `states` shows: after a reset, the states that the next call starts from."""
         if self._states is not None or not self._rows_before_reset:
             return self.states()
-        cell, rows = self._owner.runner, self._rows_before_reset
-        start = cell.get_initial_state(rows)
-        return cell.nest(initial_states(str(self._owner), cell.state_shapes(), start, rows))
+        cell = self._owner.runner
+        return cell.nest(cell.fresh_states(str(self._owner), self._rows_before_reset))
 
     def assign(self, state: object) -> None:
         """Carry `state` from now on, or nothing if it is None. Raises ShapeError, StateError."""
@@ -101,11 +97,11 @@ class Memory:
         if states is not None:
             self.assign(states)
             assert self._states is not None
-            self._origin = [state.copy() for state in self._states]
+            self._origin = _copies(self._states)
             return
         if self._states is not None:
             self._rows_before_reset = len(self._states[0])
-        self._states = None if self._origin is None else [s.copy() for s in self._origin]
+        self._states = None if self._origin is None else _copies(self._origin)
         self._held = None if self._origin is None else self._blank_held()
 
     def reset_rows(self, rows: Bools) -> None:
@@ -118,10 +114,8 @@ class Memory:
         self._check_rows(len(rows))
         fresh = self._origin
         if fresh is None:
-            cell = self._owner.runner
-            initial = cell.get_initial_state(len(rows))
-            fresh = initial_states(str(self._owner), cell.state_shapes(), initial, len(rows))
-        self._states = [state.copy() for state in self._states]
+            fresh = self._owner.runner.fresh_states(str(self._owner), len(rows))
+        self._states = _copies(self._states)
         for state, start in zip(self._states, fresh, strict=True):
             state[rows] = start[rows]
         if self._held is not None:
@@ -149,5 +143,5 @@ class Memory:
             )
 
 
-def _copy(array: Floats | None) -> Floats | None:
-    return None if array is None else array.copy()
+def _copies(states: list[Floats]) -> list[Floats]:
+    return [state.copy() for state in states]

@@ -24,13 +24,13 @@ from streamrnn.nn.layers.axes import (
     has_time,
     sizes_on,
 )
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import BuiltIn, Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, declared
 from streamrnn.nn.layers.initializers import Initial
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.variable import WeightAttribute
+from streamrnn.nn.layers.weights import WeightAttribute
 
 _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
@@ -260,21 +260,16 @@ class UnitNormalization(RootNormalization):
 
 
 @builtin_layer
-class RMSNormalization(RootNormalization):
+class RMSNormalization(Unmasked, RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
     Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, in the sizes of
     these axes, by default (F,).
     """
 
-    supports_masking = False
     scale = WeightAttribute()
 
     epsilon: float = 1e-6
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        """Return None: unlike other normalizations, Keras's layer does not pass masks on."""
-        return None
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)

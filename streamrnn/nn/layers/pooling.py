@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools, Floats
-from streamrnn.errors import ShapeError
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.base.arrays import Array, Floats
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.registry import builtin_layer
@@ -15,6 +13,7 @@ from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.time_windows import (
     DataFormat,
     OneSize,
+    OverTime,
     Padding,
     TimeWindow,
     one_size,
@@ -22,21 +21,10 @@ from streamrnn.nn.layers.time_windows import (
 )
 
 
-class _OverTime(BuiltIn):
-    supports_masking = False
-    ragged = False
-    sequence_input = True
-
-    def check_input(self, shape: Shape) -> None:
-        if len(shape) != 3:
-            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
-
-
 @declared
-class _Pool(_OverTime):
+class _Pool(OverTime):
+    why = "it makes one step out of several; use windows without carried state"
+
     pool_size: OneSize
     strides: Argument[int | Sequence[int] | None, int] = Argument(default=None)
     padding: Padding = Padding("valid", "same")
@@ -47,15 +35,12 @@ class _Pool(_OverTime):
         self.strides = one_size(self, "strides", self.pool_size if strides is None else strides)
         self.window = TimeWindow(self.pool_size, self.strides, 1, self.padding)
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], self.window.count_for(self, input_shape[1]), input_shape[2])
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it makes one step out of several; use windows without carried state"
+    def steps(self, input_steps: int | None) -> int | None:
+        return self.window.count_for(self, input_steps)
 
     def windows(self, x: Floats, value: float) -> list[Floats]:
         """Return the inputs 0, 1, … of all windows, (B, windows, F) each, padded with a value."""
-        count = self.window.count_for(self, x.shape[1]) or 0
+        count = self.steps(x.shape[1]) or 0
         steps = padded(x, self.window.pads(x.shape[1]), value)
         return list(self.window.views(steps, count)) if count else [x[:, :0]]
 
@@ -93,16 +78,17 @@ class AveragePooling1D(_Pool):
 
 
 @declared
-class _Global(_OverTime):
+class _Global(OverTime):
+    why = "it needs the whole time axis; use windows without carried state"
+
     data_format: DataFormat = DataFormat(None)
     keepdims: bool = False
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        one = (1,) if self.keepdims else ()
-        return (input_shape[0], *one, input_shape[2])
+    def steps(self, input_steps: int | None) -> int:
+        return 1
 
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return "it needs the whole time axis; use windows without carried state"
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *(1,) * self.keepdims, input_shape[2])
 
 
 @builtin_layer

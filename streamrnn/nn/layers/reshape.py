@@ -6,18 +6,18 @@ ZeroPadding1D, Cropping1D and UpSampling1D cannot run on streams, where each row
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
-from typing import ClassVar, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
-from streamrnn.base.arrays import Array, Bools
+from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
-from streamrnn.nn.layers.time_windows import DataFormat, TwoSizes, padded
+from streamrnn.nn.layers.time_windows import DataFormat, OverTime, TwoSizes, padded
 
 
 def _size(shape: Shape) -> int | None:
@@ -41,12 +41,8 @@ def _checked_target(owner: object, _: str, target: object) -> tuple[int, ...]:
     return tuple(index(size) for size in axes)
 
 
-class _ChangesShape(BuiltIn):
+class _ChangesShape(Unmasked):
     ragged = False
-    supports_masking = False
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         # On a stream, arrays have one more axis: each step is reshaped, in place of each row.
@@ -169,33 +165,8 @@ class RepeatVector(_ChangesShape):
         return "it makes a new sequence out of each value"
 
 
-class _Resizes(BuiltIn):
-    supports_masking = False
-    ragged = False
-    sequence_input = True
-    why: ClassVar[str]
-
-    def check_input(self, shape: Shape) -> None:
-        if len(shape) != 3:
-            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
-        self.steps(shape[1])
-
-    def steps(self, input_steps: int | None) -> int | None:
-        """Return the number of steps of the output. Raises ShapeError if there are none."""
-        raise NotImplementedError
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (input_shape[0], self.steps(input_shape[1]), input_shape[2])
-
-    def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Bools | None:
-        return None
-
-    def why_not_stepwise(self, input_shape: Shape) -> str | None:
-        return self.why
-
-
 @builtin_layer
-class ZeroPadding1D(_Resizes):
+class ZeroPadding1D(OverTime):
     """(B, T, F) -> (B, before + T + after, F): adds steps of zeros. padding: (before, after)."""
 
     why = 'it adds steps; instead of it and a convolution, use Conv1D(padding="causal")'
@@ -211,7 +182,7 @@ class ZeroPadding1D(_Resizes):
 
 
 @builtin_layer
-class Cropping1D(_Resizes):
+class Cropping1D(OverTime):
     """(B, T, F) -> (B, T - first - last, F). cropping: (first, last), or one number for both."""
 
     why = "it leaves out steps; leave them out of the output rows"
@@ -234,7 +205,7 @@ class Cropping1D(_Resizes):
 
 
 @builtin_layer
-class UpSampling1D(_Resizes):
+class UpSampling1D(OverTime):
     """(B, T, F) -> (B, T size, F): each step `size` times."""
 
     why = "it repeats steps; use windows without carried state"

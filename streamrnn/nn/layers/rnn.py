@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Floats
 from streamrnn.errors import ConfigError, DTypeError, ShapeError
-from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell, initial_states
 from streamrnn.nn.layers.context import CallContext
@@ -16,16 +15,12 @@ from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.masks import Masks
 from streamrnn.nn.layers.memory import Memory
-from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.stacked import StackedRNNCells
 from streamrnn.nn.layers.structure import Nested, Shape, Shapes, leaves
 from streamrnn.nn.layers.symbol import Symbol
 
 _FLOAT32 = np.dtype(np.float32)
-
-
-def _one_cell(_: object, __: str, cell: Any) -> Any:
-    return StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell
 
 
 @builtin_layer
@@ -45,7 +40,10 @@ class RNN(BuiltIn):
     stepwise = True
     takes_state = True
 
-    cell: Argument[Layer | Sequence[Layer], Any] = Argument(check=_one_cell)
+    cell: Argument[Layer | Sequence[Layer], Any] = Argument(
+        check=lambda _, __, cell: StackedRNNCells(cell) if isinstance(cell, list | tuple) else cell,
+        inner=True,
+    )
     _: KW_ONLY
     return_sequences: bool = False
     return_state: bool = False
@@ -156,7 +154,7 @@ class RNN(BuiltIn):
             return self.memory.recall(batch)
         if carried:
             self.memory.record_start(None)
-        return initial_states(str(self), shapes, cell.get_initial_state(batch), batch), held
+        return cell.fresh_states(str(self), batch), held
 
     def step(self, x: Floats, states: list[Floats]) -> Floats:
         """Compute one step of each row with little overhead: x float32 (B, F) -> (B, U).
@@ -272,24 +270,11 @@ class RNN(BuiltIn):
         return self.runner.state_classes()
 
     def stream_initial(self, n: int) -> dict[str, Floats]:
-        shapes = self.runner.state_shapes()
-        flat = initial_states(str(self), shapes, self.runner.get_initial_state(n), n)
-        initial = dict(zip(shapes, flat, strict=True))
+        flat = self.runner.fresh_states(str(self), n)
+        initial = dict(zip(self.runner.state_shapes(), flat, strict=True))
         if self.runner.holds_output:
             initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
         return initial
-
-    # ---- config
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "cell": serialization.serialize(self.cell)}
-
-    @classmethod
-    def from_config(cls, config: StoredConfig) -> Self:
-        config = dict(config)
-        if isinstance(config.get("cell"), Mapping):
-            config["cell"] = serialization.deserialize(config["cell"])
-        return cls(**config)
 
 
 def check_states(

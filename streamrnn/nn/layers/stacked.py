@@ -1,18 +1,17 @@
 """StackedRNNCells: several cells, each fed by the one before it, as one cell."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.cell import Cell, as_cell
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 
 
@@ -24,7 +23,7 @@ class StackedRNNCells(Cell, BuiltIn):
     cell sees the future.
     """
 
-    cells: Argument[Sequence[Layer], list[Layer]]
+    cells: Argument[Sequence[Layer], list[Layer]] = Argument(inner=True)
 
     def complete(self) -> None:
         self.cells = list(self.cells)
@@ -127,15 +126,3 @@ class StackedRNNCells(Cell, BuiltIn):
             zero_masked=zero_masked,
             training=training,
         )
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "cells": [serialization.serialize(c) for c in self.cells]}
-
-    @classmethod
-    def from_config(cls, config: StoredConfig) -> Self:
-        config = dict(config)
-        config["cells"] = [
-            cell if isinstance(cell, Layer) else serialization.deserialize(cell)
-            for cell in config["cells"]
-        ]
-        return cls(**config)

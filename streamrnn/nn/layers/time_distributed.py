@@ -1,18 +1,16 @@
 """TimeDistributed: one layer on each step separately."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers import serialization
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
-from streamrnn.nn.layers.registry import ConfigDict, StoredConfig, builtin_layer
+from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 
 
@@ -27,7 +25,7 @@ class TimeDistributed(BuiltIn):
     sequence_input = True
     stepwise = True
 
-    layer: Argument[Layer, Any]
+    layer: Argument[Layer, Any] = Argument(inner=True)
 
     def complete(self) -> None:
         if not isinstance(self.layer, Layer):
@@ -74,13 +72,3 @@ class TimeDistributed(BuiltIn):
         rows = inputs.reshape(-1, *inputs.shape[2:])
         y, _ = self.layer.forward(rows, CallContext(kind="whole"))
         return y.reshape(*inputs.shape[:2], *y.shape[1:])
-
-    def get_config(self) -> ConfigDict:
-        return {**super().get_config(), "layer": serialization.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config: StoredConfig) -> Self:
-        config = dict(config)
-        if isinstance(config["layer"], Mapping):
-            config["layer"] = serialization.deserialize(config["layer"])
-        return cls(**config)

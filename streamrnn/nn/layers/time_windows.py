@@ -6,14 +6,16 @@ beginning only.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from streamrnn.base.arrays import Array
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers.arguments import positive_integer
+from streamrnn.nn.layers.built_in import Unmasked
 from streamrnn.nn.layers.declared import Argument
+from streamrnn.nn.layers.structure import Shape
 
 
 class TimeWindow(NamedTuple):
@@ -64,6 +66,30 @@ class TimeWindow(NamedTuple):
             yield padded[:, begin : begin + (count - 1) * self.strides + 1 : self.strides]
 
 
+class OverTime(Unmasked):
+    """The base of layers that make other steps out of a sequence (batch, time, features)."""
+
+    ragged = False
+    sequence_input = True
+    why: ClassVar[str]
+    """Why it cannot run on streams."""
+
+    def check_input(self, shape: Shape) -> None:
+        if len(shape) != 3:
+            raise ShapeError(f"{self}: expected (batch, time, features), received shape {shape}")
+        self.steps(shape[1])
+
+    def steps(self, input_steps: int | None) -> int | None:
+        """Return the number of steps of the output. Raises ShapeError if there are none."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.steps(input_shape[1]), input_shape[2])
+
+    def why_not_stepwise(self, input_shape: Shape) -> str | None:
+        return self.why
+
+
 def padded(x: Array, pads: tuple[int, int], value: float) -> Array:
     """Return steps (B, T, F) padded with a value on both sides; x itself if nothing is added."""
     if pads == (0, 0):
@@ -77,7 +103,7 @@ def one_size(owner: object, argument: str, value: object) -> int:
     """Return a size that Keras also writes as a list of one. Raises ArgumentError."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
-    return positive_integer(str(owner), argument, value)
+    return positive_integer(owner, argument, value)
 
 
 class OneSize(Argument[int | Sequence[int], int]):

@@ -1,9 +1,9 @@
 """The data that fit and evaluate accept: arrays, tables, batches of any iterable, windows."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,94 +17,76 @@ BATCH_SIZE = 32
 """Rows of a batch by default, as in Keras."""
 
 
-class BatchSource(Protocol):
+class BatchSource(NamedTuple):
     """Batches that can be iterated in an order.
 
-    batches: their number, None if unknown. again: whether they can be iterated again.
-    shuffles: whether a key changes their order.
+    run: yields the batches in their order, or in the random order of a key. batches: their number,
+    None if unknown. again: whether they can be iterated again. shuffles: whether a key changes
+    their order.
     """
 
+    run: Callable[[int | None], Iterator[Batch]]
     batches: int | None
-    again: bool
-    shuffles: bool
-
-    def run(self, key: int | None) -> Iterator[Batch]:
-        """Yield the batches in their order, or in the random order of a key."""
+    again: bool = True
+    shuffles: bool = True
 
 
-class ArrayBatches(BatchSource):
-    """Arrays, cut into batches."""
+def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None) -> BatchSource:
+    """Return arrays, cut into batches. Raises ArgumentError, ShapeError."""
+    cut = BATCH_SIZE if size is None else size
+    if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or cut < 1:
+        raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {size!r}")
+    if not rows.rows:
+        raise ShapeError(f"{trainer.model}: expected at least one row")
+    if trainer.model.stateful_layers() and rows.rows > cut and rows.rows % cut:
+        raise ShapeError(
+            f"{trainer.model}: {rows.rows} rows cannot be split into batches of "
+            f"{argument}={cut}: each row of a stateful model continues the same row of the "
+            "previous batch"
+        )
 
-    again = True
-    shuffles = True
+    def run(key: int | None) -> Iterator[Batch]:
+        order = None if key is None else random.permutation(key, rows.rows)
+        for begin in range(0, rows.rows, cut):
+            part = slice(begin, begin + cut)
+            yield rows.take(part if order is None else order[part])
 
-    def __init__(self, trainer: Trainer, argument: str, rows: Batch, size: int | None) -> None:
-        size = BATCH_SIZE if size is None else size
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {size!r}")
-        if not rows.rows:
-            raise ShapeError(f"{trainer.model}: expected at least one row")
-        if trainer.model.stateful_layers() and rows.rows > size and rows.rows % size:
-            raise ShapeError(
-                f"{trainer.model}: {rows.rows} rows cannot be split into batches of "
-                f"{argument}={size}: each row of a stateful model continues the same row of the "
-                "previous batch"
-            )
-        self._rows, self._size = rows, size
-        self.batches: int | None = -(-rows.rows // size)
-
-    def run(self, key: int | None) -> Iterator[Batch]:
-        order = None if key is None else random.permutation(key, self._rows.rows)
-        for begin in range(0, self._rows.rows, self._size):
-            cut = slice(begin, begin + self._size)
-            yield self._rows.take(cut if order is None else order[cut])
+    return BatchSource(run, -(-rows.rows // cut))
 
 
-class NumberedBatches(BatchSource):
-    """An object with a length and batches by number, such as keras.utils.PyDataset."""
+def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
+    """Return an object's batches by number, as of a keras.utils.PyDataset."""
+    count = len(items)
+    if not trainer.model.built and count:
+        trainer.model.build_on(_parts(items[0])[0])
 
-    again = True
-    shuffles = True
-
-    def __init__(self, trainer: Trainer, items: Any, class_weight: Any) -> None:
-        self._trainer, self._items, self._classes = trainer, items, class_weight
-        self.batches: int | None = len(items)
-        if not trainer.model.built and self.batches:
-            trainer.model.build_on(_parts(items[0])[0])
-
-    def run(self, key: int | None) -> Iterator[Batch]:
-        count = len(self._items)
+    def run(key: int | None) -> Iterator[Batch]:
+        count = len(items)
         order = range(count) if key is None else random.permutation(key, count).tolist()
-        _call(self._items, "on_epoch_begin")
+        getattr(items, "on_epoch_begin", lambda: None)()
         for number in order:
-            yield _batch(self._trainer, self._items[number], self._classes)
-        _call(self._items, "on_epoch_end")
+            yield _batch(trainer, items[number], class_weight)
+        getattr(items, "on_epoch_end", lambda: None)()
+
+    return BatchSource(run, count)
 
 
-class IteratedBatches(BatchSource):
-    """Batches of an iterable, in its order: a generator, a list, a loader."""
+def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
+    """Return the batches of an iterable, in its order: of a generator, a list, a loader."""
+    iterator, count = iter(items), None
+    with suppress(TypeError):  # a generator, or a loader with an unknown number of batches
+        count = len(items)
+    again, rest = iterator is not items, items
+    if not trainer.model.built:
+        for first in iterator:
+            trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
+            rest = items if again else chain([first], iterator)
+            break
 
-    shuffles = False
+    def run(key: int | None) -> Iterator[Batch]:
+        return (_batch(trainer, item, class_weight) for item in rest)
 
-    def __init__(self, trainer: Trainer, items: Any, class_weight: Any) -> None:
-        self._trainer, self._items, self._classes = trainer, items, class_weight
-        self.again = iter(items) is not items
-        self.batches: int | None = _length(items)
-        if not trainer.model.built:
-            self._build()
-
-    def _build(self) -> None:
-        """Build the model for the first batch, which an iterator still yields afterwards."""
-        items = iter(self._items)
-        for first in items:
-            self._trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
-            if not self.again:
-                self._items = chain([first], items)
-            return
-
-    def run(self, key: int | None) -> Iterator[Batch]:
-        for item in self._items:
-            yield _batch(self._trainer, item, self._classes)
+    return BatchSource(run, count, again, shuffles=False)
 
 
 class Feed:
@@ -169,11 +151,6 @@ class FitData(NamedTuple):
     class_weight: Any = None
     size: int | None = None
 
-    @property
-    def arrays(self) -> bool:
-        """Whether x is arrays (or a table) rather than batches."""
-        return is_arrays(self.x, self.y)
-
     def rows(self, trainer: Trainer) -> Batch:
         """Return arrays as one batch, without class weights."""
         return trainer.batch(self.x, self.y, self.sample_weight, self.lengths)
@@ -182,9 +159,9 @@ class FitData(NamedTuple):
 def source_of(trainer: Trainer, data: FitData, argument: str = "batch_size") -> BatchSource:
     """Return the source of the batches that a caller passed. Raises ArgumentError, ShapeError."""
     x = data.x
-    if data.arrays:
+    if is_arrays(x, data.y):
         rows = trainer.weighed(data.rows(trainer), data.class_weight)
-        return ArrayBatches(trainer, argument, rows, data.size)
+        return array_batches(trainer, argument, rows, data.size)
     others = {
         "y": data.y,
         "sample_weight": data.sample_weight,
@@ -198,9 +175,9 @@ def source_of(trainer: Trainer, data: FitData, argument: str = "batch_size") -> 
                 "(x, y, sample_weight) or (x, y, sample_weight, lengths)"
             )
     if hasattr(x, "__getitem__") and not isinstance(x, list | tuple) and hasattr(x, "__len__"):
-        return NumberedBatches(trainer, x, data.class_weight)
+        return _numbered_batches(trainer, x, data.class_weight)
     if hasattr(x, "__iter__"):
-        return IteratedBatches(trainer, x, data.class_weight)
+        return _iterated_batches(trainer, x, data.class_weight)
     raise ArgumentError(
         f"{trainer.model}: expected arrays, a table, or an iterable of batches as x, received "
         f"{type(x).__name__}"
@@ -215,13 +192,6 @@ def is_arrays(x: Any, y: Any) -> bool:
     if x is None or isinstance(x, Mapping | np.ndarray) or hasattr(x, "__array__"):
         return True
     return hasattr(x, "column_names")
-
-
-def _length(items: Any) -> int | None:
-    try:
-        return len(items)
-    except TypeError:  # a generator, or a loader with an unknown number of batches
-        return None
 
 
 def _parts(item: Any) -> tuple[Any, ...]:
@@ -239,21 +209,6 @@ def _batch(trainer: Trainer, item: Any, class_weight: Any) -> Batch:
     x, y, *others = _parts(item)
     weight, lengths = [*others, None, None][:2]
     return trainer.weighed(trainer.batch(x, y, weight, lengths), class_weight)
-
-
-def _call(items: Any, method: str) -> None:
-    if hasattr(items, method):
-        getattr(items, method)()
-
-
-def split_rows(rows: Batch, share: float) -> tuple[Batch, Batch]:
-    """Return the first rows, and the last ones for validation. Raises ArgumentError, ShapeError."""
-    if not 0 < share < 1:
-        raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
-    at = math.floor(rows.rows * (1 - share))
-    if at in (0, rows.rows):
-        raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
-    return rows.take(slice(0, at)), rows.take(slice(at, None))
 
 
 def is_window(item: Any) -> bool:

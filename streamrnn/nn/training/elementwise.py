@@ -98,11 +98,7 @@ def _dropout(layer: Any, inputs: Floats, context: CallContext, recording: Record
         return _identity(layer, inputs, context, recording)
     shape = layer.mask_shape(inputs.shape)
     factors = recording.factors(layer.seed, call, 0, shape, layer.rate)
-    if isinstance(layer, layers.AlphaDropout):
-        kept = factors > 0
-        y, slope = layer.combined(inputs, kept), kept * np.float32(layer.factor())
-    else:
-        y, slope = inputs * factors, factors
+    y, slope = layer.combined(inputs, factors), layer.slope(factors)
     return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope)
 
 

@@ -1,23 +1,22 @@
 """`Model.fit` and `Model.evaluate`: the batches of an epoch."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from streamrnn.errors import ArgumentError
+from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import random
 from streamrnn.nn.training.batches import Batch
 from streamrnn.nn.training.callbacks import CallbackList, History
 from streamrnn.nn.training.data import (
-    ArrayBatches,
     BatchSource,
     Feed,
     FitData,
+    array_batches,
     is_arrays,
     source_of,
-    split_rows,
 )
 from streamrnn.nn.training.epochs import run_epochs
 from streamrnn.nn.training.trainer import Trainer
@@ -53,13 +52,13 @@ def fit_arrays(
                 f"fit: {name} must be a whole number, 0 or more, received {number!r}"
             )
     data = FitData(x, y, sample_weight, lengths, class_weight, batch_size)
-    sizes = validation_batch_size, batch_size
-    validation: BatchSource | None
+    validation: BatchSource | None = None
     if validation_data is None and validation_split:
-        source, validation = _split(trainer, data, validation_split, sizes)
+        source, validation = _split(trainer, data, validation_split, validation_batch_size)
     else:
         source = source_of(trainer, data)
-        validation = _validation(trainer, validation_data, sizes)
+        if validation_data is not None:
+            validation = _validation(trainer, validation_data, validation_batch_size, batch_size)
     judged = _judged_epochs(validation_freq, initial_epoch, epochs)
     if trainer.model.stateful_layers() and shuffle and source.shuffles:
         raise ArgumentError(
@@ -135,17 +134,8 @@ class _ArrayEpochs:
         self._trainer.model.reset_state()
 
     def train(self, epoch: int) -> dict[str, float]:
-        trainer, calls = self._trainer, self._calls
-        key = random.key_of(trainer.seed, epoch) if self._shuffle else None
-        trainer.reset_metrics()
-        losses, means = [math.nan], _Means()
-        for number, batch in enumerate(self._feed.epoch(key)):
-            calls.on_train_batch_begin(number)
-            losses = means.add(trainer.train(batch), batch.rows)
-            calls.on_train_batch_end(number, trainer.logs(losses) if calls.hears_train else None)
-            if trainer.stop_training:
-                break
-        return trainer.logs(losses)
+        key = random.key_of(self._trainer.seed, epoch) if self._shuffle else None
+        return _run(self._trainer, self._feed.epoch(key), self._calls, train=True)
 
     def judge(self, epoch: int) -> dict[str, float]:
         """Return losses and metrics of the validation data, from initial states; restore states."""
@@ -197,69 +187,75 @@ def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
     )
 
 
-_Sizes: TypeAlias = tuple[int | None, int | None]
-"""validation_batch_size, and batch_size, the default of validation_batch_size."""
-
-
 def _split(
-    trainer: Trainer, data: FitData, share: float, sizes: _Sizes
+    trainer: Trainer, data: FitData, share: float, size: int | None
 ) -> tuple[BatchSource, BatchSource]:
     """Return the first rows, and the last ones for validation, which have no class weights."""
-    if not data.arrays:
+    if not is_arrays(data.x, data.y):
         raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
-    rows, others = split_rows(data.rows(trainer), share)
+    rows = data.rows(trainer)
+    if not 0 < share < 1:
+        raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
+    at = math.floor(rows.rows * (1 - share))
+    if at in (0, rows.rows):
+        raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
+    first, last = rows.take(slice(0, at)), rows.take(slice(at, None))
     return (
-        ArrayBatches(trainer, "batch_size", trainer.weighed(rows, data.class_weight), data.size),
-        ArrayBatches(trainer, "validation_batch_size", others, sizes[0] or sizes[1]),
+        array_batches(trainer, "batch_size", trainer.weighed(first, data.class_weight), data.size),
+        array_batches(trainer, "validation_batch_size", last, size or data.size),
     )
 
 
-def _validation(trainer: Trainer, validation_data: Any, sizes: _Sizes) -> BatchSource | None:
+def _validation(
+    trainer: Trainer, validation_data: Any, size: int | None, batch_size: int | None
+) -> BatchSource:
     """Return the source of validation_data: arrays as a tuple, or batches."""
-    if validation_data is None:
-        return None
     argument = "validation_batch_size"
+    several = isinstance(validation_data, list | tuple) and 2 <= len(validation_data) <= 4
     if not is_arrays(validation_data, None):  # batches, also as a list of tuples
-        parts = (
-            isinstance(validation_data, tuple)
-            and 2 <= len(validation_data) <= 4
-            and is_arrays(*validation_data[:2])
-        )
+        parts = isinstance(validation_data, tuple) and several and is_arrays(*validation_data[:2])
         if not parts:
-            return source_of(trainer, FitData(validation_data, size=sizes[0]), argument)
-    elif not isinstance(validation_data, list | tuple) or not 2 <= len(validation_data) <= 4:
+            return source_of(trainer, FitData(validation_data, size=size), argument)
+    elif not several:
         raise ArgumentError(
             "fit: validation_data must be (x, y), (x, y, sample_weight), (x, y, sample_weight, "
             f"lengths), or batches of these; received {type(validation_data).__name__}"
         )
-    data = FitData(*validation_data)._replace(size=sizes[0] or sizes[1])
+    data = FitData(*validation_data)._replace(size=size or batch_size)
     return source_of(trainer, data, argument)
 
 
-class _Means:
-    """The means of the batches' losses, weighted by their rows, as in Keras."""
+def _run(
+    trainer: Trainer, batches: Iterator[Batch], calls: CallbackList, *, train: bool
+) -> dict[str, float]:
+    """Train on batches, or test them; return losses and metrics.
 
-    def __init__(self) -> None:
-        self._totals: list[float] = []
-        self._rows = 0.0
-
-    def add(self, losses: Sequence[float], rows: int) -> list[float]:
-        """Return the means so far."""
-        before = self._totals or [0.0] * len(losses)
-        self._totals = [t + loss * rows for t, loss in zip(before, losses, strict=True)]
-        self._rows += rows
-        return [total / self._rows for total in self._totals]
+    Losses are means over the batches, weighted by their rows, as in Keras.
+    """
+    step, hears = trainer.test, calls.hears_test
+    begin, end = calls.on_test_batch_begin, calls.on_test_batch_end
+    if train:
+        step, hears = trainer.train, calls.hears_train
+        begin, end = calls.on_train_batch_begin, calls.on_train_batch_end
+    objective = trainer.objective
+    objective.reset()
+    means, totals, rows = [math.nan], [0.0], 0.0
+    for number, batch in enumerate(batches):
+        begin(number)
+        losses = step(batch)
+        totals = totals if rows else [0.0] * len(losses)
+        totals = [total + loss * batch.rows for total, loss in zip(totals, losses, strict=True)]
+        rows += batch.rows
+        means = [total / rows for total in totals]
+        end(number, objective.logs(means) if hears else None)
+        if train and trainer.stop_training:
+            break
+    return objective.logs(means)
 
 
 def _test(trainer: Trainer, batches: Iterator[Batch], calls: CallbackList) -> dict[str, float]:
     """Return losses and metrics of batches."""
     calls.on_test_begin()
-    trainer.reset_metrics()
-    losses, means = [math.nan], _Means()
-    for number, batch in enumerate(batches):
-        calls.on_test_batch_begin(number)
-        losses = means.add(trainer.test(batch), batch.rows)
-        calls.on_test_batch_end(number, trainer.logs(losses) if calls.hears_test else None)
-    logs = trainer.logs(losses)
+    logs = _run(trainer, batches, calls, train=False)
     calls.on_test_end(logs)
     return logs

@@ -10,8 +10,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
-from streamrnn.nn.layers.variable import Variable
-from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.layers.weights import Variable, WeightSet
 from streamrnn.nn.training.loss import (
     in_rank_of,
     name_of_function,

@@ -10,8 +10,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.kernels import updates
-from streamrnn.nn.layers.variable import Variable
-from streamrnn.nn.layers.weights import WeightSet
+from streamrnn.nn.layers.weights import Variable, WeightSet
 from streamrnn.nn.training.schedules import LearningRateSchedule
 
 

@@ -1,6 +1,6 @@
 """One compiled model: its optimizer, loss and metrics, applied to one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -257,7 +257,7 @@ class Trainer:
         """Return the gradient of each trainable weight, by name."""
         states = self.model.get_state()
         batch = self.batch(x, y, sample_weight, lengths)
-        self.reset_metrics()
+        self.objective.reset()
         weights = self.model.get_weights()
         try:
             _, recording = self._run(batch, training=training)
@@ -289,17 +289,9 @@ class Trainer:
         batch = self.weighed(self.batch(x, y, sample_weight, lengths), class_weight)
         if reset is not None:
             batch = batch._replace(reset=checked_reset(self.model, reset, batch.rows))
-        self.reset_metrics()
-        values = self.train(batch) if train else self.test(batch)
-        return self.report(self.logs(values), return_dict)
-
-    def reset_metrics(self) -> None:
-        """Forget the samples of all metrics."""
         self.objective.reset()
-
-    def logs(self, values: Sequence[float]) -> dict[str, float]:
-        """Return losses (see Judgement) and all metrics by name."""
-        return self.objective.logs(values)
+        values = self.train(batch) if train else self.test(batch)
+        return self.report(self.objective.logs(values), return_dict)
 
     def report(self, logs: dict[str, float], return_dict: bool) -> Any:
         """Return the loss, or [loss, metrics…] in the order of Keras, or a dictionary."""

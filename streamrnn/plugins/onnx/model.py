@@ -13,7 +13,7 @@ from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_floats, cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.initializers import Constant
-from streamrnn.nn.layers.packable import Packable
+from streamrnn.nn.layers.precision import Packable
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in

@@ -123,7 +123,9 @@ def test_a_right_one_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cell, compared = with_backward(right), []
     differences = gradient_check.central_differences
     monkeypatch.setattr(
-        gradient_check, "central_differences", lambda *args: compared.append(1) or differences(*args)
+        gradient_check,
+        "central_differences",
+        lambda *args: compared.append(1) or differences(*args),
     )
     one = gradients(cell(2))
     assert len(compared) == 3
