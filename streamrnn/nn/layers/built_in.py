@@ -28,11 +28,7 @@ class _Signature:
 class BuiltIn(Layer):
     """A layer of this package: its arguments are the annotated names in its class.
 
-    name: in summaries, states and files; made from the class if not given. trainable: whether
-    training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in Keras 2,
-    for the first layer of a Sequential. Regularizers and constraints only affect training,
-    which refuses constraints and activity_regularizer with an error that names them: see
-    `regularizers`.
+    For `name`, `trainable`, `dtype`, shapes, regularizers and constraints see Layer.
     """
 
     __signature__ = _Signature()

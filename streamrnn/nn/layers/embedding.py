@@ -34,12 +34,9 @@ class Embedding(BuiltIn):
 
     def complete(self) -> None:
         self.makes_mask = self.supports_masking = self.mask_zero
-        if self.batch_input_shape is None:
-            # As in Keras 2, the input shape is known, so a Sequential that starts with an Embedding
-            # is built at once.
-            self.first_input_shape: tuple[int | None, ...] = (None, self.input_length)
-        else:
-            self.first_input_shape = self.batch_input_shape
+        # As in Keras 2, the input shape is known, so a Sequential that starts with an Embedding is
+        # built at once.
+        self.first_input_shape: Shape = self.batch_input_shape or (None, self.input_length)
 
     def build(self, input_shape: Shape | None = None) -> None:
         self.add_weight(
@@ -60,19 +57,18 @@ class Embedding(BuiltIn):
         if inputs.dtype != np.int64:
             inputs = self._cast(inputs)
         ids = inputs.reshape(-1)
-        self._check_ids(inputs, context)
+        if ids.size and (ids.min() < 0 or ids.max() >= self.input_dim):
+            self._refuse(inputs, context)
         y = np.empty((ids.size, self.output_dim), np.float32)
         embedding.run(self._weights["embeddings"].value, ids, y)
         return y.reshape(*inputs.shape, self.output_dim)
 
-    def _check_ids(self, ids: Array, context: CallContext) -> None:
-        if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
-            return
+    def _refuse(self, ids: Array, context: CallContext) -> None:
         outside = (ids < 0) | (ids >= self.input_dim)
         if context.lengths is not None:  # ids past the end of a row do not count
             outside &= np.arange(ids.shape[1]) < context.lengths[:, None]
-            if not outside.any():
-                return
+        if not outside.any():
+            return
         first = tuple(int(i) for i in np.argwhere(outside)[0])
         raise DataError(
             f"{self}: token id {int(ids[first])} at {first} is outside 0…{self.input_dim - 1}"

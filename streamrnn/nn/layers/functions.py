@@ -105,11 +105,6 @@ def _gelu(x: Any, approximate: bool = True) -> Floats:
     return y
 
 
-def _where(condition: Any, x1: Any, x2: Any) -> Floats:
-    chosen: Floats = np.where(truths(condition), floats(x1), floats(x2))
-    return chosen
-
-
 def _cast(x: Any, dtype: str = "float32") -> Array:
     if dtype == "bool":
         return truths(x)
@@ -156,10 +151,6 @@ def _var(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
     return _mean(centered * centered, axis, keepdims)
 
 
-def _std(x: Any, axis: Any = None, keepdims: bool = False) -> Floats:
-    return np.asarray(np.sqrt(_var(x, axis, keepdims)))
-
-
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
         options = {} if initial is None else {"initial": _initial(initial)}
@@ -196,19 +187,7 @@ def _log_softmax(x: Any, axis: int = -1) -> Floats:
     return y
 
 
-def _repeat(x: Any, repeats: int, axis: Any = None) -> Array:
-    return np.repeat(np.asarray(x), repeats, axis=axis)
-
-
 # ---- shapes
-
-
-def _concatenate(*xs: Any, axis: int = -1) -> Array:
-    return np.concatenate(_of_one_type(xs), axis=axis)
-
-
-def _stack(*xs: Any, axis: int = 0) -> Array:
-    return np.stack(_of_one_type(xs), axis=axis)
 
 
 def _of_one_type(xs: Sequence[Any]) -> list[Array]:
@@ -217,20 +196,8 @@ def _of_one_type(xs: Sequence[Any]) -> list[Array]:
     return arrays if same else [floats(array) for array in arrays]
 
 
-def _get_item(x: Any, key: Sequence[Any]) -> Array:
-    return np.asarray(np.asarray(x)[tuple(key)])
-
-
 def _reshape(x: Any, newshape: Sequence[int]) -> Array:
     return np.reshape(np.asarray(x), tuple(-1 if n is None else n for n in newshape))
-
-
-def _transpose(x: Any, axes: Sequence[int] | None = None) -> Array:
-    return np.transpose(np.asarray(x), axes)
-
-
-def _squeeze(x: Any, axis: Any = None) -> Array:
-    return np.squeeze(np.asarray(x), axis=_axes(axis))
 
 
 ARRAY_FUNCTIONS: dict[str, Function] = {
@@ -242,7 +209,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "cast": Function(_cast),
     "ceil": Function(_of_floats(np.ceil)),
     "clip": Function(_clip),
-    "concatenate": Function(_concatenate, "axis"),
+    "concatenate": Function(lambda *xs, axis=-1: np.concatenate(_of_one_type(xs), axis), "axis"),
     "equal": Function(_of_floats(np.equal)),
     "exp": Function(_activation("exponential")),
     "expand_dims": Function(lambda x, axis: np.expand_dims(np.asarray(x), axis), "new"),
@@ -250,7 +217,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "floor": Function(_of_floats(np.floor)),
     "floor_divide": Function(_of_floats(np.floor_divide)),
     "gelu": Function(_gelu),
-    "get_item": Function(_get_item, "key"),
+    "get_item": Function(lambda x, key: np.asarray(np.asarray(x)[tuple(key)]), "key"),
     "greater": Function(_of_floats(np.greater)),
     "greater_equal": Function(_of_floats(np.greater_equal)),
     "less": Function(_of_floats(np.less)),
@@ -270,21 +237,21 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "not_equal": Function(_of_floats(np.not_equal)),
     "ones_like": Function(lambda x: np.ones_like(floats(x))),
     "power": Function(_power),
-    "repeat": Function(_repeat, "axis"),
+    "repeat": Function(lambda x, repeats, axis=None: np.repeat(x, repeats, axis=axis), "axis"),
     "reshape": Function(_reshape, "all"),
     "rsqrt": Function(lambda x: np.float32(1) / np.sqrt(floats(x))),
     "sign": Function(_of_floats(np.sign)),
     "softmax": Function(_softmax, "axis"),
     "sqrt": Function(_of_floats(np.sqrt)),
     "square": Function(_of_floats(np.square)),
-    "squeeze": Function(_squeeze, "axis"),
-    "stack": Function(_stack, "new"),
-    "std": Function(_std, "axis"),
+    "squeeze": Function(lambda x, axis=None: np.squeeze(np.asarray(x), axis=_axes(axis)), "axis"),
+    "stack": Function(lambda *xs, axis=0: np.stack(_of_one_type(xs), axis=axis), "new"),
+    "std": Function(lambda x, **over: np.asarray(np.sqrt(_var(x, **over))), "axis"),
     "subtract": Function(_of_floats(np.subtract)),
     "sum": Function(_sum, "axis"),
-    "transpose": Function(_transpose, "all"),
+    "transpose": Function(lambda x, axes=None: np.transpose(np.asarray(x), axes), "all"),
     "true_divide": Function(_of_floats(np.true_divide)),
     "var": Function(_var, "axis"),
-    "where": Function(_where),
+    "where": Function(lambda chosen, x1, x2: np.where(truths(chosen), floats(x1), floats(x2))),
     "zeros_like": Function(lambda x: np.zeros_like(floats(x))),
 }

@@ -26,26 +26,10 @@ from streamrnn.nn.layers.naming import snake_case
 from streamrnn.nn.layers.registry import ConfigDict
 
 __all__ = [
-    "Constant",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
-    "Identity",
-    "Initializer",
-    "LecunNormal",
-    "LecunUniform",
-    "Ones",
-    "Orthogonal",
-    "RandomNormal",
-    "RandomUniform",
-    "TruncatedNormal",
-    "VarianceScaling",
-    "Zeros",
-    "get",
-    "seeded",
-    "serialize",
-]
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
+    "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform",
+    "TruncatedNormal", "VarianceScaling", "Zeros", "get", "seeded", "serialize",
+]  # fmt: skip
 
 _stand_in: ContextVar[Callable[[tuple[int, ...]], Floats] | None] = ContextVar(
     "stand_in", default=None

@@ -4,14 +4,23 @@ Numbers are as in Keras: 0 is the mask token, if there is one and output_mode is
 the numbers for unknown tokens, then the vocabulary's tokens in their order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY
+from decimal import Context, Decimal
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
-from streamrnn.errors import ArgumentError, DataError, DTypeError, UnsupportedError
+from streamrnn.errors import (
+    ArgumentError,
+    DataError,
+    DTypeError,
+    MissingFileError,
+    UnsupportedError,
+)
 from streamrnn.nn.layers.built_in import BuiltIn
 from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.category_encoding import SYNONYMS, encode_ids, joins_last
@@ -20,8 +29,10 @@ from streamrnn.nn.layers.declared import Accepted, Argument, declared
 from streamrnn.nn.layers.registry import ConfigDict, builtin_layer
 from streamrnn.nn.layers.structure import Shape
 from streamrnn.nn.layers.symbol import symbols_in
-from streamrnn.nn.layers.vocabulary import Counts, Token, read_vocabulary, token_batches
 
+Token = str | int
+
+_EXACT = Context(prec=40)
 _MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
 
 
@@ -56,19 +67,6 @@ class _Lookup(BuiltIn):
         self.output_mode = SYNONYMS.get(self.output_mode, self.output_mode)
         if self.oov_token is None:
             self.oov_token = self.default_oov
-        self._check_arguments()
-        if self.invert:
-            self.input_dtype = "int64"
-        vocabulary: Any = self.vocabulary
-        idf_weights = self.idf_weights
-        self._adapts = vocabulary is None
-        self.vocabulary = []
-        self.idf_weights = None
-        self._joins = self.output_mode not in ("int", "one_hot")
-        if vocabulary is not None:
-            self._set(vocabulary, idf_weights)
-
-    def _check_arguments(self) -> None:
         if self.output_mode not in _MODES:
             raise ArgumentError(
                 f"{self}: output_mode must be one of {', '.join(_MODES)}, received "
@@ -89,6 +87,14 @@ class _Lookup(BuiltIn):
                 f"{self}: oov_method={self.oov_method!r}, salt={self.salt!r}: TensorFlow's hashes "
                 "are not reproduced here; leave them out"
             )
+        if self.invert:
+            self.input_dtype = "int64"
+        vocabulary: Any = self.vocabulary
+        idf_weights, self.idf_weights = self.idf_weights, None
+        self._adapts, self.vocabulary = vocabulary is None, []
+        self._joins = self.output_mode not in ("int", "one_hot")
+        if vocabulary is not None:
+            self._set(vocabulary, idf_weights)
 
     # ---- the vocabulary
 
@@ -108,7 +114,7 @@ class _Lookup(BuiltIn):
         self._adapts = False
 
     def _set(self, vocabulary: Sequence[Token] | str, idf_weights: Sequence[float] | None) -> None:
-        words = read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
+        words = _read_vocabulary(self, vocabulary) if isinstance(vocabulary, str) else vocabulary
         tokens = self._tokens(words)
         if (idf_weights is None) != (self.output_mode != "tf_idf"):
             raise ArgumentError(
@@ -170,14 +176,25 @@ class _Lookup(BuiltIn):
             raise ArgumentError(
                 f"{self}: it was made with a vocabulary; make it without one to adapt it"
             )
-        counts = Counts()
-        for batch in token_batches(data, steps):
-            counts.add(batch, self._token)
-        most = None if self.max_tokens is None else self.max_tokens - self._first_token
-        tokens = counts.learned((self.mask_token, self.oov_token), most)
-        if self.output_mode == "tf_idf":
-            self.idf_weights = self._padded_weights(counts.weights(tokens), len(tokens), tokens)
-        self._install(tokens)
+        counts: Counter[Token] = Counter()
+        rows_with: Counter[Token] = Counter()
+        rows = 0
+        for row in (row for batch in _token_batches(data, steps) for row in _rows(batch)):
+            rows += 1
+            tokens = [self._token(value) for value in row]
+            counts.update(tokens)
+            rows_with.update(set(tokens))
+        special = {self.mask_token, self.oov_token}
+        # The most frequent first; equally frequent ones from the greatest down.
+        ranked = sorted((n, token) for token, n in counts.items() if token not in special)[::-1]
+        learned = [token for _, token in ranked]
+        if self.max_tokens is not None:
+            learned = learned[: max(self.max_tokens - self._first_token, 0)]
+        if self.output_mode == "tf_idf":  # log(1 + rows / (1 + rows with the token))
+            shares = [_EXACT.divide(Decimal(rows), 1 + rows_with[token]) for token in learned]
+            weights = [float(_EXACT.ln(1 + share)) for share in shares]
+            self.idf_weights = self._padded_weights(weights, len(learned), learned)
+        self._install(learned)
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Token]:
         """Return the token of each number, special ones included or not."""
@@ -245,11 +262,21 @@ class _Lookup(BuiltIn):
         numbers = np.array([self._index.get(token, _UNKNOWN) for token in tokens], np.int64)
         unknown = np.flatnonzero(numbers == _UNKNOWN)
         if self.num_oov_indices == 0 and len(unknown):
-            self._refuse(tokens, unknown, inputs.shape, context)
+            refused = unknown
+            if context.lengths is not None:
+                row, step = np.divmod(unknown, inputs.shape[1])
+                refused = unknown[step < context.lengths[row]]
+            if len(refused):
+                raise DataError(
+                    f"{self}: {tokens[int(refused[0])]!r} is not in the vocabulary, and "
+                    "num_oov_indices=0 leaves no number for it"
+                )
             numbers[unknown] = 0  # past the end of their rows
         else:
+            several = self.num_oov_indices > 1  # integers only
             for i in unknown.tolist():
-                numbers[i] = self._first_oov + self._out_of_vocabulary(tokens[i])
+                number = int(tokens[i]) % self.num_oov_indices if several else 0
+                numbers[i] = self._first_oov + number
         return numbers.reshape(inputs.shape)
 
     def _vectors(self, numbers: Array, *, joins: bool) -> Floats:
@@ -266,21 +293,6 @@ class _Lookup(BuiltIn):
         names, flat = self.get_vocabulary(), numbers.reshape(-1).tolist()
         tokens = [names[i] if 0 <= i < len(names) else self.oov_token for i in flat]
         return np.array(tokens).reshape(numbers.shape)
-
-    def _out_of_vocabulary(self, token: Token) -> int:
-        raise NotImplementedError
-
-    def _refuse(
-        self, tokens: list[Token], unknown: Array, shape: tuple[int, ...], context: CallContext
-    ) -> None:
-        if context.lengths is not None:
-            row, step = np.divmod(unknown, shape[1])
-            unknown = unknown[step < context.lengths[row]]
-        if len(unknown):
-            raise DataError(
-                f"{self}: {tokens[int(unknown[0])]!r} is not in the vocabulary, and "
-                "num_oov_indices=0 leaves no number for it"
-            )
 
     # ---- config
 
@@ -343,9 +355,6 @@ class StringLookup(_Lookup):
     def _token(self, token: Any) -> str:
         return token.decode() if isinstance(token, bytes) else str(token)
 
-    def _out_of_vocabulary(self, token: Token) -> int:
-        return 0
-
     def _cast(self, x: object) -> Array:
         if self.invert:
             return cast_ids(str(self), x)
@@ -381,8 +390,48 @@ class IntegerLookup(_Lookup):
     def _token(self, token: Any) -> int:
         return int(token)
 
-    def _out_of_vocabulary(self, token: Token) -> int:
-        return int(token) % self.num_oov_indices
-
     def _cast(self, x: object) -> Array:
         return cast_ids(str(self), x)
+
+
+# ---- vocabularies: read from a file, or learned from data as Keras learns them
+
+
+def _read_vocabulary(owner: object, path: str) -> list[str]:
+    """Return the lines of a text file. Raises MissingFileError, ArgumentError."""
+    file = Path(path)
+    if not file.is_file():
+        raise MissingFileError(f"{owner}: no vocabulary file {path!r}; give a list of tokens")
+    try:
+        lines = file.read_text("utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ArgumentError(f"{owner}: the vocabulary file {path!r} is not UTF-8 text") from None
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def _rows(batch: Any) -> list[list[Any]]:
+    if isinstance(batch, list | tuple) and batch and isinstance(batch[0], list | tuple):
+        return [np.asarray(row, dtype=object).reshape(-1).tolist() for row in batch]
+    array = np.asarray(batch)
+    if array.ndim < 2:
+        array = array.reshape(1, -1)
+    return [row.reshape(-1).tolist() for row in array]
+
+
+def _token_batches(data: Any, steps: int | None) -> Iterable[Any]:
+    """Yield what `adapt` reads: one array or list (if flat, each value is a row), or batches.
+
+    Raises ArgumentError for other data.
+    """
+    if isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple):
+        yield data
+    elif isinstance(data, np.ndarray | list | tuple):
+        array = np.asarray(data)
+        yield array.reshape(-1, 1) if array.ndim == 1 else array
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes):
+        for number, batch in enumerate(data):
+            if steps is not None and number >= steps:
+                return
+            yield batch
+    else:
+        raise ArgumentError(f"adapt: expected arrays of tokens, or batches, received {data!r:.80}")

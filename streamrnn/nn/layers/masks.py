@@ -34,11 +34,12 @@ def carry(outputs: Any, masks: Any) -> Any:
         return outputs
     one_each: Iterator[Array | None]
     one_each = leaves(masks) if isinstance(masks, list | dict) else repeat(masks)
-    return map_structure(lambda array: _carrying(array, next(one_each)), outputs)
 
+    def carrying(array: Array) -> Array:
+        mask = next(one_each)
+        return array if mask is None or mask.all() else MaskedArray.of(array, mask)
 
-def _carrying(array: Array, mask: Array | None) -> Array:
-    return array if mask is None or mask.all() else MaskedArray.of(array, mask)
+    return map_structure(carrying, outputs)
 
 
 def joined_masks(
@@ -153,14 +154,10 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
     def __reduce__(self) -> Any:
         if self._mask is None:
             return np.asarray(self).__reduce__()
-        return _restored, (np.asarray(self), np.asarray(self._mask))
+        return MaskedArray.of, (np.asarray(self), np.asarray(self._mask))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
-
-
-def _restored(array: Array, mask: Array) -> MaskedArray:
-    return MaskedArray.of(array, mask)
 
 
 def _plain(tree: Any) -> Any:

@@ -11,98 +11,35 @@ from typing import Any
 from streamrnn.nn.layers.operation import get_item, operate
 
 __all__ = [
-    "abs",
-    "absolute",
-    "add",
-    "all",
-    "any",
-    "cast",
-    "ceil",
-    "clip",
-    "concatenate",
-    "divide",
-    "elu",
-    "equal",
-    "exp",
-    "expand_dims",
-    "flip",
-    "floor",
-    "floor_divide",
-    "gelu",
-    "get_item",
-    "greater",
-    "greater_equal",
-    "hard_sigmoid",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "log",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "mod",
-    "multiply",
-    "negative",
-    "not_equal",
-    "ones_like",
-    "power",
-    "relu",
-    "relu6",
-    "repeat",
-    "reshape",
-    "rsqrt",
-    "selu",
-    "sigmoid",
-    "sign",
-    "silu",
-    "softmax",
-    "softplus",
-    "softsign",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "subtract",
-    "sum",
-    "swish",
-    "tanh",
-    "transpose",
-    "true_divide",
-    "var",
-    "where",
-    "zeros_like",
-]
+    "abs", "absolute", "add", "all", "any", "cast", "ceil", "clip", "concatenate", "divide", "elu",
+    "equal", "exp", "expand_dims", "flip", "floor", "floor_divide", "gelu", "get_item", "greater",
+    "greater_equal", "hard_sigmoid", "leaky_relu", "less", "less_equal", "log", "log_softmax",
+    "logical_and", "logical_not", "logical_or", "max", "maximum", "mean", "min", "minimum", "mod",
+    "multiply", "negative", "not_equal", "ones_like", "power", "relu", "relu6", "repeat", "reshape",
+    "rsqrt", "selu", "sigmoid", "sign", "silu", "softmax", "softplus", "softsign", "sqrt", "square",
+    "squeeze", "stack", "std", "subtract", "sum", "swish", "tanh", "transpose", "true_divide",
+    "var", "where", "zeros_like",
+]  # fmt: skip
+
+
+def _documented(name: str, doc: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    function.__name__, function.__doc__ = name, doc
+    return function
 
 
 def _binary(name: str, doc: str) -> Callable[[Any, Any], Any]:
-    def function(x1: Any, x2: Any) -> Any:
-        return operate(name, x1, x2)
-
-    function.__name__, function.__doc__ = name, doc
-    return function
+    return _documented(name, doc, lambda x1, x2: operate(name, x1, x2))
 
 
 def _unary(name: str, doc: str) -> Callable[[Any], Any]:
-    def function(x: Any) -> Any:
-        return operate(name, x)
-
-    function.__name__, function.__doc__ = name, doc
-    return function
+    return _documented(name, doc, lambda x: operate(name, x))
 
 
 def _over_axes(name: str, doc: str) -> Callable[..., Any]:
     def function(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
         return operate(name, x, axis=axis, keepdims=keepdims)
 
-    function.__name__, function.__doc__ = name, doc
-    return function
+    return _documented(name, doc, function)
 
 
 def _extreme(name: str, doc: str) -> Callable[..., Any]:
@@ -115,8 +52,7 @@ def _extreme(name: str, doc: str) -> Callable[..., Any]:
         options = {} if initial is None else {"initial": initial}
         return operate(name, x, axis=axis, keepdims=keepdims, **options)
 
-    function.__name__, function.__doc__ = name, doc
-    return function
+    return _documented(name, doc, function)
 
 
 add = _binary("add", "x1 + x2")

@@ -5,6 +5,7 @@ They affect only training. A layer takes one as `kernel_regularizer` and so on.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +23,18 @@ class Regularizer:
     """The base of regularizers: l1 * sum |w| + l2 * sum w**2, added in order in float64."""
 
     fields: ClassVar[tuple[str, ...]] = ()
-    l1 = 0.0
-    l2 = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.fields:
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise ArgumentError(
+                    f"{type(self).__name__}: {name} must be a number, 0 or more, received {value!r}"
+                )
+            setattr(self, name, float(value))
 
     def __call__(self, weight: Floats) -> float:
         """Return the penalty of a weight."""
@@ -46,40 +57,29 @@ class Regularizer:
         return {field: getattr(self, field) for field in self.fields}
 
 
+@dataclass(eq=False, repr=False)
 class L1(Regularizer):
     """l1 * sum |w|."""
 
     fields = ("l1",)
-
-    def __init__(self, l1: float = 0.01) -> None:
-        self.l1 = _checked(self, "l1", l1)
+    l1: float = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class L2(Regularizer):
     """l2 * sum w**2."""
 
     fields = ("l2",)
-
-    def __init__(self, l2: float = 0.01) -> None:
-        self.l2 = _checked(self, "l2", l2)
+    l2: float = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class L1L2(Regularizer):
     """l1 * sum |w| + l2 * sum w**2."""
 
     fields = ("l1", "l2")
-
-    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
-        self.l1, self.l2 = _checked(self, "l1", l1), _checked(self, "l2", l2)
-
-
-def _checked(owner: Regularizer, argument: str, value: object) -> float:
-    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:  # type: ignore[operator]
-        raise ArgumentError(
-            f"{type(owner).__name__}: {argument} must be a number, 0 or more, received {value!r}"
-        )
-    return float(value)  # type: ignore[arg-type]
+    l1: float = 0.0
+    l2: float = 0.0
 
 
 l1, l2, l1_l2 = L1, L2, L1L2

@@ -29,17 +29,6 @@ from streamrnn.nn.training.optimizer import Optimizer
 from streamrnn.nn.training.trainer import Trainer
 
 __all__ = [
-    "EarlyStopping",
-    "History",
-    "Loss",
-    "MeanMetric",
-    "Metric",
-    "Optimizer",
-    "Trainer",
-    "callbacks",
-    "evaluate_arrays",
-    "fit_arrays",
-    "losses",
-    "metrics",
-    "optimizers",
-]
+    "EarlyStopping", "History", "Loss", "MeanMetric", "Metric", "Optimizer", "Trainer", "callbacks",
+    "evaluate_arrays", "fit_arrays", "losses", "metrics", "optimizers",
+]  # fmt: skip

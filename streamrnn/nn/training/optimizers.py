@@ -10,18 +10,9 @@ from streamrnn.nn.training.optimizer import Optimizer, Options
 from streamrnn.nn.training.schedules import LearningRateSchedule
 
 __all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "Nadam",
-    "Optimizer",
-    "RMSprop",
-    "optimizer_of",
-]
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam", "Optimizer",
+    "RMSprop", "optimizer_of",
+]  # fmt: skip
 
 
 class SGD(Optimizer):
