@@ -16,7 +16,7 @@ from contracts.declared import HOLDS, Contract, Row
 from contracts.models import ROWS, STEPS
 
 from streamrnn import Input, Model, Sequential, initializers, layers
-from streamrnn.nn.layers import draws
+from streamrnn.nn.layers.initializers import normal
 
 RNG = np.random.default_rng(7)
 GAPS = (RNG.random((2, ROWS, STEPS, 1)) < 0.7).astype(np.float32)
@@ -140,7 +140,7 @@ def drawn(layer: Any, *shape: int) -> np.ndarray:
 
 
 def noise(layer: Any, deviation: float) -> np.ndarray:
-    return draws.normal(np.random.default_rng(layer.seed), X.shape) * deviation
+    return normal(np.random.default_rng(layer.seed), X.shape) * deviation
 
 
 def alpha_dropout(layer: Any, _: Any, x: Any) -> Any:

@@ -26,7 +26,7 @@ from streamrnn.nn.kernels.random import key_of, permutation
 from streamrnn.nn.training import EarlyStopping
 from streamrnn.nn.training.callbacks import CallbackList, ReduceLROnPlateau
 from streamrnn.nn.training.curves import cosine, real_power
-from streamrnn.nn.training.epochs import run_epochs
+from streamrnn.nn.training.loop import run_epochs
 from streamrnn.stream.config import Config, whole_schedule
 from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Placement

@@ -11,7 +11,6 @@ from streamrnn.nn.layers.activation import (
     ReLU,
     Softmax,
 )
-from streamrnn.nn.layers.bidirectional import Bidirectional
 from streamrnn.nn.layers.category_encoding import CategoryEncoding
 from streamrnn.nn.layers.cell import Cell
 from streamrnn.nn.layers.conv1d import Conv1D, DepthwiseConv1D, SeparableConv1D
@@ -71,7 +70,7 @@ from streamrnn.nn.layers.rnn import RNN
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.serialization import deserialize, get, register_layer, serialize
 from streamrnn.nn.layers.stacked import StackedRNNCells
-from streamrnn.nn.layers.time_distributed import TimeDistributed
+from streamrnn.nn.layers.wrappers import Bidirectional, TimeDistributed
 
 AvgPool1D = AveragePooling1D
 Convolution1D = Conv1D

@@ -11,7 +11,7 @@ from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activations import Activated
 from streamrnn.nn.layers.axes import as_rows, axes_from_end, from_rows, has_time
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.initializers import Initial
@@ -25,10 +25,8 @@ LEAST_DEVIATION = np.float32(1e-3)
 
 
 @builtin_layer
-class Activation(BuiltIn):
+class Activation(Stepwise):
     """Any activation by name: Activation("tanh")."""
-
-    stepwise = True
 
     activation: Activated
 
@@ -37,10 +35,8 @@ class Activation(BuiltIn):
 
 
 @builtin_layer
-class ReLU(BuiltIn):
+class ReLU(Stepwise):
     """x above the threshold, at most max_value; else negative_slope (x - threshold)."""
-
-    stepwise = True
 
     max_value: float | None = None
     negative_slope: float = 0.0
@@ -58,10 +54,8 @@ class ReLU(BuiltIn):
 
 
 @builtin_layer
-class LeakyReLU(BuiltIn):
+class LeakyReLU(Stepwise):
     """x where x >= 0, else negative_slope x. Keras 2 calls negative_slope `alpha`."""
-
-    stepwise = True
 
     negative_slope: float = 0.3
     _: KW_ONLY
@@ -76,10 +70,8 @@ class LeakyReLU(BuiltIn):
 
 
 @builtin_layer
-class ELU(BuiltIn):
+class ELU(Stepwise):
     """x where x > 0, else alpha (exp(x) - 1)."""
-
-    stepwise = True
 
     alpha: float = 1.0
 
@@ -89,14 +81,12 @@ class ELU(BuiltIn):
 
 
 @builtin_layer
-class PReLU(BuiltIn):
+class PReLU(Stepwise):
     """x where x >= 0, else alpha x, with a learned alpha. Weight: alpha, in the shape of one input.
 
     shared_axes: axes (from 1) that share an alpha; time must be one of them where the number of
     steps is unknown.
     """
-
-    stepwise = True
 
     alpha_initializer: Initial = Initial("zeros")
     shared_axes: Argument[Sequence[int] | int | None, Sequence[int] | None] = Argument(
@@ -130,15 +120,13 @@ class PReLU(BuiltIn):
 
 
 @builtin_layer
-class Softmax(BuiltIn):
+class Softmax(Stepwise):
     """exp(x) / sum of exp(x) over an axis, or over several. Over time it cannot run on streams.
 
     A call on arrays also takes a mask of values, with as many axes as the inputs; for inputs (B, F)
     it may have fewer. Where the mask is False, the output is 0 and the sum leaves the value out, as
     in Keras.
     """
-
-    stepwise = True
 
     axis: int | Sequence[int] = -1
 
@@ -173,15 +161,13 @@ class Softmax(BuiltIn):
 
 
 @builtin_layer
-class Gaussian(BuiltIn):
+class Gaussian(Stepwise):
     """Means and standard deviations of K normal distributions, from 2 K inputs. Not in Keras.
 
     The first K inputs are the means, unchanged; the others give the deviations,
     softplus(x) + 0.001. The layer follows a Dense of 2 K units, at the end of a model, whose loss
     is `gaussian_nll`.
     """
-
-    stepwise = True
 
     def check_input(self, shape: Shape) -> None:
         if shape[-1] is None or shape[-1] % 2:

@@ -113,6 +113,12 @@ def _layers_of(value: object) -> object:
     return serialization.deserialize(value) if isinstance(value, Mapping) else value
 
 
+class Stepwise(BuiltIn):
+    """The base of layers of which a step's output needs that step alone."""
+
+    stepwise = True
+
+
 class Unmasked(BuiltIn):
     """The base of layers that pass no mask on, as in Keras."""
 

@@ -4,12 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from streamrnn.base.arrays import Floats, Ints
-
-if TYPE_CHECKING:
-    from streamrnn.nn.layers.memory import Memory
 
 CallKind = Literal["call", "stream", "whole"]
 
@@ -58,10 +55,10 @@ class CallContext:
     lengths: Ints | None = None
     states: Mapping[str, Floats] | None = None
     path: str = ""
-    before: "dict[int, tuple[Memory, Any]]" = field(default_factory=dict)
+    before: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
-    def remember(self, memory: "Memory") -> None:
-        """Save the carried state before this pass changes it."""
+    def remember(self, memory: Any) -> None:
+        """Save the state that a Memory carries, before this pass changes it."""
         if id(memory) not in self.before:
             self.before[id(memory)] = memory, memory.snapshot()
 

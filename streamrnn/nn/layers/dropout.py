@@ -11,13 +11,12 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.layers import draws
 from streamrnn.nn.layers.arguments import Rate, Seed
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument, declared
 from streamrnn.nn.layers.gated import dropout_mask
-from streamrnn.nn.layers.initializers import generator_of
+from streamrnn.nn.layers.initializers import generator_of, normal
 from streamrnn.nn.layers.registry import builtin_layer
 
 
@@ -49,13 +48,11 @@ def _checked_noise_shape(
 
 
 @builtin_layer
-class Dropout(BuiltIn):
+class Dropout(Stepwise):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
     noise_shape: 1 on the axes that share a mask. seed: layers with the same seed draw equal masks.
     """
-
-    stepwise = True
 
     rate: Rate
     noise_shape: Argument[Sequence[int | None] | None, tuple[int | None, ...] | None] = Argument(
@@ -99,10 +96,8 @@ class SpatialDropout1D(Dropout):
 
 
 @builtin_layer
-class ActivityRegularization(BuiltIn):
+class ActivityRegularization(Stepwise):
     """Returns its input: it only affects training."""
-
-    stepwise = True
 
     l1: float = 0.0
     l2: float = 0.0
@@ -112,20 +107,16 @@ class ActivityRegularization(BuiltIn):
 
 
 @builtin_layer
-class Identity(BuiltIn):
+class Identity(Stepwise):
     """Returns its input."""
-
-    stepwise = True
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         return inputs
 
 
 @declared
-class GaussianLayer(BuiltIn):
+class GaussianLayer(Stepwise):
     """With training=True: combines its input with normal noise, from a seed as in Dropout."""
-
-    stepwise = True
 
     _: KW_ONLY
     seed: Seed = Seed(None)
@@ -149,7 +140,7 @@ class GaussianLayer(BuiltIn):
 
     def noise(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Floats:
         """Draw noise of mean 0."""
-        return (draws.normal(generator, shape) * self.deviation()).astype(np.float32)
+        return (normal(generator, shape) * self.deviation()).astype(np.float32)
 
 
 @builtin_layer

@@ -6,7 +6,7 @@ from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import DataError
 from streamrnn.nn.kernels import embedding
 from streamrnn.nn.layers.arguments import Size
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.casts import cast_ids
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted
@@ -16,14 +16,13 @@ from streamrnn.nn.layers.structure import Shape
 
 
 @builtin_layer
-class Embedding(BuiltIn):
+class Embedding(Stepwise):
     """Integer ids (…) -> (…, output_dim). Weight: embeddings (input_dim, output_dim).
 
     mask_zero: id 0 is padding; its steps are masked for the layers that follow. Raises DataError
     for an id outside 0…input_dim - 1, DTypeError for ids that are not whole.
     """
 
-    stepwise = True
     input_dtype = "int64"
 
     input_dim: Size

@@ -390,8 +390,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
             taken = {*declared, *inspect.signature(base).parameters}
             config = given_arguments(self, *self._made_with, taken) | config
         for argument, value in self.regularization().items():
-            if (kept := _as_config(value)) is not None:
-                config.setdefault(argument, kept)
+            if isinstance(value, regularizers.Regularizer):
+                config.setdefault(argument, regularizers.serialize(value))
+            elif isinstance(value, (str, Mapping, list, tuple, int, float)):
+                config.setdefault(argument, value)  # even if training will refuse it
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
         return config | {
@@ -491,14 +493,6 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
-
-
-def _as_config(value: object) -> object:
-    """Convert a regularizer or constraint to the form that a config holds, or None without one."""
-    if isinstance(value, regularizers.Regularizer):
-        return regularizers.serialize(value)
-    # A value is kept even if training will refuse it.
-    return value if isinstance(value, (str, Mapping, list, tuple, int, float)) else None
 
 
 explain_missing(Layer)

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools
 from streamrnn.errors import ArgumentError
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, Argument
 from streamrnn.nn.layers.merge import Concatenate, Merge
@@ -20,10 +20,9 @@ from streamrnn.nn.layers.structure import Shape
 
 
 @builtin_layer
-class Masking(BuiltIn):
+class Masking(Stepwise):
     """Masks the steps where all features equal mask_value, and sets them to 0 (as in Keras)."""
 
-    stepwise = True
     makes_mask = True
 
     mask_value: float = 0.0
@@ -37,8 +36,7 @@ class Masking(BuiltIn):
         return np.where(present, inputs, np.float32(0))
 
 
-class _MaskOperation(BuiltIn):
-    stepwise = True
+class _MaskOperation(Stepwise):
     makes_mask = True
 
     def compute_mask(self, inputs: typing.Any, mask: typing.Any = None) -> None:

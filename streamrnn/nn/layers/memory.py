@@ -1,16 +1,19 @@
 """The state that a stateful layer carries from one Python call to the next."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ShapeError, StateError
-from streamrnn.nn.layers.cell import initial_states
+from streamrnn.nn.layers.cell import Cell, initial_states
 from streamrnn.nn.layers.structure import leaves
 
-if TYPE_CHECKING:
-    from streamrnn.nn.layers.rnn import RNN
+
+class _Owner(Protocol):
+    runner: Cell
+    stateful: bool
+
 
 MemoryCopy = tuple[list[Floats] | None, Floats | None, list[Floats] | None]
 
@@ -21,7 +24,7 @@ class Memory:
     The first call fixes the number of rows; a reset to the default lifts this limit.
     """
 
-    def __init__(self, owner: "RNN") -> None:
+    def __init__(self, owner: _Owner) -> None:
         self._owner = owner
         self._states: list[Floats] | None = None
         self._held: Floats | None = None

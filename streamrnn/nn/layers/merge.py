@@ -12,17 +12,15 @@ import numpy.typing as npt
 
 from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.structure import Shape, Shapes
 
 
-class Merge(BuiltIn):
+class Merge(Stepwise):
     """Merges inputs of one shape (or that NumPy can broadcast) element by element."""
-
-    stepwise = True
 
     def build(self, input_shape: Shapes) -> None:
         self._listed(input_shape)

@@ -24,7 +24,7 @@ from streamrnn.nn.layers.axes import (
     has_time,
     sizes_on,
 )
-from streamrnn.nn.layers.built_in import BuiltIn, Unmasked
+from streamrnn.nn.layers.built_in import Stepwise, Unmasked
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Accepted, declared
 from streamrnn.nn.layers.initializers import Initial
@@ -36,10 +36,9 @@ _INTEGERS = "Expected an int or a list/tuple of ints for the argument 'axis'"
 
 
 @declared
-class _OnAxes(BuiltIn):
+class _OnAxes(Stepwise):
     """The shared arguments and weights: gamma and beta, one value per position on the axes."""
 
-    stepwise = True
     why: ClassVar[str]
 
     axis: int | Sequence[int] = -1
@@ -209,10 +208,8 @@ class BatchNormalization(_OnAxes):
 
 
 @declared
-class RootNormalization(BuiltIn):
+class RootNormalization(Stepwise):
     """Divides by a root of the sum of squares over axes: see `root` and `factors`."""
-
-    stepwise = True
 
     axis: int | Sequence[int] = -1
 
@@ -291,14 +288,12 @@ class RMSNormalization(Unmasked, RootNormalization):
 
 
 @builtin_layer
-class GroupNormalization(BuiltIn):
+class GroupNormalization(Stepwise):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over all steps and a group of features.
 
     Wu and He 2018. groups: the number of groups; -1: each feature is a group. Weights: gamma and
     beta, (F,). With sequences it needs the whole time axis.
     """
-
-    stepwise = True
 
     groups: int = 32
     axis: int = -1

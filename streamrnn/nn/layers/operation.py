@@ -92,7 +92,12 @@ class Operation(Layer):
 
     def _full_key(self) -> list[Any]:
         """Return the indices of get_item with a slice for each axis that the key leaves out."""
-        key = [_index_of(entry) for entry in self.arguments["key"]]
+        key: list[Any] = [
+            slice(*entry["slice"])
+            if isinstance(entry, Mapping)
+            else (Ellipsis if entry == "..." else entry)
+            for entry in self.arguments["key"]
+        ]
         used = sum(entry is not None and entry is not Ellipsis for entry in key)
         if used > self.rank or sum(entry is Ellipsis for entry in key) > 1:
             raise ArgumentError(f"{self}: {len(key)} indices do not fit {self.rank} axes")
@@ -222,12 +227,6 @@ def _constant(operand: Any) -> Array | None:
 def _axes_used(shape: tuple[int, ...]) -> int:
     """Return the number of axes from the first whose size is not 1; earlier ones are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
-
-
-def _index_of(entry: Any) -> Any:
-    if isinstance(entry, Mapping):
-        return slice(*entry["slice"])
-    return Ellipsis if entry == "..." else entry
 
 
 def _plain(value: Any) -> Any:

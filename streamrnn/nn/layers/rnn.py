@@ -1,6 +1,6 @@
 """RNN: a cell over a sequence. LSTM, GRU and SimpleRNN are RNNs with their own cells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -18,7 +18,6 @@ from streamrnn.nn.layers.memory import Memory
 from streamrnn.nn.layers.registry import builtin_layer
 from streamrnn.nn.layers.stacked import StackedRNNCells
 from streamrnn.nn.layers.structure import Nested, Shape, Shapes, leaves
-from streamrnn.nn.layers.symbol import Symbol
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -220,7 +219,21 @@ class RNN(BuiltIn):
                 )
 
     def check_initial(self, states: object) -> None:
-        check_states(str(self), self.runner.state_shapes(), list(leaves(states)))
+        shapes, symbols = self.runner.state_shapes(), list(leaves(states))
+        if len(symbols) != len(shapes):
+            raise ShapeError(
+                f"{self}: expected {len(shapes)} states ({', '.join(shapes)}), received "
+                f"{len(symbols)}"
+            )
+        for (name, shape), symbol in zip(shapes.items(), symbols, strict=True):
+            sizes = tuple(symbol.shape)
+            if len(sizes) != len(shape) + 1 or any(
+                n not in (None, m) for n, m in zip(sizes[1:], shape, strict=True)
+            ):
+                axes = ", ".join(["batch", *map(str, shape)])
+                raise ShapeError(
+                    f"{self}: state {name!r} must have shape ({axes}), received {sizes}"
+                )
 
     # ---- state from call to call
 
@@ -275,23 +288,6 @@ class RNN(BuiltIn):
         if self.runner.holds_output:
             initial["y"] = np.zeros((n, self.runner.output_features()), np.float32)
         return initial
-
-
-def check_states(
-    owner: str, shapes: Mapping[str, tuple[int, ...]], states: Sequence[Symbol | Array]
-) -> None:
-    """Raise ShapeError if symbols (or arrays) do not fit these states; a size None always fits."""
-    if len(states) != len(shapes):
-        raise ShapeError(
-            f"{owner}: expected {len(shapes)} states ({', '.join(shapes)}), received {len(states)}"
-        )
-    for (name, shape), state in zip(shapes.items(), states, strict=True):
-        sizes = tuple(state.shape)
-        if len(sizes) != len(shape) + 1 or any(
-            n not in (None, m) for n, m in zip(sizes[1:], shape, strict=True)
-        ):
-            axes = ", ".join(["batch", *map(str, shape)])
-            raise ShapeError(f"{owner}: state {name!r} must have shape ({axes}), received {sizes}")
 
 
 def reverse(x: Array, lengths: Array | None) -> Array:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, ShapeError
-from streamrnn.nn.layers.built_in import BuiltIn
+from streamrnn.nn.layers.built_in import Stepwise
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.declared import Argument
 from streamrnn.nn.layers.layer import Layer
@@ -23,15 +23,13 @@ _EPSILON = np.float32(1e-7)
 
 
 @builtin_layer
-class Normalization(BuiltIn):
+class Normalization(Stepwise):
     """(x - mean) / max(sqrt(variance), 1e-7) for each feature; invert=True undoes it.
 
     mean, variance: arguments, or learned by `adapt(data)`, or set as weights (mean (F,), variance
     (F,), count (), as in Keras). Only axis=-1, or axis=None for one mean over all features, is
     supported.
     """
-
-    stepwise = True
 
     axis: int | Sequence[int] | None = -1
     mean: Argument[npt.ArrayLike | None, Floats | None] = Argument(default=None)
@@ -135,10 +133,8 @@ class Numbers(Argument[npt.ArrayLike, Floats]):
 
 
 @builtin_layer
-class Rescaling(BuiltIn):
+class Rescaling(Stepwise):
     """x * scale + offset; each a number or one value per feature."""
-
-    stepwise = True
 
     scale: Numbers
     offset: Numbers = Numbers(0.0)

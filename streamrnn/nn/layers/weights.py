@@ -303,7 +303,13 @@ class WeightSet:
         if positional and not isinstance(positional[0], str):
             named.remove("name")
         by_name = dict(zip(named, positional, strict=False))
-        name = self._free_name(by_name.get("name", name))
+        name = by_name.get("name", name)
+        if name is None:  # the first of variable, variable_1, … that is not taken
+            taken = sum(key.partition("_")[0] == "variable" for key in self._weights)
+            name = f"variable_{taken}" if taken else "variable"
+            while name in self._weights:
+                taken += 1
+                name = f"variable_{taken}"
         shape = by_name.get("shape", shape)
         initializer = by_name.get("initializer", initializer)
         shape = (shape,) if isinstance(shape, int) else tuple(shape or ())
@@ -315,17 +321,6 @@ class WeightSet:
         if not trainable:
             self._not_trainable.add(name)
         return weight
-
-    def _free_name(self, name: str | None) -> str:
-        """Return a name; for None, the first of variable, variable_1, … that is not taken."""
-        if name is not None:
-            return name
-        taken = sum(key.partition("_")[0] == "variable" for key in self._weights)
-        free = f"variable_{taken}" if taken else "variable"
-        while free in self._weights:
-            taken += 1
-            free = f"variable_{taken}"
-        return free
 
     def weights_changed(self) -> None:
         """Drop whatever was made from the old weights; called after weights were set."""
@@ -372,29 +367,26 @@ class WeightSet:
                 f"{self}: expected a list of arrays, one per weight, received {weights!r:.80}"
             )
         arrays: list[Array] = [np.asarray(weight) for weight in weights]
-        holders = self.holders()
-        self._check_values(arrays)
-        # All are copied before the first is written: they may be views of these very weights.
-        values = [np.array(array, dtype=np.float32) for array in arrays]
-        for (holder, key, _), value in zip(holders, values, strict=True):
-            holder._weights[key].write(value)
-        for holder in {id(holder): holder for holder, _, _ in holders}.values():
-            holder.weights_changed()
-
-    def _check_values(self, arrays: Sequence[Array]) -> None:
-        weights = self.named_weights()
-        if len(arrays) != len(weights):
+        by_name = self.named_weights()
+        if len(arrays) != len(by_name):
             raise ShapeError(
-                f"{self}: expected {len(weights)} weights ({', '.join(weights) or 'none'}), "
+                f"{self}: expected {len(by_name)} weights ({', '.join(by_name) or 'none'}), "
                 f"received {len(arrays)}" + ("" if self.built else "; the layer is not built yet")
             )
-        for (name, weight), array in zip(weights.items(), arrays, strict=True):
+        for (name, weight), array in zip(by_name.items(), arrays, strict=True):
             if array.shape != weight.shape:
                 raise ShapeError(
                     f"{self}: weight {name!r} has shape {weight.shape}, received {array.shape}"
                 )
             if array.dtype.kind not in "fiub":
                 raise DTypeError(f"{self}: weight {name!r} must be numbers, received {array.dtype}")
+        holders = self.holders()
+        # All are copied before the first is written: they may be views of these very weights.
+        values = [np.array(array, dtype=np.float32) for array in arrays]
+        for (holder, key, _), value in zip(holders, values, strict=True):
+            holder._weights[key].write(value)
+        for holder in {id(holder): holder for holder, _, _ in holders}.values():
+            holder.weights_changed()
 
     @property
     def trainable_weights(self) -> list[Variable]:

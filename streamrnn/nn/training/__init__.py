@@ -1,18 +1,18 @@
 """Training in memory: gradients, losses, optimizers, metrics, and the loop over epochs.
 
 - `recording`   one pass: what is random in it, and the gradients it collects
-- `rules`, `recurrent`   for each class of layer: the call, and the way back
+- `rules`       for each class of layer: the call, and the way back; also in `elementwise`,
+                `shapes`, `operations`, `convolution` and `recurrent`
 - `passes`      forward and back through a model's graph; what is refused
 - `losses`, `optimizers`, `metrics`, `callbacks`   Keras's names; `streamrnn.losses` and so on
 - `loss`        what losses share; `optimizer`: what optimizers share; `schedules`, `curves`: of
-                the learning rate
+                the learning rate; `gradient_check`: gradients that users write
 - `metric`      what metrics share; `mean_metrics`, `threshold_metrics`, `score_metrics`,
                 `band_metrics`: classes
 - `penalties`   regularizers of weights
-- `objective`, `outputs`   losses and metrics of each output
-- `data`, `batches`, `tables`   what `fit` accepts, as batches
-- `trainer`     a compiled model and one batch; `loop`: `fit` and `evaluate` of arrays
-- `epochs`      the loop over epochs, which callbacks steer
+- `objective`   losses and metrics of each output
+- `data`, `batches`   what `fit` accepts, as batches
+- `trainer`     a compiled model and one batch; `loop`: all epochs of a fit
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`

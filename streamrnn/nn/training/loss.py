@@ -11,6 +11,7 @@ from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import ArgumentError, DataError, ShapeError, UnsupportedError
 from streamrnn.nn.kernels import losses as kernel
 from streamrnn.nn.layers import naming
+from streamrnn.nn.layers.registry import is_own
 from streamrnn.nn.training.gradient_check import check_gradient
 
 
@@ -53,7 +54,15 @@ class Loss:
     short_name: ClassVar[str] = ""
     signed: ClassVar[bool] = False
     """Whether its values may be negative."""
+    kernel_name: str
     _is_compared = False
+
+    def __init_subclass__(cls, kernel: str = "", short: str = "") -> None:
+        if kernel:
+            cls.kernel_name = kernel
+        if is_own(cls):
+            cls.short_name = short
+            cls.own_name = vars(cls).get("own_name", naming.snake_case(cls.__name__))
 
     def __init__(
         self,
@@ -292,8 +301,6 @@ class FittedLoss(Loss):
 class Elementwise(FittedLoss):
     """A loss of each element; the value of a sample is the mean over the last axis."""
 
-    kernel_name: ClassVar[str]
-
     def parameters(self) -> tuple[float, ...]:
         """Return the parameters of the kernel."""
         return ()
@@ -305,8 +312,6 @@ class Elementwise(FittedLoss):
 
 class RowLoss(FittedLoss):
     """A loss of whole rows: one value for all elements of the last axis."""
-
-    kernel_name: ClassVar[str]
 
     def values(self, t: Floats, p: Floats) -> tuple[Floats, Floats, float]:
         value, slope = kernel.of_rows(self.kernel_name, p, t)

@@ -36,28 +36,18 @@ __all__ = [
 ]  # fmt: skip
 
 
-class MeanSquaredError(Elementwise):
+class MeanSquaredError(Elementwise, kernel="squared", short="mse"):
     """The squared error, (y_true - y_pred)**2."""
 
-    own_name = "mean_squared_error"
-    short_name = "mse"
-    kernel_name = "squared"
 
-
-class MeanAbsoluteError(Elementwise):
+class MeanAbsoluteError(Elementwise, kernel="absolute", short="mae"):
     """The absolute error, |y_true - y_pred|."""
 
-    own_name = "mean_absolute_error"
-    short_name = "mae"
-    kernel_name = "absolute"
 
-
-class Huber(Elementwise):
+class Huber(Elementwise, kernel="huber", short="huber"):
     """The squared error / 2 up to an error of `delta`, then linear."""
 
     own_name = "huber_loss"
-    short_name = "huber"
-    kernel_name = "huber"
 
     def __init__(
         self,
@@ -73,44 +63,28 @@ class Huber(Elementwise):
         return (self.delta,)
 
 
-class MeanAbsolutePercentageError(Elementwise):
+class MeanAbsolutePercentageError(Elementwise, kernel="percentage", short="mape"):
     """The error in percent of |y_true|, which counts as at least 1e-7."""
 
-    own_name = "mean_absolute_percentage_error"
-    short_name = "mape"
-    kernel_name = "percentage"
 
-
-class MeanSquaredLogarithmicError(Elementwise):
+class MeanSquaredLogarithmicError(Elementwise, kernel="squared_logarithm", short="msle"):
     """(log(1 + y_true) - log(1 + y_pred))**2; values below 1e-7 count as 1e-7."""
 
-    own_name = "mean_squared_logarithmic_error"
-    short_name = "msle"
-    kernel_name = "squared_logarithm"
 
-
-class LogCosh(Elementwise):
+class LogCosh(Elementwise, kernel="log_cosh", short="logcosh"):
     """The logarithm of cosh(y_pred - y_true): squared / 2 near 0, then linear."""
 
-    own_name = "log_cosh"
-    short_name = "logcosh"
-    kernel_name = "log_cosh"
 
-
-class Poisson(Elementwise):
+class Poisson(Elementwise, kernel="poisson"):
     """y_pred - y_true * log(y_pred + 1e-7), of counts and their predicted mean, above 0."""
 
-    own_name = "poisson"
     signed = True
-    kernel_name = "poisson"
 
 
-class CosineSimilarity(RowLoss):
+class CosineSimilarity(RowLoss, kernel="cosine"):
     """The negative cosine of the angle between truth and prediction, over the last axis."""
 
-    own_name = "cosine_similarity"
     signed = True
-    kernel_name = "cosine"
 
     def __init__(
         self,
@@ -125,8 +99,6 @@ class CosineSimilarity(RowLoss):
 
 class Quantile(Loss):
     """The pinball loss of quantiles: the model has one unit for each. Not in Keras."""
-
-    own_name = "quantile"
 
     def __init__(
         self,
@@ -170,7 +142,6 @@ class GaussianNLL(Loss):
     deviations, as the layer `Gaussian` gives them. A deviation below 0.001 counts as 0.001.
     """
 
-    own_name = "gaussian_nll"
     signed = True
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
@@ -220,14 +191,11 @@ class _Crossentropy(Loss):
         self.label_smoothing = float(label_smoothing)
 
 
-class BinaryCrossentropy(_Crossentropy, Elementwise):
+class BinaryCrossentropy(_Crossentropy, Elementwise, short="bce"):
     """-(y log p + (1 - y) log(1 - p)), p a probability; with from_logits, y_pred is its logit.
 
     label_smoothing: the share of y that is replaced by 1 / 2.
     """
-
-    own_name = "binary_crossentropy"
-    short_name = "bce"
 
     @property
     def kernel_name(self) -> str:  # type: ignore[override]
@@ -244,8 +212,6 @@ class CategoricalCrossentropy(_Crossentropy, RowLoss):
     label_smoothing: the share of y that is spread evenly over all categories.
     """
 
-    own_name = "categorical_crossentropy"
-
     @property
     def kernel_name(self) -> str:  # type: ignore[override]
         """The kernel of probabilities, or of logits."""
@@ -257,8 +223,6 @@ class CategoricalCrossentropy(_Crossentropy, RowLoss):
 
 class SparseCategoricalCrossentropy(CategoricalCrossentropy):
     """-log p of the category y, a whole number."""
-
-    own_name = "sparse_categorical_crossentropy"
 
     def __init__(
         self,
@@ -281,27 +245,18 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         return one_hot(categories(owner, y_true, y_pred), y_pred.shape[-1])
 
 
-class KLDivergence(RowLoss):
+class KLDivergence(RowLoss, kernel="divergence", short="kld"):
     """The sum of y_true log(y_true / y_pred) over the last axis, both clipped to 1e-7…1."""
 
-    own_name = "kl_divergence"
     signed = True
-    short_name = "kld"
-    kernel_name = "divergence"
 
 
-class CategoricalHinge(RowLoss):
+class CategoricalHinge(RowLoss, kernel="hinge"):
     """1 + the largest prediction of another class - the class's own prediction; not below 0."""
 
-    own_name = "categorical_hinge"
-    kernel_name = "hinge"
 
-
-class Hinge(Elementwise):
+class Hinge(Elementwise, kernel="hinge"):
     """max(1 - y_true * y_pred, 0), y_true -1 or 1; if all are 0 or 1, 0 stands for -1."""
-
-    own_name = "hinge"
-    kernel_name = "hinge"
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         t = super().truth(y_true, y_pred)
@@ -309,11 +264,8 @@ class Hinge(Elementwise):
         return t * np.float32(2) - np.float32(1) if binary else t
 
 
-class SquaredHinge(Hinge):
+class SquaredHinge(Hinge, kernel="squared_hinge"):
     """The square of the hinge."""
-
-    own_name = "squared_hinge"
-    kernel_name = "squared_hinge"
 
 
 _LOSSES: list[type[Loss]] = [globals()[name] for name in __all__ if name not in ("Loss", "loss_of")]

@@ -27,11 +27,6 @@ class Head(NamedTuple):
     weighted: list[Metric]
     rank: int
 
-    @property
-    def metrics(self) -> list[Metric]:
-        """All metrics, the weighted ones last."""
-        return [*self.plain, *self.weighted]
-
 
 class Judgement(NamedTuple):
     """The total loss, then the loss of each output that has one; derivatives by the outputs."""
@@ -70,7 +65,7 @@ class Objective:
                     f"compile: the metric {metric.name!r} is given twice, and would sum both; make "
                     "an object for each"
                 )
-        self.needed = [bool(head.loss or head.metrics) for head in self.heads]
+        self.needed = [bool(head.loss or head.plain or head.weighted) for head in self.heads]
         self._named = _named(self.heads, several=several)
 
     @property

@@ -15,6 +15,8 @@ from streamrnn.nn.training.elementwise import check_activation
 from streamrnn.nn.training.recording import Recorded, Recording
 from streamrnn.nn.training.shapes import parts_of
 
+_sum = ARRAY_FUNCTIONS["sum"].compute
+
 _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
 """Maps (arguments, operands, y, dy) to each operand's share of dy; None for no share."""
 
@@ -53,11 +55,6 @@ def _over(a: Any, x: Floats, value: Floats) -> Floats:
     return np.broadcast_to(value, x.shape)
 
 
-def _of_mean(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    number = np.float32(xs[0].size // max(y.size, 1))
-    return [_over(a, xs[0], dy) / number]
-
-
 def _of_item(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
     dx = np.zeros(xs[0].shape, np.float32)
     dx[tuple(a["key"])] = dy
@@ -72,11 +69,6 @@ def _of_clip(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
 
 def _reshaped(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
     return [dy.reshape(xs[0].shape)]
-
-
-def _of_softmax(a: Any, xs: list[Any], y: Floats, dy: Floats) -> list[Any]:
-    total = ARRAY_FUNCTIONS["sum"].compute(dy * y, axis=a["axis"], keepdims=True)
-    return [y * (dy - total)]
 
 
 def _of_activation(name: str, **defaults: float) -> _Back:
@@ -101,14 +93,14 @@ BACK: dict[str, _Back] = {
     "get_item": _of_item,
     "log": lambda a, xs, y, dy: [dy / floats(xs[0])],
     "maximum": _of_extreme,
-    "mean": _of_mean,
+    "mean": lambda a, xs, y, dy: [_over(a, xs[0], dy) / np.float32(xs[0].size // max(y.size, 1))],
     "minimum": _of_extreme,
     "multiply": lambda a, xs, y, dy: [dy * floats(xs[1]), dy * floats(xs[0])],
     "negative": lambda a, xs, y, dy: [-dy],
     "power": _of_power,
     "reshape": _reshaped,
     "rsqrt": lambda a, xs, y, dy: [dy * np.float32(-0.5) * y / floats(xs[0])],
-    "softmax": _of_softmax,
+    "softmax": lambda a, xs, y, dy: [y * (dy - _sum(dy * y, axis=a["axis"], keepdims=True))],
     "sqrt": lambda a, xs, y, dy: [dy * np.float32(0.5) / y],
     "square": lambda a, xs, y, dy: [dy * np.float32(2) * floats(xs[0])],
     "squeeze": _reshaped,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from streamrnn.base.arrays import Floats
 from streamrnn.errors import ArgumentError, ShapeError
 from streamrnn.nn.kernels import losses as sums
 from streamrnn.nn.kernels import updates
-from streamrnn.nn.layers.weights import Variable, WeightSet
+from streamrnn.nn.layers.weights import Variable
 from streamrnn.nn.training.schedules import LearningRateSchedule
 
 
@@ -52,14 +52,6 @@ class WeightUpdate(NamedTuple):
     gradient: Floats
 
 
-class CompiledModel(Protocol):
-    """A compiled model: its trainable weights by name, as (holder, name there, array)."""
-
-    @property
-    def trained_weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
-        """The weights that are trained, in the order of the model."""
-
-
 class LearningRate(float):
     """The rate of an optimizer: a number, to which another one can be assigned, as in Keras."""
 
@@ -96,7 +88,7 @@ class Optimizer:
         self.clipnorm, self.clipvalue = clipnorm, clipvalue
         self.global_clipnorm = global_clipnorm
         self.iterations = 0
-        self.compiled: CompiledModel | None = None
+        self.compiled: Any = None  # the Trainer
         self.kept: dict[str, list[Floats]] = {}
         clips = {
             "clipnorm": clipnorm,
@@ -111,9 +103,6 @@ class Optimizer:
             )
         if any(value <= 0 for value in chosen.values()):
             raise ArgumentError(f"{type(self).__name__}: clips must be above 0, received {chosen}")
-        self._check_others(others)
-
-    def _check_others(self, others: Mapping[str, object]) -> None:
         for argument, value in others.items():
             if argument not in _REFUSED:
                 names = ", ".join(Options.__annotations__)
@@ -176,7 +165,12 @@ class Optimizer:
 
         >>> model.optimizer.apply(model.gradients(x, y))  # doctest: +SKIP
         """
-        weights = self._weights()
+        if self.compiled is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: no model is compiled with this optimizer; call "
+                "model.compile(optimizer, loss) before apply"
+            )
+        weights = self.compiled.plan.weights
         if isinstance(grads, Mapping):
             named = dict(grads)
         else:
@@ -215,14 +209,6 @@ class Optimizer:
         """Call `apply` with pairs of a gradient and its weight."""
         pairs = list(grads_and_vars)
         self.apply([grad for grad, _ in pairs], [variable for _, variable in pairs])
-
-    def _weights(self) -> Mapping[str, tuple[WeightSet, str, Floats]]:
-        if self.compiled is None:
-            raise ArgumentError(
-                f"{type(self).__name__}: no model is compiled with this optimizer; call "
-                "model.compile(optimizer, loss) before apply"
-            )
-        return self.compiled.trained_weights
 
     def change(self, changes: Sequence[WeightUpdate]) -> None:
         """Change all weights in place, even read-only ones, by one update; layers are not told."""

@@ -62,7 +62,10 @@ def check_regularization(layer: Layer) -> None:
             regularizers.get(value)
         except StreamRNNError as error:
             _refuse(layer, argument, value, str(error))
-        if _weight_of(layer, argument) is None and not _is_left_out(layer, argument):
+        switch = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
+        parts = (layer, layer.children().get("cell"))
+        left_out = any(getattr(part, switch, True) is False for part in parts)
+        if _weight_of(layer, argument) is None and not left_out:
             _refuse(layer, argument, value, "the layer has no such weight")
     for inner in layer.children().values():
         if isinstance(inner, Layer):
@@ -92,9 +95,3 @@ def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
         if holder is not None and any(h is holder and k == key for h, k, _ in holder.holders()):
             return id(holder), key
     return None
-
-
-def _is_left_out(layer: Layer, argument: str) -> bool:
-    says = _LEFT_OUT.get(argument.removesuffix("_regularizer"), "")
-    parts = (layer, layer.children().get("cell"))
-    return any(getattr(part, says, True) is False for part in parts)

@@ -49,10 +49,6 @@ def _merge(share: _Share) -> Rule:
     return rule
 
 
-def _of_average(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floats) -> list[Floats]:
-    return [dy * np.float32(1.0 / len(xs))] * len(xs)
-
-
 def _of_product(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floats) -> list[Floats]:
     joint = layer.compute_mask(xs, masks)
     factors = [_where(mask, x, np.float32(1)) for x, mask in zip(xs, masks, strict=True)]
@@ -113,11 +109,6 @@ def _rule(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]) ->
 
 def _of_permute(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
     return dy.transpose([0, *(1 + axis for axis in np.argsort(layer.dims).tolist())])
-
-
-def _of_padding(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
-    first = layer.padding[0]
-    return dy[:, first : first + x.shape[1]]
 
 
 def _of_repeated(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
@@ -187,7 +178,9 @@ def _concatenate(
 
 SHAPES: dict[type, Rule] = {
     layers.Add: _merge(lambda layer, xs, masks, y, dy: [dy] * len(xs)),
-    layers.Average: _merge(_of_average),
+    layers.Average: _merge(
+        lambda layer, xs, masks, y, dy: [dy * np.float32(1.0 / len(xs))] * len(xs)
+    ),
     layers.AveragePooling1D: _rule(_of_pool_means),
     layers.Concatenate: _concatenate,
     layers.Cropping1D: _rule(lambda layer, x, y, dy, context: padded(dy, layer.cropping, 0)),
@@ -204,5 +197,7 @@ SHAPES: dict[type, Rule] = {
     layers.Spread: _merge(_of_spread),
     layers.Subtract: _merge(lambda layer, xs, masks, y, dy: [dy, -dy]),
     layers.UpSampling1D: _rule(_of_upsampling),
-    layers.ZeroPadding1D: _rule(_of_padding),
+    layers.ZeroPadding1D: _rule(
+        lambda layer, x, y, dy, context: dy[:, layer.padding[0] :][:, : x.shape[1]]
+    ),
 }

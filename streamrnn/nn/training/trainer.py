@@ -121,11 +121,6 @@ class Trainer:
         return self._plan
 
     @property
-    def trained_weights(self) -> dict[str, tuple[WeightSet, str, Floats]]:
-        """The weights that are trained, by name."""
-        return self.plan.weights
-
-    @property
     def objective(self) -> Objective:
         """Losses and metrics, made once the model is built."""
         if self._objective is None:
