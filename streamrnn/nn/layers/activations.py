@@ -10,7 +10,7 @@ A layer takes a name, one of these functions, or a list of a name and its parame
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -123,19 +123,16 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
 
 
 def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
-    """Apply an activation of rows along an axis, or over the values on several axes.
-
-    Raises ShapeError if there is no such axis.
-    """
+    """Apply an activation of rows along an axis, or over several. Raises ShapeError without one."""
     array = np.asarray(x, dtype=np.float32)
-    if not isinstance(axis, int):
-        return _compute_over_all(name, array, tuple(axis))
-    if not -array.ndim <= axis < array.ndim:
-        raise ShapeError(f"{name}: axis={axis} is out of range for an array of shape {array.shape}")
-    return np.ascontiguousarray(np.moveaxis(compute(name, np.moveaxis(array, axis, -1)), -1, axis))
-
-
-def _compute_over_all(name: str, array: Floats, axes: tuple[int, ...]) -> Floats:
+    if isinstance(axis, int):
+        if not -array.ndim <= axis < array.ndim:
+            raise ShapeError(
+                f"{name}: axis={axis} is out of range for an array of shape {array.shape}"
+            )
+        y = compute(name, np.moveaxis(array, axis, -1))
+        return np.ascontiguousarray(np.moveaxis(y, -1, axis))
+    axes = tuple(axis)
     outside = [axis for axis in axes if not -array.ndim <= axis < array.ndim]
     if outside or not axes or len({axis % array.ndim for axis in axes}) < len(axes):
         raise ShapeError(
@@ -181,7 +178,12 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
         return _of_layer(str(identifier.get("class_name")), config, owner)
     elif hasattr(identifier, "get_config") and not isinstance(identifier, type):
         return _of_layer(type(identifier).__name__, identifier.get_config(), owner)
-    elif isinstance(identifier, list | tuple) and _is_spec(identifier):
+    elif (
+        isinstance(identifier, list | tuple)
+        and identifier
+        and identifier[0] in _FUNCTIONS
+        and all(isinstance(number, int | float) for number in identifier[1:])
+    ):
         name, numbers = kernel.split_spec(tuple(identifier))
         return kernel.ACTIVATIONS[name].spec(*numbers) if numbers else name
     for name, why in _ALONE.items():
@@ -191,14 +193,6 @@ def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
             )
     what = f"{_prefix(owner)}activation {identifier!r}"
     raise UnsupportedError(not_one_of(what, _FUNCTIONS, identifier))
-
-
-def _is_spec(value: Sequence[object]) -> TypeGuard[Sequence[str | float]]:
-    return (
-        len(value) > 0
-        and value[0] in _FUNCTIONS
-        and all(isinstance(number, int | float) for number in value[1:])
-    )
 
 
 def _of_layer(class_name: str, config: StoredConfig, owner: str) -> kernel.Spec:

@@ -39,10 +39,7 @@ def check_dtype(owner: object, dtype: object) -> None:
 
 
 def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
-    """Check that unknown arguments only affect training, or have no effect.
-
-    Raises ArgumentError.
-    """
+    """Raise ArgumentError for unknown arguments that are not for training and have an effect."""
     for argument, value in unknown.items():
         if argument.endswith(FOR_TRAINING):
             continue

@@ -212,10 +212,7 @@ class Cell(Layer):
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """Return the states of new rows: an array or list of arrays (batch_size, …).
-
-        Zeros by default.
-        """
+        """Return the states of new rows, by default zeros: one array or a list, (batch_size, …)."""
         return [
             np.zeros((batch_size or 0, *shape), np.float32)
             for shape in self.state_shapes().values()
@@ -404,10 +401,7 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
 
 
 def as_cell(cell: object, owner: str) -> Cell:
-    """Return a Cell unchanged, or an adapter around a layer that is written as a cell.
-
-    Raises ArgumentError for anything else.
-    """
+    """Return a Cell as it is, or an adapter of a layer written as a cell. Raises ArgumentError."""
     if isinstance(cell, Cell):
         return cell
     why = "which is not a layer"

@@ -184,10 +184,7 @@ def _type_in_help(annotation: Any) -> Any:
 
 
 def bound(cls: type, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
-    """Return the values of declared arguments, defaults included.
-
-    Raises TypeError as a call does.
-    """
+    """Return the values of declared arguments, with defaults. Raises TypeError as a call does."""
     arguments, positional = arguments_of(cls), _by_position(cls)
     required = [name for name, each in arguments.items() if each.default is Parameter.empty]
     least, most = len(required) + 1, len(positional) + 1

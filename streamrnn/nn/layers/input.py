@@ -46,7 +46,9 @@ class InputLayer(Layer):
                 "Input: You cannot pass both `batch_size` and `batch_shape` at the same time"
             )
         sizes = batch_shape if shape is None else shape
-        if not isinstance(sizes, list | tuple) or not all(_is_size(size) for size in sizes):
+        if not isinstance(sizes, list | tuple) or not all(
+            size is None or (isinstance(size, int | np.integer) and size >= 0) for size in sizes
+        ):
             raise ArgumentError(
                 "Input: shape must be a tuple of sizes, None for an unknown one, "
                 f"received {sizes!r}"
@@ -77,10 +79,6 @@ class InputLayer(Layer):
         return cls(**config)
 
 
-def _is_size(size: object) -> bool:
-    return size is None or (isinstance(size, int | np.integer) and bool(size >= 0))
-
-
 def Input(  # noqa: N802 (Keras's name)
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
@@ -89,10 +87,7 @@ def Input(  # noqa: N802 (Keras's name)
     name: str | None = None,
     **kwargs: Any,
 ) -> Symbol:
-    """Return a symbol to call layers on.
-
-    shape: without the batch, None for a time axis of any length.
-    """
+    """Return a symbol to call layers on. shape: without the batch; None for an unknown size."""
     layer = InputLayer(
         shape, batch_size=batch_size, dtype=dtype, batch_shape=batch_shape, name=name, **kwargs
     )

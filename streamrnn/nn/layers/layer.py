@@ -33,10 +33,7 @@ from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
 class _KeepsArguments:
-    """Keeps the arguments of the constructor.
-
-    It is a base, so that `__init__` defines the signature.
-    """
+    """Keeps the constructor's arguments; a base, so that `__init__` defines the signature."""
 
     _made_with: tuple[tuple[object, ...], dict[str, object]]
 

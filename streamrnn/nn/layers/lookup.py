@@ -238,10 +238,7 @@ class _Lookup(BuiltIn):
         return super().connect(inputs, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Look up tokens; see Layer.
-
-        For vectors, the input may also be one sample without a batch.
-        """
+        """Look up tokens; see Layer. For vectors, one sample without a batch is taken, too."""
         symbolic = bool(symbols_in(inputs))
         if symbolic or (not self.invert and (np.ndim(inputs) > 1 or not self._joins)):
             return super().__call__(inputs, *args, **kwargs)

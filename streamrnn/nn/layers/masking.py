@@ -103,10 +103,7 @@ class JoinedMasks(_MaskOperation, Concatenate):
 
 @builtin_layer
 class ExpandDims(_MaskOperation):
-    """Turns a mask of steps (B, T) into one of features (B, T, 1).
-
-    Only a new last axis is supported.
-    """
+    """A mask of steps (B, T) as one of features (B, T, 1). Only a new last axis is supported."""
 
     axis: Accepted = Accepted(-1)
 

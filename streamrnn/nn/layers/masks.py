@@ -65,10 +65,7 @@ def joined_masks(
 
 
 def joined_mask(owner: str, shape: Sequence[int], mask: object, lengths: object) -> Array | None:
-    """Return mask AND (step < length), bool (B, T).
-
-    Raises ShapeError or DTypeError that names `owner`.
-    """
+    """Return mask AND (step < length), bool (B, T). Raises ShapeError or DTypeError."""
     if len(shape) < 2:
         raise ShapeError(f"{owner}: a mask needs a time axis, the input has shape {tuple(shape)}")
     expected = tuple(shape[:2])

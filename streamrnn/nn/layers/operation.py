@@ -207,10 +207,7 @@ def get_item(x: Any, key: Any) -> Any:
 
 
 def _constant(operand: Any) -> Array | None:
-    """Return an operand as an array; None for a tensor.
-
-    Raises ArgumentError for anything but numbers.
-    """
+    """Return numbers as an array, None for a tensor. Raises ArgumentError for anything else."""
     if isinstance(operand, str) and operand == INPUT:
         return None
     try:

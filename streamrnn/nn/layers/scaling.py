@@ -181,10 +181,7 @@ def _count(x: Array, axes: tuple[int, ...]) -> int:
 
 
 def _joined(one: tuple[Any, Any, int], other: tuple[Any, Any, int]) -> tuple[Any, Any]:
-    """Return mean and variance of the union of two sets, from mean, variance and count of each.
-
-    Chan, Golub and LeVeque 1979.
-    """
+    """Return mean and variance of the union of two sets (Chan, Golub and LeVeque 1979)."""
     (mean, variance, n), (new_mean, new_variance, m) = one, other
     share, apart = m / (n + m), new_mean - mean
     joined = variance * (1 - share) + new_variance * share + apart * apart * (share * (1 - share))

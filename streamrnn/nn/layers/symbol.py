@@ -5,6 +5,7 @@ layer.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,16 +29,14 @@ def _operator(function: str, *, swapped: bool = False) -> Callable[..., "Symbol"
     return operator
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Symbol:
     """One tensor of a graph: `shape` with the batch first, `dtype`, and the node that makes it."""
 
-    __slots__ = ("dtype", "index", "node", "shape")
-
-    def __init__(self, shape: Shape, dtype: str, node: "Node", index: int) -> None:
-        self.shape = shape
-        self.dtype = dtype
-        self.node = node
-        self.index = index
+    shape: Shape
+    dtype: str
+    node: "Node"
+    index: int
 
     @property
     def ndim(self) -> int:

@@ -1,22 +1,20 @@
 """Rules of layers that compute each element separately, of dropout, and of normalizations."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from streamrnn.base.arrays import Floats
+from streamrnn.base.arrays import Bools, Floats
 from streamrnn.errors import UnsupportedError
 from streamrnn.nn import layers
 from streamrnn.nn.kernels.activation import derivative_source
 from streamrnn.nn.kernels.gradients import summed_over, times_derivative
 from streamrnn.nn.kernels.normalization import layer_norm_back, root_norm_back
-from streamrnn.nn.layers import activations
 from streamrnn.nn.layers.activation import LEAST_DEVIATION
 from streamrnn.nn.layers.axes import as_rows, from_rows
 from streamrnn.nn.layers.context import CallContext
-from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one
+from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one, rule_from
 
 
 @functools.cache
@@ -31,61 +29,47 @@ def check_activation(layer: Any, spec: Any) -> None:
         raise UnsupportedError(f"{layer}: training with the activation {spec!r} is not supported")
 
 
-def _activation(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    spec, y = layer.activation, layer.apply(inputs, context)
-    kept = y if from_value(spec) else np.ascontiguousarray(inputs)
-    back: Callable[[Floats], Floats] = lambda dy: times_derivative(spec, kept, dy)  # noqa: E731
-    return one_to_one(layer, inputs, y, context.mask, back)
+def _of_activation(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    spec = layer.activation
+    return times_derivative(spec, y if from_value(spec) else np.ascontiguousarray(x), dy)
 
 
-def _moments(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    y, half = layer.apply(inputs, context), inputs.shape[-1] // 2
+def _of_moments(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    half = x.shape[-1] // 2
     above = np.ascontiguousarray(y[..., half:] - LEAST_DEVIATION)
-
-    def back(dy: Floats) -> Floats:
-        slope = times_derivative("softplus", above, np.ascontiguousarray(dy[..., half:]))
-        return np.concatenate([dy[..., :half], slope], axis=-1)
-
-    return one_to_one(layer, inputs, y, context.mask, back)
+    slope = times_derivative("softplus", above, np.ascontiguousarray(dy[..., half:]))
+    return np.concatenate([dy[..., :half], slope], axis=-1)
 
 
-def _softmax(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-    rows, shape = as_rows(inputs, layer.axes)
-    y = activations.compute("softmax", rows)
-
-    def back(dy: Floats) -> Floats:
-        dx = times_derivative("softmax", y, as_rows(dy, layer.axes)[0])
-        return from_rows(dx, layer.axes, shape)
-
-    return one_to_one(layer, inputs, from_rows(y, layer.axes, shape), context.mask, back)
+def _of_softmax(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    rows, shape = as_rows(y, layer.axes)
+    dx = times_derivative("softmax", rows, as_rows(dy, layer.axes)[0])
+    return from_rows(dx, layer.axes, shape)
 
 
-def _slope(slope: Callable[[Any, Floats, Floats], Floats]) -> Rule:
-    """Make the rule of an elementwise layer whose derivative NumPy can compute from x and y."""
-
-    def rule(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-        y = layer.apply(inputs, context)
-        return one_to_one(layer, inputs, y, context.mask, lambda dy: dy * slope(layer, inputs, y))
-
-    return rule
-
-
-def _of_relu(layer: Any, x: Floats, y: Floats) -> Floats:
+def _of_relu(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
     slope: Floats = np.where(x > layer.threshold, np.float32(1), np.float32(layer.negative_slope))
     if layer.max_value is not None:
         slope = np.where(x < np.float32(layer.max_value), slope, np.float32(0))
-    return slope
+    return dy * slope
 
 
-def _of_masking(layer: Any, x: Floats, y: Floats) -> Floats:
-    present = (x != np.float32(layer.mask_value)).any(axis=-1, keepdims=True)
-    slope: Floats = present.astype(np.float32)
-    return slope
+def _of_leaky_relu(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    return dy * np.where(x > 0, np.float32(1), np.float32(layer.negative_slope))
 
 
-def _of_scaling(layer: Any, x: Floats, y: Floats) -> Floats:
+def _of_elu(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    return dy * np.where(x > 0, np.float32(1), y + np.float32(layer.alpha))
+
+
+def _of_masking(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
+    present: Bools = (x != np.float32(layer.mask_value)).any(axis=-1, keepdims=True)
+    return dy * present.astype(np.float32)
+
+
+def _of_scaling(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
     scale: Floats = layer.deviation()
-    return scale if layer.invert else np.float32(1) / scale
+    return dy * (scale if layer.invert else np.float32(1) / scale)
 
 
 def _identity(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
@@ -166,10 +150,7 @@ def _root_normalization(
 def _batch_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record batch normalisation (Ioffe and Szegedy 2015).
-
-    Masked steps have an output, but do not count in the moments.
-    """
+    """Record batch normalisation (Ioffe and Szegedy 2015). Masked steps are not in the moments."""
     axes = tuple(axis for axis in range(-inputs.ndim, 0) if axis != layer.axes[0])
     beside = layer.beside()
     from_batch = context.training and layer.trainable
@@ -197,28 +178,24 @@ def _batch_normalization(
 
 
 ELEMENTWISE: dict[type, Rule] = {
-    layers.Activation: _activation,
+    layers.Activation: rule_from(_of_activation),
     layers.AlphaDropout: _dropout,
     layers.BatchNormalization: _batch_normalization,
     layers.Dropout: _dropout,
-    layers.ELU: _slope(
-        lambda layer, x, y: np.where(x > 0, np.float32(1), y + np.float32(layer.alpha))
-    ),
-    layers.Gaussian: _moments,
+    layers.ELU: rule_from(_of_elu),
+    layers.Gaussian: rule_from(_of_moments),
     layers.GaussianDropout: _gaussian,
     layers.GaussianNoise: _gaussian,
     layers.Identity: _identity,
     layers.LayerNormalization: _layer_normalization,
-    layers.LeakyReLU: _slope(
-        lambda layer, x, y: np.where(x > 0, np.float32(1), np.float32(layer.negative_slope))
-    ),
-    layers.Masking: _slope(_of_masking),
-    layers.Normalization: _slope(_of_scaling),
+    layers.LeakyReLU: rule_from(_of_leaky_relu),
+    layers.Masking: rule_from(_of_masking),
+    layers.Normalization: rule_from(_of_scaling),
     layers.PReLU: _prelu,
     layers.RMSNormalization: _root_normalization,
-    layers.ReLU: _slope(_of_relu),
-    layers.Rescaling: _slope(lambda layer, x, y: layer.scale),
-    layers.Softmax: _softmax,
+    layers.ReLU: rule_from(_of_relu),
+    layers.Rescaling: rule_from(lambda layer, x, y, dy, context: dy * layer.scale),
+    layers.Softmax: rule_from(_of_softmax),
     layers.SpatialDropout1D: _dropout,
     layers.UnitNormalization: _root_normalization,
 }

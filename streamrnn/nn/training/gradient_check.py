@@ -225,10 +225,7 @@ def central_differences(
 def check_gradient(
     owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
-    """Compare `gradient` with `call` on the first rows of a batch.
-
-    Raises ArgumentError if they differ.
-    """
+    """Compare `gradient` with `call` on the first rows of a batch. Raises ArgumentError."""
     truth, point = (array[:_ROWS].astype(np.float64) for array in (t, p))
 
     def value() -> float:

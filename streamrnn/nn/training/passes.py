@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Floats
 from streamrnn.errors import UnsupportedError
-from streamrnn.nn.layers import RNN, Bidirectional, Layer
+from streamrnn.nn.layers import RNN, Bidirectional
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.structure import leaves, map_structure
 from streamrnn.nn.layers.symbol import Symbol, symbols_in
@@ -129,9 +129,9 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
             continue
         reached |= {id(symbol) for symbol in node.outputs}
         for argument, value in node.kwargs.items():
-            if value is not None and not (
-                argument == "initial_state" and _are_symbols(layer, value)
-            ):
+            states = argument == "initial_state" and isinstance(layer, RNN | Bidirectional)
+            symbols = states and all(isinstance(leaf, Symbol) for leaf in leaves(value))
+            if value is not None and not symbols:
                 raise UnsupportedError(
                     f"{layer}: training with {argument}= in the model's graph is not supported"
                 )
@@ -143,10 +143,3 @@ def _check_graph(graph: Graph, trained: Trained, reached: set[int]) -> None:
             _check_graph(layer.graph, trained, inner)
         else:
             check_layer(layer)
-
-
-def _are_symbols(layer: Layer, states: object) -> bool:
-    """Return whether initial states are symbols, one for each state of a recurrent layer."""
-    return isinstance(layer, RNN | Bidirectional) and all(
-        isinstance(leaf, Symbol) for leaf in leaves(states)
-    )

@@ -164,3 +164,15 @@ def one_to_one(
         return [np.ascontiguousarray(back(dy))]
 
     return Recorded([outputs], [layer.compute_mask(inputs, mask)], pullback)
+
+
+def rule_from(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]) -> Rule:
+    """Make the rule of a layer without weights: back(layer, x, y, dy, context) is dx."""
+
+    def rule(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
+        y = layer.apply(inputs, context)
+        gradient: Callable[[Floats], Floats]
+        gradient = lambda dy: back(layer, inputs, y, dy, context)  # noqa: E731
+        return one_to_one(layer, inputs, y, context.mask, gradient)
+
+    return rule

@@ -12,7 +12,7 @@ from streamrnn.nn import layers
 from streamrnn.nn.kernels.gradients import summed_over
 from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.time_windows import padded
-from streamrnn.nn.training.recording import Recorded, Recording, Rule, one_to_one, total_of
+from streamrnn.nn.training.recording import Recorded, Recording, Rule, rule_from, total_of
 
 # ---- merges
 
@@ -95,18 +95,6 @@ def _where(mask: Bools | None, values: Any, other: Any) -> Any:
 # ---- one input
 
 
-def _rule(back: Callable[[Any, Floats, Floats, Floats, CallContext], Floats]) -> Rule:
-    """Make the rule of a layer without weights: back(layer, x, y, dy, context) is dx."""
-
-    def rule(layer: Any, inputs: Floats, context: CallContext, recording: Recording) -> Recorded:
-        y = layer.apply(inputs, context)
-        gradient: Callable[[Floats], Floats]
-        gradient = lambda dy: back(layer, inputs, y, dy, context)  # noqa: E731
-        return one_to_one(layer, inputs, y, context.mask, gradient)
-
-    return rule
-
-
 def _of_permute(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallContext) -> Floats:
     return dy.transpose([0, *(1 + axis for axis in np.argsort(layer.dims).tolist())])
 
@@ -162,7 +150,7 @@ def _of_global_mean(layer: Any, x: Floats, y: Floats, dy: Floats, context: CallC
     return dx
 
 
-_reshaped = _rule(lambda layer, x, y, dy, context: dy.reshape(x.shape))
+_reshaped = rule_from(lambda layer, x, y, dy, context: dy.reshape(x.shape))
 
 
 def _concatenate(
@@ -181,23 +169,23 @@ SHAPES: dict[type, Rule] = {
     layers.Average: _merge(
         lambda layer, xs, masks, y, dy: [dy * np.float32(1.0 / len(xs))] * len(xs)
     ),
-    layers.AveragePooling1D: _rule(_of_pool_means),
+    layers.AveragePooling1D: rule_from(_of_pool_means),
     layers.Concatenate: _concatenate,
-    layers.Cropping1D: _rule(lambda layer, x, y, dy, context: padded(dy, layer.cropping, 0)),
+    layers.Cropping1D: rule_from(lambda layer, x, y, dy, context: padded(dy, layer.cropping, 0)),
     layers.Flatten: _reshaped,
-    layers.GlobalAveragePooling1D: _rule(_of_global_mean),
-    layers.GlobalMaxPooling1D: _rule(_of_global_max),
-    layers.MaxPooling1D: _rule(_of_pool_maxima),
+    layers.GlobalAveragePooling1D: rule_from(_of_global_mean),
+    layers.GlobalMaxPooling1D: rule_from(_of_global_max),
+    layers.MaxPooling1D: rule_from(_of_pool_maxima),
     layers.Maximum: _merge(_of_extreme),
     layers.Minimum: _merge(_of_extreme),
     layers.Multiply: _merge(_of_product),
-    layers.Permute: _rule(_of_permute),
-    layers.RepeatVector: _rule(_of_repeated),
+    layers.Permute: rule_from(_of_permute),
+    layers.RepeatVector: rule_from(_of_repeated),
     layers.Reshape: _reshaped,
     layers.Spread: _merge(_of_spread),
     layers.Subtract: _merge(lambda layer, xs, masks, y, dy: [dy, -dy]),
-    layers.UpSampling1D: _rule(_of_upsampling),
-    layers.ZeroPadding1D: _rule(
+    layers.UpSampling1D: rule_from(_of_upsampling),
+    layers.ZeroPadding1D: rule_from(
         lambda layer, x, y, dy, context: dy[:, layer.padding[0] :][:, : x.shape[1]]
     ),
 }

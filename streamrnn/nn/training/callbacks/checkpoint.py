@@ -48,12 +48,9 @@ class ModelCheckpoint(MonitorCallback):
                 "ModelCheckpoint: save_freq must be 'epoch' or a number of batches, received "
                 f"{save_freq!r}"
             )
-        self.verbose = verbose
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
-        self.save_freq = save_freq
-        self._epoch = 0
-        self._batches = 0
+        self.verbose, self.save_freq = verbose, save_freq
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self._epoch = self._batches = 0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch

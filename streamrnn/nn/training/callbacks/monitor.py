@@ -56,10 +56,7 @@ class MonitorCallback(Callback):
         )
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Return whether a value is better than the best one (NaN never is).
-
-        Raises ArgumentError.
-        """
+        """Return whether a value is better than the best (NaN never is). Raises ArgumentError."""
         sign = -1.0 if self._larger_is_better() else 1.0
         if math.isnan(value):
             return False
@@ -115,14 +112,10 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta=min_delta)
-        self.patience = patience
-        self.verbose = verbose
-        self.baseline = baseline
+        self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights = restore_best_weights
         self.start_from_epoch = start_from_epoch
-        self.wait = 0
-        self.stopped_epoch = 0
-        self.best_epoch = 0
+        self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best_weights: list[Floats] | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -157,10 +150,7 @@ class EarlyStopping(MonitorCallback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends a fit after a batch whose loss is NaN or infinite.
-
-    raise_error: raise DivergedError in place of an orderly end.
-    """
+    """Ends a fit after a batch with a loss of NaN or infinity, or raises DivergedError."""
 
     def __init__(self, raise_error: bool = False) -> None:
         super().__init__()
