@@ -25,11 +25,19 @@ from streamrnn.nn.layers.dropout import (
     SpatialDropout1D,
 )
 from streamrnn.nn.layers.embedding import Embedding
-from streamrnn.nn.layers.gated import GRU, LSTM, GRUCell, LSTMCell, SimpleRNN, SimpleRNNCell
+from streamrnn.nn.layers.gated import (
+    GRU,
+    LSTM,
+    GRUCell,
+    LayerNormLSTMCell,
+    LSTMCell,
+    PeepholeLSTMCell,
+    SimpleRNN,
+    SimpleRNNCell,
+)
 from streamrnn.nn.layers.input import Input, InputLayer
 from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.lookup import IntegerLookup, StringLookup
-from streamrnn.nn.layers.lstm_variants import LayerNormLSTMCell, PeepholeLSTMCell
 from streamrnn.nn.layers.masking import Masking, NotEqual
 from streamrnn.nn.layers.masks import MaskedArray
 from streamrnn.nn.layers.merge import (
@@ -66,10 +74,9 @@ from streamrnn.nn.layers.reshape import (
     UpSampling1D,
     ZeroPadding1D,
 )
-from streamrnn.nn.layers.rnn import RNN
+from streamrnn.nn.layers.rnn import RNN, StackedRNNCells
 from streamrnn.nn.layers.scaling import Normalization, Rescaling
 from streamrnn.nn.layers.serialization import deserialize, get, register_layer, serialize
-from streamrnn.nn.layers.stacked import StackedRNNCells
 from streamrnn.nn.layers.wrappers import Bidirectional, TimeDistributed
 
 AvgPool1D = AveragePooling1D

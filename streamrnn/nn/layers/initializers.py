@@ -147,7 +147,8 @@ class Initializer:
     def get_config(self) -> ConfigDict:
         """Return the constructor's arguments."""
         config = {field: getattr(self, field) for field in self.fields}
-        return {k: v.item() if isinstance(v, np.generic) else v for k, v in config.items()}
+        arrays = np.ndarray | np.generic
+        return {k: v.tolist() if isinstance(v, arrays) else v for k, v in config.items()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -184,11 +185,6 @@ class Constant(Initializer):
 
     fields = ("value",)
     value: npt.ArrayLike = 0.0
-
-    def get_config(self) -> ConfigDict:
-        if isinstance(self.value, np.ndarray | np.generic):
-            return {"value": self.value.tolist()}
-        return {"value": self.value}
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         value = np.asarray(self.value, dtype=np.float32)

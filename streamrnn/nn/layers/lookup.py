@@ -294,21 +294,9 @@ class _Lookup(BuiltIn):
     # ---- config
 
     def get_config(self) -> ConfigDict:
-        config = {
-            **super().get_config(),
-            "max_tokens": self.max_tokens,
-            "num_oov_indices": self.num_oov_indices,
-            "mask_token": self.mask_token,
-            "oov_token": self.oov_token,
-            "vocabulary": self.vocabulary or None,
-        }
-        if self.output_mode != "int":
-            config |= {"output_mode": self.output_mode, "pad_to_max_tokens": self.pad_to_max_tokens}
-        if self.idf_weights is not None:
-            config["idf_weights"] = self.idf_weights
-            config["vocabulary"] = self.get_vocabulary()
-        if self.invert:
-            config["invert"] = True
+        config = super().get_config()
+        weighted = self.idf_weights is not None  # with a weight for each special token
+        config["vocabulary"] = self.get_vocabulary() if weighted else self.vocabulary or None
         return config
 
     @classmethod

@@ -28,13 +28,6 @@ class Head(NamedTuple):
     rank: int
 
 
-class Judgement(NamedTuple):
-    """The total loss, then the loss of each output that has one; derivatives by the outputs."""
-
-    values: list[float]
-    slopes: list[Floats | None]
-
-
 class Objective:
     """Losses and metrics of the outputs of one model."""
 
@@ -93,8 +86,11 @@ class Objective:
 
     def judge(
         self, batch: Batch, outputs: Sequence[Floats], masks: Sequence[Array | None]
-    ) -> Judgement:
-        """Return losses and derivatives; add the batch to the metrics."""
+    ) -> tuple[list[float], list[Floats | None]]:
+        """Return losses and derivatives by the outputs; add the batch to the metrics.
+
+        Losses: the total, then the loss of each output that has one.
+        """
         values: list[float] = []
         slopes: list[Floats | None] = []
         total = 0.0
@@ -115,7 +111,7 @@ class Objective:
                 metric.add_batch(y, output, batch.labelled, mask)
             for metric in head.weighted:
                 metric.add_batch(y, output, weight, mask)
-        return Judgement([total, *values] if len(values) > 1 else [total], slopes)
+        return [total, *values] if len(values) > 1 else [total], slopes
 
     def logs(self, values: Sequence[float]) -> dict[str, float]:
         """Return losses and metrics by the names of Keras: "loss", "out_a_loss", "out_a_mae"."""

@@ -173,7 +173,7 @@ class Trainer:
         return batch._replace(weights=[weights])
 
     def train(self, batch: Batch) -> list[float]:
-        """Update the weights once; return the losses before the update: see Judgement."""
+        """Update the weights once; return the losses before the update: see Objective.judge."""
         values, recording = self._run(batch, training=True)
         try:
             self.optimizer.change(
@@ -189,12 +189,12 @@ class Trainer:
         return values
 
     def test(self, batch: Batch) -> list[float]:
-        """Return the losses of a batch: see Judgement."""
+        """Return the losses of a batch: see Objective.judge."""
         context = CallContext()
         try:
             self._reset_rows(batch, context)
             outputs, masks = self.model.graph.run(batch.inputs, batch.masks, context)
-            values = self.objective.judge(batch, outputs, masks).values
+            values, _ = self.objective.judge(batch, outputs, masks)
         except BaseException:
             context.undo()
             raise
@@ -225,13 +225,13 @@ class Trainer:
             recorded: Recorded = record(
                 self.model.graph, batch.inputs, batch.masks, context, recording, none
             )
-            judged = self.objective.judge(batch, recorded.outputs, recorded.masks)
-            recorded.pullback(judged.slopes, none)
+            values, slopes = self.objective.judge(batch, recorded.outputs, recorded.masks)
+            recorded.pullback(slopes, none)
         except BaseException:
             context.undo()
             raise
         self.plan.penalty.add_slopes(recording)
-        return self._penalized(judged.values), recording
+        return self._penalized(values), recording
 
     def _penalized(self, values: list[float]) -> list[float]:
         """Return losses with the penalty of regularizers added to the first, the total."""
