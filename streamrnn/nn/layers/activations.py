@@ -28,18 +28,8 @@ from streamrnn.nn.layers.registry import ConfigDict, StoredConfig
 _NAMES = (*__all__, "relu", *sorted(kernel.ROW_WISE))
 """The names that layers accept."""
 
-__all__ += (
-    "compute",
-    "get",
-    "glu",
-    "hard_swish",
-    "log_softmax",
-    "relu",
-    "softmax",
-    "sparsemax",
-    "swish",
-    "threshold",
-)
+__all__ += ("compute", "get", "glu", "hard_swish", "log_softmax", "relu", "softmax", "sparsemax")
+__all__ += ("swish", "threshold")
 __all__ = tuple(sorted(__all__))
 
 _ALIASES = {

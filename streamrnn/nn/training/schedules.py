@@ -14,14 +14,9 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.training.curves import cosine, real_power
 
 __all__ = [
-    "CosineDecay",
-    "CosineDecayRestarts",
-    "ExponentialDecay",
-    "InverseTimeDecay",
-    "LearningRateSchedule",
-    "PiecewiseConstantDecay",
-    "PolynomialDecay",
-]
+    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
+    "LearningRateSchedule", "PiecewiseConstantDecay", "PolynomialDecay",
+]  # fmt: skip
 
 
 class LearningRateSchedule:

@@ -12,11 +12,8 @@ from streamrnn.errors import ArgumentError
 from streamrnn.nn.layers.initializers import set_seed
 
 __all__ = [
-    "pad_sequences",
-    "set_random_seed",
-    "timeseries_dataset_from_array",
-    "to_categorical",
-]
+    "pad_sequences", "set_random_seed", "timeseries_dataset_from_array", "to_categorical",
+]  # fmt: skip
 
 
 def set_random_seed(seed: int) -> None:
