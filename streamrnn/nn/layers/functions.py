@@ -200,15 +200,16 @@ def _reshape(x: Any, newshape: Sequence[int]) -> Array:
     return np.reshape(np.asarray(x), tuple(-1 if n is None else n for n in newshape))
 
 
-_OF_FLOATS = """
-absolute ceil equal floor floor_divide greater greater_equal less less_equal maximum minimum mod
-multiply negative not_equal sign sqrt square subtract true_divide
-"""
-"""Functions that NumPy has under the same names, with the same bits on any machine."""
+_OF_FLOATS = [
+    np.absolute, np.ceil, np.equal, np.floor, np.floor_divide, np.greater, np.greater_equal,
+    np.less, np.less_equal, np.maximum, np.minimum, np.multiply, np.negative, np.not_equal,
+    np.sign, np.sqrt, np.square, np.subtract,
+]  # fmt: skip
+"""Functions that NumPy has under the same names."""
 
 ARRAY_FUNCTIONS: dict[str, Function] = {
     **{name: Function(_activation(name)) for name in ACTIVATIONS},
-    **{name: Function(_of_floats(getattr(np, name))) for name in _OF_FLOATS.split()},
+    **{function.__name__: Function(_of_floats(function)) for function in _OF_FLOATS},
     "add": Function(_add),
     "all": Function(_quantifier(np.all), "axis"),
     "any": Function(_quantifier(np.any), "axis"),
@@ -227,6 +228,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "max": Function(_extreme(np.max), "axis"),
     "mean": Function(_mean, "axis"),
     "min": Function(_extreme(np.min), "axis"),
+    "mod": Function(_of_floats(np.mod)),
     "ones_like": Function(lambda x: np.ones_like(floats(x))),
     "power": Function(_power),
     "repeat": Function(lambda x, repeats, axis=None: np.repeat(x, repeats, axis=axis), "axis"),
@@ -238,6 +240,7 @@ ARRAY_FUNCTIONS: dict[str, Function] = {
     "std": Function(lambda x, **over: np.asarray(np.sqrt(_var(x, **over))), "axis"),
     "sum": Function(_sum, "axis"),
     "transpose": Function(lambda x, axes=None: np.transpose(np.asarray(x), axes), "all"),
+    "true_divide": Function(_of_floats(np.true_divide)),
     "var": Function(_var, "axis"),
     "where": Function(lambda chosen, x1, x2: np.where(truths(chosen), floats(x1), floats(x2))),
     "zeros_like": Function(lambda x: np.zeros_like(floats(x))),

@@ -291,7 +291,9 @@ def _call_all(name: str) -> Callable[..., None]:
         for callback in self.callbacks:
             getattr(callback, name)(shared)
 
-    return of_batch if "batch" in name else of_epoch if "epoch" in name else of_fit
+    method = of_batch if "batch" in name else of_epoch if "epoch" in name else of_fit
+    method.__name__, method.__doc__ = name, getattr(Callback, name).__doc__
+    return method
 
 
 for _name in METHODS:
