@@ -108,7 +108,7 @@ def test_compile_takes_them_by_name() -> None:
         ("crps", losses.Quantile(0.5), "the loss quantile of one level. Set"),
         ("coverage", None, "no loss. Set the loss to quantile or to"),
     ],
-    ids=str,
+    ids=["one value", "another", "one level", "no loss"],
 )  # fmt: skip
 def test_other_outputs_are_refused(name: str, loss: Any, received: str) -> None:
     said = f"metric {name!r} is of quantiles, or of a mean and a deviation, received {received}"
