@@ -20,6 +20,7 @@ from streamrnn.stream.states import (
     from_arrow,
     has_states,
     meta,
+    rows_held,
 )
 
 
@@ -81,7 +82,15 @@ def starting_table(
     _check_map(config.map, bound)
     initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
-    carries = on_change != "error" or _same_but_quantiles(initial, bound)
+    same_model = _same_but_quantiles(initial, bound)
+    held = rows_held(initial) if bound.layout.pending else 0
+    if held and same_model and is_of_another(initial, bound):
+        raise StateError(
+            f'{owner}: {count(held, "row")} held by [output] emit = "final" have other [output] '
+            "quantiles. Finish the run that holds them, so that they are written, and start from "
+            "its state then"
+        )
+    carries = on_change != "error" or same_model
     if carries and not config.map and is_of_another(initial, bound):
         if on_change == "reset":
             return _begun_again(initial, bound, owner, notes)

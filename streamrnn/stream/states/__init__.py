@@ -1,6 +1,6 @@
 """The state of streams: a table with one row per stream, in memory, in Arrow and in files."""
 
-from streamrnn.stream.states.arrow import check_model, to_arrow
+from streamrnn.stream.states.arrow import check_model, rows_held, to_arrow
 from streamrnn.stream.states.carrying import (
     FOR_RUNS,
     CarryAdvice,
@@ -64,6 +64,7 @@ __all__ = [
     "read_state_bytes",
     "read_state_file",
     "read_with_identity",
+    "rows_held",
     "shard_of",
     "state_bytes",
     "state_digest",

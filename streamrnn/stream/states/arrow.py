@@ -191,12 +191,11 @@ def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Int
 
 
 def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[str]) -> None:
-    if "pending" not in incoming:
+    held = rows_held(incoming.source)
+    if not held:
         return
     if not table.layout.pending:
-        held = len(incoming) - incoming.source.column("pending").null_count
-        if held:
-            notes.append(f'{held} rows held by emit = "final" in the state table are not written')
+        notes.append(f'{held} rows held by emit = "final" in the state table are not written')
         return
     array = incoming.column("pending", pa.struct(table.layout.pending))
     rows = np.flatnonzero(~nulls(array))
@@ -205,6 +204,12 @@ def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[s
         invalid = nulls(held_rows.column(field.name))
         _refuse_items(incoming, "pending", rows, invalid, f"{field.name} of the held row is null")
     table.hold(Held(slots[rows], held_rows))
+
+
+def rows_held(table: pa.Table) -> int:
+    """Return the number of rows that a state table holds until the end of its run."""
+    columns = zip(table.column_names, table.columns, strict=True)
+    return sum(len(table) - column.null_count for name, column in columns if name == "pending")
 
 
 def _state(incoming: Incoming, name: str, kind: pa.FixedSizeListType) -> Array:

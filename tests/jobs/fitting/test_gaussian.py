@@ -169,6 +169,29 @@ def test_a_state_starts_runs_of_other_levels(tmp_path: Path) -> None:
             assert rest.equals(wanted.slice(len(wanted) - len(rest)))
 
 
+@pytest.mark.parametrize("tables", [{}, {"model": {"on_change": "carry"}}], ids=str)
+def test_held_rows_of_other_levels_are_refused(tables: dict[str, Any], tmp_path: Path) -> None:
+    """They would be written as quantiles of the new levels."""
+    fit(tmp_path)
+
+    def pipeline(levels: list[float] | None, **keys: Any) -> Pipeline:
+        held = {"output": {"emit": "final", "quantiles": levels}}
+        return Pipeline.from_dict(config(tmp_path, **held, **keys))
+
+    first = pipeline([0.05, 0.5, 0.95])
+    first.process(log().slice(0, 100))
+    pq.write_table(first.state.to_arrow(), tmp_path / "state.parquet")
+    init = {"state": {"init": str(tmp_path / "state.parquet")}}
+    with pytest.raises(StateError, match=r"\d+ rows held by \[output\] emit = .* have other"):
+        pipeline([0.2, 0.5, 0.7], **tables, **init).process(log().slice(100))
+    rest = pipeline([0.05, 0.5, 0.95], **tables, **init)
+    rest.process(log().slice(100, 2800))
+    assert rest.finish() is not None
+    pq.write_table(rest.state.to_arrow(), tmp_path / "state.parquet")
+    for levels in ([0.2, 0.7], None):
+        pipeline(levels, **tables, **init).process(log().slice(2900))
+
+
 def test_a_state_of_other_weights_does_not_start_a_run_of_quantiles(tmp_path: Path) -> None:
     tables = quantiles([0.05, 0.5, 0.95])
     fit(tmp_path, **tables)
