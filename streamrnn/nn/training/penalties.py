@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from streamrnn.base.arrays import Floats
 from streamrnn.errors import StreamRNNError, UnsupportedError
-from streamrnn.nn.layers import Layer, regularizers
+from streamrnn.nn.layers import DepthwiseConv1D, Layer, regularizers
 from streamrnn.nn.layers.regularizers import Regularizer
 from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.training.recording import Recording
@@ -91,6 +91,8 @@ def _weight_of(layer: Layer, argument: str) -> tuple[int, str] | None:
     """Return where the weight of an argument is: in the layer or its cell; None if in neither."""
     prefix = argument.removesuffix("_regularizer")
     key = _WEIGHTS.get(prefix, prefix)
+    if prefix == "depthwise" and isinstance(layer, DepthwiseConv1D):
+        key = "kernel"
     for holder in (layer, layer.children().get("cell")):
         if holder is not None and any(h is holder and k == key for h, k, _ in holder.holders()):
             return id(holder), key

@@ -122,11 +122,22 @@ def test_names_configs_and_objects() -> None:
         regularizers.get("l3")
 
 
+def test_the_regularizer_of_a_depthwise_convolution_has_a_name_of_its_own() -> None:
+    """Keras 3 calls its weight kernel, too."""
+    of_depth = layers.DepthwiseConv1D(2, padding="causal", depthwise_regularizer="l2")
+    model = Sequential([Input((None, 3)), of_depth])
+    model.compile("sgd", "mse")
+    wanted = 0.01 * (model.get_weights()[0].astype(np.float64) ** 2).sum()
+    x = np.zeros((2, 4, 3), np.float32)
+    assert model.evaluate(x, x) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
         (lambda: layers.Dense(2, kernel_regularizer="orthogonal_regularizer"), "kernel_regulari"),
         (lambda: layers.Dense(2, gamma_regularizer="l2"), "the layer has no such weight"),
+        (lambda: layers.Dense(2, depthwise_regularizer="l2"), "the layer has no such weight"),
         (lambda: layers.Dense(2, kernel_constraint="max_norm"), "kernel_constraint='max_norm'"),
         (lambda: layers.Dense(2, activity_regularizer="l1"), "activity_regularizer='l1'"),
         (lambda: layers.Dense(2, kernel_regularizer=0.1), "kernel_regularizer=0.1 .*class_name"),
