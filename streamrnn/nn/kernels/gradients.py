@@ -172,7 +172,7 @@ def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
         return d
     axes = [axis for axis, size in enumerate(shape) if size == 1 and d.shape[axis] != 1]
     rows = np.moveaxis(d, axes, range(len(axes)))
-    rows = padded_columns(rows.reshape(math.prod(rows.shape[: len(axes)]), -1))
+    rows = padded_columns(rows.reshape(math.prod(rows.shape[: len(axes)]), math.prod(shape)))
     total = np.empty((1, rows.shape[1]), np.float32)
     one = StridedRows(_ONES, 0, 0)
     product = Outer(one, StridedRows(rows.reshape(-1), 0, rows.shape[1]), total)

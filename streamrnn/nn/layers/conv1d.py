@@ -228,8 +228,6 @@ class _Depthwise(_Convolution, DepthwiseArguments):
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature after each of M = `depth_multiplier` filters: (B, windows, F M)."""
         count = self.window.count_for(self, x.shape[1]) or 0
-        if not count:
-            return np.zeros((len(x), 0, kernel[0].size), np.float32)
         return self.sums(self.with_past(x, context), count, kernel)
 
     def sums(self, steps: Floats, count: int, kernel: Floats) -> Floats:

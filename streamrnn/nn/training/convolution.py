@@ -63,9 +63,9 @@ def depthwise(
     read = layer.with_past(_without(absent, inputs), context)
     before = layer.window.pads(inputs.shape[1])[0]
     count = layer.window.count_for(layer, inputs.shape[1]) or 0
-    kernel, bias = recording.weight(layer, "kernel"), recording.weight(layer, "bias")
-    assert kernel is not None
-    sums = layer.sums(read, count, kernel)
+    weights, bias = recording.weight(layer, "kernel"), recording.weight(layer, "bias")
+    assert weights is not None
+    sums = layer.sums(read, count, weights)
     sums = sums if bias is None else sums + bias
     y = activations.compute(spec, sums)
     kept = y if from_value(spec) else sums
@@ -75,17 +75,17 @@ def depthwise(
         if dy is None:
             return [None]
         of_sums = times_derivative(spec, kept, _without(absent, dy))
-        dz = of_sums.reshape(*dy.shape[:2], *kernel.shape[1:])
+        dz = of_sums.reshape(*dy.shape[:2], *weights.shape[1:])
         if recording.trains(layer):
             one = (1, 1, *dz.shape[2:])
             taps = layer.window.views(read, count)
-            of_taps = [summed_over(np.ascontiguousarray(x[..., None] * dz), one) for x in taps]
+            of_taps = [summed_over(x[..., None] * dz, one) for x in taps]
             recording.add(layer, "kernel", np.concatenate(of_taps)[:, 0])
             recording.add(layer, "bias", summed_over(dz, one).reshape(-1))
         if not wanted[0]:
             return [None]
         dx = np.zeros_like(read)
-        for of_tap, tap in zip(layer.window.views(dx, count), kernel, strict=True):
+        for of_tap, tap in zip(layer.window.views(dx, count), weights, strict=True):
             for multiple in range(tap.shape[1]):
                 of_tap += dz[..., multiple] * tap[:, multiple]
         return [np.ascontiguousarray(dx[:, before : before + inputs.shape[1]])]

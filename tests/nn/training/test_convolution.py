@@ -125,6 +125,15 @@ def test_depthwise_gradients_are_those_of_the_oracle(options: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("kind", MADE)
+def test_sequences_without_a_step_have_gradients_of_zero(kind: str) -> None:
+    model = weighted(Sequential([Input((None, 3)), layers.Dense(3), MADE[kind]()]))
+    model.compile("sgd", "mse")
+    x = np.zeros((2, 0, 3), np.float32)
+    for name, gradient in model.gradients(x, model.predict(x)).items():
+        assert not gradient.any(), name
+
+
+@pytest.mark.parametrize("kind", MADE)
 def test_the_state_advances_as_in_scoring_and_stops_the_gradient(kind: str) -> None:
     """Windows with lengths: outputs and states are the bits of scoring, the state is a constant."""
     layer = MADE[kind](activation="mish")
