@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.base.arrays import Array, Bools, Doubles, Floats, Ints
 from streamrnn.errors import ConfigError
+from streamrnn.nn.training.band_metrics import NORMAL_90
 
 _LIMIT = 1 << 22
 _BITS = 32
@@ -91,9 +92,6 @@ def _in_order(score: Floats) -> Ints:
 
 _LEAST = 1e-7
 """Probabilities are limited to [_LEAST, 1 - _LEAST] before their logarithm is taken."""
-
-_NORMAL_90 = 1.6448536
-"""Number of standard deviations around the mean that hold 90 % of a normal distribution."""
 
 
 class Pairs(NamedTuple):
@@ -272,7 +270,7 @@ class Band:
         """Add rows."""
         self._distance.add(pairs)
         mean, spread = pairs.score.T.astype(np.float64)
-        within = abs(pairs.label - mean) <= _NORMAL_90 * spread
+        within = abs(pairs.label - mean) <= NORMAL_90 * spread
         self._sums.add(
             pairs.group,
             pairs.weight,

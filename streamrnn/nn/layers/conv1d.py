@@ -290,7 +290,7 @@ class SeparableConv1D(_Depthwise):
     (1, F depth_multiplier, filters), bias (filters,).
     """
 
-    instead = "DepthwiseConv1D and Dense with "
+    instead = "a Dense behind DepthwiseConv1D with "
     depthwise_kernel = WeightAttribute()
     pointwise_kernel = WeightAttribute()
 

@@ -15,7 +15,7 @@ from streamrnn.nn.training.loss import Loss
 from streamrnn.nn.training.losses import GaussianNLL, Quantile
 from streamrnn.nn.training.metric import MeanMetric
 
-_NORMAL_90 = np.float32(1.6448536)
+NORMAL_90 = 1.6448536
 """Number of standard deviations around the mean that hold 90 % of a normal distribution."""
 
 
@@ -95,7 +95,7 @@ class Coverage(BandMetric):
         return inside.astype(np.float32)
 
     def of_moments(self, error: Floats, deviation: Floats) -> Floats:
-        return (abs(error) <= _NORMAL_90 * deviation).astype(np.float32)
+        return (abs(error) <= NORMAL_90 * deviation).astype(np.float32)
 
 
 OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "coverage": Coverage}

@@ -195,6 +195,10 @@ def refused() -> dict[str, tuple[Any, str]]:
             Model(x, layers.Concatenate(axis=1, name="long")([x, x])),
             "'long'.*along the time axis",
         ),
+        "padding": (
+            of(layers.SeparableConv1D(2, 2, name="ahead")),
+            "'ahead'.*; train a Dense behind DepthwiseConv1D with padding=\"causal\"",
+        ),
         "state used": (state_used, "'encoder'.*state at the end"),
         "state given": (state_given, "'begun'.*initial state is passed"),
         "joins": (joins, "'r'|'joins'"),
