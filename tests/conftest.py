@@ -16,11 +16,7 @@ from typing import Any
 import example_output
 import pytest
 
-# A helper that makes golden values imports a framework, which the light suite does not have.
-collect_ignore = [
-    str(path) for path in Path(__file__).parent.rglob("*.py") if not path.name.startswith("test_")
-]
-
+TESTS = Path(__file__).parent
 
 _from_module = doctest.DocTestFinder._from_module  # type: ignore[attr-defined]
 
@@ -53,6 +49,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if any(Path(argument).is_dir() for argument in config.args) else 0
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave helpers alone: one that makes golden values imports a framework."""
+    helper = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if helper and collection_path.is_relative_to(TESTS) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is slow, and refuse a slow test that does not say what it is for."""
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -66,7 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     paths = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     if not (config.option.all or paths):
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in set(slow)]
+        deselected = set(slow)
+        items[:] = [item for item in items if item not in deselected]
 
 
 def pytest_collection_finish() -> None:

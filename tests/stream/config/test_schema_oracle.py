@@ -10,12 +10,13 @@ import pytest
 from streamrnn.stream.config.load import json_schema
 from streamrnn.stream.config.sample import sample
 
-jsonschema = pytest.importorskip("jsonschema", reason="needs the oracles extra")
 PIPELINES = sorted((Path(__file__).parents[3] / "pipelines").rglob("*.toml"))
 
 
 @pytest.fixture(scope="module")
 def validator():
+    """It takes a second to import, so not when tests are collected."""
+    jsonschema = pytest.importorskip("jsonschema", reason="needs the oracles extra")
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
