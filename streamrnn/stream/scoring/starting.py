@@ -49,39 +49,42 @@ def starting_table(
     """
     config = bound.loaded.config.state
     notes = [] if notes is None else notes
-    load = partial(from_arrow, layout=bound.layout, initial=bound.initial())
-    if committed is not None:
-        changed = is_of_another(committed, bound) and on_change != "error"
-        if changed and on_change == "reset":
-            return _begun_again(committed, bound, owner, notes)
-        if changed and on_change == "replay" and bound.layout.states:
-            return _with_states(committed, replayed, bound, owner)
-        if earlier_map is not None:
-            new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
-            check_origins(new, committed.schema, owner)
-            for layer, origin in () if changed else new.items():
-                if origin != layer and has_states(layer, bound.layout.states):
-                    raise StateError(
-                        f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not "
-                        f"changed, so {layer!r} keeps its own state. Remove the entry"
-                    )
-        if changed:
-            _check_map(config.map, bound)
-            origins = carried_states(committed, bound.layout, config.map, owner, advice)
-            notes.append(_carried(committed, bound, origins))
-            table = load(committed, label=owner, mapping=origins, same_pipeline=True, notes=notes)
-            stays = all(name == origin for name, origin in origins.items())
-            if stays and committed.schema.equals(bound.layout.schema()):
-                table.mark_clean()  # the next commit writes the name of the new model
-            return table
-        table = load(committed, label=owner, same_pipeline=True)
+    if committed is None:
+        return _initial_table(bound, notes, on_change)
+    load = partial(from_arrow, committed, bound.layout, bound.initial(), owner, same_pipeline=True)
+    changed = is_of_another(committed, bound) and on_change != "error"
+    if changed and on_change == "reset":
+        return _begun_again(committed, bound, owner, notes)
+    if changed and on_change == "replay" and bound.layout.states:
+        return _with_states(committed, replayed, bound, owner)
+    if earlier_map is not None:
+        new = {name: o for name, o in config.map.items() if earlier_map.get(name) != o}
+        check_origins(new, committed.schema, owner)
+        if not changed:
+            _refuse_unused(new, bound, owner)
+    if not changed:
+        table = load()
         table.mark_clean()  # the next commit writes only later changes
         return table
+    _check_map(config.map, bound)
+    origins = carried_states(committed, bound.layout, config.map, owner, advice)
+    notes.append(_carried(committed, bound, origins))
+    table = load(mapping=origins, notes=notes)
+    stays = all(name == origin for name, origin in origins.items())
+    if stays and committed.schema.equals(bound.layout.schema()):
+        table.mark_clean()  # the next commit writes the name of the new model
+    return table
+
+
+def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) -> StateTable:
+    """Return the state of `[state] init`, else an empty one."""
+    config = bound.loaded.config.state
     if config.init is None:
         return StateTable(bound.layout, bound.initial())
     _check_map(config.map, bound)
     initial = bound.loaded.read_init(config.init)
     owner = f"[state] init: {config.init}"
+    load = partial(from_arrow, initial, bound.layout, bound.initial(), owner, notes=notes)
     same_model = _same_but_quantiles(initial, bound)
     held = rows_held(initial) if bound.layout.pending else 0
     if held and same_model and is_of_another(initial, bound):
@@ -98,8 +101,8 @@ def starting_table(
             raise ConfigError(_no_replay(f"{owner} has no rows of its output"))
         origins = carried_states(initial, bound.layout, {}, owner)
         notes.append(_carried(initial, bound, origins))
-        return load(initial, label=owner, mapping=origins, notes=notes)
-    return load(initial, label=owner, mapping=config.map or None, notes=notes)
+        return load(mapping=origins)
+    return load(mapping=config.map or None)
 
 
 def taken_over(
@@ -199,4 +202,13 @@ def _check_map(mapping: dict[str, str], bound: BoundPipeline) -> None:
             raise StateError(
                 f"[state] map: {layer!r} is not a layer of this model that has a state: expected "
                 f"one of {', '.join(sorted(layers))}"
+            )
+
+
+def _refuse_unused(mapping: Mapping[str, str], bound: BoundPipeline, owner: str) -> None:
+    for layer, origin in mapping.items():
+        if origin != layer and has_states(layer, bound.layout.states):
+            raise StateError(
+                f"{owner}: [state] map: {layer!r} from {origin!r}: the model has not changed, so "
+                f"{layer!r} keeps its own state. Remove the entry"
             )
