@@ -12,8 +12,9 @@ import pyarrow as pa
 from streamrnn.base.arrays import Array, Bools, Floats, Ints
 from streamrnn.base.display import short_model
 from streamrnn.errors import StateError
+from streamrnn.stream.sources.casts import nulls_of
 from streamrnn.stream.states.carrying import differing_classes, origin_of
-from streamrnn.stream.states.incoming import Incoming, meta, nulls
+from streamrnn.stream.states.incoming import Incoming, meta
 from streamrnn.stream.states.layout import FORMAT_VERSION, Held, Layout, waiting_after
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_streams(
 
 def _steps(incoming: Incoming) -> Ints:
     steps = incoming.column("steps", pa.int64())
-    incoming.refuse("steps", nulls(steps), "number of steps is null")
+    incoming.refuse("steps", nulls_of(steps), "number of steps is null")
     numbers: Ints = steps.to_numpy()
     invalid = (numbers < 0) | (numbers > _MOST_STEPS)
     incoming.refuse("steps", invalid, "number of steps is below 0 or above 2**62")
@@ -108,7 +109,7 @@ def _times(
         )
         return None, np.zeros(len(steps), bool)
     time = incoming.column("last_time", kind)
-    seen = ~nulls(time)
+    seen = ~nulls_of(time)
     unknown = int(np.count_nonzero(~seen & (steps > 0)))
     if unknown and not same_pipeline:
         notes.append(
@@ -151,7 +152,7 @@ def _previous(
     if pa.types.is_floating(kind):
         reason = "expected a finite number or null, received NaN or infinity"
         incoming.refuse(column, ~np.isfinite(values), reason)
-    return values, ~nulls(array)
+    return values, ~nulls_of(array)
 
 
 def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Ints) -> None:
@@ -181,7 +182,7 @@ def _load_waiting(incoming: Incoming, table: StateTable, slots: Ints, steps: Int
         counts = lengths
         stream = np.repeat(np.arange(len(slots)), lengths)
         rows = array.flatten()
-        _refuse_items(incoming, column, stream, nulls(rows), "a waiting value is null")
+        _refuse_items(incoming, column, stream, nulls_of(rows), "a waiting value is null")
         if pa.types.is_fixed_size_list(kind):
             waiting[name] = _flat(incoming, column, rows, kind.list_size, stream)
         else:
@@ -198,10 +199,10 @@ def _load_held(incoming: Incoming, table: StateTable, slots: Ints, notes: list[s
         notes.append(f'{held} rows held by emit = "final" in the state table are not written')
         return
     array = incoming.column("pending", pa.struct(table.layout.pending))
-    rows = np.flatnonzero(~nulls(array))
+    rows = np.flatnonzero(~nulls_of(array))
     held_rows = pa.RecordBatch.from_struct_array(array.take(pa.array(rows)))
     for field in table.layout.pending[-2:]:  # the emitter's sort keys
-        invalid = nulls(held_rows.column(field.name))
+        invalid = nulls_of(held_rows.column(field.name))
         _refuse_items(incoming, "pending", rows, invalid, f"{field.name} of the held row is null")
     table.hold(Held(slots[rows], held_rows))
 
@@ -215,14 +216,14 @@ def rows_held(table: pa.Table) -> int:
 def _state(incoming: Incoming, name: str, kind: pa.FixedSizeListType) -> Array:
     """Return a column of states (S, size)."""
     column = incoming.column(name, kind)
-    incoming.refuse(name, nulls(column), "state is null: each stream must have one")
+    incoming.refuse(name, nulls_of(column), "state is null: each stream must have one")
     return _flat(incoming, name, column, kind.list_size, np.arange(len(column)))
 
 
 def _flat(incoming: Incoming, name: str, column: pa.Array, size: int, row: Ints) -> Floats:
     """Return lists of `size` numbers as (N, size); list n belongs to row `row[n]` of the table."""
     flat = column.flatten()
-    holes: Bools = np.any(nulls(flat).reshape(-1, size), axis=1)
+    holes: Bools = np.any(nulls_of(flat).reshape(-1, size), axis=1)
     _refuse_items(incoming, name, row, holes, "expected numbers, received null")
     values: Floats = flat.to_numpy(zero_copy_only=False).reshape(-1, size)
     invalid: Bools = np.any(~np.isfinite(values), axis=1)

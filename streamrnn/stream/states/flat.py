@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamrnn.base.arrays import Ints
 from streamrnn.errors import StateError, UnsupportedError
-from streamrnn.stream.sources.casts import numpy_type
+from streamrnn.stream.sources.casts import nulls_of, numpy_type
 
 _PENDING = "pending"
 _MOST_BYTES = (1 << 31) - 1
@@ -132,7 +132,7 @@ def _to_numbers(array: pa.Array, field: pa.Field, label: str) -> pa.Array:
     expected = kind.list_size * size if fixed else None
     invalid = lengths != expected if fixed else lengths % size != 0
     if array.null_count:
-        invalid |= array.is_null().to_numpy(zero_copy_only=False)
+        invalid |= nulls_of(array)
     if invalid.any():
         row = int(np.argmax(invalid))
         multiple = f"{expected} bytes" if fixed else f"a multiple of {size} bytes"

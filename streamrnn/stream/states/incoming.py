@@ -16,6 +16,7 @@ import pyarrow as pa
 from streamrnn.base.arrays import Bools, Ints
 from streamrnn.errors import StateError
 from streamrnn.stream.sources import shown
+from streamrnn.stream.sources.casts import is_text, nulls_of
 
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 
@@ -33,7 +34,7 @@ class Incoming:
         self._fields = list(keys)
         self.keys = [self.column(field.name, field.type) for field in keys]
         for field, array in zip(keys, self.keys, strict=True):
-            self.refuse(field.name, nulls(array), "key is null")
+            self.refuse(field.name, nulls_of(array), "key is null")
 
     def __contains__(self, name: str) -> bool:
         return name in self.source.column_names
@@ -143,12 +144,6 @@ def key_names(table: pa.Table, label: str = "the table") -> list[str]:
     return names
 
 
-def nulls(array: pa.Array) -> Bools:
-    """Return which values are null."""
-    mask: Bools = array.is_null().to_numpy(zero_copy_only=False)
-    return mask
-
-
 def _count(rows: Bools) -> int:
     return int(np.count_nonzero(rows))
 
@@ -201,7 +196,7 @@ def _to_fixed_lists(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(array.type) and array.type.list_size != size:
         raise TypeError(f"expected {kind}, received {array.type}")
     values = converted(array.flatten(), kind.value_type)
-    null = array.is_null().to_numpy(zero_copy_only=False)
+    null = nulls_of(array)
     lengths = array.value_lengths().fill_null(size).to_numpy(zero_copy_only=False)
     invalid = lengths != size
     if invalid.any():
@@ -237,9 +232,15 @@ def _compatible(stored: pa.DataType, kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_timestamp(stored) and types.is_timestamp(kind):
         return stored.tz == kind.tz or {stored.tz, kind.tz} <= _UTC
-    alike = [
-        (types.is_string, types.is_large_string, types.is_string_view),
-        (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary),
-        *[(types.is_integer,), (types.is_date,), (types.is_time,), (types.is_duration,)],
-    ]
-    return any(all(any(test(each) for test in tests) for each in (stored, kind)) for tests in alike)
+    tests = (_is_text, _is_bytes, types.is_integer, types.is_date, types.is_time, types.is_duration)
+    return any(test(stored) and test(kind) for test in tests)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_string_view(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    return any(test(kind) for test in (*tests, types.is_fixed_size_binary))
