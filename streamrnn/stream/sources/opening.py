@@ -43,7 +43,7 @@ _HEADER = 1 << 20
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SourceFiles(Source):
     """Files that have the columns of the first; `rows`: the largest size of a record batch.
 

@@ -30,7 +30,7 @@ STDIN = "stdin"
 DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StreamSource(Source):
     """The record batches of an Arrow IPC stream, at most `rows` rows each. It is read once.
 

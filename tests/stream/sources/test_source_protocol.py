@@ -70,6 +70,10 @@ def test_every_source_is_tried_here() -> None:
     assert found == {"FileSource", "StreamSource"}
 
 
+def test_its_repr_does_not_list_its_files(opened: Open) -> None:
+    assert repr(opened()).startswith(f"<{type(opened()).__module__}.{type(opened()).__name__} ")
+
+
 def test_the_schema_is_that_of_the_columns_in_use(opened: Open) -> None:
     assert opened().schema == LOG.select(COLUMNS).schema
     assert opened().name in (opened().files[0].path if opened().files else "stdin")
