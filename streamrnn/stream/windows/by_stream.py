@@ -132,10 +132,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
     base = past.steps(slot)
     if any_reset:
         base[reset] = 0
-    last = begin
-    if not alone:
-        last = np.ones(len(slot), bool)
-        np.not_equal(slot[1:], slot[:-1], out=last[:-1])
+    last = begin if alone else np.append(stream_begins(slot)[1:], True)
     if alone and len(stepped) == len(order):
         step_M = base + 1
     else:

@@ -153,7 +153,8 @@ class LabelJoin:
         settled = np.ones(len(segment), bool)
         number = np.arange(len(segment))
         # For each horizon, the row that may have the label, and whether it has it.
-        places = [self._at_time(both, segment, number, horizon) for horizon in self._horizons]
+        places: Iterable[tuple[Ints, Bools]]
+        places = (self._at_time(both, segment, number, horizon) for horizon in self._horizons)
         if self._rows:
             places = [(number + self._rows, np.ones(len(number), bool))]
         for h, (later, hit) in enumerate(places):

@@ -297,7 +297,7 @@ def fill_nulls(
         latest = matrix.take(ends - 1, axis=0) if policy.previous else matrix
         return {"": matrix}, None, previous_of(latest, policy)
     missing = np.zeros(len(order), bool)
-    slot, segment = stream.take(group), np.repeat(np.arange(len(group)), ends - group)
+    slot = stream.take(group)
 
     def fill(name: str, column: Array, valid: Bools) -> tuple[Array, Bools]:
         """Replace a null by the last value of its segment, or of the stream before it."""
@@ -307,6 +307,7 @@ def fill_nulls(
         start, has_start = past.previous(name, slot)
         has_start &= ~reset
         source = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+        segment = np.repeat(np.arange(len(group)), ends - group)
         inside = source >= group[segment]
         filled = np.where(inside, column[source], start[segment])
         present = inside | has_start[segment]

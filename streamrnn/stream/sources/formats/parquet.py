@@ -36,8 +36,10 @@ class ParquetReader(FileReader):
         metadata = self._file.metadata
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
         sizes = [group.num_rows for group in groups]
+        if kind is None:
+            return Footer(sizes, None)
         names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-        if kind is None or time not in names:
+        if time not in names:
             return Footer(sizes, None)
         index = names.index(time)
         column = metadata.schema.column(index)
