@@ -36,10 +36,10 @@ from streamrnn.stream.sinks import (
 
 @dataclass(frozen=True)
 class Facts:
-    """What an attempt has finished for a commit, as plain values for another process.
+    """What an attempt has finished, as plain values that can come from another process.
 
-    `parts`: name of an output -> its parts, in staging. `state` is the version of the shard's state
-    after these rows, None if unchanged.
+    They are valid for commit number `commit` only. `parts`: name of an output -> its parts, in
+    staging. `state` is the version of the shard's state after these rows, None if unchanged.
     """
 
     commit: int

@@ -130,7 +130,7 @@ def load_shard(path: str, shard: Shard) -> pa.Table:
 
 
 def read_token(path: str, name: str) -> str:
-    """Read a token of `OutputFolder.token`, in the process of a worker. Raises OSError."""
+    """Read a token of `PartDirectory.token`, in the process of a worker. Raises OSError."""
     return open_files(path).read(name).decode(errors="replace")
 
 

@@ -169,7 +169,7 @@ class LoadedPipeline:
 
 @dataclass(frozen=True)
 class BoundPipeline:
-    """A loaded pipeline with the types of its columns; unless it `writes`, no row is output."""
+    """A loaded pipeline with its columns' types; unless it `writes`, rows only advance states."""
 
     loaded: LoadedPipeline
     schema: pa.Schema

@@ -132,11 +132,10 @@ class _Staged:
             arrays = [batch_inputs[i] for batch_inputs in self._inputs]
             inputs.append(np.concatenate(arrays)[sequences.order])
         of_rows = None if labels is None else labels.of_rows(rows, self._read)
-        slots = sequences.slot
         for sequence, begin, length, first in place(sequences, lanes, steps):
-            number = np.maximum(sequence, 0)
-            slot = np.where(sequence < 0, -1, slots[sequence])
-            begins_stream = (number == 0) | (slots[number] != slots[number - 1])
+            number, slot_of = np.maximum(sequence, 0), sequences.slot
+            slot = np.where(sequence < 0, -1, slot_of[sequence])
+            begins_stream = (number == 0) | (slot_of[number] != slot_of[number - 1])
             resumes = np.zeros(len(slot), bool)
             stored = (slot >= 0) & (slot < len(self._resumes))
             resumes[stored] = self._resumes[slot[stored]]
