@@ -239,7 +239,7 @@ class GatedRNN(RNN):
             for name, argument in arguments_of(cls.cell_class).items():
                 if argument.is_attribute:
                     doc = f"The cell's {name}."
-                setattr(cls, name, property(attrgetter(f"cell.{name}"), doc=doc))
+                    setattr(cls, name, property(attrgetter(f"cell.{name}"), doc=doc))
 
     def set_arguments(self, values: dict[str, Any]) -> None:
         """Make the cell from its arguments, with the layer's name; then do as RNN does."""

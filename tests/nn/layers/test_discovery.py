@@ -139,6 +139,16 @@ def test_a_recurrent_layer_on_the_last_output_of_another():
     assert "return_sequences" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", GATED[:3])
+def test_a_recurrent_layer_has_the_attributes_that_its_cell_keeps(name):
+    """Arguments for training are none of them, in the layer as in the cell."""
+    layer = getattr(layers, name)(3, kernel_regularizer="l2")
+    assert layer.units == 3
+    assert not [name for name in dir(layer) if name.endswith(("_regularizer", "_constraint"))]
+    with pytest.raises(AttributeError, match=f"^'{name}' object has no attribute 'kernel_regu"):
+        _ = layer.kernel_regularizer
+
+
 def test_dir_shows_public_names():
     assert dir(layers) == sorted(layers.__all__)
     assert {"Model", "load_model"} <= {*dir(models)} == {*models.__all__}
