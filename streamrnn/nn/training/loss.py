@@ -57,7 +57,8 @@ class Loss:
     kernel_name: str
     _is_compared = False
 
-    def __init_subclass__(cls, kernel: str = "", short: str = "") -> None:
+    def __init_subclass__(cls, kernel: str = "", short: str = "", **others: Any) -> None:
+        super().__init_subclass__(**others)
         if kernel:
             cls.kernel_name = kernel
         if is_own(cls):

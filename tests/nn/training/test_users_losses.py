@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pytest
@@ -439,3 +439,13 @@ def test_a_loss_with_a_call_may_have_a_step_for_another_purpose() -> None:
             return np.abs(y_true - y_pred).mean(axis=-1)
 
     assert Own()(np.zeros((2, 3)), np.ones((2, 3))) == 1
+
+
+def test_a_loss_may_have_other_bases() -> None:
+    """They hear of it, as of any class."""
+    number = TypeVar("number")
+
+    class Scaled(Power, Generic[number]):
+        pass
+
+    assert Scaled[int]().name == "scaled"
