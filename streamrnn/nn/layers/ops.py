@@ -23,7 +23,8 @@ __all__ = [
 
 
 def _documented(name: str, doc: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    function.__name__, function.__doc__ = name, doc
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
     return function
 
 

@@ -129,6 +129,7 @@ def test_what_mixes_the_steps_is_refused_on_streams_by_name(tail: Any, reason: s
     [
         (lambda x: ops.mean(x), ArgumentError, "axis=None would combine the rows of a batch"),
         (lambda x: ops.mean(x, axis=0), ArgumentError, "axis=0 is the batch"),
+        (lambda x: ops.maximum(*[x]), TypeError, r"^maximum\(\) missing 1 required"),
         (lambda x: ops.sum(x, axis=3), ArgumentError, "axis=3 is not an axis of 3 axes"),
         (lambda x: x[0], ArgumentError, "the first index is the batch"),
         (lambda x: x[:, :, :, 0], ArgumentError, "4 indices do not fit 3 axes"),
