@@ -35,6 +35,8 @@ class StackedRNNCells(Cell, BuiltIn):
     cells: Argument[Sequence[Layer], list[Layer]] = Argument(inner=True)
 
     def complete(self) -> None:
+        if isinstance(self.cells, Layer):
+            raise ArgumentError(f"{self}: expected a list of cells, received {self.cells}")
         self.cells = list(self.cells)
         if not self.cells:
             raise ArgumentError(f"{self}: expected one cell or more, received none")

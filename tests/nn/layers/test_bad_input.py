@@ -119,6 +119,12 @@ def made(cls, **options):
         (lambda: layers.Permute((2, 3), name="it"), "expected the numbers 1 to 2 in"),
         (lambda: layers.UpSampling1D(0, name="it"), "`size` should be a positive integer"),
         (lambda: layers.RNN([], name="it"), "one cell or more"),
+        (
+            lambda: layers.StackedRNNCells.from_config(
+                {"name": "it", "cells": layers.serialize(layers.LSTMCell(3))}
+            ),
+            "expected a list of cells, received layer",
+        ),
         (lambda: layers.Input(), "pass either shape"),
         (lambda: layers.Input((3,), dtype="complex64", name="it"), "dtype must be one of"),
         (
