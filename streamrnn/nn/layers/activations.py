@@ -113,7 +113,7 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
 
 
 def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
-    """Apply an activation of rows along an axis, or over several. Raises ShapeError without one."""
+    """Apply an activation of rows along one or several axes of x. Raises ShapeError for others."""
     array = np.asarray(x, dtype=np.float32)
     if isinstance(axis, int):
         if not -array.ndim <= axis < array.ndim:

@@ -190,7 +190,8 @@ class _Lookup(BuiltIn):
         learned = [token for _, token in ranked]
         if self.max_tokens is not None:
             learned = learned[: max(self.max_tokens - self._first_token, 0)]
-        if self.output_mode == "tf_idf":  # log(1 + rows / (1 + rows with the token))
+        # log(1 + rows / (1 + rows with the token)), equal on any machine
+        if self.output_mode == "tf_idf":
             shares = [_EXACT.divide(Decimal(rows), 1 + rows_with[token]) for token in learned]
             weights = [float(_EXACT.ln(1 + share)) for share in shares]
             self.idf_weights = self._padded_weights(weights, len(learned), learned)

@@ -261,7 +261,7 @@ class RMSNormalization(Unmasked, RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
     Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, in the sizes of
-    these axes, by default (F,).
+    these axes, by default (F,). As in Keras, and unlike other normalizations, it passes no mask on.
     """
 
     scale = WeightAttribute()

@@ -150,7 +150,10 @@ class EarlyStopping(MonitorCallback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends a fit after a batch with a loss of NaN or infinity, or raises DivergedError."""
+    """Ends a fit after a batch whose loss is NaN or infinite.
+
+    raise_error: raise DivergedError in place of an orderly end.
+    """
 
     def __init__(self, raise_error: bool = False) -> None:
         super().__init__()
