@@ -53,7 +53,6 @@ class _Point(NamedTuple):
         return [self.x, *self.states, *self.weights]
 
 
-@np.errstate(all="ignore")
 def check_step_backward(
     cell: Any,
     step: Callable[..., None],
@@ -71,13 +70,8 @@ def check_step_backward(
     if key in _compared:
         return
     random = np.random.default_rng(17)
-    point = _point(cell, step, weights, features, random)
     outputs = cell.output_features()
-    of_y = random.normal(size=outputs)
-    of_states = [random.normal(size=state.shape) for state in point.states]
     run = kernel.in_float64(step)
-    names = ["x", *(f"states[{i}]" for i in range(len(point.states)))]
-    names += [f"weights[{i}] ({name!r})" for i, name in enumerate(weights)]
 
     def value(at: _Point) -> float:
         at, y = at.copy(), np.zeros(outputs)
@@ -85,15 +79,22 @@ def check_step_backward(
         parts = zip([y, *at.states], [of_y, *of_states], strict=True)
         return float(sum((one * other).sum() for one, other in parts))
 
-    received = _received(cell, step, step_backward, point, of_y, of_states)
-    slopes = [
-        list(central_differences(lambda: value(point), array, random)) for array in point.arrays()
-    ]
+    with np.errstate(all="ignore"):  # as a decorator, NumPy 1 would share its state among threads
+        point = _point(cell, step, weights, features, random)
+        of_y = random.normal(size=outputs)
+        of_states = [random.normal(size=state.shape) for state in point.states]
+        received = _received(cell, step, step_backward, point, of_y, of_states)
+        slopes = [
+            list(central_differences(lambda: value(point), array, random))
+            for array in point.arrays()
+        ]
     if not any(slopes):
         raise ArgumentError(
             f"{cell}: its step_backward cannot be compared with its step, which gives no finite "
             "output near the weights it has"
         )
+    names = ["x", *(f"states[{i}]" for i in range(len(point.states)))]
+    names += [f"weights[{i}] ({name!r})" for i, name in enumerate(weights)]
     if where := worst_entry(names, received, slopes):
         raise ArgumentError(
             f"{cell}: its step_backward is not the derivative of its step; for the gradient "
@@ -187,8 +188,7 @@ def _check_indices(
     function = getattr(step_backward, "py_func", step_backward)
     zeros = point.copy()
     try:
-        with np.errstate(all="ignore"):
-            function(*at, y.copy(), y.copy(), zeros.states, zeros.x, zeros.weights)
+        function(*at, y.copy(), y.copy(), zeros.states, zeros.x, zeros.weights)
     except IndexError as error:
         shapes = [array.shape for array in point.arrays()]
         raise ShapeError(
