@@ -12,7 +12,7 @@
 - `penalties`   regularizers of weights
 - `objective`   losses and metrics of each output
 - `data`, `batches`   what `fit` accepts, as batches
-- `trainer`     a compiled model and one batch; `loop`: all epochs of a fit
+- `trainer`     a compiled model and one batch; `loop`: all epochs of a fit, and `evaluate`
 
 Models reach this room by `Model.compile`, `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and
 `gradients`. No bit of a weight or a loss depends on threads, the CPU or its vectors: `kernels`

@@ -73,12 +73,14 @@ def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
 
 def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
     """Return the batches of an iterable, in its order: of a generator, a list, a loader."""
-    iterator, count = iter(items), None
+    iterator = iter(items)
+    count = None
     with suppress(TypeError):  # a generator, or a loader with an unknown number of batches
         count = len(items)
-    again, rest = iterator is not items, items
+    again = iterator is not items
+    rest = items
     if not trainer.model.built:
-        for first in iterator:
+        for first in iterator:  # which an iterator still yields afterwards
             trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
             rest = items if again else chain([first], iterator)
             break

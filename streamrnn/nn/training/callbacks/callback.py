@@ -108,7 +108,6 @@ class LambdaCallback(Callback):
         on_train_batch_end: Callable[..., Any] | None = None,
         **kwargs: Callable[..., Any],
     ) -> None:
-        functions = {**locals(), **kwargs}
         super().__init__()
         for name in kwargs:
             if name not in METHODS:
@@ -117,10 +116,17 @@ class LambdaCallback(Callback):
                     f"LambdaCallback: unknown method {name!r}"
                     f"{f'; did you mean {near!r}' if near else ''}? Known: {', '.join(METHODS)}"
                 )
+        functions = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+            **kwargs,
+        }
         # As attributes of this object, they hide the methods of the class.
-        self.__dict__.update(
-            {name: functions[name] for name in METHODS if functions.get(name) is not None}
-        )
+        self.__dict__.update({name: f for name, f in functions.items() if f is not None})
 
 
 class History(Callback):
