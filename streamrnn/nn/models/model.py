@@ -111,7 +111,8 @@ class Model(Trainable, Layer):
     @property
     def input(self) -> Any:
         """The input symbol, or the structure of symbols that was passed to the constructor."""
-        return filled(self._input_structure, self.graph.inputs)
+        symbols = self.graph.inputs  # first, because a graph that is made here sets the structure
+        return filled(self._input_structure, symbols)
 
     @property
     def output(self) -> Any:

@@ -149,6 +149,8 @@ REFUSED: dict[str, Callable[[Model], object]] = {
     "file": lambda model: model.save("never.safetensors"),
     "summary": lambda model: model.summary(),
     "config": lambda model: model.get_config(),
+    "input": lambda model: model.input,
+    "output": lambda model: model.output,
     "part of a graph": lambda model: model(Input((None, 3))),
     "part of a Sequential": lambda model: Sequential([Input((None, 3)), model]),
 }

@@ -239,6 +239,14 @@ def test_extras_are_named(module, tmp_path, monkeypatch):
         streamrnn.load_model(path)
 
 
+@pytest.mark.parametrize("name", ["input", "output"])
+def test_the_symbols_of_a_graph_that_was_not_used_yet(name, tmp_path):
+    model = streamrnn.load_model(saved(onnx_graphs.one_step(), tmp_path))
+    (symbol,) = getattr(model, f"{name}s")
+    other = streamrnn.load_model(saved(onnx_graphs.one_step(), tmp_path))
+    assert getattr(other, name).shape == symbol.shape
+
+
 def test_lengths_are_no_feature(tmp_path):
     """An input that is sequence_lens only gets the lengths of the rows; 0 keeps the state."""
     made = onnx_graphs.recurrent("LSTM", lengths=True, initial=True)
