@@ -12,7 +12,7 @@ from streamrnn.nn.layers.layer import Layer
 from streamrnn.nn.layers.scaling import Normalization
 from streamrnn.nn.layers.symbol import Symbol
 from streamrnn.nn.models.graph import Graph
-from streamrnn.nn.models.model import Model, position_of
+from streamrnn.nn.models.model import Model, positions_of
 
 
 class IdLimit(NamedTuple):
@@ -45,7 +45,8 @@ def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
             inner = node.layer.graph
-            yield from _readers(inner, inner.inputs[position_of(symbol, node)])
+            for position in positions_of(symbol, node):
+                yield from _readers(inner, inner.inputs[position])
         else:
             yield node.layer
 

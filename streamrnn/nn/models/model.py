@@ -504,9 +504,9 @@ def one_fixed(steps: Iterable[int | None]) -> int | None:
     return fixed.pop() if len(fixed) == 1 and max(fixed) > 1 else None
 
 
-def position_of(symbol: Symbol, node: Node) -> int:
-    """Return the index of this symbol among the inputs of a node."""
-    return [s is symbol for s in symbols_in(node.inputs)].index(True)
+def positions_of(symbol: Symbol, node: Node) -> list[int]:
+    """Return the indices of this symbol among the inputs of a node, which may read it twice."""
+    return [i for i, read in enumerate(symbols_in(node.inputs)) if read is symbol]
 
 
 def _input_dtype(graph: Graph, symbol: Symbol) -> str:
@@ -514,7 +514,8 @@ def _input_dtype(graph: Graph, symbol: Symbol) -> str:
     required = set()
     for node in graph.consumers(symbol):
         if isinstance(node.layer, Model):
-            required.add(node.layer.input_specs[position_of(symbol, node)][2])
+            specs = node.layer.input_specs
+            required |= {specs[position][2] for position in positions_of(symbol, node)}
         else:
             required.add(node.layer.input_dtype)
     for dtype in ("string", "int64"):

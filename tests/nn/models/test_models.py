@@ -10,6 +10,7 @@ from nn.layers.kinds import assert_same, flat
 
 from streamrnn import Input, Model, Sequential, clear_session, layers, load_model
 from streamrnn.errors import ConfigError, ModelFileError, ShapeError, UnsupportedError
+from streamrnn.nn.models.inputs import example_inputs, id_limits
 
 RNG = np.random.default_rng(6)
 X = RNG.normal(size=(5, 6, 4)).astype(np.float32)
@@ -194,6 +195,18 @@ def test_one_input_for_an_embedding_and_for_a_dense_layer() -> None:
     )
     expected = [embedding(IDS).reshape(5, 6), dense(IDS)]
     assert_same(model(IDS), np.concatenate(expected, axis=-1))
+
+
+def test_a_symbol_that_a_model_inside_reads_twice() -> None:
+    """Each of the two inputs inside says what it takes."""
+    a, b, x, words = Input((3,)), Input((3,)), Input((3,)), Input((3,), dtype="string")
+    inner = Model([a, b], [a, layers.StringLookup(vocabulary=["blue"])(b)])
+    (example,) = example_inputs(Model(words, inner([words, words])), 1, 2)
+    assert example.tolist() == [["blue", "blue"]]
+    inner = Model([a, b], [layers.Embedding(9, 2)(a), layers.Embedding(5, 2)(b)])
+    assert [limit.size for limit in id_limits(Model(x, inner([x, x]))).values()] == [5]
+    inner = Model([a, b], [layers.Dense(2)(a), layers.Embedding(5, 2)(b)])
+    assert Model(x, inner([x, x])).input_specs[0][2] == "int64"
 
 
 def test_fingerprint_sees_weights_and_options() -> None:
