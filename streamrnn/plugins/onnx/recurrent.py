@@ -55,10 +55,10 @@ RECURRENT = {
     "RNN": Operator((SimpleRNNCell,), simple_rnn.pack, "h", activations=("Tanh",)),
 }
 NO_INTEGERS: Mapping[str, Integers] = MappingProxyType({})
-_ATTRIBUTES = (
-    "activation_alpha activation_beta activations clip direction hidden_size input_forget layout "
-    "linear_before_reset output_sequence"
-)
+_ATTRIBUTES = {
+    "activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size",
+    "input_forget", "layout", "linear_before_reset", "output_sequence",
+}  # fmt: skip
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 _ACTIVATIONS = {row.operator.lower(): name for name, row in NAMES.items() if row.in_nodes}
@@ -180,7 +180,7 @@ class Recurrent:
 def check(node: NodeDef) -> None:
     """Raise UnsupportedError, naming node and attribute, if an attribute is not supported."""
     attributes = node.attributes
-    if unknown := sorted(set(attributes) - set(_ATTRIBUTES.split())):
+    if unknown := sorted(set(attributes) - _ATTRIBUTES):
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
     clip = attributes.get("clip", 0.0)
     if not math.isfinite(clip) or clip < 0:
@@ -252,7 +252,8 @@ def prepare(
     kernels, recurrents = (_by_direction(weights, order, len(backwards)) for weights in operands)
     if bias is None:
         bias = np.zeros((len(backwards), 2 * gates * units), np.float32)
-    both = bias.reshape(len(backwards), 2, -1)[:, :, order]
+    both = bias.reshape(len(backwards), 2, -1)[:, :, order]  # of W and of R
+    i_f_o = [0, 2, 1]  # of the peepholes, which the file has in the order i, o, f
     directions = tuple(
         Direction(
             back,
@@ -260,7 +261,7 @@ def prepare(
             recurrents[i],
             np.ascontiguousarray(both[i]) if after else both[i, 0] + both[i, 1],
             specs[i],
-            None if peepholes is None else peepholes[i].reshape(3, units)[[0, 2, 1]],
+            None if peepholes is None else peepholes[i].reshape(3, units)[i_f_o],
             coupled,
         )
         for i, back in enumerate(backwards)
@@ -289,19 +290,26 @@ def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: in
 def _optional(
     node: NodeDef, position: int, what: str, constants: NamedArrays, shape: tuple[int, ...]
 ) -> Array | None:
-    """Return the constant at an input, None if the input is omitted."""
+    """Return the constant at an input, None if the input is omitted.
+
+    Raises UnsupportedError if it is computed, ModelFileError if it is not float32 of this shape.
+    """
     name = node.input(position)
     if not name:
         return None
     if name not in constants:
         raise UnsupportedError(f"{node}: its {what} ({name!r}) are computed, not constant")
-    if constants[name].shape != shape or constants[name].dtype != np.float32:
-        raise ModelFileError(f"{node}: {name!r} has shape {constants[name].shape}")
-    return constants[name]
+    array = constants[name]
+    if array.shape != shape or array.dtype != np.float32:
+        raise ModelFileError(
+            f"{node}: {name!r} has shape {array.shape}, dtype {array.dtype}, expected {shape}, "
+            "float32"
+        )
+    return array
 
 
 def _by_direction(weights: WeightsLike, order: Ints, count: int) -> list[WeightsLike]:
-    """Return the weights (dirs, gates * U, K) as (K, gates * U), in the order of gates."""
+    """Return the weights (dirs, gates * U, K) as (K, gates * U), the rows in this `order`."""
     if isinstance(weights, Integers):
         return [weights.columns(i * order.size + order) for i in range(count)]
     return [np.ascontiguousarray(one[order].T) for one in weights]

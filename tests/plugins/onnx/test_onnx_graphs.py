@@ -11,7 +11,7 @@ from plugins.onnx import onnx_graphs
 
 import streamrnn
 from streamrnn import Pipeline
-from streamrnn.errors import ModelMismatchError, ShapeError, UnsupportedError
+from streamrnn.errors import ModelFileError, ModelMismatchError, ShapeError, UnsupportedError
 from streamrnn.models import SequenceRunner, StepRunner
 
 
@@ -245,6 +245,22 @@ def test_the_symbols_of_a_graph_that_was_not_used_yet(name, tmp_path):
     (symbol,) = getattr(model, f"{name}s")
     other = streamrnn.load_model(saved(onnx_graphs.one_step(), tmp_path))
     assert getattr(other, name).shape == symbol.shape
+
+
+@pytest.mark.parametrize(
+    ("bias", "said"),
+    [
+        (np.zeros((1, 8), np.float32), r"'B' has shape \(1, 8\), .* expected \(1, 32\), float32"),
+        (np.zeros((1, 32), np.int64), r"'B' has shape \(1, 32\), dtype int64, .*, float32"),
+    ],
+)
+def test_biases_that_do_not_fit(bias, said, tmp_path):
+    dims = {"X": (TensorProto.FLOAT, ["time", "batch", 3])}
+    node = helper.make_node("LSTM", ["X", "W", "R", "B"], ["Y"], hidden_size=4)
+    constants = onnx_graphs.weights("LSTM", 1, 3, 4) | {"B": bias}
+    made = onnx_graphs.model([node], dims, ["Y"], constants)
+    with pytest.raises(ModelFileError, match=said):
+        streamrnn.load_model(saved(made, tmp_path))
 
 
 def test_lengths_are_no_feature(tmp_path):
