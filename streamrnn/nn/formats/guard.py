@@ -126,9 +126,11 @@ class Budget:
 
     def check(self, config: object) -> None:
         """Raise ModelFileError if a config declares sizes that exceed the budget."""
-        for item in config if isinstance(config, list) else ():
-            self.check(item)
-        for key, value in config.items() if isinstance(config, Mapping) else ():
+        if isinstance(config, list):
+            for item in config:
+                self.check(item)
+        items = config.items() if isinstance(config, Mapping) else ()
+        for key, value in items:
             if key not in _SIZES and key not in _SHAPES:
                 self.check(value)
                 continue

@@ -301,13 +301,14 @@ class Model(Trainable, Layer):
             raise ArgumentError(f"{self}: predict takes no steps= and no callbacks=")
         arrays = self.check_arrays(x)
         masks = self._masks(arrays, mask, lengths)
-        for holder, _, _ in self.holders() if training else ():
-            if holder.moves_in_training and holder.trainable:
-                raise ConfigError(
-                    f"{self}: predict(training=True) draws dropout and noise, and changes no "
-                    f"weight; {holder} would take the moments of each batch and change its moving "
-                    "ones. Set its trainable = False, and it uses the moving ones"
-                )
+        if training and (
+            moving := [h for h, _, _ in self.holders() if h.moves_in_training and h.trainable]
+        ):
+            raise ConfigError(
+                f"{self}: predict(training=True) draws dropout and noise, and changes no weight; "
+                f"{moving[0]} would take the moments of each batch and change its moving ones. "
+                "Set its trainable = False, and it uses the moving ones"
+            )
         if samples is None:
             return self._structured(self._in_batches(arrays, masks, batch_size, training))
         if not training or samples < 1:

@@ -104,6 +104,7 @@ class StepPlan:
         self._calls: list[Callable[[], object]] | None = None
         self._runner = runner
         one_step = all(array.dtype == np.float32 and array.shape[1] == 1 for array in inputs)
+        # Layer.bind supports these layers, called with inputs alone.
         plain = not any(step.node.kwargs for step in graph.steps)
         if one_step and plain and all(_without_masks(step.node.layer) for step in graph.steps):
             self._inputs = [array.copy() for array in inputs]

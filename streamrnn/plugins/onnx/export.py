@@ -6,8 +6,9 @@ next one. Called in this way, a graph needs no mask, and `stateful` has no meani
 `[model] path` of a pipeline, read such a file, and find its states themselves.
 
 Layers are written as operators by their exact class: a custom subclass may compute anything. For
-recurrent operators, the order of their gates, and reading them back, see `recurrent`. The values
-that runtimes compute differ in the last bits. For an id below zero, which is an error
+recurrent operators, the order of their gates, and reading them back, see `recurrent`.
+
+The values that runtimes compute differ in the last bits. For an id below zero, which is an error
 here, Gather reads from the end of an Embedding's table.
 """
 
@@ -85,6 +86,7 @@ def graph_of(model: Model) -> GraphDef:
         inputs.append(Value(builder.fresh(name), dtype, (None, *shape)))
     builder.integers = {value.name for value in inputs if value.dtype != "float32"}
     ends = _calls(builder, model.graph, [value.name for value in inputs], "")
+    # Outputs are named after their layers, with a number where a layer has several.
     names, outputs = [symbol.layer.name for symbol in model.graph.outputs], []
     for i, (symbol, source) in enumerate(zip(model.graph.outputs, ends, strict=True)):
         name = builder.fresh(f"{names[i]}_{i}" if names.count(names[i]) > 1 else names[i])

@@ -29,11 +29,11 @@ _CONSTANTS = {
     "value_ints": np.int64,
 }
 """Attributes of a Constant, and the types of their values."""
-QUANTIZED = (
-    "ConvInteger DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul MatMulInteger "
-    "MatMulIntegerToFloat MatMulNBits QAttention QEmbedLayerNormalization QGemm QLinearAdd "
-    "QLinearConv QLinearMatMul"
-)
+QUANTIZED = {
+    "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
+    "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QAttention",
+    "QEmbedLayerNormalization", "QGemm", "QLinearAdd", "QLinearConv", "QLinearMatMul",
+}  # fmt: skip
 """Operators that compute in integers; most of them take the scale from a whole batch."""
 
 
@@ -70,7 +70,7 @@ class _Parser:
                 f"the graph has {len(graph.node):,} nodes; the maximum is {_MAX_NODES:,}"
             )
         for proto in graph.node:
-            if proto.op_type in QUANTIZED.split():
+            if proto.op_type in QUANTIZED:
                 name = proto.name or next(iter(proto.output), "")
                 raise UnsupportedError(
                     f"node {name!r} ({proto.op_type}): the graph is quantized, and this operator "

@@ -91,15 +91,16 @@ def _same(some: list[Floats], others: list[Floats]) -> bool:
 
 def _reason(layer: "OnnxGraph", difference: str) -> str:
     names = ", ".join(layer.layout.outputs)
-    suspects = [str(node) for node in layer.evaluator.graph.nodes if node.op in _MIXING.split()]
+    suspects = [str(node) for node in layer.evaluator.graph.nodes if node.op in _MIXING]
     check = f"; check {', '.join(suspects[:3])}" if suspects else ""
     return f"outputs ({names}): {difference}{check}"
 
 
-_MIXING = (
-    "AveragePool Conv Flatten Gather GlobalAveragePool GlobalMaxPool LayerNormalization LogSoftmax "
-    "MatMul MaxPool Pad ReduceMax ReduceMean ReduceSum Slice Softmax Split"
-)
+_MIXING = {
+    "AveragePool", "Conv", "Flatten", "Gather", "GlobalAveragePool", "GlobalMaxPool",
+    "LayerNormalization", "LogSoftmax", "MatMul", "MaxPool", "Pad", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Slice", "Softmax", "Split",
+}  # fmt: skip
 """Operators that can combine steps."""
 
 

@@ -86,7 +86,7 @@ def _product(node: NodeDef, x: Array, w: Array, bias: Array | None) -> Array:
     return y
 
 
-def _steps(node: NodeDef, rank: int) -> tuple[list[int], list[int]]:
+def _strides_and_dilations(node: NodeDef, rank: int) -> tuple[list[int], list[int]]:
     """Return strides and dilations of windows over `rank` axes."""
     strides, dilations = (node.attributes.get(k, [1] * rank) for k in ("strides", "dilations"))
     return ints_of(strides), ints_of(dilations)
@@ -99,7 +99,7 @@ def _windows(
     padded = [n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True)]
     require_room(node, (*x.shape[:2], *padded), x)
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=np.float32(fill))
-    strides, dilations = _steps(node, len(sizes))
+    strides, dilations = _strides_and_dilations(node, len(sizes))
     spans = [(k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True)]
     if any(n < span for n, span in zip(x.shape[2:], spans, strict=True)):
         raise ShapeError(f"{node}: windows of {spans} do not fit into {list(x.shape[2:])}")
@@ -116,7 +116,7 @@ def _pads(node: NodeDef, x: Array, sizes: tuple[int, ...]) -> list[tuple[int, in
     rank, attributes = x.ndim - 2, node.attributes
     if rank != len(sizes):
         raise ShapeError(f"{node}: a kernel of {list(sizes)} for an input of shape {x.shape}")
-    strides, dilations = _steps(node, rank)
+    strides, dilations = _strides_and_dilations(node, rank)
     if min((*strides, *dilations, *sizes), default=1) < 1:
         raise ShapeError(f"{node}: sizes, strides and dilations must be 1 or more")
     explicit = ints_of(attributes.get("pads", [0] * 2 * rank))
@@ -185,17 +185,18 @@ def _average_pool(
 ) -> Array:
     """Return the mean of each window; padding counts as zeros, or not at all."""
     sizes = tuple(ints_of(kernel_shape))
-    within = _pads(node, x, sizes)
-    total = _summed(_windows(node, x, sizes, within, 0.0), len(sizes))
+    pads = _pads(node, x, sizes)
+    total = _summed(_windows(node, x, sizes, pads, 0.0), len(sizes))
     ones = np.ones((1, 1, *x.shape[2:]), np.float32)
+    not_counted = pads
     if count_include_pad:
-        pads = ints_of(node.attributes.get("pads", [0] * 2 * len(sizes)))
-        exact = list(zip(pads[: len(sizes)], pads[len(sizes) :], strict=True))
+        stated = ints_of(node.attributes.get("pads", [0] * 2 * len(sizes)))
+        exact = list(zip(stated[: len(sizes)], stated[len(sizes) :], strict=True))
         if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            exact = within
+            exact = pads
         ones = np.pad(ones, [(0, 0), (0, 0), *exact], constant_values=np.float32(1))
-        within = [(0, b[1] - a[1]) for a, b in zip(exact, within, strict=True)]
-    return total / _summed(_windows(node, ones, sizes, within, 0.0), len(sizes))
+        not_counted = [(0, b[1] - a[1]) for a, b in zip(exact, pads, strict=True)]  # of ceil_mode
+    return total / _summed(_windows(node, ones, sizes, not_counted, 0.0), len(sizes))
 
 
 def _summed(view: Array, rank: int) -> Array:

@@ -160,7 +160,7 @@ def test_what_cannot_run_is_refused_at_load(name: str, tmp_path: Path) -> None:
         loaded(node, tmp_path, constants)
 
 
-@pytest.mark.parametrize("op", sorted(QUANTIZED.split()))
+@pytest.mark.parametrize("op", sorted(QUANTIZED))
 def test_integer_arithmetic_is_refused_by_the_name_of_its_operator(op: str, tmp_path: Path) -> None:
     """Before the type of its weights is: the operator is the reason."""
     node = helper.make_node(op, ["x", "w"], ["y"], name="n", domain="com.microsoft")

@@ -140,7 +140,7 @@ def _layer(
                 arguments[key] = _dtype(value)
         elif key in ACTIVATION_KEYS:
             name = value.get("config") if isinstance(value, Mapping) else value
-            has_other_slope = name == "hard_sigmoid" and major_of(version) < 3
+            has_other_slope = name == "hard_sigmoid" and major_of(version) < 3  # 0.2
             arguments[key] = "hard_sigmoid_02" if has_other_slope else value
         elif key.endswith("_initializer"):
             arguments[key] = _known_initializer(value)
