@@ -91,7 +91,10 @@ def _layout(
     rows: int,
     steps: int,
 ) -> GraphLayout:
-    """Return the layout that has these places. Raises ModelMismatchError if the graph has not."""
+    """Return the layout that has these places: of the data, and of the states.
+
+    Raises a StreamRNNError that says why the graph does not have it.
+    """
     by_name = {value.name: value for value in evaluator.graph.inputs}
     inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]
     one_step = not any("T" in place.axes for place in places)
