@@ -43,7 +43,8 @@ _KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "
 def save(model: Model, path: str | Path) -> None:
     """Write a model atomically: the file is complete, or does not exist.
 
-    Raises SinkError, and UnsupportedError for another ending, also .torch.safetensors.
+    Raises SinkError where no file can be written, OSError if writing it fails, UnsupportedError
+    for another ending, also .torch.safetensors.
     """
     form = "the native format; `streamrnn convert` makes .keras or .onnx of it"
     path = checked_target(path, ".safetensors", form)

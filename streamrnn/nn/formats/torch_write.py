@@ -116,7 +116,7 @@ def save_torch(model: Model, path: str | Path, module: str | Path | None = None)
     """Write a model as a state_dict in a .torch.safetensors file, and the source of its module.
 
     Raises UnsupportedError that names a layer which PyTorch does not have in this form, SinkError
-    where a file cannot be written; the module is written last.
+    where no file can be written, OSError if writing it fails; the module is written last.
     """
     path = checked_target(path, ".safetensors", "a state_dict")
     refuse_integers(model, "a state_dict of PyTorch")

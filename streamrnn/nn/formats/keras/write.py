@@ -44,7 +44,7 @@ def save_keras(model: Model, path: str | Path) -> None:
     """Write a model as a .keras file: it is complete, or does not exist.
 
     Raises UnsupportedError that names a layer which Keras does not have, or if the extra keras is
-    not installed; SinkError where the file cannot be written.
+    not installed; SinkError where no file can be written, OSError if writing it fails.
     """
     path = checked_target(path, SUFFIX, "Keras")
     refuse_integers(model, "a .keras file")
