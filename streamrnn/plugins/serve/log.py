@@ -58,18 +58,19 @@ class Producers:
     ) -> pa.RecordBatch | HTTPException | None:
         """Return the answer to a request that repeats the producer's last one; None for a new one.
 
-        `schema`: the schema of answers. For another `sequence`, or if the answer was dropped, an
-        HTTPException with status 409 that says how to go on is returned, not raised.
+        `schema`: the schema of answers. For another `sequence`, or if the answer was dropped or has
+        another schema, an HTTPException with status 409 that says how to go on is returned.
         """
         last = self._numbers.get(producer, sequence - 1)
         if sequence == last + 1:
             return None
-        if sequence != last:
-            why = f"expected sequence {last} (the last one, again) or {last + 1}"
-        elif producer in self._answers:
-            answer = base64.b64decode(self._answers[producer])
-            return pa.ipc.read_record_batch(pa.py_buffer(answer), schema)
-        else:
+        why = f"expected sequence {last} (the last one, again) or {last + 1}"
+        if sequence == last:
+            with suppress(KeyError, OSError, pa.ArrowException):  # dropped, or of other columns
+                answer = base64.b64decode(self._answers[producer])
+                rows = pa.ipc.read_record_batch(pa.py_buffer(answer), schema)
+                rows.validate(full=True)
+                return rows
             why = f"rows accepted, the answer is not kept; expected sequence {last + 1}"
         return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
 

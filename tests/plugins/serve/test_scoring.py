@@ -118,6 +118,32 @@ def test_a_retry_that_waits_beside_its_request_adds_nothing(tmp_path: Path) -> N
     assert len(pq.read_table(tmp_path / "out")) == 3
 
 
+def test_a_retry_does_not_end_a_server_whose_answers_have_other_columns(tmp_path: Path) -> None:
+    """As the rows were scored again for an output with other columns; nothing is added."""
+    pipeline = live(tmp_path)
+    answered(pipeline)
+    shutil.rmtree(tmp_path / "out")
+    for columns in (["b", "a"], ["id", "t", "a", "b"]):
+        config = pipeline.config.model_dump(mode="json", exclude_unset=True)
+        config["output"] = {"columns": columns}
+        config["sink"]["path"] = str(tmp_path / columns[0])
+        config["serve"] = {"log": str(tmp_path / "out.accepted")}
+        (refusal,) = answered(Pipeline.from_dict(config))
+        assert isinstance(refusal, HTTPException)
+        assert "the answer is not kept; expected sequence 8, received 7" in refusal.detail
+        assert len(pq.read_table(tmp_path / columns[0])) == 1
+
+
+def test_a_retry_of_refused_rows_has_their_answer_after_a_crash(tmp_path: Path) -> None:
+    """Also if the log has no row, and the types of the columns came with the request."""
+    pipeline = live(tmp_path, bad="reject")
+    shutil.rmtree(tmp_path / "in")
+    rejected = [{**ROWS[0], "a": None}]
+    (first,) = answered(pipeline, rejected, crash=True)
+    assert first[0]["reason"].startswith("rejected: column 'a'")
+    assert answered(pipeline, rejected) == [first]
+
+
 def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
     """And the model before is refused, also if no row came after it."""
     pipeline = live(tmp_path)
