@@ -24,7 +24,7 @@ def serve(
         bool,
         typer.Option(
             "--behind-proxy",
-            help="Allow an address that other machines reach, and pages of other hosts, behind a "
+            help="Allow an address that other machines reach, and pages in browsers, behind a "
             "proxy that guards it.",
         ),
     ] = False,

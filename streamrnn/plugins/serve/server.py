@@ -29,7 +29,7 @@ class Server:
     """Answers requests from a session of a pipeline, until a signal or an error ends it.
 
     `name`: the model's name in requests. `host` and `port`: the address to listen on; port 0 takes
-    a free one. `behind_proxy`: whether pages of other hosts may send requests.
+    a free one. `behind_proxy`: whether pages in browsers may send requests.
     """
 
     def __init__(

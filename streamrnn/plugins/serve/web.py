@@ -36,7 +36,10 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 
 
 def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
-    """Return the ASGI app of a service; a page of another host is refused unless `behind_proxy`."""
+    """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
+
+    The server has no page of its own, and browsers let others send requests to it.
+    """
     registry = CollectorRegistry()
     seconds = Histogram(
         "streamrnn_request_seconds", "Seconds of each request.", ["status"], registry=registry
@@ -131,6 +134,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         info = {"title": service.name, "version": __version__}
         return _json({"openapi": "3.1.0", "info": info, "paths": paths})
 
+    refusal = _json({"error": "a page in a browser (Origin)"}, 403)
     about = {"name": "streamrnn", "version": __version__, "extensions": ["binary_tensor_data"]}
     of_model = "/v2/models/{model}"
     paths = Starlette(
@@ -164,6 +168,8 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
             message = await receive()
             more = len(message.get("body", b""))
             held, size = held + more, size + more
+            if size > _LARGEST:
+                raise HTTPException(413, f"expected a body of at most {_LARGEST} bytes")
             if held > _MOST_HELD:
                 raise try_again(429, "too many bytes of requests are waiting")
             return message
@@ -173,24 +179,14 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
                 seconds.labels(message["status"]).observe(time.perf_counter() - begun)
             await send(message)
 
-        allowed = behind_proxy or _is_own(scope)
-        answer = paths if allowed else _json({"error": "a page of another host (Origin)"}, 403)
+        of_page = any(name == b"origin" for name, _ in scope["headers"])
+        answer = refusal if of_page and not behind_proxy else paths
         try:
             await answer(scope, receive_limited, send_measured)
         finally:
             held -= size
 
     return app
-
-
-def _is_own(scope: Scope) -> bool:
-    """Return whether no page in a browser sends a request, or one of this server's address."""
-    origin = dict(scope["headers"]).get(b"origin")
-    if origin is None:
-        return True
-    host, port = scope["server"]
-    names = "localhost", f"[{host}]" if ":" in host else host
-    return origin.decode("latin-1") in [f"http://{name}:{port}" for name in names]
 
 
 async def _administrate(request: Request, call: Callable[..., None], *arguments: str) -> None:
@@ -227,18 +223,12 @@ def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise HTTPException(415, "expected a body without Content-Encoding")
-    body = bytearray()
     try:
         async with asyncio.timeout(SLOWEST):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _LARGEST:
-                    raise HTTPException(413, f"expected a body of at most {_LARGEST} bytes")
-    except TimeoutError:
+            body: bytes = await request.body()
+    except (TimeoutError, ClientDisconnect):  # who disconnected does not see it, but metrics do
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
-    except ClientDisconnect:
-        raise HTTPException(400, "the client disconnected before the end of the body") from None
-    return bytes(body)
+    return body
 
 
 def _objects(body: bytes) -> list[dict[str, Any]]:
@@ -265,12 +255,9 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Ar
     try:
         if any(map(_is_compressed, pa.ipc.MessageReader.open_stream(body))):
             raise DataError("expected an Arrow stream without compression")
-        batches, rows = [], 0
         with pa.ipc.open_stream(body) as reader:
-            for batch in reader:
-                batches.append(batch)
-                rows += len(batch)
-                check(rows)
+            batches = list(reader)
+        check(rows := sum(map(len, batches)))
         table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
         table.validate(full=True)
     except (pa.ArrowException, MemoryError, OSError, ValueError, struct.error) as error:
@@ -284,25 +271,21 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Ar
 def _is_compressed(message: pa.ipc.Message) -> bool:
     """Return whether the buffers of a record batch or a dictionary may be larger than they seem.
 
-    pyarrow does not tell before they are: these are the tables of Message.fbs of Arrow.
+    pyarrow does not tell before they are: Message.fbs of Arrow says in which fields of which tables
+    of FlatBuffers it is.
     """
-    if message.type not in ("record batch", "dictionary"):
-        return False
+    fields = {"record batch": (2, 3), "dictionary": (2, 1, 3)}.get(message.type, ())
     data = message.metadata
-    batch = _table(data, int.from_bytes(data[:4], "little"), 2)
-    if message.type == "dictionary":
-        batch = _table(data, batch, 1)
-    return _table(data, batch, 3) > 0
-
-
-def _table(data: pa.Buffer, table: int, field: int) -> int:
-    """Return the place of the table in a field of a table of FlatBuffers; 0 without one."""
-    (back,) = struct.unpack_from("<i", data, table)
-    fields = struct.unpack_from("<H", data, table - back)[0] // 2 - 2
-    if field >= fields:
-        return 0
-    place: int = table + struct.unpack_from("<H", data, table - back + 4 + 2 * field)[0]
-    return 0 if place == table else place + int.from_bytes(data[place : place + 4], "little")
+    (table,) = struct.unpack_from("<I", data)
+    for field in fields:
+        names = table - struct.unpack_from("<i", data, table)[0]
+        (size,) = struct.unpack_from("<H", data, names)
+        place = 4 + 2 * field
+        (offset,) = struct.unpack_from("<H", data, names + place) if place < size else (0,)
+        if not offset:
+            return False
+        table += offset + struct.unpack_from("<I", data, table + offset)[0]
+    return bool(fields)
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -242,17 +242,15 @@ def test_each_refusal_is_counted(server: serving.Server) -> None:
         assert f'streamrnn_request_seconds_count{{status="{status}"}}' in text
 
 
-def test_a_page_of_another_host_is_refused(server: serving.Server) -> None:
-    """As a browser on this machine lets it send a request, though not read the answer."""
+def test_a_page_in_a_browser_is_refused(server: serving.Server) -> None:
+    """As a browser on this machine lets any page send a request, though not read the answer."""
     row = table("page-", 1).to_pylist()
     body = json.dumps(row, default=str).encode()
     own = f"http://127.0.0.1:{server.port}"
-    for origin in ("http://example.org", "null", "http://127.0.0.1", f"{own}.example.org", ""):
+    for origin in ("http://example.org", "null", own, f"{own}.example.org", ""):
         assert server.send("/score", body, {"origin": origin, "host": "example.org"})[0] == 403
         assert server.send(V2, None, {"origin": origin})[0] == 403
     assert server.send(f"/state/{row[0]['id']}")[0] == 404
-    for origin in (own, f"http://localhost:{server.port}"):
-        assert server.send("/score", b"[]", {"origin": origin})[0] == 200
 
 
 def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
