@@ -199,9 +199,10 @@ class Session:
     def together(self) -> Iterator[None]:
         """Prevent commits and other threads' calls between the calls in the block.
 
-        After an error of the block the session is over.
+        After an error of the block the session is over. Raises SinkError if it is before.
         """
         with self._lock, self._whole():
+            self._refuse_over()
             yield
 
     def start(self) -> tuple[pa.Schema, pa.Schema | None]:

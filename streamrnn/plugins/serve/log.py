@@ -18,7 +18,7 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 import orjson
@@ -74,7 +74,7 @@ class Producers:
             why = f"rows accepted, the answer is not kept; expected sequence {last + 1}"
         return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
 
-    def remember(self, note: str) -> None:
+    def remember(self, note: bytes) -> None:
         """Add the last requests of some producers, from a note, to those in memory."""
         for producer, (sequence, answer) in orjson.loads(note).items():
             self._numbers[producer] = sequence
@@ -92,10 +92,10 @@ class Producers:
     def _drop_answer(self, producer: str) -> None:
         self._size -= len(self._answers.pop(producer, ""))
 
-    def note(self) -> str:
+    def note(self) -> bytes:
         """Return the last requests of all producers as a note."""
         last = {name: (n, self._answers.get(name)) for name, n in self._numbers.items()}
-        return orjson.dumps(last).decode()
+        return orjson.dumps(last)
 
 
 class _Segment(NamedTuple):
@@ -105,9 +105,8 @@ class _Segment(NamedTuple):
     buffer: io.BytesIO
     writer: pa.RecordBatchStreamWriter
 
-    def write(self, rows: pa.RecordBatch, note: str) -> None:
-        text = note.encode()
-        metadata = {_NOTE: text, _SUM: str(_checksum(rows, text)).encode()}
+    def write(self, rows: pa.RecordBatch, note: bytes) -> None:
+        metadata = {_NOTE: note, _SUM: str(_checksum(rows, note)).encode()}
         self.writer.write_batch(rows, custom_metadata=metadata)
         self.output.write(self.buffer.getvalue())
         self.buffer.seek(0)
@@ -115,7 +114,10 @@ class _Segment(NamedTuple):
 
 
 class Log:
-    """Appends rows to the segments in a folder, for one writer. Raises SinkError.
+    """Appends rows to the segments in a folder, for one writer.
+
+    After a SinkError it must not be used: what the disk has of the open segment is not known, so
+    that not even an end may be written.
 
     Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
     have, be their files removed. `producers`: whose requests were appended or read.
@@ -128,7 +130,6 @@ class Log:
         self._used = [path for path in used if os.path.dirname(path) == os.path.realpath(folder)]
         self._open: _Segment | None = None
         self.closed: list[str] = []
-        self._failure: SinkError | None = None
         self._files.make("")
         for name in self._files.entries(""):
             if name.endswith(_OPEN):
@@ -148,37 +149,34 @@ class Log:
             producer: (sequence, base64.b64encode(answer.serialize()).decode())
             for producer, (sequence, answer) in answers.items()
         }
-        note = orjson.dumps(texts).decode()
-        with self._once():
-            if self._open is not None and self._open.schema != rows.schema:
-                self.close()
-            if self._open is None:
-                self._open = self._begun(rows.schema)
-                self._open.write(rows.slice(0, 0), self.producers.note())
-            self._open.write(rows, note)
+        note = orjson.dumps(texts)
+        if self._open is not None and self._open.schema != rows.schema:
+            self.close()
+        if self._open is None:
+            self._open = self._begun(rows.schema)
+            self._open.write(rows.slice(0, 0), self.producers.note())
+        self._open.write(rows, note)
         self.producers.remember(note)
 
     def read(self, path: str) -> Iterator[pa.RecordBatch]:
         """Yield the record batches of a closed segment, and remember its producers."""
         with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
             for batch, metadata in reader.iter_batches_with_custom_metadata():
-                self.producers.remember(metadata[_NOTE].decode())
+                self.producers.remember(metadata[_NOTE])
                 yield batch
 
     def sync(self) -> None:
         """Wait until the written rows are on disk."""
-        with self._once():
-            if self._open is not None:
-                self._open.output.sync()
+        if self._open is not None:
+            self._open.output.sync()
 
     def close(self) -> None:
         """Close the open segment, if there is one; the next rows begin another."""
-        with self._once():
-            if self._open is not None:
-                self._open.output.write(_END)
-                self._open.output.finish()
-                self.closed.append(self._name_closed(self._open.name))
-                self._open = None
+        if self._open is not None:
+            self._open.output.write(_END)
+            self._open.output.finish()
+            self.closed.append(self._name_closed(self._open.name))
+            self._open = None
 
     def take_closed(self) -> list[str]:
         """Close the open segment; return the paths of those closed since the last call."""
@@ -197,17 +195,6 @@ class Log:
         """Remove closed segments, named by their paths."""
         for path in segments:
             self._files.delete(os.path.basename(path))
-
-    @contextmanager
-    def _once(self) -> Iterator[None]:
-        """Raise the first error again in later calls: then not even an end may be written."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            yield
-        except SinkError as error:
-            self._failure = error
-            raise
 
     def _begun(self, schema: pa.Schema) -> _Segment:
         last = max(map(_number, [*self._used, *self.segments]), default=0)

@@ -134,23 +134,6 @@ def read(log: Log, path: str) -> Iterator[list[str]]:
         yield list(orjson.loads(log.producers.note()))
 
 
-def test_after_an_error_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk has of a segment is not known: not even its end may be written."""
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    log = Log(str(tmp_path))
-    log.append(ROWS, {})
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalFiles.disk, "sync", full)
-        with pytest.raises(SinkError, match="No space left"):
-            log.sync()
-    for call in (log.sync, log.close, log.take_closed):
-        with pytest.raises(SinkError, match="No space left"):
-            call()
-
-
 def remember(log: Log, **answers: tuple[int, pa.RecordBatch]) -> None:
     log.append(ROWS.slice(0, 0), answers)
 

@@ -14,6 +14,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from streamrnn import Pipeline
+from streamrnn.base.storage import LocalFiles
 from streamrnn.base.storage.local import lock_file
 from streamrnn.errors import CheckpointError, ConfigError, SinkError
 from streamrnn.plugins.serve.log import Log
@@ -80,6 +81,32 @@ def test_an_unexpected_error_ends_server_and_session(
             serve()
     assert [len(rows) for rows in answered(pipeline)] == [1]
     assert len(pq.read_table(tmp_path / "out")) == 1
+
+
+def test_after_an_error_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk has of a segment is not known: not even its end may be written.
+
+    Nor is a retry answered, whose request may not be there.
+    """
+    pipeline = live(tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with suppress(Crash), log_of(pipeline.config), pipeline.session() as session:
+        scoring = Scoring(session, pipeline.config)
+        scoring.answers([Asked(ROWS)])
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFiles.disk, "sync", full)
+            with pytest.raises(SinkError, match="No space left"):
+                scoring.answers([Asked(ROWS, "p", 7)])
+        (segment,) = (tmp_path / "out.accepted").glob("0*")
+        content = segment.read_bytes()
+        for call in (lambda: scoring.answers([Asked(ROWS, "p", 7)]), scoring.commit):
+            with pytest.raises(SinkError, match=r"this session is over: .*No space left"):
+                call()
+        raise Crash
+    assert segment.read_bytes() == content
 
 
 def test_a_request_that_no_segment_has_is_new_after_a_crash(
