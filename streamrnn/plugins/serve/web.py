@@ -228,6 +228,8 @@ async def _body(request: Request) -> bytes:
             body: bytes = await request.body()
     except (TimeoutError, ClientDisconnect):  # who disconnected does not see it, but metrics do
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
+    except asyncio.CancelledError:  # the server stops, and has waited for the body
+        raise try_again(503, "not ready") from None
     return body
 
 

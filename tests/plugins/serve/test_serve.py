@@ -252,7 +252,7 @@ main()
 
 
 def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> None:
-    """And a failure of the server itself is counted."""
+    """So is who has not sent a whole body; and a failure of the server itself is counted."""
     folder = serving.make(tmp_path, rows=20)
     sets = ("--set", "serve.batch_rows=1", "--behind-proxy")
     server = serving.Server(folder, options=sets, code=(SLOW,))
@@ -268,12 +268,16 @@ def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> N
         server.wait()
         assert server.send("/state/x")[0] == 500
         assert b'streamrnn_request_seconds_count{status="500"}' in server.send("/metrics")[1]
-        with ThreadPoolExecutor(8) as pool:
+        begun = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        with ThreadPoolExecutor(8) as pool, begun:
+            begun.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n[")
             answers = pool.map(client, range(8))
             while b"streamrnn_waiting_rows 7.0" not in server.send("/metrics")[1]:
                 assert server.process.poll() is None
             assert server.stop() == 0
+            assert begun.recv(1000).startswith(b"HTTP/1.1 503")
             found = list(answers)
+        assert "CancelledError" not in server.log.read_text()
         assert set(found) == {(200, None), (503, "1")}
         assert len(pq.read_table(tmp_path / "out")) == found.count((200, None))
     finally:
