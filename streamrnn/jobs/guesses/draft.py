@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import DataError
-from streamrnn.jobs.guesses.features import guess_features, named_columns
+from streamrnn.jobs.guesses.features import GuessedFeatures, guess_features, named_columns
 from streamrnn.jobs.guesses.streams import Streams, guess_streams, like_a_key
 from streamrnn.nn.formats import load_model
 from streamrnn.nn.models import Model
@@ -122,17 +122,12 @@ def _draft(
     dates = [name for name in partitions if not like_a_key(name)]
     streams = guess_streams(first.drop_columns(dates), list(named_columns(specs, first).values()))
     taken = [name for name in (streams.key, streams.time, *partitions) if name is not None]
-    times = streams.time is not None and pa.types.is_timestamp(
-        first.schema.field(streams.time).type
-    )
+    clock = None if streams.time is None else first.schema.field(streams.time).type
+    times = clock is not None and pa.types.is_timestamp(clock)
     features = guess_features(specs, spread, taken, input_scaling(model), has_times=times)
     rejects, bad, limit = _on_rejects(source, streams, first)
+    nulls, nan = _on_missing(features, spread)
     steps = model.declared_steps
-    zoned = source.subset(source.files[:MAX_FILES])
-    zoned.time = streams.time
-    offset = zoned.offset()
-    read = [name for name in features.columns if name in spread.schema.names]
-    floats = [name for name in read if pa.types.is_floating(spread.schema.field(name).type)]
     notes = {
         "source.key": _of_key(streams),
         "source.time": [
@@ -140,10 +135,10 @@ def _draft(
             if streams.time is not None
             else "no column of times without nulls; the order of the rows counts"
         ],
-        "source.time_zone": [note_on_offset(str(streams.time), offset)] if offset else [],
+        "source.time_zone": _of_zone(source, streams),
         "source.features": features.notes,
-        "source.nulls": _counted("nulls", {n: spread[n].null_count for n in read}),
-        "source.nan": _counted("NaN", {n: pc.sum(pc.is_nan(spread[n])).as_py() for n in floats}),
+        "source.nulls": nulls,
+        "source.nan": nan,
         "source.bad": bad,
         "source.max_rejects": limit,
         "window.kind": [] if steps is None else [_ON_STEPS.format(steps=steps)],
@@ -158,8 +153,8 @@ def _draft(
             for name in features.columns
         ],
         "source.time_features": list(features.time_features) or None,
-        "source.nulls": "previous" if notes["source.nulls"] or notes["source.nan"] else None,
-        "source.nan": "null" if notes["source.nan"] else None,
+        "source.nulls": "previous" if nulls or nan else None,
+        "source.nan": "null" if nan else None,
         "source.bad": "reject" if bad else None,
         "source.max_rejects": 2 * rejects if limit else None,
         "model.path": path,
@@ -172,6 +167,11 @@ def _draft(
             name: columns[0] if len(columns) == 1 else columns
             for name, columns in features.inputs.items()
         }
+    return _filled(values, notes)
+
+
+def _filled(values: Mapping[str, object], notes: Mapping[str, list[str]]) -> Draft:
+    """Return a draft with these values of keys, and notes on keys; those on TODO are to be done."""
     filled = {
         key: Filled(values.get(key), tuple(_comment(notes.get(key, []))))
         for key in {**values, **notes}
@@ -209,6 +209,22 @@ def _of_key(streams: Streams) -> list[str]:
     if streams.disorder:
         order = f"with {streams.disorder:.1%} of times that repeat or go back"
     return [f"{count}, {order}{others}"]
+
+
+def _of_zone(source: FileSource, streams: Streams) -> list[str]:
+    sample = source.subset(source.files[:MAX_FILES])
+    sample.time = streams.time
+    offset = sample.offset()
+    return [note_on_offset(str(streams.time), offset)] if offset else []
+
+
+def _on_missing(features: GuessedFeatures, rows: pa.Table) -> tuple[list[str], list[str]]:
+    """Return notes on nulls and on NaN in the columns of the features."""
+    read = [name for name in features.columns if name in rows.schema.names]
+    floats = [name for name in read if pa.types.is_floating(rows.schema.field(name).type)]
+    nulls = {name: rows[name].null_count for name in read}
+    nan = {name: pc.sum(pc.is_nan(rows[name])).as_py() for name in floats}
+    return _counted("nulls", nulls), _counted("NaN", nan)
 
 
 def _counted(what: str, counts: Mapping[str, int]) -> list[str]:

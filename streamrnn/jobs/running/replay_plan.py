@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -73,19 +73,17 @@ def plan_replay(
     if scored is None:
         scored = manifest.rows + manifest.named("rejects").rows
     _refuse_other_rows(bound, source, manifest, scored, path, force)
-    wanted, position = config.model.replay, manifest.position
+    wanted = config.model.replay
     listed = {file.name: file for file in source.files}
-    names = current_names(manifest, listed, canonical_name(output))
-    if position is not None:
-        position = replace(position, file=names.get(position.file, position.file))
-    used = [replace(file, path=names.get(file.path, file.path)) for file in manifest.sources]
+    used, position = _as_listed(manifest, listed, canonical_name(output))
     rows = [file for file in used if file.content is not None and file.content.rows]
     first, text = None, "all earlier rows"
     if isinstance(wanted, timedelta):
-        tick, newest, text = _tick_ns(bound), _newest(state), "the rows since "
+        tick, newest = _tick_ns(bound), _newest(state)
+        text = "the rows since "
         if newest is not None:
             first = newest - 1000 * (wanted // timedelta(microseconds=1)) // tick
-            lasts = [(file, _last(file)) for file in rows]
+            lasts = [(file, _last(file)) for file in rows]  # None may be any time
             rows = [file for file, last in lasts if last is None or last >= first]
             text += shown_time(first, _time_type(bound))
     elif isinstance(wanted, int):
@@ -114,6 +112,17 @@ def plan_replay(
         gone=lost,
         note="; ".join(notes),
     )
+
+
+def _as_listed(
+    manifest: Manifest, listed: Mapping[str, SourceFile], home: str
+) -> tuple[list[UsedFile], Position | None]:
+    """Return the used files and the position of a commit, with the current names of the files."""
+    names, position = current_names(manifest, listed, home), manifest.position
+    if position is not None:
+        position = replace(position, file=names.get(position.file, position.file))
+    used = [replace(file, path=names.get(file.path, file.path)) for file in manifest.sources]
+    return used, position
 
 
 def _last(file: UsedFile) -> int | None:
