@@ -5,13 +5,13 @@
   that carry no state, windows that start from the initial state; lanes x steps of staged rows
 - `learner`          what a window does to the weights and to the states of its lanes, which labels
   a loss cannot use; `training` has losses, optimizers, gradients
-- `fit_loop`         the epochs, for the loop in `training`, and the learning rate
+- `fit_loop`         the epochs, for the loop in `training`, and the learning rate; a test of rates
 - `baseline`         forecasts without a model, which the outputs are compared with; calibration
 - `commit`           what is committed, and where
 - `request`, `plan`   what a fit is asked for, reads, and trains, checked before any row;
   means and deviations of features and target
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own
-- `summary`            options and result, learning rates that were tried
+- `summary`            options and result
 
 A fit is a function of its rows, its config and its seed: no bit of a weight depends on threads,
 record batches, the CPU, or where it was stopped and resumed.

@@ -1,9 +1,10 @@
-"""The epochs of a fit: windows, validation, and commits in between."""
+"""The epochs of a fit: windows, validation, and commits in between; a test of learning rates."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -367,9 +368,9 @@ class FitLoop:
         lanes = min(self._most_lanes, len(pieces.begin))
         states = self._states.of_validation(pieces, lanes)
         order = np.arange(len(pieces.begin))
-        against, targets = AgainstBaselines(), 0 if self._baselines is None else self.staged.targets
+        against, sums = AgainstBaselines(), EpochSums()
+        targets = 0 if self._baselines is None else self.staged.targets
         self._errors = [ErrorSums() for _ in range(targets)]
-        sums = EpochSums()
         if self._calibration is not None:
             self._calibration.begin()
         for placement in pieces.windows(order, lanes, self.steps):
@@ -415,3 +416,51 @@ def _in_words(row: HistoryRow, epochs: int, metrics: Sequence[str]) -> str:
     shown = [*names, *(f"val_{name}" for name in names if f"val_{name}" in row)]
     values = ", ".join(f"{name} {row[name]:.4g}" for name in shown)
     return f"epoch {row['epoch']}/{epochs}: {values}, {row['seconds']:.1f} s"
+
+
+_LOWEST_RATE, _HIGHEST_RATE, _UPDATES = 1e-6, 1.0, 200
+_KEPT = 0.9
+"""The share of the earlier losses in the running mean."""
+_BEYOND = 4.0
+"""A loss of this many times the lowest one ends the test, unless a loss may be negative."""
+
+
+class TriedRate(NamedTuple):
+    """A learning rate, and the running mean of the losses up to its update."""
+
+    rate: float
+    loss: float
+
+
+def try_rates(loop: FitLoop, stopped: Callable[[], bool]) -> list[TriedRate]:
+    """Train at a rate that rises from update to update, until the model diverges (Smith 2017).
+
+    The model is of no use afterwards.
+    """
+    ratio = _HIGHEST_RATE / _LOWEST_RATE
+    rates = [_LOWEST_RATE * real_power(ratio, n / (_UPDATES - 1)) for n in range(_UPDATES)]
+    tried: list[TriedRate] = []
+    total = 0.0
+    try:
+        for rate, judged in zip(rates, loop.train_at(rates), strict=False):
+            if not judged.counted:
+                continue
+            total = _KEPT * total + (1 - _KEPT) * judged.loss
+            tried.append(TriedRate(rate, total / (1 - _KEPT ** (len(tried) + 1))))
+            lowest = min(of.loss for of in tried)
+            rises = not loop.learner.loss.signed and tried[-1].loss > _BEYOND * lowest >= 0
+            if rises or stopped():
+                break
+    except DivergedError:
+        pass
+    return tried
+
+
+def good_rate(tried: list[TriedRate]) -> float | None:
+    """Return a tenth of the rate at which the loss was lowest; None if no rate lowered it.
+
+    >>> good_rate([TriedRate(0.001, 1.0), TriedRate(0.01, 0.8), TriedRate(0.1, 3.0)])
+    0.001
+    """
+    best = min(tried, key=lambda of: of.loss, default=None)
+    return None if best is None or best == tried[0] else best.rate / 10

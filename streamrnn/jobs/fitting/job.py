@@ -24,7 +24,7 @@ from streamrnn.jobs.fitting.commit import (
     FitRecord,
 )
 from streamrnn.jobs.fitting.division import Division, divide
-from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress
+from streamrnn.jobs.fitting.fit_loop import FitLoop, FitProgress, try_rates
 from streamrnn.jobs.fitting.learner import find_wrong_label
 from streamrnn.jobs.fitting.plan import FitModel, adapt_normalization, division_rule, label_means
 from streamrnn.jobs.fitting.request import (
@@ -41,7 +41,7 @@ from streamrnn.jobs.fitting.request import (
     without_layers,
 )
 from streamrnn.jobs.fitting.staging import Reader, Staged, stage
-from streamrnn.jobs.fitting.summary import FitOptions, FitSummary, try_rates
+from streamrnn.jobs.fitting.summary import FitOptions, FitSummary
 from streamrnn.nn.formats.native import encoded
 from streamrnn.nn.kernels.threads import limited
 from streamrnn.stream.config import Config, value_of

@@ -13,8 +13,7 @@ import pytest
 from jobs.fitting import fits
 
 from streamrnn import Input, Pipeline, Sequential, layers
-from streamrnn.jobs.fitting.fit_loop import FitLoop
-from streamrnn.jobs.fitting.summary import TriedRate, good_rate
+from streamrnn.jobs.fitting.fit_loop import FitLoop, TriedRate, good_rate
 
 ROWS, STEPS = 24, 4
 START = datetime(2024, 3, 1, tzinfo=UTC)
