@@ -1,4 +1,4 @@
-"""Errors in a validation, of the model and of forecasts without one; and shifts of quantiles."""
+"""Errors on the scale of the target, of a model and of forecasts without one; calibration."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,7 +187,10 @@ def _season_blocks(staged: Staged, season: int) -> Iterator[tuple[int, Doubles]]
 
 
 class Calibration:
-    """How far validation labels lie above each quantile, stored on disk for `rows` labels."""
+    """How far validation labels lie above each quantile, stored on disk for `rows` labels.
+
+    Split conformal calibration (Romano, Patterson & Candès 2019) of the quantiles, one by one.
+    """
 
     def __init__(self, quantiles: Sequence[float], rows: int, path: Path) -> None:
         """Raise ConfigError if there are too few rows for one of the quantiles."""

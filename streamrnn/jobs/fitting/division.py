@@ -375,5 +375,5 @@ def _training(staged: Staged, ends: Ints, rule: DivisionRule) -> Pieces:
             before = int(staged.before_Q[q]) if i == 0 else 0
             pieces.append((a, b - a, int(staged.stream_Q[q]), origin, carries, before))
     columns = zip(*pieces, strict=True) if pieces else [()] * 6
-    begin, size, stream, starts, last, steps = (np.array(list(c), np.int64) for c in columns)
+    begin, size, stream, starts, last, steps = (np.array(list(of), np.int64) for of in columns)
     return Pieces(begin, size, stream, starts, last.astype(bool), steps)

@@ -84,7 +84,8 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
 def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
     """Return the first label, of the first stream that has one, that the loss cannot use."""
     targets, weights = staged.targets, learner.class_weights
-    only_classes = weights is not None and weights.binary  # not probabilities between 0 and 1
+    # Classes have weights, probabilities between 0 and 1 do not.
+    only_classes = weights is not None and weights.binary
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
         wrong, expected = _wrong(learner.loss, block[:, :targets], units, only_classes)

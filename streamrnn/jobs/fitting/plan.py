@@ -112,9 +112,10 @@ class FitModel:
         scale, model = self.learner.scale, self.model
         if scale is not None and self.model_scale is None:
             model = with_scale(model, scale)
-        offset = np.array(shifts, np.float32)
-        shift = Scale(offset, np.ones_like(offset))
-        return with_scale(model, shift, CALIBRATION) if shifts else model
+        if shifts:
+            offset = np.array(shifts, np.float32)
+            model = with_scale(model, Scale(offset, np.ones_like(offset)), CALIBRATION)
+        return model
 
 
 def _optimizer(config: Config) -> Optimizer:
