@@ -50,8 +50,8 @@ Handle = Any
 """The result of a task, which may not be done yet."""
 _SECONDS_BETWEEN_RENEWALS = 60.0
 _MOST_PIECE_ROWS = 2_000_000
-_SMALL_CHUNK = 100_000
-_MUCH = 50_000_000
+_SMALL_CHUNK_BYTES = 100_000
+_MUCH_BYTES = 50_000_000
 
 
 class Tasks(Protocol):
@@ -128,9 +128,9 @@ class WorkloadCounts:
                 "which one worker scores in sequence: more than "
                 f"{workload.speed_up_limit:.1f} workers do not help"
             )
-        if self._chunks and workload.bytes > _MUCH:
+        if self._chunks and workload.bytes > _MUCH_BYTES:
             size = workload.bytes / self._chunks
-            if size < _SMALL_CHUNK:
+            if size < _SMALL_CHUNK_BYTES:
                 advice.append(
                     f"workers hand over {size / 1000:.0f} kB at a time, which is little: set "
                     "[engine] shards lower, or [engine] epoch_rows higher"

@@ -173,9 +173,9 @@ class KeyCounts:
         self._counts += counts
         largest = int(counts.argmax())
         if counts[largest] and largest not in self._keys:
-            row, named = int(np.argmax(bucket_N == largest)), zip(self._fields, keys, strict=True)
-            text = ", ".join(f"{field.name}={shown(array, row)}" for field, array in named)
-            self._keys[largest] = text
+            row = int(np.argmax(bucket_N == largest))
+            named = zip(self._fields, keys, strict=True)
+            self._keys[largest] = ", ".join(f"{of.name}={shown(key, row)}" for of, key in named)
 
     def heaviest(self) -> Heavy:
         """Return the buckets with the most rows; each was the largest one of a record batch."""

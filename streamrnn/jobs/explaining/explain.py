@@ -230,8 +230,11 @@ def _next_run(
         resume |= {"file": plan.files[0].path, "row": position.file_row}
     facts = {"resume": resume}
     if replay is not None:
-        size = {"files": len(replay.files), "rows_at_most": replay.most}
-        facts["replay"] = {"range": replay.range, **size}
+        facts["replay"] = {
+            "range": replay.range,
+            "files": len(replay.files),
+            "rows_at_most": replay.most,
+        }
     new = len(plan.files) - (position is not None)
     return {**facts, "new_files": new, "vanished_files": len(plan.vanished)}, plan.files
 

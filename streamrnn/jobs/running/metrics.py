@@ -192,7 +192,8 @@ class ProcessMetrics:
         if table is not None:
             values[Series("streams")] = len(table)
             times, seen = table.last_times(np.arange(len(table)))
-            newest, kind = None, table.layout.time
+            kind = table.layout.time
+            newest = None
             if kind is not None and seen.any():
                 newest = unix_seconds(time_of(int(times[seen].max()), kind))
             if newest is not None:
