@@ -93,7 +93,7 @@ def explain(
             [error["output"], *(_short(error[name]) for name in ("largest", "rms", "growth"))]
             for error in errors
         )
-        head = f"output in {errors[0]['precision']}, minus float32"
+        head = f"output in {errors[0]['precision']}, minus float32"  # in the unit of the output
         print_table([head, "largest", "rms", "growth"], rows)
 
 

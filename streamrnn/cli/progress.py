@@ -67,8 +67,9 @@ def _rich_bar(before: str, after: str, *, remaining: bool) -> Iterator[Callable[
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    text = TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")
-    columns = [*text, TimeRemainingColumn(compact=True)] if remaining else text
+    columns = [TextColumn("{task.fields[before]}"), BarColumn(), TextColumn("{task.fields[after]}")]
+    if remaining:
+        columns.append(TimeRemainingColumn(compact=True))
     # Transient: the summary replaces the bar.
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, before=before, after=after)

@@ -235,6 +235,7 @@ def _written(summary: "Summary") -> str:
 
 
 def _state(summary: "Summary") -> str:
+    """Describe how many streams have a state, and how to show it."""
     streams = count(summary.streams, "stream")
     if 0 < summary.new_streams < summary.streams:
         streams += f", {summary.new_streams:,} of them new"
@@ -244,6 +245,7 @@ def _state(summary: "Summary") -> str:
 
 
 def _workload(load: "Workload", rows: int) -> str:
+    """Describe how the workers shared the run."""
     shared = (
         f"{count(load.workers, 'worker')}, {count(load.shards, 'shard')}, "
         f"{count(load.epochs, 'epoch')}; {load.bytes / max(1, rows):.0f} bytes a row handed over"

@@ -174,6 +174,9 @@ class ForecastErrors:
     """Reads an output beside its labels, once.
 
     `means` collects output number `output` and its label, for chosen streams, by the labels' slots.
+    `all`, `by_time`, `by_stream` and `by_hour` have all rows in one group, by bucket of the
+    timeline, by the labels' slots, and by hour of day (none without a clock). `reliability` is None
+    if outputs are not probabilities.
     """
 
     def __init__(

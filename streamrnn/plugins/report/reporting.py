@@ -325,6 +325,7 @@ def _compared(
     labels, plan = comparison(loaded, subject.path, request.since, request.until, watch=values.add)
     chosen = [key.take(pa.array(slots)) for key in subject.scanned.streams.key_arrays()]
     means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
+    # Of quantiles, the middle one is drawn for single streams.
     middle = len(loaded.names) // 2 if loaded.config.quantiles else 0
     errors = ForecastErrors(plan, subject.timeline, means, middle)
     errors.read(subject.path, labels)

@@ -168,8 +168,10 @@ def extent_of(path: str, manifest: Manifest, columns: OutputColumns) -> Extent |
     for part, batch in read:
         if batch is None:
             count, low, high = part.rows, rows, rows + part.rows - 1
-        elif count := len(place := columns.places(columns.limited(batch), rows)):
-            low, high = int(place.min()), int(place.max())
+        else:
+            place = columns.places(columns.limited(batch), rows)
+            count = len(place)
+            low, high = (int(place.min()), int(place.max())) if count else (0, 0)
         if not count:
             continue
         rows += count
