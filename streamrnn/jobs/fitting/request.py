@@ -1,4 +1,7 @@
-"""The request of a fit: the keys that identify it, the model it starts from, and its source."""
+"""The request of a fit: its keys, the model it starts from, its source; the state after its rows.
+
+The keys identify a fit: one with other keys does not resume it.
+"""
 
 import hashlib
 import os
@@ -254,7 +257,10 @@ def _short(value: object) -> str:
 
 
 def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions) -> None:
-    """Raise ConfigError if the last fit here did not write the model file, or is to continue."""
+    """Raise ConfigError if the model file is not what the last fit here wrote.
+
+    And with `extend`, if there was no fit.
+    """
     digest = folder.model_digest()
     digests = [] if last is None else last.record.model_digests[-1:]
     if digest is not None and not options.overwrite and digest not in digests:

@@ -1,4 +1,7 @@
-"""The states of an output's streams: read, export, import, compare, drop and reset them."""
+"""The states of an output's streams: read, export, import, compare, drop and reset them.
+
+Also what a killed run left behind.
+"""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
