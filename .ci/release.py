@@ -135,23 +135,26 @@ def missing_rows(tag: str) -> list[str]:
 
 
 def _rows(page: str) -> list[str]:
-    """Return what each row of a page's tables promises.
+    """Return what each row of a page's tables promises, and the text on a summary.
 
     This is its heading and name; with the exit code of an exception, and the default of a key, and
     whether the key may change between runs.
     """
     heading, rows = "", []
     for line in page.splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("#"):
             heading = line.strip("# ")
         elif line.startswith("|"):
-            name = f"{heading} {cells[1]}"
-            rows.append(f"{name} {cells[3] if heading == 'Exceptions' else ''}")
-            if cells[4].startswith(("free", "fixed")):
-                rows.append(f"{name} = {cells[3]}")
-            if cells[4].startswith("free"):
+            name = f"{heading} {cells[0]}"
+            rows.append(f"{name} {cells[2] if heading == 'Exceptions' else ''}")
+            change = cells[3] if len(cells) > 3 else ""
+            if change.startswith(("free", "fixed")):
+                rows.append(f"{name} = {cells[2]}")
+            if change.startswith("free"):
                 rows.append(f"{name} may change between runs")
+        elif heading == "In the summary of a run":
+            rows += [f"{heading} {name}" for name in re.findall("`.*?`", line)]
     return rows
 
 
