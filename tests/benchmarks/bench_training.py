@@ -12,7 +12,7 @@ seconds of all threads if one is measured, else seconds. `ratio` is the best pee
 `rate` is our share of the multiply-adds a second that a loop of nothing but multiply-adds reaches
 on as many threads: a layer needs those of its forward sums twice (its outputs, and the gradients of
 its weights), those of its states once more, and those of its inputs too if a layer precedes it.
-Needs `pip install -e '.[bench,train]'`.
+Needs `pip install -e '.[bench,keras-jax]'`.
 """
 
 import argparse
