@@ -122,8 +122,8 @@ def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
             if reader is None:  # a layer whose type has no weights in PyTorch
                 if table.weights is not None:
                     raise UnsupportedError(
-                        f"{table}: weights of PyTorch are read for {', '.join(_READERS)} and "
-                        "PyTorch's names of these"
+                        f"{table}: weights of PyTorch are read for {', '.join(_READERS)}, and "
+                        "for the same layers under PyTorch's names"
                     )
                 layers.append(TorchLayer(table.make(table.config()), []))
                 continue

@@ -38,7 +38,7 @@ class _Loop:
         self.refused = not simd.cell.is_compiled(loop)
 
     def ran(self, lanes: int, steps: int, *args: object, lengths_B: Ints | None = None) -> bool:
-        """Run all lanes, divided among threads; return False, with nothing done, if refused."""
+        """Run all lanes, divided among threads; if `refused`, run none and return False."""
         if not self.refused:
             try:
                 self._loop(0, 0, *args)  # no lanes: only compiles, before any thread starts
@@ -127,7 +127,10 @@ def run_plain(
 
 
 def _in_training(make: Callable[..., Kernel], step: Kernel, owner: str, what: str) -> Kernel:
-    """Return (lanes, steps, *args) that runs a loop, in Python if Numba cannot compile it."""
+    """Return a function of (lanes, steps, *args) that runs a loop.
+
+    The loop runs in Python if Numba cannot compile it.
+    """
     if (step, what) not in _training_loops:
         _training_loops[step, what] = _Loop(make(step), owner, what), make(step, plain=True)
     loop, plain = _training_loops[step, what]

@@ -1,7 +1,7 @@
 """LSTM with layer normalisation over a window of lanes. Gates in the order i, f, c, o (Keras).
 
-In training, forward is the kernel that scores, one step at a time. The way back computes the gates
-again, from the states before each step.
+In training, the forward pass calls the kernel that scores for one step at a time. The way back
+computes the gates again, from the states before each step.
 """
 
 from collections.abc import Callable, Sequence

@@ -39,7 +39,7 @@ def check_dtype(owner: object, dtype: object) -> None:
 
 
 def check_unknown(owner: object, unknown: Mapping[str, object]) -> None:
-    """Raise ArgumentError for unknown arguments that are not for training and have an effect."""
+    """Raise ArgumentError unless unknown arguments only affect training, or have no effect."""
     for argument, value in unknown.items():
         if argument.endswith(FOR_TRAINING):
             continue
@@ -87,7 +87,7 @@ def without_training(config: Any) -> Any:
 
 
 def _integer(value: object) -> int | None:
-    """Return an integer, also of NumPy; None for anything else."""
+    """Return a Python or NumPy integer as an int; None for anything else."""
     if isinstance(value, SupportsIndex):
         with suppress(TypeError):  # an array with several values
             return index(value)

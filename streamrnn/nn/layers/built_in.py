@@ -114,7 +114,7 @@ def _layers_of(value: object) -> object:
 
 
 class Stepwise(BuiltIn):
-    """The base of layers of which a step's output needs that step alone."""
+    """The base of layers whose output at a step depends on that step alone."""
 
     stepwise = True
 

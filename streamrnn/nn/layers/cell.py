@@ -212,7 +212,7 @@ class Cell(Layer):
         return states[0]
 
     def get_initial_state(self, batch_size: int | None = None) -> Any:
-        """Return the states of new rows, by default zeros: one array or a list, (batch_size, …)."""
+        """Return the states of new rows, by default zeros: an array or a list, (batch_size, …)."""
         return [
             np.zeros((batch_size or 0, *shape), np.float32)
             for shape in self.state_shapes().values()
@@ -401,7 +401,7 @@ def _step_of(layer: Layer) -> Callable[..., None] | None:
 
 
 def as_cell(cell: object, owner: str) -> Cell:
-    """Return a Cell as it is, or an adapter of a layer written as a cell. Raises ArgumentError."""
+    """Return a Cell as it is, or an adapter for a layer written as one. Raises ArgumentError."""
     if isinstance(cell, Cell):
         return cell
     why = "which is not a layer"

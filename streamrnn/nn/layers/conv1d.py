@@ -231,14 +231,14 @@ class _Depthwise(_Convolution, DepthwiseArguments):
         return self.sums(self.with_past(x, context), count, kernel)
 
     def sums(self, steps: Floats, count: int, kernel: Floats) -> Floats:
-        """Return the sums (B, count, F M) of each feature of steps with the past or padding."""
+        """Return the weighted sums (B, count, F M) of each feature; `steps`: of `with_past`."""
         y = np.zeros((len(steps), count, *kernel.shape[1:]), np.float32)
         for view, tap in zip(self.window.views(steps, count), kernel, strict=True):
             y = y + view[..., None] * tap
         return y.reshape(len(steps), count, kernel[0].size)
 
     def with_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return the inputs after those before them, which are advanced, or with the padding."""
+        """Return the inputs after the past ones, which are advanced, or inside the padding."""
         if self.causal:
             return self.after_the_past(x, context)
         return padded(x, self.window.pads(x.shape[1]), 0)

@@ -239,7 +239,7 @@ class _Lookup(BuiltIn):
         return super().connect(inputs, **kwargs)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Look up tokens; see Layer. For vectors, one sample without a batch is taken, too."""
+        """Look up tokens; see Layer. For vectors, the input may be one sample without a batch."""
         symbolic = bool(symbols_in(inputs))
         if symbolic or (not self.invert and (np.ndim(inputs) > 1 or not self._joins)):
             return super().__call__(inputs, *args, **kwargs)
@@ -271,7 +271,7 @@ class _Lookup(BuiltIn):
                 )
             numbers[unknown] = 0  # past the end of their rows
         else:
-            several = self.num_oov_indices > 1  # integers only
+            several = self.num_oov_indices > 1  # only with integers
             for i in unknown.tolist():
                 number = int(tokens[i]) % self.num_oov_indices if several else 0
                 numbers[i] = self._first_oov + number

@@ -103,7 +103,7 @@ class JoinedMasks(_MaskOperation, Concatenate):
 
 @builtin_layer
 class ExpandDims(_MaskOperation):
-    """A mask of steps (B, T) as one of features (B, T, 1). Only a new last axis is supported."""
+    """A mask of steps (B, T) as a mask of features (B, T, 1). Only a new last axis is supported."""
 
     axis: Accepted = Accepted(-1)
 

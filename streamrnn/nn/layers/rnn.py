@@ -344,7 +344,7 @@ class RNN(BuiltIn):
             )
         for (name, shape), symbol in zip(shapes.items(), symbols, strict=True):
             sizes = tuple(symbol.shape)
-            # A size of None may be any.
+            # A size of None fits any size.
             if len(sizes) != len(shape) + 1 or any(
                 n not in (None, m) for n, m in zip(sizes[1:], shape, strict=True)
             ):

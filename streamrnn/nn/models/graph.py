@@ -249,7 +249,10 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
 
 
 def _depths(nodes: list[Node]) -> tuple[dict[int, int], dict[int, int]]:
-    """Return the largest number of calls between each node, each layer (by id) and the outputs."""
+    """Return the depth of each node and of each layer, by id.
+
+    The depth is the largest number of calls between it and the outputs.
+    """
     depths = {id(node): 0 for node in nodes}
     of_layers: dict[int, int] = {}
     for node in reversed(nodes):

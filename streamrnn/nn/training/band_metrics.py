@@ -20,11 +20,11 @@ NORMAL_90 = 1.6448536
 
 
 def level_weights(levels: Sequence[float]) -> Doubles:
-    """Return by what to multiply the pinball losses of quantiles, so that their sum is the CRPS.
+    """Return a factor for the pinball loss of each quantile; the sum of the products is the CRPS.
 
-    The CRPS is the integral of 2 pinball(level) over all levels (Gneiting & Ranjan 2011). The
-    pinball losses of levels 0 and 1 are 0; between them and the levels the integral is taken by the
-    trapezoid rule. So levels need not be even; with few of them the result is too small.
+    The CRPS is the integral of 2 pinball(level) over all levels (Gneiting & Ranjan 2011). It is
+    computed by the trapezoid rule from these levels and from levels 0 and 1, whose pinball losses
+    are 0. So the distances between levels may differ; with few levels the result is too small.
 
     >>> level_weights([0.25, 0.5, 0.75]).tolist()
     [0.5, 0.5, 0.5]
@@ -37,7 +37,7 @@ def level_weights(levels: Sequence[float]) -> Doubles:
 
 
 class BandMetric(MeanMetric):
-    """The base of metrics of the outputs that fit a loss: `Quantile` or `GaussianNLL`."""
+    """The base of metrics of quantiles, or of means and deviations: the outputs that fit `loss`."""
 
     def __init__(self, loss: Quantile | GaussianNLL, name: str) -> None:
         super().__init__(name)
@@ -55,7 +55,7 @@ class BandMetric(MeanMetric):
         raise NotImplementedError
 
     def of_moments(self, error: Floats, deviation: Floats) -> Floats:
-        """Return the value of each label, `error` above its mean."""
+        """Return the value of each label; `error` is the label minus the mean."""
         raise NotImplementedError
 
 
@@ -65,13 +65,13 @@ class RankedProbabilityScore(BandMetric):
     direction: ClassVar[str | None] = "down"
 
     def of_quantiles(self, loss: Quantile, t: Floats, p: Floats) -> Floats:
-        weights = level_weights(loss.quantiles) * len(loss.quantiles)  # below is a mean
+        weights = level_weights(loss.quantiles) * len(loss.quantiles)  # the mean divides by it
         return kernel.means_of_rows(loss.of_each(t, p)[0] * weights.astype(np.float32))
 
     def of_moments(self, error: Floats, deviation: Floats) -> Floats:
         """Return the score of a normal distribution (Gneiting & Raftery 2007, equation 21).
 
-        gelu(z) is z times the distribution at z.
+        gelu(z) is z times the standard normal distribution function at z.
         """
         z = np.ascontiguousarray(error / np.where(deviation > 0, deviation, np.float32(1)))
         density = activations.compute("exponential", z * z * np.float32(-0.5))
@@ -84,7 +84,8 @@ class RankedProbabilityScore(BandMetric):
 class Coverage(BandMetric):
     """The share of labels from the lowest to the highest quantile, or in a distribution's middle.
 
-    The middle is 90 % of the distribution. With one quantile: the share of labels at most as high.
+    The middle is the central 90 % of the distribution. With one quantile: the share of labels that
+    are at most the quantile.
     """
 
     def of_quantiles(self, loss: Quantile, t: Floats, p: Floats) -> Floats:
@@ -103,14 +104,14 @@ OF_BANDS: dict[str, type[BandMetric]] = {"crps": RankedProbabilityScore, "covera
 
 
 def band_metric(name: str, loss: Loss | None) -> BandMetric:
-    """Return the metric of this name for the outputs that fit a loss. Raises ArgumentError."""
+    """Return the metric of this name for the outputs of this loss. Raises ArgumentError."""
     several = isinstance(loss, Quantile) and (name != "crps" or len(loss.quantiles) > 1)
     if not several and not isinstance(loss, GaussianNLL):
         received = "no loss" if loss is None else f"the loss {loss.name}"
         if isinstance(loss, Quantile):
             received += " of one level"
         raise ArgumentError(
-            f"metric {name!r} is of quantiles, or of a mean and a deviation, received {received}. "
+            f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}. "
             f"Set the loss to quantile{' of several levels' if name == 'crps' else ''} or to "
             f"gaussian_nll, or leave {name!r} out"
         )

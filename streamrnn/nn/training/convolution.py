@@ -102,7 +102,7 @@ def _absent(layer: Conv1D | DepthwiseConv1D, inputs: Floats, context: CallContex
 
 
 def _without(absent: Bools | None, x: Floats) -> Floats:
-    """Return x with zeros where it is absent."""
+    """Return x with zeros at absent steps."""
     return np.ascontiguousarray(x if absent is None else np.where(absent, np.float32(0), x))
 
 

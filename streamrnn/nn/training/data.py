@@ -55,7 +55,7 @@ def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None
 
 
 def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
-    """Return an object's batches by number, as of a keras.utils.PyDataset."""
+    """Return the batches that an object has by number, as a keras.utils.PyDataset does."""
     count = len(items)
     if not trainer.model.built and count:
         trainer.model.build_on(_parts(items[0])[0])
@@ -72,7 +72,7 @@ def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
 
 
 def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
-    """Return the batches of an iterable, in its order: of a generator, a list, a loader."""
+    """Return the batches of an iterable (a generator, a list, a loader), in its order."""
     iterator = iter(items)
     count = None
     with suppress(TypeError):  # a generator, or a loader with an unknown number of batches
@@ -80,7 +80,7 @@ def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
     again = iterator is not items
     rest = items
     if not trainer.model.built:
-        for first in iterator:  # which an iterator still yields afterwards
+        for first in iterator:  # `rest` still yields it
             trainer.model.build_on(first.inputs[0] if is_window(first) else _parts(first)[0])
             rest = items if again else chain([first], iterator)
             break

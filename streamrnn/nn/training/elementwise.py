@@ -150,7 +150,10 @@ def _root_normalization(
 def _batch_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record batch normalisation (Ioffe and Szegedy 2015). Masked steps are not in the moments."""
+    """Record batch normalisation (Ioffe and Szegedy 2015).
+
+    Masked steps have an output, but do not count in the moments.
+    """
     axes = tuple(axis for axis in range(-inputs.ndim, 0) if axis != layer.axes[0])
     beside = layer.beside()
     from_batch = context.training and layer.trainable

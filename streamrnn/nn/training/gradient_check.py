@@ -1,6 +1,6 @@
 """Gradients that users write, compared with central differences of the values in float64.
 
-Of a cell, its step_backward with its step; of a loss, its gradient with its values.
+A cell's step_backward is compared with its step, a loss's gradient with its values.
 """
 
 import math
@@ -31,7 +31,7 @@ _DIFFERENCES = 1e-5, 2.0**-8
 """Step sizes of the differences. The second is for a step that rounds to float32 inside."""
 
 _ROWS = 8
-"""Number of rows of the first batch for the comparison of a loss."""
+"""Number of rows of the first batch on which the gradient of a loss is compared."""
 
 _Entry: TypeAlias = tuple[tuple[int, ...], list[float]]
 """The index of an entry, and its central differences, one for each of `_DIFFERENCES`."""
@@ -79,7 +79,7 @@ def check_step_backward(
         parts = zip([y, *at.states], [of_y, *of_states], strict=True)
         return float(sum((one * other).sum() for one, other in parts))
 
-    with np.errstate(all="ignore"):  # as a decorator, NumPy 1 would share its state among threads
+    with np.errstate(all="ignore"):  # NumPy 1 would share a decorator's state among threads
         point = _point(cell, step, weights, features, random)
         of_y = random.normal(size=outputs)
         of_states = [random.normal(size=state.shape) for state in point.states]
@@ -225,7 +225,10 @@ def central_differences(
 def check_gradient(
     owner: str, call: Callable[..., Any], gradient: Callable[..., Any], t: Array, p: Array
 ) -> None:
-    """Compare `gradient` with `call` on the first rows of a batch. Raises ArgumentError."""
+    """Compare `gradient` with differences of `call`, on the first rows of a batch.
+
+    Raises ArgumentError if they differ.
+    """
     truth, point = (array[:_ROWS].astype(np.float64) for array in (t, p))
 
     def value() -> float:

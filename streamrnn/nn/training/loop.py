@@ -1,4 +1,4 @@
-"""The loop over epochs of every fit; `Model.fit` and `Model.evaluate`: the batches of an epoch.
+"""The loop over the epochs of any fit; the batches of an epoch in `Model.fit` and `evaluate`.
 
 Decisions between epochs are made by callbacks: EarlyStopping keeps the best weights and ends a fit,
 ReduceLROnPlateau lowers the learning rate.

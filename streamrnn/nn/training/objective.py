@@ -1,6 +1,6 @@
 """The objective of a compiled model: losses, their weights, and metrics of each output.
 
-Values for the outputs are passed as a list or by name.
+Values for the outputs are passed as a list, in the order of the outputs, or by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ class Objective:
         for metric in self.metrics:
             if sum(other is metric for other in self.metrics) > 1:
                 raise ArgumentError(
-                    f"compile: the metric {metric.name!r} is given twice, and would sum both; make "
-                    "an object for each"
+                    f"compile: the metric {metric.name!r} is given twice, and would sum the values "
+                    "of both places; make an object for each"
                 )
         self.needed = [bool(head.loss or head.plain or head.weighted) for head in self.heads]
         self._named = _named(self.heads, several=several)
@@ -87,7 +87,7 @@ class Objective:
     def judge(
         self, batch: Batch, outputs: Sequence[Floats], masks: Sequence[Array | None]
     ) -> tuple[list[float], list[Floats | None]]:
-        """Return losses and derivatives by the outputs; add the batch to the metrics.
+        """Return the losses, and the derivative by each output; add the batch to the metrics.
 
         Losses: the total, then the loss of each output that has one.
         """

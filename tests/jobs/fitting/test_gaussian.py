@@ -344,7 +344,7 @@ RESCALED = [*LAYERS, {"type": "Rescaling", "scale": 3.0, "offset": 1.0}]
                 "train": {"loss": "mse", "metrics": ["crps"]},
                 "model": {"layers": [{"type": "Dense", "units": 1}]},
             },
-            r"\[train\] metrics: metric 'crps' is of quantiles, or of a mean and a deviation",
+            r"\[train\] metrics: metric 'crps': expected quantiles, or a mean and a deviation",
         ),
         (
             {"output": {"calibrate": True}},

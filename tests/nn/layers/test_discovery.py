@@ -141,7 +141,7 @@ def test_a_recurrent_layer_on_the_last_output_of_another():
 
 @pytest.mark.parametrize("name", GATED[:3])
 def test_a_recurrent_layer_has_the_attributes_that_its_cell_keeps(name):
-    """Arguments for training are none of them, in the layer as in the cell."""
+    """Arguments for training are not among them, neither in the layer nor in the cell."""
     layer = getattr(layers, name)(3, kernel_regularizer="l2")
     assert layer.units == 3
     assert not [name for name in dir(layer) if name.endswith(("_regularizer", "_constraint"))]

@@ -25,7 +25,7 @@ LEVELS = {
 
 
 def added(metric: Any, y: np.ndarray, p: np.ndarray) -> float:
-    """The result, in two batches with weights and a mask."""
+    """Return the result of two batches with weights and a mask."""
     for part in (slice(0, 2), slice(2, B)):
         metric.update_state(y[part], p[part], WEIGHT[part], mask=MASK[part])
     return float(metric.result())
@@ -59,7 +59,7 @@ def test_quantiles(name: str) -> None:
 
 
 def test_a_mean_and_a_deviation() -> None:
-    """Also where the deviation is very small, and of several labels: the mean over them."""
+    """Also with very small deviations; for several labels the result is the mean over them."""
     p = MOMENTS.astype(np.float32)
     p[0, :, 1], p[1, :, 1] = 1e-6, 0
     wanted, loss = bands(pairs(p)), losses.GaussianNLL()
@@ -76,7 +76,7 @@ def test_a_mean_and_a_deviation() -> None:
 
 
 def test_many_levels_of_a_normal_distribution_have_its_crps() -> None:
-    """So both scores can be compared."""
+    """So the scores of quantiles and of distributions can be compared."""
     from statistics import NormalDist
 
     levels = ((np.arange(200) + 0.5) / 200).tolist()
@@ -111,6 +111,6 @@ def test_compile_takes_them_by_name() -> None:
     ids=["one value", "another", "one level", "no loss"],
 )  # fmt: skip
 def test_other_outputs_are_refused(name: str, loss: Any, received: str) -> None:
-    said = f"metric {name!r} is of quantiles, or of a mean and a deviation, received {received}"
+    said = f"metric {name!r}: expected quantiles, or a mean and a deviation, received {received}"
     with pytest.raises(ArgumentError, match=said):
         metric_of(name, loss, 1)

@@ -1,4 +1,4 @@
-"""Gradients of Conv1D and DepthwiseConv1D, which see inputs before a window: they are a state."""
+"""Gradients of Conv1D and DepthwiseConv1D, whose state is the inputs before a window."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ def test_gradients_are_those_of_the_oracle(options: dict[str, Any]) -> None:
     ids=str,
 )
 def test_depthwise_gradients_are_those_of_the_oracle(options: dict[str, Any]) -> None:
-    """Of the kernel, the bias and, by a Dense before it, of the inputs, with each padding."""
+    """Of the kernel, the bias and, through a Dense before it, the inputs, with each padding."""
     layer = depthwise(**options)
     model = weighted(Sequential([Input((None, 3)), layers.Dense(2), layer]))
     model.compile("sgd", "mse")

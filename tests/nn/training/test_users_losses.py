@@ -442,7 +442,7 @@ def test_a_loss_with_a_call_may_have_a_step_for_another_purpose() -> None:
 
 
 def test_a_loss_may_have_other_bases() -> None:
-    """They hear of it, as of any class."""
+    """Their __init_subclass__ is called, as for any class."""
     number = TypeVar("number")
 
     class Scaled(Power, Generic[number]):

@@ -50,7 +50,7 @@ _IGNORED = {
 
 
 def major_of(version: str) -> int:
-    """Return 1, 2 or 3, from a version of Keras; 3 without one. Some names depend on it."""
+    """Return the major version of Keras, such as 2; 3 if none is named. Some names depend on it."""
     match = re.match(r"\d+", version)
     return int(match.group()) if match else 3
 
@@ -156,7 +156,7 @@ def _layer(
     row = row_of(class_name)
     if row and keras_name in _CUDNN:
         return {**arguments, **(row.cudnn or {})}
-    if row and major_of(version) < 3:  # the defaults of then, for keys that old configs lack
+    if row and major_of(version) < 3:  # defaults of that time, for keys that are missing
         return {**row.before_3, **arguments}
     return arguments
 

@@ -3,9 +3,10 @@
 Refused are soft and external links, external and virtual datasets, arrays that declare far more
 values than are stored, and groups that contain themselves.
 
-Texts in attributes are read from the file's bytes: on damaged references to stored texts the HDF5
-library hung, read for seconds or crashed the process (found by test_damaged.py). Source: HDF5 File
-Format Specification 3.0, IV.A.2 (object headers, attribute message) and III.E (global heap).
+Texts in attributes are read from the file's bytes, because the HDF5 library hung, read for seconds
+or crashed the process when references to stored texts were damaged (found by test_damaged.py).
+Source: HDF5 File Format Specification 3.0, IV.A.2 (object headers, attribute message) and III.E
+(global heap).
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ _MAX_DEPTH = 64
 _MAX_EXPANSION = 100
 _FREE_BYTES = 1 << 16
 _ATTRIBUTES = ("model_config", "keras_version", "name", "layer_names", "weight_names")
-"""The attributes that Keras needs; long ones are split into numbered parts."""
+"""The attributes that are read; Keras splits long ones into numbered parts."""
 
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
 _FIXED_TEXT, _VARIABLE = 3, 9
@@ -68,10 +69,10 @@ def read(data: bytes, path: str | Path, skip: tuple[str, ...] = ()) -> Tree:
     """Read a file except the groups named in `skip` (at the root)."""
     with extra_needed("h5py", "keras", path):
         import h5py  # noqa: PLC0415 - an extra
-    if data[:8] != b"\x89HDF\r\n\x1a\n":  # also where a user block comes first
+    if data[:8] != b"\x89HDF\r\n\x1a\n":  # or it has a user block before it
         raise ModelFileError("damaged, or not an HDF5 file")
     sizes, version = {0: 13, 1: 13, 2: 9, 3: 9}, _int(data, 8, 1)
-    if version not in sizes or _int(data, sizes[version], 1) != 8:  # the bytes of an address
+    if version not in sizes or _int(data, sizes[version], 1) != 8:  # bytes of an address
         raise ModelFileError("this kind of HDF5 file is not written by Keras")
     walk = _Walk(h5py, data, skip)
     with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
@@ -133,9 +134,9 @@ class _Walk:
 
 
 def _texts_of(data: bytes, address: int) -> dict[str, H5Text]:
-    """Return needed attribute -> its text or texts, of the object whose header is at `address`.
+    """Return attribute -> its text or texts, for the object whose header is at `address`.
 
-    Attributes without texts are left out; those stored in parts (name0, name1, …) are joined.
+    Only `_ATTRIBUTES` with texts are returned; those stored in parts (name0, name1, …) are joined.
     """
     attributes: dict[str, H5Text] = {}
     for kind, message in _messages(data, address):

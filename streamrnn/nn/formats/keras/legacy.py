@@ -102,7 +102,7 @@ def layers_of(model: Model) -> list[Layer]:
 
 
 def first_array(tree: Tree, group: str | None) -> Array | None:
-    """Return the first array of a layer, or of all layers; None without one."""
+    """Return the first array of a layer (group None: of all layers); None if there is none."""
     groups = _names(tree) if group is None else [group]
     return next((array for name in groups for _, array in _arrays(tree, name)), None)
 

@@ -17,7 +17,7 @@ _ARRAYS = ("__numpy__", "__tensor__")
 """Classes of an array in a config: NumPy's, or the one of Keras's backend."""
 _ARGUMENTS = ("initial_state", "mask", "training")
 _OPERANDS = ("condition", "x", "xs", "x1", "x2", "key")
-"""The arguments of a call of an operation that are operands, in their order."""
+"""The arguments in a call of an operation that are its operands, in their order."""
 _RENAMED = {"divide": "true_divide"}
 _DROPPED = ("dtype", "name", "trainable")
 

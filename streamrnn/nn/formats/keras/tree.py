@@ -92,7 +92,10 @@ def _assignments(
 
 
 class _Layout:
-    """The path of each weight's array, as Keras 3 reads it: each class of layers is numbered."""
+    """The path of each weight's array, as Keras 3 reads it.
+
+    Layers of one class are numbered in their order: dense, dense_1, …
+    """
 
     def root(self, group: str) -> str | None:
         """Return the group of a model's layers inside the model's group; None without one."""

@@ -277,9 +277,9 @@ class CallbackList(Callback):
 
 
 def _call_all(name: str) -> Callable[..., None]:
-    """Make the method of CallbackList that calls this method of all, with the same logs.
+    """Make the method of CallbackList that calls this method of all callbacks, with the same logs.
 
-    They are passed as Keras does: of batches by name, else by position.
+    As in Keras, the logs of batches are passed by name, and other logs by position.
     """
 
     def of_batch(self: CallbackList, batch: int, logs: Logs = None) -> None:
