@@ -217,8 +217,8 @@ class IcebergCatalogTable:
     def _refuse_original(self, paths: Sequence[str], manifest: Manifest) -> None:
         """Raise PublishError if another folder still has an output with our id.
 
-        Our output is then a copy of it, not the moved original. Raises CheckpointError if its
-        manifest is damaged; SinkError or ConfigError if its store does not answer.
+        Our output is then a copy of the other one, not the moved original. Raises CheckpointError
+        if the other manifest is damaged; SinkError or ConfigError if its store does not answer.
         """
         levels = len(partitions_of(manifest)) + 1
         for root in dict.fromkeys(path.rsplit("/", levels)[0] for path in paths):

@@ -93,7 +93,7 @@ def _layout(
 ) -> GraphLayout:
     """Return the layout that has these places: of the data, and of the states.
 
-    Raises a StreamRNNError that says why the graph does not have it.
+    Raises a StreamRNNError that says why the graph does not have this layout.
     """
     by_name = {value.name: value for value in evaluator.graph.inputs}
     inputs = [*wiring.data, *(by_name[name] for name in wiring.states)]

@@ -9,7 +9,7 @@ from streamrnn.plugins.onnx.graph import GraphDef, NodeDef, Value
 from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 Origins = frozenset[tuple[str, str]]
-"""("input", name) or (label of a recurrent node, "y", "h" or "c") of all that a value needs."""
+"""What a value needs: ("input", name), or (label of a recurrent node, "y", "h" or "c")."""
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def _make_report(
 def _pictures(
     subject: Subject, state: pa.Table | None, loaded: LoadedPipeline | str, request: ReportRequest
 ) -> list[Picture | Missing]:
-    """Return all pictures of an output with rows but the learning curves, in order."""
+    """Return, in order, all pictures but the learning curves; the output must have rows."""
     slots = subject.chosen()
     means, index, target = None, 0, ""
     values: SourceValues | None = None

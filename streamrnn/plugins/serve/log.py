@@ -5,9 +5,10 @@ or by rows of other types, it is `N.arrows`, which runs read as a file of their 
 leaves a segment open, and its last record batch may be torn: this one is cut off, as none of its
 requests was answered. Changed bytes before a whole record batch raise an error.
 
-Each record batch has a checksum, and a note of the producers who sent its rows. A segment begins
-with a record batch without rows, whose note has all producers. A note is a JSON object of
-producer -> [sequence, answer], with the answer as an Arrow record batch in base64, or null.
+Each record batch has a note of the producers who sent its rows, and a checksum of rows and note. A
+segment begins with a record batch without rows, whose note has all producers. A note is a JSON
+object of producer -> [sequence, answer]. The answer is an Arrow record batch in base64, or null if
+it was dropped.
 """
 
 import base64
@@ -36,9 +37,9 @@ _BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
 _NOTE, _SUM = b"note", b"crc32"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _PRODUCERS = 10_000
-"""Most producers that are remembered; beyond that, the one silent for longest is forgotten."""
+"""Largest number of producers in memory; the one that is silent for longest is forgotten first."""
 _ANSWERS = 64 << 20
-"""Most bytes of answers to them, but for the last one; beyond that, the oldest are dropped."""
+"""Most bytes of answers to producers: the oldest are dropped first; the last is always kept."""
 
 
 class Producers:
@@ -116,11 +117,11 @@ class _Segment(NamedTuple):
 class Log:
     """Appends rows to the segments in a folder, for one writer.
 
-    After a SinkError it must not be used: what the disk has of the open segment is not known, so
-    that not even an end may be written.
+    After a SinkError a log must not be used: it is unknown how much of the open segment is on disk,
+    so not even its end may be written.
 
     Opening a log closes segments that a crash has left open. `used`: paths that no new segment may
-    have, be their files removed. `producers`: whose requests were appended or read.
+    have, even if their files were removed. `producers`: those whose requests were appended or read.
     `closed`: the paths of segments that were closed and that no commit has taken, in order.
     """
 
@@ -159,7 +160,7 @@ class Log:
         self.producers.remember(note)
 
     def read(self, path: str) -> Iterator[pa.RecordBatch]:
-        """Yield the record batches of a closed segment, and remember its producers."""
+        """Yield record batches of a closed segment; remember its producers. Raises SinkError."""
         with sink_errors("read", path), pa.ipc.open_stream(pa.OSFile(path)) as reader:
             for batch, metadata in reader.iter_batches_with_custom_metadata():
                 self.producers.remember(metadata[_NOTE])

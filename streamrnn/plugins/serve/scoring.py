@@ -210,7 +210,7 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if rows >= _REPLAYED:
             yield pa.concat_batches(waiting)
             rows, waiting = 0, []
-    if waiting:  # without rows, too: the session learns their types
+    if waiting:  # even if they have no rows: the session learns the types
         yield pa.concat_batches(waiting)
 
 

@@ -21,7 +21,8 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 _DRAINS = 10
 """Seconds within which requests that have begun must arrive once the server stops.
 
-After half of them, those that still wait are refused, as the others are cancelled at the end.
+After half of these seconds, requests that still wait are refused; at the end, all others are
+cancelled.
 """
 
 

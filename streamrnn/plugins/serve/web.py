@@ -28,9 +28,9 @@ from streamrnn.plugins.serve.tensors import read_request, tensors_of, write_answ
 
 _NUMBER = re.compile("[0-9]{1,18}")
 _LARGEST = 64 << 20
-"""Most bytes of a body."""
+"""Largest number of bytes of a body."""
 _MOST_HELD = 4 * _LARGEST
-"""Most bytes of all bodies whose requests have no answer yet."""
+"""Largest number of bytes of all bodies whose requests have no answer yet."""
 _ARROW = "application/vnd.apache.arrow.stream"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 
@@ -51,7 +51,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     forgotten.set_function(lambda: service.ready and service.scoring.producers.forgotten)
 
     def scoring_for(request: Request) -> Scoring:
-        """Return what answers a request, before its body is read. Raises HTTPException."""
+        """Return the scoring for a request whose body is not read yet. Raises HTTPException."""
         if not service.ready:
             raise try_again(503, "not ready")
         if request.path_params.get("model", service.name) != service.name:
@@ -158,7 +158,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     held = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; limit what all bodies hold until then, and measure it."""
+        """Answer a request, and measure it; limit the bytes of all bodies without an answer yet."""
         nonlocal held
         begun, size = time.perf_counter(), 0
         measured = not scope["path"].startswith(("/metrics", "/v2/health/"))
@@ -226,7 +226,7 @@ async def _body(request: Request) -> bytes:
     try:
         async with asyncio.timeout(SLOWEST):
             body: bytes = await request.body()
-    except (TimeoutError, ClientDisconnect):  # who disconnected does not see it, but metrics do
+    except (TimeoutError, ClientDisconnect):  # a client that left does not see it; metrics do
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
     except asyncio.CancelledError:  # the server stops, and has waited for the body
         raise try_again(503, "not ready") from None
@@ -273,8 +273,8 @@ def _columns(body: bytes, check: Callable[[int], None]) -> tuple[dict[str, pa.Ar
 def _is_compressed(message: pa.ipc.Message) -> bool:
     """Return whether the buffers of a record batch or a dictionary may be larger than they seem.
 
-    pyarrow does not tell before they are: Message.fbs of Arrow says in which fields of which tables
-    of FlatBuffers it is.
+    pyarrow does not say so before it decompresses them. Arrow's Message.fbs names the tables and
+    fields of FlatBuffers in which a message says so.
     """
     fields = {"record batch": (2, 3), "dictionary": (2, 1, 3)}.get(message.type, ())
     data = message.metadata
@@ -296,7 +296,7 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 
 
 async def _error(_: Request, error: Exception) -> Response:
-    """Answer an error with its text, or with none, if the client has not caused it."""
+    """Answer with an error's text; if a client has not caused it, only the log has the text."""
     if isinstance(error, HTTPException):
         return _json({"error": error.detail}, error.status_code, error.headers)
     if isinstance(error, DataError | DTypeError):

@@ -243,7 +243,7 @@ def test_each_refusal_is_counted(server: serving.Server) -> None:
 
 
 def test_a_page_in_a_browser_is_refused(server: serving.Server) -> None:
-    """As a browser on this machine lets any page send a request, though not read the answer."""
+    """A browser on this machine lets any page send a request, though not read the answer."""
     row = table("page-", 1).to_pylist()
     body = json.dumps(row, default=str).encode()
     own = f"http://127.0.0.1:{server.port}"

@@ -84,9 +84,9 @@ def test_an_unexpected_error_ends_server_and_session(
 
 
 def test_after_an_error_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk has of a segment is not known: not even its end may be written.
+    """It is unknown how much of a segment is on disk, so not even its end may be written.
 
-    Nor is a retry answered, whose request may not be there.
+    Nor is a retry answered: its request may not be on disk.
     """
     pipeline = live(tmp_path)
 
@@ -172,7 +172,7 @@ def test_a_retry_of_refused_rows_has_their_answer_after_a_crash(tmp_path: Path) 
 
 
 def test_a_model_that_was_loaded_is_there_after_a_crash(tmp_path: Path) -> None:
-    """And the model before is refused, also if no row came after it."""
+    """And the model before it is refused, even if no row came after the change."""
     pipeline = live(tmp_path)
     model = logs.small_model()
     model.set_weights([weights * 0.5 for weights in model.get_weights()])

@@ -252,7 +252,7 @@ main()
 
 
 def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> None:
-    """So is who has not sent a whole body; and a failure of the server itself is counted."""
+    """So is a client without a whole body. A failure of the server itself is counted."""
     folder = serving.make(tmp_path, rows=20)
     sets = ("--set", "serve.batch_rows=1", "--behind-proxy")
     server = serving.Server(folder, options=sets, code=(SLOW,))

@@ -55,7 +55,7 @@ def test_json_that_the_type_cannot_hold_is_refused(
     ],
 )
 def test_arrow_that_the_type_cannot_hold_is_refused(kind: pa.DataType, values: pa.Array) -> None:
-    """Nor Parquet, which has no seconds: such a time would fail at the commit."""
+    """Times in seconds, too, which Parquet does not have: they could fail at the commit."""
     with pytest.raises(DataError, match="row 1 "):
         column(kind, values)
 
