@@ -49,7 +49,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     name: as shown in summaries, states and files; by default made from the class. trainable:
     whether training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in
     Keras 2, for the first layer of a Sequential. Regularizers and constraints only affect
-    training, which refuses constraints and activity_regularizer.
+    training, which refuses constraints and activity_regularizer with an error that names them.
 
     A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
     `compute_output_shape` if the shape of its output differs from its input's:

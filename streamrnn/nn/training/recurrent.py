@@ -39,7 +39,7 @@ class CellWindow(NamedTuple):
 
 
 class CellSlopes(NamedTuple):
-    """Gradients of each output, of the last output and of the final states; None: zero.
+    """Gradients of each output, of the last output and of the final states; None for zeros.
 
     inputs, first: whether gradients of the inputs and of the first states are wanted.
     """
