@@ -116,7 +116,7 @@ class PartDirectory:
     def token(self) -> Iterator[tuple[str, str]]:
         """Write a random token, by which another process can tell that it sees this folder.
 
-        Yields its name and content, and removes it.
+        Yields the token's name and content, for `read_token`; then removes the token.
         """
         content = secrets.token_hex(16)
         name = f"{STAGING}/_token-{content[:8]}"
@@ -127,9 +127,9 @@ class PartDirectory:
             self.files.delete(name)
 
     def keep_layouts(self) -> None:
-        """Store the layouts for the next start, which finds by them the parts to remove.
+        """Store the layouts, by which the next start finds the parts to remove.
 
-        Its `reconcile` then removes the file too, as no commit names it.
+        The `reconcile` of that start then removes this file too, as no commit names it.
         """
         layouts = None if self.layouts is None else sorted(self.layouts)
         self.files.put(LAYOUTS, json.dumps(layouts).encode())

@@ -209,7 +209,7 @@ class OutputFolder:
         self._schema, self._model, self._config = schema, model, plain(config)
         self.partitioning = partitioning_in(self._config, schema)
         self._filters = side_filters(self._config)
-        row_filters(self._filters, schema)  # refuses what does not fit, before any row
+        row_filters(self._filters, schema)  # refuses filters that do not fit, before any row
         layouts = frozenset([layout_in(self._config)])
         if self._ledger.reconciled:
             self.rows.layouts = layouts
@@ -454,9 +454,9 @@ class OutputFolder:
         return self._ledger.install(manifest)
 
     def replace_state(self, table: pa.Table, **changes: Any) -> Manifest:
-        """Commit another state table in place of the last one, and other fields of the manifest.
+        """Commit another state table in place of the last one; rows and position stay.
 
-        Raises what `replace` raises.
+        `changes` are other fields of the manifest. Raises what `replace` raises.
         """
         name = f"_state-{draw_name(self.next_commit)}.arrow"
         version = write_version(self._files, name, StateDelta(len(table), None, table), ())

@@ -56,10 +56,10 @@ _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 class UsedFile:
     """A file of the source whose first rows, or all of them, are in the output.
 
-    `path` is its `SourceFile.name`; `content` describes the rows that were read, else `identity`
-    the footer; `etag` is from the object store. `mtime_ns` is -1 if the file was read so soon after
-    its writing that a later change may have the same time. `gone`: the source lacked it at an
-    earlier commit.
+    `path` is its `SourceFile.name`; `content` describes the rows that were read; if it is None,
+    `identity` describes the footer. `etag` is from the object store. `mtime_ns` is -1 if the file
+    was read so soon after it was written that a later change may have the same time. `gone`: the
+    source lacked it at an earlier commit.
     """
 
     path: str
@@ -110,7 +110,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class NamedOutput:
-    """The parts of the rows or of a side output; `path`: their folder, "" for the default."""
+    """The parts of the rows or of a side output.
+
+    `path` is their folder, "" for the default beside the rows, which moves with them.
+    """
 
     parts: tuple[Part, ...] = ()
     path: str = ""
@@ -158,12 +161,13 @@ class RetainedCommit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is committed at one moment; the package describes the fields.
+    """What is committed at one moment; the docstring of the package describes the fields.
 
-    `table` and `home` are "" if unknown, or none. `position` is in one of the `sources`, never
-    at its end, and the others are done; None: all are. The lists have the entries in `segments`,
-    too (see the module). `config` is dotted key -> value, `schema` the Arrow schema of the rows as
-    base64. `end_of_run`: the last commit of its run (with --follow: of the new files of one poll).
+    `table` and `home` are "" if unknown, or if there is none. `position` is in one of the
+    `sources`, never at its end, and the others are done; if it is None, all are done. The lists
+    also have the entries in `segments` (see the module). `config` is dotted key -> value, `schema`
+    the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of its run (with
+    --follow: of the new files of one poll).
     """
 
     output: str
@@ -261,7 +265,10 @@ class Manifest:
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as JSON without entries in segments, led by the rest's checksum."""
+        """Return the manifest as JSON, led by the checksum of all that follows.
+
+        Entries in segments are left out.
+        """
         tails = {
             name: entries[sum(item.count for item in self.segments.get(name, ())) :]
             for name, entries in self.lists.items()

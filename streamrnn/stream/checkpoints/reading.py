@@ -20,9 +20,10 @@ _Read = TypeVar("_Read")
 
 
 def find_manifest(files: Files) -> Manifest | None:
-    """Read the manifest of a folder, None without one; again if a commit removed a segment.
+    """Read the manifest of a folder; return None if the folder has none.
 
-    Raises CheckpointError if it is damaged, or has another layout.
+    It is read again if another commit removed a segment meanwhile. Raises CheckpointError if it is
+    damaged, or has another layout.
     """
     read, data, path = partial(read_segment, files), _stored(files), files.show(MANIFEST)
     while data is not None:
@@ -41,7 +42,10 @@ def find_manifest(files: Files) -> Manifest | None:
 
 
 def find_commit(files: Files) -> int | None:
-    """Read the number of the last commit alone, None without one. Raises CheckpointError."""
+    """Read only the number of the last commit, and no segment; None if there is no commit.
+
+    Raises CheckpointError if the manifest is damaged.
+    """
     data, path = _stored(files), files.show(MANIFEST)
     if data is None:
         return None

@@ -27,7 +27,7 @@ def check_same_pipeline(
     *,
     new_model: bool = False,
 ) -> None:
-    """Raise CheckpointError, with all differences, for a model or config not the manifest's.
+    """Raise CheckpointError, with all differences, if model or config is not as in the manifest.
 
     With `new_model`, the model and the keys that describe it may differ.
     """

@@ -37,7 +37,7 @@ class Rewrite:
 
 @dataclass
 class _New:
-    """A new file; its content is read on first use."""
+    """A new file; its footer and its content are read on first use."""
 
     file: SourceFile
     reader: FileSource
@@ -160,7 +160,10 @@ class Rewrites:
         return False
 
     def longer(self, old: list[UsedFile]) -> None:
-        """Match a file that has the rows of all files that are gone (or of its folder) and more."""
+        """Match a new file that begins with the rows of files that are gone, and has more rows.
+
+        All files that are gone from its folder are tried first, then all that are gone.
+        """
         for item in list(self.new):
             folder = dirname(item.file.name)
             left = self._left(old)

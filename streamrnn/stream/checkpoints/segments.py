@@ -132,7 +132,10 @@ def _encoded(entries: Sequence[Any]) -> Iterator[str]:
 
 
 def read_segment(files: Files, segment: Segment, kind: type[_Entry]) -> list[_Entry]:
-    """Read the entries of a segment, of this dataclass. Raises CheckpointError if it is damaged."""
+    """Read the entries of a segment, which are of the dataclass `kind`.
+
+    Raises CheckpointError if the file is missing or damaged.
+    """
     path = f"{INSIDE}/{segment.name}"
     try:
         data = files.read(path)

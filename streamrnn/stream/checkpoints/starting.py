@@ -33,7 +33,10 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 
 
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
-    """Read the last commit, None if there is none, or if `full_refresh` replaces a damaged one."""
+    """Read the last commit; return None if there is none.
+
+    Raises CheckpointError if it is damaged; with `full_refresh`, which replaces it, returns None.
+    """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
     return None
@@ -44,7 +47,7 @@ def refuse_foreign_entries(
 ) -> None:
     """Raise CheckpointError if a folder holds anything but leftovers of a run.
 
-    `ours_may_stay`: or files named like our parts, beside our own folder.
+    `ours_may_stay`: files named like our parts, beside our own folder, are accepted too.
     """
     foreign = directory.foreign_entries()
     if foreign and not (ours_may_stay and directory.only_our_files()):
@@ -64,7 +67,10 @@ def free_number(files: Files, last: Manifest | None) -> int:
 
 
 def check_files(files: Files, directories: Mapping[str, PartDirectory], manifest: Manifest) -> None:
-    """Raise CheckpointError unless sizes of all files, and checksums of the state, are right."""
+    """Raise CheckpointError unless all files match the manifest.
+
+    The sizes of all files are compared, and the checksums of the current state.
+    """
     for name, output in manifest.outputs.items():
         if output.parts:
             directories[name].check(output.parts)

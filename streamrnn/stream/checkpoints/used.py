@@ -50,7 +50,7 @@ class SourcePlan:
 
 
 Select = Callable[[Sequence[SourceFile], Sequence[str]], Sequence[SourceFile]]
-"""Chooses the files to read: of new files, and the names of the files that the output has used."""
+"""Chooses which new files to read; also receives the names of the files that were used."""
 
 
 def select_all(new: Sequence[SourceFile], used: Sequence[str]) -> Sequence[SourceFile]:
@@ -140,7 +140,7 @@ def plan_sources(
         files=tuple(files),
         position=position,
         before=before,
-        # Files of a table that no run read, but whose rows are in the output, are used, too.
+        # Files of a table that no run read, but whose rows are in the output, count as used, too.
         used=(*_updated(used, verdicts, listed), *(UsedFile.of(file, None) for file in covered)),
         vanished=tuple(file.path for file in gone),
         changed=tuple(listed[v.file.path] for v in changed if v.file.path in listed),
@@ -184,10 +184,10 @@ def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str
 
 
 def rows_of_no_file(manifest: Manifest, rows: int) -> int:
-    """Return how many of `rows` (written and rejected) are in no used file, or not any more.
+    """Return how many of `rows` (written and rejected) are in no used file, or no longer in one.
 
-    Each row of a file is written or rejected at most once: if there are more rows than the used
-    files have, something was cut from a file.
+    Rows of pipes and sessions are included. Each row of a file is written or rejected at most once:
+    if there are more rows than the used files have, something was cut from a file.
     """
     beyond = sum(manifest.beyond_files.values())
     contents = [file.content for file in manifest.sources if file.content is not None]
@@ -314,7 +314,7 @@ def _verdicts(
 ) -> dict[int, _Verdict]:
     """Compare the used files whose listed size or time has changed: index -> verdict.
 
-    Added to them are the ones whose rows a version of the table changed.
+    The files whose rows a version of the table changed are added.
     """
     partly = position.file if position is not None else ""
     verdicts = {}
@@ -347,7 +347,7 @@ class UsedFileIndex:
         self.files = plan.used
         forced: dict[SourceFile, Reading | None] = dict.fromkeys((*plan.changed, *rewritten))
         for file in forced:
-            with suppress(DataError):  # a changed file that cannot be read
+            with suppress(DataError):  # None for a changed file that cannot be read
                 forced[file] = Reading(reader.content(file))
         self._forced = forced
 
@@ -406,7 +406,7 @@ def current_names(
 
 
 def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
-    """Compare a file whose size or time differs with what was used of it.
+    """Compare a file, whose size or time has changed, with what was used of it.
 
     If it was read `partly`, later rows may change. It is read only if nothing else decides.
     """

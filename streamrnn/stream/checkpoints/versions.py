@@ -74,10 +74,10 @@ class Snapshot(NamedTuple):
 
 
 class StateDelta(NamedTuple):
-    """A copy of what a commit will write of the state, of `rows` rows in all.
+    """A copy of what a commit will write of the state, which may change meanwhile.
 
-    `changed`: the rows that `table` holds, None for all. `table` is None if nothing was dirty; it
-    may be a copy that is being made.
+    `rows`: number of rows of the whole state. `changed`: the rows that `table` holds, None for all.
+    `table` is None if nothing was dirty; it may be a copy that is being made.
     """
 
     rows: int
