@@ -15,8 +15,8 @@ from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import received
 from streamrnn.stream.config.schema import PUBLISH_KEYS, TABLES, FeatureSection
 
-# All keys of these are free: tables only index the parts, labels are compared with outputs, and
-# fits compare what they depend on.
+# All keys of these are free. Published tables only index the parts, labels are compared with
+# outputs and not computed, and a fit compares the keys that it depends on.
 _FREE_TABLES = ("publish", "target", "train", "checkpoint", "engine", "serve")
 FREE = frozenset(
     {

@@ -21,7 +21,10 @@ _FILTERS = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.wher
 
 
 def run_checks(tables: Sections, invalid: set[Path]) -> list[Problem]:
-    """Return all problems between keys; a check of `invalid` keys, reported before, is skipped."""
+    """Return all problems between keys.
+
+    A check that needs a key in `invalid` is skipped: the problem of that key is already reported.
+    """
     return [
         problem
         for needs, check in _CHECKS

@@ -28,7 +28,7 @@ def setting(
 ) -> Any:
     """Declare a key of a table by its line of help; with the default `...` it is required.
 
-    `factory`, if set, makes the default, perhaps of the keys before it. The sample of
+    `factory`, if set, makes the default, perhaps from the keys before it. The sample of
     `streamrnn init` shows the `example`.
     """
     examples = None if example is None else [example]

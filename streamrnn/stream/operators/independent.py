@@ -54,7 +54,7 @@ class IndependentOperator(WindowKind):
         columns = dict(by_stream.identifiers)
         if by_stream.features_MF.shape[1]:
             columns[MATRIX] = by_stream.features_MF
-        # Of each segment the waiting rows, then the new ones.
+        # Each segment has its waiting rows, then its new ones.
         ends = np.cumsum(held + by_stream.length)
         offset = ends - held - by_stream.length
         total, rows_M = int(ends[-1]) if len(ends) else 0, len(by_stream.row_M)
@@ -112,6 +112,6 @@ class IndependentOperator(WindowKind):
 
 
 def _numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Return, for segments of so many items, the segment of each item, and its number in it."""
+    """Return the segment of each item and its number there; `counts`: items of each segment."""
     segment = np.repeat(np.arange(len(counts)), counts)
     return segment, np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)

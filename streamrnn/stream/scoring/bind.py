@@ -278,7 +278,7 @@ class BoundPipeline:
 
 
 def _load(config: Config, path: str) -> tuple[Model, str]:
-    """Return the model, and the fingerprint that it has without [output] quantiles; "" if unset."""
+    """Return the model, and its fingerprint before [output] quantiles; "" if these are not set."""
     spec = config.model
     layers = [dict(layer) for layer in spec.layers] if spec.layers else None
     try:
@@ -297,7 +297,10 @@ def _load(config: Config, path: str) -> tuple[Model, str]:
 
 
 def _wanted_inputs(config: Config, model: Model) -> Mapping[str, str | Sequence[str]]:
-    """Return the features of each input, {} for a single one. Raises ConfigError about `embed`."""
+    """Return the features of each input, {} for a single input.
+
+    Raises ConfigError if the `embed` of a feature does not match the model.
+    """
     source = config.source
     if not source.embedded:
         return config.model.inputs
@@ -377,7 +380,8 @@ def _output_names(outputs: list[tuple[str, int]], config: Config) -> tuple[str, 
 class KindChoice:
     """Why this kind of window is used; `note` compares it with the fixed steps of a model's inputs.
 
-    `kept`: the config does not set the kind, and the output began with it.
+    `note` is None if these are not fixed. `kept`: the config does not set the kind, and the output
+    began with it.
     """
 
     why: str

@@ -120,7 +120,10 @@ def ticks_of(length: timedelta, bound: BoundPipeline, key: str) -> int:
 
 
 class SourceLabels:
-    """The labels of successive rows of a source, which `scorer` sorts without computing."""
+    """The labels of successive rows of a source; rejected and dropped rows are left out.
+
+    `scorer` sorts the rows, and computes nothing.
+    """
 
     def __init__(self, scorer: Scorer, batches: Iterator[SourceBatch], target: BoundTarget) -> None:
         self._scorer = scorer

@@ -49,9 +49,10 @@ class Scored:
 
 
 class Prepared(NamedTuple):
-    """A record batch, sorted `by_stream`: None if that has to wait for the previous batch.
+    """A record batch that is ready for the model, or waits for the previous one.
 
-    `streams` is the number of streams in the table, this batch included.
+    `by_stream` is the batch sorted by stream, None if sorting has to wait. `streams` is the number
+    of streams in the table, this batch included.
     """
 
     rows: Rows
@@ -237,7 +238,10 @@ class Scorer:
         return Prepared(rows, self.sort(rows), self.table.streams)
 
     def sort(self, rows: Rows) -> StreamBatch:
-        """Sort a record batch, and advance the table but for states; an error leaves it invalid."""
+        """Sort a record batch by stream, and advance the table, except for the model's states.
+
+        After an error the table is invalid.
+        """
         by_stream = self._sort(rows, self.bound.policy, room=False)
         self.table.advance(*by_stream.update())
         self.rejected += len(by_stream.rejected)
@@ -266,7 +270,10 @@ class Scorer:
         return dropped
 
     def dropping(self) -> Iterator[int]:
-        """Do what `drop_idle` does, but for `forget_removed`, in steps; yield how many in each."""
+        """Do what `drop_idle` does in steps, without `forget_removed`.
+
+        Yields how many streams each step removed.
+        """
         idle = self.bound.policy.idle
         for dropped in () if idle is None else self.table.dropping(idle):
             if dropped:
@@ -326,7 +333,7 @@ class Scorer:
             slots = self.table.find(rows.keys, room=room)
         else:
             good = np.flatnonzero(rows.faults.codes == 0)
-            slots = np.full(len(rows), -1)  # of invalid rows
+            slots = np.full(len(rows), -1)  # invalid rows keep -1
             keys = [key.take(pa.array(good)) for key in rows.keys]
             slots[good] = self.table.find(keys, room=room)
         by_stream = sort_by_stream(rows, slots, self.table, policy)

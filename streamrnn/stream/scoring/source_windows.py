@@ -121,7 +121,7 @@ class _Staged:
     def windows(
         self, labels: "_StagedLabels | None", keys: pa.RecordBatch, lanes: int, steps: int
     ) -> Iterator[SourceWindow]:
-        """Yield all windows, with the labels of their steps if there are any; `keys` by slot."""
+        """Yield all windows, with the labels of their steps if any; `keys` has all, by slot."""
         slots, step, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])
             for arrays in (self._slots, self._steps, self._rows)

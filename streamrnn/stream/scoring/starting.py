@@ -90,8 +90,8 @@ def _initial_table(bound: BoundPipeline, notes: list[str], on_change: OnChange) 
     if held and same_model and is_of_another(initial, bound):
         raise StateError(
             f'{owner}: {count(held, "row")} held by [output] emit = "final" have other [output] '
-            "quantiles. Finish the run that holds them, so that they are written, and start from "
-            "its state then"
+            "quantiles. Finish the run that holds them, so that they are written, and then start "
+            "from its state"
         )
     carries = on_change != "error" or same_model
     if carries and not config.map and is_of_another(initial, bound):
@@ -128,7 +128,7 @@ def is_of_another(table: pa.Table, bound: BoundPipeline) -> bool:
 
 
 def _same_but_quantiles(table: pa.Table, bound: BoundPipeline) -> bool:
-    """Return whether both models are one, but for [output] quantiles: states do not have these."""
+    """Return whether the models are equal but for [output] quantiles, which are not in states."""
     theirs = meta(table, "moments") or meta(table, "fingerprint")
     return theirs == (bound.layout.moments or bound.layout.fingerprint)
 
