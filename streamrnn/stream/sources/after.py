@@ -160,7 +160,7 @@ def _text(file: SourceFile, name: str) -> str:
 
 
 def _key(text: str, numbers: bool) -> tuple[bool, tuple[str | int | Decimal, ...]]:
-    """Return the sort key of a partition value; `numbers`: all values of it are numbers."""
+    """Return the sort key of a value of a partition; `numbers`: all its values are numbers."""
     if text == NULL_PARTITION:
         return True, ()
     if not numbers:

@@ -146,7 +146,7 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
         values: Floats = raw.astype(np.float32, copy=False)
     _note_loss(raw, values, feature, faults, counts)
     if decimals is not None and kind.scale <= 0:
-        # float64 cannot decide what float32 can hold: it rounds 2**53 + 1 to such a number.
+        # float64 cannot decide this: it rounds 2**53 + 1 to a number that float32 can hold.
         wide = np.flatnonzero((np.abs(raw) > _EXACT) & np.isfinite(values))
         if len(wide):
             integers = decimals.take(pa.array(wide)).cast(pa.decimal256(WIDEST, 0))

@@ -134,7 +134,8 @@ class SourceFiles(Source):
                 used = self._with_types(used, later, used.names)
                 if self.roles is None or all(self._format_of(file).typed for file in self.files):
                     return file, used
-                # The output cannot change the types of columns once they have values.
+                # Output columns without values become text: once there are values, the output
+                # cannot change the types.
                 empty = {f.name for f in used if pa.types.is_null(f.type)}.difference(self.roles)
                 texts = (f.with_type(pa.string()) if f.name in empty else f for f in used)
                 return file, pa.schema(texts)

@@ -93,7 +93,8 @@ class Vocabulary:
     ) -> Vocabulary:
         """Make a vocabulary; without `ids`, these are positions + `oov`. Raises ConfigError.
 
-        If `oov` is 1, the special token may come first, or have id 0, as no other value may.
+        If `oov` is 1, the special token may come first or, with `ids`, have id 0; no other value
+        may have id 0 then.
         """
         if ids is None:
             if oov and values and values[0] == _SPECIAL[type(values[0])]:
@@ -215,7 +216,7 @@ def refuse_all_unknown(
 ) -> None:
     """Raise DataError for a column that has at least 100 values, all of them unknown.
 
-    The message says how they seem to differ.
+    The message says how the values seem to differ from the vocabulary's.
     """
     for column, seen in looked_up.items():
         if not seen.unknown == seen.values >= _FEW:

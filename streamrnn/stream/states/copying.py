@@ -37,10 +37,10 @@ class SlicedCopy:
         self._aside: list[tuple[Ints, list[Array]]] = []
 
     def keep(self, rows: Ints) -> None:
-        """Set aside the rows among these that are not copied yet; after an interrupt, again.
+        """Set aside the rows among these that are not copied yet. Call it again after an interrupt.
 
-        They are few. `finish` writes them to their places: writing them here would wait for the
-        pages of all arrays, ten times as long.
+        These rows are few. `finish` writes them to their places: writing them here would wait for
+        the pages of all arrays, ten times as long.
         """
         places = rows if self._which is None else np.searchsorted(self._which, rows)
         inside = places < len(self._left)

@@ -21,7 +21,7 @@ _FEEDS = {"h": "initial_h", "c": "initial_c"}
 class Framework(NamedTuple):
     """The form in which a framework takes and returns states. Errors name the owner, a layer.
 
-    `arrange` makes an initial state of groups. `flatten` returns the arrays (B, …) of states in
+    `arrange` makes an initial state from groups. `flatten` returns the arrays (B, …) of states in
     this form, group by group. Both raise ConfigError for states that the framework cannot express,
     `flatten` also ShapeError. `with_output`: whether the states are followed by the output that
     some cells hold for masked steps.

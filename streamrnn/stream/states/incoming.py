@@ -24,8 +24,8 @@ _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 class Incoming:
     """An Arrow table with one row per stream, named by the columns `keys`.
 
-    `label` names it. Every error is a StateError with the column and, for invalid values, the first
-    row and its stream.
+    `label` names the table in messages. Every error is a StateError that names the column and, for
+    invalid values, the first row and its stream.
     """
 
     def __init__(self, source: pa.Table, keys: Sequence[pa.Field], label: str) -> None:

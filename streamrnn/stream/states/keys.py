@@ -61,7 +61,7 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                # As an addition carries, while that is cheap, so that there are few chunks.
+                # Join the last chunks while that is cheap, as an addition carries, to keep few.
                 while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
                     stored[-2:] = [_joined(field, stored[-2:])]
         return slots
@@ -78,9 +78,10 @@ class KeyIndex:
         self._rows.truncate(size)
 
     def moving(self, source: Ints, to: Ints, size: int) -> Callable[[], None]:
-        """Return the call, to be repeated at will, that moves keys from slots `source` to `to`.
+        """Return the call that moves keys from the slots `source` to `to`; `size` slots are left.
 
-        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed.
+        `source` are all slots from `size` on whose keys stay; the keys of `to` are removed. The
+        call may be repeated.
         """
         streams = len(self)
         behind, removed = grown(self._behind, streams), self.removed + streams - size

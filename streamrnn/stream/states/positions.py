@@ -140,7 +140,7 @@ def _by_partition(position: CallPosition) -> Mapping[Any, Sequence[Item]]:
 def _are_alike(now: Mapping[Any, Sequence[Item]], before: Mapping[Any, Sequence[Item]]) -> bool:
     """Whether partitions that are in both have items of the same types.
 
-    New ones must differ from earlier ones as text, too: JSON turns integers into text.
+    New partitions must differ from earlier ones as text, too: JSON turns integers into text.
     """
     new = {_text(name) for name in now if name not in before}
     return new.isdisjoint(map(_text, before)) and all(

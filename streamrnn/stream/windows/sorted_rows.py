@@ -18,7 +18,7 @@ def stream_begins(stream: Ints) -> Bools:
 
 
 def run_ends(first: Ints, rows: int) -> Ints:
-    """Return the end of each of the runs, of N rows in all, that begin at `first`."""
+    """Return the ends of the runs that begin at `first`; `rows` is the number of rows in all."""
     ends = np.empty(len(first), np.int64)
     ends[:-1] = first[1:]
     ends[-1:] = rows

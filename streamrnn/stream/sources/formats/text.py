@@ -54,8 +54,8 @@ class TextReader(FileReader):
     """One open file of text, whose rows are one group, as a row may begin at any byte.
 
     `_whole` is the text if one block holds it, else None; `_head` its first bytes. Raises
-    ValueError if one of these is 0, as in UTF-16, or the file is empty; OSError if a compressed
-    file is torn.
+    ValueError if a byte of `_head` is 0, as in UTF-16, or the file is empty; OSError if a
+    compressed file is torn.
     """
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:
@@ -126,7 +126,7 @@ class TextReader(FileReader):
             raise ValueError(f"{end} rows were counted, {row} are there now")
 
     def _parsed(self, texts: pa.RecordBatch, row: int) -> pa.RecordBatch:
-        """Return texts, the first of which is `row`, in the types of their columns."""
+        """Return texts in the types of their columns; their first row is number `row`."""
         arrays, fields = [], [self.schema.field(name) for name in texts.schema.names]
         for field, values in zip(fields, texts.columns, strict=True):
             try:
@@ -232,7 +232,7 @@ def parse_texts(texts: pa.StringArray, kind: pa.DataType, *, padded: bool = Fals
         values = _cast(texts, kind)
     zeros = pc.index(pa.array([], pa.bool_()) if padded else _padded(texts, kind), True).as_py()
     if values is None or zeros >= 0:
-        # The first with a leading zero, or one before it.
+        # The first invalid text is the first with a leading zero, or one before it.
         sizes = range(1, len(texts) if zeros < 0 else zeros + 1)
         row = bisect_left(sizes, True, key=lambda rows: _cast(texts.slice(0, rows), kind) is None)
         raise UnfitTextError(row, texts[row].as_py())
