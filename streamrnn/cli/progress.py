@@ -62,7 +62,7 @@ def _lines() -> "Callable[[Progress], None]":
 
 @contextmanager
 def _rich_bar(before: str, after: str, *, remaining: bool) -> Iterator[Callable[..., None]]:
-    """Yield the call that updates a bar, between two texts, and with the remaining time."""
+    """Yield the call that updates a bar between two texts; `remaining`: show the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -30,7 +30,7 @@ class Disk:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, view: memoryview) -> int:
-        """Return how many bytes were written."""
+        """Write bytes, and return how many were written."""
         return os.write(descriptor, view)
 
     def sync(self, descriptor: int) -> None:

@@ -186,7 +186,7 @@ class RemoteFiles(Files):
     def options(self) -> dict[str, str]:
         if not isinstance(self.fs, arrow_fs.S3FileSystem):
             return {}
-        # Without credentials in the environment: the other library reads them itself.
+        # Credentials in the environment are left out: the other library reads them itself.
         _, (settings,) = self.fs.__reduce__()
         names = {"access_key": "access_key_id", "secret_key": "secret_access_key"}
         names |= {"session_token": "session_token", "region": "region"}

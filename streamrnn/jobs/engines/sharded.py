@@ -340,7 +340,10 @@ class ShardedEngine:
             )
 
     def _refuse(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise DataError if all shards rejected too many rows, or know no value of a feature."""
+        """Raise DataError if all shards together rejected too many rows.
+
+        It is also raised if no shard has a value of a feature that is in its vocabulary.
+        """
         self._rejected += sum(outcome.rejected for outcome in outcomes)
         self._bound.policy.limit_rejects(
             self._rejected,

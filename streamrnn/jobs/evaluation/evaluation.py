@@ -226,9 +226,9 @@ class _Run:
 def figures_of(
     outputs: Sequence[MeasuredOutput], groups: int, means: Sequence[float] | None
 ) -> list[dict[str, Doubles]]:
-    """Return the figures (groups,) of each output by name; `means` of the targets, if known.
+    """Return the figures (groups,) of each output by name; `means`: the targets' means, if known.
 
-    Several quantiles have one `crps`, of all of them together (see `level_weights`).
+    Several quantiles have the same `crps`, of all of them together (see `level_weights`).
     """
     figures = [
         dict(item.measure.result(groups, None if means is None else means[item.target]))

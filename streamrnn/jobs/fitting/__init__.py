@@ -8,7 +8,7 @@
 - `fit_loop`         the epochs, for the loop in `training`, and the learning rate; a test of rates
 - `baseline`         forecasts without a model, which the outputs are compared with; calibration
 - `commit`           what is committed, and where
-- `request`, `plan`   what a fit is asked for, reads, and trains, checked before any row;
+- `request`, `plan`   what a fit is asked for, reads, and trains, checked before any row is read;
   means and deviations of features and target
 - `job`, `seeds`       one fit, or several; `workers`: in processes of their own
 - `summary`            options and result

@@ -1,7 +1,8 @@
 """The model, loss and optimizer of a fit, checked before any row is read, and the scales of rows.
 
-Means and deviations are of the training rows: for Normalization layers, and for the target. Sums
-are in float64, in the order of the rows, so that a fit has the same bits on any machine.
+Means and deviations are computed from the training rows, for Normalization layers and for the
+target. Sums are in float64, in the order of the rows, so that a fit has the same bits on any
+machine.
 """
 
 import inspect
@@ -90,7 +91,7 @@ class FitModel:
     def scale(self, staged: Staged, training: StepRuns) -> None:
         """Set the scale of the labels, from the training rows unless the model has one.
 
-        Raises DataError if none of them has a label.
+        Raises DataError if no training row has a label.
         """
         if self.scales and self.model_scale is None:
             count, mean, variance = _moments_of_labels(staged, training)

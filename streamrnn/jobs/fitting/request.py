@@ -257,9 +257,9 @@ def _short(value: object) -> str:
 
 
 def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions) -> None:
-    """Raise ConfigError if the model file is not what the last fit here wrote.
+    """Raise ConfigError if the model file exists and is not what the last fit here wrote.
 
-    And with `extend`, if there was no fit.
+    `options.overwrite` permits such a file. With `options.extend`, a missing fit is an error, too.
     """
     digest = folder.model_digest()
     digests = [] if last is None else last.record.model_digests[-1:]
@@ -318,7 +318,10 @@ class FitSource:
         return cls(bound, loaded, kept, later, plan, files, seen, wide, target)
 
     def reader(self, table: StateTable, rows: int | None = None) -> Reader:
-        """Return a reader of the rows before [train] until, at most `rows`, from these states."""
+        """Return a reader of the rows before [train] until; it starts from the states in `table`.
+
+        It reads at most `rows` rows, by default all.
+        """
         source, until = self.loaded.config.source, self.loaded.config.train.until
         limit = Limit(source.time, until, rows, source.time_zone)
         return Reader(Scorer(self.bound, table), self.target, limit)

@@ -171,7 +171,7 @@ def _draft(
 
 
 def _filled(values: Mapping[str, object], notes: Mapping[str, list[str]]) -> Draft:
-    """Return a draft with these values of keys, and notes on keys; those on TODO are to be done."""
+    """Return a draft with these values of keys and notes on keys; notes with TODO are its todos."""
     filled = {
         key: Filled(values.get(key), tuple(_comment(notes.get(key, []))))
         for key in {**values, **notes}
@@ -237,7 +237,7 @@ def _on_rejects(
 ) -> tuple[int, list[str], list[str]]:
     """Return the number of rows without a key, and notes on [source] bad and max_rejects.
 
-    They are counted by footers, or, if these do not tell, in the first rows.
+    The rows are counted by footers, or, if footers do not tell, among the first rows.
     """
     if streams.key is None:
         return 0, [], []

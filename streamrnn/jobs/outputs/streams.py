@@ -115,7 +115,7 @@ def import_state(file: str, output: str) -> int:
             waiting = int(value_of("window.steps", config)) - 1
             stride = int(value_of("window.stride", config))
         layout = Layout.of(old.schema, waiting, stride)
-        # Placeholders of the initial states, because each stream of a table needs a state.
+        # Placeholders for the initial states, because each stream of a table needs a state.
         zeros = {name: np.zeros(size, np.float32) for name, size in layout.states.items()}
         before = from_arrow(old, layout, zeros, output, same_pipeline=True)
         table = from_arrow(new, layout, zeros, file, before=before)

@@ -194,7 +194,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
     """Open the output folder that the pipeline file names. Raises CheckpointError, SinkError."""
     config = loaded.config
     output, side = str(config.sink.folder), config.side_folders
-    if side.keys() != SIDE_OUTPUTS.keys():  # without a filter, only those with earlier rows
+    if side.keys() != SIDE_OUTPUTS.keys():  # one without a filter may have earlier rows
         with suppress(CheckpointError):  # raised when the output is opened
             if has_manifest(output):
                 side = {**read_manifest(output).side_folders(output), **side}

@@ -64,9 +64,10 @@ def plan_replay(
     """Find the files of the rows that a new model reads before it goes on.
 
     `state` is the state at the commit `manifest`, and `scored` the number of rows written and
-    rejected before it; by default all of them. With `force`, rows that are in no file (of pipes and
-    sessions) are left out. Raises ConfigError where there is nothing to replay (kind whole, a
-    pipe), or for a range that does not fit; CheckpointError if rows in the range are in no file.
+    rejected up to it, by default the number that the manifest has. With `force`, rows that are in
+    no file (of pipes and sessions) are left out. Raises ConfigError where there is nothing to
+    replay (kind whole, a pipe), or for a range that does not fit; CheckpointError if rows in the
+    range are in no file.
     """
     config, output = bound.loaded.config, str(bound.loaded.config.sink.folder)
     path = location(output)
@@ -83,7 +84,7 @@ def plan_replay(
         text = "the rows since "
         if newest is not None:
             first = newest - 1000 * (wanted // timedelta(microseconds=1)) // tick
-            lasts = [(file, _last(file)) for file in rows]  # None may be any time
+            lasts = [(file, _last(file)) for file in rows]  # None: it may be any time
             rows = [file for file, last in lasts if last is None or last >= first]
             text += shown_time(first, _time_type(bound))
     elif isinstance(wanted, int):

@@ -199,7 +199,7 @@ class Session:
     def together(self) -> Iterator[None]:
         """Prevent commits and other threads' calls between the calls in the block.
 
-        After an error of the block the session is over. Raises SinkError if it is before.
+        After an error of the block the session is over. Raises SinkError if it was over before.
         """
         with self._lock, self._whole():
             self._refuse_over()
