@@ -255,7 +255,7 @@ def _rows_of_cut(
 ) -> dict[str, int]:
     """Return how many rows are left in used files that were cut in place: name -> rows.
 
-    Where rows are not recorded, sizes are compared. A torn file has no rows.
+    Where rows are not recorded, sizes are compared. A torn file counts as having no rows.
     """
     cut = {}
     for then in used:

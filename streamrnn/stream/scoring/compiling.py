@@ -21,7 +21,10 @@ _CODE = (
 
 
 def compile_kernels(loaded: LoadedPipeline) -> Compiled:
-    """Compile and cache every kernel that a run needs. Raises ConfigError if none can be cached."""
+    """Compile and cache every kernel that a run needs; no data is read.
+
+    Raises ConfigError if no kernel can be cached.
+    """
     return fill(lambda: _run_model(loaded))
 
 

@@ -12,7 +12,10 @@ from streamrnn.stream.states.layout import Layout
 
 
 class CarryAdvice(NamedTuple):
-    """What a message advises: `map` how to pass a map of layers, `otherwise` without one."""
+    """What a message advises where states cannot be carried.
+
+    `map`: how to pass a map of layers; `otherwise`: what to do without one.
+    """
 
     map: Callable[[dict[str, str]], str]
     otherwise: str
@@ -75,7 +78,10 @@ def carried_states(
 def differing_classes(
     table: pa.Table, layout: Layout, origins: Mapping[str, str], owner: str
 ) -> list[str]:
-    """Return a line for each state that would continue one of another, known class of layer."""
+    """Return a line for each state that would continue a state of another class of layer.
+
+    States whose class is unknown pass.
+    """
     classes = json_object(table, "classes", owner)
     return [
         f"  {name}: of {layout.classes[name]} in the new model, of {classes[origin]} in "

@@ -29,7 +29,7 @@ class Layout:
     `stride` rows (`stride` 0: any number up to this may wait); `pending` are the fields of the
     final row, which is not written yet; `classes` maps a state's name to the class of its cell or
     layer, if it is known, and `types` to the type of its numbers if that is not float32.
-    `moments`: the fingerprint of the model before [output] quantiles are behind it; "" if none are.
+    `moments`: the fingerprint of the model without [output] quantiles; "" if these are not set.
     """
 
     keys: tuple[pa.Field, ...]
@@ -129,7 +129,10 @@ def waiting_after(steps: Ints, window: int, stride: int) -> Ints:
 
 
 def _below(prefix: str, fields: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return the fields with a prefix, without it; fixed-size lists, however named, are states."""
+    """Return the fields whose names begin with a prefix, without it.
+
+    Fixed-size lists are left out: whatever their names, they are states.
+    """
     return {
         name.removeprefix(prefix): kind
         for name, kind in fields.items()
