@@ -1,4 +1,7 @@
-"""Cut the rows of a source into epochs and row ranges, and divide the rows of a range by shard."""
+"""Cut the rows of a source into epochs, one commit each, and these into row ranges of workers.
+
+The rows of a range are divided by shard.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

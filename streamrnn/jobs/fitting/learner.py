@@ -84,7 +84,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
 def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
     """Return the first label, of the first stream that has one, that the loss cannot use."""
     targets, weights = staged.targets, learner.class_weights
-    # Classes have weights, probabilities between 0 and 1 do not.
+    # Weights are of classes: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])

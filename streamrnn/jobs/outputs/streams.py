@@ -1,6 +1,6 @@
 """The states of an output's streams: read, export, import, compare, drop and reset them.
 
-Also what a killed run left behind.
+Also the removal of what a killed run left behind.
 """
 
 import csv
