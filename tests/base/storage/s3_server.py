@@ -21,7 +21,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def empty_bucket(name: str = "bucket") -> Iterator[tuple[fs.FileSystem, int]]:
-    """A server with a bucket, whose keys are in the environment; yields its files and its port."""
+    """Run a server with a bucket, with its keys in the environment; yield its files and port."""
     from moto.server import ThreadedMotoServer
 
     running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

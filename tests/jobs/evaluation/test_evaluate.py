@@ -187,7 +187,7 @@ def test_quantiles() -> None:
 
 @pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.9, 0.02, 0.4], [0.25, 0.5, 0.75]], ids=str)
 def test_quantiles_have_one_crps(levels: list[float]) -> None:
-    """Of all of them together, in each of their lines; by stream, with weights, in any order."""
+    """The line of each has the CRPS of all together: also by stream, weighted, in any order."""
     model("linear", 3)
     write(log())
     pipeline = Pipeline.from_dict(config("plain", TARGETS["now"]))

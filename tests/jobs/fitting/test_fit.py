@@ -102,7 +102,7 @@ def test_bits_do_not_depend_on_threads_and_vectors(
 def test_a_depthwise_convolution_learns_and_has_the_same_bits_however_it_is_cut(
     tmp_path: Path,
 ) -> None:
-    """Over record batches of other sizes, and interrupted; its state is what a run carries."""
+    """Also over record batches of other sizes, and interrupted; a run carries the same state."""
     filters = {"type": "DepthwiseConv1D", "kernel_size": 3, "padding": "causal"}
     first, *rest = fits.LAYERS
     tables = {**fits.validated(), "model": {"layers": [first, filters, *rest]}}

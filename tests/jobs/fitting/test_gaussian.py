@@ -95,7 +95,7 @@ def test_mean_and_deviation_are_in_the_units_of_the_target(tmp_path: Path) -> No
 def test_each_epoch_has_the_crps_and_the_coverage_that_evaluate_finds(
     kind: str, tmp_path: Path
 ) -> None:
-    """Of the rows of the validation, in the unit of the target."""
+    """They are of the rows of the validation, in the unit of the target."""
     train: dict[str, Any] = {
         "metrics": ["crps", "coverage"],
         "validation": {"since": time_of(1500)},
@@ -146,7 +146,7 @@ def test_a_run_may_return_quantiles_instead(tmp_path: Path) -> None:
 
 
 def test_a_state_starts_runs_of_other_levels(tmp_path: Path) -> None:
-    """Also of none, and from the state of an output: the levels come behind what is carried."""
+    """Also without levels, and from the state of an output: levels come after the states."""
     stack = [{"type": "Normalization"}, {"type": "GRU", "units": 3}, *HEAD]
     model = {"model": {"layers": stack}}
     first, other = quantiles([0.05, 0.5, 0.95]), quantiles([0.2, 0.5, 0.7])

@@ -260,7 +260,7 @@ def test_killed_at_every_point(tmp_path, monkeypatch, before, act, steps, every)
 
 
 def rewound(tmp_path, monkeypatch, before, recovers, seen):
-    """Stop a rewind to the first commit at every point; all that is `seen` before it recovers."""
+    """Stop a rewind to the first commit at every point; return what is `seen` before recovery."""
 
     def act(path):
         rewind(str(path), 1)

@@ -15,7 +15,7 @@ PIPELINES = sorted((Path(__file__).parents[3] / "pipelines").rglob("*.toml"))
 
 @pytest.fixture(scope="module")
 def validator():
-    """It takes a second to import, so not when tests are collected."""
+    """The import takes a second, so it is not done when tests are collected."""
     jsonschema = pytest.importorskip("jsonschema", reason="needs the oracles extra")
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
