@@ -63,11 +63,10 @@ def plan_replay(
 ) -> ReplayPlan:
     """Find the files of the rows that a new model reads before it goes on.
 
-    `state` is the state at the commit `manifest`, and `scored` the number of rows written and
-    rejected up to it, by default the number that the manifest has. With `force`, rows that are in
-    no file (of pipes and sessions) are left out. Raises ConfigError where there is nothing to
-    replay (kind whole, a pipe), or for a range that does not fit; CheckpointError if rows in the
-    range are in no file.
+    `state` is the state at the commit `manifest`, `scored` the number of rows written and rejected
+    up to it (default: as in the manifest). With `force`, rows that are in no file (of pipes and
+    sessions) are left out. Raises ConfigError where there is nothing to replay (kind whole, a
+    pipe), or for a range that does not fit; CheckpointError if rows in the range are in no file.
     """
     config, output = bound.loaded.config, str(bound.loaded.config.sink.folder)
     path = location(output)
