@@ -50,7 +50,7 @@ class Prefetcher(Generic[_Item]):
     """
 
     def __init__(self, items: Iterator[_Item], depth: int = 2) -> None:
-        # Each entry is an item or an error; the last one, at the end, is neither.
+        # Each entry has an item or an error; the last one, at the end, has neither.
         self._queue: queue.Queue[tuple[_Item | None, BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(
