@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import run_command
 
 torch: Any = pytest.importorskip("torch", reason="needs the oracles extra")
 
+from command_line import run_command  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import streamrnn  # noqa: E402
