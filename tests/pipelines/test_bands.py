@@ -47,6 +47,26 @@ def test_the_band_holds_as_often_as_the_page_says(tmp_path: Path) -> None:
 
 
 @slow
+def test_a_calibrated_band_holds_as_often_as_the_page_says(tmp_path: Path) -> None:
+    """Slow: it needs a fit of its own."""
+    paths = [f"model.path={tmp_path / 'q.safetensors'}", f"sink.path={tmp_path / 'out'}"]
+    pipeline = Pipeline.from_toml(FILE, ["output.calibrate=true", *paths])
+    pipeline.fit()
+    pipeline.run()
+    shown = []
+    for since, until in (
+        ("2013-09-01", SINCE),
+        (SINCE, "2014-01-01"),
+        (SINCE, "2013-11-01"),
+        ("2013-11-01", "2013-12-01"),
+        ("2013-12-01", "2014-01-01"),
+    ):
+        low, _, high = pipeline.evaluate(since=since, until=until).table["coverage"].to_pylist()
+        shown.append(round(100 * (high - low), 1))
+    assert shown == [90.2, 84.1, 90.1, 79.3, 82.6]
+
+
+@slow
 def test_five_seeds_as_one_model_have_an_honest_band(tmp_path: Path) -> None:
     """Slow: the band of five seeds, which takes five fits."""
     pipeline = Pipeline.from_toml(
