@@ -448,4 +448,4 @@ def test_a_loss_may_have_other_bases() -> None:
     class Scaled(Power, Generic[number]):
         pass
 
-    assert Scaled[int]().name == "scaled"
+    assert Scaled[int]().name.startswith("scaled")
