@@ -36,7 +36,7 @@ class Activation(Stepwise):
 
 @builtin_layer
 class ReLU(Stepwise):
-    """x above the threshold, at most max_value; else negative_slope (x - threshold)."""
+    """x, at most max_value, where x > threshold; else negative_slope (x - threshold)."""
 
     max_value: float | None = None
     negative_slope: float = 0.0

@@ -55,7 +55,7 @@ def relu(
     max_value: float | None = None,
     threshold: float = 0.0,
 ) -> Floats:
-    """Return x above the threshold, at most max_value; else negative_slope (x - threshold)."""
+    """Return x, at most max_value, where x > threshold; else negative_slope (x - threshold)."""
     return compute(spec_of_relu(negative_slope, max_value, threshold), x)
 
 
@@ -84,7 +84,7 @@ def sparsemax(x: npt.ArrayLike, axis: int = -1) -> Floats:
 
 
 def glu(x: npt.ArrayLike, axis: int = -1) -> Floats:
-    """Return a sigmoid(b), where a and b are the halves of x along an axis. Layers refuse it."""
+    """Return a * sigmoid(b), where a and b are the halves of x along an axis. Layers refuse it."""
     array = np.asarray(x, dtype=np.float32)
     if not -array.ndim <= axis < array.ndim or array.shape[axis] % 2:
         raise ShapeError(f"glu: expected an even size on axis {axis}, received {array.shape}")
@@ -151,9 +151,9 @@ ActivationLike = (
 def get(identifier: ActivationLike, owner: str = "") -> kernel.Spec:
     """Return the spec of a name, None, one of these functions, a layer, or Keras's config.
 
-    A spec is the name, or (name, parameter, …) if there are parameters. A spec is accepted, too,
-    also in the form of a list, which files have. Raises UnsupportedError that names `owner` and the
-    known activations, or the layer and its unsupported parameters.
+    A spec is the name, or (name, parameter, …) if there are parameters. A spec itself is accepted
+    as well, also as a list, the form that it has in files. Raises UnsupportedError that names
+    `owner` and the known activations, or the layer and its unsupported parameters.
     """
     if identifier is None:
         return "linear"

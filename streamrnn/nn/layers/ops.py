@@ -1,6 +1,6 @@
 """The functions of keras.ops that recurrent models use, on arrays and on symbols.
 
-On symbols each adds an `Operation` to the graph, as operators of symbols do: `x * 2`, `x[:, -1]`.
+On symbols, each function adds an `Operation` to the graph, as operators do: `x * 2`, `x[:, -1]`.
 Everything is float32; comparisons give bool. Other functions exist as layers (a matrix product is
 `layers.Dense`).
 """
@@ -81,7 +81,7 @@ hard_sigmoid = _unary("hard_sigmoid", "clip(x / 6 + 0.5, 0, 1)")
 log = _unary("log", "The natural logarithm; -inf for 0, NaN below 0.")
 logical_not = _unary("logical_not", "Whether x is 0 (bool).")
 negative = _unary("negative", "-x")
-ones_like = _unary("ones_like", "1 in the shape of x.")
+ones_like = _unary("ones_like", "An array of ones in the shape of x.")
 relu = _unary("relu", "max(x, 0)")
 relu6 = _unary("relu6", "min(max(x, 0), 6)")
 rsqrt = _unary("rsqrt", "1 / sqrt(x)")
@@ -94,7 +94,7 @@ softsign = _unary("softsign", "x / (1 + |x|)")
 sqrt = _unary("sqrt", "The square root.")
 square = _unary("square", "x * x")
 tanh = _unary("tanh", "The hyperbolic tangent.")
-zeros_like = _unary("zeros_like", "0 in the shape of x.")
+zeros_like = _unary("zeros_like", "An array of zeros in the shape of x.")
 sum = _over_axes("sum", "The sum over an axis, or several.")
 mean = _over_axes("mean", "The mean over an axis, or several.")
 var = _over_axes("var", "The variance over an axis, or several.")
@@ -139,7 +139,10 @@ def flip(x: Any, axis: int | None = None) -> Any:
 
 
 def gelu(x: Any, approximate: bool = True) -> Any:
-    """Return x Phi(x), Phi the normal distribution, by default approximated by tanh as in Keras."""
+    """Return x Phi(x), where Phi is the normal distribution.
+
+    By default, as in Keras, it is approximated by tanh.
+    """
     return operate("gelu", x, approximate=approximate)
 
 
