@@ -95,7 +95,7 @@ def _integer(value: object) -> int | None:
 
 
 def positive_integer(owner: object, argument: str, value: object) -> int:
-    """Return a size of 1 or more, also from an integer of NumPy. Raises ArgumentError."""
+    """Return an integer of 1 or more, Python's or NumPy's, as an int. Raises ArgumentError."""
     number = None if isinstance(value, bool) else _integer(value)
     if number is None or number < 1:
         raise ArgumentError(f"{owner}: `{argument}` must be a positive integer, received {value!r}")
@@ -162,7 +162,7 @@ class Filters(Argument[int, int]):
 
 
 class Rate(Argument[float, float]):
-    """A rate of dropout, 0…1."""
+    """A rate of dropout, or the standard deviation of noise: 0…1."""
 
     def take(self, owner: object, name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

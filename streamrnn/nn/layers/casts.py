@@ -1,4 +1,4 @@
-"""Casts of the values that callers pass to the arrays that layers compute with."""
+"""Cast the values of callers to the arrays that layers compute with."""
 
 import numpy as np
 

@@ -23,8 +23,8 @@ SYNONYMS = {"binary": "multi_hot", "tf-idf": "tf_idf"}
 def joins_last(mode: str, input_shape: Shape) -> bool:
     """Return whether an encoding takes the last axis as a set: (…, n) -> (…, size).
 
-    one_hot does for n = 1. The shape at building decides: a window that happens to have one step
-    stays a window.
+    one_hot does for n = 1. The shape with which the layer was built decides: a window that happens
+    to have one step stays a window.
     """
     return mode != "one_hot" or (len(input_shape) > 1 and input_shape[-1] == 1)
 

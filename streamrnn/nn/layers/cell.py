@@ -21,14 +21,14 @@ from streamrnn.nn.layers.structure import Nested, Shape, T, leaves
 class Cell(Layer):
     """One step of a recurrent layer: the base of the built-in cells, and of custom cells.
 
-    There are two ways to write a cell for `RNN(cell)`. The way decides how it runs, and so its
-    bits: a cell is never compiled in one run and interpreted in the next.
+    There are two ways to write a cell for `RNN(cell)`. The way decides how the cell runs, and so
+    the bits of its results: a cell is never compiled in one run and interpreted in the next.
 
     **Keras's way**: any `layers.Layer` with `state_size` (an int, or a list with an int or a shape
-    for each state), a method `call(inputs, states)`, optionally with `training=False`, that
-    returns the output and the new states, and, if they differ from the defaults, `output_size` (an
-    int; default: the first state's size) and `get_initial_state(batch_size=None)` (default: zeros).
-    Products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
+    for each state) and a method `call(inputs, states)`, optionally with `training=False`, that
+    returns the output and the new states. It needs `output_size` (an int; default: the first
+    state's size) and `get_initial_state(batch_size=None)` (default: zeros) only if these differ
+    from the defaults. Products are NumPy's: write `@` or `np.matmul` in place of `ops.matmul`.
 
     >>> import numpy as np
     >>> from streamrnn import layers
@@ -63,12 +63,13 @@ class Cell(Layer):
     **Compiled**: a Cell (or such a Layer) with a static method `step(x, states, weights, y)` that
     Numba can compile. It sees one stream: `x` (F,), `states` a tuple of arrays in the shapes of
     `state_size` to be overwritten, `weights` a tuple in the order of `add_weight`, `y`
-    (output_size,) to be written. Plain loops and `math` functions compile best, with the units
-    innermost, which makes them vector code (at 64 units 0.5 µs a step, not 3.5). Like the built-in
-    cells, it can be cut anywhere, and gives the same bits on any CPU unless it calls the C library
-    in float64 (`math.exp` of a float64). Compiled code does not check indices: the first step also
-    runs once in Python, which does; with the environment variable STREAMRNN_BOUNDSCHECK=1 all steps
-    are checked. A step that Numba cannot compile runs in Python, with a warning.
+    (output_size,) to be written. Plain loops and `math` functions compile best. With the units in
+    the innermost loop they become vector code (at 64 units, 0.5 µs a step instead of 3.5). As with
+    the built-in cells, sequences can be cut anywhere, and the bits are the same on any CPU unless
+    `step` calls the C library in float64 (`math.exp` of a float64). Compiled code does not check
+    indices: the first step also runs once in Python, which does; with the environment variable
+    STREAMRNN_BOUNDSCHECK=1 all steps are checked. A step that Numba cannot compile runs in Python,
+    with a warning.
 
     A minimal gated unit (Zhou et al. 2016, arXiv 1603.09420), compiled:
 

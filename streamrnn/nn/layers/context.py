@@ -44,7 +44,7 @@ class CallContext:
     lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.
                    Only for "stream" and "whole": a call turns lengths into a mask.
     path           names of the models around the layer, each followed by a slash.
-    before         by id: each Memory that this pass changes, and its state before.
+    before         by its id, each Memory that this pass changes, with the state before the pass.
 
     `remember` and `undo` prevent a failing call from leaving stateful layers half advanced.
     """

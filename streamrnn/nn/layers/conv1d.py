@@ -38,7 +38,7 @@ from streamrnn.nn.layers.weights import WeightAttribute
 
 
 class _Convolution(BuiltIn):
-    """What they all share: windows over time; as state of a stream, the inputs before a window."""
+    """What these layers share: windows over time; the inputs before one are a stream's state."""
 
     sequence_input = True
     supports_masking = False
@@ -156,7 +156,7 @@ class Conv1D(_Convolution, Packable):
         return padded(x, (0, self.window.pads(x.shape[1])[1]), 0)
 
     def chosen(self, steps: int) -> slice:
-        """Return the outputs that the padding and strides keep, out of all causal ones."""
+        """Return which of all causal outputs the padding and the strides keep."""
         count = self.window.count_for(self, steps) or 0
         first = self.window.reach - self.window.pads(steps)[0]
         return slice(first, first + count * self.strides, self.strides) if count else slice(0)
@@ -185,7 +185,7 @@ class Conv1D(_Convolution, Packable):
             y[...] = activations.compute(activation, y)
 
     def shares(self, size: int) -> Iterator[slice]:
-        """Yield the part of each group of features or filters."""
+        """Yield each group's slice of `size` features or filters."""
         share = size // self.groups
         return (slice(i * share, (i + 1) * share) for i in range(self.groups))
 
@@ -201,14 +201,14 @@ class Conv1D(_Convolution, Packable):
 
     def get_config(self) -> ConfigDict:
         config = super().get_config()
-        if self.groups == 1:  # it is new in Keras 3
+        if self.groups == 1:  # early versions of Keras 2 do not have it
             del config["groups"]
         return config
 
 
 @declared
 class DepthwiseArguments:
-    """The arguments of DepthwiseConv1D and SeparableConv1D that follow their own first ones."""
+    """The arguments of both DepthwiseConv1D and SeparableConv1D, after the first ones of each."""
 
     _: KW_ONLY
     strides: OneSize = OneSize(1)
@@ -231,14 +231,14 @@ class _Depthwise(_Convolution, DepthwiseArguments):
         return self.sums(self.with_past(x, context), count, kernel)
 
     def sums(self, steps: Floats, count: int, kernel: Floats) -> Floats:
-        """Return the weighted sums (B, count, F M) of each feature; `steps`: of `with_past`."""
+        """Return each feature's weighted sums, (B, count, F M), over steps from `with_past`."""
         y = np.zeros((len(steps), count, *kernel.shape[1:]), np.float32)
         for view, tap in zip(self.window.views(steps, count), kernel, strict=True):
             y = y + view[..., None] * tap
         return y.reshape(len(steps), count, kernel[0].size)
 
     def with_past(self, x: Floats, context: CallContext) -> Floats:
-        """Return the inputs after the past ones, which are advanced, or inside the padding."""
+        """Return x with its padding; if causal, the past inputs, which are advanced, and then x."""
         if self.causal:
             return self.after_the_past(x, context)
         return padded(x, self.window.pads(x.shape[1]), 0)

@@ -68,7 +68,7 @@ class Argument(Generic[Given, Kept]):
             raise ArgumentError(f"{owner}: {name} must be {expected}, received {value!r}")
         return value
 
-    if TYPE_CHECKING:  # the types passed and stored; each layer has it as a plain attribute
+    if TYPE_CHECKING:  # the types passed and stored; a layer has the value as a plain attribute
 
         def __get__(self, instance: object, owner: Any) -> Kept: ...
         def __set__(self, instance: object, value: Given) -> None: ...

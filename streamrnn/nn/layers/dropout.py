@@ -51,7 +51,8 @@ def _checked_noise_shape(
 class Dropout(Stepwise):
     """With training=True: each element is 0 with probability rate, else divided by 1 - rate.
 
-    noise_shape: 1 on the axes that share a mask. seed: layers with the same seed draw equal masks.
+    noise_shape: the shape of the mask: 1 shares one value along an axis, None takes the input's
+    size. seed: layers with the same seed draw equal masks.
     """
 
     rate: Rate
@@ -81,7 +82,7 @@ class Dropout(Stepwise):
         return inputs * mask
 
     def slope(self, mask: Floats) -> Floats:
-        """Return the derivative of the output."""
+        """Return the derivative of the output with respect to the input."""
         return mask
 
 
@@ -179,7 +180,7 @@ class GaussianDropout(GaussianLayer):
 
 @builtin_layer
 class AlphaDropout(Dropout):
-    """With training=True: each element x is set to -1.7581 with probability rate; then a x + b.
+    """With training=True: sets each element x to -1.7581 with probability rate; returns a x + b.
 
     a and b keep mean 0 and variance 1 (Klambauer et al. 2017, for selu). noise_shape, seed: as in
     Dropout.

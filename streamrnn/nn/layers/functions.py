@@ -1,7 +1,7 @@
 """Functions of arrays by the names of keras.ops, in float32 (comparisons: bool).
 
-Sums are added in float64 from the first element to the last and rounded once, so no bit depends on
-the machine. Matrix products are left to Dense.
+Sums are computed in float64 from the first element to the last and rounded once, so no bit depends
+on the machine. Matrix products are left to Dense.
 """
 
 import math
@@ -155,7 +155,7 @@ def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(x: Any, axis: Any = None, keepdims: bool = False, initial: Any = None) -> Floats:
         options = {} if initial is None else {"initial": _initial(initial)}
         reduced = function(floats(x), axis=_axes(axis), keepdims=keepdims, **options)
-        return np.asarray(reduced + np.float32(0))  # NumPy may return 0 or -0: always 0
+        return np.asarray(reduced + np.float32(0))  # NumPy may return 0 or -0: make both 0
 
     return compute
 

@@ -37,9 +37,10 @@ from streamrnn.nn.layers.structure import Nested, Shape, T
 class GatedArguments:
     """The arguments that all these cells and their layers have.
 
-    dropout, recurrent_dropout: only with training=True; one mask per call and row, the same for all
-    steps, scaled by 1 / (1 - rate); one mask per gate where recurrent_dropout > 0 (as in Keras
-    from 3.8 on). seed: of these masks; cells with the same seed draw the same masks.
+    dropout, recurrent_dropout: rates, applied only with training=True. Each call draws one mask per
+    row, the same for all steps, scaled by 1 / (1 - rate); where recurrent_dropout > 0, it draws one
+    per row and gate (as in Keras from 3.8 on). seed: for these masks; cells with the same seed draw
+    the same masks.
     """
 
     units: Size
@@ -64,7 +65,7 @@ class GatedArguments:
 
 @declared
 class GateArguments(GatedArguments):
-    """The same arguments, and the activation of gates."""
+    """The arguments of GatedArguments, and the activation of the gates."""
 
     recurrent_activation: Activated = Activated("sigmoid")
 
@@ -217,7 +218,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         return generator_of(self.seed)
 
     def _draw(self, shape: tuple[int, ...], rate: float) -> Floats:
-        random = self._random  # even if it is not needed: without a seed, layers take turns
+        random = self._random  # made even if unused: without a seed, it takes a number of set_seed
         if rate == 0 or (rate == 1 and not self.drops_at_one):
             return np.ones(shape, np.float32)
         return dropout_mask(random, shape, rate)
@@ -373,7 +374,7 @@ class PeepholeLSTMCell(LSTMCell):
     """One step of LSTM whose gates see c (Gers and Schmidhuber 2000).
 
     i, f = s(x K + b + h R + p c); c' = f c + i g(…); o = s(x Ko + bo + h Ro + po c'); h' = o g(c').
-    Weights: as LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights, (U,)
+    Weights: as in LSTMCell, then input_gate_, forget_gate_ and output_gate_peephole_weights, (U,)
     each, initialized by `kernel_initializer`.
     """
 
@@ -413,9 +414,9 @@ def _checked_epsilon(owner: object, name: str, epsilon: object) -> float:
 class LayerNormLSTMCell(LSTMCell):
     """One step of LSTM with layer normalisation (Ba, Kiros and Hinton 2016).
 
-    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as LSTMCell,
-    then gamma and beta of each norm: of the input and of the state, (4U,), and of c, (U,).
-    norm_gamma_initializer, norm_beta_initializer, norm_epsilon: of all three norms.
+    z = norm(x K) + norm(h R) + b; c' = norm(f c + i g(zc)); h' = o g(c'). Weights: as in LSTMCell,
+    then gamma and beta of each norm: (4U,) for the input and for the state, (U,) for c.
+    norm_gamma_initializer, norm_beta_initializer, norm_epsilon: for all three norms.
     """
 
     NORMS: ClassVar[tuple[str, ...]] = ("kernel_norm", "recurrent_norm", "state_norm")

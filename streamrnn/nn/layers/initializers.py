@@ -115,7 +115,7 @@ def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _of_tail(generator: np.random.Generator) -> float:
     """Draw a value beyond `_TAIL` (Marsaglia 1964), from the same bits as NumPy."""
     while int(generator.bit_generator.random_raw()) & 0xFF:  # 0 chooses the tail
-        generator.random()  # which rejected a value
+        generator.random()  # the number by which NumPy rejected a value
     while True:
         x, y = _INVERSE * _exponential(generator), _exponential(generator)
         if y + y > x * x:
@@ -244,8 +244,9 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform", "untruncated_normal")
 class VarianceScaling(Initializer):
     """Scaled by the fan: variance scale / fan (Glorot & Bengio 2010, He et al. 2015).
 
-    input_axes, output_axes: the axes whose sizes are multiplied to give each fan; by default the
-    last two axes, and all axes before them count for both fans.
+    input_axes, output_axes: the axes whose sizes are multiplied to give fan_in and fan_out; by
+    default the last axis but one for fan_in, the last for fan_out, and all axes before them for
+    both.
     """
 
     fields: ClassVar[tuple[str, ...]] = ("scale", "mode", "distribution", "seed", *_AXES)

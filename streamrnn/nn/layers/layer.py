@@ -46,10 +46,11 @@ class _KeepsArguments:
 class Layer(NamedWeights, WeightSet, _KeepsArguments):
     """A computation with weights.
 
-    name: as shown in summaries, states and files; by default made from the class. trainable:
-    whether training changes its weights. dtype: "float32". input_shape, batch_input_shape: as in
-    Keras 2, for the first layer of a Sequential. Regularizers and constraints only affect
-    training, which refuses constraints and activity_regularizer with an error that names them.
+    name: as shown in summaries, states and files; by default derived from the name of the class.
+    trainable: whether training changes its weights. dtype: "float32". input_shape,
+    batch_input_shape: as in Keras 2, for the first layer of a Sequential. Regularizers and
+    constraints only affect training, which refuses constraints and activity_regularizer with an
+    error that names them.
 
     A custom layer overrides `apply(inputs, context)`, and `build(input_shape)` if it has weights;
     `compute_output_shape` if the shape of its output differs from its input's:
@@ -68,17 +69,17 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     (2, 5, 3)
 
     The context has the mask (bool (B, T) or None), the initial_state and `training` of the call. A
-    class written for Keras may keep its `call(self, inputs)`, with `mask` and `training` if it has
-    these arguments; without compute_output_shape, zeros are passed through it to learn the shape.
-    Such a layer runs on streams in kind carry only if it sets `stepwise = True`, and cannot be
-    trained.
+    class written for Keras may keep its `call(self, inputs)`, which also receives `mask` and
+    `training` if it has these arguments. Without compute_output_shape, zeros are passed through
+    `call` to learn the shape. Such a layer runs on streams in kind carry only if it sets
+    `stepwise = True`, and cannot be trained.
     """
 
     input_dtype: str = "float32"
     """The dtype of its inputs: "float32", "int64" or "string"."""
 
     ragged: bool = True
-    """Whether a batch may mix rows of different lengths (not if the time axis changes)."""
+    """Whether a batch may mix rows of different lengths: no step past a row's end affects it."""
 
     stepwise: bool = False
     """Whether a step's output needs only that step and the past (kept in `stream_states`)."""
@@ -185,7 +186,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         """Return the shape, or list of shapes, of the outputs for an input of this shape."""
         if self._keras_call() is None:
             return input_shape
-        # Pass zeros through `call`: a size that varies with unknown sizes of the input is unknown.
+        # Pass zeros of two sizes through `call`: an output size that differs between them depends
+        # on an unknown size of the input, and is unknown itself.
         small, large = self._shape_for(input_shape, 2), self._shape_for(input_shape, 3)
         if isinstance(small, list):
             return [_common(self, a, b) for a, b in zip(small, large, strict=True)]
@@ -254,15 +256,15 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     ) -> Any:
         """Compute outputs from arrays; on symbols, add a node to the graph and return symbols.
 
-        initial_state: recurrent layers. mask: bool (B, T), False where a step is to be left out;
-        for several inputs, a list with one (or None) each, or one for all. lengths: int (B,), a
-        short form of a mask that leaves out each row's end. training: True applies dropout and
-        noise, and BatchNormalization takes the moments of the batch; None takes the value from the
-        layer whose `call` makes this call, else False.
+        initial_state: for recurrent layers. mask: bool (B, T), False where a step is to be left
+        out; for several inputs, a list with one mask (or None) for each, or one mask for all.
+        lengths: int (B,), a short form of a mask that leaves out the end of each row. training:
+        True applies dropout and noise, and BatchNormalization takes the moments of the batch; None
+        takes the value from the layer whose `call` makes this call, else False.
 
         Without `mask`, the inputs' own is used: where steps are left out, a layer returns an array
-        that carries their mask (`layers.MaskedArray`) to every call, even to one with an
-        initial_state (where Keras 3 drops it). Where no step is left out, plain arrays are
+        that carries their mask (`layers.MaskedArray`) to every call that receives it, even with an
+        initial_state (where Keras 3 drops the mask). Where no step is left out, plain arrays are
         returned.
         """
         # The common case, a plain array alone, skips the search: calls of one step are short.
@@ -350,7 +352,10 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
 
     @property
     def input(self) -> Any:
-        """The symbol (or structure) of its call. Raises ConfigError unless there is exactly one."""
+        """The symbol, or structure of symbols, that its call received.
+
+        Raises ConfigError unless there is exactly one call.
+        """
         return self._only_node().inputs
 
     @property
@@ -368,7 +373,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return self.nodes[0]
 
     def __copy__(self) -> Self:
-        """Return a deep copy: what was packed from shared weights would not follow them."""
+        """Return a deep copy: a shallow one would keep packed weights when shared ones change."""
         return copy.deepcopy(self)
 
     # ---- config
@@ -415,7 +420,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return {}
 
     def stream_classes(self) -> dict[str, str]:
-        """Return, where known, the class that gives each of these states its meaning."""
+        """Return state -> the class that gives it its meaning, where one is known."""
         return dict.fromkeys(self.stream_states(), type(self).__name__)
 
     def bind(self, inputs: Any, context: CallContext) -> tuple[Array, Callable[[], object]]:
@@ -475,7 +480,7 @@ def several(inputs: object) -> bool:
 
 
 def _layers_in(name: str, value: object) -> Iterator[tuple[str, Layer]]:
-    """Yield the layers of an attribute's value, also in lists and dicts, with their names."""
+    """Yield the layers in an attribute's value, lists and dicts included, with their names."""
     if isinstance(value, Layer):
         yield name, value
     elif isinstance(value, list | tuple | dict):

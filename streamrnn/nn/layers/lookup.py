@@ -41,9 +41,10 @@ class _Lookup(BuiltIn):
     """The arguments of both layers.
 
     vocabulary: a list of tokens, or the path of a text file with one per line; None: `adapt` learns
-    it. output_mode: int; or vectors as in CategoryEncoding: one_hot, multi_hot, count; tf_idf:
-    counts times `idf_weights`. max_tokens: how many numbers `adapt` assigns at most; with
-    pad_to_max_tokens, also the size of vectors. invert: turn numbers into tokens, on arrays only.
+    it. output_mode: int for numbers; one_hot, multi_hot or count for vectors as in
+    CategoryEncoding; tf_idf for counts times `idf_weights`. max_tokens: how many numbers there may
+    be after `adapt`; with pad_to_max_tokens, also the size of vectors. invert: turn numbers into
+    tokens, on arrays only.
     """
 
     supports_masking = False

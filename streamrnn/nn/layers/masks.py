@@ -16,7 +16,10 @@ Masks = Bools | list[Bools | None] | None
 
 
 def carried(inputs: object) -> Masks:
-    """Return the mask that an array carries, or a list of one per input; None without any."""
+    """Return the mask that an array carries, or a list with one (or None) per input.
+
+    None if no mask is carried.
+    """
     if isinstance(inputs, MaskedArray):
         return inputs._keras_mask
     if isinstance(inputs, list | tuple):
@@ -158,7 +161,7 @@ class MaskedArray(np.ndarray[Any, np.dtype[Any]]):
 
 
 def _plain(tree: Any) -> Any:
-    """Replace the arrays among arguments that carry a mask by plain ones."""
+    """Replace arrays that carry a mask by plain ones, also inside lists, tuples and dicts."""
     if isinstance(tree, MaskedArray):
         return np.asarray(tree)
     if type(tree) in (list, tuple):

@@ -37,7 +37,7 @@ class Memory:
         return self._states is not None
 
     def record_start(self, states: list[Floats] | None) -> None:
-        """Record where a call starts (None: the default states); the first start is the origin."""
+        """Record the states that a call starts from (None: default); the first are the origin."""
         if self._states is None:
             self._origin = None if states is None else _copies(states)
         elif states is not None:
@@ -95,7 +95,10 @@ class Memory:
         self._held = self._blank_held() if len(flat) == len(self._states) else flat[-1]
 
     def reset(self, states: object) -> None:
-        """Reset to `states`, which become the origin; if None, to the origin, or to no state."""
+        """Reset to `states`, which become the origin.
+
+        None resets to the origin, or, without an origin, to no state.
+        """
         self._require_stateful()
         if states is not None:
             self.assign(states)

@@ -20,7 +20,7 @@ from streamrnn.nn.layers.structure import Shape, Shapes
 
 
 class Merge(Stepwise):
-    """Merges inputs of one shape (or that NumPy can broadcast) element by element."""
+    """Merges inputs of one shape, or of shapes that NumPy can broadcast, element by element."""
 
     def build(self, input_shape: Shapes) -> None:
         self._listed(input_shape)
@@ -168,7 +168,7 @@ class Spread(Merge):
 
 @builtin_layer
 class Multiply(Merge):
-    """The product of its inputs. A masked step counts as 1; where all are masked it gives 0."""
+    """The product of its inputs. A masked step counts as 1; a step that all inputs mask gives 0."""
 
     def merge(self, inputs: list[Floats], masks: list[Bools | None]) -> Floats:
         factors = [

@@ -83,7 +83,7 @@ class _OnAxes(Stepwise):
 class LayerNormalization(_OnAxes):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, over the features of each step.
 
-    Ba et al. 2016. axis: other axes to take mean and variance over. Weights: gamma and beta, in the
+    Ba et al. 2016. axis: the axes to take mean and variance over. Weights: gamma and beta, in the
     sizes of these axes, by default (F,).
     """
 
@@ -260,7 +260,7 @@ class UnitNormalization(RootNormalization):
 class RMSNormalization(Unmasked, RootNormalization):
     """scale x / sqrt(mean of squares + epsilon), over the features of each step.
 
-    Zhang and Sennrich 2019. axis: other axes to take the mean over. Weight: scale, in the sizes of
+    Zhang and Sennrich 2019. axis: the axes to take the mean over. Weight: scale, in the sizes of
     these axes, by default (F,). As in Keras, and unlike other normalizations, it passes no mask on.
     """
 

@@ -160,7 +160,7 @@ class Operation(Layer):
         return self._mixes()
 
     def _mixes(self) -> str | None:
-        """Return how the function combines steps or treats them differently; None if neither."""
+        """Return how the function combines steps or treats them unequally; None if it does not."""
         over_time = f"{self.function} combines the steps of the time axis"
         sequence = self.rank >= 3
         inner = self.rank - (2 if sequence else 1)
@@ -222,7 +222,7 @@ def _constant(operand: Any) -> Array | None:
 
 
 def _axes_used(shape: tuple[int, ...]) -> int:
-    """Return the number of axes from the first whose size is not 1; earlier ones are broadcast."""
+    """Return the number of axes after the leading ones of size 1, which are broadcast."""
     return next((len(shape) - i for i, size in enumerate(shape) if size != 1), 0)
 
 

@@ -61,7 +61,7 @@ class MaxPooling1D(_Pool):
 
 @builtin_layer
 class AveragePooling1D(_Pool):
-    """(B, T, F) -> (B, windows, F): the mean of each window, without padding."""
+    """(B, T, F) -> (B, windows, F): the mean of each window, its padding left out."""
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
         first, *others = self.windows(inputs, 0)
@@ -104,7 +104,7 @@ class GlobalMaxPooling1D(_Global):
 
 @builtin_layer
 class GlobalAveragePooling1D(_Global):
-    """(B, T, F) -> (B, F): the mean over the steps that are not masked; NaN if all are."""
+    """(B, T, F) -> (B, F): the mean over the unmasked steps; NaN where all are masked."""
 
     supports_masking = True
 

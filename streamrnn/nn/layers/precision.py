@@ -128,7 +128,7 @@ def set_precision(model: Layer, precision: str) -> None:
     """Round the weights of all layers where it pays, in place; the others keep float32.
 
     `precision`: one of PRECISIONS, or "auto", which changes nothing. Raises ConfigError for another
-    value, or if weights are integers already, UnsupportedError if there is no such layer.
+    value, or if weights are integers of another precision; UnsupportedError if it pays in no layer.
     """
     before = precision_of(model)
     if precision not in (*PRECISIONS, "auto"):

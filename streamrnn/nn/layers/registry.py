@@ -96,7 +96,7 @@ def class_of(class_name: str) -> type[Any]:
     if cls is not None:
         return cls
     if class_name in plugin_names("layer"):
-        load_plugin("layer", class_name)  # it registers itself
+        load_plugin("layer", class_name)  # its module registers the class
         if class_name in _classes:
             return _classes[class_name]
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Regularizers of weights, with the names, arguments and formulas of Keras: a penalty in the loss.
+"""Regularizers: penalties of weights in the loss, with Keras's names, arguments and formulas.
 
 They affect only training. A layer takes one as `kernel_regularizer` and so on.
 """

@@ -45,7 +45,7 @@ class _ChangesShape(Unmasked):
     ragged = False
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
-        # On a stream, arrays have one more axis: each step is reshaped, in place of each row.
+        # On a stream, arrays have one more axis: each step is reshaped, not each row.
         lead = inputs.shape[:2] if context.kind == "stream" else inputs.shape[:1]
         shape = self.compute_output_shape((None, *inputs.shape[len(lead) :]))
         return inputs.reshape(*lead, *shape[1:])

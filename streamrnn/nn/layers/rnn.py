@@ -364,7 +364,10 @@ class RNN(BuiltIn):
         return self.memory.shown()
 
     def get_state(self) -> list[Any] | None:
-        """Return copies of the carried states, then a custom cell's last output, or None."""
+        """Return copies of the carried states, followed by one of a custom cell's last output.
+
+        None if no state is carried.
+        """
         return self.memory.states(with_held=True)
 
     def set_state(self, state: object) -> None:

@@ -16,8 +16,8 @@ RowStep = Callable[[Floats, tuple[Floats, ...], tuple[Floats, ...], Floats], Non
 def row_by_row(cell: object, call: Callable[..., Any], training: bool) -> RowStep:
     """Return `call` on one row as step(x_F, states, weights, y_U); it writes states and y in place.
 
-    In a batch, NumPy's matrix product may give a row other bits than for the row alone, and a mean
-    over the batch gives another value. One row at a time rules out both.
+    In a batch, NumPy's matrix product may give a row other bits than it gives the row alone, and a
+    mean over the batch gives another value. One row at a time rules out both.
     """
     parameters = inspect.signature(call).parameters.values()
     takes = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,4 +1,4 @@
-"""Normalization and Rescaling: fixed scaling of features, part of the model.
+"""Normalization and Rescaling: fixed scaling of features, as a part of the model.
 
 A mask passes through both, as in Keras 3.
 """
@@ -134,7 +134,7 @@ class Numbers(Argument[npt.ArrayLike, Floats]):
 
 @builtin_layer
 class Rescaling(Stepwise):
-    """x * scale + offset; each a number or one value per feature."""
+    """x * scale + offset; scale and offset are each a number, or one value per feature."""
 
     scale: Numbers
     offset: Numbers = Numbers(0.0)
@@ -151,7 +151,7 @@ class Rescaling(Stepwise):
 
 
 def _batches(layer: Layer, data: Any) -> Iterator[Array]:
-    """Yield the batches of an iterable, or data that is one array. Raises ArgumentError."""
+    """Yield the batches of an iterable, or the data if it is one array. Raises ArgumentError."""
     several = isinstance(data, list | tuple)
     nested = several and len(data) > 0 and not any(hasattr(_of_batch(x), "shape") for x in data)
     if nested or hasattr(data, "__array__"):

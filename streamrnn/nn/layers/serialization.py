@@ -1,8 +1,8 @@
 """Layers to configs and back.
 
-A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, and keys that
-are not needed to read it. No module is imported and no code is run: a name that is not in the
-registry is refused.
+A config is the dictionary that Keras 3 writes: ``{"class_name": …, "config": {…}}``, with
+further keys that are not needed to read it. No module is imported and no code is run: a name that
+is not in the registry is refused.
 """
 
 from collections.abc import Mapping

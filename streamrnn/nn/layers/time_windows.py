@@ -1,8 +1,8 @@
 """Windows along the time axis, for convolutions and pools: paddings and numbers of steps.
 
-The formulas are Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads zeros on both
-sides, the odd one at the end, so that there are ceil(steps / strides) windows; "causal" pads the
-beginning only.
+The formulas are Keras 3's (and TensorFlow's): "valid" pads nothing; "same" pads both sides
+(with one step more at the end if their number is odd), so that there are ceil(steps / strides)
+windows; "causal" pads the beginning only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class TimeWindow(NamedTuple):
         return -(-steps // self.strides)
 
     def pads(self, steps: int) -> tuple[int, int]:
-        """Return how many steps are missing before the first input and after the last."""
+        """Return how many steps the padding adds before the first input and after the last."""
         if self.padding == "valid" or not steps:
             return 0, 0
         missing = (self.count(steps) - 1) * self.strides + self.reach + 1 - steps
@@ -67,7 +67,7 @@ class TimeWindow(NamedTuple):
 
 
 class OverTime(Unmasked):
-    """The base of layers that make other steps out of a sequence (batch, time, features)."""
+    """The base of layers that turn the steps of (batch, time, features) into other steps."""
 
     ragged = False
     sequence_input = True

@@ -45,7 +45,8 @@ class Variable(np.ndarray[Any, np.dtype[np.float32]]):
     def __reduce__(self) -> Any:
         if self._holder is None:
             return np.asarray(self).__reduce__()
-        # The holder has this array among its weights, so it may be incomplete: pass it as state.
+        # The holder has this array among its weights, so it may not be complete when the array is
+        # restored: pass the holder as state.
         return _restored, (np.asarray(self),), (self._holder, self._key)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -160,7 +161,7 @@ def _method_of_plain(name: str) -> Callable[..., Any]:
 
 
 def attribute_of_plain(name: str) -> property:
-    """Return an attribute for an array class that behaves as the plain array's."""
+    """Return a property, for an array class, that reads this attribute of the plain array."""
     doc = f"ndarray.{name}, of the plain array."
     return property(lambda self: getattr(np.asarray(self), name), doc=doc)
 
@@ -174,10 +175,10 @@ for _name in ("T", "mT"):
 
 
 class WeightAttribute:
-    """`layer.kernel` and the like: the weight of this name, None if the layer has none.
+    """`layer.kernel` and the like: the weight of this name, None if the layer was made without it.
 
-    Setting it replaces the values. In a custom class it is an ordinary attribute. `switch` is the
-    argument that leaves the weight out.
+    `switch` is the argument that leaves the weight out where it is False. Setting the attribute
+    replaces the values of the weight. In a custom class it is an ordinary attribute.
     """
 
     def __init__(self, switch: str = "") -> None:
