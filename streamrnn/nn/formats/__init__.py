@@ -37,7 +37,7 @@ def load_model(
     strict: refuse a file with arrays that no layer uses.
     precision: "int16" or "int8" rounds the weights of LSTM, GRU and SimpleRNN (nodes of an ONNX
     graph too), and of Dense and Conv1D of 128 inputs and 64 units or more, to integers: faster,
-    with an error (`streamrnn convert --check` shows it). "auto": as stored in the file.
+    with a rounding error (`streamrnn convert --check` shows it). "auto": as stored in the file.
 
     Raises MissingFileError, UnsupportedError (suffix, layer, option, operator), ConfigError (an
     argument) or ModelFileError (damaged, or arrays that do not fit), naming the file.

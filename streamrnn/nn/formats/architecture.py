@@ -72,8 +72,8 @@ def untrained(
         in_order = [table.make(table.config()) for table in tables]
         if embedded and in_order[0].input_dtype != "float32":
             raise ConfigError(
-                f"{tables[0]}: it reads ids, but receives the numbers that embed in [source] "
-                "features makes of them; remove the layer, or embed"
+                f"{tables[0]}: it reads ids, but receives the numbers that `embed` in [source] "
+                "features makes of them; remove the layer, or `embed`"
             )
         if embedded or any(table.inputs for table in tables):
             return _graph(tables, in_order, features, embedded)

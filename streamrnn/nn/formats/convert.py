@@ -1,8 +1,9 @@
 """Conversion of any model file to the native format, Keras, PyTorch or ONNX, with a check.
 
-The check compares with outputs that were recorded in the original framework, in an .npz: inputs `x`
-and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, … in the model's order, or under the model's
-own names. The guide has the code that records them: keras-model, torch-onnx-model.
+The check compares the model's outputs with outputs that were recorded in the original framework. An
+.npz has them with their inputs: inputs `x` and outputs `y`, or `x_0`, `x_1`, … and `y_0`, `y_1`, …
+in the model's order, or under the model's own names. The guide has the code that records them:
+keras-model, torch-onnx-model.
 """
 
 import os

@@ -37,10 +37,10 @@ _CONVERT = """a pickle can run code and is never opened. Convert it once in PyTo
     weights = torch.load({source}, map_location="cpu", weights_only=True)
     weights = {{name: tensor.float().contiguous().clone() for name, tensor in weights.items()}}
     save_file(weights, {target})
-That is for a state_dict. One in a checkpoint is weights["model_state_dict"], or under another key.
-A whole module needs weights_only=False, which runs code of the file: only if you trust it; then
-weights.state_dict(). TorchScript: torch.jit.load({source}).state_dict(). Load the result: the
-message lists the layers that its names and shapes suggest."""
+This is for a state_dict. In a checkpoint it is weights["model_state_dict"], or under another key.
+A whole module needs weights_only=False, which runs code of the file: set it only if you trust the
+file, and save weights.state_dict(). TorchScript: torch.jit.load({source}).state_dict(). Then load
+the result: the message lists the layers that its names and shapes suggest."""
 
 
 def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded:

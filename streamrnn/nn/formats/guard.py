@@ -20,7 +20,7 @@ from streamrnn.nn.layers import initializers, serialization
 from streamrnn.nn.layers.layer import Layer
 
 MAX_JSON_BYTES = 32 << 20
-"""Limit of a config in bytes; a config of a thousand layers has about two megabytes."""
+"""Largest size of a config, in bytes: a thousand layers take about two megabytes."""
 MAX_LAYERS = 500
 MAX_FREE_SIZE = 1 << 20
 """The largest dimension that is always allowed; a larger one needs as many values in the file."""
@@ -94,7 +94,7 @@ def extra_needed(module: str, extra: str, path: str | Path, use: str = "reading"
 
 
 def parse_json(text: str | bytes, name: str) -> object:
-    """Parse JSON of bounded size. Raises ModelFileError that names it."""
+    """Parse JSON of bounded size. Raises ModelFileError that contains `name`."""
     if len(text) > MAX_JSON_BYTES:
         raise ModelFileError(f"{name} has {len(text):,} bytes; the maximum is {MAX_JSON_BYTES:,}")
     try:

@@ -44,7 +44,7 @@ def save(model: Model, path: str | Path) -> None:
     """Write a model atomically: the file is complete, or does not exist.
 
     Raises SinkError where no file can be written, OSError if writing it fails, UnsupportedError
-    for another ending, also .torch.safetensors.
+    for another ending, and for .torch.safetensors.
     """
     form = "the native format; `streamrnn convert` makes .keras or .onnx of it"
     path = checked_target(path, ".safetensors", form)
@@ -82,8 +82,8 @@ def encoded(model: Model) -> bytes:
 def _in_order(data: bytes) -> bytes:
     """Return a safetensors file with sorted metadata: the library writes it in arbitrary order.
 
-    A file is the length of its header in 8 bytes, the header: JSON padded to a multiple of 8, and
-    its tensors.
+    A file consists of the length of its header (8 bytes), the header (JSON, padded to a multiple of
+    8 bytes) and the tensors.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     entries = json.loads(data[8:start])
@@ -211,4 +211,4 @@ def _read(path: Path, layers: Tables | None) -> Loaded:
 
 
 NATIVE = ModelFormat(_read, load_weights, takes=("layers",))
-"""The format of .safetensors: native, or PyTorch's weights, as the contents tell."""
+"""The format of .safetensors: native, or PyTorch's weights; the contents decide."""

@@ -176,7 +176,7 @@ def _parse_one(number: int, table: object, *, outer: bool) -> LayerTable:
 
 
 def _inner(value: object) -> object:
-    """Return the config of an inner layer: of a wrapper, or the cells of an RNN."""
+    """Return the config of the layer inside a wrapper, or of an RNN's cell, or a list of these."""
     if isinstance(value, list):
         return [_inner(item) for item in value]
     if isinstance(value, Mapping) and "type" in value:

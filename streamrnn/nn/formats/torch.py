@@ -2,11 +2,11 @@
 
 Layouts (docs of torch.nn): weights are (gates * U, F), the transpose of Keras's, with the gates in
 the order of `TORCH_CELLS`; there are two biases, which are summed unless the cell here has two.
-There is one layer per level of a recurrent layer, Bidirectional if it has both directions.
+Each level of a recurrent layer becomes one layer, a Bidirectional if it has both directions.
 
-An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output. With recurrent weights
-W_hh W_hr it feeds back o(t) itself, which makes it an LSTM followed by a Dense without bias; the
-product of the weights is rounded once.
+An LSTM with proj_size feeds back h = W_hr o(t), where o(t) is its output before the projection.
+With recurrent weights W_hh W_hr it feeds back o(t) itself, which makes it an LSTM followed by a
+Dense without bias; the product of the weights is rounded once.
 """
 
 import re
@@ -53,7 +53,7 @@ class TorchLayer:
 
 
 class Group:
-    """The arrays under one prefix, by the rest of their names; records which were used."""
+    """The arrays under one prefix, by the rest of their names, and a record of the used ones."""
 
     def __init__(self, table: LayerTable, arrays: Arrays) -> None:
         self.table, self.arrays = table, arrays
@@ -108,7 +108,7 @@ def _make(group: Group, implied: Mapping[str, object], suffix: str = "") -> Laye
 def load_state_dict(arrays: Arrays, tables: Sequence[LayerTable]) -> Loaded:
     """Build a Sequential of the tables' layers, with weights from the arrays.
 
-    A table without a prefix takes the only arrays that can be its own, or the next ones of an
+    A table without a prefix takes the only arrays that fit its type, or the next ones of an
     nn.Sequential. Raises ModelFileError (a missing array, or one of an invalid shape),
     UnsupportedError (a type without a PyTorch layout, proj_size on too many units), ConfigError (a
     prefix that no array has, or none where several fit).
@@ -229,7 +229,7 @@ def _norm(group: Group, names: Mapping[str, str] = AFFINE) -> list[TorchLayer]:
 
 
 def _recurrent_layers(group: Group) -> list[TorchLayer]:
-    """Build the layers of all levels; one with a projection is two layers.
+    """Build the layers of all levels; a level with a projection becomes two layers.
 
     Every level but the last returns all steps, whatever the table says: the next level reads them.
     """

@@ -138,7 +138,7 @@ def _chain(guesses: Sequence[Sequence[_Guess]]) -> tuple[list[_Guess], list[str]
 
 
 def _fitting(guesses: Sequence[Sequence[_Guess]]) -> list[_Guess] | None:
-    """Find the first order in which shapes fit, starting from the names' order, else None."""
+    """Return the first order in which the shapes fit, trying the names' order first, or None."""
     if len(guesses) > MAX_TABLES:
         return None
     tried = 0

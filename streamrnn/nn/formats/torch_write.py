@@ -101,7 +101,7 @@ class _Written:
         return f"self.layers[{len(self.members) - 1}]"
 
     def plain(self, layer: Layer, call: str) -> None:
-        """Add a layer without weights in PyTorch."""
+        """Add a layer that has no weights in PyTorch, and the call that computes it."""
         config = {key: value for key, value in layer.get_config().items() if value is not None}
         self.tables.append({"type": type(layer).__name__, **config})
         self.call(call)
@@ -147,7 +147,7 @@ def _chain(model: Model) -> list[tuple[Layer, tuple[int | None, ...]]]:
         node = step.node
         if node.inputs is not last or node.kwargs or len(node.outputs) != 1:
             raise _refused(
-                node.layer, "it must read the layer before it alone, without a state or mask"
+                node.layer, "it must read only the layer before it, without a state or mask"
             )
         chain.append((node.layer, last.shape))
         last = node.outputs[0]

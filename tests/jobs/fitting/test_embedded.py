@@ -128,7 +128,7 @@ def test_all_seeds_as_one_model_and_a_second_run(tmp_path: Path) -> None:
         (
             FEATURES,
             {"layers": [{"type": "Embedding", "input_dim": 4, "output_dim": 2}]},
-            r"number 1 \(Embedding\): it reads ids, but receives the numbers that embed",
+            r"number 1 \(Embedding\): it reads ids, but receives the numbers that `embed`",
         ),
     ],
 )

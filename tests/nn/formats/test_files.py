@@ -262,7 +262,7 @@ def test_pickles_and_unknown_endings(tmp_path):
     message = str(caught.value)
     assert 'torch.load("model.pt", map_location="cpu", weights_only=True)\n' in message
     assert 'save_file(weights, "model.safetensors")\n' in message
-    assert "weights_only=False, which runs code of the file: only if you trust it" in message
+    assert "weights_only=False, which runs code of the file: set it only if you trust" in message
     with pytest.raises(MissingFileError, match="no such model file"):
         streamrnn.load_model(tmp_path / "none.pt")
     with pytest.raises(UnsupportedError, match=r"unknown suffix '\.tflite'; .*\.onnx$"):

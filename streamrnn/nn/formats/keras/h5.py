@@ -1,7 +1,7 @@
 """HDF5 files, read in full and defensively: only groups and plain arrays inside the file.
 
-Refused are soft and external links, external and virtual datasets, arrays that declare far more
-values than are stored, and groups that contain themselves.
+Soft and external links, external and virtual datasets, arrays that declare far more values than
+are stored, and groups that are linked more than once are refused.
 
 Texts in attributes are read from the file's bytes, because the HDF5 library hung, read for seconds
 or crashed the process when references to stored texts were damaged (found by test_damaged.py).

@@ -99,7 +99,7 @@ def _with_tables(stored: h5.Tree, tables: Sequence[LayerTable], *, is_legacy: bo
 
     Weights are assigned in order, or from the groups that the tables name (`weights`: the layer's
     name in a legacy file, else a group such as "layers/lstm_1"). In the latter case the file may
-    contain more.
+    contain more groups.
     """
     version = str(stored.attributes.get("", {}).get("keras_version", "3"))
     with initializers.replaced_by(Budget(stored.size).zeros):

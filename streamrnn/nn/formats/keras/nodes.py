@@ -174,7 +174,7 @@ def operation_config(entry: Mapping[str, Any]) -> LayerConfig:
 def _operands(
     node: Mapping[str, Any], name: str, kind: str, arguments: dict[str, Any]
 ) -> list[Any]:
-    """Return the operands of a call as a flat list; move its other keywords to arguments."""
+    """Return the operands of a call as a flat list; add its other keywords to `arguments`."""
     kwargs = dict(node.get("kwargs") or {})
     values = [*node.get("args", []), *(kwargs.pop(k) for k in _OPERANDS if k in kwargs)]
     arguments |= {key: unwrapped(value) for key, value in kwargs.items() if value is not None}

@@ -83,7 +83,7 @@ def is_seed(path: str) -> bool:
 def _assignments(
     tree: Tree, layer: Layer, config: LayerEntry, group: str, target: str
 ) -> Iterator[Assignment]:
-    """Yield the array of each weight of a layer that is stored, given its group."""
+    """Yield the array of each weight of a layer, given its group; missing ones are skipped."""
     for cell, places in _Stored(tree).layers(layer, config, group, target):
         stored = [(source, name) for source, name in places if source in tree.arrays]
         arrays = as_keras(cell, [tree.arrays[source] for source, _ in stored])

@@ -81,7 +81,7 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
     if kind in _OURS or not registry.is_own(cls) or ".plugins." in cls.__module__:
         raise _refused(stored, "Keras has no such layer")
     if kind in ("DepthwiseConv1D", "SeparableConv1D") and inner["padding"] == "causal":
-        raise _refused(stored, "Keras has no such layer with causal padding but Conv1D(groups=…)")
+        raise _refused(stored, "Keras has no such layer with causal padding; use Conv1D(groups=…)")
     inner.pop("batch_input_shape", None)
     if inner.get("stateful") and not sized:
         why = "stateful=True needs the number of rows in Keras, Input(batch_size=…)"
@@ -106,7 +106,7 @@ def _entry(stored: StoredConfig, *, sized: bool) -> ConfigDict:
 
 
 def _operation(kind: str, stored: StoredConfig) -> ConfigDict:
-    """Return a mask's operation, with a number to compare with, or a second mask, as operand."""
+    """Return a mask's operation; NotEqual's number and LogicalOr's second mask become operands."""
     config = stored["config"]
     inner = {"name": config["name"]}
     if kind in ("OnesLike", "ZerosLike"):
