@@ -139,7 +139,7 @@ class Softmax(Stepwise):
         return None if self.ragged else "its sum is over the steps of a sequence; use axis=-1"
 
     def __call__(self, inputs: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
-        """Compute the outputs; see Layer, and above for the mask."""
+        """Compute the outputs; see Layer, and Softmax for the mask."""
         of_steps = mask is None or bool(symbols_in([inputs, mask]))
         if of_steps or (np.ndim(inputs) > 2 and np.ndim(mask) < np.ndim(inputs)):
             return super().__call__(inputs, *args, mask=mask, **kwargs)

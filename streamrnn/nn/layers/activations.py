@@ -1,6 +1,6 @@
-"""Activations: the names that layers accept, and the same functions to call on arrays.
+"""Activations: the names that layers accept, and their functions, to call on arrays.
 
-Names and arguments have the meaning of Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and
+Names and arguments mean what they mean in Keras 3: `hard_sigmoid` is clip(x/6 + 0.5, 0, 1), and
 `hard_sigmoid_02` is Keras 2's and ONNX's, clip(0.2 x + 0.5, 0, 1). The functions compute in
 float32, element by element (softmax, log_softmax, sparsemax: over the last axis), with the same
 bits as inside a layer.
@@ -113,7 +113,7 @@ def spec_of_relu(negative_slope: float, max_value: float | None, threshold: floa
 
 
 def compute_over(name: str, x: npt.ArrayLike, axis: int | Sequence[int]) -> Floats:
-    """Apply an activation of rows along an axis of x, or over the values on several axes.
+    """Apply an activation of rows along one axis of x, or over all values on several axes.
 
     Raises ShapeError for axes that x does not have, for repeated ones, and for an empty list.
     """

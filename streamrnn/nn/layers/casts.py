@@ -1,4 +1,4 @@
-"""Cast the values of callers to the arrays that layers compute with."""
+"""Cast callers' values to the arrays that layers compute with."""
 
 import numpy as np
 

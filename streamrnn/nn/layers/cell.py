@@ -274,7 +274,7 @@ class Cell(Layer):
     def bind_window(
         self, x_BTF: Floats, states: list[Floats], held_BU: Floats | None, y_BTU: Floats
     ) -> Callable[[], object]:
-        """Return a call that runs all steps of a window on what the arrays hold at that time."""
+        """Return a function that runs the steps of a window on what the arrays hold when called."""
         return quietly(partial(self.run_window, x_BTF, None, None, states, held_BU, y_BTU))
 
     def apply(self, inputs: Array, context: CallContext) -> Array:
@@ -396,7 +396,7 @@ class LayerCell(Cell):
 
 
 def _step_of(layer: Layer) -> Callable[..., None] | None:
-    """Return a static method `step`; another kind of method of this name does not count."""
+    """Return the static method `step`; None if `step` is missing or another kind of method."""
     step = inspect.getattr_static(layer, "step", None)
     return step.__func__ if isinstance(step, staticmethod) else None
 

@@ -36,9 +36,10 @@ class CallContext:
     mask           bool (B, T), False where a step is left out; None if no step is. For
                    several inputs, a list with one mask (or None) each.
     initial_state  states to start from, as the caller passed them, or None.
-    training       whether dropout is applied.
+    training       whether layers compute as in training; dropout, for instance, is applied.
     kind           "call": a call from Python; layers with stateful=True carry their state.
-                   "stream": one step per row, from the caller's `states`, changed in place.
+                   "stream": each row continues a stream, from the caller's `states`, which are
+                   changed in place.
                    "whole": each row is a complete sequence, from zero states.
                    The last two change no attribute of a layer, so threads may share a model.
     lengths        number of steps of each row, int64 (B,), or None where all rows have all steps.

@@ -1,8 +1,8 @@
 """Conv1D, DepthwiseConv1D and SeparableConv1D.
 
 With causal padding, an output depends only on its own step and the past, so these layers run on
-streams; Keras has this padding for Conv1D alone. The others filter each feature separately. None of
-them passes a mask on.
+streams; Keras 3 has this padding for Conv1D alone. The others filter each feature separately. None
+of them passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ class _Convolution(BuiltIn):
         return {"x": (rows, self.features)} if rows else {}
 
     def past_inputs(self, inputs: Array, context: CallContext) -> Floats:
-        """Return the inputs (B, C, F) before a window: a stream's state, to be advanced."""
+        """Return the inputs (B, C, F) before a window: a stream's state, which callers advance."""
         past = (self.window.reach, self.features)
         state = context.state("x", past) if context.kind == "stream" and past[0] else None
         return np.zeros((len(inputs), *past), np.float32) if state is None else state
@@ -223,7 +223,7 @@ class DepthwiseArguments:
 
 
 class _Depthwise(_Convolution, DepthwiseArguments):
-    """Filters of single features. Keras trains them without causal padding."""
+    """Filters of single features. In Keras 3 they have no causal padding."""
 
     def filtered(self, x: Floats, kernel: Floats, context: CallContext) -> Floats:
         """Return each feature after each of M = `depth_multiplier` filters: (B, windows, F M)."""

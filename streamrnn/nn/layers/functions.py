@@ -71,7 +71,7 @@ def _activation(name: str) -> Callable[..., Any]:
 
 
 def _power(x: Any, exponent: Any) -> Floats:
-    """Return x ** exponent, for a whole number or ±0.5, by products and roots."""
+    """Return x ** exponent, by products and roots; the exponent is a whole number or ±0.5."""
     if np.ndim(exponent) or not math.isfinite(exponent):
         raise ArgumentError(f"power: the exponent must be a finite number, received {exponent!r}")
     base, number = floats(x), float(exponent)

@@ -145,7 +145,7 @@ class GatedCell(Packable, Cell, GatedArguments):
         return False
 
     def activations(self) -> tuple[Spec, ...]:
-        """Return the activations of the kernel: of the gates first, then the others."""
+        """Return the activations that the kernel takes: the gates' first, then the others."""
         return (self.activation,)
 
     def run_window(
@@ -243,7 +243,7 @@ class GatedRNN(RNN):
                     setattr(cls, name, property(attrgetter(f"cell.{name}"), doc=doc))
 
     def set_arguments(self, values: dict[str, Any]) -> None:
-        """Make the cell from its arguments, with the layer's name; then do as RNN does."""
+        """Make the cell from its arguments, with the layer's name; set the others as RNN does."""
         positive_integer(self, "units", values["units"])  # the message names the layer
         of_cell = arguments_of(self.cell_class)
         arguments = {name: values[name] for name, each in of_cell.items() if each.is_attribute}

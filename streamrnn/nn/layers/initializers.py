@@ -96,9 +96,9 @@ def uniform(
 def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return standard normal values.
 
-    They are NumPy's, except for the logarithms of the tail: 3 in 10,000 values. (NumPy compares 1
-    value in 100 with an exponential of the C library, whose last bit decides about once in 10**18
-    values.)
+    They are NumPy's, except for the logarithms of the tail (3 in 10,000 values), which are rounded
+    correctly here. NumPy also compares 1 value in 100 with an exponential of the C library, whose
+    last bit decides the comparison about once in 10**18 values.
     """
     again = np.random.Generator(type(generator.bit_generator)())
     again.bit_generator.state = generator.bit_generator.state
@@ -123,7 +123,7 @@ def _of_tail(generator: np.random.Generator) -> float:
 
 
 def _exponential(generator: np.random.Generator) -> float:
-    """Return -log(1 - u) of a uniform u, rounded exactly."""
+    """Return -log(1 - u) of a uniform u, correctly rounded."""
     return -float(_EXACT.ln(Decimal(1 - generator.random())))
 
 

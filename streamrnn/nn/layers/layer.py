@@ -33,7 +33,7 @@ from streamrnn.nn.layers.weights import WEIGHT_NAMES, NamedWeights, WeightSet
 
 
 class _KeepsArguments:
-    """Keeps the constructor's arguments; a base, so that `__init__` defines the signature."""
+    """Keeps the constructor's arguments: in a base, so that `__init__` defines the signature."""
 
     _made_with: tuple[tuple[object, ...], dict[str, object]]
 
@@ -381,8 +381,8 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
     def get_config(self) -> ConfigDict:
         """Return the constructor's arguments, in a form that JSON can hold.
 
-        By default, these are the arguments that an object of a custom class was made with, and the
-        ones that a layer of the package declares.
+        By default, these are the arguments that an object of a custom class was made with, and all
+        arguments that a layer of the package declares for its config.
         """
         config: ConfigDict = {"name": self.name, "trainable": self.trainable}
         declared = arguments_of(type(self))
@@ -416,7 +416,7 @@ class Layer(NamedWeights, WeightSet, _KeepsArguments):
         return None if self.stepwise else "it may need the whole time axis"
 
     def stream_states(self) -> dict[str, tuple[int, ...]]:
-        """Return what is carried from step to step: name -> its shape for one stream."""
+        """Return the states that are carried from step to step: name -> shape for one stream."""
         return {}
 
     def stream_classes(self) -> dict[str, str]:

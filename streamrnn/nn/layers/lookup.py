@@ -199,7 +199,7 @@ class _Lookup(BuiltIn):
         self._install(learned)
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list[Token]:
-        """Return the token of each number, special ones included or not."""
+        """Return the token of each number, with or without the special ones."""
         special = [self.mask_token] * self._first_oov + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else ()), *self.vocabulary]
 

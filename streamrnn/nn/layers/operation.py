@@ -166,7 +166,7 @@ class Operation(Layer):
         inner = self.rank - (2 if sequence else 1)
         for constant in self.constants:
             if constant is not None and _axes_used(constant.shape) > inner:
-                return f"{self.function} has another number for each step"
+                return f"{self.function} has a different number for each step"
         if self._along == "all":
             return f"{self.function} may move the time axis"
         if self._along == "axis" and sequence:

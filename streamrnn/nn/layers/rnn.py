@@ -204,7 +204,7 @@ class RNN(BuiltIn):
         return [y, *self.runner.nest(states)]
 
     def compute_mask(self, inputs: Array, mask: Bools | None = None) -> Masks:
-        """Return the mask if sequences are returned (as Keras up to 3.15), else None."""
+        """Return the mask if sequences are returned (as in Keras up to 3.15), else None."""
         passed = mask if self.return_sequences else None
         if not self.return_state:
             return passed

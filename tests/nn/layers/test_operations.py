@@ -111,7 +111,7 @@ def test_a_model_with_operators_runs_on_streams(every: bool) -> None:
         (lambda h: h[:, ::-1], "get_item takes some steps"),
         (lambda h: h[..., 0], "other axes"),
         (lambda h: ops.flip(h, axis=1), "flip combines the steps"),
-        (lambda h: h + np.ones((5, 1)), "add has another number for each step"),
+        (lambda h: h + np.ones((5, 1)), "add has a different number for each step"),
         (lambda h: ops.reshape(h, (-1, 5, 3)), "reshape may move the time axis"),
         (lambda h: ops.squeeze(ops.expand_dims(h, (1, 4)), (1, 4)), "expand_dims moves the time"),
     ],
