@@ -44,7 +44,7 @@ the result: the message lists the layers that its names and shapes suggest."""
 
 
 def read(path: str | Path, *, strict: bool = False, **options: object) -> Loaded:
-    """Read a model file with the sources of its weights. Arguments: see load_model."""
+    """Read a model, and the sources of its weights, from a file. Arguments: see load_model."""
     with on_disk(path) as file:
         format = _format_of(file)
         for name, value in options.items():

@@ -1,6 +1,6 @@
 """Limits for all readers of model files, which may be damaged or hostile.
 
-Every exception inside `reading` is raised as one of streamrnn's, naming the file.
+Exceptions inside `reading` are raised as errors of streamrnn that name the file.
 """
 
 import errno

@@ -50,7 +50,10 @@ _IGNORED = {
 
 
 def major_of(version: str) -> int:
-    """Return the major version of Keras, such as 2; 3 if none is named. Some names depend on it."""
+    """Return the major version of Keras, such as 2; 3 if none is named.
+
+    The meaning of some names depends on it.
+    """
     match = re.match(r"\d+", version)
     return int(match.group()) if match else 3
 

@@ -29,9 +29,9 @@ _NONE: Mapping[str, object] = MappingProxyType({})
 class KerasCell(NamedTuple):
     """A recurrent layer in files of earlier versions.
 
-    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: all arguments of its
-    CuDNN layer; None without one. `keras_1`: the gates in the order of the arrays of Keras 1 (W, U
-    and b of each gate); "" if it has today's arrays.
+    `before_3`: arguments that a config of Keras 1 or 2 may lack. `cudnn`: the arguments that its
+    CuDNN layer fixes; None without one. `keras_1`: the gates in the order of the arrays of Keras 1
+    (W, U and b of each gate); "" if it has today's arrays.
     """
 
     before_3: Mapping[str, object] = _NONE
