@@ -16,7 +16,7 @@ from streamrnn.nn.training.losses import GaussianNLL, Quantile
 from streamrnn.nn.training.metric import MeanMetric
 
 NORMAL_90 = 1.6448536
-"""Number of standard deviations around the mean that hold 90 % of a normal distribution."""
+"""90 % of a normal distribution lie within this many standard deviations of its mean."""
 
 
 def level_weights(levels: Sequence[float]) -> Doubles:
@@ -51,7 +51,7 @@ class BandMetric(MeanMetric):
         return kernel.means_of_rows(self.of_moments(t - y_pred[..., :labels], y_pred[..., labels:]))
 
     def of_quantiles(self, loss: Quantile, t: Floats, p: Floats) -> Floats:
-        """Return the value of each sample; the label `t` is repeated beside each quantile."""
+        """Return the value of each sample; the label `t` is repeated for each quantile."""
         raise NotImplementedError
 
     def of_moments(self, error: Floats, deviation: Floats) -> Floats:

@@ -17,7 +17,7 @@ from streamrnn.nn.models import Model, Sequential
 class Batch(NamedTuple):
     """Rows of a model's inputs and their masks; truths and weights of samples for each output.
 
-    reset: rows whose states are initial before the batch. labelled: 1 where a step has a label, 0
+    reset: True for rows that start from initial states. labelled: 1 where a step has a label, 0
     where it has none and no metric counts it.
     """
 
@@ -46,8 +46,8 @@ class Batch(NamedTuple):
 def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
     """Return the weight of each sample (B,), or step (B, T): 1 for a class without one.
 
-    y: whole numbers, with or without a last axis of 1, or one-hot; rank: the output's number of
-    axes.
+    y: whole numbers, with or without a last axis of size 1, or one-hot; rank: the output's number
+    of axes.
     """
     if not isinstance(by_class, Mapping):
         raise ArgumentError(
@@ -147,7 +147,7 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
     if model.built and (units := model.input_specs[0][1][0]) not in (None, len(features)):
         raise ShapeError(
             f"{model}: expected a table with {units} columns of features, received "
-            f"{len(features)}: {', '.join(features)}; select() those in the order of the model"
+            f"{len(features)}: {', '.join(features)}; select() columns in the model's order"
         )
     return _stacked(model, table, features), y, weight
 

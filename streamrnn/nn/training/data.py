@@ -14,11 +14,11 @@ from streamrnn.nn.training.batches import Batch, class_weights, memories
 from streamrnn.nn.training.trainer import Trainer
 
 BATCH_SIZE = 32
-"""Rows of a batch by default, as in Keras."""
+"""Number of rows of a batch by default, as in Keras."""
 
 
 class BatchSource(NamedTuple):
-    """Batches that can be iterated in an order.
+    """Batches that can be iterated in their order or in a random one.
 
     run: yields the batches in their order, or in the random order of a key. batches: their number,
     None if unknown. again: whether they can be iterated again. shuffles: whether a key changes
@@ -32,7 +32,7 @@ class BatchSource(NamedTuple):
 
 
 def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None) -> BatchSource:
-    """Return arrays, cut into batches. Raises ArgumentError, ShapeError."""
+    """Return the batches that arrays are cut into. Raises ArgumentError, ShapeError."""
     cut = BATCH_SIZE if size is None else size
     if isinstance(cut, bool) or not isinstance(cut, int | np.integer) or cut < 1:
         raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {size!r}")
@@ -55,7 +55,7 @@ def array_batches(trainer: Trainer, argument: str, rows: Batch, size: int | None
 
 
 def _numbered_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchSource:
-    """Return the batches that an object has by number, as a keras.utils.PyDataset does."""
+    """Return the batches of an object that has them by number, as a keras.utils.PyDataset does."""
     count = len(items)
     if not trainer.model.built and count:
         trainer.model.build_on(_parts(items[0])[0])
@@ -94,8 +94,8 @@ def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
 class Feed:
     """The batches of each epoch.
 
-    steps: batches in an epoch; the next epoch then continues where this one ended, and begins again
-    after the last batch. None: all batches.
+    steps: the number of batches in an epoch; the next epoch then continues where this one ended, or
+    begins again if it ended with the last batch. None: all batches.
     """
 
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
@@ -221,7 +221,7 @@ def is_window(item: Any) -> bool:
 def batch_of_window(trainer: Trainer, window: Any, class_weight: Any) -> Batch:
     """Return the batch of a window: lanes with `reset` start from the initial state.
 
-    Steps without a label add nothing to the loss, which is a mean over all steps, as in Keras, and
+    Steps without a label add nothing to the loss (still a mean over all steps, as in Keras), and
     count in no metric. Raises ArgumentError for windows without labels, for a model that does not
     carry its state, and for a lane that would start from a stored state.
     """

@@ -150,7 +150,7 @@ def _root_normalization(
 def _batch_normalization(
     layer: Any, inputs: Floats, context: CallContext, recording: Recording
 ) -> Recorded:
-    """Record batch normalisation (Ioffe and Szegedy 2015).
+    """Record batch normalization (Ioffe & Szegedy 2015).
 
     Masked steps have an output, but do not count in the moments.
     """

@@ -15,7 +15,7 @@ from streamrnn.nn.kernels import cell as kernel
 from streamrnn.nn.layers.structure import leaves
 
 ENTRIES = 200
-"""Number of entries of an array that are compared; in a larger array they are drawn."""
+"""Largest number of entries of an array that are compared; of a larger array some are drawn."""
 
 TOLERANCE = 1e-3
 """Tolerance, relative to an array's largest gradient; for a smooth step in float64, a hundredth of

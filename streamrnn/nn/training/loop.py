@@ -29,10 +29,10 @@ class Epochs(Protocol):
     """What a fit does in an epoch."""
 
     def start(self) -> int:
-        """Return the first epoch, after callbacks forgot an earlier fit."""
+        """Return the first epoch; by then, callbacks have forgotten an earlier fit."""
 
     def begin(self, epoch: int) -> None:
-        """Prepare, before callbacks are told of the epoch."""
+        """Prepare the epoch, before callbacks are told of it."""
 
     def train(self, epoch: int) -> dict[str, Any] | None:
         """Update the weights; return losses and metrics, or None if the fit is interrupted."""
@@ -40,11 +40,12 @@ class Epochs(Protocol):
     def judge(self, epoch: int) -> dict[str, Any]:
         """Return further values of the epoch.
 
-        Losses and metrics of a validation have names with `val_`; others are figures of the epoch.
+        Names of losses and metrics of a validation begin with `val_`; other values are figures of
+        the epoch.
         """
 
     def end(self, epoch: int, logs: dict[str, Any]) -> bool:
-        """Return whether another epoch may follow, after callbacks were told of this one.
+        """Return whether another epoch may follow; callbacks have already been told of this one.
 
         `logs` is what `train` and `judge` returned.
         """
@@ -113,7 +114,7 @@ def fit_arrays(
         )
     if not source.again and steps_per_epoch is None and epochs - initial_epoch > 1:
         raise ArgumentError(
-            f"fit: epochs={epochs}, and an iterator can be run through once only; pass a list of "
+            f"fit: epochs={epochs}, but an iterator can be run through once only; pass a list of "
             "its batches, as in fit(list(batches)), or steps_per_epoch"
         )
     whole = steps_per_epoch is None or steps_per_epoch == source.batches
@@ -184,7 +185,10 @@ class _ArrayEpochs:
         return _run(self._trainer, self._feed.epoch(key), self._calls, train=True)
 
     def judge(self, epoch: int) -> dict[str, float]:
-        """Return losses and metrics of the validation data, from initial states; restore states."""
+        """Return losses and metrics of the validation data, from initial states.
+
+        The states from before are then restored.
+        """
         if self._held is None or epoch not in self._judged:
             return {}
         model = self._trainer.model
@@ -223,7 +227,10 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or the ones listed, from 1."""
+    """Return the epochs that end with a validation: every n-th, or the listed ones.
+
+    The listed ones are numbered from 1, the returned ones from 0.
+    """
     if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
     if isinstance(frequency, list | tuple | set):
@@ -276,7 +283,7 @@ def _run(
 ) -> dict[str, float]:
     """Train on batches, or test them; return losses and metrics.
 
-    Losses are means over the batches, weighted by their rows, as in Keras.
+    Losses are means over the batches, weighted by their numbers of rows, as in Keras.
     """
     step, hears = trainer.test, calls.hears_test
     begin, end = calls.on_test_batch_begin, calls.on_test_batch_end

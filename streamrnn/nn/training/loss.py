@@ -21,13 +21,13 @@ class Loss:
     reduction: "sum_over_batch_size" or "sum".
 
     A loss of your own has `call(y_true, y_pred)`, as in Keras. It returns the value of each sample
-    (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. To be
-    trained with, it also needs `gradient(y_true, y_pred)`: the derivative of the sum of its values
+    (B,), of each step (B, T), or of each element; weights, masks and the reduction follow. For
+    training, it also needs `gradient(y_true, y_pred)`: the derivative of the sum of its values
     by each prediction, in the shape of y_pred. Both get NumPy arrays of float32: y_pred (B, U) or
     (B, T, U) as the model returns it, y_true as it was passed to fit, but with as many axes as
-    y_pred if only a last axis of size 1 differs. Where U is 1, y of shape (B,) is (B, 1), and (B,
-    T) is (B, T, 1); Keras passes it as it is, and `y_pred - y_true` is then (B, B). The first rows
-    are also passed as float64, to compare the gradient with differences of the values.
+    y_pred if only a last axis of size 1 differs. Where U is 1, y of shape (B,) becomes (B, 1), and
+    (B, T) becomes (B, T, 1); Keras passes y unchanged, and `y_pred - y_true` is then (B, B). The
+    first rows are also passed as float64, to compare the gradient with differences of the values.
 
     >>> import numpy as np
     >>> from streamrnn import losses
@@ -41,13 +41,13 @@ class Loss:
     9.0
 
     A loss with a static method `step(y_true, y_pred)` in place of `call` is compiled, as a custom
-    cell is: step takes one row of each, (K,) and (U,), and returns the value; gradient, static too,
-    takes the same and returns the derivative (U,).
+    cell is: step takes one row of each, (K,) and (U,), and returns the value; gradient, which is
+    also static, takes the same and returns the derivative (U,).
 
     A function of such arrays is a loss, too: `model.compile("adam", loss=function)`. The
     function has its gradient as an attribute: `function.gradient = another_function`. As in Keras,
-    a last axis of size 1 that one of a function's arrays lacks is added to it, or removed from the
-    other (even from y_pred).
+    where only one of a function's two arrays has a further last axis of size 1, the other array
+    gets such an axis if it is (B,); if not, the further axis is removed (even from y_pred).
     """
 
     own_name: ClassVar[str] = ""
@@ -96,7 +96,7 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} must implement `call`")
 
     def require_gradient(self) -> None:
-        """Raise UnsupportedError if the loss cannot be trained with."""
+        """Raise UnsupportedError if the loss has no gradient, which training needs."""
         if type(self).values is Loss.values and not hasattr(self, "gradient"):
             raise UnsupportedError(
                 f"loss {self.name!r} has no gradient, so no weight can be trained with it "
@@ -245,7 +245,7 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
 
 
 def weights_of(owner: str, shape: tuple[int, ...], sample_weight: npt.ArrayLike | None) -> Floats:
-    """Return a weight for each value. sample_weight: shaped as the values or their first axes."""
+    """Return a weight for each value. sample_weight: shaped like the values or their first axes."""
     if sample_weight is None:
         return np.ones(shape, np.float32)
     weights = np.asarray(sample_weight, np.float32)

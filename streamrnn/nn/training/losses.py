@@ -1,9 +1,9 @@
-"""Losses, with the names, arguments and formulas of Keras 3; Quantile and GaussianNLL, too.
+"""Losses, with the names, arguments and formulas of Keras 3, and Quantile and GaussianNLL.
 
 To add one, write its class here and its name in `__all__`.
 
 A loss is called as loss(y_true, y_pred, sample_weight=None) and returns a number. Shapes must fit:
-nothing is broadcast, but y_true may lack a last axis of size 1. Sums are in one order.
+nothing is broadcast, but y_true may lack a last axis of size 1. Sums are added in a fixed order.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class LogCosh(Elementwise, kernel="log_cosh", short="logcosh"):
 
 
 class Poisson(Elementwise, kernel="poisson"):
-    """y_pred - y_true * log(y_pred + 1e-7), of counts and their predicted mean, above 0."""
+    """y_pred - y_true * log(y_pred + 1e-7), of counts and their predicted mean (above 0)."""
 
     signed = True
 
@@ -129,7 +129,7 @@ class Quantile(Loss):
         return kernel.means_of_rows(value), slope, float(p.shape[-1])
 
     def of_each(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
-        """Return the pinball loss of each quantile and its derivative; arrays of one shape."""
+        """Return the pinball loss of each quantile and its derivative, in arrays of one shape."""
         q = np.ascontiguousarray(np.broadcast_to(np.array(self.quantiles, np.float32), p.shape))
         return kernel.elementwise("pinball", p, t, quantiles=q)
 
@@ -252,11 +252,11 @@ class KLDivergence(RowLoss, kernel="divergence", short="kld"):
 
 
 class CategoricalHinge(RowLoss, kernel="hinge"):
-    """1 + the largest prediction of another class - the class's own prediction; not below 0."""
+    """max(1 + the largest prediction of another class - the prediction of the true class, 0)."""
 
 
 class Hinge(Elementwise, kernel="hinge"):
-    """max(1 - y_true * y_pred, 0), y_true -1 or 1; if all are 0 or 1, 0 stands for -1."""
+    """max(1 - y_true * y_pred, 0), where y_true is -1 or 1; if all are 0 or 1, 0 stands for -1."""
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:
         t = super().truth(y_true, y_pred)

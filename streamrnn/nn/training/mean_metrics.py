@@ -91,7 +91,7 @@ class CosineSimilarity(_OfLoss, of=losses.CosineSimilarity):
 
 
 class KLDivergence(_OfLoss, of=losses.KLDivergence):
-    """The mean divergence of Kullback and Leibler."""
+    """The mean Kullback-Leibler divergence."""
 
 
 class Hinge(_OfLoss, of=losses.Hinge):
@@ -124,7 +124,7 @@ class BinaryCrossentropy(LossMetric):
 
 
 class CategoricalCrossentropy(LossMetric):
-    """The mean cross-entropy of categories, y one-hot."""
+    """The mean cross-entropy of categories; y_true is one-hot."""
 
     own_name = "categorical_crossentropy"
 
@@ -141,7 +141,7 @@ class CategoricalCrossentropy(LossMetric):
 
 
 class SparseCategoricalCrossentropy(LossMetric):
-    """The mean cross-entropy of categories, y their numbers."""
+    """The mean cross-entropy of categories; y_true has their numbers."""
 
     own_name = "sparse_categorical_crossentropy"
 
@@ -176,7 +176,7 @@ class BinaryAccuracy(MeanMetric):
 
 
 class CategoricalAccuracy(MeanMetric):
-    """The share of samples whose largest prediction is at the 1 of y_true, one-hot."""
+    """The share of samples whose largest prediction is where the one-hot y_true has its 1."""
 
     own_name = "categorical_accuracy"
     direction = "up"
@@ -200,7 +200,7 @@ class SparseCategoricalAccuracy(MeanMetric):
 
 
 class SparseTopKCategoricalAccuracy(MeanMetric):
-    """The share of samples with fewer than k predictions above the one of category y_true."""
+    """The share of samples with fewer than k predictions above the one for category y_true."""
 
     own_name = "sparse_top_k_categorical_accuracy"
     direction = "up"
@@ -227,7 +227,7 @@ class SparseTopKCategoricalAccuracy(MeanMetric):
 
 
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
-    """The share of samples with fewer than k predictions above the one at y_true's 1, one-hot."""
+    """The share of samples with fewer than k predictions above the one where y_true is 1."""
 
     own_name = "top_k_categorical_accuracy"
 

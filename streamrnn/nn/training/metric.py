@@ -28,8 +28,9 @@ class Metric(WeightSet):
     A metric of your own has `update_state` and `result`, as in Keras; `add_weight` makes the
     variables that it adds to. y_pred is a NumPy array of float32, (B, U) or (B, T, U). fit and
     evaluate pass y_true as they got it, but with as many axes as y_pred if only a last axis of size
-    1 differs: where U is 1, y of shape (B,) is (B, 1), and (B, T) is (B, T, 1). sample_weight is
-    None or the weights, (B,) or (B, T); steps that are masked, or have no label, have the weight 0.
+    1 differs: where U is 1, y of shape (B,) becomes (B, 1), and (B, T) becomes (B, T, 1).
+    sample_weight is None or the weights, (B,) or (B, T); steps that are masked, or have no label,
+    have the weight 0.
 
     >>> import numpy as np
     >>> from streamrnn import metrics
@@ -180,7 +181,10 @@ def truth_beside(y_pred: Floats, y_true: npt.ArrayLike) -> Array:
 
 
 class SummedMetric(MeanMetric):
-    """A metric of several sums in float64, added element after element: no cut changes a bit."""
+    """A metric of several sums in float64, added element after element.
+
+    So no bit depends on how the samples are cut into batches.
+    """
 
     def reset_state(self) -> None:
         self._sums = np.zeros(0)
@@ -215,7 +219,7 @@ class SummedMetric(MeanMetric):
         raise NotImplementedError(f"{type(self).__name__} must implement `add`")
 
     def _add_at(self, size: int, places: Array, values: Array) -> None:
-        """Add values to the sums at these places, in order; `size`: how many sums there are."""
+        """Add values to the sums at these places, in order; `size`: the number of sums."""
         if not len(self._sums):
             self._sums = np.zeros(size)
         kernel.add_at(self._sums, places, values)

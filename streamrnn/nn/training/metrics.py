@@ -1,6 +1,6 @@
 """Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
 
-A metric sums in float64, in one order: `update_state(y_true, y_pred)`, then `result()`.
+A metric sums in float64, in a fixed order: `update_state(y_true, y_pred)`, then `result()`.
 """
 
 from typing import Any

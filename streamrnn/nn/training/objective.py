@@ -44,7 +44,7 @@ class Objective:
         self.heads = []
         for number, symbol in enumerate(symbols):
             units = int(symbol.shape[-1] or 0)
-            # An output without a loss may have metrics; "accuracy" and "crossentropy" ask for it.
+            # None for an output without a loss, which may have metrics; some depend on the loss.
             own: Any = losses[number]
             of_plain, of_weighted = (
                 [metric_of(metric, own, units) for metric in group[number]]
@@ -74,7 +74,7 @@ class Objective:
         return losses if len(losses) > 1 else losses[0]
 
     def require_gradients(self) -> None:
-        """Raise UnsupportedError, naming the loss, if one cannot be trained with."""
+        """Raise UnsupportedError, naming the loss, if one has no gradient."""
         for head in self.heads:
             if head.loss is not None:
                 head.loss.require_gradient()
@@ -130,7 +130,7 @@ class Objective:
 
 
 def _plain(result: Any) -> Any:
-    """Return a number of any kind as a float; some metrics have an array."""
+    """Return a number of any kind as a float, and the array that some metrics give as it is."""
     return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 
@@ -185,7 +185,10 @@ def _flat(metrics: Any) -> list[Any]:
 
 
 def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
-    """Return the metrics by name: after the output's name, and numbered if used before."""
+    """Return the metrics by name: with `several` outputs, it begins with the output's name.
+
+    A name that is used again gets "weighted_", for a weighted metric, or a number.
+    """
     named: dict[str, Metric] = {}
     counts: dict[str, int] = {}
     for weighted in (False, True):
@@ -250,7 +253,8 @@ def by_output(
 def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]) -> list[Any]:
     """Return y for each output as arrays; None where it is missing and not needed.
 
-    A list may leave out the outputs without a loss. Raises ArgumentError.
+    A list may leave out the outputs that have neither a loss nor a metric. Raises ArgumentError,
+    and DataError for nulls.
     """
     if y is None:
         raise ArgumentError(f"{model}: expected y, the truth")
@@ -274,7 +278,9 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
                 "leave out their rows"
             )
         if need and truth is None:
-            raise ArgumentError(f"{model}: expected y for the output {name!r}, which has a loss")
+            raise ArgumentError(
+                f"{model}: expected y for the output {name!r}, which has a loss or metrics"
+            )
     return [None if truth is None else np.asarray(truth) for truth in truths]
 
 

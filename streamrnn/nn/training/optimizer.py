@@ -66,7 +66,7 @@ class Optimizer:
     """The base of optimizers. `iterations` counts the updates so far."""
 
     slots: tuple[str, ...] = ()
-    """The arrays that are kept for each weight, in its shape, by name."""
+    """The names of the arrays that are kept for each weight, in its shape."""
     initial = 0.0
     """The initial value of the slots."""
 

@@ -37,7 +37,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Gradients divided by the root of their mean square, with momentum if that is above 0.
+    """Gradients divided by the root of their mean square, with momentum if `momentum` is above 0.
 
     centered: divided by the root of their variance.
     """

@@ -11,7 +11,7 @@ from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.training.recording import Recording
 
 _WEIGHTS = {"recurrent": "recurrent_kernel"}
-"""The weight of the argument recurrent_regularizer; others begin with their weight's name."""
+"""The weight of the argument recurrent_regularizer; others are named after their weights."""
 _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 """Weights that a layer may lack, and the argument that says so."""
 
@@ -32,7 +32,7 @@ class Penalty(tuple[Penalized, ...]):
 
     @classmethod
     def of(cls, layer: Layer, weights: Mapping[str, tuple[WeightSet, str, Floats]]) -> "Penalty":
-        """Return the regularized ones among the trained weights, by name as in a `Plan`."""
+        """Return the penalty of the trained `weights` (of a `Plan`) that have a regularizer."""
         regularized = dict(_regularized(layer))
         return cls(
             Penalized(holder, key, weight, regularized[id(holder), key])
@@ -77,7 +77,7 @@ def _refuse(layer: Layer, argument: str, value: object, why: str) -> None:
 
 
 def _regularized(layer: Layer) -> Iterator[tuple[tuple[int, str], Regularizer]]:
-    """Yield (id of the holder, name of the weight there) and regularizer."""
+    """Yield (id of the holder, name of the weight there) and the regularizer of each weight."""
     for argument, value in layer.regularization().items():
         place = _weight_of(layer, argument)
         if place is not None and (regularizer := regularizers.get(value)) is not None:

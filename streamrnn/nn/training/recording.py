@@ -11,8 +11,8 @@ from streamrnn.nn.layers.context import CallContext
 from streamrnn.nn.layers.weights import WeightSet
 
 Pullback: TypeAlias = Callable[[Sequence[Floats | None], Sequence[bool]], list[Floats | None]]
-"""From the gradients of a call's outputs (None: zero), and which inputs need one, to the gradients
-of its inputs. Gradients of weights are added to the recording."""
+"""Maps the gradients of a call's outputs (None: zero), and whether each input needs one, to the
+gradients of its inputs. Gradients of weights are added to the recording."""
 
 
 class Recorded(NamedTuple):

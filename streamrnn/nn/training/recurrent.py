@@ -26,10 +26,10 @@ from streamrnn.nn.training.recording import Recorded, Recording, total_of
 
 
 class CellWindow(NamedTuple):
-    """What a cell runs over.
+    """The window that a cell runs over.
 
-    mask: False where a step is absent. sequences: whether every output is wanted, else only the
-    last.
+    mask: False where a step is absent. sequences: whether every output is wanted; if not, only the
+    last one is.
     """
 
     x_BTF: Floats
@@ -69,7 +69,7 @@ def recurrent(layer: RNN, inputs: Floats, context: CallContext, recording: Recor
     The gradient stops at states that are carried from an earlier call.
     """
     lengths, mask = context.lengths, context.mask
-    streams = context.kind == "stream"  # as in scoring: the caller's states, and all steps
+    streams = context.kind == "stream"  # as in scoring: the caller's states, every output
     carries = layer.stateful and context.kind == "call"
     if carries:
         context.remember(layer.memory)
@@ -210,7 +210,7 @@ def _is_built_in(cell: object) -> bool:
 def run_cell(
     cell: Any, window: CellWindow, states: list[Floats], held: Floats | None, recording: Recording
 ) -> CellPass:
-    """Run a window through a cell; `states` and the held output are advanced, in place."""
+    """Run a window through a cell; advance `states` and the held output in place."""
     if type(cell) is StackedRNNCells:
         return _run_stack(cell, window, states, held, recording)
     if type(cell) is LayerNormLSTMCell:

@@ -1,7 +1,7 @@
 """Schedules of the learning rate over updates, with the names, arguments and formulas of Keras 3.
 
 A schedule is called with the number of updates done, and returns the rate of the next one: in
-float64, with the same bits on any machine. `optimizers.Adam(schedules.CosineDecay(…))`.
+float64, with the same bits on any machine. Example: `optimizers.Adam(schedules.CosineDecay(…))`.
 """
 
 import inspect
@@ -94,7 +94,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """Falls to end_learning_rate in decay_steps, by (1 - step / decay_steps) ** power.
 
-    cycle: then starts again, with the next multiple of decay_steps.
+    cycle: decay_steps is replaced by its smallest multiple that is not below step, so that the rate
+    rises again after each of them.
     """
 
     initial_learning_rate: float

@@ -64,8 +64,8 @@ def _of_product(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floa
 def _of_extreme(layer: Any, xs: list[Floats], masks: _Masks, y: Floats, dy: Floats) -> list[Floats]:
     """Pass the gradient to the first of equal inputs, which Maximum and Minimum choose.
 
-    `merge` takes the inputs one after the other: a masked input changes nothing, unless all inputs
-    before it were masked, too; then it replaces the value.
+    `merge` takes the inputs one after the other: a masked input changes nothing; another one
+    replaces the value where all inputs before it were masked.
     """
     best, joint = np.broadcast_to(xs[0], y.shape), masks[0]
     chosen = np.zeros(y.shape, np.int64)

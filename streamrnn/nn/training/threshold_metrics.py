@@ -38,7 +38,7 @@ class ThresholdMetric(SummedMetric):
         buckets = len(self.thresholds) + 1
         place = self._above(p.reshape(-1)) + buckets * (t.reshape(-1) != 0)
         values = np.repeat(weight.astype(np.float64), p.shape[-1])
-        values[np.isnan(p.reshape(-1))] = np.nan  # counts on neither side
+        values[np.isnan(p.reshape(-1))] = np.nan  # on neither side: sums become NaN
         self._add_at(2 * buckets, place, values)
 
     def _chosen(self, t: Floats, p: Floats) -> tuple[Floats, Floats]:
@@ -46,7 +46,7 @@ class ThresholdMetric(SummedMetric):
         return t, p
 
     def _above(self, p: Floats) -> Array:
-        """Return how many of the thresholds, in rising order, each prediction is above."""
+        """Return the number of thresholds that each prediction is above."""
         rising = np.sort(np.array(self.thresholds, np.float32))
         return np.searchsorted(rising, p, side="left")
 
@@ -175,7 +175,7 @@ class AUC(ThresholdMetric):
     def _above(self, p: Floats) -> Array:
         if not self._even:
             return super()._above(p)
-        # Computed as in Keras, which decides the side of a prediction at a threshold.
+        # As Keras computes it: rounding decides on which side a prediction equal to a threshold is.
         share = np.nan_to_num(np.clip(p, 0, 1)) * np.float32(self.num_thresholds - 1)
         number: Array = np.maximum(np.ceil(share).astype(np.int64), 1)
         return number
@@ -216,7 +216,7 @@ def _share(part: Array, whole: Array) -> Array:
 
 
 def _total(values: Array) -> float:
-    """Return the sum in order."""
+    """Return the sum, added in order."""
     return float(np.cumsum(values)[-1])
 
 

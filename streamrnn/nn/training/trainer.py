@@ -48,7 +48,7 @@ class Plan(NamedTuple):
         if len(model.graph.outputs) > 1:
             raise UnsupportedError(
                 f"{model}: training a model with several outputs is not supported here; train a "
-                "Model with the one output that the loss is of, or with Model.fit"
+                "Model that has only the output with the loss, or use Model.fit"
             )
         return cls.of_all(model)
 
@@ -153,7 +153,7 @@ class Trainer:
             for array in arrays:
                 if array is not None and (not array.ndim or len(array) != len(inputs[0])):
                     raise ShapeError(
-                        f"{self.model}: expected {len(inputs[0])} rows of {name}, as of x, "
+                        f"{self.model}: expected {len(inputs[0])} rows of {name}, as in x, "
                         f"received shape {array.shape}"
                     )
         return Batch(inputs, masks, truths, weights)

@@ -19,7 +19,7 @@ __all__ = [
 def set_random_seed(seed: int) -> None:
     """Seed Python, NumPy, and initial weights and masks without a seed of their own.
 
-    Python's and NumPy's generators change for the whole process, the weights and masks for this
+    Python's and NumPy's generators are seeded for the whole process, weights and masks for this
     thread only. `compile(seed=)` decides what `fit` draws. Raises ArgumentError unless `seed` is an
     integer from 0 to 2**32 - 1.
     """
@@ -95,7 +95,7 @@ def pad_sequences(
 
 
 class TimeseriesDataset:
-    """Batches of windows of an array, which can be iterated repeatedly: see the function."""
+    """Batches of windows of an array, for repeated iteration: see timeseries_dataset_from_array."""
 
     def __init__(
         self, arrays: tuple[Array, ...], windows: Array, starts: Array, batch_size: int | None
@@ -133,11 +133,10 @@ def timeseries_dataset_from_array(
 
     Window i begins at row i * sequence_stride, and takes every `sampling_rate`-th row. `targets`
     has, at the index of a row, the label of the window that begins at this row; with None, batches
-    are windows alone.
-    Rows before `start_index`, and from `end_index` on, are left out. shuffle: take an order from
-    the seed, which differs from Keras's. batch_size=None: one window at a time. For a log of many
-    streams use `Pipeline.windows`, which never joins rows of two streams. Raises ArgumentError for
-    numbers below 1, and indices beyond the array.
+    are windows alone. Rows before `start_index`, and from `end_index` on, are left out. shuffle:
+    draw an order of the windows from the seed (not the order that Keras draws). batch_size=None:
+    one window at a time. For a log of many streams use `Pipeline.windows`, which never joins rows
+    of two streams. Raises ArgumentError for numbers below 1, and indices beyond the array.
 
     >>> batches = timeseries_dataset_from_array([0, 1, 2, 3, 4], [10, 11, 12], 3, batch_size=2)
     >>> [(x.tolist(), y.tolist()) for x, y in batches]
@@ -157,8 +156,8 @@ def timeseries_dataset_from_array(
     end = len(rows) if end_index is None else end_index
     if not 0 <= begin < end <= len(rows):
         raise ArgumentError(
-            f"start_index and end_index: expected 0 <= start < end <= {len(rows)}, the rows of "
-            f"data, received {begin} and {end}"
+            f"start_index and end_index: expected 0 <= start < end <= {len(rows)}, the number "
+            f"of rows of data, received {begin} and {end}"
         )
     count = end - begin - (sequence_length - 1) * sampling_rate
     arrays = [rows[begin:end]]

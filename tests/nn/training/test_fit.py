@@ -291,7 +291,7 @@ def test_arguments_that_are_refused(call: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.fit(X, Y[:3]), "expected 20 rows of y, as of x, received shape"),
+        (lambda m: m.fit(X, Y[:3]), "expected 20 rows of y, as in x, received shape"),
         (lambda m: m.fit(X, Y, sample_weight=[1.0]), "expected 20 rows of sample_weight"),
         (lambda m: m.fit(X[:0], Y[:0]), "expected at least one row"),
         (lambda m: m.fit(X, Y, validation_split=0.99), "leaves no rows on one side of 20"),

@@ -63,13 +63,13 @@ class Callback:
         """Older name of on_train_batch_end."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Before an epoch of training; epochs count from 0."""
+        """Before an epoch of training; epochs are numbered from 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """After an epoch and its validation, whose logs begin with "val_"."""
+        """After an epoch and its validation, whose names in `logs` begin with "val_"."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        """Before an update of the weights; batches count from 0 in each epoch."""
+        """Before an update of the weights; batches are numbered from 0 in each epoch."""
         self.on_batch_begin(batch, logs=logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
@@ -96,7 +96,7 @@ class Callback:
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, called with the arguments of the methods of these names."""
+    """A callback made of functions: each is called as the method of the same name would be."""
 
     def __init__(
         self,
@@ -168,10 +168,10 @@ def _text(value: Any) -> str:
 class CSVLogger(Callback):
     """Writes a line per epoch, in the layout of Keras; the file is complete after each epoch.
 
-    append: add to an existing file, without a second header. The first epoch sets the columns,
-    sorted; if none begins with "val_", such columns are added (for epochs with a validation). NA:
-    no value. Raises SinkError in the first epoch if the file has other columns (Keras mixes them
-    up).
+    append: add to an existing file, without a second header. The columns are the sorted names of
+    the first epoch; if none begins with "val_", such columns are added (for later epochs with a
+    validation). NA stands for a missing value. Raises SinkError in the first epoch if the file has
+    other columns (Keras mixes them up).
     """
 
     def __init__(
@@ -214,12 +214,12 @@ class CSVLogger(Callback):
 
 
 def _cell(value: Any) -> Any:
-    """Format a number; numbers of classes as Keras writes them, "[a, b]" with its quotes."""
+    """Format a number; several, one for each class, become "[a, b]" with quotes, as in Keras."""
     return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
 
 
 class CallbackList(Callback):
-    """Callbacks, called one after the other; changes of `logs` in one are visible to later ones.
+    """Callbacks, called one after the other; what one changes in `logs` is visible to later ones.
 
     callbacks: a callback, or (nested) lists of them; Keras's callbacks work, too. add_history,
     add_progbar: append a History or ProgbarLogger if there is none. params: for set_params.

@@ -20,9 +20,9 @@ class ModelCheckpoint(MonitorCallback):
 
     filepath: ends in .safetensors, and may name the epoch (from 1) and values of the logs, as in
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
-    folders are made. save_best_only: save only if the monitored value improved, at first on
-    initial_value_threshold. save_weights_only: no effect, as the format always has both. save_freq:
-    "epoch", or a number of batches.
+    folders are made. save_best_only: save only if the monitored value is better than all earlier
+    ones and than initial_value_threshold. save_weights_only: no effect, as the format always has
+    both. save_freq: "epoch", or a number of batches.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ModelCheckpoint(MonitorCallback):
         except (KeyError, IndexError) as error:
             raise ArgumentError(
                 f"ModelCheckpoint: filepath {self.filepath!r} names {error}, which is not "
-                f"reported; reported are: {', '.join(reported)}"
+                f"reported; it must be one of: {', '.join(reported)}"
             ) from None
 
 
@@ -132,13 +132,13 @@ class BackupAndRestore(Callback):
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the backup."""
         return Path(self.backup_dir) / "latest.npz"
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Restore the last backup, if there is one. Raises ModelMismatchError for another model's.
 
-        The fit then begins with `initial_epoch`.
+        The fit then begins with `initial_epoch`. Raises CheckpointError for a damaged file.
         """
         self.initial_epoch = 0
         if not self.path.exists():
@@ -149,7 +149,7 @@ class BackupAndRestore(Callback):
             facts = json.loads(str(arrays.pop("facts")))
         except (OSError, ValueError, LookupError, BadZipFile) as error:
             raise CheckpointError(
-                f"{self.path}: damaged, or no backup ({error}); remove it to start over"
+                f"{self.path}: damaged, or not a backup ({error}); remove it to start over"
             ) from None
         names, optimizer = list(self.model.named_weights()), self.model.optimizer
         shapes = [list(weight.shape) for weight in self.model.weights]

@@ -17,7 +17,7 @@ class MonitorCallback(Callback):
 
     monitor: its name. mode: "min", "max", or "auto": "min" for a loss, and for a metric the
     direction of its class. min_delta: an improvement must be larger than this. best: the best
-    value so far, None before any.
+    value so far, at first `baseline`.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class MonitorCallback(Callback):
         if len(directions) == 1 and None not in directions:
             return directions == {"up"}
         raise ArgumentError(
-            f"{type(self).__name__}: whether monitor={self.monitor!r} is better when it is larger "
-            "or smaller is unknown; pass mode='max' or mode='min'"
+            f"{type(self).__name__}: it is unknown whether a larger or a smaller monitor="
+            f"{self.monitor!r} is better; pass mode='max' or mode='min'"
         )
 
 
@@ -95,9 +95,9 @@ class EarlyStopping(MonitorCallback):
     """Stops when a monitored value has not improved for `patience` epochs (0 counts as 1).
 
     monitor: "val_loss", "loss", or one of the metrics. min_delta: an improvement must be larger
-    than this. mode: "min", "max", or "auto" by the metric. baseline: a value that is not better
-    than this does not restart the count of epochs. restore_best_weights: set the weights of the
-    best epoch at the end. start_from_epoch: the first epoch that counts, from 0.
+    than this. mode: "min", "max", or "auto", as the metric decides. baseline: a value that is not
+    better than this does not restart the count of epochs. restore_best_weights: set the weights of
+    the best epoch at the end. start_from_epoch: the first epoch that counts, from 0.
     """
 
     def __init__(
