@@ -2,14 +2,14 @@
 
 - `packing`     weights in the order in which a sweep reads them, and their kernels; `integers`:
                 weights rounded to int16 or int8
-- `swept`       recurrent cells by the gates in their sums: `pack`, weights in Keras's layout to
-                packed ones; `lstm` and others: one cell each; `bptt`: these cells in training
-- `dense`, `conv1d`   `pack`, too
+- `swept`       recurrent cells, described by the gates in their sums: `pack` packs weights in
+                Keras's layout; `lstm` and others: one cell each; `bptt`: these cells in training
+- `dense`, `conv1d`   these have a `pack`, too
 - `recurrent`   the one `run` of all recurrent operators; `stepwise`: the slow path, for softmax
                 inside a cell; `cell`: custom cells
 - `embedding`, `activation`, `normalization`       on whole arrays
 - `keys`        from keys of streams to numbers, for the state table; `plain_rows`: rows about which
-                nothing is to be decided; `digest`: of rows
+                nothing has to be decided; `digest`: a hash of rows
 - `threads`, `team`   lanes divided among threads; `cache`: kernels kept on disk
 
 To add a kernel for another cell, write it as functions of vectors in `simd` (`CELLS` of

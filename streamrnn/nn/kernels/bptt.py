@@ -36,7 +36,8 @@ _NONE_BU = np.empty((0, 0), np.float32)
 
 
 PART = 1 << 17
-"""Floats of gates in a part of a window: half of an L2 cache. Sums over rows go part by part."""
+"""Number of floats of gates in a part of a window: half of an L2 cache. Sums over rows are computed
+part by part."""
 
 
 def padded_units(units: int) -> int:
@@ -70,7 +71,7 @@ class Tape:
         self.parts = [(max(0, end - a_part), end) for end in range(steps, 0, -a_part)]
 
     def _products(self, network: "Network") -> list[Outer]:
-        """Return the products that compute gradients: of x, of h for each sweep, of the bias."""
+        """Return the products for gradients of weights: with x, with h for each sweep, with 1."""
         kind, padded, places = network.kind, network.padded, self.places
         row = kind.kept * padded
 
@@ -110,7 +111,7 @@ class Gradients(NamedTuple):
 class Network:
     """A recurrent layer in training, for weights of one shape.
 
-    activations: as its `pack` takes them.
+    activations: in the order that the cell's `pack` documents.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Network:
         self._to_states = Projection(self._transposed(h_gates, kind.back[0].gates))
 
     def _padded(self, index: Array) -> Array:
-        """Split columns into gates and pad their units with the index of zero."""
+        """Split columns into gates, and pad their units with 0, the index of a zero."""
         split = index.reshape(len(index), len(self.kind.gates), self.units)
         return np.pad(split, ((0, 0), (0, 0), (0, self.padded - self.units)))
 
@@ -267,7 +268,7 @@ class Network:
             through(0, steps)
             if weights:
                 outer(tape.products, chunks, again=False)
-        else:  # while the gradients of a part are in the cache
+        else:  # part by part, while the gradients of a part are in the cache
             for number, (part, chunk) in enumerate(zip(tape.parts, chunks, strict=True)):
                 through(*part)
                 outer(tape.products, [chunk], again=number > 0)

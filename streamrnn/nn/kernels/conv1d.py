@@ -24,7 +24,7 @@ from streamrnn.nn.simd.arguments import Absent, Kernel
 
 
 def pack(kernel_KFU: WeightsLike, bias_U: Floats | None = None, *, dilation: int = 1) -> Packed:
-    """Pack weights (K, F, U) and (U,) or None for `run`. Weights may be integers."""
+    """Pack weights (K, F, U), which may be integers, and a bias (U,) or None for `run`."""
     n, (taps, _, units) = simd.jit.width(), kernel_KFU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)

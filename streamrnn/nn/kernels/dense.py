@@ -23,7 +23,7 @@ FEW = 4
 
 
 def pack(kernel_FU: WeightsLike, bias_U: Floats | None = None) -> Packed:
-    """Pack weights (F, U) and (U,) or None for `run`. Weights may be integers."""
+    """Pack weights (F, U), which may be integers, and a bias (U,) or None for `run`."""
     n, (features, units) = simd.jit.width(), kernel_FU.shape
     if bias_U is None:
         bias_U = np.zeros(units, np.float32)

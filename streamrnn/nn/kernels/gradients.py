@@ -14,7 +14,7 @@ from streamrnn.nn.kernels import packing, threads
 from streamrnn.nn.kernels.activation import Spec, derivative_source
 
 PAD = 16
-"""Floats that rows of gradients are padded to, whatever the width of vectors."""
+"""Rows of gradients are padded to a multiple of this many floats, whatever the vectors' width."""
 
 _ONES, _ZERO = np.ones(PAD, np.float32), np.zeros(1, np.float32)
 
@@ -28,7 +28,10 @@ class StridedRows(NamedTuple):
 
 
 class Outer(NamedTuple):
-    """out (inputs, columns) = the sum over rows of inputs times gradients; columns: n*PAD."""
+    """out (inputs, columns) = the sum over rows of inputs times gradients.
+
+    The number of columns is a multiple of PAD.
+    """
 
     inputs: StridedRows
     gradients: StridedRows
@@ -38,7 +41,7 @@ class Outer(NamedTuple):
 def outer(products: Sequence[Outer], chunks: Sequence[tuple[int, int]], *, again: bool) -> None:
     """Compute sums over the same rows, one chunk (row, end) after the other.
 
-    again: add to the sums of earlier calls. Threads divide columns, in sixteens.
+    again: add to the sums of earlier calls. Columns are divided among threads, 16 at a time.
     """
     kernel = simd.outer.entry()
     vectors = PAD // simd.jit.width()
@@ -103,7 +106,10 @@ def project_few(d_NU: Floats, weights_UF: Floats, dx_NF: Floats) -> None:
 
 
 class WeightOrder:
-    """Elements of flat weights in an order; element 0 is a zero. `take` reuses its array."""
+    """Picks the elements `order` of flat weights, whose element 0 is a zero.
+
+    `take` reuses its array.
+    """
 
     def __init__(self, order: Array) -> None:
         self.order, self.packed = order, packing.aligned(order.size)
@@ -166,7 +172,7 @@ def padded_columns(d_NU: Floats) -> Floats:
 def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
     """Sum a gradient over the axes that have size 1 in `shape`, which has as many axes.
 
-    This is the gradient of an array of that shape that was broadcast. Sums are in one order.
+    This is the gradient of an array of that shape that was broadcast. The order of sums is fixed.
     """
     if d.shape == shape:
         return d
@@ -184,7 +190,7 @@ def times_derivative(spec: Spec, value: Floats, dy: Floats) -> Floats:
     """Return dy times the derivative of an activation at each element.
 
     `value`: the activation's value, or its input if `derivative_source` says so. A derivative whose
-    source is a row is over the last axis.
+    source is a row is taken over the last axis.
     """
     if spec == "linear":
         return dy

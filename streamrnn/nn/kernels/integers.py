@@ -4,13 +4,14 @@ A weight of input k and column g (a unit and a gate) is
 
     integer[k, g] * scale[g] * factor[k]
 
-Inputs are multiplied by their factor, then each row is rounded to integers up to `top` by its own
-largest value (`simd.integer`). The rules here choose scales, factors and top from the weights
-alone; nothing depends on the rows, so bits depend neither on their order nor on other rows:
+Inputs are multiplied by their factor; then each row is scaled so that its largest absolute value
+becomes `top`, and rounded to integers (`simd.integer`). The rules here choose scales, factors and
+top from the weights alone; nothing depends on the rows, so bits depend neither on their order nor
+on other rows:
 
 - A sum of products must not exceed 32 bits: top * sum of |integer[:, g]| < 2**31.
-- `top` is 127 for int8. For int16 it is the power of two with the smallest expected error, of
-  rounding rows and rounding weights: a larger one leaves less room for the weights.
+- `top` is 127 for int8. For int16 it is the power of two with the smallest expected error from
+  rounding both rows and weights: a larger one leaves less room for the weights.
 - `factor[k]` is the power of two near the largest weight of input k. So a row is rounded relative
   to its largest contribution, not to its largest input: a feature in other units (pascals beside
   metres) has small weights, and does not drown the others. A state needs no factors.
@@ -176,7 +177,7 @@ def _shaped(rows: Array, shape: tuple[int, ...], inputs_last: bool) -> Array:
 
 
 def _room(top: int, rows: int) -> int:
-    """Return the largest sum of |weight| in units of its scale, each rounded by up to a half."""
+    """Return the largest sum of |weight| / scale that leaves room to round each by up to a half."""
     return (2**31 - 1) // top - rows // 2 - 2
 
 
@@ -199,7 +200,7 @@ def _error(squares: Array, rows: int, scales: Floats, top: int) -> float:
 
 
 def _exponents(weights: Array) -> Array:
-    """Return the exponents (K,) int8 of the largest weights, relative to the largest of all."""
+    """Return the exponent (K,) int8 of each input's largest weight, relative to the highest."""
     largest = np.abs(weights).max(axis=1, initial=0)
     _, exponents = np.frexp(np.where(largest > 0, largest, 1))
     highest = exponents[largest > 0].max(initial=-(2**15))

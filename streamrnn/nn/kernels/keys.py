@@ -1,14 +1,14 @@
 """Keys to numbers: a hash table whose search is a kernel, so that it costs less than the model.
 
-With Arrow and NumPy operations over whole columns it took an eighth of a run with 100,000 streams
-in each record batch (0.29 s of 2,000,000 rows); this loop takes 0.03 s. It is bound by memory
-latency, so it
+With Arrow and NumPy operations over whole columns the search took an eighth of a run with 100,000
+streams in each record batch (0.29 s for 2,000,000 rows); this loop takes 0.03 s. It is bound by
+memory latency, so it
 
 - looks up the cells of the next rows together, so that their latencies overlap (a million streams
   in random order: 210 -> 150 ns a row)
-- first tries the key that was added right after the previous one, as streams that are logged in
-  turns mostly repeat their order, and needs no hash while they do (100,000 of them: 26 -> 8 ns a
-  row)
+- first tries the key that was added right after the previous row's key: streams that are logged in
+  turns mostly repeat their order, and while they do, no hash is needed (100,000 streams: 26 -> 8 ns
+  a row)
 - moves the entries of its cells a few at a time when the cells double, and searches both tables
   meanwhile: with a million streams, a call that moves all of them would take 0.2 s
 """
@@ -100,7 +100,10 @@ class StringIndex:
         return move
 
     def rebuild(self) -> None:
-        """Insert all strings into new cells: for a copy made during a `find`."""
+        """Replace all cells by empty ones, which the next `find` fills.
+
+        A copy that was made during a `find` needs this.
+        """
         cells, self._table = _empty_cells(len(self._cells)), None
         # In one statement: an interrupt happens before all or after all.
         self._cells, self._older, self._counts[:] = cells, _NONE, (len(self), 0, 0, 0, 0)

@@ -1,6 +1,6 @@
 """LSTM with layer normalisation over a window of lanes. Gates in the order i, f, c, o (Keras).
 
-In training, the forward pass calls the kernel that scores for one step at a time. The way back
+In training, the forward pass calls the kernel for scoring, one step at a time. The way back
 computes the gates again, from the states before each step.
 """
 
@@ -99,7 +99,7 @@ class NormWeights(NamedTuple):
 
 
 class StepStates(NamedTuple):
-    """The inputs (T*B, F) of a window, with dropout, zero where absent, and states (T+1, B, U)."""
+    """The inputs (T*B, F) of a window after dropout, 0 where absent, and its states (T+1, B, U)."""
 
     x_RF: Floats
     h_TBU: Floats
@@ -161,7 +161,7 @@ def run_back(
     zero_masked: bool,
     inputs: bool,
 ) -> NormGradients:
-    """Return all gradients of a window. Sums go over its present rows, step by step."""
+    """Return all gradients of a window. Its present rows are summed step by step."""
     lanes, units = kept.h_TBU.shape[1:]
     h_RU = kept.h_TBU[:-1]
     if factors.h_BU.size:

@@ -1,4 +1,4 @@
-"""Losses and their derivatives over whole arrays; sums in one order."""
+"""Losses and their derivatives over whole arrays; the order of sums is fixed."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _NONE = np.empty(0, np.float32)
 def elementwise(
     name: str, p: Floats, t: Floats, *parameters: float, quantiles: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Return the loss of each element and its derivative by `p`; arrays of one shape.
+    """Return the loss of each element and its derivative by `p`, in arrays of one shape.
 
     name: squared, absolute, percentage, squared_logarithm, log_cosh, huber (parameter: delta),
     poisson, hinge, squared_hinge, binary, binary_of_logits, gaussian (p: a deviation, t: an error),
@@ -47,9 +47,9 @@ def of_rows(name: str, p: Floats, t: Floats) -> tuple[Floats, Floats]:
 def over_rows(
     function: Callable[..., Any], *, gradient: bool = False
 ) -> Callable[[Array, Array], Array]:
-    """Return (y_true, y_pred) -> array, of a function of one row (K,), (U,) of each.
+    """Return a function of arrays (y_true, y_pred) that calls a function of rows (K,) and (U,).
 
-    The function returns a number, or with `gradient` an array (U,), and is compiled on its first
+    That function returns a number, or with `gradient` an array (U,), and is compiled on its first
     call. Raises ArgumentError if Numba cannot compile it, or if it uses an index beyond a row;
     ShapeError if the arrays differ in more than the last axis.
     """
@@ -67,7 +67,7 @@ def over_rows(
             return np.zeros(p.shape if gradient else p.shape[:-1], p.dtype)
         beyond = f"{plain.__qualname__}: it uses an index beyond a row of y or y_pred"
         first = rows[1][0] if gradient else np.zeros(())
-        try:  # compiled, what is not defined is NaN, also of Python's math
+        try:  # compiled code gives NaN for what is undefined, in Python's math, too
             with np.errstate(all="ignore"), suppress(ArithmeticError, ValueError):
                 first = np.asarray(plain(*(array[0].copy() for array in rows)))
         except IndexError:

@@ -121,10 +121,10 @@ def packed(
     own: Gates = (),
     rest: Floats | None = None,
 ) -> Weights:
-    """Pack the weights of a kernel of groups of `vectors` of `n` units.
+    """Pack the weights of a kernel whose groups have `vectors` vectors of `n` units.
 
     `sweeps`: per sweep, the gates' (F, U) and (U, U) weights; `starts`: per sweep, its initial sums
-    (U,); `own`: (U,) each, the weights that a unit multiplies by itself; `rest`: `rest_of`.
+    (U,); `own`: (U,) each, the weights that a unit applies on its own; `rest`: `rest_of`.
     """
     flat = []
     for x_gates, h_gates in sweeps:

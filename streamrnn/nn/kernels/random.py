@@ -1,4 +1,4 @@
-"""Random numbers by counter: the same whoever draws them, and in which order."""
+"""Random numbers by counter: the same whoever draws them, in whatever order."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _MASK = (1 << 64) - 1
 
 
 def key_of(*numbers: int) -> int:
-    """Return one key of several numbers, such as (seed, layer, step)."""
+    """Return one key made from several numbers, such as (seed, layer, step)."""
     key = 0
     for number in numbers:
         drawn = _draw((key ^ (number * 0x9E3779B97F4A7C15)) & _MASK, 1)

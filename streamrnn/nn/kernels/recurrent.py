@@ -35,10 +35,10 @@ def run(
 ) -> None:
     """Advance `states` (each (B, U), h first) by up to T steps; write each h to `y_BTU`.
 
-    `activations` in the order documented by the operator's `pack`. Where a step is masked the
+    `activations` are in the order that the operator's `pack` documents. Where a step is masked the
     output is the h before it, or 0 with `zero_masked`. Raises ValueError if an array is not
-    C-contiguous, or if mask or lengths have another shape: a kernel would read or write outside
-    of them.
+    C-contiguous, or if a mask is not (B, T) or lengths are not (B,): a kernel would read or write
+    outside of them.
     """
     lanes, steps, _ = x_BTF.shape
     if not lanes or not steps:

@@ -1,7 +1,7 @@
 """Recurrent operators step by step in NumPy, for softmax and its kind inside a cell.
 
-They need all units of a gate at once, which vector kernels do not have. This is slow and rare;
-products use the Dense kernel, so here, too, no bit depends on the cut.
+Such activations need all units of a gate at once, which vector kernels do not have. This is slow
+and rare; products use the Dense kernel, so here, too, no bit depends on the cut.
 """
 
 from collections.abc import Callable

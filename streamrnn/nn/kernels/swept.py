@@ -34,7 +34,8 @@ class Ahead(NamedTuple):
 class Back(NamedTuple):
     """A sweep back, over the gradients of the kept vectors from `first` on.
 
-    `gates`: their gates in the state's weights, which multiplied the kept vector `operand`, or h.
+    `gates`: their gates in the state's weights. Going forward, these multiplied the kept vector
+    `operand`, or h if it is None.
     """
 
     first: int
@@ -52,10 +53,10 @@ class Peephole(NamedTuple):
 class SweptKind(NamedTuple):
     """A cell: where its gates are in the sweeps of a step, and in what training keeps of a step.
 
-    `name`: of its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent, bias,
-    own, *activations)`: its step in NumPy (`stepwise`). `biases`: rows of the bias, of the input
-    and of the state. `kept`: vectors kept of a step in training, `x_gates` the gates of the first
-    of them, as the input's weights have them.
+    `name`: names its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent, bias,
+    own, *activations)`: its step in NumPy (`stepwise`). `biases`: number of rows of the bias; two
+    are for the input and for the state. `kept`: number of vectors kept of a step in training.
+    `x_gates`: the gates of the input's weights to which the first of these vectors belong.
     """
 
     name: str
@@ -87,7 +88,7 @@ class SweptKind(NamedTuple):
         bias: Floats | None = None,
         own: Sequence[Floats] = (),
     ) -> Packed:
-        """Pack weights in Keras's layout for `recurrent.run`, of G = gates * U columns.
+        """Pack weights in Keras's layout, with G = gates * U columns, for `recurrent.run`.
 
         `kernel_FG`, `recurrent_UG`: may be integers. `bias` None, (G,), or for two of them (2, G):
         of the input, of the state. `own` (U,) each: weights that a unit applies on its own.

@@ -1,18 +1,19 @@
 """Helper threads that work in parallel with the caller's thread: a team, and a crew.
 
-A pool of the standard library takes 60 µs for a call and its return, as long as a chunk of a few
-lanes. So both sides spin for a moment before they sleep. Two threads that the system has put on one
-core stay there for many milliseconds, at a tenth of the speed if they synchronize after each step:
-a caller moves its helpers off its own core before it wakes them, and a helper that shares another
-thread's core moves to a free one.
+A pool of the standard library takes 60 µs for a call and its return, as long as computing a chunk
+of a few lanes takes. So both sides spin for a moment before they sleep. Two threads that the system
+has put on one core stay there for many milliseconds, at a tenth of the speed if they synchronize
+after each step: a caller moves its helpers off its own core before it wakes them, and a helper that
+shares another thread's core moves to a free one.
 
 A caller uses idle helpers, or, if there are too few, does its work alone. It does not return before
 its helpers have finished, even after an error or an interrupt, because they write into its arrays.
 Threads blocked on a peer that failed are released (`release`).
 
 If other processes occupy the cores, waiting for a helper takes longer than it saves (4 ms, a time
-slice of the system). After two such calls (one may only have woken a sleeping core) the team backs
-off: for a while callers run single-threaded, twice as long each time the next call is no better.
+slice of the system). After two such calls (a single one may be slow only because a core slept) the
+team backs off: for a while callers run single-threaded. This time doubles whenever the call after
+it is slow, too.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ import numpy as np
 from streamrnn.nn import simd
 
 POLLS = 5000
-"""Polls for work, or for its end, before a thread sleeps: some 100 µs."""
+"""Number of polls for work, or for its end, before a thread sleeps: about 100 µs."""
 
 SLOW = 500e-6
 """Seconds a caller may wait for helpers, beyond the time of its own work."""
@@ -237,7 +238,7 @@ def together(work: Callable[[int], None], shares: int, release: _Job) -> bool:
     """Call `work(number)` in `shares` threads in parallel; they may wait for each other.
 
     Return False, with nothing done, if there are not enough idle threads. `release` must end the
-    waiting of all shares; it is called when the first one ends or one fails.
+    waiting of all shares; it is called when share 0 ends, and when another share fails.
     """
     return _current().run([partial(work, number) for number in range(shares)], release)
 

@@ -16,8 +16,8 @@ from streamrnn.base.arrays import Ints
 from streamrnn.nn.kernels import team
 
 MIN_PRODUCTS = 3_000_000
-"""Products below which a second thread costs more than it saves: 50 µs of work, where starting a
-task takes 10 µs, and 60 µs if the other thread sleeps."""
+"""Number of products below which a second thread costs more than it saves: they take 50 µs, and
+starting a task takes 10 µs, or 60 µs if the other thread sleeps."""
 
 SHARE = 40_000
 """Smallest number of weights for each of several threads that share a few lanes: they take 1.5 µs a

@@ -15,8 +15,8 @@ Apply: TypeAlias = Callable[..., None]
 def update(kernel: str, *numbers: float, **form: bool) -> Apply:
     """Return the update by a kernel of `simd.updates`, which documents its arrays and numbers.
 
-    kernel: its name, such as "adam" for adam_entry. form: the arguments of this function, which
-    choose the form that is compiled.
+    kernel: its name, such as "adam" for adam_entry. form: the arguments of this entry, which choose
+    the form that is compiled.
     """
     run = getattr(simd.updates, f"{kernel}_entry")(**form)
     constants = [np.float32(number) for number in numbers]
