@@ -155,7 +155,7 @@ def _call(
 
 
 def _resolve(tensors: object, symbols: Mapping[tuple[str, int], list[Symbol]]) -> object:
-    """Return the symbol of [layer, node, tensor], or a structure of symbols for one of these."""
+    """Return the symbol of [layer, node, tensor]; for a structure of such lists, one of symbols."""
     if isinstance(tensors, list | tuple):
         if len(tensors) == 3 and isinstance(tensors[0], str):
             name, number, index = tensors

@@ -20,8 +20,8 @@ from streamrnn.nn.models.model import Model, filled
 class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. The layers in its attributes, and in lists
-    there, have the weights. What needs a graph of layers raises ConfigError.
+    A call of the model runs that method on arrays. The weights are in the layers in its attributes,
+    and in lists among these. What needs a graph of layers raises ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ class Eager(Model):
             f"{self} computes in Python, in its own call: it can be called, and has predict, "
             "weights, save_weights and load_weights. Training, streams, summary, config, files of "
             "whole models and other models need a graph of layers. If its call only calls layers, "
-            "Model(x, model.call(x)) with x = Input(…) is that graph, of the same weights"
+            "Model(x, model.call(x)) with x = Input(…) is that graph, with the same weights"
         )
 
     @property

@@ -153,7 +153,7 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays of outputs, and calls that compute them from the current `arrays`.
+        """Return arrays of outputs, and calls that compute them from what `arrays` then hold.
 
         No step may have arguments besides its inputs; see `Layer.bind`.
         """
@@ -204,7 +204,7 @@ def bools(mask: object, inputs: object) -> Bools | list[Bools | None]:
 
 
 def none_if_all_none(mask: object) -> object:
-    """Return a list of masks, or None if all of them are None."""
+    """Return a mask, or a list of masks, as it is; None for a list of nothing but None."""
     if isinstance(mask, list) and all(item is None for item in mask):
         return None
     return mask
@@ -220,7 +220,7 @@ def cast_to_floats(layer: Layer, inputs: object) -> object:
 def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], list[Node]]:
     """Return the nodes in order of use, and in the order of a depth-first walk from the outputs.
 
-    Iterative, as graphs from files may be deep.
+    The walk is iterative, as graphs from files may be deep.
     """
     order: list[Node] = []
     visited: list[Node] = []
@@ -251,7 +251,7 @@ def _sorted_nodes(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Nod
 def _depths(nodes: list[Node]) -> tuple[dict[int, int], dict[int, int]]:
     """Return the depth of each node and of each layer, by id.
 
-    The depth is the largest number of calls between it and the outputs.
+    A depth is the largest number of calls between a node (or a layer) and the outputs.
     """
     depths = {id(node): 0 for node in nodes}
     of_layers: dict[int, int] = {}

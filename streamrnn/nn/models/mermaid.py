@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streamrnn.nn.models.model import Model
 
 _SPECIAL = set('"#&<>`\\%;')
-"""Characters with a meaning in a quoted label, or before the labels are read."""
+"""Characters with a special meaning in a quoted label, or before the labels are read."""
 
 
 class Call(NamedTuple):
@@ -59,8 +59,8 @@ def calls_of(graph: Graph) -> list[Call]:
 def model_mermaid(model: "Model") -> str:
     """Return the graph of a built model as a flowchart, as `streamrnn summary --mermaid` shows it.
 
-    A box for each call of a layer has its name, class, output shape and parameters. Raises
-    ConfigError if the model has no graph yet.
+    Each call of a layer has a box with the layer's name, its class, the output shape and the number
+    of parameters. Raises ConfigError if the model has no graph yet.
     """
     return "\n".join(["flowchart TB", *(f"    {line}" for line in graph_lines(model))])
 

@@ -111,7 +111,7 @@ class Model(Trainable, Layer):
     @property
     def input(self) -> Any:
         """The input symbol, or the structure of symbols that was passed to the constructor."""
-        symbols = self.graph.inputs  # first, because a graph that is made here sets the structure
+        symbols = self.graph.inputs  # first, because it raises if the model is not built
         return filled(self._input_structure, symbols)
 
     @property
@@ -306,8 +306,8 @@ class Model(Trainable, Layer):
         ):
             raise ConfigError(
                 f"{self}: predict(training=True) draws dropout and noise, and changes no weight; "
-                f"{moving[0]} would take the moments of each batch and change its moving ones. "
-                "Set its trainable = False, and it uses the moving ones"
+                f"{moving[0]} would use the moments of each batch, and change its moving moments. "
+                "Set its trainable = False, so that it uses its moving moments"
             )
         if samples is None:
             return self._structured(self._in_batches(arrays, masks, batch_size, training))

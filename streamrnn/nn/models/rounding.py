@@ -10,8 +10,8 @@ GROWTH = 3.0
 """Growth of the error above which a model counts as one that does not forget."""
 
 _STILL = 1.25
-"""Growth since the third tenth above which the error counts as still growing: if a model starts
-from zero states, it grows at first, too, but then stays."""
+"""Growth since the third tenth above which the error counts as still growing: from zero states the
+error grows at first even if the model forgets, but then levels off."""
 
 _TENTHS = 10
 

@@ -75,7 +75,7 @@ def size_in_words(model: "Model") -> str:
 
 
 def summary_rows(model: "Model", graph: Graph | None) -> list[tuple[str, str, str, str]]:
-    """Return name, type, output shape ("?" if the graph is unknown), parameters of each layer."""
+    """Return name, type, output shape ("?" without a graph) and parameters of each layer."""
     nodes = {id(node) for node in graph.nodes} if graph is not None else set()
     layers = graph.layers if graph is not None else model.children().values()
     return [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Trainable:
     """Training in memory, with the names, arguments and defaults of Keras 3.
 
-    Weights and losses have the same bits on any number of threads and on any CPU. What Keras has
+    Weights and losses have the same bits with any number of threads and on any CPU. What Keras has
     and this class does not compute is refused with an error that names it.
     """
 
@@ -124,14 +124,16 @@ class Trainable:
         the outputs. Or x alone: an iterable of batches (x, y[, sample_weight[, lengths]]), an
         object with a length that gives batches by number (keras.utils.PyDataset), or
         `Pipeline.windows()`. Or x is a pyarrow.Table of features, and y (and sample_weight) are
-        names of its columns. An iterator gives one epoch, or needs steps_per_epoch.
+        names of its columns. An iterator is run through once: for several epochs, it needs
+        steps_per_epoch.
 
         sample_weight: (B,) or (B, T), by output if there are several. class_weight: class -> weight
         of its samples or steps. lengths: steps of each row; later steps are ignored.
         validation_data: (x, y[, sample_weight[, lengths]]), or batches; validation_split: the share
-        of rows, the last ones; validation_freq: every n-th epoch, or a list of epochs from 1.
-        steps_per_epoch: batches of an epoch; the next epoch continues from there. verbose: 0 prints
-        nothing, other values a line per epoch. callbacks: see streamrnn.callbacks.
+        of rows, the last ones, that are held out for validation; validation_freq: n for every n-th
+        epoch, or a list of epochs, numbered from 1. steps_per_epoch: the number of batches of an
+        epoch; the next epoch continues from there. verbose: 0 prints nothing, other values a line
+        per epoch. callbacks: see streamrnn.callbacks.
 
         With stateful layers row i of a batch continues row i of the batch before, so shuffle must
         be False for arrays. Their states are reset before each epoch, and validation starts from
