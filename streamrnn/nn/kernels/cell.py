@@ -1,4 +1,4 @@
-"""The loops around a custom cell: stream by stream, step by step; in training also back.
+"""The loops around a custom cell: stream by stream, step by step; in training also backward.
 
 A step is a function of one stream, `step(x_F, states, weights, y_U)`. As a stream never shares an
 instruction with another, its bits cannot depend on the batch, the chunk or the thread. In training
@@ -31,7 +31,7 @@ _training_loops: dict[tuple[Kernel, str], tuple["_Loop", Kernel]] = {}
 
 
 class _Loop:
-    """A loop around a function of one step, unless Numba cannot compile it."""
+    """A compiled loop around a function of one step; `refused` if Numba cannot compile it."""
 
     def __init__(self, loop: Kernel, owner: str, what: str) -> None:
         self._loop, self._owner, self._what = loop, owner, what

@@ -1,4 +1,4 @@
-"""Weights as integers with a scale: the same product of rows and weights, in exact sums.
+"""Weights as integers with a scale: sums in the product of rows and weights are exact.
 
 A weight of input k and column g (a unit and a gate) is
 
@@ -30,7 +30,7 @@ PRECISIONS = (FLOAT32, "int16", "int8")
 """Precisions of the products in packed layers. Biases, gates and states are always float32."""
 
 LEAST_INPUTS, LEAST_UNITS = 128, 64
-"""Smallest sizes at which integers speed up a layer without a state: it uses a row only once."""
+"""Smallest sizes at which integers speed up a layer without a state, which uses a row only once."""
 
 _TOPS = {"int16": (16384, 8192, 4096, 2048), "int8": (127,)}
 _LARGEST = {"int16": 32767, "int8": 127}

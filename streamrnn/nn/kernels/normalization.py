@@ -31,7 +31,7 @@ def layer_norm_back(
 
 
 class Root(NamedTuple):
-    """Rows are multiplied by 1 / sqrt(sum of squares / divisor + epsilon), by `limit` at most."""
+    """Rows are multiplied by 1 / sqrt(sum of squares / divisor + epsilon), at most by `limit`."""
 
     divisor: float
     epsilon: float

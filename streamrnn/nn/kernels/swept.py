@@ -53,9 +53,9 @@ class Peephole(NamedTuple):
 class SweptKind(NamedTuple):
     """A cell: where its gates are in the sweeps of a step, and in what training keeps of a step.
 
-    `name`: names its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent, bias,
-    own, *activations)`: its step in NumPy (`stepwise`). `biases`: number of rows of the bias; two
-    are for the input and for the state. `kept`: number of vectors kept of a step in training.
+    `name`: the key of its functions in `CELLS` of `simd`'s file `module`. `step(kernel, recurrent,
+    bias, own, *activations)`: its step in NumPy (`stepwise`). `biases`: number of rows of the bias;
+    two are for the input and for the state. `kept`: number of vectors kept of a step in training.
     `x_gates`: the gates of the input's weights to which the first of these vectors belong.
     """
 

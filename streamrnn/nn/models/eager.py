@@ -32,7 +32,7 @@ class Eager(Model):
 
     @property
     def graph(self) -> Graph:
-        """There is none: raises ConfigError."""
+        """There is no graph: raises ConfigError."""
         raise ConfigError(
             f"{self} computes in Python, in its own call: it can be called, and has predict, "
             "weights, save_weights and load_weights. Training, streams, summary, config, files of "

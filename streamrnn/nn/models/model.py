@@ -190,7 +190,7 @@ class Model(Trainable, Layer):
         training: bool | None = None,
         lengths: object = None,
     ) -> Any:
-        """Return the outputs for arrays; called on symbols, become a layer of their graph.
+        """Return the outputs for arrays; if called on symbols, become a layer of their graph.
 
         inputs: an array, a list of them, or a dictionary by the inputs' names. mask, lengths: for
         every input that has a time axis. Masks that arrays carry are used and returned as in the
@@ -252,7 +252,10 @@ class Model(Trainable, Layer):
         return arrays
 
     def _listed(self, inputs: object) -> Any:
-        """Return a dictionary, by input names or by the constructor's keys, as a list."""
+        """Return inputs as they are, but a dictionary as a list.
+
+        Its keys are the names of the inputs, or the keys that the constructor received.
+        """
         if not isinstance(inputs, Mapping):
             return inputs
         names = [symbol.layer.name for symbol in self.graph.inputs]

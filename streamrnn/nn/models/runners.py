@@ -86,7 +86,7 @@ class StepPlan:
 
     states: as for `run`, undefined until the caller sets them.
     overflowed: whether the last `run` left a state that is NaN or infinite.
-    Not for several threads at once.
+    Several threads must not use an instance at once.
     """
 
     def __init__(self, runner: StepRunner, inputs: Sequence[Array]) -> None:
@@ -256,7 +256,7 @@ def _is_ragged(layer: Layer) -> bool:
 def fixed_steps(model: Model) -> tuple[int, str] | None:
     """Return the only number of steps that the model accepts, and a layer that depends on it.
 
-    None if there is no such number, since a declared number does not matter to most layers.
+    None if the model accepts any number: most layers do not depend on the declared one.
     """
     declared = [symbol.shape[1] for symbol in model.graph.inputs if len(symbol.shape) > 1]
     for steps in filter(None, declared):

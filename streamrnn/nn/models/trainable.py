@@ -26,7 +26,7 @@ class Trainable:
     _trainer: Any = None
 
     def build_on(self, inputs: Any) -> None:
-        """Build for inputs like these, if not yet built."""
+        """Build the model for inputs like these, if it is not yet built."""
 
     def compile(
         self,

@@ -25,7 +25,7 @@ def cosine(done: float) -> float:
 
 
 def real_power(base: float, exponent: float) -> float:
-    """Return base**exponent for a base of 0 or more, with an error of some 1e-15.
+    """Return base**exponent for a base of 0 or more, with an error of about 1e-15.
 
     >>> round(real_power(0.5, 1.5), 12), real_power(0.0, 2.0), real_power(0.0, 0.0)
     (0.353553390593, 0.0, 1.0)
@@ -38,7 +38,7 @@ def real_power(base: float, exponent: float) -> float:
 
 
 def logarithm(x: float) -> float:
-    """Return the natural logarithm of a number above 0, with an error of some 1e-16."""
+    """Return the natural logarithm of a number above 0, with an error of about 1e-16."""
     mantissa, exponent = math.frexp(x)
     if mantissa < math.sqrt(0.5):
         mantissa, exponent = 2 * mantissa, exponent - 1

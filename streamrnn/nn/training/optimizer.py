@@ -247,6 +247,6 @@ class Optimizer:
 
 
 def _scale(square: float, limit: float) -> float:
-    """Return the factor for gradients with this squared norm."""
+    """Return the factor that limits the norm of gradients with this squared norm."""
     norm = math.sqrt(square)
     return limit / norm if norm > limit else 1.0 if norm <= limit else math.nan

@@ -198,7 +198,7 @@ class AUC(ThresholdMetric):
 
 
 def _area_under_precision(answers: Answers) -> float:
-    """Return the area by the interpolation of Davis & Goadrich 2006, as Keras has it."""
+    """Return the area by the interpolation of Davis & Goadrich 2006, as in Keras."""
     p = answers.tp + answers.fp
     dtp = answers.tp[:-1] - answers.tp[1:]
     slope = _share(dtp, np.maximum(p[:-1] - p[1:], 0))

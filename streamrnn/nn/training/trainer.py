@@ -122,7 +122,7 @@ class Trainer:
 
     @property
     def objective(self) -> Objective:
-        """Losses and metrics, made once the model is built."""
+        """Losses and metrics, made on first use, which needs a built model."""
         if self._objective is None:
             self._objective = Objective(self.model, *self._compiled_with)
         return self._objective

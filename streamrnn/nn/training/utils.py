@@ -33,7 +33,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def to_categorical(x: npt.ArrayLike, num_classes: int | None = None) -> Array:
-    """Return classes (…) or (…, 1) as rows of 0 and one 1, (…, num_classes) float64.
+    """Return classes (…) or (…, 1) as rows of zeros with a single 1, (…, num_classes) float64.
 
     By default, `num_classes` is the largest class plus one. Raises ArgumentError for a number that
     is not one of the classes 0 to num_classes - 1.

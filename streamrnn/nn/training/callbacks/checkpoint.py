@@ -104,7 +104,7 @@ class ModelCheckpoint(MonitorCallback):
 
 
 class BackupAndRestore(Callback):
-    """Writes weights, optimizer and epoch after each epoch, and continues from there.
+    """Writes weights, optimizer and epoch after each epoch; a later fit continues from there.
 
     After an interruption, the same call of fit gives the weights of an uninterrupted fit, bit for
     bit, if other callbacks keep nothing from epoch to epoch. The file backup_dir/latest.npz is

@@ -82,7 +82,7 @@ class MonitorCallback(Callback):
 
 
 def _direction(metric: Metric) -> str | None:
-    """Return "up" or "down"; None for a caller's metric that does not say."""
+    """Return "up" or "down"; None for a caller's metric without `direction`."""
     for kind in type(metric).__mro__:
         if kind is Metric:
             return None
