@@ -32,7 +32,7 @@ class Eager(Model):
 
     @property
     def graph(self) -> Graph:
-        """There is no graph: raises ConfigError."""
+        """Raises ConfigError: the model has no graph."""
         raise ConfigError(
             f"{self} computes in Python, in its own call: it can be called, and has predict, "
             "weights, save_weights and load_weights. Training, streams, summary, config, files of "
