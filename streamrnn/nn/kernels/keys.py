@@ -116,8 +116,8 @@ class StringIndex:
             # Cells that mostly hold removed strings need no more room.
             larger = _empty_cells(2 * len(cells) if 4 * strings > len(cells) else len(cells))
             self._cells, self._older, counts[MOVED:] = larger, cells, 0
-        # The kernel checks the room in `size`, which grows last: an interrupt leaves no array
-        # short.
+        # For one more string, the kernel checks the room in `size`, which grows after `begin` and
+        # `hashes`: an interrupt leaves none of them short.
         if strings + 2 > len(self._begin):
             self._begin = grown(self._begin, 2 * len(self._begin) - 1)
         if strings + 1 > len(self._hashes):

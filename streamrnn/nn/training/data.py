@@ -94,8 +94,8 @@ def _iterated_batches(trainer: Trainer, items: Any, class_weight: Any) -> BatchS
 class Feed:
     """The batches of each epoch.
 
-    steps: the number of batches in an epoch; the next epoch then continues where this one ended, or
-    begins again if it ended with the last batch. None: all batches.
+    steps: the number of batches in an epoch (fewer where the data ends); the next epoch
+    then continues where this one ended, or begins again after the last batch. None: all batches.
     """
 
     def __init__(self, source: BatchSource, steps: int | None, argument: str) -> None:
