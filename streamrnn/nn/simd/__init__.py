@@ -13,10 +13,11 @@ From the inside out:
                 `layer_norm_lstm`, `dense`, `conv1d`   a few lines of vector code each: the cell
 - `activation`, `normalization`   on whole arrays; `embedding`: rows of a table
 - `bptt`, `layer_norm_bptt`   recurrent layers in training; `outer`, `project`: gradients of
-                weights and of inputs; `losses`, `row_losses`; `updates`: of optimizers; `random`:
-                by counter; `sums`: in order
+                weights and of inputs; `losses`, `row_losses`; `updates`: steps of optimizers;
+                `random`: random numbers by counter; `sums`: sums in order
 - `orthogonal`   initial weights
-- `keys`, `digest`, `plain_rows`   of the rows of a source; `cell`, `cell_bptt`: custom cells
+- `keys`, `digest`, `plain_rows`   find, hash and read rows of a source; `cell`, `cell_bptt`:
+                custom cells
 - `activations`  each with its derivative, declared without the compiler (`inlined`); `names`,
                 `arguments`: types that host and kernels share
 

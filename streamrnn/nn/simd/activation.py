@@ -107,9 +107,9 @@ def log_softmax_entry() -> Kernel:
 def sparsemax_entry() -> Kernel:
     """Return the kernel of sparsemax over each run of `units` elements: (x, out, units).
 
-    As Keras 3 computes it: max(x - t, 0), t = (S[1] + … + S[k] - 1) / k, where S[j] is the sum of
-    the j largest values, and k counts the values that are larger than (S[j] - 1) / j, where j is
-    their place. (Martins and Astudillo 2016 take S[k] alone, so that values add up to 1; for
+    The formula is Keras 3's: max(x - t, 0) with t = (S[1] + … + S[k] - 1) / k. S[j] is the sum of
+    the j largest values; k is the number of places j whose value, the j-th largest, is larger than
+    (S[j] - 1) / j. (Martins and Astudillo 2016 take S[k] alone, so that values add up to 1; for
     k = 1 that is the same.) Sums are in float64, from the largest value on.
     """
 
@@ -227,5 +227,5 @@ def row_wise_entry(name: str) -> Kernel:
 
 
 def row_wise_back_entry(name: str) -> Kernel:
-    """Return the kernel of such an activation's gradient, from its values: (y, dy, dx, units)."""
+    """Return the kernel of a row-wise activation's gradient from its values: (y, dy, dx, units)."""
     return _ROW_WISE_BACK[name]()

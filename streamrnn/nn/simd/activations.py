@@ -2,10 +2,11 @@
 
 To add one, write it here, and its name in `__all__` if layers take it. Names and formulas are
 Keras 3's; parameters are constants of the compiled code. NaN stays NaN; infinities give the limit,
-except where the formula has none (silu, gelu and mish of -inf, and softsign of both, are NaN).
+except where the formula has no value there: silu, gelu and mish of -inf, and softsign of both
+infinities, are NaN.
 
-At a kink the derivative is taken from the side of smaller inputs for relu and its kind (Keras on
-JAX), and is zero at the ends of a clipped range.
+At a kink, relu and its variants have the derivative of the side of smaller inputs, as in Keras on
+JAX; at the ends of a clipped range the derivative is zero.
 """
 
 from math import inf
@@ -98,7 +99,7 @@ def relu(x, negative_slope=0.0, threshold=0.0, max_value=inf):
     """Return x up to max_value; negative_slope (x - threshold) at the threshold and below."""
     if negative_slope == 0 and threshold == 0 and max_value == inf:
         return positive(x)
-    floor = 0.0 if max_value < inf else -inf  # Keras clips to 0…max_value, if to anything
+    floor = 0.0 if max_value < inf else -inf  # Keras clips to 0…max_value, or not at all
     high = where_less(max_value, x, max_value, x)
     high = where_less(high, floor, floor, high)
     return where_at_most(x, threshold, negative_slope * (x - threshold), high)
@@ -154,7 +155,7 @@ def _twice_gelu_angle(x):
 
 @activation()
 def gelu(x, approximate=False):
-    """Return x Phi(x), Phi the normal distribution; approximate: by tanh."""
+    """Return x Phi(x), where Phi is the normal distribution; approximate: computed by tanh."""
     if approximate:  # (1 + tanh(u)) / 2 is sigmoid(2 u), without the cancellation
         return x * functions.sigmoid(_twice_gelu_angle(x))
     tail = 0.5 * erfc_of_positive(0.70710678 * absolute(x))
@@ -429,7 +430,7 @@ def affine(x, alpha=1.0, beta=0.0):
 
 @activation()
 def thresholded_relu(x, alpha=1.0):
-    """Return x, zero below alpha."""
+    """Return x where x >= alpha, else 0."""
     return where_less(x, alpha, 0.0, x)
 
 

@@ -12,7 +12,8 @@ Kernel: TypeAlias = Callable[..., None]
 class Absent(NamedTuple):
     """The steps of a window that are absent.
 
-    Those past a length (B,), and those where a mask (B, T) is false. Empty arrays: none.
+    They are the steps past a lane's length (B,), and the steps at which the mask (B, T) is false.
+    An empty array makes no step absent.
     """
 
     lengths_B: Ints
@@ -22,8 +23,8 @@ class Absent(NamedTuple):
 class Weights(NamedTuple):
     """Packed weights: `flat` in the order of the sweeps, `unit` the initial sums and own weights.
 
-    A unit's own weights are those that it multiplies by itself (peepholes, gains). If `flat` has
-    integers, `unit` has in their place: the largest integers of the inputs and of the state, and a
+    A unit's own weights apply to its own values alone (peepholes, gains). If `flat` has integers,
+    `unit` has, in place of own weights, the largest integers of the inputs and of the state, and a
     factor per feature.
     """
 
@@ -58,7 +59,7 @@ class Factors(NamedTuple):
 class TapeLayout(NamedTuple):
     """The parts of a tape (`simd.bptt`): sizes, and the offsets of weights, tiles, zeros and rows.
 
-    own: the weights that a unit multiplies by itself (peepholes).
+    own: the offset of the units' own weights (peepholes).
     """
 
     lanes: int
@@ -76,9 +77,9 @@ class NormTape(NamedTuple):
     """What the way back of an LSTM with layer normalisation reads and writes, by row.
 
     Gates i, f, c, o (R, 4U) after their activation, and its derivatives; the activation `y_RU` of
-    c, and its derivative; c before the step, and c after it before its norm (`raw_RU`); the
-    products of h, before their norm; gamma of these two norms; gradients of the gates' sums, and of
-    the normalised c.
+    c, and its derivative; c before the step (`before_RU`), and the new c, not yet normalised
+    (`raw_RU`); the products of h, not yet normalised (`h_RG`); gamma of these two norms; gradients
+    of the gates' sums, and of the normalised c.
     """
 
     gates_RG: Floats
@@ -108,8 +109,8 @@ class Strings(NamedTuple):
 
 
 KNOWN, PLACED, DONE, MOVED, FILLED = range(5)
-"""Counts of a table of strings: stored, present in its cells, and looked up by this call; older
-cells whose content was moved, and cells in use."""
+"""Places of the counts of a table of strings: strings stored, strings present in its cells, strings
+looked up by this call, older cells whose content was moved, and cells in use."""
 
 
 class StringTable(NamedTuple):
@@ -127,7 +128,7 @@ class StringTable(NamedTuple):
 class PlainColumns(NamedTuple):
     """Where a record batch has its columns, by number, and how wide their values are, in bytes.
 
-    key_width: -4 or -8 if the key has offsets of 4 or 8 bytes. time: -1 without a time. Values of
+    key_width: -4 or -8 if the key has offsets of 4 or 8 bytes. time: -1 if there is none. Values of
     `features` (F,) have 4 or 8 bytes (`widths`); in plain rows they are within `low` and `high`.
     """
 

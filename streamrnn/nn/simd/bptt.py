@@ -10,10 +10,10 @@ On the way back, the gradient of h is what reaches it directly (the lane's *carr
 gradients of the gates of the lane's next step times the recurrent weights, transposed. An absent
 step passes the carry on.
 
-A cell of the way back gets in `old` the lane's carry (the gradient of h, then of the other states,
-then the factors of h), in `new` the states before the step, in `own` the kept gates, and in `z` the
-gradients of the next step's gates times the recurrent weights. It replaces the kept gates by the
-gradients of their sums. `padded` floats lie between vectors of one row.
+On the way back, a cell gets the lane's carry in `old` (the gradient of h, then of the other states,
+then the factors of h), the states before the step in `new`, the kept gates in `own`, and the
+gradients of the next step's gates times the recurrent weights in `z`. It replaces the kept gates by
+the gradients of their sums. The vectors of a row begin `padded` floats apart.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from streamrnn.nn.simd.sweep import NEW, OLD, OWN, START, Sizes, Span, TileShape
 from streamrnn.nn.simd.vector import load, make_copy, store
 
 FED, SECOND, BLOCKS = 5, 6, 7
-"""Blocks of `offsets` after the blocks of a sweep: what the recurrent weights multiply in the
-first and in the second sweep of a step; and the number of blocks."""
+"""Blocks of `offsets` after the blocks that a sweep of floats reads: what the recurrent weights
+multiply in the first and in the second sweep of a step. BLOCKS is the number of all blocks."""
 
 
 class Pass(NamedTuple):
@@ -40,7 +40,8 @@ class Pass(NamedTuple):
     shape: TileShape
     cell: Inlined
     fed: int = 0
-    """The first kept vector that the recurrent weights multiply: back, and in a second sweep."""
+    """The first kept vector that the recurrent weights multiply: on the way back, and in a second
+    sweep forward."""
     feeds: int = 0
     """Number of kept vectors that the recurrent weights multiply on the way back."""
 
@@ -48,8 +49,8 @@ class Pass(NamedTuple):
 class CellPasses(NamedTuple):
     """What a cell does in training.
 
-    `states`: h first; `kept`: vectors in a row; `keeps_fed`: whether the h that the weights
-    multiply is kept even if no dropout makes it differ from h.
+    `states`: number of states, h first; `kept`: number of kept vectors in a row; `keeps_fed`:
+    whether the h that the weights multiply is kept even if no dropout makes it differ from h.
     """
 
     forward: tuple[Pass, ...]
@@ -62,9 +63,9 @@ class CellPasses(NamedTuple):
 class SweptCell(NamedTuple):
     """What makes the kernels of a cell: for a window, and for training unless `passes` is None.
 
-    `window(n, vectors, word, *activations)`: for groups of `vectors` of `n` units; `word`: weights
-    in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back, *activations)`: for
-    groups of `ahead` vectors in sweeps forward, of `back` vectors back.
+    `window(n, vectors, word, *activations)`: for groups of `vectors` of `n` units; `word`: number
+    of weights in 32 bits, 1 (float32), 2 (int16) or 4 (int8). `passes(n, ahead, back,
+    *activations)`: for groups of `ahead` vectors in sweeps forward, and of `back` in sweeps back.
     """
 
     window: Callable[..., Kernel]
@@ -80,8 +81,8 @@ def forward(passes: CellPasses) -> Kernel:
     """Make the kernel that runs the lanes first..last through a window and fills their tape.
 
     It writes the inputs, with their dropout, to `fed_x` (rows of F floats, time-major), each h to
-    `y_BTU` (unless empty) and the final states to `states_BU`. `factors` has the
-    factors of the inputs and of h; each may be empty.
+    `y_BTU` (unless empty) and the final states to `states_BU`. `factors` has the factors of the
+    inputs and of h; each may be empty.
     """
     shape, kept, count = passes.forward[0].shape, passes.kept, passes.states
     n, group, second = shape.n, shape.n * shape.vectors, passes.forward[-1].fed
@@ -170,8 +171,8 @@ def forward(passes: CellPasses) -> Kernel:
 def back(passes: CellPasses) -> Kernel:
     """Make the kernel that replaces the gates kept on the tape by their gradients.
 
-    It goes back through the steps steps.low..steps.high; calls go from the last steps to the first.
-    `dy_BTU`, `ends_BU`: the gradients of each h and of the final states, or empty.
+    It goes back through the steps steps.low..steps.high; successive calls go from the last steps to
+    the first. `dy_BTU`, `ends_BU`: the gradients of each h and of the final states, or empty.
     `later_B`: for each lane, the offset of the gates of its next step, kept between calls.
     """
     shape, kept, count = passes.back[0].shape, passes.kept, passes.states
@@ -315,7 +316,7 @@ def _add(n: int) -> Inlined:
 
 
 def signatures(states: int) -> tuple[Signature, Signature]:
-    """Return the signatures of the kernels forward and back, of a cell with `states` states."""
+    """Return the signatures of the forward and the back kernel of a cell with `states` states."""
     f1, f2, f3 = (types.Array(types.float32, d, "C") for d in (1, 2, 3))
     mask, flag, intp = types.Array(types.boolean, 2, "C"), types.boolean, types.intp
     factors, offsets = types.NamedTuple((f2, f2), Factors), types.Array(types.int64, 1, "C")

@@ -19,13 +19,13 @@ ROWS = 96
 """Rows that pass through all units before the next ones: their inputs stay in the L1 cache."""
 
 SUMS = 16
-"""Sums per row and unit, where units are few; each takes every sixteenth feature. On every machine
-there are as many as the widest vector has elements, so that the bits are the same."""
+"""Sums per row and unit, where units are few; each takes every sixteenth feature. There are as
+many on every machine as the widest of all vectors has elements, so that the bits are the same."""
 
 
 @functools.cache
 def entry(n: int, vectors: int, word: int, activation: Spec) -> Kernel:
-    """Return the kernel for groups of `vectors` of `n` floats, or with 0 vectors for few units.
+    """Return the kernel for groups of `vectors` of `n` floats; for few units if `vectors` is 0.
 
     Called as `(x_NF, y_NU, weights, unit, first, last)`. `word`: as in TileShape.
     """
@@ -93,7 +93,7 @@ def _few(n: int, activation: Spec) -> Kernel:
 
     @inline
     def add_up(s, i):
-        """Sum `SUMS` vectors i, i + n, … into i, each time the upper half into the lower one."""
+        """Sum `SUMS` vectors at i, i + n, … into i; each round adds the upper half to the lower."""
         half = SUMS // 2
         while half:
             for k in range(i, i + half * n, n):
@@ -106,7 +106,7 @@ def _few(n: int, activation: Spec) -> Kernel:
         x, y = x_NF.reshape(-1), y_NU.reshape(-1)
         whole = features // SUMS * SUMS
         padded = (features + SUMS - 1) // SUMS * SUMS
-        turned = 4 * SUMS  # before it: the features of four rows past `whole`, zero-padded
+        turned = 4 * SUMS  # before it: four rows' features past `whole`, zero-padded
         sums = turned + SUMS * n
         s = np.zeros(sums + units * SUMS * n, np.float32)
         for begin in range(first, last, n):

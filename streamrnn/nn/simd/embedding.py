@@ -1,4 +1,4 @@
-"""Rows of a table by their numbers, without the GIL: with np.take threads wait for each other."""
+"""Rows of a table by their numbers, without the GIL: with np.take, threads wait for it."""
 
 import functools
 

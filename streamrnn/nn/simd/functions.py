@@ -70,8 +70,8 @@ def tanh(x):
     """Return tanh(x) within 5.12 ulp.
 
     It is an odd rational function of degree 9 over 8 with the smallest relative error on [0, 8.3].
-    From 8.3 on, and at infinity, it is 0.99999988, two ulp below 1. Before 8.3 rounding gives 1 for
-    some floats, and for 116 floats from 8.2 on 1.0000001, which is the largest value.
+    From 8.3 on, and at infinity, it is 0.99999988, two ulp below 1. Below 8.3, rounding gives 1 for
+    some floats, and for 116 floats from 8.2 on it gives the largest value, 1.0000001.
     """
     x = where_less(x, -8.3, -8.3, x)
     x = where_less(8.3, x, 8.3, x)

@@ -1,7 +1,7 @@
 """GRU in both forms. Gates in the order z, r, h (Keras).
 
-Vectors kept in training: with the reset gate after the product, h, z, r, and the state's part of
-h; with the reset gate before it, z, r, h, and r times the state.
+Vectors kept in training, where h is the candidate: if the reset gate is applied after the product,
+h, z, r, and the state's part of h; if before it, z, r, h, and r times the state.
 """
 
 from streamrnn.nn.simd import recurrent
@@ -15,7 +15,7 @@ from streamrnn.nn.simd.vector import fma, load, store
 
 
 def _after(n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec) -> Kernel:
-    """Apply the reset gate after the product with the state: the candidate has two sums."""
+    """Make the kernel with the reset gate after the product: the candidate has two sums."""
     f, g = function_of(recurrent_activation), function_of(activation)
 
     @inline
@@ -31,7 +31,10 @@ def _after(n: int, vectors: int, word: int, recurrent_activation: Spec, activati
 def _before(
     n: int, vectors: int, word: int, recurrent_activation: Spec, activation: Spec
 ) -> Kernel:
-    """Apply the reset gate before the product, which needs it for all units: two sweeps."""
+    """Make the kernel with the reset gate before the product: two sweeps.
+
+    The product needs the reset gates of all units.
+    """
     f, g = function_of(recurrent_activation), function_of(activation)
 
     @inline

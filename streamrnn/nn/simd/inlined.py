@@ -11,7 +11,7 @@ Inlined: TypeAlias = Callable[..., Any]
 
 
 class Inline:
-    """A function in Python; `dispatcher` is Numba's, once a kernel has called it."""
+    """A function in Python, and Numba's dispatcher for it: None until a kernel calls it."""
 
     def __init__(self, function: Inlined) -> None:
         self.function = function

@@ -73,7 +73,7 @@ def make_scaled_copy(n: int) -> Inlined:
 def make_pack(n: int, word: int) -> Inlined:
     """Make `pack(s, i, count, top, j)`, which rounds the row s[i : i + count] to integers.
 
-    The scale of the row is written to s[j], its integers from s[j + 1] on, `word` for each float.
+    The scale of the row is written to s[j], its integers from s[j + 1] on, `word` in each float.
     """
     kind = ir.IntType(32 // word)
 
@@ -111,7 +111,7 @@ def make_pack(n: int, word: int) -> Inlined:
 
 
 def rest_steps(word: int) -> int:
-    """Return the number of steps after an operand's words: the sums' starts (int8), the scales."""
+    """Return the number of steps after an operand's words: sums' starts (only int8), and scales."""
     return 2 if word == 4 else 1
 
 
@@ -119,8 +119,8 @@ def add(m: int, g: int, n: int, into: tuple[int, ...], word: int, *, scattered: 
     """Make `add(s, z, offsets, i, start, again, rows, count, w, j)`, which adds an operand to sums.
 
     The words of row r stand from s[offsets[rows + r]] on, after the row's scale. The weights of the
-    group have `count` steps: words, then `rest_steps`. Sum q of row r stays as it was before, or,
-    for the gates of the operand, becomes
+    group have `count` steps: words, then `rest_steps`. Sum q of row r stays as it was before
+    or, if q is in `into`, becomes
 
         fma(float(sum of products), scale of the row * scale of the gate, the sum before)
 
@@ -212,7 +212,7 @@ def _dot_of_pairs(builder, a, b, total):
 
 
 def _dot_of_bytes(builder, a, b, total):
-    """Emit total + a0*b0 + … + a3*b3, a from 0 to 255 and b signed, of each element."""
+    """Emit total + a0*b0 + … + a3*b3 for the bytes of each element, unsigned in a, signed in b."""
     n = a.type.count
     if jit.has("avx512vnni") and (n == 16 or jit.has("avx512vl")):
         name = f"llvm.x86.avx512.vpdpbusd.{32 * n}"
@@ -231,7 +231,7 @@ def _dot_of_bytes(builder, a, b, total):
 
 
 def _part(builder, value, part, bits):
-    """Emit the signed integer of some bits that stands at place `part` of each element."""
+    """Emit the signed integer of `bits` bits at place `part` (0 or 1) of each element."""
     if part == 0:
         half = ir.Constant(value.type, [32 - bits] * value.type.count)
         return builder.ashr(builder.shl(value, half), half)

@@ -7,8 +7,8 @@ inlines from, and writes its files beside the sources or to a folder set by the 
 user's cache folder is not writable, a temporary folder takes its place.
 
 Kernels are machine code, so a file that another user could have placed is not loaded: folder and
-file must be this user's or root's, writable by nobody else, and not be links; the temporary folder
-must be this user's alone. The checksum covers the kernel's name, the version and the CPU
+file must belong to this user or root, be writable by nobody else, and not be links; the temporary
+folder must be this user's alone. The checksum covers the kernel's name, the version and the CPU
 besides the code: a file under another kernel's name is not loaded either.
 
 Environment:
@@ -57,7 +57,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class CompileResult(Protocol):
-    """The part of Numba's class that is used here, which has no types."""
+    """The part that is used here of Numba's class, which has no annotations."""
 
     entry_point: EntryPoint
 
@@ -85,9 +85,9 @@ raises IndexError and does not reach other memory."""
 uncounted: Decorator = _njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the loops of a kernel, which allocate nothing: Numba does not count references.
 
-They become part of the kernel, as all functions that it calls must (`_refuse_calls`). Elsewhere
-Numba counts references to an array wherever one is passed on inside a loop, by an atomic
-instruction that also orders all loads and stores: 50 ns a step of a lone lane.
+They become part of the kernel, as all functions that it calls must (`_refuse_calls`). In other
+functions, Numba counts references to each array that is passed on inside a loop, by an atomic
+instruction that also orders all loads and stores: this takes 50 ns per step of a lone lane.
 """
 inline: Decorator = _njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 """Decorator for the building blocks of kernels."""
@@ -146,7 +146,7 @@ def compiled(
             if result is None:
                 before, began = _seconds, time.perf_counter()
                 result = _compile_in_turn(name, build, signature)
-                _seconds = before + time.perf_counter() - began  # once, with what `build` compiles
+                _seconds = before + time.perf_counter() - began  # what `build` compiles counts once
             _loaded[name] = result
         entry: EntryPoint = _loaded[name].entry_point
         return entry
@@ -209,8 +209,8 @@ def _compile(name: str, function: Callable[..., object], signature: Signature) -
         function.compile(signature)
     result: Any = function.overloads[signature.args]
     _refuse_calls(name, function.inspect_llvm(signature.args), result.fndesc.llvm_func_name)
-    # The last part is the environments of inlined functions, which only code that prints, or raises
-    # with values, uses. To load Numba's array functions for them takes 0.1 s of imports.
+    # The last part has the environments of inlined functions, used only by code that prints, or
+    # raises with values. Loading them would import Numba's array functions, which takes 0.1 s.
     *parts, _environments = result._reduce()
     _keep(name, serialize.dumps((*parts, ())))
     return cast(CompileResult, result)
@@ -230,9 +230,9 @@ def _without_collections() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sharing_variables() -> Iterator[None]:
-    """Let Numba copy lists of variables without the variables: a fifth of the time to compile.
+    """Let Numba copy lists of variables without the variables: saves a fifth of the compile time.
 
-    To inline a function it copies each of its blocks, and with a block all variables of the
+    To inline a function, Numba copies each of its blocks, and with each block all variables of the
     function, which never change. No other thread of the process compiles meanwhile.
     """
 
@@ -294,7 +294,7 @@ def _checksum(folder: Path, name: str, code: bytes) -> bytes:
 
 @functools.cache
 def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
-    """Warn once in a process."""
+    """Warn that a cache folder cannot be used, once in a process."""
     warnings.warn(
         f"cannot write to the cache folder {folder} ({reason}): compiled kernels {outcome}; set "
         "XDG_CACHE_HOME to a writable folder",
@@ -304,7 +304,7 @@ def _warn_of_folder(folder: Path, reason: str, outcome: str) -> None:
 
 def _load(name: str) -> CompileResult | None:
     context = registry.cpu_target.target_context
-    rtsys.initialize(context)  # array memory; the rest of a context is for compiling, 0.3 s
+    rtsys.initialize(context)  # array memory; the rest is only to compile, and takes 0.3 s
     for folder in _readable():
         try:
             code = _read(folder, name)
@@ -337,10 +337,10 @@ def _read(folder: Path, name: str) -> bytes | None:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """Open a folder of kernels, made if it is missing; OSError if another user could write to it.
+    """Open a folder of kernels, created if it is missing.
 
-    All users can write to the place of the temporary folder: a folder that is there already may be
-    another user's.
+    Raises OSError if another user could write to it: all users can write to the place of the
+    temporary folder, so a folder that is there already may be another user's.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     temporary = folder == folders()[-1]
@@ -379,7 +379,7 @@ def _readable() -> Iterator[Path]:
 
 
 def _place() -> Path | None:
-    """Return the folder for new kernels; None if there is none."""
+    """Return the folder for new kernels; None if no folder can be used."""
     return next((folder for folder in folders() if not _hindrance(folder)), None)
 
 

@@ -53,7 +53,7 @@ def table_type() -> Any:
 
 @inline_always
 def string_word(words, start, size, k):
-    """Return word k of a string, zeros past its end."""
+    """Return word k of a string, with zeros past its end."""
     left, place = size - 8 * k, start + 8 * k
     if left >= 8:
         return words[place]
@@ -64,7 +64,7 @@ def string_word(words, start, size, k):
 
 
 def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
-    """Make the hash of a string, its comparison with a stored one, and the search in some cells.
+    """Make the functions that hash a string, compare it with a stored one, and search cells for it.
 
     `word(words, start, size, k)` returns word k of a string, with zeros past its end.
     """
@@ -90,7 +90,7 @@ def make_search(word: Inlined) -> tuple[Inlined, Inlined, Inlined]:
 
         The search begins at `cell`, which holds `inside`. If the string is not there, the next
         cell is the empty one that ends the search. Entries of removed strings stay in the cells:
-        their numbers are unknown, or other strings have them now.
+        their numbers are out of use, or belong to other strings now.
         """
         mask = np.uint64(len(cells) - 1)
         number = np.int64(-1)
@@ -129,7 +129,7 @@ def _free_cell(cells, value):
 
 @inline_always
 def _move(table, begin, end, held):
-    """Copy what older cells from `begin` to `end` hold; return how many strings that is."""
+    """Copy the entries of strings in the older cells `begin`..`end`; return their number."""
     cells, hashes = table.cells, table.hashes
     strings = 0
     for cell in range(begin, end):
@@ -143,7 +143,10 @@ def _move(table, begin, end, held):
 
 @kernel
 def _find(strings, add, before, table, number_N, added):
-    """Find N strings, and insert new ones if `add`; if full, stop early, with counts[DONE] < N."""
+    """Find N strings, and insert new ones if `add`.
+
+    If the table is full, stop early, with counts[DONE] < N.
+    """
     words, start_N, size_N = strings.words, strings.start, strings.size
     cells, older, hashes, sizes = table.cells, table.older, table.hashes, table.size
     begin, own, counts = table.begin, table.words, table.counts

@@ -14,18 +14,18 @@ from streamrnn.nn.simd.vector import make_copy
 
 
 class LaneRange(NamedTuple):
-    """The lanes first..last, as many as fit at a time, and where their data is."""
+    """The lanes first..last, and lists of the lanes that pass through the steps together."""
 
     first: int
     last: int
     offsets: Ints
     """Offsets of the rows of a step, as a sweep reads them."""
     current: Ints
-    """By lane, the offset of its h, unless it is in the list of rows."""
+    """By lane, the offset of its h; out of date while the lane is in the list of rows."""
     listed: Ints
     """By row, its lane."""
     place: Ints
-    """By row, the number of its lane and step in x and y."""
+    """By row, the place of its lane and step in x and y: lane * T + step."""
 
 
 class LanePlaces(NamedTuple):
@@ -88,7 +88,7 @@ def advance(rows, offsets, cap, place):
 
 @inline_always
 def list_block(absent, lane, t, end, T, sizes, offsets, inputs, sums):
-    """List the present steps of t..end of a lone lane; the sums of t begin at `inputs`."""
+    """List which of the steps t..end a lone lane has; the sums of step t begin at `inputs`."""
     rows, cap, mask_BT = 0, sizes.cap, absent.mask_BT
     for later in range(t, end):
         if not mask_BT.size or mask_BT[lane, later]:

@@ -1,7 +1,7 @@
 """LSTM whose gates and cell state are normalised over all units (Ba et al. 2016).
 
-A step multiplies, keeping the sums of inputs and of states apart; then each row is normalised as a
-whole. A row's sum consists of 16 partial sums, each of every sixteenth unit, on every machine, so
+A step first multiplies, with separate sums of inputs and of states; then it normalises each row as
+a whole. A row's sum consists of 16 partial sums, each of every sixteenth unit, on every machine, so
 its bits do not depend on the width of vectors.
 """
 
@@ -25,7 +25,7 @@ X_GAIN, X_SHIFT, H_GAIN, H_SHIFT, BIAS, C_GAIN, C_SHIFT = 0, 4, 8, 12, 16, 20, 2
 
 
 def entry(n: int, epsilon: float, activations: tuple[Spec, ...]) -> Kernel:
-    """Return the kernel for vectors of `n` floats; activations of the gates and of c."""
+    """Return the kernel for vectors of `n` floats; `activations`: of the gates, and of c."""
     name = f"layer_norm_lstm-{n}-{epsilon!r}"
     return recurrent.entry(name, activations, 2, lambda: _window(n, epsilon, *activations))
 
@@ -83,8 +83,8 @@ def _row(n: int, epsilon: float, recurrent_activation: Spec, activation: Spec) -
 def _normalizer(n: int, epsilon: float) -> Inlined:
     """Make `normalize(s, z, begin, count, units, padded)`.
 
-    It scales `count` vectors of units of a row together to mean 0 and variance 1, in place; their
-    padding becomes 0.
+    It brings `count` vectors of units of a row, taken together, to mean 0 and variance 1, in place;
+    their padding becomes 0.
     """
     one, least = np.float32(1), np.float32(epsilon)
 

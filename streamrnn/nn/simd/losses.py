@@ -31,7 +31,7 @@ SMALLEST = 1.1754944e-38
 
 @inline
 def to_probability(p):
-    """Return a probability within the limits."""
+    """Return a probability, clipped to EPSILON … 1 - EPSILON."""
     return where_less(p, EPSILON, EPSILON, where_less(1.0 - EPSILON, p, 1.0 - EPSILON, p))
 
 

@@ -29,7 +29,7 @@ def _window(
 ) -> Kernel:
     """Make the kernel; with peepholes a unit's own weights times its c are added to its gates.
 
-    If `coupled`, the forget gate is 1 - i. `output`: the activation of c; None: `candidate`.
+    If `coupled`, the forget gate is 1 - i. `output`: the activation of c; None: it is `candidate`.
     """
     f, g = function_of(gate), function_of(candidate)
     h = g if output is None else function_of(output)

@@ -27,12 +27,12 @@ FROM_ROW = frozenset({"softmax", "log_softmax"})
 class ActivationFunction(Inline, Generic[P]):
     """An activation: function(x, *parameters) of vectors; the defaults are in its signature.
 
-    It is called on arrays, with the first `arguments` parameters (None: all of them), and inside
-    kernels on vectors. bounds: of its first parameter.
+    It is called on arrays with the first `arguments` parameters (None: with all), and on vectors
+    inside kernels. bounds: the values that its first parameter may have.
     """
 
     on_arrays: ClassVar[Callable[[Spec, Floats], Floats]]
-    """Computes a spec on an array; `kernels.activation` sets it."""
+    """Applies a spec to an array; `kernels.activation` sets this function."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ActivationFunction(Inline, Generic[P]):
         ACTIVATIONS[self.__name__] = self
 
     def derivative(self, of: _Source, least: float = -inf) -> Callable[[Inlined], None]:
-        """Declare the derivative: a function of the value, or of the input, and the parameters.
+        """Declare the derivative, a function of the value or the input, and of the parameters.
 
         least: the derivative is known only if no parameter is smaller than this.
         """
@@ -71,7 +71,7 @@ class ActivationFunction(Inline, Generic[P]):
         return ActivationFunction.on_arrays(self.spec(*numbers), np.asarray(x, np.float32))
 
     def spec(self, *numbers: float) -> Spec:
-        """Return the activation with parameters. Raises ArgumentError for one out of range."""
+        """Return the spec with parameters. Raises ArgumentError if the first is out of range."""
         if self.bounds and numbers:
             first = numbers[0]
             if first < 0 or (first == 0 and self.bounds == "greater than 0"):
@@ -92,7 +92,7 @@ ACTIVATIONS: dict[str, ActivationFunction[Any]] = {}
 def activation(
     *, arguments: int | None = None, bounds: Literal["", "0 or more", "greater than 0"] = ""
 ) -> Callable[[Callable[P, Any]], ActivationFunction[P]]:
-    """Declare an activation; see the class."""
+    """Declare an activation; see ActivationFunction."""
     return lambda function: ActivationFunction(function, arguments, bounds)
 
 

@@ -13,9 +13,9 @@ from streamrnn.nn.simd.jit import Inlined, inline
 
 @inline
 def _reflect(a, i):
-    """Replace column i below row i by the v of the reflection that leaves only its element i.
+    """Replace column i, from row i on, by the v of the reflection that leaves only its element i.
 
-    v[i] is 1. Return the factor of v v' in the reflection, and the sign of what it leaves.
+    v[i] is 1. Return the factor of v v' in the reflection, and the sign of the element it leaves.
     """
     first, square, rest = a[i, i], 0.0, False
     for r in range(i, a.shape[0]):

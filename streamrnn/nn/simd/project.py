@@ -1,4 +1,4 @@
-"""Gradients of rows times weights, transposed: the gradient of a layer's inputs."""
+"""Rows of gradients times transposed weights: the gradients of a layer's inputs."""
 
 import functools
 
@@ -59,9 +59,9 @@ def _kernel(n: int, vectors: int) -> Kernel:
 
 @functools.cache
 def few_entry() -> Kernel:
-    """Return the kernel for few gradients a row: (d_NU, w, y_NF, first, last).
+    """Return the kernel for rows with few gradients: (d_NU, w, y_NF, first, last).
 
-    Row r of `y_NF` is the sum of `d_NU`[r, u] * w[u*F : (u+1)*F].
+    Row r of `y_NF` is the sum over u of d_NU[r, u] * w[u*F : (u+1)*F].
     """
     n = jit.width()
     f1, f2, intp = (

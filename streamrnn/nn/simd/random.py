@@ -1,4 +1,4 @@
-"""Random numbers by counter: number i of a key, whoever draws it and in which order.
+"""Random numbers by counter: number i of a key, whoever draws it and in whatever order.
 
 The finalizer of SplitMix64 (Steele, Lea, Flood 2014) is applied to key + i * 2**64/phi, and again
 to the result plus the key.

@@ -1,9 +1,9 @@
 """The loop over lanes and steps that all recurrent kernels share.
 
-Each step sweeps the lanes that have a row at it (`simd.lanes`).
+Each step sweeps the lanes that have a row at this step (`simd.lanes`).
 
-Lanes are divided among threads. A few lanes of many units are shared by several (`shares`): each
-computes some of the units, and a barrier ends each step. If other processes occupy their cores,
+Lanes are divided among threads. A few lanes of many units are shared by several threads (`shares`):
+each computes some of the units, and a barrier ends each step. If other processes occupy the cores,
 waiting at the barrier takes longer than a step: then the first thread finishes alone.
 """
 
@@ -52,7 +52,7 @@ LANES = 96
 
 BLOCK = 24
 """Steps whose inputs a lone lane adds at once: the input's weights are then read once per tile of
-six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without."""
+six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are faster without it."""
 
 
 PATIENCE, START_PATIENCE = 50, 1000
@@ -61,8 +61,8 @@ thread finishes alone. Fewer than START_PATIENCE before the first step do not co
 sleeping thread takes longer to arrive."""
 
 UNEVEN = 15_000
-"""Products of a thread in a step that allow one more failed poll, which takes half as long as these
-products."""
+"""Number of products of a thread in a step for which one more failed poll is allowed. The poll
+takes half as long as these products."""
 
 RELEASE_ALL = 1 << 60
 """The count that releases every waiter."""
@@ -74,7 +74,7 @@ before it belong to `spin_until`."""
 
 @inline_always
 def barrier_wait(barrier, arrived):
-    """Wait for `arrived` arrivals: n threads expect n*k at their k-th barrier."""
+    """Arrive, and wait for `arrived` arrivals: n threads expect n*k at their k-th barrier."""
     increment(barrier)
     spin_until(barrier, arrived, FOREVER)
 
@@ -101,8 +101,9 @@ class RowPhase(NamedTuple):
 def window(phases: tuple[Phase | RowPhase, ...], states: int, kept: int = 0) -> Kernel:
     """Make the kernel that runs the lanes first..last, or a share of them, through a window.
 
-    `states`: states per lane, h first. `kept`: vectors of units that a cell keeps from one phase of
-    a step to the next. A row's other states, then the kept vectors, begin at `own`.
+    `states`: number of states per lane, h first. `kept`: number of vectors of units that a cell
+    keeps from one phase of a step to the next. At `own` begin a row's other states, followed by the
+    kept vectors.
     """
     sweeps = tuple(phase for phase in phases if isinstance(phase, Phase))
     n, vectors, word = sweeps[0].shape.n, sweeps[0].shape.vectors, sweeps[0].shape.word
@@ -160,7 +161,8 @@ def scratch(
     """Return an upper bound on the size, in floats, of the scratch array of `shares` threads.
 
     `unit`: floats of the units' initial sums and own weights, at least a vector of units;
-    `lane_vectors`: h twice, a lane's other states, and its kept vectors; `word`: as in TileShape.
+    `lane_vectors`: number of a lane's vectors, h twice, other states and kept ones; `word`: as in
+    TileShape.
     """
     inputs = max(BLOCK * unit, shares * lanes * features)
     floats = (1 + 6 * shares + lane_vectors * lanes) * unit + inputs + 16
@@ -281,7 +283,7 @@ def _add_block(sweeps: tuple[Phase, ...]) -> Inlined:
 def _step(phases: tuple[Phase | RowPhase, ...]) -> Inlined:
     """Make the function of all phases of a step; threads that share lanes wait in between.
 
-    `shares` is 1 where a thread of a share finishes alone.
+    `shares` is 1 once the first thread finishes alone.
     """
     phase, *more = phases
     first, group, x_step, h_step = _phase(phase)
@@ -363,7 +365,7 @@ def entry(
     make: Callable[[], Kernel],
     word: int = 1,
 ) -> Kernel:
-    """Return the machine code of a window kernel built by `make`, of lanes with `states` states."""
+    """Return the machine code of the window kernel that `make` makes, for this number of states."""
     full = "-".join([packed_name(name, word), *map(label, activations)])
     return jit.compiled(full, make, _signature(states))
 

@@ -19,9 +19,9 @@ from streamrnn.nn.simd.vector import load, make_copy, splat, store, where_less
 def rows_entry(kind: str) -> Kernel:
     """Return the kernel of a loss of whole rows of `units` elements.
 
-    (p, t, units, value, slope): one value a row. `kind`: cross-entropy of "logits", or of
-    "probabilities", which are divided by their sum; "divergence" of Kullback and Leibler; "cosine",
-    the negative cosine of the angle; "hinge" of categories.
+    Called as (p, t, units, value, slope), with one value per row. `kind`: cross-entropy of
+    "logits", or of "probabilities", which are divided by their sum; "divergence" of Kullback and
+    Leibler; "cosine", the negative cosine of the angle; "hinge" of categories.
     """
     n = jit.width()
 
@@ -122,7 +122,7 @@ def _cosine(n: int) -> Inlined:
             pp, tt, pt = pp + a * a, tt + b * b, pt + a * b
         size, other = max(math.sqrt(pp), EPSILON), max(math.sqrt(tt), EPSILON)
         cosine = pt / (size * other)
-        turn = cosine / size if size > EPSILON else 0.0  # 0: nothing is divided by p's own length
+        turn = cosine / size if size > EPSILON else 0.0  # 0: EPSILON is the divisor, not p's length
         for u in range(units):
             s[2 * width + u] = turn * (s[u] / size) - s[width + u] / other / size
         return -cosine

@@ -2,13 +2,13 @@
 
 A *row* is one lane at one step (or one row of a Dense input). It is described by the offsets of its
 parts in the scratch array `s`: initial sums, input, old and new state. Rows are processed m at a
-time (a tile), units `n` at a time (a *group*: `vectors` of `n` units, each with all its gates).
+time (a *tile*), units by *groups*: `vectors` vectors of `n` units, each unit with all its gates.
 Neither changes the order of the additions of one unit of one row: first the initial sum, then the
 inputs, then the state, each product added by one exact fma.
 
-Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If
-packed, they are 32-bit words of integers, one for several k; the scales of the gates follow after
-the last word of the inputs, and again after the last word of the state (`simd.integer`).
+Weights of a group lie in the order in which they are read: `[k][vector][gate][n]`. If packed, they
+are 32-bit words of integers, each word for several k; the scales of the gates follow the last word
+of the inputs, and again the last word of the state (`simd.integer`).
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from streamrnn.nn.simd.jit import Inlined, inline_always, registers
 START, X, OLD, NEW, OWN, PACKED = range(6)
 """Blocks of the array `offsets`, `cap` long each: the offsets of the rows' initial sums, inputs,
 old states, new states and other states, and, with packed weights, of the integers of the states
-(the offsets of the inputs' integers are in X). The array is flat, as a view of each block would
-count references."""
+(the offsets of the inputs' integers are in X). The array is flat: for views of its blocks, Numba
+would count references."""
 
 
 class Sizes(NamedTuple):
@@ -35,9 +35,8 @@ class Sizes(NamedTuple):
     cap: int
     """Capacity in rows of each block of `offsets`."""
     unit: int
-    """Offset in the scratch array of the weights that a unit multiplies by itself, `padded` of each
-    kind (peepholes, gains); with packed weights, of the largest integers and the
-    factors (`arguments.Weights`)."""
+    """Offset in the scratch array of the units' own weights (peepholes, gains), `padded` of each
+    kind; with packed weights, of the largest integers and the factors (`arguments.Weights`)."""
     packed: int = 0
     """Offset in the scratch array of this thread's packed rows (`simd.packed_rows`)."""
 
@@ -116,11 +115,11 @@ def make_steps(word: int) -> Inlined:
 
 
 def tile_rows(shape: TileShape) -> int:
-    """Return how many rows of a tile fit in registers: their sums, an input, a step's weights.
+    """Return how many rows a tile has: registers hold their sums, an input and a step's weights.
 
-    With 16 registers an LSTM has two rows, 1.4-1.7 x as fast as three, as a third would spill. So
-    has a Dense of many units: 1.8 x. Sums of integers take one operand at a time; a product
-    that is not added by the same instruction takes a register.
+    With 16 registers it is two rows for an LSTM, 1.4 to 1.7 times as fast as three, as the third
+    would spill; and two for a Dense of many units, 1.8 times as fast. Sums of integers take one
+    operand at a time; a product that is not added by the same instruction takes a register.
     """
     weights = shape.vectors * max(len(shape.x_into), len(shape.h_into))
     if shape.word > 1:
@@ -170,7 +169,7 @@ def _multiply_inputs(add_x: Inlined) -> Inlined:
 
 
 def sweep(shape: TileShape, cell: Inlined, operand: int = OLD) -> Inlined:
-    """Make the sweep: for the groups of a span and the first `rows` rows, multiply, call the cell.
+    """Make the sweep: multiply the first `rows` rows by each group of a span, then call the cell.
 
     `cell(s, z, old, new, own, unit, padded)` gets the offsets of a unit vector's sums, old, new and
     other state, and own weights; its further states and weights follow every `padded` floats.

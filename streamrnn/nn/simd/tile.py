@@ -5,7 +5,7 @@ several vectors of outputs. `Tile(m, g, n)` holds the m*g sums. Rows may lie any
 `offsets[i + r]` is the offset of row r. With STREAMRNN_BOUNDSCHECK=1 all offsets are checked.
 
 The loop over the inputs is written in `feed`, not in the kernels: as Python it would be compiled
-again for every size of tile, which takes half of the time to compile a kernel.
+again for every size of tile, and take half of the time to compile a kernel.
 """
 
 from llvmlite import ir

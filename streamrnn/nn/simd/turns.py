@@ -43,7 +43,7 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
 
 
 def _locked(descriptor: int) -> bool:
-    """Try to take the lock."""
+    """Try to take the lock; return whether this process now holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

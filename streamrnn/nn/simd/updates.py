@@ -138,7 +138,7 @@ def adamax_entry() -> Kernel:
     """Return the kernel of Adamax.
 
     (w, gradient, m, norm, rate, 1 - beta_1, beta_2, epsilon, decay): `norm` is the largest
-    |gradient|, multiplied by beta_2 with each update.
+    |gradient|, where each update multiplies the earlier ones by beta_2.
     """
 
     def build() -> Kernel:
@@ -178,8 +178,8 @@ def adagrad_entry() -> Kernel:
 def adadelta_entry() -> Kernel:
     """Return the kernel of Adadelta.
 
-    (w, gradient, square, step, rate, rho, 1 - rho, epsilon, decay): averages of the squares of
-    gradients and of steps.
+    (w, gradient, square, step, rate, rho, 1 - rho, epsilon, decay): `square` and `step` are
+    averages of the squares of gradients and of steps.
     """
 
     def build() -> Kernel:

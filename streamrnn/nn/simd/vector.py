@@ -44,7 +44,7 @@ class VectorModel(models.PrimitiveModel):
 
 
 def address(context, builder, kind, array, index, count):
-    """Emit a pointer to `array.flat[index]`; STREAMRNN_BOUNDSCHECK=1 checks `count` floats."""
+    """Emit a pointer to `array.flat[index]`; with STREAMRNN_BOUNDSCHECK=1, check `count` floats."""
     parts = context.make_array(kind)(context, builder, array)
     if jit.CHECKED:
         zero, end = index.type(0), builder.add(index, index.type(count))
@@ -121,7 +121,7 @@ def _not_unrolled(module):
 
 
 def widest(kinds):
-    """Return the only vector type among types that otherwise are numbers; None without one."""
+    """Return the one vector type among numbers; None if there is none, several or another type."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     rest = [kind for kind in kinds if not isinstance(kind, (Vector, types.Number))]
     return vectors.pop() if len(vectors) == 1 and not rest else None
@@ -290,13 +290,13 @@ def _choice(comparison, a, b, yes, no):
 
 @intrinsic
 def where_less(typingctx, a, b, yes, no):
-    """Return element by element: `yes` where a < b, else `no`, also where a or b is NaN."""
+    """Return `yes` where a < b, else `no`, element by element; where a or b is NaN, `no`."""
     return _choice("<", a, b, yes, no)
 
 
 @intrinsic
 def where_at_most(typingctx, a, b, yes, no):
-    """Return element by element: `yes` where a <= b, else `no`, also where a or b is NaN."""
+    """Return `yes` where a <= b, else `no`, element by element; where a or b is NaN, `no`."""
     return _choice("<=", a, b, yes, no)
 
 
