@@ -46,7 +46,7 @@ _HOME = {
     "register_layer": "streamrnn.layers",
     "set_threads": "streamrnn.nn.kernels",
 }
-# Models save, load and train by these names, and do not know the rooms.
+# Models save, load and train through these names, without importing the rooms behind them.
 _FOR_MODELS = {
     "Eager": "streamrnn.nn.models",
     "Trainer": "streamrnn.nn.training",

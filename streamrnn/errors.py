@@ -201,7 +201,7 @@ class SinkError(StreamRNNError, OSError):
 class PublishError(StreamRNNError, OSError):
     """The rows are committed, but a table of [publish] does not have them yet.
 
-    The next start registers them. `summary`: the run's, None elsewhere.
+    The next start registers them there. `summary`: the summary of a run, None elsewhere.
     """
 
     exit_code = 75
@@ -215,7 +215,8 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position` is the batch's; `last` is the last scored batch's: a dict has all partitions.
+    `position` is the batch's; `last` is the last one before it, a dict with all partitions if
+    positions are dicts.
     """
 
     exit_code = 65

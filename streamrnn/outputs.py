@@ -1,4 +1,4 @@
-"""Work on committed outputs: verify, compact, rewind and publish them, change their states.
+"""Work on committed outputs: verify, compact, rewind and publish them, and change their states.
 
 The functions take the path of an output folder, and do what `streamrnn verify`, `rewind`, `compact`
 and `streamrnn state` do:

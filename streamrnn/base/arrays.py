@@ -19,4 +19,4 @@ Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]  # of columns and their sums, outside the model
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]  # hashes, and keys cut into eight bytes each
+Words = npt.NDArray[np.uint64]  # hashes, and keys cut into pieces of eight bytes

@@ -35,13 +35,14 @@ _OPTIONS = {
     *("dfs_storage_authority", "dfs_storage_scheme", "default_bucket_location"),
 }
 _BUCKETS = "s3[an]?|gs|gcs"
-# Also a misspelled scheme: after white space or a quote, with one slash or none, without a colon.
+# It also matches misspelled URIs: after white space or a quote, with one slash or none, or without
+# a colon.
 _URI = re.compile(
     rf"(?P<before>[\s'\"<]*)(?P<scheme>(?P<bucket>{_BUCKETS})|(?:abfs|wasb|az|http|ftp)s?|adl|hdfs"
     r"|viewfs|sftp|(?P<other>[a-z][a-z0-9+.-]*)(?=://))(?P<slashes>:/*|//)",
     re.IGNORECASE,
 )
-# What may be a user and a password, in anything.
+# What may be a user and a password, in any text.
 _BEFORE_AT = re.compile("(?::|//).*@", re.DOTALL)
 _UNKNOWN = (
     "expected a URI such as s3://user:password@host/path; a path on a disk that has '@' after ':' "
@@ -121,8 +122,8 @@ def first_of(names: Sequence[str], number: int = 3) -> str:
 def location(path: str) -> str:
     """Return a path unchanged, and a URI without secrets, however it is misspelled.
 
-    What remains of a URI is its scheme, host and path, and, sorted, the options from an allow-list
-    that have plain values; if the scheme is unknown, only what follows the last "@".
+    What remains of a URI is its scheme, host and path, and the options from an allow-list that have
+    plain values, sorted; if the scheme is unknown, only what follows the last "@".
 
     >>> location("out/weather"), location("s3://key:secret@logs/2013?access_token=x#part")
     ('out/weather', 's3://logs/2013')

@@ -34,7 +34,7 @@ _CREDENTIALS = (
     *("INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT", "HTTP status 403"),
 )
 NO_ANSWER = ("NETWORK_CONNECTION", "curlCode")
-"""The server could not be reached, or sent nothing."""
+"""Parts of the texts of errors if the server could not be reached, or sent nothing."""
 _BUSY = ("SLOW_DOWN", "SERVICE_UNAVAILABLE", "THROTTLING", "HTTP status 503", *NO_ANSWER)
 _BY_TEXT = {
     _CREDENTIALS: "Check the credentials (by default from the environment) and what they allow,",
@@ -214,9 +214,9 @@ class Files(ABC):
 
     @abstractmethod
     def options(self) -> dict[str, str]:
-        """Return how to connect, for other libraries, under the names of `object_store` (Rust).
+        """Return the options with which other libraries connect, named as in `object_store` (Rust).
 
-        The options hold credentials: never show them. They are empty for a local disk, and for a
+        They hold credentials: never show them. They are empty for a local disk, and for a
         store that is configured by the environment alone.
         """
 

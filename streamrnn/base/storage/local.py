@@ -233,7 +233,7 @@ def lock_file(path: str, *, wait: bool = False) -> io.FileIO:
         except OSError as error:
             file.close()
             raise SinkError(f"cannot lock {path}: {error.strerror}") from error
-        # The last holder may have removed the file; by now the path may be another file.
+        # The last holder may have removed the file; by now the path may lead to another file.
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(file.fileno()).st_ino == os.stat(path).st_ino:
                 return file

@@ -35,7 +35,7 @@ def connect(uri: str) -> tuple[arrow_fs.FileSystem, str]:
 
 
 def _bounded(fs: arrow_fs.S3FileSystem) -> arrow_fs.S3FileSystem:
-    """Return the same S3 filesystem with bounded waits, for which URIs have no options.
+    """Return the same S3 filesystem with bounded waits: URIs have no options for them.
 
     A filesystem with options that pyarrow cannot pass on is returned unchanged.
     """

@@ -27,9 +27,9 @@ _DIGITS = re.compile("([0-9]+)")
 
 
 def natural(name: str) -> tuple[str | int, ...]:
-    """Split into text and numbers: a key that sorts `part-2` before `part-10`.
+    """Split a name into text and numbers, a key that sorts `part-2` before `part-10`.
 
-    A number becomes its count of digits and the digits: Python limits the digits of an `int`.
+    A number becomes the count of its digits, and its digits: Python limits the digits of an `int`.
     """
     first, *rest = _DIGITS.split(name)
     key: list[str | int] = [first]
@@ -351,7 +351,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options; `files`, if of the same scheme, provide theirs.
+    """Open the folder of a URI without options; `files`, if of the same scheme, provides its own.
 
     Raises ConfigError if the URI cannot be opened.
     """

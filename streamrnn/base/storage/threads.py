@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 _LARGE = 1 << 20
-"""Bytes of a write from which hashing, as slow as writing and syncing, gets its own thread."""
+"""Size of a write, in bytes, from which on it is hashed on another thread: hashing is as slow as
+writing and syncing."""
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
