@@ -67,7 +67,8 @@ def explain(
 ) -> None:
     """Show what a run would do. Files, rows, streams, memory, and where it would resume.
 
-    In a lower [model] precision, the first 20,000 rows are scored in float32, too, and compared.
+    With a [model] precision below float32, the first 20,000 rows are also scored in float32, and
+    compared.
     """
     if mermaid and as_json:
         raise typer.BadParameter("--mermaid cannot be combined with --json")

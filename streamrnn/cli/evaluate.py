@@ -34,7 +34,8 @@ def evaluate(
     until: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Compare rows before this time (UTC, or with an offset)."
+            metavar="TIME",
+            help="Compare rows before this time (UTC or time_zone, or with an offset).",
         ),
     ] = None,
     quantiles: Annotated[

@@ -119,7 +119,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
     if s.shifts:
         lines.append(
             f"shifts   {', '.join(f'{shift:+.4g}' for shift in s.shifts)} added to the quantiles, "
-            "by the rows of the validation"
+            "as computed from the validation rows"
         )
     if s.better and (s.seed is not None or not s.seeds):
         lines += _errors(s)
@@ -132,7 +132,7 @@ def in_words(summary: "FitSummary", *, written: bool = True) -> str:
         lines.append(f"history  {s.folder}/history.parquet")
         if s.state:
             lines.append(
-                f"state    {s.state}; a run from [state] init there starts on the next row"
+                f"state    {s.state}; a run with it as [state] init starts on the next row"
             )
     return "\n".join([*lines, *(f"note     {note}" for note in [*_row_notes(s), *s.notes])])
 

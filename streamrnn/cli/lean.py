@@ -11,8 +11,8 @@ _OBJECTS = 300_000
 class _WithoutPandas:
     """A finder that hides pandas.
 
-    pyarrow imports pandas, if installed, at the first `pa.array` or `pa.scalar` (also where a
-    compute function is given a value of Python) and the first `to_numpy`; no option prevents it.
+    pyarrow imports pandas, if installed, at the first `pa.array`, `pa.scalar` (also where a compute
+    function gets a value of Python) or `to_numpy`; no option prevents it.
     The import takes 0.4 s of each start, and the command never uses pandas.
     """
 

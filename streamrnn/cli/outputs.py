@@ -1,4 +1,4 @@
-"""`streamrnn verify`, `rewind` and `compact`: an output folder and its commits."""
+"""`streamrnn verify`, `rewind`, `publish` and `compact`: an output folder and its commits."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -56,8 +56,8 @@ def rewind(
         typer.Option(
             "--before",
             metavar="FILE|TIME",
-            help="Go back to the last commit before this file or partition was read, or made "
-            "before this time.",
+            help="Go back to the last commit that was made before this time, or before this file "
+            "or partition was read.",
         ),
     ] = None,
     force: Annotated[

@@ -1,6 +1,6 @@
 """The progress of a run or a fit: a bar on a terminal, elsewhere a line every 30 seconds.
 
-With -v, a line per record batch, or per epoch of a fit.
+A fit also has a line per epoch; where a run has lines, -v gives one per record batch.
 """
 
 import logging

@@ -72,7 +72,8 @@ def run(
         bool,
         typer.Option(
             "--full-refresh",
-            help="Discard output and state, and start over; refused if the source lacks its rows.",
+            help="Discard output and state, and start over; refused if the source lacks rows "
+            "of the output.",
         ),
     ] = False,
     force: Annotated[
@@ -273,9 +274,9 @@ def _notes(summary: "Summary") -> list[str]:
         (
             s.started_behind,
             "stream",
-            "began more than [state] idle before the newest time: it may have had a state that was "
-            'dropped. Read files in the order of their times ([source] order = "time"), or start '
-            "over with a longer idle",
+            "began more than [state] idle before the newest time, and may have had a state that "
+            'was dropped. Read files in the order of their times ([source] order = "time"), or '
+            "start over with a longer idle",
         ),
         (s.dropped_streams, "stream", "dropped at commits: silent for twice [state] idle"),
         (s.fresh_init_streams, "stream", "not in the initial state table, started from zero"),

@@ -26,7 +26,7 @@ SIGNALLED = 128
 def exit_on_signal() -> None:
     """Let a signal end this process without a traceback.
 
-    An exception instead could be raised within an import, and be swallowed there.
+    An exception might be raised within an import, and be swallowed there.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup
@@ -107,8 +107,9 @@ def _woken_by_signals(waits: float) -> Iterator[None]:
 def _end_if_waiting(numbers: socket.socket, waits: float) -> None:
     """End the process if it computes nothing for `waits` seconds after a signal.
 
-    After a second signal one second is enough, because the handler did not run. Uncommitted rows
-    are lost, as in a crash. Returns when the other end of `numbers` is closed.
+    After a second signal one second is enough: its handler, which would have ended the process, did
+    not run. Uncommitted rows are lost, as in a crash. Returns when the other end of `numbers` is
+    closed.
     """
     received, waited, computed = 0, 0, 0.0
     while True:

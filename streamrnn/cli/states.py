@@ -147,7 +147,7 @@ def drop(out: Output, keys: Keys, verbose: Verbose = False) -> None:
 
 @app.command(epilog=example("state reset scores --key N162UW", "state"))
 def reset(out: Output, keys: Keys, verbose: Verbose = False) -> None:
-    """Reset streams with their next row. They keep their last time: earlier rows are late."""
+    """Reset streams at their next row. They keep their last time: earlier rows are late."""
     from streamrnn.jobs.outputs import reset_streams
 
     print(f"{location(out)}: {count(reset_streams(out, keys), 'stream')} reset")
