@@ -46,7 +46,7 @@ _MULTIPLY_ADD = {
     8: ("avx2", "llvm.x86.avx2.pmadd.wd"),
     16: ("avx512bw", "llvm.x86.avx512.pmaddw.d.512"),
 }
-"""By width, the feature and LLVM's name of VPMADDWD."""
+"""By width of vectors, the feature of the CPU and LLVM's name for VPMADDWD."""
 
 
 def make_scaled_copy(n: int) -> Inlined:

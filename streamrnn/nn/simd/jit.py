@@ -14,7 +14,8 @@ besides the code: a file under another kernel's name is not loaded either.
 Environment:
 
 - ``STREAMRNN_SIMD=4|8|16``    floats in a vector; default: what the CPU has. Changes no bit.
-- ``STREAMRNN_BOUNDSCHECK=1``  every load and store of a kernel is checked and raises IndexError.
+- ``STREAMRNN_BOUNDSCHECK=1``  every load and store of a kernel is checked; one outside an array
+                              raises IndexError.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class CompileResult(Protocol):
-    """The part that is used here of Numba's class, which has no annotations."""
+    """The part of Numba's class that is used here; the class itself has no annotations."""
 
     entry_point: EntryPoint
 

@@ -12,7 +12,7 @@ from streamrnn.nn.simd.sweep import PACKED, X
 
 
 def make_packed_floats(word: int) -> Inlined:
-    """Make `floats(features, units, inputs, states)`: the size, in floats, of this part.
+    """Make `floats(features, units, inputs, states)`, which returns how many floats this part has.
 
     It has room for `inputs` rows of inputs and for `states` rows of states.
     """

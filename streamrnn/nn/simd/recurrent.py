@@ -56,8 +56,8 @@ six steps, not once per step. 64 units: 0.93 -> 0.75 µs a step. Two lanes are f
 
 
 PATIENCE, START_PATIENCE = 50, 1000
-"""Failed polls for each other thread, each with a yield of the core (0.3 µs), before the first
-thread finishes alone. Fewer than START_PATIENCE before the first step do not count, as a
+"""Number of failed polls per other thread, with a yield of the core each (0.3 µs), after which the
+first thread finishes alone. Fewer than START_PATIENCE before the first step do not count, as a
 sleeping thread takes longer to arrive."""
 
 UNEVEN = 15_000
@@ -186,7 +186,7 @@ def _pass_steps(phases: tuple[Phase | RowPhase, ...], sweeps: tuple[Phase, ...])
         x, w = x_BTF.reshape(-1), weights.flat
         alone = last - first == 1 and T > 1
         fed = 0 if alone else sizes.features
-        sums = sizes.unit  # as many as the initial ones, which end there
+        sums = sizes.unit  # as many as the initial sums, which end at that offset
         uneven = max(1, (last - first) * w.size // (shares * UNEVEN))
         span = Span(sizes.groups * number // shares, sizes.groups * (number + 1) // shares)
         arrived = 0
@@ -340,7 +340,7 @@ def _rows(row: Inlined) -> Inlined:
 
 
 def _prepare(phases: tuple[Phase, ...]) -> Inlined:
-    """Make the projections for all phases of a step."""
+    """Make the function that adds the inputs for all phases of a step."""
     shape, more = phases[0].shape, phases[1:]
     first = project(shape)
     if not more:

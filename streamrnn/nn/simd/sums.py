@@ -87,7 +87,7 @@ def add_at_entry() -> Kernel:
 
 @functools.cache
 def rows_entry() -> Kernel:
-    """Return the kernel out[r] = the mean of each run of `units` elements: (a, units, out)."""
+    """Return the kernel out[r] = the mean of the r-th run of `units` elements: (a, units, out)."""
 
     def build() -> Kernel:
         @jit.kernel

@@ -1,4 +1,4 @@
-"""Work that one process does at a time: others wait for its result."""
+"""Work that only one process does at a time: others wait for its result."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
     """Hold the lock file at `path`, if its folder can be written to; yield whether others held it.
 
     The system releases the lock of a process that dies. The file is removed afterwards: others then
-    find the result of the work without it.
+    find the result of the work, and need no lock.
     """
     waited, file = False, None
     if fcntl is not None:
