@@ -6,7 +6,7 @@
     StreamRNNError                                         1  all errors raised on purpose
     ├── ConfigError (ValueError)                          78  invalid pipeline file or argument
     │   ├── ConfigFileMissingError (FileNotFoundError)    66  pipeline file not found
-    │   └── ModelMismatchError                            78  model and pipeline do not fit
+    │   └── ModelMismatchError                            78  model that does not fit the pipeline
     ├── ShapeError (ValueError)                           78  invalid shape of an array
     ├── DTypeError (TypeError)                            65  invalid type of an array or a column
     ├── UnsupportedError (ValueError)                     78  unsupported layer, option or system

@@ -32,7 +32,7 @@ def plugin_names(kind: str) -> list[str]:
 
 
 def plugin_summary(kind: str, name: str) -> str | None:
-    """Return the first line of the docstring of a plug-in's file; None without the file.
+    """Return the first line of the docstring of a plug-in's file; None if there is no file.
 
     The file is read, not imported. A file that is not Python has the summary "".
     """

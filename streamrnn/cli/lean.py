@@ -1,4 +1,4 @@
-"""Startup of the command without pandas, and without garbage collection of what stays."""
+"""Startup of the command without pandas, and without garbage collection of imported modules."""
 
 import atexit
 import gc

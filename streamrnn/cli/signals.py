@@ -26,7 +26,7 @@ SIGNALLED = 128
 def exit_on_signal() -> None:
     """Let a signal end this process without a traceback.
 
-    An exception might be raised within an import, and be swallowed there.
+    The handler raises no exception: within an import, one could be swallowed.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as set by nohup
