@@ -48,7 +48,7 @@ def fit(
     """Train the model on the source, as set in [target] and [train], with carried state.
 
     Writes [model] path, and beside it the folder PATH.fit with the history and the state after the
-    last row. An interrupted fit resumes; the weights are the same bits.
+    last row. An interrupted fit resumes; its weights then have the same bits.
     """
     if extend and (full_refresh or limit is not None):
         raise typer.BadParameter("--continue cannot be combined with --full-refresh or --limit")

@@ -40,7 +40,7 @@ def pause(builder: ir.IRBuilder) -> None:
 
 @intrinsic
 def increment(typingctx, counter):
-    """Add 1 to counter[0]. A thread that sees the sum also sees all earlier writes of this thread."""
+    """Add 1 to counter[0]. A thread that sees this also sees all earlier writes of this thread."""
 
     def emit(context, builder, sig, args):
         place = context.make_array(sig.args[0])(context, builder, args[0]).data
