@@ -37,24 +37,25 @@ shard and makes its own attempts. A driver of several shards has workers make th
 numbers only, and commits all facts at once: ``folder.commit(facts, …)``.
 
 The file names of an attempt contain a random token, and existing files are never opened for
-writing. So two attempts at one shard of one commit (a worker presumed dead, a process of a dead run
-that wakes up) never open each other's files, or one that a manifest names. The manifest keeps the
-name in staging: ``part-00000.parquet`` was ``<commit>-<shard>-<token>.parquet.tmp``.
+writing. So two attempts at one shard of one commit (one may be by a worker presumed dead, or by a
+process of a dead run that wakes up) never write to each other's files, nor to a file that a
+manifest names. The manifest keeps the name that a part had in staging: ``part-00000.parquet`` was
+``_<commit>-<shard>-<token>.parquet.tmp``.
 
-Part numbers have five digits up to part 99,999. The commit of part 100,000 gives all parts eight:
-before step 3 they are moved back to staging, the last one first, and step 4 publishes them under
-their new names. (Readers find fewer rows for a while, as during `compact`.)
+Part numbers have five digits up to part 99,999. The commit of part 100,000 gives the numbers of all
+parts eight digits: before step 3 the parts are moved back to staging, the last one first, and step
+4 publishes them under their new names. (Readers find fewer rows for a while, as during `compact`.)
 
-The layout of the manifest is number 1. It is JSON, led by the sha256 of all that follows; a field
-that has its default, or that a run does not use, is not written. Each manifest has ``layout``,
+The manifest has layout number 1. It is JSON, led by the sha256 of all that follows; a field that
+has its default, or that a run does not use, is not written. Each manifest has ``layout``,
 ``output`` (a random name of the folder), ``commit``, ``time``, ``model`` (its fingerprint),
 ``config``, ``schema`` (of the rows) and ``home`` (where the folder is). Where they apply, it has:
 
 - ``outputs``: "rows", "rejects", "alerts" -> their ``parts`` and, unless it is the default, their
-  ``path``. Of each part: name, name in staging, rows, bytes, sha256, commit, and the ``model`` that
-  computed its rows (not of rejects and alerts)
+  ``path``. Each part has its name, name in staging, rows, bytes, sha256 and commit and, unless it
+  is of rejects or alerts, the ``model`` that computed its rows
 - ``sources``: the used files, in the order in which they were read; ``table``: the id of the table
-  that they belong to; ``position``: the first row of one of them that has not been read
+  that they belong to; ``position``: the first unread row of the file that was read partly
 - ``positions``: the position of the last call of a session (or of `process`, if the state was
   imported from its checkpoint), as pairs of a partition (null: there is none) and the position in
   it. Each is an integer, a text, or {"bytes": base64}; a position may also be a list of these

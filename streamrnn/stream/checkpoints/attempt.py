@@ -101,7 +101,7 @@ class Attempt:
                 self._write_beside(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects; if a column has got a type since, they begin another part."""
+        """Add rows to the rejects; if a column has received a type since, they begin a new part."""
         writer = self._writers.get("rejects")
         if isinstance(writer, PartWriter) and writer.schema != batch.schema:
             self._ended.append(writer.finish())

@@ -36,9 +36,9 @@ RESTORE = (
     "rewind OUT` lists them), or start over with --full-refresh."
 )
 """What to do about a file of an output that is damaged or gone."""
-# Files of an attempt, of rows or of state: commit, shard, token.
+# The names of an attempt's files, of rows or of state: commit, shard, token.
 _ATTEMPT = re.compile(r"_?(?:state-)?(\d{5,})-\d{3,}-[0-9a-f]{16}")
-# All files inside begin with "_" too: Polars tells hidden files by their own names.
+# Names of files inside begin with "_" too: Polars recognizes hidden files by their own names.
 MANIFEST = f"{INSIDE}/_manifest.json"
 EARLIEST_MANIFEST = f"{INSIDE}/manifest.json"
 LOCK = f"{INSIDE}/_lock"
@@ -94,7 +94,8 @@ class PartDirectory:
     def foreign_entries(self) -> list[str]:
         """List the entries of the folder that are not ours, if there is no manifest.
 
-        Folders of partitions without a file are what a dead run leaves before its first commit.
+        Folders of partitions without a file count as ours: a run that dies before its first commit
+        leaves them.
         """
         others = [name for name in self.files.entries("") if name != INSIDE]
         if not any("=" in name for name in others):
@@ -206,7 +207,7 @@ class PartDirectory:
         return (*parts, *new)
 
     def sync_names(self) -> None:
-        """Make the names of parts durable, before the manifest that names them.
+        """Make the names of parts durable, before the manifest that names them is written.
 
         Parts in place are synced first: a half-durable rename must not lose the file.
         """
@@ -216,7 +217,7 @@ class PartDirectory:
         self.files.sync(STAGING)
 
     def make_folders(self, parts: Sequence[Part]) -> None:
-        """Create the folders of partitions, before the manifest that names parts in them.
+        """Create the folders of partitions, before a manifest that names parts in them is written.
 
         Raises SinkError if the disk ignores case and has a folder of another value under the name.
         """
@@ -240,7 +241,7 @@ class PartDirectory:
                     )
 
     def publish(self, parts: Sequence[Part]) -> None:
-        """Move parts into place, after all parts that readers find already.
+        """Move parts into place, after all parts that readers already find.
 
         The move is not synced before the next commit: after a power loss the next start repeats it.
         """
@@ -249,7 +250,7 @@ class PartDirectory:
         self._unsynced |= {part.folder for part in parts}
 
     def withdraw(self, parts: Sequence[Part]) -> None:
-        """Move parts back to staging durably, the last one first, as their names change.
+        """Move parts back to staging durably, the last one first, because their names change.
 
         The names of published parts must be durable (`sync_names`).
         """

@@ -116,7 +116,10 @@ def _readable(key: str, expected: str, value: object) -> Iterator[None]:
 
 
 class _Field(NamedTuple):
-    """The types that a value of a field may have; `nested`: the dataclasses among them."""
+    """The types that a value of a field may have, and the type of a tuple's items.
+
+    `nested`: one of `types` is a dataclass.
+    """
 
     name: str
     types: frozenset[type]
@@ -143,7 +146,7 @@ def _plain(hint: Any) -> type:
 
 
 def _check(items: Iterable[Any]) -> None:
-    """Check the values of a dataclass, and of the dataclasses in them."""
+    """Check the fields of instances of one dataclass, and of the dataclasses in these fields."""
     items = list(items)
     if not items:
         return

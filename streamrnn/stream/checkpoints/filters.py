@@ -101,7 +101,7 @@ class _Binder:
         common = kind if right.kind == "literal" else self._common_type(left, right)
         by_order = compare is not turned
         if by_order and types.is_boolean(kind):
-            message = "true and false are not in an order: compare by = or !="
+            message = "true and false have no order: compare by = or !="
             raise self._mistake(left, message)
         if right.kind == "column":
             safe = not types.is_floating(common)
@@ -156,7 +156,7 @@ class _Binder:
             return pc.assume_timezone(local, kind.tz)
         except pa.ArrowInvalid:
             message = (
-                f"{literal.value!r} is not one time in {kind.tz}, where the clock is changed: add "
+                f"{literal.value!r} is not one time in {kind.tz}, as the clock changes then: add "
                 "the offset, as in '2024-10-27T02:30+01:00'"
             )
             raise self._mistake(literal, message) from None

@@ -134,7 +134,8 @@ class OutputFolder:
     ) -> "OutputFolder":
         """Open a folder that has commits, with the options of its last run.
 
-        `rejects`: where the rejects are, if they were moved. Raises what `open` raises.
+        `rejects`: where the rejects are, if they were moved. Raises what `read_manifest` and `open`
+        raise.
         """
         last = read_manifest(path)
         keep = int(value_of("checkpoint.keep", last.config))
@@ -199,9 +200,9 @@ class OutputFolder:
     ) -> None:
         """Set the schema of the rows, the model's fingerprint, and the config, before `write`.
 
-        `config` is dotted key -> value. Raises CheckpointError that shows both pipelines if the
-        last commit is from another one (with `new_model`, the model and its keys may differ), and
-        ConfigError if the rows cannot be partitioned as the config says.
+        `config` is dotted key -> value. Raises CheckpointError that shows the differences if the
+        last commit is from another pipeline (with `new_model`, the model and its keys may differ),
+        and ConfigError if the rows cannot be partitioned or filtered as the config says.
         """
         if self.manifest is not None:
             check_same_pipeline(self.manifest, model, config, self.path, new_model=new_model)
@@ -283,7 +284,8 @@ class OutputFolder:
     def prepare(self, name: str) -> None:
         """Create and lock the folder of a side output (also before attempts of workers).
 
-        Raises CheckpointError if it is in use or belongs to another output; SinkError.
+        Raises CheckpointError if the folder is in use or belongs to another output; SinkError if it
+        cannot be written.
         """
         if name in self._prepared:
             return
@@ -319,7 +321,7 @@ class OutputFolder:
     def delta(self, state: Snapshot) -> StateDelta:
         """Copy what the next commit needs of the state, which may change afterwards.
 
-        No other commit may come between. Raises StateError if a column has a reserved name.
+        No other commit may come before that one. Raises StateError if a column has a reserved name.
         """
         last, schema = self._last_state(), None
         if last:

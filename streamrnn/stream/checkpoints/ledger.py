@@ -60,9 +60,9 @@ class Ledger:
         """Do steps 3 to 5 of a commit, after syncing the names that the manifest relies on.
 
         Returns the manifest with its segments, which are written before it. If the folder is
-        reconciled, new parts follow the ones of the last commit. Parts whose names
-        change are moved back to staging before the manifest is written, since both the old and the
-        new manifest find them there.
+        reconciled, new parts follow the ones of the last commit. Parts whose names change are moved
+        back to staging before the manifest is written, since both the old and the new manifest find
+        them there.
         """
         last = self.manifest
         new: dict[str, tuple[Part, ...]] = {}

@@ -1,8 +1,8 @@
 """One run at a time on an output folder.
 
 On a disk, the lock is an OS lock (flock), which the system releases when its process dies. An
-object store has no locks: a file names the owner and is renewed at every commit. This only detects
-a second run that starts some seconds later or more; `OutputFolder.commit` checks again.
+object store has no locks: a file names the owner and is renewed at every commit. This detects a
+second run only if it starts at least some seconds later; `OutputFolder.commit` checks again.
 """
 
 import json
@@ -31,7 +31,7 @@ STALE_SECONDS = 300
 class Lock:
     """The lock of a folder, held from construction to `release`.
 
-    Raises CheckpointError that names the owner, if there is another one.
+    Raises CheckpointError that names the owner if another run holds the lock.
     """
 
     def __init__(self, files: Files, name: str) -> None:
@@ -140,7 +140,7 @@ class LockSet:
     def acquire(self, directory: PartDirectory) -> None:
         """Create the folder if it is missing, and lock it unless this was done before.
 
-        Raises CheckpointError if another run has locked it; SinkError.
+        Raises CheckpointError if another run has locked it; SinkError if it cannot be written.
         """
         if directory in self:
             return

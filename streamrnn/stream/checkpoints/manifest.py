@@ -1,7 +1,7 @@
 """The manifest: one JSON file that describes what is committed, with segments for long lists.
 
 The file starts with the sha256 of all bytes after it, so that any flipped or missing byte is
-detected. The package describes its layout.
+detected. The docstring of the package describes the layout.
 """
 
 import base64
@@ -72,7 +72,7 @@ class UsedFile:
 
     @classmethod
     def of(cls, file: SourceFile, reading: Reading | None) -> "UsedFile":
-        """Describe a file as listed, with the content read of it (None: read its footer now).
+        """Describe a file as listed, with what was read of it (None: its footer is read now).
 
         A damaged file, which is skipped, has no footer.
         """
@@ -165,9 +165,9 @@ class Manifest:
 
     `table` and `home` are "" if unknown, or if there is none. `position` is in one of the
     `sources`, never at its end, and the others are done; if it is None, all are done. The lists
-    also have the entries in `segments` (see the module). `config` is dotted key -> value, `schema`
-    the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of its run (with
-    --follow: of the new files of one poll).
+    include the entries in `segments` (see the module of that name). `config` is dotted key ->
+    value, `schema` the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of
+    its run (with --follow: of the new files of one poll).
     """
 
     output: str
@@ -255,12 +255,12 @@ class Manifest:
         return tuple(kept for kept in commits if kept.commit in stay)
 
     def file_names(self) -> set[str]:
-        """Return all files beside the manifest that it needs: of state, and segments."""
+        """Return the names of all files that the manifest needs: files of state, and segments."""
         segments = {item.name for items in self.segments.values() for item in items}
         return self.state_names() | segments
 
     def state_names(self) -> set[str]:
-        """Return all files of state that this commit or a retained one needs."""
+        """Return the names of all files of state that this commit or a retained one needs."""
         commits = [self.shards, *(kept.shards for kept in self.kept)]
         return {file.name for shards in commits for shard in shards for file in shard.files}
 
@@ -288,7 +288,7 @@ class Manifest:
     def from_bytes(cls, data: bytes, path: str, read: ReadSegment | None = None) -> "Manifest":
         """Read the result of `to_bytes`; `read` reads the entries of a segment.
 
-        Raises CheckpointError with `path` if a byte was changed.
+        Raises CheckpointError with `path` if a byte was changed, or the layout is another one.
         """
         head = _HEAD.match(data)
         if head is None or hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
@@ -415,7 +415,7 @@ def check_shape(manifest: Mapping[str, Any]) -> None:
 
 
 def mistyped(key: str, expected: str, value: object) -> str:
-    """Return the message for a value of another type; `value` is cut to a readable length.
+    """Return the message for a value of a wrong type; `value` is cut to a readable length.
 
     >>> mistyped("commit", "int", "two")
     "commit: expected int, received 'two' (str)"

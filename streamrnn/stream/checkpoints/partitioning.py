@@ -1,4 +1,4 @@
-"""The partitions of an output: from its config and the schema of its rows."""
+"""The partitions of an output, as its config and the schema of its rows define them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

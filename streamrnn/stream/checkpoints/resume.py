@@ -77,7 +77,7 @@ def check_schema(manifest: Manifest, schema: pa.Schema, output: str) -> None:
 
 
 def _typed(then: Any, now: Any) -> Any:
-    """Return the recorded types of columns; one that had no values gets its current type."""
+    """Return the recorded types of columns; a column that had no values gets its current type."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return then
     return {k: now.get(k, kind) if kind == "null" else kind for k, kind in then.items()}

@@ -56,8 +56,8 @@ def find_rewrites(
 ) -> "Rewrites":
     """Find the new files that hold the rows of files that are gone.
 
-    Reads the footers of all new files, and the columns of those whose rows add up. Raises DataError
-    for a file that cannot be read.
+    Reads the footers of all new files, and the columns of the files whose row counts add up. Raises
+    DataError for a file that cannot be read.
     """
     search = Rewrites([_New(file, reader) for file in new] if gone else [])
     search.renamed([file for file in gone if file.content is None])
@@ -102,7 +102,7 @@ class Rewrites:
                 self._take([same], [item])
 
     def one_by_one(self, old: list[UsedFile]) -> None:
-        """Match one file with one other."""
+        """Match single files that are gone with single new files."""
         by_content: dict[tuple[int, int], list[UsedFile]] = {}
         fitting: set[tuple[int, tuple[int, int] | None]] = set()
         for file in self._left(old):
@@ -211,7 +211,11 @@ class Rewrites:
         return True
 
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
-        """Yield each choice of `rows`, as indices, that sums to `total`; if all do, only all."""
+        """Yield each choice of `rows`, as indices, that sums to `total`.
+
+        If all rows together do, only that choice is yielded. The search ends when no steps are
+        left.
+        """
         if not rows or not total or sum(rows) < total:
             return
         if sum(rows) == total:

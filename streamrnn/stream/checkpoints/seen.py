@@ -36,7 +36,7 @@ class SeenFiles:
     label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
-        """Leave out a position that is not in these files, and a schema of other columns."""
+        """Return a copy without a position in other files, or a schema of other columns."""
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(
@@ -51,7 +51,7 @@ class SeenFiles:
         return [name for name in names if name in seen]
 
     def advice(self, names: Sequence[str], *, refresh: bool) -> str:
-        """Advise how to score files that the state has seen; `refresh`: its output has commits."""
+        """Advise how to score files that the state has seen; `refresh`: the output has commits."""
         return (
             f"The initial state has seen {first_of(names)} ({self.label}). Score "
             f"{'it' if len(names) == 1 else 'them'} again where the state was made"

@@ -3,8 +3,8 @@
 The manifest itself holds only the newest entries of a list, at most `TAIL`, and the names of its
 segments. So the cost of a commit does not depend on the number of files used and parts written:
 
-- if more than `TAIL` entries are in no segment, all but the last become one: the last one may be
-  of a partly read file
+- if more than `TAIL` entries are in no segment, all but the last become a new segment: the last
+  entry may be of a partly read file
 - a segment is never changed: if entries in it change, a new file replaces it
 - a new segment includes those before it that are at most twice its size, so that their number, and
   how often an entry is rewritten, grow logarithmically

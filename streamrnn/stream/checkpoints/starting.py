@@ -1,4 +1,4 @@
-"""Checks of where an output is, and of what is there when it is opened.
+"""Checks of the place of an output, and of the files that are there when it is opened.
 
 They find whether the folder lies in another output, belongs to this one, and is intact, and which
 commit is next. (Readers of an output around another one would read the rows of both.)
@@ -35,7 +35,8 @@ _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 def last_manifest(files: Files, full_refresh: bool) -> Manifest | None:
     """Read the last commit; return None if there is none.
 
-    Raises CheckpointError if it is damaged; with `full_refresh`, which replaces it, returns None.
+    Raises CheckpointError if it is damaged. With `full_refresh`, which replaces it, a damaged one
+    counts as none.
     """
     with suppress(*[CheckpointError] if full_refresh else []):
         return find_manifest(files)
@@ -88,10 +89,10 @@ def are_ours(
 ) -> bool:
     """Whether to lock the folder of a side output: it exists, and is not another output's.
 
-    It is locked even if the last commit has no such rows: that commit may have replaced one with
-    some, and its run may have died before it removed them. Raises CheckpointError if earlier rows
-    are elsewhere, or if the rejects of a new output would be among foreign files (for other side
-    outputs and later runs, `prepare` refuses these when there is a row or a filter).
+    It is locked even if the last commit has no such rows: that commit may have replaced a commit
+    with some, and its run may have died before it removed them. Raises CheckpointError if earlier
+    rows are elsewhere, or if the rejects of a new output would be among foreign files (for other
+    side outputs and later runs, `prepare` refuses such files when there is a row or a filter).
     """
     if last is not None and full_refresh and last.named(name).parts:
         then = last.place_of(name, rows.path)

@@ -80,12 +80,12 @@ def plan_sources(
     """Compare the files of the source with the used ones.
 
     The used ones are in a manifest, or came with the initial state. New files are in the order of
-    `present`; the ones that `select` leaves out may hold any rows. `reader` reads what is needed to
-    compare them; `home` is the canonical name of the output; `seen` finds, for a message, the files
-    that came with its initial state. For a table, its log says which files hold used rows: the
-    files that it lists replace `present` and `reader.files`. Raises CheckpointError if a used file
-    changed or new files hold used rows (unless `force`), or if the file that was being read is
-    gone.
+    `present`; the ones that `select` leaves out are not compared, and may hold any rows. `reader`
+    reads what is needed to compare files; `home` is the canonical name of the output; `seen` finds,
+    for a message, the files that came with the initial state. If the files are of a table, its log
+    says which of them hold used rows, and the files of the table's listing replace `present` and
+    `reader.files`. Raises CheckpointError if a used file changed or new files hold used rows
+    (unless `force`), or if the file that was being read is gone.
     """
     if manifest is None:
         return SourcePlan(tuple(select(present, ())))
@@ -168,10 +168,10 @@ def _in_table(
 
 
 def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str) -> None:
-    """Refuse to start the output at `path` over if rows from a pipe would be lost.
+    """Refuse to start the output at `path` over if rows that cannot be read again would be lost.
 
-    The pipe is read by this run (`reader` is None), or was read by earlier ones. Raises
-    CheckpointError.
+    These are all rows if this run reads a pipe (`reader` is None), else the rows that are in no
+    used file, such as rows of an earlier pipe. Raises CheckpointError.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
     where = ", and this run reads a pipe, which does not have them again"
@@ -208,7 +208,7 @@ def refuse_lost_files(
 ) -> None:
     """Raise CheckpointError if files with rows of the output at `path` are gone or were cut.
 
-    Files that a table's log records as removed, and whose rows are in other files, are not missed.
+    Files whose removal a table's log records, or whose rows new files hold, are not missed.
     """
     listed = {file.name: file for file in present}
     used = _renamed(manifest.sources, current_names(manifest, listed, canonical_name(path)))
@@ -435,7 +435,7 @@ def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool)
 
 
 def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSource) -> Content:
-    """Return the content of the rows before a position; read it again unless it is recorded."""
+    """Return the content of the rows before a position; read them again if it is not recorded."""
     if used.content is not None and used.content.rows == position.file_row:
         return used.content
     return reader.content(file, position.file_row)
@@ -444,7 +444,10 @@ def _before(used: UsedFile, file: SourceFile, position: Position, reader: FileSo
 def _changed(
     changed: Sequence[_Verdict], seen: SeenFiles | None, *, committed: bool, early: bool = False
 ) -> str:
-    """Return the message for used files that changed; `early`: a commit before them is retained."""
+    """Return the message for used files that changed.
+
+    `early`: a commit from before they were used is retained.
+    """
     lines = [f"  {verdict.file.path}: {verdict.changed}" for verdict in changed]
     by_init = () if seen is None else seen.among([verdict.file.path for verdict in changed])
     one = len(changed) == 1

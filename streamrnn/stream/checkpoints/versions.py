@@ -2,17 +2,17 @@
 
 A version is a list of Arrow IPC files: first the whole table, then changes. A file of changes has
 the columns of the table, preceded by `CHANGED`: the number of the row that each row replaces (or
-adds, past the end). The number of rows of the table is in the manifest: rows beyond it in the files
-belong to streams that were dropped, of which nothing else is written. So the cost of a commit
+adds, past the end). The number of rows of the table is in the manifest: rows of the files beyond
+that number belong to dropped streams, about which nothing else is written. So the cost of a commit
 depends on the rows that are dirty:
 
 - a table below `SMALL` bytes is always written as a whole, and so is a table of which more than
   half is dirty
-- changes are written until they, and rows that were dropped, add up to half of the rows of the
-  snapshot; then a snapshot is merged from the version's files, batch by batch, while the
+- changes are written until they, and rows that were dropped, add up to more than half of the rows
+  of the snapshot; then a new snapshot is merged from the version's files, batch by batch, while the
   table goes on changing
 - if the metadata changed, because another model took over the same columns, the last file has the
-  current ones
+  current metadata
 - from `CHAIN` files of changes on, the last ones are merged with the new one while they are at most
   twice its size, so that a start reads few files
 """
@@ -45,9 +45,9 @@ class Snapshot(NamedTuple):
     """A snapshot of the state for a commit.
 
     `rows`: number of rows of the table. `dirty`: int64, in any order and without repeats, the rows
-    changed, moved or added since the last commit; None if unknown. `table(which)` returns these
-    rows in that order (all rows for None) as a pa.Table, or as a copy that is still being made. It
-    is called before the commit returns.
+    changed, moved or added since the last commit; None if unknown. `table(which)` returns the rows
+    `which` in that order (all rows for None) as a pa.Table, or as a copy that is still being made.
+    It is called before the commit returns.
     """
 
     rows: int
@@ -192,7 +192,7 @@ def read_version(files: Files, version: Sequence[StateFile], rows: int) -> pa.Ta
 
 
 def check_shards(files: Files, shards: Sequence[Shard], *, whole: bool) -> None:
-    """Raise CheckpointError if the size of a file (`whole`: or its checksum) is wrong."""
+    """Raise CheckpointError if a file has a wrong size or, with `whole`, a wrong checksum."""
     sizes = files.sizes(INSIDE)
     for file in (file for shard in shards for file in shard.files):
         size = sizes.get(file.name)

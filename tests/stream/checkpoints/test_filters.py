@@ -184,7 +184,7 @@ MISTAKES = [
     ("p > true", 5, "expected a number, as `p` is float"),
     ("origin = 1", 10, "expected 'text', as `origin` is string"),
     ("flag = 1", 8, "expected true or false, as `flag` is bool"),
-    ("flag > true", 1, "true and false are not in an order"),
+    ("flag > true", 1, "true and false have no order"),
     ("t > 'yesterday'", 5, "'yesterday' is not a value of `t`"),
     ('"the day" = 5', 13, "expected a 'time', as `the day` is date32"),
     ("p = origin", 5, "`origin` is string, and `p` is float"),
