@@ -75,10 +75,10 @@ def after_partition(
 ) -> list[SourceFile]:
     """Return the files whose partitions are greater than `partition`, such as `year=2013/month=1`.
 
-    It names the levels from the first one on; a value alone, such as `2013`, is a value of the only
-    level. Values are compared as in the order of paths: as numbers if all files of the source
-    (`among`) have numbers, else as text in natural order, null last. Raises ConfigError if a file
-    has no such partition, or if its partitions begin with other levels.
+    `partition` names the levels from the first one on; a value alone, such as `2013`, is a value of
+    the only level. Values are compared as in the order of paths: as numbers if all files of the
+    source (`among`) have numbers, else as text in natural order, null last. Raises ConfigError if a
+    file has no such partition, or if its partitions begin with other levels.
     """
     pairs = [step.partition("=") for step in partition.split("/")]
     named = [(name, value) if mark else ("", name) for name, mark, value in pairs]
@@ -103,7 +103,7 @@ def after_time(
 ) -> list[SourceFile]:
     """Return the files that begin at `time` or later, by the ranges in their footers.
 
-    `zone` applies to a time without an offset. Raises ConfigError unless `time` is one of the
+    `zone` applies to a time without an offset. Raises ConfigError unless `time` can be read as the
     column's type; DataError for a file whose footer has no range, or whose range has times before
     and after `time`.
     """

@@ -20,7 +20,7 @@ def _table(text: str) -> Floats:
 
 
 # Row n: sine and cosine of n * (2 pi / period), rounded from float64 to float32; base64 of the
-# little-endian bytes. Periods: 24, 7 and 366. A day of the year counts from 1; row 0 is for null.
+# little-endian bytes. Periods: 24, 7 and 366. Days of the year count from 1; row 0 is for null.
 _HOUR = """
 AAAAAAAAgD/ug4Q+6kZ3PwAAAD/Xs10/8wQ1P/MENT/Xs10/AAAAP+pGdz/ug4Q+AACAPzIxjSTqRnc/7oOEvtezXT8AAAC/
 8wQ1P/MENb8AAAA/17Ndv+6DhD7qRne/MjENJQAAgL/ug4S+6kZ3vwAAAL/Xs12/8wQ1v/MENb/Xs12/AAAAv+pGd7/ug4S+
@@ -82,7 +82,7 @@ MOST_TICKS = {
     "us": _SECONDS * 10**6,
     "ns": 2**63 - 1,
 }
-"""The times that have angles are at most this far from 1970, by the unit of their type."""
+"""The largest distance from 1970 of a time that has angles, in ticks, by the unit of its type."""
 
 
 def _hour(times: pa.Array) -> pa.Array:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from streamrnn.base.arrays import Array, Bools, Ints, Words
 from streamrnn.errors import DataError
 
-_EXACT = 1 << 53  # float64 can hold every integer below
+_EXACT = 1 << 53  # float64 can hold every integer below this
 _DIGITS = {pa.float32(): 6, pa.float64(): 15}  # decimals with this many digits stay distinct
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
@@ -49,7 +49,7 @@ def type_named(text: str) -> pa.DataType | None:
 def may_cast(stored: pa.DataType, kind: pa.DataType) -> bool:
     """Return whether types differ at most in width, or in unit or zone of a timestamp.
 
-    Decimals in place of floats are accepted, too. Whether each value fits shows when it is cast.
+    Decimals in place of floats are accepted, too. Whether each value fits is checked by the cast.
     """
     types = pa.types
     if stored == kind or types.is_null(stored):
@@ -167,7 +167,7 @@ def cast_columns(
 def cast_what_fits(
     batch: pa.RecordBatch, schema: pa.Schema, origin: str
 ) -> tuple[pa.RecordBatch, dict[int, str]]:
-    """Cast as `cast_columns` does, with null for what does not fit; also return why, by row."""
+    """Cast as `cast_columns` does, with null for what does not fit; also return reasons by row."""
     arrays, reasons = [], dict[int, str]()
     for field, array in zip(schema, batch.columns, strict=True):
         cast = _cast(array, field.type)
@@ -206,7 +206,7 @@ def _exact(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
     The floats nearest to decimals count as equal if the decimals can be restored from them.
     """
     if pa.types.is_decimal(array.type) and kind in _DIGITS:
-        # Zeros at the end of a decimal are not restored: 0.5 in a decimal of scale 18 is 0.5.
+        # Trailing zeros of a decimal need not be restored: 0.5 in one of scale 18 counts as 0.5.
         nulls, (values, fits) = nulls_of(array), nearest_floats(array, _DIGITS[kind])
         if not (fits | nulls).all():
             return None
@@ -238,8 +238,8 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating)
 def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
     """Return the nearest float64 (N,) of decimals, and which (N,) have at most `digits` digits.
 
-    Trailing zeros do not count: 0.50 has one digit. Values of other decimals, and of nulls, are
-    undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
+    Trailing zeros do not count: 0.50 has one digit. The floats of longer decimals, and of nulls,
+    are undefined. (Arrow's cast multiplies by 0.1, and turns 0.3 into 0.30000000000000004.)
     """
     if not len(array):
         return np.zeros(0), np.zeros(0, bool)
@@ -263,9 +263,10 @@ def nearest_floats(array: pa.Array, digits: int) -> tuple[Array, Bools]:
 
 
 def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
-    """Return the absolute values of the integers that K decimals store; which (K,) are negative.
+    """Return the absolute values of the integers that K decimals store, and which are negative.
 
-    The values are limbs (8, K) of 32 bits each, highest first. No decimal may be null.
+    The values are limbs (8, K) of 32 bits each, highest first; the signs are a mask (K,). No
+    decimal may be null.
     """
     wide = array.cast(pa.decimal256(WIDEST, array.type.scale))
     size = pc.abs(wide)
@@ -275,7 +276,7 @@ def integer_limbs(array: pa.Array) -> tuple[Words, Bools]:
 
 
 def joined_limbs(limbs: Words) -> tuple[Words, Words]:
-    """Return integers below 2**128, of limbs (8, K), as high (K,) * 2**64 + low (K,)."""
+    """Return high and low (K,): limbs (8, K) of integers below 2**128 are high * 2**64 + low."""
     high, low = ((limbs[i] << _HALF) | limbs[i + 1] for i in (4, 6))
     return high, low
 
@@ -318,7 +319,7 @@ def _divide(limbs: Words, digits: int) -> Bools:
 
 
 def _scaled(unscaled: Ints, exponent: Ints) -> Array:
-    """Return unscaled * 10**exponent (K,), rounded once: both are exact in float64."""
+    """Return unscaled * 10**exponent (K,), rounded once: integer and power are exact in float64."""
     power = _POWER[np.abs(exponent)]
     values: Array = np.where(exponent < 0, unscaled / power, unscaled * power)
     return values

@@ -1,4 +1,7 @@
-"""Columns to arrays: numbers to float32 without silent loss, identifiers unchanged; and faults."""
+"""Convert columns to arrays, numbers to float32 without silent loss, and collect faults of rows.
+
+Identifiers are not changed.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,13 @@ class Faults:
 
     @classmethod
     def of_rows(cls, rows: int) -> Faults:
-        """Return a value without faults for `rows` rows."""
+        """Return an object that has no faults yet, for `rows` rows."""
         return cls(np.zeros(rows, np.int32))
 
     def add(self, rows: Bools, reason: str, advice: str = "") -> None:
         """Set the reason of the rows that have none yet.
 
-        `advice` is what the user could set, such as "set `nulls` for the column"; "" for no advice.
+        `advice` is what the user could do, such as "set `nulls` for the column"; "" for no advice.
         """
         if not rows.any():
             return
@@ -85,15 +88,17 @@ class PlainFloats:
     def __init__(self, features: Sequence[Feature]) -> None:
         self._names = [feature.name for feature in features]
         self.bounded = any(f.valid is not None or f.clip is not None for f in features)
-        # A schema, the place of each feature in it, and whether all are float32, or all float64.
+        # The last schema, the place of each feature in it, and whether all features are float32, or
+        # all are float64.
         self._last: tuple[pa.Schema, list[int], bool] = pa.schema([]), [], False
         self.no_nulls = dict.fromkeys(range(len(self._names)), 0)
 
     def read(self, batch: pa.RecordBatch) -> tuple[Floats, dict[int, int]]:
         """Return N rows as float32 (N, F), nulls as NaN; and feature -> number of nulls.
 
-        Columns of other types are left out, and zero. If a value other than null is not finite in
-        float32, no column is read, because a row is reported with the fault of its first column.
+        Columns of other types are 0 in the array and missing in the mapping. If a value other than
+        null is not finite in float32, the mapping is empty: then all columns are checked one by
+        one, because a row is reported with the fault of its first column.
         """
         schema, index, alike = self._last
         if not schema.equals(batch.schema):
@@ -127,7 +132,7 @@ def to_float32(array: pa.Array, feature: Feature, faults: Faults, counts: dict[s
     """Convert N numbers or booleans to float32 (N,), possibly a view; null becomes NaN.
 
     Faults: infinity, NaN if nan = "error", numbers beyond float32, integers that float32 cannot
-    hold (also of decimals without digits after the point), and null if nulls = "error". Decimals
+    hold (also in decimals without digits after the point), and null if nulls = "error". Decimals
     with such digits are rounded, as float64 is. First, NaN becomes null if nan = "null", and so do
     values outside `valid` (inclusive), then `clip` limits the rest, then a number in `nulls`
     replaces null.
@@ -189,7 +194,7 @@ def limit(values: Floats, feature: Feature, faults: Faults, counts: dict[str, in
 
 @cache
 def float32_limits(pair: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """Return two limits as float32; a limit beyond its range is infinite."""
+    """Return two limits as float32; a limit beyond the range of float32 becomes infinite."""
     with np.errstate(over="ignore"):
         return np.float32(pair[0]), np.float32(pair[1])
 

@@ -258,9 +258,9 @@ def _add_lists(hashes: Words, column: pa.Array, factor: int) -> None:
 def bytes_of(array: pa.Array) -> tuple[Words, Ints, Ints]:
     """Return the bytes of N values as `simd.arguments.Strings` has them: words, starts, sizes.
 
-    Their type has a fixed width, or is a string or binary type. Equal values of one type have equal
-    bytes; the bytes of a null are arbitrary.
-    The array's memory is read in place: with a copy, a run of 2,000,000 rows took 0.05 s more.
+    The type of the values has a fixed width, or is a string or binary type. Equal values of one
+    type have equal bytes; the bytes of a null are arbitrary. The array's memory is read in place:
+    with a copy, a run of 2,000,000 rows took 0.05 s more.
     """
     kind = array.type
     if kind.id == _BOOLEAN:

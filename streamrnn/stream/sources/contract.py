@@ -227,7 +227,7 @@ class Contract:
             kind = array.type
             most = MOST_TICKS["day" if kind.id == _DATE32 else getattr(kind, "unit", "ms")]
             beyond = (values > most) | (values < -most)
-            if b"\1" in beyond.tobytes():  # any() is a call of Python's, for few rows too many
+            if b"\1" in beyond.tobytes():  # any() runs Python code: too slow for few rows
                 reason = f"column {self.time!r}: time is more than 28,500 years from 1970"
                 faults.add(beyond, reason)
         return values
@@ -261,7 +261,7 @@ class Contract:
         return self.with_time(out, batch), complete
 
     def plain_columns(self, schema: pa.Schema, stored: pa.Schema) -> PlainColumns | None:
-        """Return where the memory of columns is, if rows may be plain (see `kernels.plain_rows`).
+        """Return how to read columns in place, if rows may be plain (see `kernels.plain_rows`).
 
         None if columns of other kinds are needed, too, or a type needs conversion. `stored` has the
         types in which keys are compared.

@@ -148,7 +148,7 @@ def list_files(
 
 
 def list_of_format(path: str, format: str) -> list[SourceFile]:
-    """List the files of a format as `list_files` does; for "auto", of Parquet, else of another.
+    """List the files of a format as `list_files` does; with "auto", Parquet files are preferred.
 
     With "auto", a folder without Parquet files is read if all its files are of one format. Raises
     ConfigError for several formats, with the number of files of each; MissingFileError if nothing
@@ -301,7 +301,7 @@ class Pattern(Wanted):
         return any(len(rest) == 1 and _fits(file, rest[0]) for rest in self._open())
 
     def _open(self) -> Iterator[tuple[str, ...]]:
-        """Yield the rests, also with `**` matching no folder."""
+        """Yield the rests, and what remains of each if `**` at its start matches no folder."""
         for rest in self.rests:
             yield rest
             while rest[0] == "**" and len(rest) > 1:
@@ -323,9 +323,8 @@ def _fits(name: str, part: str) -> bool:
 class Hive:
     """Hive partitions (`year=2013/`) of some paths: integers if all values are, else text.
 
-    If all values are numbers (`x=1.25`, `x=+2`), their text is sorted by number.
-
-    paths: folders and name of each file, relative to the source, separated by "/".
+    If all values are numbers (`x=1.25`, `x=+2`), their texts are sorted as numbers. `paths`: the
+    path of each file, relative to the source, with "/" between folders.
     """
 
     def __init__(self, paths: list[str]) -> None:

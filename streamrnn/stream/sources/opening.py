@@ -52,11 +52,10 @@ class SourceFiles(Source):
     columns `features` are not cast: each file may have them in any type that can be read.
     `renames`: old names that files may have for columns. `earlier`: columns and types, as text, of
     the first file of earlier runs, in their order. `format`: the format of all files; "auto" goes
-    by suffix. `types`, of columns by name, and `delimiter` are for files of text, whose columns
-    otherwise have the types that the first file and earlier runs gave them; columns not among
-    `roles` (None: all are) are text if no file has values for them. `table`: the table to which
-    the files belong. `by_time`: the rows of each file are read, and positions counted, in the order
-    of their time.
+    by suffix. `types` (column -> type) and `delimiter` are for files of text; columns without such
+    a type have the one that the first file or earlier runs gave them. Columns not among `roles`
+    (None: all are) are text if no file has values for them. `table`: the table to which the files
+    belong. `by_time`: the rows of each file are read, and positions counted, in the order of time.
     """
 
     files: list[SourceFile]
@@ -105,7 +104,8 @@ class SourceFiles(Source):
     def _first_readable(self) -> tuple[SourceFile, pa.Schema]:
         """Return the first readable file, and its columns in use.
 
-        A damaged file, or one without these columns, may have been used already; reading it raises.
+        A damaged file is skipped, and so is, after earlier runs, a file without these columns: it
+        may have been used already, and reading it raises an error.
         """
         if not self.files and self.table is not None:
             raise MissingFileError(
@@ -134,8 +134,8 @@ class SourceFiles(Source):
                 used = self._with_types(used, later, used.names)
                 if self.roles is None or all(self._format_of(file).typed for file in self.files):
                     return file, used
-                # Output columns without values become text: once there are values, the output
-                # cannot change the types.
+                # Columns of the output without values become text: once there are values, the
+                # output cannot change its types.
                 empty = {f.name for f in used if pa.types.is_null(f.type)}.difference(self.roles)
                 texts = (f.with_type(pa.string()) if f.name in empty else f for f in used)
                 return file, pa.schema(texts)
@@ -324,7 +324,7 @@ class SourceFiles(Source):
         first = self._first if self._first != file.path else ""
         origin = "[source] types" if name in self._kinds else first or "its first rows"
         message = f"{file.path}: {error}, as in {origin}. Correct the value"
-        # Neither is ever text, so another type would only move the error.
+        # The time and features of numbers are never text: another type would only move the error.
         if name == self.time or (name in self.features and error.other == "string"):
             return DataError(f"{message}, or remove the row.")
         return DataError(
@@ -365,7 +365,7 @@ class SourceFiles(Source):
 
 
 def one_line(error: Exception) -> str:
-    """Return the text of an error without its line breaks, shortened."""
+    """Return the text of an error on one line, cut to 300 characters."""
     return " ".join(str(error).split())[:300]
 
 

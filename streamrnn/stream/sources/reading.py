@@ -1,4 +1,4 @@
-"""Record batches of files, one after another, from any position; one may span several files."""
+"""Record batches of files, one after another, from any position; a batch may span several files."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ from streamrnn.stream.sources.opening import SourceFiles, one_line
 from streamrnn.stream.sources.position import Origin, Position
 from streamrnn.stream.sources.schema import select
 
-# Slices are copied when they are gathered; offsets of strings have 32 bits.
+# Limits a record batch of several slices: they are copied, and offsets of strings have 32 bits.
 _MOST_BYTES = 64 << 20
-# A run stops after a record batch: on an object store, reading 256 files may take 10 s.
+# A run can stop only after a record batch: on an object store, reading 256 files may take 10 s.
 _MOST_SLICES = 256
 
 
@@ -51,11 +51,11 @@ class FileSource(SourceFiles):
     replayable = True
 
     def subset(self, files: Sequence[SourceFile]) -> "FileSource":
-        """Return a source of some of the files, in the schema of all of them."""
+        """Return a source of some of the files, with the schema of the whole source."""
         assert self.schema is not None  # read now, from the first of all files
         subset = copy(self)
         subset.files, subset._footers, subset._last_common = list(files), {}, None
-        subset.table = None  # a table's history serves to plan a run, not a worker
+        subset.table = None  # only planning a run needs a table's history; workers do not
         return subset
 
     def with_columns(self, names: Sequence[str]) -> "FileSource":

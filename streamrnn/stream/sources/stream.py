@@ -38,8 +38,8 @@ class StreamSource(Source):
     socket that stays open keeps the run waiting. If a `stream` is given, bytes after the Arrow
     stream are not read.
 
-    The values in use are validated before use, as damaged offsets could point anywhere. (11 to
-    22 ms for 100 MB, a fifth of the time to read them.)
+    The values in use are validated first, because damaged offsets could point anywhere. (This takes
+    11 to 22 ms for 100 MB, a fifth of the time to read them.)
     """
 
     replayable = False

@@ -199,7 +199,7 @@ def _by_partition(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
 
 
 CATALOG = "iceberg:"
-"""Begins a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
+"""Start of a path that names a catalog and a table in it: iceberg:catalog/namespace.table."""
 DELTA_LOG = "_delta_log"
 """The folder in a Delta table that has its log."""
 

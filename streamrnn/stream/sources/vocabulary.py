@@ -1,4 +1,4 @@
-"""Vocabularies: the id of each value of a column, for a model whose lookup is outside it.
+"""Vocabularies: the id of each value of a column, for a model that does not look values up itself.
 
 The pipeline file states a vocabulary as a list, a table, or a file of either.
 
@@ -30,7 +30,7 @@ _SPECIAL: dict[type, str | int] = {str: "[UNK]", int: -1}
 """The tokens of Keras for unknown values."""
 
 UNKNOWN_IN = "unknown in "
-"""Prefix of a column's name in a count of the values that are not in its vocabulary."""
+"""Prefix of a column's name, in the name of the count of values that its vocabulary lacks."""
 _FEW = 100
 """Fewer values than this may all be unknown."""
 _SHOWN = 5

@@ -81,7 +81,7 @@ class Hints:
 
 
 class UnparsedError(ValueError):
-    """A value of text that is not of the type of its column; `row` counts from 0.
+    """A text that is not a value of its column's type; `row` counts from 0.
 
     `column` is the column's name, `other` a type that can hold the value.
     """
@@ -110,7 +110,10 @@ class FileReader(Protocol):
         return {}
 
     def offset(self, column: str) -> str:
-        """Return an offset other than UTC read so far in the text of a UTC column; "" for none."""
+        """Return an offset other than UTC that was read in the text of a UTC column; "" for none.
+
+        Only rows that were read so far count.
+        """
         return ""
 
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:

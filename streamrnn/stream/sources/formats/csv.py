@@ -23,7 +23,7 @@ from streamrnn.stream.sources.formats.text import (
 
 _MARK = b"\xef\xbb\xbf"
 _BLANK = b"\r\n" + _MARK
-# Largest number of bytes of blank lines after the last row that do not hide it.
+# Largest number of bytes of blank lines that may follow the last row when its end is checked.
 _BLANK_END = 1 << 12
 _TABS = also_compressed(".tsv")
 
@@ -86,7 +86,7 @@ class CsvReader(TextReader):
         return "it has no header: write the names of the columns into its first line"
 
     def _inferred(self, names: list[str]) -> dict[str, pa.DataType]:
-        """Infer types from the first block; of columns without values there, from later ones."""
+        """Infer types from the first block; for columns without values in it, from later ones."""
         kinds: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
         left = names
         for batch in islice(self._texts(names) if names else (), FIRST_BLOCKS):
@@ -106,7 +106,7 @@ class CsvReader(TextReader):
 
     @cached_property
     def _table(self) -> pa.Table:
-        """All columns of a file of one block as text."""
+        """All columns, as text, of a file that is one block."""
         text = self._text()
         with self._located():
             table: pa.Table = pacsv.read_csv(
@@ -152,7 +152,10 @@ class CsvReader(TextReader):
         return next(islice(lines, row + 1, None), None)  # the first is the header
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of the last line, and the values, of the header and each row; slow."""
+        """Yield the number of the last line and the values of the header, then of each row.
+
+        This is slow.
+        """
         text = io.TextIOWrapper(self._text(), encoding="utf-8-sig", errors="replace", newline="")
         lines = csv.reader(text, delimiter=self._delimiter)
         with suppress(csv.Error):

@@ -68,7 +68,7 @@ class NdjsonReader(TextReader):
         return pa.schema([*inferred.items(), *names.items()])
 
     def _first(self, lines: list[bytes], hinted: pa.Schema, row: int) -> pa.RecordBatch:
-        """Read lines with all their columns; times as texts, as pyarrow drops their offsets."""
+        """Read lines with all columns; times are read as texts, as pyarrow drops their offsets."""
         batch = self._read(lines, hinted, "infer", row)
         times = [
             pa.field(field.name, pa.string())
@@ -91,7 +91,7 @@ class NdjsonReader(TextReader):
     def _read(
         self, lines: list[bytes], schema: pa.Schema, unexpected: str, row: int
     ) -> pa.RecordBatch:
-        """Read lines, the first of which is `row`. Raises ValueError for an invalid one."""
+        """Read lines, the first of which is row `row`. Raises ValueError for an invalid line."""
 
         def fails(count: int) -> bool:
             try:

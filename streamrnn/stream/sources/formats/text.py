@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from streamrnn.stream.sources.formats.base import FileReader, Footer, Hints, UnparsedError
 
-# A file name ends in the key; a file starts with the bytes.
+# Ending of file names -> codec, and the bytes with which such files start.
 _CODECS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
 TEXT_BLOCK = 1 << 20
-# Types are inferred from the first block (a row must fit into one); or, for columns without values
-# there, from the next ones.
+# Largest number of blocks from which types are inferred: the first (a row must fit into one block)
+# and, for columns without values there, the next ones.
 FIRST_BLOCKS = 16
 _HEAD = 4096
 NEWLINES = (b"\n", b"\r")
@@ -173,7 +173,7 @@ _TIMES = (
 _KINDS = (pa.int64(), pa.bool_(), *_TIMES, pa.float64())
 # A time's offset other than UTC.
 _OFFSET = "[+-](?:(?:0[1-9]|1[0-9])(?::?[0-9]{2})?|00:?(?:0[1-9]|[1-5][0-9]))$"
-# Not exact as a float64.
+# Integers that float64 may not hold exactly.
 _LONG_INTEGER = r"^-?[0-9]{17,}$"
 
 
