@@ -42,7 +42,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(length: timedelta) -> str:
-    """Return the shortest text that `parse_duration` reads back as `length`.
+    """Return a duration as text, in days down to microseconds; "" for zero.
+
+    Unless it is "", `parse_duration` reads it back as `length`.
 
     >>> format_duration(timedelta(hours=30))
     '1d6h'

@@ -1,11 +1,11 @@
 """Filters of output rows, such as `p > 0.9 and origin in ('JFK', 'LGA')`: text to a tree.
 
-Comparisons (= == != <> < <= > >=) of columns and literals, `in`, `is null`, and, or, not,
-parentheses; nothing more. Literals are numbers, 'text' (a quote in it is written twice), true and
-false; a column whose name has other characters stands in double quotes. Keywords are
-case-insensitive. A table says which token may follow which. Python's `ast` then parses the filter,
-with Python's keywords, and a name in place of each column and literal: Python itself would read
-'O''Hare' as OHare, and refuse a column `from`.
+A filter has comparisons (= == != <> < <= > >=) of columns and literals, `in`, `is null`, and, or,
+not, and parentheses; nothing more. Literals are numbers, 'text' (a quote in it is written twice),
+true and false; a column whose name is not a word (of letters, digits and _) stands in double
+quotes. Keywords are case-insensitive. A table says which token may follow which. Python's `ast`
+then parses the filter, with Python's keywords, and a name in place of each column and literal:
+Python itself would read 'O''Hare' as OHare, and refuse a column `from`.
 """
 
 import ast
@@ -80,7 +80,7 @@ def parse_filter(text: str) -> tuple[ast.expr, Mapping[str, FilterToken]]:
 
 
 def mistake(text: str, at: int, message: str) -> ValueError:
-    """Return an error that shows a filter, with a caret below the place that it is about."""
+    """Return an error that shows a filter, with a caret below the place of the mistake."""
     start = text.rfind("\n", 0, at) + 1
     line = text[start:].split("\n", 1)[0]
     return ValueError(f"character {at + 1}: {message}\n  {line}\n  {' ' * (at - start)}^")
@@ -120,7 +120,7 @@ def _unknown(sign: str) -> str:
 
 
 def _check(text: str, tokens: Sequence[FilterToken]) -> None:
-    """Raise ValueError for tokens out of the order of `_GRAMMAR`, too many or too deeply nested."""
+    """Raise ValueError if tokens break `_GRAMMAR`, have too many comparisons or nest too deeply."""
     expected, comparisons, depth = _START, 0, 0
     opened = [0]  # the depth at the beginning, and after each open parenthesis
     for index, token in enumerate(tokens):

@@ -15,8 +15,8 @@ from streamrnn.stream.config.paths import SIDE_OUTPUTS
 from streamrnn.stream.config.problems import received
 from streamrnn.stream.config.schema import PUBLISH_KEYS, TABLES, FeatureSection
 
-# All keys of these are free. Published tables only index the parts, labels are compared with
-# outputs and not computed, and a fit compares the keys that it depends on.
+# All keys of these tables are free. Published tables only index the parts, labels are compared with
+# outputs and do not change them, and a fit itself compares the keys that it depends on.
 _FREE_TABLES = ("publish", "target", "train", "checkpoint", "engine", "serve")
 FREE = frozenset(
     {
@@ -63,7 +63,7 @@ def may_change(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> boo
 
 
 def _declared(key: str) -> str:
-    """Return the name of a key in FREE: a feature's key without the feature.
+    """Return a key as it is in FREE: a feature's key has `*` in place of the feature's name.
 
     >>> _declared("source.features.wind.speed.clip")
     'source.features.*.clip'
@@ -91,7 +91,7 @@ def value_of(key: str, config: Mapping[str, Any]) -> Any:
 
 
 def side_filters(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the filters that are set, by the name of the side output that has the copies."""
+    """Return the filters that are set, by the side output that receives the rows they pass."""
     keys = {name: side.where for name, side in SIDE_OUTPUTS.items() if side.where}
     return {name: text for name, key in keys.items() if (text := value_of(key, config))}
 
@@ -140,7 +140,7 @@ def check_recorded(config: Mapping[str, Any]) -> None:
 
 
 def check_schema_types(schema: object) -> None:
-    """Raise TypeError unless these are columns with their types as text."""
+    """Raise TypeError unless `schema` has the columns and, as text, their types."""
     if not isinstance(schema, Mapping):
         raise TypeError(f"source.schema: expected a table, received {received(schema)}")
     for column, kind in schema.items():

@@ -100,7 +100,7 @@ class Config(Sections):
     def _check(
         cls, data: Mapping[str, Any], reported: set[Path]
     ) -> tuple[Self | None, list[Problem]]:
-        """Return the config, or None and its problems, except at the `reported` paths."""
+        """Return the config, or None and its problems, without problems at the `reported` paths."""
         problems = [
             Problem((name,), _unknown(name, cls)) for name in data if name not in cls.model_fields
         ]
@@ -147,7 +147,7 @@ class Config(Sections):
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """The levels that outputs are quantiles of; none for other outputs."""
+        """The levels of outputs that are quantiles; empty for other outputs."""
         return self.output.quantiles or self.train.quantiles
 
     @property
@@ -164,7 +164,7 @@ class Config(Sections):
         return folders
 
     def require_run(self) -> None:
-        """Raise ConfigError unless source.path and sink.path are set (for a run, not `process`)."""
+        """Raise ConfigError unless source.path and sink.path are set: `process` needs neither."""
         missing = [
             Problem((name, "path"), f"required for a run but missing: {description}")
             for name, table in (("source", self.source), ("sink", self.sink))
@@ -175,7 +175,7 @@ class Config(Sections):
             raise config_error(missing)
 
     def canonical(self) -> dict[str, Any]:
-        """Return all keys by their dotted names, as values that JSON can hold, with defaults.
+        """Return dotted key -> value for all keys, with defaults, in forms that JSON can hold.
 
         The keys of a feature are listed under its name: `source.features.temp.clip`.
         """
@@ -245,9 +245,9 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
 
 
 def problem_of(detail: ErrorDetails, table: str, kind: type[Section]) -> Problem | None:
-    """Reword a pydantic error; None for one that only follows from another error."""
+    """Reword a pydantic error; return None if it only follows from another error."""
     path: Path = (table, *detail["loc"])
-    # The class of the table that has the key: one inside the table, or the table itself.
+    # The class of the table that has the key: a table inside this one, or this one.
     owner = _INNER.get(str(path[1]), kind) if len(path) > 2 else kind
     name = str(path[-1])
     value, hint = received(detail["input"]), ""
@@ -314,7 +314,8 @@ _OPENED = re.compile(r"/dev/stdin|/dev/fd/\d+|/proc/self/fd/\d+")
 def read_file(path: str) -> bytes:
     """Read a regular file, or a pipe of this process: `/dev/stdin`, or `<(…)` in a shell.
 
-    Raises OSError, also for a named pipe, which may never get a writer; ValueError, ConfigError.
+    Raises OSError, also for a named pipe, which may never get a writer; ValueError for a path with
+    a null byte; ConfigError for a pipe that sends nothing for a while, or too much.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISFIFO(mode) and _OPENED.fullmatch(path):
@@ -346,7 +347,7 @@ def _read_pipe(path: str) -> bytes:
 def absolute_paths(config: Config, folder: str) -> dict[str, Any]:
     """Return the tables of a config, as in a file, with local paths resolved from `folder`.
 
-    Names of tables in memory are kept, and URIs without their credentials.
+    Names of tables in memory are kept; URIs lose their credentials.
     """
     data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
     for name in PATHS:

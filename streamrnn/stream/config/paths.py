@@ -11,7 +11,8 @@ from streamrnn.base.display import location
 class SideOutput(NamedTuple):
     """An output beside the rows: its metric, and the keys of its directory and of its filter.
 
-    The filter copies rows of the output; without one ("") the output has rows of its own.
+    The filter copies rows of the main output; without a filter (""), the side output has rows of
+    its own.
     """
 
     metric: str
@@ -48,7 +49,7 @@ def title(key: str) -> str:
 
 
 def side_folder(output: str, name: str) -> str:
-    """Return the default directory of the rejects or alerts of an output, by their name.
+    """Return the default directory of a side output, such as the rejects, beside an output.
 
     >>> side_folder("s3://logs/out?region=eu-west-3", "rejects")
     's3://logs/out.rejects?region=eu-west-3'
@@ -74,7 +75,7 @@ def _longer(path: str, end: str) -> str:
 
 
 def to_record(path: str, default: str) -> str:
-    """Return a directory for the manifest; "" for `default`, which moves with the output.
+    """Return a directory as the manifest records it: "" for `default`, which moves with the output.
 
     >>> to_record("s3://key:secret@logs/bad", "out.rejects")
     's3://logs/bad'

@@ -1,4 +1,4 @@
-"""Checks between the keys of a pipeline file; checks of single keys are in `schema`."""
+"""Checks between the keys of a pipeline file; the types in `schema` check single keys."""
 
 from collections.abc import Callable, Iterator
 from operator import attrgetter
@@ -130,7 +130,7 @@ def _vocabularies_are_for_ids(tables: Sections) -> Iterator[Problem]:
 
 
 def _needs_time(key: str, without: str = ", the column of the times") -> None:
-    """Register that a key of [source] is of use only with times."""
+    """Register the check that a key of [source] is set only if source.time is set, too."""
     default = SourceSection.model_fields[key].default
 
     @_needs("source.time", f"source.{key}")
@@ -171,7 +171,7 @@ def _sorting_needs_files(tables: Sections) -> Iterator[Problem]:
     if tables.source.sort != "none" and tables.source.piped:
         yield Problem(
             ("source", "sort"),
-            "a stream on stdin is not a file that could be sorted; sort its rows before, or write "
+            "a stream on stdin is not a file that could be sorted; sort its rows first, or write "
             "them to files",
         )
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from streamrnn.stream.config.schema import TABLES
 
-# The keys that a run needs, and time; all others are comments.
+# The keys that are set: all that a run needs, and source.time. The others are comments.
 _ACTIVE = {"source.path", "source.key", "source.time", "source.features", "model.path", "sink.path"}
 
 _HEAD = """\
@@ -23,7 +23,10 @@ _HEAD = """\
 
 @dataclass(frozen=True)
 class Filled:
-    """The value of a key in a sample, with lines of comment. Without a value it stays a comment."""
+    """The value of a key in a sample, with lines of comment.
+
+    Without a value, the key stays a comment.
+    """
 
     value: Any
     notes: tuple[str, ...] = ()

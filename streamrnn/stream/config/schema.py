@@ -222,7 +222,7 @@ class SourceSection(Section):
         return self.nulls if feature.nulls is None else feature.nulls
 
     def nan_of(self, feature: FeatureSection) -> Literal["error", "null"]:
-        """Return what a NaN in a feature is, by default as for the source."""
+        """Return how a NaN in a feature is treated, by default as in the source."""
         return self.nan if feature.nan is None else feature.nan
 
 
@@ -371,7 +371,7 @@ class PublishSection(Section):
 
 
 PUBLISH_KEYS = tuple(f"publish.{name}" for name in PublishSection.model_fields)
-"""The keys that name a table, which are entry points of plug-ins, too."""
+"""The keys that name a table. Each is also the name of a plug-in's entry point."""
 
 
 class AlertsSection(Section):
@@ -396,7 +396,7 @@ class TargetSection(Section):
         example="temperature",
     )
     horizon: Horizons = setting(
-        "0 (default: the row itself) | how much later the row with the label is, exactly; or "
+        "0 (default: the row itself) | exactly how much later the row with the label is; or "
         "several",
         (),
         example="3h",
@@ -439,7 +439,7 @@ class StateSection(Section):
         example="before.parquet",
     )
     map: dict[str, Text] = setting(
-        "layer of this model = layer whose state it takes over, of init or of the last model",
+        "layer of this model = layer of init, or of the last model, whose state it takes over",
         factory=dict,
         example={"decoder": "encoder"},
     )
@@ -481,7 +481,9 @@ class ServeSection(Section):
         "port on 127.0.0.1; 0: a free one; other machines connect through a proxy", 8080
     )
     batch_rows: Count = setting(
-        "most rows of waiting requests scored in one call; a larger request is scored alone", 1024
+        "maximum number of rows of waiting requests scored in one call; a larger request is scored "
+        "alone",
+        1024,
     )
     queue_rows: Count = setting(
         "rows that may wait; a request beyond them is refused (429)", 100_000
@@ -496,7 +498,7 @@ class ServeSection(Section):
         example="out/scores.accepted",
     )
     keep_log: DurationOrNone = setting(
-        '"" (keep all) | "30d": remove older files whose rows each retained commit has',
+        '"" (keep all) | "30d": remove older files once all retained commits have their rows',
         timedelta(),
         example="30d",
     )

@@ -57,7 +57,7 @@ class _Scanner:
         return path
 
     def resolve(self, parts: tuple[str, ...]) -> Path:
-        """Return the path of a header; below an array of tables, of its last table."""
+        """Return the path of a header; below an array of tables, it is below the last table."""
         path: Path = ()
         for depth, part in enumerate(parts, start=1):
             path = (*path, part)

@@ -25,7 +25,7 @@ from streamrnn.stream.config.values import (
 
 
 def _table(properties: JsonSchema, required: str) -> JsonSchema:
-    """Return the JSON Schema of a table with no other keys."""
+    """Return the JSON Schema of a table that has these keys and no others."""
     return {
         "type": "object",
         "properties": properties,
@@ -151,7 +151,7 @@ def _loss(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """Return a name as a table {"name": name}, and a table without a name with "adam"."""
+    """Return a table with a name: a name alone becomes {"name": name}; the default is "adam"."""
     table = {"name": value} if isinstance(value, str) else value
     if isinstance(table, dict):
         table = {"name": "adam", **table}

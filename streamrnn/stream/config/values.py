@@ -22,7 +22,7 @@ TYPE_NAMES = (
     *("float32", "float64", "double", "date32"),
     *("timestamp[s]", "timestamp[ms]", "timestamp[us]", "timestamp[ns]"),
 )
-"""Names of types of columns, as Arrow has them."""
+"""Names of column types, as Arrow writes them."""
 _TYPE = re.compile(
     "|".join(map(re.escape, TYPE_NAMES))
     + r"|timestamp\[(s|ms|us|ns), tz=[A-Za-z0-9_+/:-]+\]|decimal128\([0-9]{1,2}, [0-9]{1,2}\)"
@@ -51,7 +51,7 @@ def _filled(value: Any) -> Any:
 
 
 def _table_name(value: Any) -> Any:
-    """Return the name of a table that is in a namespace."""
+    """Return the name of a table, which must include its namespace."""
     if isinstance(value, str) and not all(("." in value, *value.split("."))):
         raise unexpected("namespace.table", value)
     return value
@@ -96,7 +96,7 @@ def _range(value: Any) -> Any:
 
 
 def _nulls(value: Any) -> Any:
-    """Return a policy, or the number that replaces null as a float."""
+    """Return a policy or, as a float, the number that replaces null."""
     if isinstance(value, str):
         if value in NULL_POLICIES:
             return value
@@ -262,7 +262,7 @@ _DURATION: JsonSchema = {"type": "string", "pattern": PATTERN}
 
 
 def any_of(*schemas: JsonSchema) -> JsonSchema:
-    """Return the JSON Schema of a value of any of these."""
+    """Return the JSON Schema of a value that fits any of these schemas."""
     return {"anyOf": list(schemas)}
 
 
@@ -320,7 +320,10 @@ Version = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 def levels_of(owner: str, quantiles: Any) -> tuple[float, ...]:
-    """Return the levels of quantiles, one or more. Raises ValueError, which begins with `owner`."""
+    """Return the levels of quantiles, one or more.
+
+    Raises ValueError, whose message begins with `owner`.
+    """
     levels = list(quantiles) if isinstance(quantiles, list | tuple) else [quantiles]
     numbers = [q for q in levels if isinstance(q, float) and 0 < q < 1]
     if not levels or len(numbers) < len(levels) or sorted(set(levels)) != levels:
@@ -426,7 +429,9 @@ Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "
 
 
 def check_new_model(value: object) -> NewModel | None:
-    """Return how another model takes over. Raises ValueError that lists the ways otherwise.
+    """Return how another model takes over; None if that is not said.
+
+    Raises ValueError, which lists the ways, for any other value.
 
     >>> check_new_model("carry")
     'carry'
