@@ -27,7 +27,7 @@ from streamrnn.stream.checkpoints.versions import check_shards
 from streamrnn.stream.config import SIDE_OUTPUTS, same_place, title
 
 _LOGGER = logging.getLogger("streamrnn.checkpoints")
-NOT_OURS = "its files are not of this output"
+NOT_OURS = "its files do not belong to this output"
 _OF_AN_OUTPUT = {name_inside(name) for name in (MANIFEST, OWNER)}
 _NUMBERED = re.compile(r"_?(?:[a-z]+-)?(\d+)[-.]")
 

@@ -463,8 +463,8 @@ def _changed(
     else:
         keep = f"keep the output and score no other row of {them} with --force"
         advice = (
-            f"Score {them} again from the commit before with --reload; {keep}; or start over with "
-            f"{refresh}."
+            f"Score {them} again from the commit before that with --reload; {keep}; or start over "
+            f"with {refresh}."
             if early
             else f"No retained commit is from before {them}: start over with {refresh}, or {keep}."
         )

@@ -207,7 +207,7 @@ def _key_names_are_free(tables: Sections) -> Iterator[Problem]:
     if tables.source.time in tables.source.key:
         yield Problem(
             ("source", "time"),
-            f'"{tables.source.time}" is also a key, so that each stream would have one time; '
+            f'"{tables.source.time}" is also a key, so each stream would have a single time; '
             "remove it from source.key",
         )
 

@@ -62,7 +62,7 @@ def _ends(name: str, path: str) -> bool:
 
 
 def _within(names: Sequence[str], path: str) -> list[str]:
-    """Return the name of a file, if it is in the folder that contains all `names`."""
+    """Return the name of `path`, in a list, if the folder that contains all `names` contains it."""
     name = canonical_name(path)
     folder = "/"
     with suppress(ValueError):  # files that have moved from a disk to an object store

@@ -27,7 +27,7 @@ _SAME_STORE = {"gs": "gcs", "abfss": "abfs"}
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile("-[0-9]{1,17}|[0-9]{1,18}")
 _NUMBER = re.compile("[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
-_LAST = "\U0010ffff"  # after every text
+_LAST = "\U0010ffff"  # sorted after every text
 _Key = tuple[tuple[str | int | Decimal, ...], ...]
 
 Partitions = tuple[tuple[str, pa.Scalar], ...]

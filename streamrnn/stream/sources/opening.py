@@ -37,7 +37,7 @@ from streamrnn.stream.sources.tables import Table
 from streamrnn.stream.sources.times import FileTimes, require_times
 
 _EARLIER = "the files of earlier runs"
-# Larger text files certainly have rows.
+# Text files of more bytes certainly have rows.
 _HEADER = 1 << 20
 # The columns of a file, and the columns of its partitions.
 _Columns = tuple[pa.Schema, list[tuple[str, pa.DataType]]]

@@ -210,7 +210,7 @@ class FileSource(SourceFiles):
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
                 f"{file.path}: cannot be read after row {at.file_row}: {one_line(error)}. "
-                "The file is damaged or was changed during the read. Write it again."
+                "The file is damaged, or changed while it was read. Write it again."
             ) from error
 
     def _sorted(

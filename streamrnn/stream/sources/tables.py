@@ -93,7 +93,7 @@ class Table:
         if earlier and self._ids and earlier not in self._ids:
             raise CheckpointError(
                 f"{self.root}: expected the table {earlier}, whose rows were read before, received "
-                f"the table {self.id}: it was dropped and made again. Which rows are new is "
+                f"the table {self.id}: it was dropped and created again. Which rows are new is "
                 "unknown: write them to another [sink] path, or start over with --full-refresh "
                 "--force, which discards the rows of the earlier table."
             )

@@ -332,4 +332,4 @@ def test_a_table_that_was_made_again_is_refused(monkeypatch: pytest.MonkeyPatch)
     again.append(LOG)
     with pytest.raises(CheckpointError, match=r"expected the table 2, .* received the table 3"):
         run()
-    assert "dropped and made again" in pipeline().explain()["would_refuse"]
+    assert "dropped and created again" in pipeline().explain()["would_refuse"]

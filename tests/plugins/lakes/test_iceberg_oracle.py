@@ -230,10 +230,10 @@ def test_a_table_made_again_at_another_place_is_refused(tmp_path: Path) -> None:
     catalog = catalogs.load_catalog("lake")
     catalog.drop_table("logs.rows")
     again = catalog.create_table("logs.rows", schema=LOG.schema, location=f"file://{tmp_path}/b")
-    with pytest.raises(CheckpointError, match="dropped and made again"):
+    with pytest.raises(CheckpointError, match="dropped and created again"):
         run()
     again.append(LOG)
-    with pytest.raises(CheckpointError, match="dropped and made again"):
+    with pytest.raises(CheckpointError, match="dropped and created again"):
         run()
 
 

@@ -254,7 +254,7 @@ def test_rejects_of_another_output_are_left_alone(out, tmp_path):
             if name == "other":
                 folder.reject(bad)
             folder.commit(complete=True)
-    refused = r"bad is not empty and its files are not of this output: part-00000\.parquet"
+    refused = r"bad is not empty and its files do not belong to this output: part-00000\.parquet"
     with pytest.raises(CheckpointError, match=refused):
         OutputFolder.open(out, side={"rejects": shared})
     with OutputFolder.open(str(tmp_path / "early"), side={"rejects": shared}) as folder:

@@ -103,7 +103,7 @@ class FileReader(Protocol):
     schema: pa.Schema
 
     def footer(self, time: str | None, kind: pa.DataType | None) -> Footer:
-        """Return the size in rows of each group and, if known, the range of `time` as `kind`."""
+        """Return the rows of each group and, if known, the range of the column `time` as `kind`."""
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
         """Return what the footer records of these columns; {} for a format without statistics."""
