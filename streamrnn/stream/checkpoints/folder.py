@@ -469,7 +469,7 @@ class OutputFolder:
         if self._attempt is not None:
             self._attempt.abandon()
         if self._locks.directories:
-            committed = True  # also if the store does not answer
+            committed = True  # assumed if the store does not answer
             with suppress(SinkError):
                 committed = self.manifest is not None or lists_manifest(self._files)
             # A run that failed before its first commit leaves nothing behind.

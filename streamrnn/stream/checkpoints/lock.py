@@ -123,7 +123,7 @@ def _is_alive(pid: Any) -> bool:
 
 
 class LockSet:
-    """The folders that a run has locked, in locking order, and created if missing."""
+    """The folders that a run has locked, in the order of locking; missing ones are created."""
 
     def __init__(self) -> None:
         self._locks: dict[PartDirectory, Lock] = {}
@@ -156,7 +156,7 @@ class LockSet:
 
     def release(self, *, unused: bool) -> None:
         """Release all locks. `unused`: nothing was committed; remove new folders."""
-        with ExitStack() as stack:  # a failure does not keep the others locked
+        with ExitStack() as stack:  # if one fails, the others are released all the same
             for directory, lock in self._locks.items():
                 stack.callback(_release, directory, lock, unused and directory in self._new)
             self._locks = {}

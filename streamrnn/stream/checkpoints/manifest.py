@@ -349,7 +349,10 @@ def decode_schema(text: str) -> pa.Schema:
 
 
 def _json(value: Any) -> str:
-    """Encode as JSON, one line per list item. dataclasses.asdict and indent= took 4x as long."""
+    """Encode as JSON, one line per list item.
+
+    dataclasses.asdict and indent= took four times as long.
+    """
     if isinstance(value, tuple) and value:
         return "[\n  " + ",\n  ".join(map(_json, value)) + "\n ]"
     if isinstance(value, NamedOutput):

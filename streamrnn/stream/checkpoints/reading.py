@@ -112,7 +112,7 @@ def _is_empty(files: Files) -> bool:
 def load_state(
     path: str, *, seen: bool = False, of: RetainedCommit | None = None
 ) -> pa.Table | None:
-    """Load the state table of the last commit, or `of` a retained one; None without state.
+    """Load the state table of the last commit, or of the retained commit `of`; None without state.
 
     With `seen`, its metadata lists the files that it has seen (see `seen_files`). Raises
     CheckpointError if there is no commit, or its state is damaged, and MissingFileError if the

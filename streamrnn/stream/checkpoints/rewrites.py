@@ -70,7 +70,7 @@ def find_rewrites(
 
 
 class Rewrites:
-    """The rewrites that match so far, and the remaining new files.
+    """The rewrites that were matched so far, and the remaining new files.
 
     `unresolved`: not all ways in which rows may add up were tried.
     """

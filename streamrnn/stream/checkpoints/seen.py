@@ -36,7 +36,7 @@ class SeenFiles:
     label: str = "the initial state"
 
     def within(self, names: Container[str], columns: Sequence[str] | None) -> "SeenFiles":
-        """Return a copy without a position in other files, or a schema of other columns."""
+        """Return a copy; a position in other files and a schema of other columns are left out."""
         there = self.position is None or self.position.file in names
         same = columns is None or set(columns) == set(self.schema)
         return replace(

@@ -142,7 +142,7 @@ def refuse_another_writer(files: Files, commit: int) -> None:
 
 
 def refuse_no_directory(path: str, key: str) -> None:
-    """Raise ConfigError, naming `key`, if a file is at `path`, or where a parent should be."""
+    """Raise ConfigError, naming `key`, if a file is at `path`, or in place of a parent folder."""
     if file := in_the_way(path):
         raise ConfigError(
             f"{key}: {path}: expected a directory, which need not exist yet, but {file} is a "

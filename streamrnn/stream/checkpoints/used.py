@@ -284,7 +284,7 @@ def changed_files(
 
 
 def _renamed(used: Sequence[UsedFile], names: Mapping[str, str]) -> Sequence[UsedFile]:
-    # The same objects if nothing changes: their segments are not written again.
+    # If nothing changes, return the same objects, so that their segments are not written again.
     if not names:
         return used
     return [replace(file, path=names[file.path]) if file.path in names else file for file in used]

@@ -32,7 +32,7 @@ _PYTHON = {"=": "==", "<>": "!=", "null": "None"}
 _START, _TEST, _OTHER = "a column", "a comparison, `in` or `is`", "a column or a literal"
 _LIST, _VALUE, _MORE = "`(`", "a literal", "`,` or `)`"
 _END, _CLOSE = "`and`, `or` or the end", "`)`"
-# What may come next: each token allowed there, and what may come after it.
+# What may come next -> each token that is allowed there -> what may come after that token.
 _GRAMMAR: dict[str, dict[str, str]] = {
     _START: {"column": _TEST, "literal": "a comparison", "not": _START, "(": _START},
     _TEST: {"comparison": _OTHER, "in": _LIST, "not": "`in`", "is": "`null` or `not null`"},

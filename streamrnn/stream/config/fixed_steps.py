@@ -4,7 +4,7 @@ from streamrnn.stream.config.schema import WindowSection
 
 
 def windows_of_predict(steps: int) -> dict[str, str | int]:
-    """Return the keys of [window] that give each row what predict gives."""
+    """Return the keys of [window] with which each row gets the output of predict."""
     return {"kind": "independent", "steps": steps, "stride": 1}
 
 

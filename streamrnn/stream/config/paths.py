@@ -104,7 +104,7 @@ def recorded_place(record: str, output: str, name: str) -> str:
 
 
 def same_place(a: str, b: str) -> bool:
-    """Return whether two paths name one place: URIs by scheme, bucket and key only.
+    """Return whether two paths name one place; of URIs, only scheme, bucket and key count.
 
     >>> same_place("s3://key:secret@logs/a?region=x&scheme=http", "s3://logs/a?scheme=http")
     True

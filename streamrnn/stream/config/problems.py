@@ -72,7 +72,7 @@ def choices(options: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return a hint to append to a message, or nothing if no option is similar."""
+    """Return a hint to append to a message; "" if no option is similar."""
     near = closest(word, options)
     return f'; did you mean "{near}"?' if near else ""
 

@@ -429,7 +429,7 @@ Oov = Annotated[int, BeforeValidator(_oov), WithJsonSchema({"type": "integer", "
 
 
 def check_new_model(value: object) -> NewModel | None:
-    """Return how another model takes over; None if that is not said.
+    """Return how another model takes over; None if `value` is None.
 
     Raises ValueError, which lists the ways, for any other value.
 

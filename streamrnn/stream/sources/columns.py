@@ -83,7 +83,7 @@ class Faults:
 
 
 class PlainFloats:
-    """Reads the F features of record batches; those that are columns of floats need no checks."""
+    """Reads, of F features, the ones that are columns of floats, with one check for all values."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._names = [feature.name for feature in features]

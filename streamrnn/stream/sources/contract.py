@@ -123,7 +123,8 @@ class Contract:
     def features_alone(self, carried: Sequence[str] | None) -> dict[str, Feature]:
         """Return the columns that are only features; none if all are carried (`carried` is None).
 
-        They become float32 or int64 anyway, so files may have them in any type of number.
+        They become float32, int64 or text anyway, so files may have them in any type that can be
+        read.
         """
         if carried is None:
             return {}

@@ -217,7 +217,7 @@ class SourceFiles(Source):
         return max((n for file in self.files for n in self.footer(file).groups), default=0)
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footers of all files record of these columns. No rows are read.
+        """Return what the footers of all files record about these columns. No rows are read.
 
         Raises DataError if a file cannot be opened.
         """

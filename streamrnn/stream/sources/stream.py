@@ -65,7 +65,10 @@ class StreamSource(Source):
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns in use. Raises DataError if it is not an Arrow stream."""
+        """Names and types of the columns in use.
+
+        Raises DataError if the input is not an Arrow stream.
+        """
         return in_earlier_types(self._own, self.earlier)
 
     @cached_property

@@ -33,7 +33,7 @@ class Footer:
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """What footers record of a column: nulls, and minimum and maximum of its numbers.
+    """What footers record about a column: nulls, and minimum and maximum of its numbers.
 
     `unrecorded` is the number of rows without such a record. `rows` counts these, too; the other
     fields leave them out. Minimum and maximum are None for a column of text, or without a value.
@@ -106,7 +106,7 @@ class FileReader(Protocol):
         """Return the rows of each group and, if known, the range of the column `time` as `kind`."""
 
     def statistics(self, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
-        """Return what the footer records of these columns; {} for a format without statistics."""
+        """Return what the footer records about columns; {} for a format without statistics."""
         return {}
 
     def offset(self, column: str) -> str:

@@ -131,7 +131,7 @@ class CsvReader(TextReader):
 
     @contextmanager
     def _located(self) -> Iterator[None]:
-        """Name the line of a row that has too few or too many values, which pyarrow does not."""
+        """Name the line of a row with too few or too many values, as pyarrow does not name it."""
         try:
             yield
         except pa.ArrowInvalid as error:

@@ -22,9 +22,9 @@ _EXACT = float(1 << 53)
 
 
 class NdjsonReader(TextReader):
-    """One open NDJSON file: one JSON object a line, as pyarrow reads them.
+    """One open NDJSON file, with one JSON object per line, as pyarrow reads it.
 
-    Texts that are times are converted. A key that a row lacks is null in it.
+    Texts that are times are converted. A key that a row lacks is null in that row.
     """
 
     def __init__(self, stream: pa.NativeFile, hints: Hints) -> None:

@@ -115,7 +115,7 @@ class TextReader(FileReader):
     def batches(self, group: int, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         row, end = 0, self._rows if group == 0 else 0
         for texts in self._texts(columns):
-            # What is appended meanwhile is read by another run.
+            # Rows that are appended meanwhile are read by a later run.
             batch = self._parsed(texts.slice(0, end - row), row)
             row += batch.num_rows
             for first in range(0, batch.num_rows, rows):
@@ -153,7 +153,7 @@ def shows_rows(stream: pa.NativeFile, header: int) -> bool:
     except OSError:
         return False
     lines = [line for line in text.splitlines() if line.strip()]
-    # In quotes a line may go on in the next one.
+    # A header with an open quote goes on in the next line.
     return len(lines) > header and b"".join(lines[:header]).count(b'"') % 2 == 0
 
 
@@ -189,9 +189,9 @@ class UnfitTextError(ValueError):
 def infer(texts: pa.StringArray) -> pa.DataType:
     """Return the type of texts: int64, bool, date, timestamp, double, or else string.
 
-    Null if there are none. A timestamp has microseconds, or nanoseconds if texts have these, and is
-    in UTC if the texts have offsets. A text that looks like a number, but would not be kept as
-    written, is a string: "007", "0x1f", integers that int64 cannot hold.
+    Null if there are no texts. A timestamp has microseconds, or nanoseconds if texts have these,
+    and is in UTC if the texts have offsets. A text that looks like a number, but would not be kept
+    as written, is a string: "007", "0x1f", integers that int64 cannot hold.
 
     >>> infer(pa.array(["007", "12"])), infer(pa.array(["7", "12"]))
     (DataType(string), DataType(int64))
