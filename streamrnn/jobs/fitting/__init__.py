@@ -3,8 +3,8 @@
 - `staging`          rows with their labels, sorted by stream, in mapped files
 - `division`         which steps train and which validate; pieces that run side by side, or, in fits
   that carry no state, windows that start from the initial state; lanes x steps of staged rows
-- `learner`          what a window does to the weights and to the states of its lanes, which labels
-  a loss cannot use; `training` has losses, optimizers, gradients
+- `learner`          what a window does to the weights and to the states of its lanes, and which
+  labels a loss cannot use; `training` has losses, optimizers, gradients
 - `fit_loop`         the epochs, for the loop in `training`, and the learning rate; a test of rates
 - `baseline`         forecasts without a model, which the outputs are compared with; calibration
 - `commit`           what is committed, and where

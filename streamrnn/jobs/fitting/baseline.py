@@ -52,7 +52,7 @@ class ErrorSums:
 
 
 def share_better(model: float, baseline: float) -> float:
-    """Return by what share of a baseline's error a model's is smaller.
+    """Return the share by which a model's error is smaller than a baseline's.
 
     The share is below 0 if the model's error is larger, 0 if both are equal, and -inf against a
     baseline without error.
@@ -74,9 +74,9 @@ class _Beside:
 class Baselines(NamedTuple):
     """Forecasts of the labels of staged rows.
 
-    `persists`: whether one is the value at the row itself. `means` (K,): the means of the labels
-    that the model is trained on. `seasonal` (M, K): values a season before the labels, NaN for
-    none; None without a season.
+    `persists`: whether one of them is the value at the row itself. `means` (K,): the means of the
+    labels that the model is trained on. `seasonal` (M, K): values a season before the labels, NaN
+    for none; None without a season.
     """
 
     persists: bool
@@ -217,8 +217,8 @@ class Calibration:
     def shifts(self) -> list[float]:
         """Return what to add to each quantile, so that its share of the labels is at or below it.
 
-        Of n sorted differences that is number (n + 1) q; between two, the one farther from the
-        median.
+        Of n sorted differences this is number (n + 1) q; if that is between two of them, the one
+        farther from the median.
         """
         shifts = []
         for q, above in zip(self._quantiles, self._above[:, : self._count], strict=True):

@@ -58,12 +58,12 @@ class EpochSums:
 class FitStatus:
     """The next window to train, and the state of callbacks, optimizer and metrics.
 
-    `best_epoch` counts from 1, 0 before any validation; `best_errors`: the mean squared error of
-    each target of a regression, in that epoch's validation, and `shifts`: what to add to each
-    quantile by that validation; `waited`: epochs since the best one; `rate_waited`: epochs since
-    the rate was lowered or the loss was best; `rate_scale`: the factor of the optimizer's rate;
-    `stopped`: no epoch follows, because too many in a row were not better. `optimized`: names of
-    the weights for which the optimizer keeps arrays. `metrics`: the sums of each metric.
+    `best_epoch` counts from 1, and is 0 before any validation; `best_errors`: the mean squared
+    error of each target of a regression, in that epoch's validation, and `shifts`: what to add to
+    each quantile by that validation; `waited`: epochs since the best one; `rate_waited`: epochs
+    since the rate was lowered or the loss was best; `rate_scale`: the factor of the optimizer's
+    rate; `stopped`: no epoch follows, because too many in a row were not better. `optimized`: names
+    of the weights for which the optimizer keeps arrays. `metrics`: the sums of each metric.
     """
 
     epoch: int = 0
@@ -107,7 +107,7 @@ class FitRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the record whose `asdict` was written. Raises TypeError for other keys."""
-        if "own" in values:  # the first name of model_digests
+        if "own" in values:  # the former name of model_digests
             values["model_digests"] = values.pop("own")
         files = [FitFile(*file) for file in values["files"]]
         status = FitStatus(**values["status"])
@@ -145,7 +145,7 @@ class FitCommit:
         checksum, _, content = data.partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             raise CheckpointError(
-                f"{owner}: damaged, its checksum is wrong. Start over with --full-refresh and "
+                f"{owner}: damaged (its checksum is wrong). Start over with --full-refresh and "
                 "--overwrite: it is unknown which model file this fit wrote."
             )
         try:
@@ -154,7 +154,7 @@ class FitCommit:
                 names = json.loads(archive["names"].tobytes())
                 arrays = {name: archive[f"a{number}"] for number, name in enumerate(names)}
             layout = values.pop("layout", None)
-            if "standing" in values:  # of an older layout with this number: no "status"
+            if "standing" in values:  # an older layout has this number, but no "status"
                 layout = None
             if layout == _LAYOUT:
                 return cls(FitRecord.from_json(values), arrays)
@@ -174,13 +174,13 @@ class FitCommit:
 _COMMIT, _LOCK, _ROWS, _NOTICE = "commit", "lock", "rows", ".gitignore"
 _INITIAL, _NEXT = "initial.safetensors", "next."
 MEMBERS = "seeds"
-"""Folder of the fits of several seeds, one folder each."""
+"""Name of the folder for the fits of several seeds, which has a folder for each of them."""
 HISTORY_FILE, STATE_FILE = "history.parquet", "state.parquet"
 """Names of results in the folder."""
 
 
 class FitFolder:
-    """`<model path>.fit`: commits replace one another, in one rename each.
+    """The folder `<model path>.fit`: each commit replaces the last one, in a single rename.
 
     A folder without a commit is removed. A commit is durable before the fit goes on. Staged rows
     are made again when a fit resumes.
@@ -300,8 +300,8 @@ class FitFolder:
     def publish(self, record: FitRecord) -> None:
         """Put all pending results into place, after the commit of a finished fit.
 
-        Members of earlier fits are removed. The call can be repeated: a fit that died in between
-        does the rest at its next start.
+        Members of earlier fits are removed. The call can be repeated: if a fit dies during it,
+        the next start of the fit does the rest.
         """
         for name in self._files.entries(""):
             if not name.startswith(_NEXT):
@@ -311,7 +311,7 @@ class FitFolder:
             self._files.move(name, target)
         if not record.state:
             self._files.delete(STATE_FILE)  # of an earlier fit
-        self._files.sync("..")  # before the folder that the model left
+        self._files.sync("..")  # first the folder that the model moved to
         self._files.sync("")
         self._remove_other_members(record.identity)
 
@@ -329,7 +329,7 @@ class FitFolder:
                 folder.rmdir()
 
     def restore_model(self, commit: FitCommit) -> None:
-        """Write the model of a finished fit again, unless the file is there."""
+        """Write the model of a finished fit again, unless its file is there, unchanged."""
         if self.model_digest() != commit.record.model_digests[-1]:
             LocalFiles(os.fspath(self.model.parent)).put(
                 self.model.name, commit.arrays["model"].tobytes()
@@ -351,7 +351,7 @@ class FitFolder:
         return self.path / _ROWS
 
     def empty_rows(self) -> Path:
-        """Return the empty folder for staged rows."""
+        """Empty or make the folder for staged rows, and return it."""
         rows = self.rows
         with sink_errors("write", str(rows)):
             shutil.rmtree(rows, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Which steps train, which validate, in which pieces, and the windows of these."""
+"""Which steps train and which validate; the pieces that they form, and the windows of these."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class TrainingWindow:
     """B lanes x T steps; lanes without steps are left out.
 
     `lanes` (B,): the numbers of the lanes. `inputs`: (B, T, F) float32 or (B, T) int64; zero after
-    the last step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,). Only
-    steps from `counted` on have a weight. With `at_end`, labels and weights are of the last step of
-    each lane, without the axis T.
+    the last step of a lane. `label` and `now` (B, T, K), `weight` (B, T). `lengths` (B,): steps
+    of each lane. Only steps from `counted` on have a weight. With `at_end`, labels and
+    weights are of the last step of each lane, without the axis T.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TrainingWindow:
 
     @property
     def ragged_lengths(self) -> Ints | None:
-        """The lengths, None if all lanes have all steps."""
+        """The lengths; None if all lanes have all steps."""
         return None if self.mask is None else self.lengths
 
 
@@ -108,15 +108,16 @@ class Scale(NamedTuple):
         return output * self.deviation + self.offset
 
     def of_moments(self) -> "Scale":
-        """Return the scale of 2 K outputs, which are means of the labels, and deviations."""
+        """Return the scale of 2 K outputs: the means of K labels, then their deviations."""
         offset = np.concatenate([self.offset, np.zeros_like(self.offset)])
         return Scale(offset, np.concatenate([self.deviation, self.deviation]))
 
 
 class SampleRule(NamedTuple):
-    """How sequences are cut: windows of `steps` every `stride` steps; None: sequences stay whole.
+    """How sequences are cut: into windows of `steps` steps, which begin every `stride` steps.
 
-    `at_end`: the model has one output per window, after its last step.
+    With `steps` None, sequences stay whole. `at_end`: the model has one output per window, after
+    its last step.
     """
 
     steps: int | None
@@ -127,7 +128,7 @@ class SampleRule(NamedTuple):
 class Samples(NamedTuple):
     """N windows: `length` steps from `begin`; the steps from `counted` on count in the loss.
 
-    `used`: whether any of these has a weight; other windows are left out.
+    `used`: whether a step that counts has a weight; windows without one are left out.
     """
 
     begin: Ints
@@ -165,15 +166,15 @@ class Samples(NamedTuple):
             )
 
     def window(self, staged: Staged, placement: Placement) -> TrainingWindow:
-        """Return a window of staged rows; `sequence_B` of the placement numbers samples."""
+        """Return a window of staged rows; the placement's `sequence_B` has numbers of samples."""
         counted = self.counted[placement.sequence_B]
         return TrainingWindow(staged, placement, counted, at_end=self.at_end)
 
 
 def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Samples, Samples]:
-    """Return the windows to train and to validate; training ends at `ends` of each sequence.
+    """Return the windows to train and to validate on; each sequence trains up to its end in `ends`.
 
-    Validation windows may begin among the training rows; their steps that count come after these.
+    Validation windows may begin among the training rows, but only steps after these count.
     """
     if rule.steps is None:
         start, stop = staged.start_Q, staged.start_Q + staged.length_Q
@@ -191,9 +192,9 @@ def divided_samples(staged: Staged, ends: Ints, rule: SampleRule) -> tuple[Sampl
 
 
 def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints, Ints]:
-    """Return the windows that a run would have, from the last reset on; their last step counts.
+    """Return the windows that a run would have since the last reset; only the last step counts.
 
-    Rows of the result: begin, end, and the first step that counts.
+    Each row of the results has the begin, the end, and the first step that counts.
     """
     windows = [np.zeros((0, 4), np.int64)]
     sequences = zip(staged.start_Q, staged.length_Q, staged.before_Q, ends, strict=True)
@@ -207,7 +208,7 @@ def _windows(staged: Staged, ends: Ints, steps: int, stride: int) -> tuple[Ints,
 
 
 FRESH, RESUMED, CARRIED = 0, 1, 2
-"""A piece starts from the initial state, or its stream's state: before the fit, or at the cut."""
+"""A piece starts from the initial state, or its stream's state before the fit or at the cut."""
 
 
 class Pieces(NamedTuple):
@@ -246,7 +247,7 @@ class Pieces(NamedTuple):
         return TrainingWindow(staged, placement)
 
     def windows(self, order: Ints, lanes: int, steps: int) -> Iterator[Placement]:
-        """Place the pieces on lanes in `order`; a placement's `sequence` is a position in it."""
+        """Place the pieces on lanes in `order`; `sequence_B` of a placement has positions in it."""
         number = np.arange(len(order))
         sequences = Sequences(number, self.begin[order], self.length[order], number)
         return place(sequences, lanes, steps)
@@ -317,7 +318,7 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
     """Return the end of the training steps of each sequence."""
     ends = staged.start_Q + staged.length_Q
     if rule.share is not None:
-        # By a hash of the key, so that a stream is always on the same side.
+        # The hash of the key decides, so that a stream is always on the same side.
         validates = key_hashes(staged.keys) < np.uint64(int(rule.share * 2.0**64))
         held = validates[staged.stream_Q]
         ends[held] = staged.start_Q[held]
@@ -338,7 +339,7 @@ def _training_ends(staged: Staged, rule: DivisionRule) -> Ints:
 def _forget_later_labels(
     weight: Floats, staged: Staged, begin: int, rule: DivisionRule, target: BoundTarget
 ) -> None:
-    """Set the weight of training steps to 0, in place, where the label may be a validation row."""
+    """Set the weight of training steps to 0, in place, if the label may be in a validation row."""
     if rule.since is None or not len(weight):
         return
     if target.horizons:

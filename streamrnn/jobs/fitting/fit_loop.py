@@ -91,7 +91,7 @@ class BaseRate:
 _COMMIT_SHARE = 0.01
 """Largest share of the time that goes to commits of short epochs."""
 _COMMIT_SECONDS = 5.0
-"""Smallest number of seconds between commits within an epoch."""
+"""Smallest number of seconds between commits within an epoch, unless many steps are between."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,14 @@ Report = Callable[[FitProgress], None]
 
 
 class FitLoop:
-    """Trains a model on staged rows: the epochs of `run_epochs`, and what its callbacks see.
+    """Trains a model on staged rows, in `run_epochs`, whose callbacks see this object as the model.
 
-    `config` has the settings, in [train] and [window]. `baselines` are compared with outputs that
-    forecast the labels themselves; None for others. `calibration` finds what to add to quantiles;
-    None for outputs that stay as they are. `table` has the states of the streams that resume, by
-    `Staged.slot_S`. `commit` is called with everything that `resume` needs to continue here with
-    the same bits, and with the rest of `record`.
+    `config` has the settings, in [train], [window], [checkpoint] and [source]. `baselines` are
+    forecasts to compare the outputs with; None if the outputs do not forecast the labels
+    themselves. `calibration` finds what to add to quantiles; None for outputs that stay as they
+    are. `table` has the states of the streams that resume, by `Staged.slot_S`. `commit` is called
+    with everything that `resume` needs to continue from there with the same bits, and with the
+    rest of `record`.
     """
 
     def __init__(
@@ -237,10 +238,10 @@ class FitLoop:
     # ---- epochs
 
     def run(self, report: Report, stopped: Callable[[], bool]) -> bool:
-        """Train to the last epoch; return False if the fit was stopped before, after a commit.
+        """Train to the last epoch; if the fit is stopped before that, commit and return False.
 
         At the end the model has the weights of the best epoch, if there is validation. Raises
-        DivergedError with a `step` that is (row as read, number of the stream).
+        DivergedError, whose `step` is (number of the row as read, number of the stream).
         """
         self._report, self._stopped = report, stopped
         judges = len(self.division.validation.begin)
@@ -331,7 +332,7 @@ class FitLoop:
             raise
 
     def judge(self, epoch: int) -> HistoryRow:
-        """Return the results of the validation, if there is one, and figures on the updates."""
+        """Return the results of the validation, if there is one, and statistics of the updates."""
         sums = self.status.sums
         return self._validate() | {
             "learning_rate": sums.rate,

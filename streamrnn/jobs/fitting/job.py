@@ -121,7 +121,7 @@ class FitJob:
         return self._begin_or_resume(last, digests)
 
     def _begin_or_resume(self, last: FitCommit | None, digests: list[str]) -> Callable[[], None]:
-        """Check everything but the rows; return the call that reads and trains, or reports."""
+        """Check all but the rows; return the call that trains, or reports that nothing is new."""
         folder = self._folder
         initial = initial_model(self.config, folder, self.options, last)
         config = self._with_state(last)
@@ -152,7 +152,7 @@ class FitJob:
             if last is not None and not resumed:
                 if self._has_nothing_new(last, staged, record):
                     return self._nothing(last)
-                # The last validation counts if the new rows have none.
+                # The last validation counts if the new rows have no validation.
                 record.status.best_errors = last.record.status.best_errors
             elif last is not None and record.digest != last.record.digest:
                 raise CheckpointError(
@@ -200,7 +200,7 @@ class FitJob:
         path = self._folder.show(STATE_FILE)
         if last.record.done and not last.record.state:
             raise ConfigError(
-                "--continue: the last fit saved no state, which would tell which rows are new. Set "
+                "--continue: the last fit saved no state, so it is unknown which rows are new. Set "
                 "[train] state = true, and fit anew with --full-refresh; a fit of whole streams "
                 "has no state"
             )
@@ -268,9 +268,9 @@ class FitJob:
         summary, train = self.summary, self.config.train
         if not len(parts.rows.begin):
             raise ConfigError(
-                f"fit: all of the {staged.rows:,} rows that were read are for validation, none is "
-                "left to train on. Set a later [train] validation.since, or another share of the "
-                "streams"
+                f"fit: all of the {staged.rows:,} rows that were read are for validation, and none "
+                "is left to train on. Set a later [train] validation.since, or another share of "
+                "the streams"
                 if staged.steps
                 else "fit: no row to train on. Check [source] path and [train] until"
             )
@@ -309,7 +309,7 @@ class FitJob:
     def _baselines(
         self, fit: FitSource, staged: Staged, parts: Division, record: FitRecord
     ) -> Baselines | None:
-        """Return the baselines of errors; None for outputs that do not forecast the labels.
+        """Return the baselines to compare errors with; None if outputs do not forecast the labels.
 
         If the training rows show a season that is worth comparing with, a note says so.
         """

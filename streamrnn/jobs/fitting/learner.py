@@ -84,7 +84,7 @@ def check_units(loss: Loss, units: int, targets: int) -> None:
 def find_wrong_label(staged: Staged, learner: "Learner", units: int) -> WrongLabel | None:
     """Return the first label, of the first stream that has one, that the loss cannot use."""
     targets, weights = staged.targets, learner.class_weights
-    # Weights are of classes: probabilities between 0 and 1 have none, and are refused.
+    # Only classes have weights: probabilities between 0 and 1 have none, and are refused.
     only_classes = weights is not None and weights.binary
     for begin in range(0, staged.steps, _BLOCK):
         block = np.asarray(staged.labels[begin : begin + _BLOCK])
@@ -145,7 +145,10 @@ class ClassWeights:
             self._weights[int(name)] = weight
 
     def of(self, label: Floats) -> Floats:
-        """Return the weight of each label (…, K) by its class, or, with K > 1, by its position."""
+        """Return the weight of the class of each label (…, K).
+
+        The class is the label itself, or, with K > 1, the position of its largest value.
+        """
         ids = label[..., 0] if label.shape[-1] == 1 else label.argmax(axis=-1)
         weights: Floats = self._weights[ids.astype(np.int64)]
         return weights
@@ -170,7 +173,7 @@ class Learner:
     """Trains a model window by window, from the states that earlier windows left.
 
     The gradient stops at the beginning of a window. `runner` scores with the model; by default it
-    carries states, and then training does, too. `metrics` sum over windows until they are reset.
+    carries states, and then so does training. `metrics` sum over windows until they are reset.
     `output` (B, T, U): the last outputs, on the scale of the target. `class_weights` apply to the
     loss in training, not to metrics.
     """
@@ -198,7 +201,7 @@ class Learner:
     def train(self, window: TrainingWindow, states: States) -> Judged:
         """Update the weights once, unless no step counts; advance `states`, in place.
 
-        Raises DivergedError, with all weights as before.
+        Raises DivergedError, and then leaves all weights as they were.
         """
         if not window.counts.any():
             return self.test(window, states)
@@ -310,7 +313,7 @@ class LaneStates:
         return call(window, self.values)
 
     def keep_ends(self, placement: Placement) -> None:
-        """Keep the states of the streams that are at the cut."""
+        """Keep the states of the streams that have reached the cut."""
 
 
 class CarriedStates(LaneStates):

@@ -169,8 +169,8 @@ def _check_head(core: Model, scale: Scale | None, loss: Loss) -> None:
         wanted = Scale(scale.offset[:half], scale.deviation[:half]).of_moments()
         if not all(map(np.array_equal, scale, wanted)):
             raise ConfigError(
-                "fit: the Rescaling behind Gaussian shifts deviations, or scales them apart from "
-                "their means. Remove it: the fit adds one in the unit of the target"
+                "fit: the Rescaling behind Gaussian shifts deviations, or scales them by other "
+                "factors than their means. Remove it: the fit adds one in the unit of the target"
             )
 
 
@@ -245,7 +245,7 @@ _BLOCK = 1 << 16
 
 
 def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
-    """Return the model without the Rescaling at its end, and that layer; None if it has none."""
+    """Return the model without the Rescaling at its end, and that layer, or None."""
     symbols = model.graph.outputs
     last = symbols[0].node.layer
     if len(symbols) != 1 or not isinstance(last, Rescaling):
@@ -333,7 +333,10 @@ def adapt_normalization(model: Model, staged: Staged, training: StepRuns) -> Non
 
 
 def _is_blank(layer: Layer) -> bool:
-    """Return whether a layer has its initial weights: files of Keras have a count of 0, too."""
+    """Return whether a layer has its initial weights.
+
+    A count of 0 alone does not show it: files of Keras have this count, too.
+    """
     weights = layer.named_weights()
     if "count" not in weights:
         return False

@@ -80,7 +80,7 @@ def check_request(config: Config) -> None:
             "fit: [target] column is missing: name the column that the model learns to forecast"
         )
     if config.source.path is None or config.source.piped:
-        raise ConfigError("fit: [source] path must name files, which are read again; not stdin")
+        raise ConfigError("fit: [source] path must name files, which fit reads again, not stdin")
     if Path(config.model.path).suffix.lower() != ".safetensors" or "://" in config.model.path:
         raise ConfigError(
             f"fit: [model] path: {location(config.model.path)}: fit writes a native file to a "
@@ -131,7 +131,7 @@ def initial_model(
 
 
 def load_untrained(config: Config, state_table: pa.Table | None) -> LoadedPipeline | None:
-    """Load a pipeline with the model that a first fit starts from; None if the file names none.
+    """Load a pipeline with the model that a first fit starts from; None if `config` names none.
 
     `state_table`: the state in memory that the pipeline starts from.
     """
@@ -178,7 +178,7 @@ def without_layers(config: Config) -> Config:
 def load_for_training(
     config: Config, read_init: Callable[[str], pa.Table], path: str
 ) -> LoadedPipeline:
-    """Load the model that is trained; refuse outputs of later runs that it will not have."""
+    """Load the model to train; refuse an [output] that later runs could not get from it."""
     trained = for_training(config)
     if config.output.quantiles is not None:
         LoadedPipeline(trained.model_copy(update={"output": config.output}), read_init, path)
@@ -216,7 +216,7 @@ def fit_identity(loaded: LoadedPipeline, config: Config, initial: bytes) -> FitI
 
 
 def refuse_another_fit(then: FitIdentity, now: FitIdentity, folder: FitFolder) -> None:
-    """Raise CheckpointError that lists the differences, if there are any."""
+    """Raise CheckpointError if the fits differ; it lists the differences."""
     changed = [
         f"{key}: {_short(before)} then, {_short(after)} now"
         for key, before, after in differences(then, now)
@@ -276,11 +276,12 @@ def check_folder(folder: FitFolder, last: FitCommit | None, options: FitOptions)
 
 @dataclass
 class FitSource:
-    """The rows that a fit reads, of files that its initial state has not seen.
+    """The rows that a fit reads, from files that its initial state has not seen.
 
-    `files` are the name, size and time of all files, in order; `later` the number of those that
-    came after the fit began, which are not read. `plain` reads the files to use as a run does,
-    `wide` also reads the columns of [target]; `seen` came with the initial state.
+    `files` are the name, size and time of all files, in order; `later` is the number of files that
+    came after the fit began, which are not read. `plain` reads the files that are used as a run
+    would, and `wide` also reads the columns of [target]; `seen` are the files that the initial
+    state has seen; None if its table lists none.
     """
 
     bound: BoundPipeline
@@ -366,8 +367,8 @@ def trained_state(
 ) -> pa.Table:
     """Score the rows of a fit with the trained model, and return the state after them.
 
-    The table lists the files that it has seen, so that a run starts on the next row. It does not if
-    rows that were left out come before rows that were read; a note in `summary` says so.
+    The table lists the files that it has seen, so that a run starts at the next row. It lists none
+    if rows that were left out come before rows that were read; a note in `summary` says so.
     """
     bound = loaded.bind(source.plain.schema, source.plain.name)
     scorer = Scorer(bound, starting_table(bound, None, "", on_change="carry"))

@@ -43,7 +43,7 @@ from streamrnn.stream.scoring import LoadedPipeline, starting_table
 from streamrnn.stream.states import write_state_file
 
 _PATIENCE = 10.0
-"""Seconds to wait; a process ends within milliseconds after the one that started it."""
+"""Seconds to wait for a process: it ends within milliseconds after the one that started it."""
 _OWN = ("train.seed", "train.seeds", "train.keep")
 
 
@@ -230,7 +230,7 @@ class SeedsJob:
     def _keep(self, record: FitRecord) -> None:
         """Write the results, commit them, and put them into place."""
         folder, seed = self._folder, self.summary.seed
-        # From here on the results of the last fit may be replaced: it is no longer the one here.
+        # From here on the results of the last fit may be replaced: its commit no longer holds.
         folder.discard_pending()
         folder.commit(FitCommit(record))
         data = self._mixture() if seed is None else self._of(seed).model.read_bytes()
@@ -275,7 +275,7 @@ class SeedsJob:
     # ---- the state after the last row
 
     def _save_state(self, data: bytes) -> bool:
-        """Write the state of what is kept; return False if there is none."""
+        """Write the state of the model that is kept; return False if it has no state."""
         target, seed = self._folder.pending(STATE_FILE), self.summary.seed
         if seed is not None:
             path = Path(self._of(seed).show(STATE_FILE))

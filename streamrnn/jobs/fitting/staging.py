@@ -150,16 +150,16 @@ def _some(batch: SourceBatch, index: Ints) -> SourceBatch:
 
 @dataclass(frozen=True)
 class Staged:
-    """All M steps of S streams: the steps of a stream in its order, the streams by their first row.
+    """All M steps of S streams: each stream's steps in order, the streams by their first rows.
 
     `inputs`: one array per model input, (M, F) float32 or (M,) int64. `labels` (M, 2 K + 1) float32
     has the labels, the values of the target columns at the step itself (NaN for none), and the
-    weight, 0 without a label. `at` (M, H): times of the labels, in ticks, label k at time k % H.
-    `row` (M,): number of the row, as read. `time` (M,) ticks. Sequence q, the steps of a stream
-    between resets, is `length_Q[q]` steps from `start_Q`, of stream `stream_Q`; `fresh_Q`: it
-    starts from the initial state of the model, not from a table; `before_Q`: steps of the stream
-    before it, since its last reset. `keys`: key columns by stream. `slot_S`: number of each stream
-    in the state table.
+    weight, 0 without a label. `at` (M, H): times of the labels, in ticks; label k has time k % H.
+    `row` (M,): number of the row, as read. `time` (M,): time of the row, in ticks. Sequence q has
+    the steps of stream `stream_Q[q]` between two resets: `length_Q[q]` steps from `start_Q[q]`;
+    `fresh_Q`: whether it starts from the initial state of the model, not from a state in a table;
+    `before_Q`: number of steps of the stream before it, since the last reset. `keys`: key columns,
+    by stream. `slot_S`: number of each stream in the state table.
     """
 
     inputs: list[Array]
@@ -384,7 +384,10 @@ class _Rows:
 
 
 def _places(stream: Ints, offset: Ints) -> Ints:
-    """Return the place of each step, where the steps of a stream are together; advance `offset`."""
+    """Return the place of each step among all sorted steps; advance `offset`, in place.
+
+    `offset` has the next place of each stream. The steps of a stream are together in `stream`.
+    """
     begins = np.ones(len(stream), bool)
     np.not_equal(stream[1:], stream[:-1], out=begins[1:])
     begin = np.flatnonzero(begins)

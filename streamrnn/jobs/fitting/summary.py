@@ -60,7 +60,7 @@ class FitSummary:
 
     `history` has a row per epoch; `best_epoch` is the one whose weights the model has (0: the last
     one, without validation). `rows` rows of `streams` streams were read; `labels` steps count in
-    the loss, `validation_rows` rows only judge. `scaled`: losses are of standardized labels.
+    the loss, `validation_rows` rows only validate. `scaled`: losses are of standardized labels.
     `state` is the saved state, None if it was not saved. With several `seeds`, the model is the
     best seed's (`seed`) or all of them (None); `epochs` and `updates` are totals. `season` is as in
     [target], "" for none. `rates` were tried with `find_rate`; `good_rate` is a tenth of the rate

@@ -182,7 +182,7 @@ def _listen(pipe: "connection.Connection[Any, Any]", stop: threading.Event) -> N
 def _portable(error: Exception) -> Exception:
     """Return an error that can be sent to another process."""
     if isinstance(error, StreamRNNError):
-        # An error with more than a text is sent as its nearest class that has only a text.
+        # An error with more than a text is sent as its nearest base class with only a text.
         plain = StreamRNNError.__init__
         kind: type[Exception] = next(
             k for k in type(error).__mro__ if getattr(k, "__init__", None) is plain
