@@ -317,7 +317,7 @@ def to_arrow(table: StateTable, slots: Ints | None = None, copy: bool = True) ->
 def _masked(present: Bools, values: Array, kind: pa.DataType) -> pa.Array:
     """Return the values, null where not present, and 0 under a null.
 
-    An Arrow file also contains the memory under a null, and equal tables have to be equal files.
+    An Arrow file also contains the memory under a null, and equal tables have to give equal files.
     """
     return pa.array(np.where(present, values, np.zeros(1, values.dtype)), kind, mask=~present)
 

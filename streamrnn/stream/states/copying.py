@@ -40,7 +40,7 @@ class SlicedCopy:
         """Set aside the rows among these that are not copied yet. Call it again after an interrupt.
 
         These rows are few. `finish` writes them to their places: writing them here would wait for
-        the pages of all arrays, ten times as long.
+        the pages of all arrays, which takes ten times as long.
         """
         places = rows if self._which is None else np.searchsorted(self._which, rows)
         inside = places < len(self._left)

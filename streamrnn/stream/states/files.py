@@ -154,7 +154,8 @@ def _is_parquet(path: str) -> bool:
 def _opened(path: str) -> Iterator[tuple[pa.NativeFile, bool]]:
     """Open a state table to read; yield its stream, and whether it is Parquet.
 
-    Raises ConfigError for another suffix, MissingFileError or DataError, also in the block.
+    Raises ConfigError for another suffix, MissingFileError or DataError, also for what the block
+    raises.
     """
     check_suffix(path)
     try:

@@ -1,7 +1,8 @@
 """A state table whose columns are flat, for engines that are slow with nested ones.
 
-Numbers of a stream become one binary value, in little-endian order; the row that is held until the
-end of a run becomes columns. Nothing is lost: `from_flat(to_flat(table), table.schema)` is `table`.
+Each list of numbers becomes one binary value, in little-endian order; the row that is held until
+the end of a run becomes columns. Nothing is lost: `from_flat(to_flat(table), table.schema)` is
+`table`.
 """
 
 import sys

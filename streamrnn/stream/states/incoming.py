@@ -1,8 +1,8 @@
 """A state table from outside, read column by column: checks, and lossless conversions.
 
 A table that passed through pandas, Polars, DuckDB or Parquet may have large strings or views in
-place of strings, lists in place of fixed-size lists, and other names of list items, units and
-widths.
+place of strings, lists in place of fixed-size lists, other names for the items of lists, and other
+units and widths.
 """
 
 import json
@@ -22,7 +22,7 @@ _UTC = {"UTC", "Etc/UTC", "Z", "+00:00"}  # names of the same zone
 
 
 class Incoming:
-    """An Arrow table with one row per stream, named by the columns `keys`.
+    """An Arrow table with one row per stream; the columns `keys` name the streams.
 
     `label` names the table in messages. Every error is a StateError that names the column and, for
     invalid values, the first row and its stream.

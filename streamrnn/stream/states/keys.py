@@ -41,7 +41,7 @@ class KeyIndex:
                 )
         # In chunks: joining all of them in each record batch would take quadratic time.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
-        # How far each of the first keys is behind its slot; later ones are behind by `removed`.
+        # How far behind its slot the key of each of the first slots is; of later ones: `removed`.
         self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
@@ -61,7 +61,7 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                # Join the last chunks while that is cheap, as an addition carries, to keep few.
+                # To keep few chunks, join the last ones while that is cheap, as carries do in sums.
                 while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
                     stored[-2:] = [_joined(field, stored[-2:])]
         return slots
@@ -140,7 +140,7 @@ class KeyIndex:
 
 
 class KeyCopy(KeyIndex):
-    """The keys of an index as of the moment this was created; it cannot be searched."""
+    """The keys that an index had when this copy was created; it cannot be searched."""
 
     def __init__(self, index: KeyIndex) -> None:
         self.fields, self._size = index.fields, len(index)
@@ -152,7 +152,7 @@ class KeyCopy(KeyIndex):
         return self._size
 
     def taken(self, slots: Ints) -> "KeyCopy":
-        """Return the keys of these slots alone, in that order."""
+        """Return only the keys of `slots`, in the order of `slots`."""
         taken, take = KeyCopy(self), pa.array(self._places(slots))
         taken._keys = [[key.take(take)] for key in self._whole()]
         taken._size, taken._moved, taken.removed = len(slots), 0, 0

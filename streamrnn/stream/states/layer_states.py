@@ -143,7 +143,7 @@ def from_layer(
 class _KeyValues:
     """The keys of B streams as callers pass them (see `to_layer`); null is not a key.
 
-    Raises DTypeError for anything else, and for values of another type than the column's.
+    Raises DTypeError for keys in any other form, and for values whose type is not the column's.
     """
 
     def __init__(self, keys: Any, fields: Sequence[pa.Field]) -> None:

@@ -25,10 +25,10 @@ class Layout:
 
     `states` maps a state's name (`lstm/h`) to its size; `previous` maps a feature whose last value
     is carried to its Arrow type; `waiting` maps an input that waits for its window (kind
-    independent) to the type of one row, with at most `waiting_rows` rows, for windows every
-    `stride` rows (`stride` 0: any number up to this may wait); `pending` are the fields of the
-    final row, which is not written yet; `classes` maps a state's name to the class of its cell or
-    layer, if it is known, and `types` to the type of its numbers if that is not float32.
+    independent) to the type of one row: at most `waiting_rows` rows wait, for windows every
+    `stride` rows (`stride` 0: any number up to `waiting_rows` may wait); `pending` are the fields
+    of the final row, which is not written yet; `classes` maps a state's name to the class of its
+    cell or layer, if it is known, and `types` to the type of its numbers if that is not float32.
     `moments`: the fingerprint of the model without [output] quantiles; "" if these are not set.
     """
 
@@ -88,7 +88,7 @@ class Layout:
         return pa.list_(self.types.get(name, pa.float32()), self.states[name])
 
     def empty_states(self, rows: int) -> dict[str, Array]:
-        """Allocate states of `rows` streams: name -> (rows, size), undefined."""
+        """Allocate states of `rows` streams: name -> (rows, size), with undefined values."""
         return {
             name: np.empty((rows, size), numpy_type(self.state_type(name).value_type))
             for name, size in self.states.items()

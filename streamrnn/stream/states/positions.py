@@ -1,6 +1,6 @@
 """Positions that callers pass with their batches, so that no batch is scored twice.
 
-Checkpoints and manifests have the position of the last batch in the state, in JSON.
+Checkpoints and manifests store, in JSON, the position of the last batch that is in the state.
 """
 
 import base64
@@ -98,7 +98,7 @@ def next_position(
         raise DTypeError("process: expected the position of each partition with rows, received {}")
     if last is None:
         return position
-    last = _copy(last)  # errors keep it
+    last = _copy(last)  # errors keep this copy
     now, before = _by_partition(position), _by_partition(last)
     if type(position) is not type(last) or not _are_alike(now, before):
         raise DTypeError(

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int64)
 _EARLIEST = np.iinfo(np.int64).min
 _IDLE_SHARE = 1 / 8
-"""Smallest share of streams to drop at a commit, which has to write the streams that move."""
+"""Smallest share of streams that a commit drops: it has to write the streams that then move."""
 _TOGETHER = 2048
 """Largest number of streams that are dropped in one change."""
 
@@ -140,7 +140,7 @@ class StateTable:
 
     @property
     def streams(self) -> int:
-        """Number of streams, an unfinished change included."""
+        """Number of streams, including those that an unfinished change has added."""
         return len(self._index)
 
     def change(self, work: Callable[[], tuple[T, Callable[[], object]]]) -> T:
@@ -157,7 +157,7 @@ class StateTable:
         """Return the slot (N,) int64 of each of N keys; new streams start from the initial state.
 
         With `add=False`, unknown keys are -1. With `room=False`, the states are not touched, so
-        that another thread may use them; before it uses new slots, it calls `make_room` with the
+        that another thread may use them; before the new slots are used, call `make_room` with the
         number of `streams` after `find`.
         """
         before = len(self._index)
@@ -226,7 +226,7 @@ class StateTable:
     def idle(self, idle: int) -> Ints:
         """Return the slots of streams whose last time is more than 2 * `idle` before `newest`.
 
-        Even a row that is `idle` older than `newest` would start any of them again.
+        Any of them would start again even with a row whose time is `idle` before `newest`.
         """
         if self.newest is None:
             return _NONE
@@ -234,7 +234,7 @@ class StateTable:
         return np.flatnonzero(seen & (times < self.newest - 2 * idle))
 
     def dropping(self, idle: int) -> Iterator[int]:
-        """Bring `newest` up to date and remove `idle` streams step by step; yield how many in each.
+        """Bring `newest` up to date and remove idle streams in steps; yield the number in each.
 
         Between two steps other threads may change the table. The last streams move to the freed
         slots, and become dirty. A dirty stream stays, as do all streams while rows are held, or
@@ -269,12 +269,12 @@ class StateTable:
         return dropped
 
     def drop(self, slots: Ints) -> None:
-        """Remove these streams (ascending), which hold no rows; the last of all get their slots."""
+        """Remove streams (ascending) that hold no rows; the last streams of all get their slots."""
         self._changes.make(lambda: _do_nothing, lambda: (None, self._dropping(slots)))
         self.forget_removed()
 
     def _dropping(self, slots: Ints) -> Callable[[], None]:
-        """Return the call that removes these streams, and moves the last of all to their slots."""
+        """Return the call that removes these streams, and moves the last streams to their slots."""
         streams, size = self.streams, self.streams - len(slots)
         stays = np.ones(len(slots), bool)
         stays[slots[slots >= size] - size] = False
@@ -358,8 +358,8 @@ class StateTable:
     ) -> None:
         """Write the steps, times and previous values of these streams, and mark them dirty.
 
-        Arrays (B,) as `steps`, `last_times` and `previous` return them. `seen`: whether a stream
-        has had a row.
+        The arrays (B,) have the form in which `steps`, `last_times` and `previous` return them.
+        `seen`: whether a stream has had a row.
         """
         if self._copies:
             self._keep(slots)
@@ -403,7 +403,7 @@ class StateTable:
         self._spare.append(room)
 
     def gather(self, slots: Ints, reset: Bools | None, out: Mapping[str, Floats]) -> None:
-        """Copy the states of B slots, or the initial state where `reset`, to name -> (B, size)."""
+        """Copy the states of B slots, the initial state if `reset`, to `out`: name -> (B, size)."""
         any_reset = reset is not None and np.count_nonzero(reset)  # twice as fast as any()
         for name, array in self._states.items():
             array.take(slots, axis=0, out=out[name], mode="clip")  # "raise" copies twice
@@ -418,7 +418,7 @@ class StateTable:
             self._states[name][slots] = values
 
     def reset(self, slots: Ints) -> None:
-        """Set the initial state of these streams."""
+        """Set the states of these streams to the initial state."""
         self._keep(slots)
         for name, array in self._states.items():
             array[slots] = self._initial[name]
@@ -444,7 +444,7 @@ class StateTable:
     def wait(self, slots: Ints, counts: Ints, rows: Mapping[str, Array]) -> None:
         """Replace the waiting rows of each stream by `counts` (B,) rows.
 
-        `rows` as `waiting` returns them.
+        `rows` have the form in which `waiting` returns them.
         """
         self._keep(slots)
         index = _row_index(slots, counts)
@@ -542,7 +542,7 @@ class StateTable:
         self._copies = [other for other in self._copies if other is not begun]
 
     def _keep(self, slots: Ints) -> None:
-        """Save what is about to be overwritten for unfinished copies."""
+        """Save, for unfinished copies, what is about to be overwritten."""
         for begun in self._copies:
             begun.keep(slots)
 
