@@ -53,7 +53,7 @@ class LoadedPipeline:
 
     `read_init` reads the state table that [state] init names; `begun` tells whether the output has
     commits, and is asked only if the kind of window depends on it. Raises ConfigError or
-    ModelMismatchError if they do not match.
+    ModelMismatchError if config and model do not match.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ PHASES = ("start", "read", "sort", "score", "write", "commit")
 
 
 class Stopwatch:
-    """Adds the seconds of calls to `seconds`, by phase: one of `PHASES`.
+    """Adds the seconds that calls take to `seconds`, by phase (one of `PHASES`).
 
     A phase is measured on one thread at a time; phases overlap, since reading, sorting and writing
     have threads of their own. Each call costs 0.3 µs.
@@ -89,7 +89,7 @@ class Stopwatch:
 class SourceProgress(NamedTuple):
     """How far the source has been read (`position`, None at its end).
 
-    `readings`: name of a file -> what was read of it since the last commit.
+    `readings`: name of a file -> what was read from it since the last commit.
     """
 
     position: Position | None
@@ -110,7 +110,7 @@ class RowSink(Protocol):
     ) -> Callable[[], object]:
         """Return a call that commits all rows written, `progress`, and the current state.
 
-        `continues`: the state may change before that call, so it must be copied.
+        `continues`: the state may change before that call is made, so it must be copied.
         """
 
 
@@ -170,7 +170,7 @@ class Loop:
             while work is not None:
                 since += 1
                 due = bool(self.every) and since >= self.every
-                # A commit stores the state right after this batch: do not prepare the next.
+                # A commit stores the state right after this batch: do not prepare the next one.
                 wait = due or self.options.stop.is_set() or not self.scorer.can_prepare_ahead
                 upcoming = (
                     None if wait else prepare.submit(lambda: self._prepared(next(ahead, None)))

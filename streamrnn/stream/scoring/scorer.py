@@ -65,7 +65,7 @@ class Scorer:
 
     `totals` are the counts of all that `score` and `process` scored, by their names in `RowCounts`.
     However `score` ends, even by an interrupt, the table is in its state before the call or after
-    it (see `StateTable.change`). Threads are serialized.
+    it (see `StateTable.change`). Calls from several threads wait for one another.
     """
 
     def __init__(self, bound: BoundPipeline, table: StateTable) -> None:
@@ -182,7 +182,7 @@ class Scorer:
         update = by_stream.update()
         scored = self._scored(rows, by_stream, computed)
         if align:
-            assert computed is not None  # kind whole has no calls
+            assert computed is not None  # calls do not support kind whole
             refused = why_refused(rows, by_stream.late, by_stream.repeated, self.bound.policy)
             scored.answer = self.bound.emitter.aligned(
                 rows.batch, by_stream.kept, by_stream.row_M, computed, refused
@@ -263,14 +263,14 @@ class Scorer:
     def drop_idle(self) -> int:
         """Remove idle streams without rows since `table.mark_clean`; return how many.
 
-        Not to be called between `prepare` and `compute`.
+        Do not call it between `prepare` and `compute`.
         """
         dropped = sum(self.dropping())
         self.table.forget_removed()
         return dropped
 
     def dropping(self) -> Iterator[int]:
-        """Do what `drop_idle` does in steps, without `forget_removed`.
+        """Do in steps what `drop_idle` does, without `forget_removed`.
 
         Yields how many streams each step removed.
         """

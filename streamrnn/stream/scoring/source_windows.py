@@ -121,7 +121,7 @@ class _Staged:
     def windows(
         self, labels: "_StagedLabels | None", keys: pa.RecordBatch, lanes: int, steps: int
     ) -> Iterator[SourceWindow]:
-        """Yield all windows, with the labels of their steps if any; `keys` has all, by slot."""
+        """Yield all windows, with `labels` if there are any; `keys` has the keys by slot."""
         slots, step, rows = (
             np.concatenate([np.zeros(0, np.int64), *arrays])
             for arrays in (self._slots, self._steps, self._rows)
@@ -186,7 +186,7 @@ class _StagedLabels:
 
 
 def _taken(array: Array, index: Ints, valid: Bools, blank: float = 0) -> Array:
-    """Take rows (B, T, …) of an array (M, …); where not `valid`, `blank`, or "" for strings."""
+    """Take rows (B, T, …) of an array (M, …); those not `valid` become `blank`, strings ""."""
     values = np.take(array, index, axis=0)
     values[~valid] = "" if values.dtype == object else blank
     return values

@@ -48,8 +48,8 @@ class Workload:
 
     `bytes` of rows were handed from worker to worker. `largest_stream` is the key of the stream
     with the most rows, `largest_share` its share of all rows; `speed_up_limit` is the time of all
-    shards divided by the time of the slowest one, which more workers cannot improve. `advice` says
-    what could be set better.
+    shards divided by the time of the slowest one; more workers do not raise it. `advice` says what
+    could be set better.
     """
 
     workers: int = 0
