@@ -17,8 +17,8 @@ from streamrnn.stream.states import StateTable
 from streamrnn.stream.windows import Inputs, Lanes, StreamBatch, pack_lanes
 
 _FEW = 1024
-"""Largest number of steps of a record batch that are not packed into lanes if one window takes them
-as they are: packing takes 1.2 times the CPU at 1,024 rows, more with fewer, and 1.05 at 16,384."""
+"""Largest number of steps of a record batch that one window takes as they are, not packed into
+lanes: packing takes 1.2 times the CPU with 1,024 rows, more with fewer, 1.05 times with 16,384."""
 _SMALL = 64
 """Largest number of lanes of a window that is planned once for all batches of its size."""
 _NUMBERS = np.arange(_FEW)
@@ -150,7 +150,7 @@ class CarryOperator(WindowKind):
         return ModelOutput(row_K, step_K, values, None, commit_states, overflows)
 
     def _keep(self, shape: tuple[int, int], plan: StepPlan) -> None:
-        """Keep a plan of one step for the next record batch of its shape: all small, one large."""
+        """Keep a plan of one step for the next batch of its shape; of large plans only one."""
         lanes, steps = shape
         if lanes > _SMALL:
             self._plans = {s: kept for s, kept in self._plans.items() if s[0] <= _SMALL}
@@ -222,7 +222,7 @@ class CarryOperator(WindowKind):
     ) -> dict[int, str]:
         """Return, for segments, the first row after which a state is not finite, and why.
 
-        Runs them again from the states in `table`, step by step.
+        Runs the segments again from the states in `table`, step by step.
         """
         first: dict[int, tuple[int, str]] = {}
         states = table.layout.empty_states(len(slots))
@@ -261,7 +261,7 @@ def _infinite(states: _States) -> dict[int, str]:
     wrong = {}
     for name, array in states.items():
         finite = np.isfinite(array)
-        if not np.logical_and.reduce(finite, axis=None):  # on many lanes a third of bytes' time
+        if not np.logical_and.reduce(finite, axis=None):  # many lanes: 3 times as fast as tobytes
             for lane in np.flatnonzero(~finite.all(axis=1)).tolist():
                 value = array[lane][~finite[lane]][0]
                 wrong[lane] = f"state {name!r}: the model returned {value}"
@@ -276,7 +276,7 @@ def _write_last(states: _States, slots: Ints, last: Bools | None, table: StateTa
 
 
 def _reset_empty(by_stream: StreamBatch, table: StateTable) -> None:
-    """Reset the streams that were reset and had no step since."""
+    """Write the initial state of the streams that were reset and have had no step since."""
     empty = by_stream.last & by_stream.reset & (by_stream.length == 0)
     if empty.any():
         table.reset(by_stream.slot[empty])

@@ -1,4 +1,4 @@
-"""Kind independent: windows of T rows, each from zero, every `stride` rows of a stream."""
+"""Kind independent: a window of T rows, run from the initial state, every `stride` rows."""
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class IndependentOperator(WindowKind):
             joined[name][offset[owner] + within] = table.waiting(name, by_stream.slot, held)
 
         def keep() -> None:
-            """Save as waiting rows all rows from the first row of the next window on."""
+            """Save all rows from the first row of the next window on, as waiting rows."""
             last = np.flatnonzero(by_stream.last)
             wait = waiting_after((base + by_stream.length)[last], self.steps, self.stride)
             segment, within = _numbered(wait)

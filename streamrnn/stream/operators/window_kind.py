@@ -98,8 +98,9 @@ def feature_kinds(
                 )
         elif shape[-1] not in (None, len(features)):
             raise ModelMismatchError(
-                f"[source] features: the model's input {name!r} takes {shape[-1]} features, the "
-                f"pipeline gives {len(features)}.\n  model:    {name} {shape}\n  pipeline: {listed}"
+                f"[source] features: the model's input {name!r} takes {shape[-1]} features, but "
+                f"the pipeline gives {len(features)}.\n  model:    {name} {shape}\n"
+                f"  pipeline: {listed}"
             )
         for feature in features:
             if kinds.setdefault(feature, dtype) != dtype:
@@ -138,9 +139,9 @@ class WindowSize(NamedTuple):
 class ModelOutput:
     """The result for a record batch: values of K of its rows.
 
-    `row_K` int64 is the row of each, `step_K` its step number since the stream's last reset,
+    `row_K` int64 has these rows, `step_K` the step number of each since the stream's last reset,
     `values_KU` float32 the model's outputs side by side; `valid_KU` bool marks the values that the
-    model returned for that row (None: all). `commit_states` writes the streams' new states, and may
+    model returned for its row (None: all). `commit_states` writes the streams' new states, and may
     be called again after an interrupt; until it is called the state table is unchanged.
     `overflows`: row -> what is wrong, for streams whose new state is NaN or infinite.
     """

@@ -32,8 +32,8 @@ class Workers:
     def map(self, work: Callable[[T], None], pieces: Sequence[T]) -> None:
         """Call `work` on each piece; raise the first error once all have ended.
 
-        After an interrupt the remaining pieces are not started, and none is still running. Not for
-        concurrent calls.
+        After an interrupt the remaining pieces are not started, and none is still running. Calls
+        must not be concurrent.
         """
         if self._crew.process != os.getpid():  # threads do not survive a fork
             self._crew, self._share = Crew(), None
@@ -81,7 +81,7 @@ class _Share:
                 self.errors[number] = error
 
     def help(self) -> None:
-        """Do the same in another thread; `end` waits for it if it has started by then."""
+        """Do what `take` does, in another thread; `end` waits for it if it has started by then."""
         turn = _Turn()
         self._turns.append(turn)  # before a piece is taken
         try:
@@ -110,7 +110,7 @@ class _Share:
 
 
 class _Turn:
-    """One helper's work on a share, to wait for.
+    """One helper's work on a share, for which `_Share.end` waits.
 
     It is a bare lock, as an interrupt may leave the lock inside an Event held forever.
     """

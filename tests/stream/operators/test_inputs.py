@@ -44,7 +44,7 @@ def test_inputs_that_do_not_fit_are_told(
 @pytest.mark.parametrize(
     ("specs", "chosen", "message"),
     [
-        ([X], {"x": ["a"]}, r"takes 2 features, the pipeline gives 1"),
+        ([X], {"x": ["a"]}, r"takes 2 features, but the pipeline gives 1"),
         ([IDS], {"ids": ["a", "b"]}, "takes one column of int64, received 2: a, b"),
         ([X, IDS], {"x": ["a", "b"], "ids": ["a"]}, "'a' is read as float32 by one input and as"),
     ],
