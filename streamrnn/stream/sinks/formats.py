@@ -19,7 +19,7 @@ LONG = 64
 
 
 class GroupWriter(ABC):
-    """Writes groups of rows to one file, by a `writer` of pyarrow."""
+    """Writes groups of rows to one file, with a `writer` of pyarrow."""
 
     def __init__(self, writer: Any) -> None:
         self.writer = writer
@@ -39,7 +39,7 @@ class GroupWriter(ABC):
 class PartFormat(Protocol):
     """A file format of parts, whose names end in `suffix`.
 
-    Tables can index the files of `INDEXED_FORMATS` in `config/values.py`.
+    Tables of [publish] can index only files of the `INDEXED_FORMATS` in `config/values.py`.
     """
 
     suffix: str

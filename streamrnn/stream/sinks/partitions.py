@@ -1,7 +1,7 @@
 """Hive partitions of an output: folders `date=2013-01-05/origin=JFK/`.
 
 The columns of the folders are not stored in the files, as the tools that read such folders expect:
-pyarrow refuses a column that is in both with different types, and the others take the folder's
+pyarrow refuses a column that is in both with different types, and other tools take the folder's
 value. `Partitioning.complete` restores the columns with their types.
 
 All ASCII characters but letters, digits and `-_.` are percent-encoded, which Hive, Spark, pyarrow,
@@ -11,9 +11,9 @@ byte.
 Rows of many partitions are written in bounded memory, to few files per partition. They wait,
 divided by partition. A partition with enough rows for a group is written at once, as in a plain
 folder. When too many bytes wait, partitions without rows in the newest batch get their file: if
-rows come in the order of time, they are probably finished. If too many bytes still wait (every
-batch has rows of all partitions), the rows are spilled unsorted to one file in staging, and read
-back when their partition is finished: so partitions that take turns have one file per commit,
+rows come in the order of time, these partitions are probably finished. If too many bytes still wait
+(every batch has rows of all partitions), the rows are spilled unsorted to one file in staging, and
+read back when their partition is finished: so partitions that take turns have one file per commit,
 however many they are.
 """
 
@@ -143,7 +143,7 @@ class Partitioning:
             start += size
 
     def complete(self, batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
-        """Return rows of a part's file and the columns of its folders; functions come last.
+        """Return rows of a part's file and the columns of its folders, columns of functions last.
 
         The batch may have only some of the file's columns. Raises DataError if `name` has other
         folders than this output, pa.ArrowException for a value that is not of a folder's type.
@@ -172,7 +172,7 @@ def _numbered(code_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
     """Give equal codes one number, in the order of their first rows.
 
     Returns the number (N,) of each, in the smallest type, which is sorted fastest, and the first
-    row of each number. Raises DataError for too many.
+    row of each number. Raises DataError for too many numbers.
     """
     _, first, inverse = np.unique(code_N, return_index=True, return_inverse=True)
     check_count(len(first))
