@@ -88,7 +88,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
     """Sort N rows by stream; `slots` (N,) int64 is the stream of each row.
 
     Rows of one stream keep their order. Nothing is changed in place. Raises DataError for the
-    first row (in file order) that is invalid, late or repeated, where the policy is "error".
+    first row (in file order) that is invalid, late or repeated, if the policy for it is "error".
     """
     counts = dict(rows.counts)
     order = _stream_order(rows, slots)
@@ -101,7 +101,7 @@ def sort_by_stream(rows: Rows, slots: Ints, past: StreamHistory, policy: RowPoli
     if (out := judged.left_out(policy)) is not None:
         assert time is not None
         if judged.late is not None and policy.late != "apply":
-            # The clock of a late row is the time of the rows before it.
+            # The clock of a late row is the latest time of the rows before it.
             late, late_after = order[judged.late], time[judged.late]
         order, stream, time = order[~out], stream[~out], time[~out]
         begin = stream_begins(stream)
@@ -193,7 +193,7 @@ def _stable_order(slots: Ints) -> Ints:
     """Return the order that sorts slots and keeps the order of rows within a stream.
 
     NumPy sorts 16 bits by radix, 6 times faster than int64. Larger slots of more than a few rows
-    are combined with the rows' indices to distinct numbers, which NumPy sorts with vector
+    are combined with the rows' indices into distinct numbers, which NumPy sorts with vector
     instructions, 4 times faster than by radix in two passes of 16 bits.
     """
     if len(slots) <= _FEW:

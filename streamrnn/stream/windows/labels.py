@@ -39,8 +39,8 @@ class TargetRows(NamedTuple):
 class Labels(NamedTuple):
     """N rows with their labels (N, K), NaN for none, and `at` (N, H), the times of the labels.
 
-    The rows of a stream are in its order. Label k is at time k % H; without a label that time is
-    undefined.
+    The rows of a stream are in its order. The time of label k is in column k % H of `at`; without a
+    label, that time is undefined.
     """
 
     rows: TargetRows
@@ -67,7 +67,7 @@ class LabelJoin:
     late row that is applied has its label in the same way: a stream's time is the latest so far.
     With neither horizons nor `rows`, the label is the row's own value.
 
-    Rows wait for their labels: in a stream, the rows of the longest horizon at most.
+    Rows wait for their labels: in each stream, at most the rows within the longest horizon.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class LabelJoin:
         return Labels(waiting.rows, label, at)
 
     def _with_clock(self, rows: TargetRows) -> _Waiting:
-        """Return rows sorted by stream with their clocks, and with resets by gaps."""
+        """Return rows, sorted by stream, with their clocks; a long gap counts as a reset."""
         missing = int(rows.slot.max(initial=-1)) + 1 - len(self._seen)
         if missing > 0:
             size = max(missing, len(self._seen))

@@ -1,6 +1,6 @@
 """What becomes of a row: late, repeated, rejected, an error, skipped, or a step without nulls.
 
-One place for all engines: `RowPolicy` has what the pipeline file says, `by_stream` asks it.
+All engines decide here: `RowPolicy` has what the pipeline file says, and `by_stream` asks it.
 """
 
 from collections.abc import Container
@@ -68,7 +68,7 @@ class RowPolicy:
     def limit_rejects(self, rejected: int, what: str, note: str, number: int | None = None) -> None:
         """Raise DataError if a run rejects more rows than it may; `what` says how many, and where.
 
-        `number` is the number in the input of the last rejected row, if it has one.
+        `number`: the number of the last rejected row in the input, if it has one.
         """
         if rejected > self.max_rejects:
             raise DataError(
@@ -195,7 +195,7 @@ def raise_first(
         ).at(rows.number(row))
     assert judged.clock is not None
     if name == "late":
-        # The clock of a late row is the time of the row before it.
+        # The clock of a late row is the latest time of the rows before it.
         last = int(judged.clock[np.flatnonzero(order == row)[0]])
         late = _late_error(rows, slots, row, last, count)
         raise late.cured_by_sorting() if _ahead_in_its_file(rows, slots, row, past) else late
@@ -409,7 +409,7 @@ def why_rejected(rows: Rows, row: int, repeated: Container[int]) -> str:
 def why_refused(rows: Rows, late: Ints, repeated: Ints, policy: RowPolicy) -> Array:
     """Return why each of N rows is not accepted (N,), "" where it is; for `RowPolicy.answers`.
 
-    `late` are the rows that are not steps for that reason, `repeated` all such rows.
+    `late` are the rows that are not steps for that reason; `repeated` are all repeated rows.
     """
     reason = np.full(len(rows), "", object)
     reason[late] = "late"

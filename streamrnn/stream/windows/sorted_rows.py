@@ -47,7 +47,7 @@ Previous = dict[str, tuple[Array, Bools]]
 
 
 class StreamHistory(Protocol):
-    """What earlier rows left of streams, by slot (B,).
+    """What is stored of the earlier rows of streams, by slot (B,).
 
     It is the part of a state table that is read here. `newest` is the latest time of all streams,
     in ticks, when the table was loaded or idle ones were last dropped; None without times.

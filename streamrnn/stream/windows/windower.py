@@ -12,7 +12,7 @@ from streamrnn.stream.windows.sorted_rows import run_ends, stream_begins
 
 Inputs = list[Array]
 _LONG = 32
-"""Smallest number of steps for which copying a slice per lane beats indexing all lanes."""
+"""Smallest number of steps for which copying one slice per lane is faster than indexing."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Lanes:
     length: Ints
 
     def windows(self, inputs: Inputs, steps: int) -> Iterator[Window]:
-        """Yield windows of at most `steps` steps, in order of time; the live lanes are a prefix.
+        """Yield windows of at most `steps` steps, in order of time; the lanes in use are first.
 
         `inputs` are arrays over the M steps of the record batch, (M, F) or (M,).
         """
