@@ -160,8 +160,8 @@ class FitCommit:
                 return cls(FitRecord.from_json(values), arrays)
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             raise CheckpointError(
-                f"{owner}: edited, and no longer a commit of a fit ({error}). Start over with "
-                "--full-refresh."
+                f"{owner} was edited, and is no longer a commit of a fit ({error}). Start over "
+                "with --full-refresh."
             ) from None
         written = f"has layout {layout}" if layout else "was written before version 0.1.0"
         raise CheckpointError(

@@ -91,7 +91,7 @@ class BaseRate:
 _COMMIT_SHARE = 0.01
 """Largest share of the time that goes to commits of short epochs."""
 _COMMIT_SECONDS = 5.0
-"""Smallest number of seconds between commits within an epoch, unless many steps are between."""
+"""Smallest number of seconds between commits within an epoch, unless many steps lie between."""
 
 
 @dataclass(frozen=True)

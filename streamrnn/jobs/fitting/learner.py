@@ -47,7 +47,7 @@ _OF_PROBABILITIES = (BinaryCrossentropy, KLDivergence, *_OF_CLASSES)
 
 
 class WrongLabel(NamedTuple):
-    """A label that a loss cannot use: the number of its row, of its stream and of its target."""
+    """A label that a loss cannot use, with the numbers of its row, its stream and its target."""
 
     row: int
     stream: int
@@ -119,7 +119,7 @@ class ClassWeights:
     """A weight for each class, as float32; 1 where none is set."""
 
     def __init__(self, weights: Mapping[str, float], loss: Loss, units: int, targets: int) -> None:
-        """Raise ConfigError unless the loss and the outputs have such classes."""
+        """Raise ConfigError unless the loss and the outputs have the classes of `weights`."""
         if isinstance(loss, BinaryCrossentropy):
             classes = 2
             if targets != 1:

@@ -245,7 +245,10 @@ _BLOCK = 1 << 16
 
 
 def split_off_scale(model: Model) -> tuple[Model, Rescaling | None]:
-    """Return the model without the Rescaling at its end, and that layer, or None."""
+    """Return the model without the Rescaling at its end, and that layer.
+
+    If it does not end in one, or has several outputs, return the model itself and None.
+    """
     symbols = model.graph.outputs
     last = symbols[0].node.layer
     if len(symbols) != 1 or not isinstance(last, Rescaling):

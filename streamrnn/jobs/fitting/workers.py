@@ -129,7 +129,7 @@ class _Worker:
             message: FitProgress | FitSummary | Exception | None = self.pipe.recv()
         except (EOFError, ConnectionError):
             message = EngineError(
-                f"a process of the fits ended with code {self._process.wait()}; rerun the same "
+                f"the process of a fit ended with code {self._process.wait()}; rerun the same "
                 "command to resume"
             )
         if not isinstance(message, FitProgress):

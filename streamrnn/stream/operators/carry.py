@@ -220,7 +220,7 @@ class CarryOperator(WindowKind):
         start: Ints,
         length: Ints,
     ) -> dict[int, str]:
-        """Return, for segments, the first row after which a state is not finite, and why.
+        """Return row -> why, for the first row of each segment after which a state is not finite.
 
         Runs the segments again from the states in `table`, step by step.
         """

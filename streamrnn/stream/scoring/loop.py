@@ -126,7 +126,7 @@ class Loop:
     """Scores the batches of a source into a sink.
 
     A commit is made every `every` record batches (0: one at the end); `committed` is called after
-    each. `readings` is what was read of each file, by name, since the last commit. `times` are the
+    each. `readings` is what was read from files, by name, since the last commit. `times` are the
     first and last time of the valid rows, in ticks; `looked_up` is what became of values that have
     a vocabulary; `first` has the first late and repeated rows, by their fields in a Summary. With
     `judges`, a feature all of whose values are unknown is an error at the first commit. `summary`

@@ -15,7 +15,7 @@ SAMPLE = 8192
 """Number of rows sampled to estimate whether the values of a column repeat."""
 
 LONG = 64
-"""Mean number of bytes from which values are too long to be keys."""
+"""Mean number of bytes per value from which values are too long to be keys."""
 
 
 class GroupWriter(ABC):
@@ -45,7 +45,7 @@ class PartFormat(Protocol):
     suffix: str
 
     def create(self, output: Output, schema: pa.Schema, first: pa.Table) -> GroupWriter:
-        """Create a writer to a new file; `first` are the rows that will be written first.
+        """Create a writer of a new file; `first` are the rows that will be written first.
 
         Equal rows in equal groups give equal bytes.
         """

@@ -10,10 +10,10 @@ from streamrnn.base.storage import Files, sink_errors
 from streamrnn.stream.sinks.formats import PART_FORMATS, GroupWriter, PartFormat
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
-# Readers skip and parallelize by groups of rows: many tiny ones cost more than this buffer.
+# Readers skip and parallelize by groups: many tiny ones cost more than waiting for this many rows.
 GROUP_ROWS = 131072
-# Digits of part numbers. All parts of an output have the same width, the smallest that suffices:
-# with mixed widths, names would not sort by number.
+# How many digits part numbers may have. All parts of an output have the same width, the smallest
+# that suffices: with mixed widths, names would not sort by number.
 WIDTHS = (5, 8)
 _NAME = re.compile(rf"part-(\d+)(?:{'|'.join(re.escape(f.suffix) for f in PART_FORMATS.values())})")
 

@@ -120,7 +120,7 @@ def _times(
 
 
 def _refuse_lost_times(incoming: Incoming, seen: Bools, steps: Ints, before: StateTable) -> None:
-    """Refuse streams without a time that have one in `before`, or that have steps and are new."""
+    """Refuse a stream without a time if it has one in `before`, or if it is new and has steps."""
     slots = before.find(incoming.keys, add=False)
     earlier = slots >= 0
     timed = np.zeros(len(slots), bool)

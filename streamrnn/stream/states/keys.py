@@ -41,7 +41,7 @@ class KeyIndex:
                 )
         # In chunks: joining all of them in each record batch would take quadratic time.
         self._keys = [[pa.array([], _comparable(field.type))] for field in self.fields]
-        # How far behind its slot the key of each of the first slots is; of later ones: `removed`.
+        # The key of slot s is at place s + _behind[s] if s < _moved, else at place s + removed.
         self._behind, self._moved, self.removed = np.zeros(0, np.int64), 0, 0
         self._columns = [StringIndex() for _ in fields] if len(self.fields) > 1 else []
         self._rows = StringIndex()
@@ -61,7 +61,7 @@ class KeyIndex:
             take = pa.array(new)
             for field, stored, key in zip(self.fields, self._keys, keys, strict=True):
                 stored.append(key.take(take))
-                # To keep few chunks, join the last ones while that is cheap, as carries do in sums.
+                # Keep few chunks: join the last ones while that is cheap, like binary carries.
                 while len(stored) > 1 and len(stored[-2]) <= len(stored[-1]) < _CHUNK:
                     stored[-2:] = [_joined(field, stored[-2:])]
         return slots

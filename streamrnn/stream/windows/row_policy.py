@@ -134,9 +134,10 @@ def resets(
 ) -> tuple[Bools, dict[str, int]]:
     """Return which rows (N,), in stream order, start their stream again.
 
-    Such a row is marked, or follows a gap. Also return two counts: of these rows, the ones with an
-    earlier row at most `idle` before; and the streams without an earlier row that began more than
-    `idle` behind the newest time, whose state may have been dropped.
+    Such a row is marked, or follows a gap. Also return two counts. "fresh_starts": those of these
+    rows whose stream has an earlier row, at most `idle` before. "started_behind": streams without
+    an earlier row that began more than `idle` behind the newest time, so that their state may have
+    been dropped.
     """
     reset = np.zeros(len(order), bool)
     counts = {"fresh_starts": 0, "started_behind": 0}
@@ -224,7 +225,7 @@ def _why_repeated(rows: Rows, slots: Ints, row: int) -> str:
 
 
 def _row_at(rows: Rows, slots: Ints, row: int, time: int) -> str:
-    """Return where, before a row, the stream of the row first had a time (in ticks)."""
+    """Return where the stream of a row first had a time (in ticks) before that row."""
     assert rows.time is not None
     before = (slots[:row] == slots[row]) & (rows.time[:row] == time)
     return rows.origin.place(int(before.argmax())) if before.any() else "a batch or run before"

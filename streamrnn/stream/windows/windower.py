@@ -12,7 +12,7 @@ from streamrnn.stream.windows.sorted_rows import run_ends, stream_begins
 
 Inputs = list[Array]
 _LONG = 32
-"""Smallest number of steps for which copying one slice per lane is faster than indexing."""
+"""Smallest number of steps for which copying a slice per lane beats indexing all lanes."""
 
 
 @dataclass(frozen=True)
