@@ -10,7 +10,7 @@ from streamrnn.base.storage import Files, sink_errors
 from streamrnn.stream.sinks.formats import PART_FORMATS, GroupWriter, PartFormat
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
-# Readers skip and parallelize by groups: many tiny ones cost more than waiting for this many rows.
+# Readers skip and parallelize by groups: many tiny ones cost more than holding this many rows.
 GROUP_ROWS = 131072
 # How many digits part numbers may have. All parts of an output have the same width, the smallest
 # that suffices: with mixed widths, names would not sort by number.
