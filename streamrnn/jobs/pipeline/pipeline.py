@@ -80,10 +80,10 @@ if TYPE_CHECKING:
 class Pipeline:
     """A pipeline file with its model loaded and checked.
 
-    `run` reads the source and writes the sink; `process` scores Arrow data of the caller and
-    carries the state from call to call. Several threads may call `process`, `finish`, `checkpoint`
-    and `state`, and pickle the pipeline: a lock serializes them. However `process` ends, even by an
-    interrupt, the state is the state before the call or after it.
+    `run` reads the source and writes the sink; `process` scores the caller's Arrow data or dicts,
+    and carries the state from call to call. Several threads may call `process`, `finish`,
+    `checkpoint` and `state`, and pickle the pipeline: a lock serializes them. However a call of
+    `process` ends, even by an interrupt, the state is as before the call or as after it.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Pipeline:
             lambda: self.loaded, lambda schema: first_scorer(self.loaded, schema, start)
         )
         self._lock = OwnLock()
-        self._checkpoints = OwnLock()  # held for a whole call
+        self._checkpoints = OwnLock()  # held for a whole call of `checkpoint`
         self._last_checkpoint = LastCheckpoint()
         self._rejects: pa.RecordBatch | None = None
         self._local = threading.local()
@@ -160,7 +160,7 @@ class Pipeline:
         return html_table("Pipeline", self._facts())
 
     def _facts(self) -> list[tuple[str, str]]:
-        """List what the pipeline reads, runs and writes; read no file, and wait for no lock."""
+        """List what the pipeline reads, runs and writes, without opening files or taking a lock."""
         config, scorer, loaded = self.config, self._scorer, vars(self).get("loaded")
         source, window = config.source, config.window
         features = [feature.name for feature in source.features] + list(source.time_features)
@@ -186,9 +186,10 @@ class Pipeline:
             return LoadedPipeline(self.config, read, path, begun)
 
     def _loaded_before_fit(self) -> LoadedPipeline:
-        """Return `loaded`; without a model file, with the model that a first fit starts from.
+        """Return `loaded`, or the pipeline with the model of a first fit if there is no model file.
 
-        Raises MissingFileError if the pipeline file names no such model, or the output has commits.
+        Raises MissingFileError if the pipeline file names no model to start a fit from, or if the
+        output has commits.
         """
         try:
             return self.loaded
@@ -219,17 +220,18 @@ class Pipeline:
 
         `full_refresh` discards output and state first; it is refused if the source lacks rows that
         the output has, unless `force` lets them go. `force` also resumes although used files
-        changed, or although none of 100 or more values is in their vocabulary (`oov` = 1);
+        changed, or although a feature has 100 or more values, none in its vocabulary (`oov` = 1);
         `new_model` says how a model other than the last run's takes over, in place of [model]
         on_change: "replay" (it reads earlier rows into its own state), "carry" (each stream keeps
         its state) or "reset" (every stream starts again); `reload` first rewinds to the last commit
         before the used files that changed, or before the named ones; `follow` looks for new files
         every `poll` seconds until `stop` is set. Once `stop` is set, the run commits and ends
         (`Summary.interrupted` if there was more to read). `engine` replaces [engine] type.
-        `metrics` is a file for Prometheus, one for each pipeline, replaced when the run begins,
-        after each commit and look at the source, and at the end, even after an error; its label is
-        the name of the pipeline file, else the output. Raises ConfigError, DataError,
-        CheckpointError, SinkError, EngineError and their subclasses; what was committed is kept.
+        `metrics` names a file for Prometheus, which no other pipeline may use. It is replaced when
+        the run begins, after each commit and each look at the source, and at the end, even after an
+        error; its label is the name of the pipeline file, else the output. Raises ConfigError,
+        DataError, CheckpointError, SinkError, EngineError and their subclasses; what was committed
+        is kept.
         """
         try:
             check_new_model(new_model)
@@ -285,8 +287,8 @@ class Pipeline:
     def compile_kernels(self) -> Compiled:
         """Compile every kernel that a run needs, into the cache that this user's runs read.
 
-        For container images, or a node before its first run. No data is read. Returns what was
-        cached, and where. Raises ConfigError if nothing can be cached.
+        Use it to build a container image, or on a node before its first run. No data is read.
+        Returns what was cached, and where. Raises ConfigError if nothing can be cached.
         """
         return compile_kernels(self.loaded)
 
@@ -302,11 +304,11 @@ class Pipeline:
         """Iterate over the rows of the source in windows of [window] lanes x steps.
 
         The windows are for models of other frameworks. Each window (a SourceWindow) has the arrays
-        that the model would read, all of one size; nulls, ranges, late and rejected rows and resets
-        are handled as in `run`. Lane i continues where it stopped; when its stream ends, it takes
-        the next stream, in the order of the state table. Each step is in one window. A model that
-        carries the state of each lane, and resets the lanes with `reset`, computes what `run`
-        writes.
+        that the model would read, and all windows have one size; nulls, ranges, late and rejected
+        rows and resets are handled as in `run`. Lane i continues where it stopped; when its stream
+        ends, it takes the next stream, in the order of the state table. Each step is in one window.
+        A model that carries the state of each lane, and resets the lanes with `reset`, computes
+        what `run` writes.
 
         With [target] a window also has labels and weights, to train on: `y` and `weight`. A label
         is the value of the target column in the row of the same stream that is [target] horizon (or
@@ -315,9 +317,10 @@ class Pipeline:
 
         Before there is a model file, the inputs are as in [model] layers (or [train] init).
 
-        On the first window, everything that a first run would read is read, whatever `run` has
-        scored. All its steps are held in memory: 4 bytes per feature. Nothing is written. Raises
-        ConfigError for kinds other than carry and without [source] path; and what `run` raises.
+        Before the first window is returned, everything that a first run would read is read,
+        whatever `run` has scored. All steps are held in memory, with 4 bytes per feature. Nothing
+        is written. Raises ConfigError for kinds other than carry, and without [source] path; and
+        what `run` raises.
         """
         return source_windows(self._loaded_before_fit())
 
@@ -326,30 +329,30 @@ class Pipeline:
     ) -> pa.RecordBatch | pa.Table:
         """Score a RecordBatch, a Table, any Arrow PyCapsule object (pandas, Polars, …), or dicts.
 
-        Returns a RecordBatch for a RecordBatch, else a Table, of the output rows in the order of
-        the input; the state of each stream is carried to the next call. Rejected rows
-        are in `rejects` until then. Not for kind whole.
+        Returns the output rows in the order of the input: in a RecordBatch if `data` is one, else
+        in a Table. The state of each stream is carried to the next call, until which rejected rows
+        are in `rejects`. Raises ConfigError for kind whole.
 
         In a list of dicts, each dict is a row: name of a column -> value, of Python or NumPy. Names
         are text; a missing column is null, and one that the pipeline does not use is ignored.
-        Numbers for a feature are float64, integers or not, unless the model reads it as ids; in
-        other columns integers stay integers, and decimals are decimal128(38, 18) if that holds the
-        first ones. Times are datetimes, all with a zone or all without. Before the first row, an
-        empty list has nothing to take types from: its table has columns of type null, and its
-        position is not kept.
+        Numbers for a feature become float64, even integers, unless the model reads them as ids; in
+        other columns integers stay integers, and decimals become decimal128(38, 18) if that type
+        can hold the first ones. Times are datetimes, all with a zone or all without. An empty list
+        before the first row has no values to take types from: its table has columns of type null,
+        and its position is not kept.
 
         The first call sets the type of each column that is a key, the time or copied to the output.
         Later data may have another type: values are cast as `run` casts values of files, and
         refused where a cast would change one. A column without values (of type null) gets its type
         from the first call that has some. Raises DataError for invalid rows; then no row of `data`
-        is counted. After an interrupt either all rows are, or none.
+        is counted. After an interrupt, either all rows are counted, or none.
 
         `position` names the place of `data` in its source: an offset, a file name, a list of these,
         or a dict from partition to one of these. It has to be after the last one, and is stored in
         checkpoints. Numbers in text count as numbers: "part-9" is before "part-10". A list is one
-        sequence, compared item by item: a day, a file, a row. Partitions that advance on their own
+        sequence, compared item by item: a day, a file, a row. Partitions that advance independently
         belong in a dict, {partition: offset}, which has the partitions with rows in `data`; each is
-        compared alone, and a new one is always after. It may be empty if `data` is.
+        compared alone, and a new one always counts as later. The dict may be empty if `data` is.
 
         With `align` the result has a row for each row of `data`, in order, and a column `reason`:
         null where the row has an output, else why it has none: "late", "repeated" (for any [source]
@@ -357,13 +360,13 @@ class Pipeline:
         earlier value to repeat), "warmup", or "waiting" (for the rest of a window, or of `last_of`
         rows). Rows that are late (unless [source] late is "apply"), repeated or invalid do not
         make other rows fail: they are counted, and are neither in the state nor in `rejects`, whose
-        limit does not apply. A dict of the first call has to have a key and a time. Raises
-        ConfigError if the output has a column `reason`.
+        limit does not apply. In the first call, each key column and the time have to be in at least
+        one dict. Raises ConfigError if the output has a column `reason`.
 
         Raises AlreadyProcessed for a position equal to the last one, PositionError for one before
         it, or equal in some partitions and later in others; DTypeError for a position of another
-        type; ConfigError if there is none although earlier calls had one. Then nothing was scored,
-        and the state is unchanged.
+        type; ConfigError if there is none although earlier calls had one. In all these cases
+        nothing was scored, and the state is unchanged.
         """
         if self.loaded.kind.needs_end:
             kind = self.config.window.kind
@@ -383,9 +386,8 @@ class Pipeline:
     def position(self) -> CallPosition | None:
         """The position of the last batch that `process` scored; None if it had none.
 
-        If positions are of partitions, it has every partition, each with its last position. Before
-        the first call it is the position in the checkpoint or, with `state="output"`, in the
-        output.
+        A position of partitions has every partition, each with its last position. Before the first
+        call, this is the position in the checkpoint or, with `state="output"`, in the output.
         """
         if self._scorer is not None:
             return copy.copy(self._scorer.position)
@@ -398,8 +400,8 @@ class Pipeline:
     def rejects(self) -> pa.RecordBatch | None:
         """The rows that the last `process` of this thread rejected, each with its reason.
 
-        A thread that has not called it gets the rejects of the last call in any thread. None if
-        there are none.
+        A thread that has not called `process` gets the rejects of the last call in any thread.
+        None if there are none.
         """
         rejects: pa.RecordBatch | None = getattr(self._local, "rows", self._rejects)
         return rejects
@@ -444,13 +446,13 @@ class Pipeline:
         the next session goes on from the position of the last commit, `Session.position`.
 
         A session writes rows in the order in which they are scored; a run does not recognise these
-        rows in files. Small parts are merged when there are 60 of them, in an output or a
-        partition.
+        rows if the files that it reads have them, too. Small parts are merged when there are 60 of
+        them, in an output or a partition.
 
         Raises CheckpointError if a run, or another session, has locked the output, or another
-        pipeline has written it; ConfigError for kind whole, emit "final" and [sink] path that is
-        not a folder; SinkError; PublishError, at the end, if a table of [publish] could not be
-        updated.
+        pipeline has written it; ConfigError for kind whole, for emit "final", and for a [sink] path
+        that is not a folder; SinkError; PublishError, at the end, if a table of [publish] could not
+        be updated.
         """
         with open_session(self._loaded_anew(), self._label) as session:
             yield session
@@ -474,24 +476,25 @@ class Pipeline:
     ) -> None:
         """Write the state that `process` carries, and the config, to one Arrow file.
 
-        With `include_model` the file also has the model file, and needs no other to resume. Paths
-        in the config become absolute. The write is atomic, and the file has a checksum. It is also
-        a state table that `streamrnn state` reads. Calls of other threads go on meanwhile; the file
-        has the state between two of them. Raises ConfigError before the first call of `process`,
-        SinkError; MissingFileError or UnsupportedError if the model file is gone, changed, or
-        refers to other files.
+        With `include_model` the file also has the model file, and no other file is needed to
+        resume. Paths in the config become absolute. The write is atomic, and the file has a
+        checksum. The file is also a state table that `streamrnn state` reads. Calls of other
+        threads go on meanwhile; the file has the state between two of them. Raises ConfigError
+        before the first call of `process`, SinkError; MissingFileError or UnsupportedError if the
+        model file is gone, changed, or refers to other files.
 
         A state has one owner. CheckpointError is raised, and nothing written, unless the file at
         `path` is the one that this pipeline resumed from or wrote last, by its checksum (by its
-        bytes if it has none), or no file exists at a path that is new to it; `overwrite` replaces
-        whatever is there. On a disk the file is locked from the comparison to the end, so if two
-        jobs resumed from one checkpoint, one is refused. An object store has no locks: two jobs
-        that write within the time of one upload may both succeed, and the last write stays.
+        bytes if it has none), or `path` is new to this pipeline and no file exists there.
+        `overwrite` replaces whatever is there. On a disk the file is locked from the comparison to
+        the end, so if two jobs resumed from one checkpoint, one is refused. An object store has no
+        locks: two jobs that write within the time of one upload may both succeed, and the last
+        write stays.
 
         `path` may be a binary file, such as an io.BytesIO, for a database that keeps the state with
-        the rows in one transaction. Its earlier content is not looked at.
+        the rows in one transaction. What such a file had before is not checked.
         """
-        with self._checkpoints.lock:  # in the order of their states
+        with self._checkpoints.lock:  # files are written in the order of their states
             self._calls.drop_idle(self._lock.lock)
             with self._lock.lock:
                 if include_model and self._model_file is None:
@@ -572,7 +575,7 @@ class Pipeline:
             raise ConfigError("no checkpoint before the first call of process()")
         scorer = self._scorer
         config = self.loaded.config_with_vocabularies()
-        config = config.with_kind(config.window.kind)  # as after `resume`: the same bytes
+        config = config.with_kind(config.window.kind)  # as `resume` does, for the same bytes
         schema, position = scorer.bound.schema, self.position
         return CheckpointHeader(
             config, schema, scorer.counters(), position, self._model_file, self._name
@@ -613,7 +616,7 @@ class Pipeline:
             return self._scorer.table
 
     def _state_of_last_run(self) -> StateTable | None:
-        """Return the state after `run`; None before it, or if it keeps no state.
+        """Return the state after the last `run`; None before the first, or if it keeps no state.
 
         If `process` starts from the output, return the output's state even before `run`.
         """
@@ -644,12 +647,12 @@ class Pipeline:
         before the label, and the mean label or the base rate; each is compared over the rows that
         it has a forecast for. The mean is taken over the labels that this model was trained on,
         else over those before `since`, else over the compared ones. `by` "stream" or "month" adds
-        rows for each of them; `since` and `until` (not included) limit the times of the rows.
-        Without an offset they are in [source] time_zone, else in UTC, and so are months. Rows of a
-        stream with equal times are matched in their order; with [output] emit "last" or "final",
-        only the first one is. Memory depends on the number of streams, of their rows in one season,
-        and of rows in an epoch on Ray, not on all rows. The table is also written to a Parquet
-        `file`, a path or a URI.
+        rows for each stream or month; `since` and `until` (not included) limit the times of the
+        rows. Both times, if they have no offset, and months are in [source] time_zone, else in UTC.
+        Rows of a stream with equal times are matched in their order; with [output] emit "last" or
+        "final", only the first of them is matched. Memory depends on the number of streams, on the
+        number of their rows in one season and, on Ray, on the number of rows in an epoch, but not
+        on the number of all rows. The table is also written to a Parquet `file`, a path or a URI.
 
         Raises ConfigError without [target], MissingFileError or CheckpointError without an output,
         DataError, SinkError.
@@ -668,16 +671,18 @@ class Pipeline:
     ) -> ReportPage:
         """Draw the committed output on one HTML page that needs no network.
 
-        Outputs, rows, streams, features and states over time; with [target] the errors, with a fit
-        its learning curves. The output is read twice, the source once if it exists, in bounded
-        memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by one, in place of
-        those with the most rows; `since` and `until` (not included) limit the times of the rows.
-        The page (`ReportPage.html()`) is also written to `file`, a path or a URI, atomically; it
-        replaces an earlier report only. `ReportPage.as_dict()` has the numbers behind the pictures.
+        The page shows outputs, rows, streams, features and states over time; with [target] also the
+        errors, and after a fit its learning curves. The output is read twice, the source once if it
+        exists, in bounded memory. `keys` (as for `outputs.drop_streams`) are streams to draw one by
+        one, in place of those with the most rows; `since` and `until` (not included) limit the
+        times of the rows. The page (`ReportPage.html()`) is also written to `file`, a path or a
+        URI, atomically; the only file that it may replace is an earlier report.
+        `ReportPage.as_dict()` has the numbers behind the pictures.
 
         Raises MissingFileError or CheckpointError without an output; ConfigError without [sink]
         path, for an unknown key, and for a `file` that exists and is not a report, is the model, or
-        lies in the source or an output; SinkError; UnsupportedError for a page without vl-convert.
+        lies in the source or an output; SinkError; UnsupportedError if the page is to be written
+        and vl-convert is not installed.
         """
         draw = load_plugin("report", "pipeline")
         page: ReportPage = draw(self, self._name, file, keys, since, until)
@@ -688,8 +693,8 @@ class Pipeline:
 
         Notes warn of nulls with nulls = "error", of values outside `valid`, and of values far from
         the model's `Normalization`, as far as footers record them. Before the first fit, everything
-        but the model file is checked, as the first note says, and this raises what `fit` would.
-        With a model, a note says what `fit` would refuse.
+        but the model file is checked, as the first note says, and the errors that `fit` would raise
+        are raised. With a model, a note says what `fit` would refuse.
         """
         notes = validate(self._loaded_before_fit())
         trained = "loaded" in vars(self)
@@ -721,7 +726,7 @@ class Pipeline:
         return feature_statistics(self._loaded_before_fit())
 
     def explain(self) -> dict[str, Any]:
-        """Return what a run would do: files, rows, inputs, memory, where it would resume from.
+        """Return what a run would do: files, rows, inputs, memory, and where it would resume.
 
         Values are as in JSON; sizes are in bytes.
         """
