@@ -30,7 +30,7 @@ from streamrnn.stream.states.positions import CallPosition, next_position
 
 
 class Answer(NamedTuple):
-    """The result of a call by record batch, and the output rows as the caller receives them."""
+    """The results of a call, one per record batch, and its output as the caller receives it."""
 
     scored: list[Scored]
     output: pa.RecordBatch | pa.Table
@@ -67,8 +67,8 @@ class Calls:
     ) -> Answer:
         """Score the data of a call as `Pipeline.process` does, and raise what it raises.
 
-        The data may be rows of `requests`, which have no position of their own: then rows that are
-        an error raise one even with `align`. `unfit`: number of a row -> why its dict is refused.
+        The data may be rows of `requests`, which have no position of their own: then a row that is
+        an error raises it even with `align`. `unfit`: number of a row -> why its dict is refused.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
@@ -113,7 +113,7 @@ class Calls:
     def _check(self, rows: list[Any]) -> None:
         """Raise DataError or DTypeError if rows of dicts do not have the types of earlier rows.
 
-        Before there are any, if the pipeline cannot read them.
+        Before there are earlier rows, they only have to be of types that the pipeline can read.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded
@@ -126,7 +126,7 @@ class Calls:
     def _bound_scorer(
         self, schema: pa.Schema, loaded: LoadedPipeline
     ) -> tuple[Scorer, CheckedSchema]:
-        """Return the scorer, and the checked schema; the last one is not checked again."""
+        """Return the scorer and the checked schema; the last call's schema is not checked again."""
         checked, scorer = self._checked, self.scorer
         if scorer is not None and checked is not None and checked.schema.equals(schema):
             return scorer, checked
@@ -168,7 +168,7 @@ class Calls:
                 cast=checked.changed * batch.num_rows,
                 align=align,
                 errors=requests,
-                unfit={**reasons, **unfit} if unfit else reasons,  # of dicts, in one record batch
+                unfit={**reasons, **unfit} if unfit else reasons,  # `unfit` dicts are in one batch
             )
             scored.append(item)
         return scored
@@ -179,14 +179,14 @@ class Calls:
         self.scorer = scorer
 
     def drop_idle(self, lock: AbstractContextManager[object]) -> None:
-        """Remove idle streams for a commit; calls of other threads, which hold `lock`, go on."""
+        """Remove idle streams for a commit; calls of other threads, which take `lock`, go on."""
         with lock:
             scorer = self.scorer
         if scorer is None:
             return
         steps = scorer.dropping()
         while True:
-            with lock:  # several batches at once are scored by a copy, which then takes its place
+            with lock:  # a call with several batches is scored by a copy, which then replaces it
                 if self.scorer is not scorer or next(steps, None) is None:
                     break
             time.sleep(PAUSE)

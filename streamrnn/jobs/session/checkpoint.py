@@ -59,16 +59,17 @@ class Writable(Protocol):
 class LastCheckpoint:
     """The checkpoint file that a pipeline resumed from or wrote last.
 
-    `contents` maps its real path to the identities that the file may have, or _NO_FILE. A failed
-    write adds what it wrote, but an overwrite never adds what another job wrote. The mapping is
-    replaced, never changed, so that a copy keeps its own.
+    `contents` maps the real path of the file to the identities that it may have; _NO_FILE is the
+    identity of a missing file. A failed write adds the identity of what it wrote, but an overwrite
+    never adds the identity of what another job wrote. The mapping is replaced, never changed, so
+    that a copy keeps its own.
     """
 
     def __init__(self) -> None:
         self.contents: dict[str, set[str]] = {}
 
     def read(self, path: str) -> pa.Table:
-        """Read a checkpoint file. Raises MissingFileError, and DataError if damaged."""
+        """Read a checkpoint file. Raises MissingFileError, and DataError if it is damaged."""
         table, identity = read_with_identity(path)
         self.contents = {real_path(path): {identity}}
         return checked(table, path)
@@ -132,7 +133,7 @@ def _refusal(path: str, there: str, expected: set[str], resumable: bool) -> str:
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What `process` needs besides the state table to resume.
+    """What `process` needs, besides the state table, to resume.
 
     `schema` is the schema of the rows, `counters` are the scorer's, `position` is the last batch's,
     `model` is the model file, if the checkpoint includes it, and `name` is the name of the pipeline
@@ -266,7 +267,8 @@ def resume_scorer(
 ) -> Scorer:
     """Return a scorer with the state and the counts of a checkpoint; `owner` names it.
 
-    on_change: as `Pipeline.resume` takes it; None: as in the pipeline file. Raises StateError.
+    `on_change` is as in `Pipeline.resume`; if None, it is as in the pipeline file. Raises
+    StateError.
     """
     bound = loaded.bind(header.schema, owner)
     on_change = on_change or loaded.config.model.on_change

@@ -33,10 +33,11 @@ REQUEST = "the request"
 class CheckedSchema(NamedTuple):
     """A valid schema of data, and how its record batches are converted for scoring.
 
-    `used` has the columns in use as the data has them, dictionaries decoded; `target` has them in
-    the types to cast them to, which `origin` gave; `indices` are their numbers in the data (None if
-    one must be converted), and `all_in_order` says that these are all columns, in order. `changed`
-    is the number of columns whose type differs from that in `origin`.
+    `used` has the columns in use as the data has them, dictionaries decoded; `target` has them with
+    the types to cast them to; `origin` says in messages where these types come from. `indices` are
+    the places of these columns in the data (None if one must be converted), and `all_in_order` says
+    that they are all columns of the data, in order. `changed` is the number of columns whose type
+    differs from the type in `origin`.
     """
 
     schema: pa.Schema
@@ -56,7 +57,7 @@ class CheckedSchema(NamedTuple):
         origin: str,
         features: Mapping[str, Feature],
     ) -> Self:
-        """Check a schema's columns in use against the columns of `origin`, as a run checks files.
+        """Check the columns in use against the `expected` ones of `origin`, as a run checks files.
 
         Columns that are `features` alone may have any type that can be read. Raises DataError and
         DTypeError.
@@ -100,7 +101,7 @@ def _table(data: object) -> pa.Table:
 
 
 def batches_of(data: object) -> tuple[list[pa.RecordBatch], pa.Schema]:
-    """Return record batches and the schema: one batch or none, several if text exceeds 2 GiB."""
+    """Return the data's record batches (one or none; several if text exceeds 2 GiB) and schema."""
     if isinstance(data, pa.RecordBatch):
         return [data], data.schema
     table = _table(data).combine_chunks()
@@ -136,7 +137,7 @@ _NUMBERS = {"a boolean", "an integer", "a float"}
 _MIXED = ({"an integer", "a float"}, {"an integer", "a decimal"})
 """Pairs of kinds that Arrow reads as one type, the second's."""
 _DECIMALS = pa.decimal128(38, 18)
-"""The type of decimals if later rows may have more digits; it is also Spark's."""
+"""The type of decimals, with room for more digits in later rows; it is also Spark's."""
 
 
 def table_of_dicts(
@@ -150,13 +151,13 @@ def table_of_dicts(
     """Return a table of N rows with the columns that a pipeline uses, under their new names.
 
     `types`: the types of earlier rows, None before there are any; `first_row`: the number of the
-    first row in messages. A key that a row lacks is null, one that the pipeline does not use is
-    ignored. Numbers become float64 where the model reads them as float32, or earlier rows had
-    floats; decimals have room for more digits than the first ones; integers beyond int64 are
-    uint64. Times in several zones are converted to the first one. Raises DTypeError if a row is not
-    a dict, or a key not text; DataError, with row and column, for values that Arrow cannot hold in
-    one column, floats where earlier rows had integers, and, if the rows have to be `complete`, for
-    a key column or time that no row has.
+    first row in messages. A column that a row lacks is null there; one that the pipeline does not
+    use is ignored. Numbers become float64 where the model reads them as float32, or earlier rows
+    had floats; decimals have room for more digits than the first ones; integers beyond int64 are
+    uint64. Times in several zones are converted to the first zone. Raises DTypeError if a row is
+    not a dict, or the name of a column is not text; DataError, with row and column, for values that
+    Arrow cannot hold in one column, floats where earlier rows had integers, and, if the rows have
+    to be `complete`, for a key column or time that no row has.
     """
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
@@ -201,7 +202,7 @@ def table_of_dicts(
 def with_nulls_for_unfit(
     rows: list[Any], check: Callable[[list[Any]], object]
 ) -> tuple[list[Any], dict[int, str]]:
-    """Return rows without the values that `check` refuses, and why, by the number of the row.
+    """Return rows without the values that `check` refuses, and the reasons, by row number.
 
     `check` raises DataError or DTypeError for rows with such a value. Of rows that fit alone, but
     not together, the later ones are refused.
@@ -332,6 +333,6 @@ class _Column(NamedTuple):
 
 def _kind(value: object) -> str:
     """Describe a value's kind in the words of messages."""
-    if isinstance(value, datetime):  # Arrow would read a time without a zone as UTC beside others
+    if isinstance(value, datetime):  # Arrow reads times without a zone as UTC if others have one
         return "a time without a zone" if value.tzinfo is None else "a time with a zone"
     return next((name for types, name in _KINDS if isinstance(value, types)), type(value).__name__)

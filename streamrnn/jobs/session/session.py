@@ -43,7 +43,7 @@ from streamrnn.stream.states.positions import CallPosition, from_json, to_json
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _MOST_PARTS = 60
-"""Number of small parts, in an output or one of its partitions, from which they are merged."""
+"""Number of small parts, in an output or one of its partitions, at which they are merged."""
 _SMALL_PART = 8 << 20
 _QUEUED = 256
 """Largest number of batches of rows that wait while a commit is written."""
@@ -89,7 +89,7 @@ def _refuse_what_waits_for_the_end(loaded: LoadedPipeline) -> None:
 class Session:
     """Rows of a caller, scored into the output of a pipeline: see `Pipeline.session`.
 
-    Several threads may use it. Calls of `process` run one at a time, also while a commit is
+    Several threads may use it. Calls of `process` run one at a time; they go on while a commit is
     written.
     """
 
@@ -124,7 +124,7 @@ class Session:
     ) -> pa.RecordBatch | pa.Table:
         """Score data, and add its rows to the output: they are in the next commit.
 
-        Data, `position`, `align`, result and errors: as in `Pipeline.process`. After an error
+        Data, `position`, `align`, result and errors are as in `Pipeline.process`. After an error
         caused by the data, none of its rows is counted or in the output. Rejected rows go to the
         rejects. Raises SinkError if the session is over.
         """
@@ -149,8 +149,8 @@ class Session:
     def process_requests(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Score the rows of requests, all or none; return a row for each, as `align` does.
 
-        A row that is an error by `bad`, `late` and `repeated` raises the DataError or DTypeError of
-        a run. Positions do not change. Raises SinkError if the session is over.
+        A row that is an error according to [source] bad, late or repeated raises the same DataError
+        or DTypeError as in a run. Positions do not change. Raises SinkError if the session is over.
         """
         answer = self._processed(rows, None, align=True, requests=True)
         assert isinstance(answer, pa.RecordBatch)
@@ -184,7 +184,7 @@ class Session:
         return {file.path for file in last.sources[: min(counts, default=len(last.sources))]}
 
     def states(self, keys: Sequence[pa.Array]) -> pa.Table:
-        """Return the rows of the state table of some streams, by their key columns.
+        """Return the rows in the state table of the streams with these key columns.
 
         A stream that has no state is left out.
         """
@@ -199,7 +199,7 @@ class Session:
     def together(self) -> Iterator[None]:
         """Prevent commits and other threads' calls between the calls in the block.
 
-        After an error of the block the session is over. Raises SinkError if it was over before.
+        After an error in the block the session is over. Raises SinkError if it was over before.
         """
         with self._lock, self._whole():
             self._refuse_over()
@@ -209,8 +209,8 @@ class Session:
         """Load the state before the first call; return the columns of calls and of answers.
 
         Types come from the last commit, else from the source's files, else from [state] init. If a
-        column has no type there, its type is null: then the first call loads the state, and the
-        columns of answers are unknown.
+        column has no type there, its type is null: then the first call loads the state, and None is
+        returned for the columns of answers.
         """
         with self._lock:
             self._refuse_over()
@@ -237,14 +237,14 @@ class Session:
         """Replace the model by the model in another file, from the next call on.
 
         With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`;
-        with "reset" each stream starts again. Calls of other threads go on while it is loaded and
-        its kernels are compiled in another process; earlier rows are committed with their model.
-        States are not copied if both models have the same states.
+        with "reset" each stream starts again. Calls of other threads go on while the model is
+        loaded and its kernels are compiled in another process; the rows of earlier calls are
+        committed with the old model. States are not copied if both models have the same states.
 
         The next run or session needs this model in [model] path. Raises ConfigError, StateError,
         CheckpointError, MissingFileError and the errors of `load_model` for a model that does not
-        fit the rows, or before them the last commit; then the old model stays. Raises what `commit`
-        raises, too.
+        fit the rows, or, before there are any, the last commit; then the old model stays. Raises
+        what `commit` raises, too.
         """
         path = os.fspath(path)
         if on_change not in get_args(LiveChange):
@@ -284,7 +284,7 @@ class Session:
     def position(self) -> CallPosition | None:
         """The position of the last call, in this session or earlier ones; None if it had none.
 
-        If positions are of partitions, it has every partition, each with its last position.
+        A position of partitions has every partition, each with its last position.
         """
         with self._lock:
             if self._calls.scorer is not None:
@@ -302,9 +302,9 @@ class Session:
             return self._calls.counts
 
     def write_metrics(self, path: str | os.PathLike[str]) -> None:
-        """Write counts, streams, newest time and lag for Prometheus, as `Pipeline.write_metrics`.
+        """Write counts, streams, newest time and lag to a file for Prometheus.
 
-        Raises ConfigError and SinkError.
+        This is done as in `Pipeline.write_metrics`. Raises ConfigError and SinkError.
         """
         with self._lock:
             self._calls.write_metrics(path, self._label)

@@ -106,7 +106,7 @@ def _scorer_after(
 
 
 def check_first(loaded: LoadedPipeline, last: Manifest | None, state: pa.Table | None) -> None:
-    """Raise, before there are rows, what `scorer_after` or their first commit would raise."""
+    """Raise what `scorer_after` or the first commit of rows would raise, before there are rows."""
     if last is None:
         return
     none = None if state is None else state.slice(0, 0)
