@@ -32,11 +32,12 @@ _SMALL_PARTS = 100  # --follow merges the small parts of one output when it has 
 
 
 class Destination:
-    """Where a run writes to. By default there are no commits; `plan` and `target` have no default.
+    """Where a run writes to.
 
-    `folder` is the output folder, `place` where the state is stored, `last` the last commit; None
-    if there is none. `resumable`: a run can commit before its end, and another run can resume from
-    that commit. `recovered` lists what was repaired when the destination was opened.
+    By default there are no commits; `plan` and `target` have no default. `folder` is the output
+    folder, `place` where the state is stored, `last` the last commit; each is None if there is
+    none. `resumable`: a run can commit before its end, and another run can resume from that commit.
+    `recovered` lists what was repaired when the destination was opened.
     """
 
     resumable = False
@@ -79,7 +80,7 @@ class Destination:
         raise NotImplementedError
 
     def merge_parts(self) -> bool:
-        """Merge small parts if there are many; return whether it did."""
+        """Merge small parts if there are many; return whether any were merged."""
         return False
 
     def record_tables(self, config: Mapping[str, Any]) -> None:
@@ -194,7 +195,7 @@ def open_folder(loaded: LoadedPipeline, options: RunOptions) -> Iterator[FolderD
     """Open the output folder that the pipeline file names. Raises CheckpointError, SinkError."""
     config = loaded.config
     output, side = str(config.sink.folder), config.side_folders
-    if side.keys() != SIDE_OUTPUTS.keys():  # one without a filter may have earlier rows
+    if side.keys() != SIDE_OUTPUTS.keys():  # a side output without a filter may have earlier rows
         with suppress(CheckpointError):  # raised when the output is opened
             if has_manifest(output):
                 side = {**read_manifest(output).side_folders(output), **side}
@@ -222,9 +223,10 @@ def log_folder(config: Config) -> str:
 
 @contextmanager
 def own_log(folder: str) -> Iterator[None]:
-    """Lock a log for a server, which may `put_ahead`. Raises ConfigError if another one has it.
+    """Lock a log for a server, which may `put_ahead`.
 
-    A block that ends without an error has left no row in the log alone.
+    A block that ends without an error must leave no row in the log that the output does not have.
+    Raises ConfigError if another server has the log.
     """
     files = LocalFiles(folder)
     files.make("")
@@ -245,15 +247,15 @@ def own_log(folder: str) -> Iterator[None]:
 
 
 def put_ahead(files: LocalFiles) -> None:
-    """Record, before a row is logged, that a log may have rows that the output has not."""
+    """Record, before a row is logged, that a log may have rows that the output does not have."""
     if _AHEAD not in files.entries(""):
         files.put(_AHEAD, b"")
 
 
 def refuse_behind(config: Config) -> None:
-    """Raise CheckpointError if a server has ended without adding the rows of its log.
+    """Raise CheckpointError if a server has ended without adding the rows of its log to the output.
 
-    The session of a server in this process may go on.
+    The log of a server that runs in this process is not refused: its session may go on.
     """
     files = LocalFiles(log_folder(config))
     if "://" in files.root or _AHEAD not in files.entries(""):

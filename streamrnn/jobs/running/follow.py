@@ -10,12 +10,12 @@ from streamrnn.stream.sources import FileSource, SourceFile
 
 
 class Watcher:
-    """Yield a source with its complete files each time that these have changed.
+    """Yields a source with its complete files each time that these have changed.
 
     `look` returns the source as listed now. A file is complete once it has its footer and has not
-    changed since the poll before; a file that was last written more than one poll ago need not
-    wait. `looked` is called after each look, once the yielded source has been handled. Ends when
-    `stop` is set.
+    changed since the previous look; a file that was last written more than `poll` seconds ago need
+    not wait for another look. `looked` is called after each look, once the yielded source has been
+    handled. The iteration ends when `stop` is set.
     """
 
     def __init__(

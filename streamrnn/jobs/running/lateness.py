@@ -47,9 +47,9 @@ def note_on_order(source: Source, files: Sequence[SourceFile], order: str) -> st
 def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str | None:
     """Return a note if a file seems to be missing before one of the files after the first `used`.
 
-    A file seems to be missing if the time without rows is longer than the longest gap between used
-    files plus half of the longer of the two: the median length of a file, or that gap. A few files
-    do not show what is usual.
+    A file seems to be missing if the time without rows exceeds the longest gap between used files
+    by more than half of that gap, or half of the median length of a file if this is longer. A few
+    files do not show what is usual: then there is no note.
     """
     earlier = sorted(_times_of(files[:used]), key=attrgetter("first"))
     if len(earlier) < _TELLING:
@@ -69,7 +69,7 @@ def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str 
 
 
 def _gaps(files: Sequence[FileTimes]) -> Iterator[tuple[FileTimes, int]]:
-    """Yield each file but the first, in order of time, and the ticks without a row before it."""
+    """Yield, in order of time, each file but the first with the ticks without a row before it."""
     end = files[0].last
     for file in files[1:]:
         yield file, max(file.first - end, 0)
@@ -122,7 +122,7 @@ def name_the_files(
 def name_the_order(error: LateRowError, source: Source, used: Sequence[UsedFile]) -> LateRowError:
     """Add to the error that sorting the file would fix it.
 
-    It would not if a file before it ends after it begins; then nothing is added.
+    Sorting would not fix it if an earlier file ends after this one begins; then nothing is added.
     """
     index = next((i for i, file in enumerate(source.files) if file.path == error.file), 0)
     times = source.times(source.files[: index + 1])
@@ -176,8 +176,8 @@ def _rewind(output: Destination, absent: Container[str], first: int, late: str, 
     )
     if missing:
         advice += (
-            f" The source does not have {first_of(missing)}: rerun for "
-            f"{'it' if len(missing) == 1 else 'these'}, too, in the order of time."
+            f" The source does not have {first_of(missing)}: run the pipeline for "
+            f"{'it' if len(missing) == 1 else 'these'} again, too, in the order of time."
         )
     return advice
 

@@ -56,7 +56,7 @@ METRICS = {
     "newest_row_timestamp_seconds": "Newest time of the rows; without a zone it is read as UTC.",
     "lag_seconds": "Seconds from the newest time of the rows to when this file was written.",
     "running": "1 while a run is in progress, else 0; it stays 1 if the run is killed.",
-    "last_run_timestamp_seconds": "When the last run began, also one that is in progress.",
+    "last_run_timestamp_seconds": "When the last run began, even if it is still in progress.",
     "last_run_success": "1 if the last run that ended was a success (exit code 0), else 0.",
     "last_run_exit_code": "Exit code of the last run that ended.",
     "last_run_duration_seconds": "Seconds that the last run took, or has taken so far.",
@@ -72,15 +72,15 @@ _LINE = re.compile(
 
 
 class MetricsFile:
-    """The metrics of one pipeline. `earlier` are the metrics that the file had when it was opened.
+    """The file with the metrics of one pipeline.
 
-    Raises ConfigError if the file has anything else, or metrics of another pipeline; SinkError if
-    it cannot be read.
+    `earlier` are the metrics that the file had when it was opened. Raises ConfigError if the file
+    has anything else, or metrics of another pipeline; SinkError if it cannot be read.
     """
 
     def __init__(self, path: str, pipeline: str) -> None:
         self.path = path
-        text = pipeline.encode(errors="backslashreplace").decode()  # may not be UTF-8
+        text = pipeline.encode(errors="backslashreplace").decode()  # the name may not be UTF-8
         self._label = text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
         self.earlier = self._parsed(_content(path))
 
@@ -301,7 +301,7 @@ class RunMetrics:
 
 @contextmanager
 def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[RunMetrics | None]:
-    """Write metrics of the run in the block to a file, however it ends; do nothing without one."""
+    """Write metrics of the run in the block to a file, however it ends; without a path do nothing."""
     if path is None:
         yield None
         return

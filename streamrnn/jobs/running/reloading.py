@@ -130,9 +130,9 @@ class Reload(NamedTuple):
 def rewind_before_changes(
     loaded: LoadedPipeline, source: Source, named: Sequence[str], options: RunOptions
 ) -> Reload | None:
-    """Rewind the output to the last commit before the `named` files, or all that changed.
+    """Rewind the output to the last commit before a `named` file, else a changed one, was read.
 
-    With `force`, changed files that its initial state has seen do not count. What can be checked
+    With `force`, changed files that the initial state has seen do not count. What can be checked
     without reading rows is checked first. Returns None if no used file changed. Raises ConfigError
     for a name that no used file has or a source without files; CheckpointError if no retained
     commit is early enough, if sessions have scored rows since, unless `force` allows dropping them,
@@ -184,7 +184,7 @@ def rewind_before_changes(
     )
     _check_order(loaded, files, again, target, path)
     dropped = manifest.rows - target.rows
-    restore_commit(path, target.commit, force=options.force)  # the run publishes first
+    restore_commit(path, target.commit, force=options.force)  # the run publishes when it begins
     return Reload(
         f"rewound to commit {target.commit}, before {first_of(names)} was read; "
         f"{count(dropped, 'row')} {'is' if dropped == 1 else 'are'} scored again{note}",
@@ -217,7 +217,7 @@ def _check_order(
     target: RetainedCommit,
     path: str,
 ) -> None:
-    """Refuse to read the used files of `before` in another order than before.
+    """Refuse to read used files again in another order than `before`, in which they were read.
 
     Their streams would get other states. Raises CheckpointError.
     """

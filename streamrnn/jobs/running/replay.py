@@ -108,7 +108,7 @@ class Replay:
         return table
 
     def report(self, replayed: StateTable, table: StateTable) -> None:
-        """Add to the summary what was read, and how many streams of the output it has no row of."""
+        """Add to the summary what was read, and how many streams of the output had no row in it."""
         summary = self._summary
         missing = int((replayed.lookup(table.key_arrays()) < 0).sum())
         summary.replay_fresh_streams = missing
@@ -118,7 +118,7 @@ class Replay:
             f"{summary.replay_passed_over:,} of them passed over, without a score"
             if summary.replay_passed_over
             else "",
-            f"{count(missing, 'stream')} without a row there: from the initial state"
+            f"{count(missing, 'stream')} without a row there: started from the initial state"
             if missing
             else "",
         ]
@@ -282,7 +282,10 @@ class LastRows:
             yield _kept(item, keep)
 
     def _slots(self, item: SourceBatch, add: bool) -> Ints:
-        """Return the slots of the rows that have a key if `add`, else of all rows; -1 for none."""
+        """Return the slots: with `add`, of the rows that have a key, else of all rows.
+
+        A row without a key, or of an unknown stream, then has slot -1.
+        """
         keys = [item.batch.column(name) for name in self._names]
         valid = np.ones(len(item.batch), bool)
         for key in keys:

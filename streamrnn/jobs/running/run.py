@@ -174,7 +174,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind to before the files to reload, if any; add a note on it to an error of the run."""
+        """Rewind to before the files to reload were read, if any; say so in an error of the run."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return
@@ -276,7 +276,7 @@ class RunJob:
             self._tables.check(bound.emitter.schema)
             output.begin(bound)
         if source.replayable and not plan.files:
-            if seen is not None:  # an initial state that does not fit is an error even so
+            if seen is not None:  # a misfit initial state is an error even if no file is new
                 self._start(bound, source, output, plan, committed)
             output.commit_sources(plan, last)
             unfinished = not begun and committed is not None and not committed.complete
