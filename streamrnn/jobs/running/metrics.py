@@ -301,7 +301,7 @@ class RunMetrics:
 
 @contextmanager
 def recorded(path: str | os.PathLike[str] | None, pipeline: str) -> Iterator[RunMetrics | None]:
-    """Write metrics of the run in the block to a file, however it ends; without a path do nothing."""
+    """Write metrics of the run in the block to `path`, however it ends; if None, do nothing."""
     if path is None:
         yield None
         return
