@@ -65,8 +65,8 @@ def verify(path: str, *, rejects: str | None = None) -> Verified:
 
     A run may write meanwhile. `rejects` is the folder of rejected rows (default: as in the last
     commit). Tables of [publish] are compared by their files; they are behind for a moment while a
-    run commits. Raises CheckpointError that names all missing or damaged files, and files of rows
-    that readers of the folder find but no commit names.
+    run commits. Raises a CheckpointError that names all missing or damaged files, and all files of
+    rows that readers of the folder find but no commit names.
 
     >>> found = verify("out/weather")
     >>> found.commit, found.parts, found.rows, found.state_rows
@@ -285,7 +285,7 @@ def rewritten(
 ) -> Part:
     """Write the first `rows` rows of the parts to a new part in staging, batch by batch.
 
-    A column that has a type in some parts only, without a value in the others, gets that type.
+    A column that has a type in only some of the parts, and no values in the others, gets that type.
     """
     if wrong := _wrong_parts(directory, parts):
         raise CheckpointError("\n".join(wrong))  # otherwise the new checksum would hide the damage

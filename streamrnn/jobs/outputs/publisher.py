@@ -1,7 +1,7 @@
 """Tables of Delta and Iceberg that index the parts of an output: nothing is copied.
 
-The folder and its manifest stay the truth. After a commit each table is made equal to the parts:
-what it lacks is added, what it has beyond them is removed, in one version of the table (`changes`).
+The folder and its manifest decide what the rows are. After a commit each table is made equal to the
+parts in one new version: what it lacks is added, and what it has beyond them removed (`changes`).
 What is not done, because a process died or a catalog did not answer, is done the next time: making
 a table equal to the manifest is one set difference, so publishing may be repeated, interrupted, or
 late by any number of commits, and rewinding, merging, renaming and starting over need no code of
@@ -27,7 +27,7 @@ from streamrnn.stream.config.schema import PUBLISH_KEYS
 from streamrnn.stream.sinks import Part
 
 BY = "streamrnn"
-"""Prefix of the names under which we record facts in tables."""
+"""Prefix of the names under which streamrnn records facts in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class TableContents:
 class TableChanges:
     """The changes that make a table equal to an output: parts to add, and files to remove.
 
-    A part to add replaces a file of its name. `moved`: names, on both sides, of rows that the table
-    had before; its readers need not see them as new. `columns`: the table does not exist, or has
-    other columns; it then changes even if the output has no part.
+    A part to add replaces a file of its name. `moved`: names, both to add and to remove, of files
+    with rows that the table had before, which its readers need not see as new. `columns`: the table
+    does not exist, or has other columns; it then changes even if the output has no part.
     """
 
     add: Sequence[Part] = ()
@@ -81,9 +81,9 @@ class TableChanges:
 class PublishedTable(Protocol):
     """A table that indexes the parts of one output.
 
-    It is created from the `Files` and the path of the output, and the value of its key in
-    [publish]. Methods raise what their library raises, and PublishError for what must not be
-    changed.
+    An object of such a class is made from the `Files` and the path of the output, and the value of
+    its key in [publish]. Methods raise what their library raises, and PublishError for what must
+    not be changed.
     """
 
     @property
@@ -118,7 +118,7 @@ class PublishedTable(Protocol):
 
 
 def partition_fields(config: Mapping[str, Any], schema: pa.Schema) -> tuple[pa.Field, ...]:
-    """Return the columns of the folders, outermost first, for rows of `schema`.
+    """Return the columns that name the partition folders, outermost first, for rows of `schema`.
 
     `config`: dotted key -> value.
     """
@@ -127,7 +127,7 @@ def partition_fields(config: Mapping[str, Any], schema: pa.Schema) -> tuple[pa.F
 
 
 def with_partitions(config: Mapping[str, Any], schema: pa.Schema) -> pa.Schema:
-    """Add the columns of the folders that rows of `schema` lack."""
+    """Add the columns of the partition folders that rows of `schema` lack."""
     fields = partition_fields(config, schema)
     return pa.schema([*schema, *(field for field in fields if field.name not in schema.names)])
 
@@ -138,7 +138,7 @@ def columns_of(manifest: Manifest) -> pa.Schema:
 
 
 def partitions_of(manifest: Manifest) -> tuple[pa.Field, ...]:
-    """Return the columns of the folders of an output, outermost first."""
+    """Return the columns that name the partition folders of an output, outermost first."""
     return partition_fields(manifest.config, decode_schema(manifest.schema))
 
 

@@ -152,7 +152,7 @@ def restore_commit(
 
 
 def commit_before(manifest: Manifest, files: Sequence[str]) -> RetainedCommit | None:
-    """Return the last retained commit before any row of these used files; None if none."""
+    """Return the last retained commit before any of these used files was read; None without one."""
     first = min(i for i, used in enumerate(manifest.sources) if used.path in files)
     return max(
         (kept for kept in manifest.kept if kept.sources <= first),

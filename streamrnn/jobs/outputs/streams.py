@@ -88,12 +88,12 @@ def export_state(output: str, file: str) -> int:
 
 
 def import_state(file: str, output: str) -> int:
-    """Replace the state of an output folder by a state table, in one commit.
+    """Replace the state of an output folder with a state table, in one commit.
 
     Returns the number of streams. Raises StateError unless keys, states and model match the folder
-    and all values are valid, as for `[state] init`; no stream may lose its last time. The position
-    in a checkpoint of `Pipeline` is kept: for a `process` that starts from the state of the folder,
-    and for messages of a run over files whose rows `process` has scored.
+    and all values are valid, as for `[state] init`; no stream may lose its last time. If the table
+    is a checkpoint of `Pipeline`, its position is kept: for a `process` that starts from the state
+    of the folder, and for messages of a run over files whose rows `process` has scored.
 
     >>> export_state("out/weather", "states.parquet")
     3
