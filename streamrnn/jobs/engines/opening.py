@@ -59,8 +59,9 @@ class LocalEngine:
     ) -> None:
         """Score the rows of the source from `start` on and commit them.
 
-        `before` is the content of the rows before `start`, `total` the rows of the run, if known,
-        for the progress. With `last` the run ends with these rows, unless it is stopped before.
+        `before` is the content of the rows before `start`; `total` is the number of rows of the
+        run, if known, for the progress. With `last` the run ends with these rows, unless it is
+        stopped before.
         """
         self._loop.total_rows = total
         self._loop.run(source.batches(start, before), target, last=last)

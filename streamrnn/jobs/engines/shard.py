@@ -51,7 +51,7 @@ class OutputPlace:
 
     @classmethod
     def of(cls, config: Config) -> "OutputPlace":
-        """Return the place that a pipeline file names, for any working directory."""
+        """Return the place that a pipeline file names, in paths valid in any working directory."""
         sink = config.sink
         folders = {"rows": str(sink.folder), **config.side_folders}
         folders = {

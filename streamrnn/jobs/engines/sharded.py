@@ -214,8 +214,8 @@ class ShardedEngine:
     ) -> None:
         """Score the rows of the source from `start` on.
 
-        `before` is the content of the rows of its file before `start`. `target` is a FolderTarget.
-        With `last` the run ends with these rows, unless it is stopped before.
+        `before` is the content of the rows before `start` in the same file. `target` is a
+        FolderTarget. With `last` the run ends with these rows, unless it is stopped before.
         """
         files = source.of_files
         assert files is not None  # checked before
@@ -342,7 +342,8 @@ class ShardedEngine:
     def _refuse(self, outcomes: Sequence[Outcome]) -> None:
         """Raise DataError if all shards together rejected too many rows.
 
-        It is also raised if no shard has a value of a feature that is in its vocabulary.
+        Unless `force` is set, it is also raised before the first commit if a feature has at least
+        100 values in all shards together, and none of them is in its vocabulary.
         """
         self._rejected += sum(outcome.rejected for outcome in outcomes)
         self._bound.policy.limit_rejects(

@@ -1,4 +1,4 @@
-"""Cut the rows of a source into epochs, one commit each, and these into row ranges of workers.
+"""Cut the rows of a source into epochs, one per commit, and each epoch into row ranges for workers.
 
 The rows of a range are divided by shard.
 """
@@ -91,7 +91,7 @@ def epoch_rows(source: FileSource, loaded: LoadedPipeline) -> list[int]:
 
 
 def rows_of_an_epoch(source: FileSource, loaded: LoadedPipeline) -> int:
-    """Return [engine] epoch_rows, or the number of all rows if the kind needs the end."""
+    """Return [engine] epoch_rows, or the number of all rows if the kind needs the input's end."""
     if loaded.kind.needs_end:
         return max(1, source.total_rows())
     return loaded.config.engine.epoch_rows
@@ -145,7 +145,7 @@ def _row_range(groups: Sequence[_Group], following: _Group | None) -> RowRange:
 
 
 def _end(last: _Group, following: _Group) -> Position:
-    """Return the position after a row group: in the same file, or at the end of its file."""
+    """Return the position after `last`: where `following` starts in its file, or its file's end."""
     if following.file == last.file:
         return following.start
     row = last.start.file_row + last.rows

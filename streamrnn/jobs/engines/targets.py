@@ -24,7 +24,7 @@ class FolderTarget:
         self.write = folder.write
         self.reject = folder.reject
         self._files = list(files)
-        self._begun = 0  # the first file that may be unfinished
+        self._begun = 0  # index of the first file that may be unfinished
         self._pipe = pipe
         self._beyond = folder.manifest.beyond_files if folder.manifest else {}
 
@@ -45,7 +45,7 @@ class FolderTarget:
         )
 
     def _counted(self, scorer: Scorer, complete: bool) -> dict[str, int]:
-        """Return the run's counters, unless it is complete, and the counters of piped rows."""
+        """Return the run's counters, unless it is complete, and the counters of rows of no file."""
         beyond = self._beyond
         if self._pipe and scorer.rows_read:
             beyond = beyond | {"piped": beyond.get("piped", 0) + scorer.rows_read}
