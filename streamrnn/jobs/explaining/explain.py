@@ -78,7 +78,7 @@ def validate(loaded: LoadedPipeline) -> list[str]:
 
 
 def _check_last(bound: BoundPipeline, source: FileSource, last: Manifest, notes: list[str]) -> None:
-    """Raise CheckpointError if the output is another pipeline's, StateError if the state is.
+    """Raise CheckpointError if the output is another pipeline's, StateError for an unfit state.
 
     Raises what `plan_replay` raises, too.
     """

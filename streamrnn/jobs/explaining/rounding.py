@@ -68,15 +68,15 @@ def source_windows(loaded: LoadedPipeline) -> SourceWindows:
 
 
 COMPARED = 20_000
-"""Number of rows that are scored in both precisions."""
+"""Largest number of rows that are scored in both precisions."""
 
 
 def rounding_errors(loaded: LoadedPipeline) -> tuple[list[RoundingError], list[str]]:
     """Score the first rows of the source in float32, too, and compare the outputs.
 
-    Both start from zero states. Also return notes: on an error that grows, or why there is nothing
-    to compare with. Both are empty for a model in float32, and for a source that cannot be read
-    again.
+    Both times, streams start from the model's initial states. Returns the errors, and notes: on an
+    error that grows, or why there is nothing to compare with. Both lists are empty for a model in
+    float32, and for a source that cannot be read again.
     """
     precision = loaded.model.precision
     if precision == FLOAT32 or loaded.config.source.path is None or loaded.config.source.piped:
@@ -113,7 +113,7 @@ def _columns(name: str, exact: pa.Table, rounded: pa.Table, steps: Ints) -> tupl
 
 
 def _steps(rows: pa.Table, key: Sequence[str]) -> Ints:
-    """Return the step of each row within its stream, or within all rows if keys are lacking."""
+    """Return each row's step within its stream, or within all rows if a key column is missing."""
     if not {*key} <= {*rows.column_names}:
         return np.arange(rows.num_rows)
     seen: Counter[tuple[object, ...]] = Counter()
