@@ -228,7 +228,8 @@ def figures_of(
 ) -> list[dict[str, Doubles]]:
     """Return the figures (groups,) of each output by name; `means`: the targets' means, if known.
 
-    Several quantiles have the same `crps`, of all of them together (see `level_weights`).
+    If there are several quantiles, all have the same `crps`, which is computed from all of them
+    together (see `level_weights`).
     """
     figures = [
         dict(item.measure.result(groups, None if means is None else means[item.target]))

@@ -90,8 +90,8 @@ class Matcher:
     ) -> tuple[ScoreRows, LabelledRows] | None:
         """Return the rows that are matched now, pair by pair; None if there are none.
 
-        Matching sorts all waiting rows again, so it is put off until at least half as many new rows
-        as earlier ones are there.
+        Matching sorts all waiting rows again, so it is put off until there are at least half as
+        many new rows as earlier ones, or nothing more can come.
         """
         new = self.waiting_scores + self.waiting_labels - self._unmatched
         if not (scores_ended and labels_ended) and 2 * new < self._unmatched:
@@ -281,7 +281,7 @@ class ComparedCounts:
 
 
 class LabelsBefore:
-    """The streams of `labels`; sums up, while reading, the labels known before a time."""
+    """The streams of `labels`; while they are read, sums up the labels known before a time."""
 
     def __init__(self, labels: LabelledStreams, time: int) -> None:
         self._streams, self._time = labels, time

@@ -19,8 +19,8 @@ class Ranks:
     """Weights of positive and negative rows, by group and score.
 
     Equal scores count as one. If there are more than `limit` different scores, over all groups,
-    their lowest bits are dropped one by one, so that near scores become equal, until there are
-    fewer: then `auc` has an error bound.
+    their lowest bits are dropped one by one, so that near scores become equal, until there are at
+    most `limit`: from then on the areas of `auc` have an error bound.
 
     >>> ranks = Ranks()
     >>> score = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
@@ -145,8 +145,8 @@ class Measure(Protocol):
     def result(self, groups: int, mean: float | None = None) -> Mapping[str, Doubles]:
         """Return figures (groups,) by name; NaN where there is none.
 
-        `mean`: a constant forecast; by default the mean of the labels of each group. As that is
-        known only afterwards, `better_mean` exists only where there is no other baseline.
+        `mean`: a constant forecast; by default the mean of the labels of each group. As this
+        default is known only afterwards, it gives `better_mean` only without other baselines.
         """
 
 
@@ -174,7 +174,7 @@ class _Beside:
 
 
 def better(model: Doubles, baseline: Doubles) -> Doubles:
-    """Return by what share errors are smaller: 0 if equal, -inf if the baseline has none."""
+    """Return by what share the model errs less: 0 if equal, -inf if only the baseline is right."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(model == baseline, 0, 1 - model / baseline)
 
@@ -186,7 +186,7 @@ def _better_than_rate(figures: Mapping[str, Doubles]) -> Doubles:
 
 
 class Distance:
-    """MAE and RMSE; of a quantile also its pinball loss, and the share of labels at most as high.
+    """MAE and RMSE; of a quantile also the pinball loss, and the share of labels at or below it.
 
     The RMSE is compared with the mean's, and with the baselines named by `forecasts`; a quantile is
     compared with these baselines by pinball loss.
@@ -256,8 +256,8 @@ class Band:
 
     `spread`: the mean standard deviation. `coverage_90`: the share of labels within 1.645
     deviations of the mean, which is 0.9 for a normal distribution. `crps`: the mean
-    continuous ranked probability score of that distribution, in the unit of the label; with a
-    spread of 0 the MAE.
+    continuous ranked probability score of that distribution, in the unit of the label; where the
+    standard deviation is 0, it is the absolute error.
     """
 
     _names = "spread", "coverage_90", "crps"
@@ -288,7 +288,7 @@ class Band:
 
 
 def _crps_of_normal(error: Doubles, spread: Doubles) -> Doubles:
-    """Return the score (N,) of labels at `error` from the mean (Gneiting & Raftery 2007)."""
+    """Return the CRPS (N,) of labels that are `error` above the mean (Gneiting & Raftery 2007)."""
     z = error / np.where(spread > 0, spread, 1)
     erf = map(math.erf, (z / math.sqrt(2)).tolist())  # noqa: TID251 - of a report
     inside = np.fromiter(erf, np.float64, len(z))
