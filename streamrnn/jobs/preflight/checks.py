@@ -159,7 +159,7 @@ def plan_first_run(loaded: LoadedPipeline, source: Source) -> tuple[BoundPipelin
 
 
 def after_rule(loaded: LoadedPipeline, source: FileSource) -> Select:
-    """Return a rule that leaves out new files without rows, and files not after `[source] after`.
+    """Return a rule that leaves out new files without rows, and files excluded by `[source] after`.
 
     If the output has used files, the file that `after` names may be gone. Calls of the rule raise
     ConfigError and DataError.

@@ -110,7 +110,7 @@ def _assumed_schema(loaded: LoadedPipeline, table: pa.Table, name: str) -> pa.Sc
     types = {feature.name: features[feature.kind] for feature in contract.features}
     types |= {contract.reset: pa.bool_()} if contract.reset else {}
     carried = list(loaded.columns or ())
-    if "pending" in table.column_names:  # an output row, whose columns are copied or the model's
+    if "pending" in table.column_names:  # an output row: copied columns and the model's outputs
         outputs = {*loaded.names, loaded.config.output.model_column}
         fields = [f for f in table.schema.field("pending").type if f.name not in outputs][:-2]
         carried = carried or [field.name for field in fields]

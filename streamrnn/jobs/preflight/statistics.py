@@ -18,8 +18,8 @@ FAR = 6.0
 class FeatureFacts:
     """One feature: nulls, minimum and maximum in all files, and the model's normalization.
 
-    `rows` counts the rows whose statistics are recorded; `nulls` is None if there are none. `mean`
-    and `deviation` are None without a `Normalization` on that input.
+    `rows` counts the rows whose statistics are recorded; if there are no such rows, `nulls` is
+    None. `mean` and `deviation` are None without a `Normalization` on that input.
     """
 
     name: str
