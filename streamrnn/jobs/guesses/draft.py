@@ -72,7 +72,7 @@ def draft_pipeline(
     files = list_of_format(data, "auto") if table is None else table.files
     if not files:
         if table is not None:
-            raise DataError(f"{data}: the table has no rows, from which columns are guessed")
+            raise DataError(f"{data}: the table has no rows; columns are guessed from rows")
         raise DataError(
             f"{data}: no file to read (expected names ending in "
             f"{' or '.join(suffixes_of('auto'))}, or all names with the endings of another format)"
@@ -252,7 +252,7 @@ def _on_rejects(
     most = value_of("source.max_rejects", {})
     if rows > most:
         more = "" if whole else "; more rows may follow"
-        limit = f"twice the rows whose key is null, as these alone would stop a run{more}"
+        limit = f"twice the number of rows without a key, as these alone would stop a run{more}"
         return rows, [note], [limit]
     if not whole:
         note += f"; a run stops when it rejects more than {most:,}: see max_rejects"

@@ -43,7 +43,7 @@ class Streams:
 
 
 def guess_streams(sample: pa.Table, taken: Sequence[str] = ()) -> Streams:
-    """Guess key and time from rows in the order of the log; `taken` are inputs by name."""
+    """Guess key and time from rows in the order of the log; the `taken` columns feed inputs."""
     times = _time_columns(sample)
     keys = [name for name in _key_columns(sample) if name not in (*taken, *times[:1])]
     if not times:
@@ -83,7 +83,7 @@ def _possible(
         codes, count = _codes(sample[key])
         present = codes >= 0  # rows without a key are rejected
         disorder, pairs = _disorder(codes[present], ticks[present])
-        # If the rows of all streams are in order, a number that is in order may also be a feature.
+        # If the rows are in order even without a key, an integer column may also be a feature.
         likely = not _may_be_a_measure(sample.schema.field(key))
         likely = likely or disorder + _TOLERATED < together
         if likely and (pairs * 2 >= sample.num_rows or count == 1):
@@ -138,7 +138,7 @@ def _key_columns(sample: pa.Table) -> list[str]:
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[Ints, int]:
-    """Return a number for each value, and how many values there are; a null counts as one."""
+    """Return a number for each value, and how many different values there are, with null as one."""
     array = column.combine_chunks()
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
