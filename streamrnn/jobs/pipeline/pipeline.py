@@ -121,9 +121,10 @@ class Pipeline:
     ) -> Pipeline:
         """Read a pipeline file; `overrides` are strings such as "window.lanes=32".
 
-        With `state` "output", `process` starts where the last run into [sink] path ended: with its
-        state, read at the first call, and the types of its columns. Before the first commit it
-        starts from the initial state, and logs a warning. `run` is not affected.
+        With `state` "output", `process` starts where the last run into [sink] path ended: with the
+        state of that run, read at the first call, and with the types of its columns. Before the
+        first commit, `process` starts from the initial state, and logs a warning. `run` is not
+        affected.
 
         Any other `state` replaces [state] init: a state table in memory (a
         pa.Table, a StateTable, or an object with the Arrow PyCapsule interface), or the path of an
@@ -330,11 +331,12 @@ class Pipeline:
         """Score a RecordBatch, a Table, any Arrow PyCapsule object (pandas, Polars, …), or dicts.
 
         Returns the output rows in the order of the input: in a RecordBatch if `data` is one, else
-        in a Table. The state of each stream is carried to the next call, until which rejected rows
-        are in `rejects`. Raises ConfigError for kind whole.
+        in a Table. The state of each stream is carried to the next call, and rejected rows are in
+        `rejects` until then. Raises ConfigError for kind whole.
 
-        In a list of dicts, each dict is a row: name of a column -> value, of Python or NumPy. Names
-        are text; a missing column is null, and one that the pipeline does not use is ignored.
+        In a list of dicts, each dict is a row, and maps names of columns to values of Python or
+        NumPy. Names are text; a missing column is null, and one that the pipeline does not use is
+        ignored.
         Numbers for a feature become float64, even integers, unless the model reads them as ids; in
         other columns integers stay integers, and decimals become decimal128(38, 18) if that type
         can hold the first ones. Times are datetimes, all with a zone or all without. An empty list
@@ -458,7 +460,7 @@ class Pipeline:
             yield session
 
     def finish(self) -> pa.RecordBatch | None:
-        """Return what emit "final" held back since the last call: the last row of each stream."""
+        """Return what emit "final" holds back since the last `finish`: each stream's last row."""
         with self._lock.lock:
             scorer = self._scorer
             if scorer is None or (final := scorer.final()) is None:
@@ -601,9 +603,9 @@ class Pipeline:
     def state(self) -> StateTable:
         """The state that `process` carries; before its first call, the state after `run`.
 
-        Before both, it is the state that both start from: [state] init or `state=`, else a table
-        without streams. Raises ConfigError if neither a source nor [state] init has the types of
-        the key columns.
+        Before any call or run, it is the state that both start from: [state] init or `state=`, else
+        a table without streams. Raises ConfigError if neither a source nor [state] init has the
+        types of the key columns.
 
         A state that `process` carries is live: later calls change its arrays. `to_arrow()`, or
         `pyarrow.table` of it, is a consistent copy, whatever other threads do.
