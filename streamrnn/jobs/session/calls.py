@@ -113,7 +113,7 @@ class Calls:
     def _check(self, rows: list[Any]) -> None:
         """Raise DataError or DTypeError if rows of dicts do not have the types of earlier rows.
 
-        Before there are earlier rows, they only have to be of types that the pipeline can read.
+        Before there are earlier rows, the types only have to be ones that the pipeline can read.
         """
         scorer = self.scorer
         loaded = self._load() if scorer is None else scorer.bound.loaded

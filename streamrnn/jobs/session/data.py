@@ -242,7 +242,7 @@ def _fits(
 
 
 class _Column(NamedTuple):
-    """The values of a column, the number of the first row in messages, the type to cast to."""
+    """The values of a column, the number of its first row in messages, and the type to cast to."""
 
     name: str
     values: list[Any]

@@ -52,7 +52,7 @@ _RENEW_SECONDS = 60.0
 
 @contextmanager
 def open_session(loaded: LoadedPipeline, label: str) -> Iterator[Session]:
-    """Own the output of a pipeline: see `Pipeline.session`. `label` names it in metrics."""
+    """Own the output of a pipeline, which metrics call `label`: see `Pipeline.session`."""
     _refuse_what_waits_for_the_end(loaded)
     check_sink(loaded.config)
     refuse_own_output(loaded, ())
@@ -234,12 +234,13 @@ class Session:
         return None if self._output.last is None else self._output.last.commit
 
     def load_model(self, path: str | os.PathLike[str], on_change: LiveChange) -> None:
-        """Replace the model by the model in another file, from the next call on.
+        """Replace the model with the model in another file, from the next call on.
 
-        With `on_change` "carry" it takes over the state of each stream, as in `[model] on_change`;
-        with "reset" each stream starts again. Calls of other threads go on while the model is
-        loaded and its kernels are compiled in another process; the rows of earlier calls are
-        committed with the old model. States are not copied if both models have the same states.
+        With `on_change` "carry" the new model takes over the state of each stream, as in
+        `[model] on_change`; with "reset" each stream starts again. Calls of other threads go on
+        while it is loaded and its kernels are compiled in another process; the rows of earlier
+        calls are committed with the old model. States are not copied if both models have the same
+        states.
 
         The next run or session needs this model in [model] path. Raises ConfigError, StateError,
         CheckpointError, MissingFileError and the errors of `load_model` for a model that does not

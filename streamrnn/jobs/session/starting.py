@@ -68,7 +68,7 @@ def first_scorer(loaded: LoadedPipeline, schema: pa.Schema, start: Start) -> Sco
 def scorer_after(
     loaded: LoadedPipeline, schema: pa.Schema, last: Manifest, state: pa.Table | None
 ) -> Scorer:
-    """Return a scorer with the state, and the types of columns, of the last commit of the output.
+    """Return a scorer with the state and the column types of the output's last commit.
 
     Raises the errors of a run that cannot resume from it.
     """
