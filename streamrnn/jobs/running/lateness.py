@@ -81,8 +81,8 @@ def name_the_files(
 ) -> LateRowError:
     """Add to the error which file was read before the late row, if footers show it.
 
-    `used` are the files that earlier runs read. If a file of the same times is gone, the file of
-    the row may replace it.
+    `used` are the files that earlier runs read. If one of them with the same times is gone, the
+    error also says how to rerun if the late row's file replaces it.
     """
     times = source.times(source.files)
     index = next((i for i, item in enumerate(times) if item.path == error.file), None)

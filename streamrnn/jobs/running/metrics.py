@@ -151,7 +151,7 @@ def _refused(action: str, path: str, error: Exception) -> SinkError:
 
 _LOGGER = logging.getLogger("streamrnn.pipeline")
 _INTERRUPTED = 130
-_RUNNING = Series("running")  # in the file of each run from its beginning, and in no other
+_RUNNING = Series("running")  # each run writes it when it begins; no other file has it
 _COUNTERS = {
     "rows_read_total": "rows",
     "rows_written_total": "rows_out",
@@ -274,12 +274,12 @@ class RunMetrics:
             _LOGGER.warning("%s The run goes on.", error)
 
     def succeed(self) -> None:
-        """Record success so far: with --follow, one look at the source is done."""
+        """Record success so far, after a look at the source with --follow."""
         self._conclude(0)
         self.update()
 
     def end(self, exit_code: int | None = None) -> None:
-        """Record how the run ended; None: as its summary says."""
+        """Record how the run ended, by default as its summary says."""
         if exit_code is None:
             exit_code = _INTERRUPTED if self._summary.interrupted else 0
         self._conclude(exit_code)

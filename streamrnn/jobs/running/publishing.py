@@ -57,7 +57,7 @@ class RunPublisher:
             self.publish(manifest)
 
     def retry(self, manifest: Manifest | None) -> None:
-        """Retry what failed some time ago."""
+        """Retry what failed, if the last try was more than `RETRY_SECONDS` ago."""
         if self._error is not None and time.monotonic() - self._tried > RETRY_SECONDS:
             self.publish(manifest)
 

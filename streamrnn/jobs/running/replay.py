@@ -49,7 +49,7 @@ _EARLIEST = -(2**63)
 class Replay:
     """The replay with which a run begins if it `needs_replay`.
 
-    `last` is the last commit of the output, and `state` the state there; the `summary` of the run
+    `last` is the last commit of the output, and `state` its state table; the `summary` of the run
     is updated in place; `committed` is called after each commit. Raises what `plan_replay` raises.
     """
 

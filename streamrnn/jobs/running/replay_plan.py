@@ -25,12 +25,12 @@ _UNITS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """The rows that a new model reads: of `files`, in order, up to `stop` in the last one.
+    """The rows that a new model reads: rows of `files`, in order, up to `stop` in the last file.
 
-    `first`: only rows of this time, in ticks, or later. `last`: only this many of each stream; then
-    `gone` are missing used files before `files`, which must not have any of these rows. `most` is
-    the largest possible number of rows. `range` describes the rows, `note` what is missing ("":
-    nothing).
+    With `first`, only rows of this time, in ticks, or later are read. With `last`, only this many
+    rows of each stream are; then `gone` are missing used files before `files`, which must not have
+    any of these rows. `most` is the largest possible number of rows. `range` describes the rows,
+    `note` what is missing ("": nothing).
     """
 
     files: tuple[SourceFile, ...]
@@ -83,7 +83,7 @@ def plan_replay(
         text = "the rows since "
         if newest is not None:
             first = newest - 1000 * (wanted // timedelta(microseconds=1)) // tick
-            lasts = [(file, _last(file)) for file in rows]  # None: it may be any time
+            lasts = [(file, _last(file)) for file in rows]  # None: the last time is unknown
             rows = [file for file, last in lasts if last is None or last >= first]
             text += shown_time(first, _time_type(bound))
     elif isinstance(wanted, int):
@@ -170,7 +170,10 @@ def _time_type(bound: BoundPipeline) -> pa.DataType:
 
 
 def _tick_ns(bound: BoundPipeline) -> int:
-    """Return the length of a tick of the time column. Raises ConfigError if it has no length."""
+    """Return the length of a tick of the time column, in nanoseconds.
+
+    Raises ConfigError unless it is a column of timestamps or dates.
+    """
     name = bound.loaded.config.source.time
     kind = None if name is None else _time_type(bound)
     if kind is not None and pa.types.is_timestamp(kind):

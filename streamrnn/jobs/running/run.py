@@ -135,7 +135,7 @@ class RunJob:
     def _replaced(self, source: Source) -> Manifest | None:
         """Return the last commit of an output that starts over, if it can be read.
 
-        Raises CheckpointError if the source lacks rows of it, unless `force` says that they may go.
+        Raises CheckpointError if the source lacks rows of the output, unless `force` lets them go.
         """
         path, files = self.config.sink.folder, source.of_files
         if not self.options.full_refresh or path is None:
@@ -174,7 +174,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind to before the files to reload were read, if any; say so in an error of the run."""
+        """Rewind to before the files to reload, if any, were read; add a note to the run's error."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return
