@@ -49,7 +49,7 @@ class TableContents:
     `files`: name in the output -> its file; `foreign` are paths of files that are not parts of this
     output. `commit` is the last registered commit of this output; None if the table's last version
     is from another output or writer, which `others` describes: then all parts are registered anew.
-    `same_schema`: the table has the columns of the output. `version` identifies it for messages.
+    `same_schema`: the table has the columns of the output. `version` names its version in messages.
     """
 
     files: Mapping[str, TableFile]
@@ -102,7 +102,7 @@ class PublishedTable(Protocol):
     def commit(
         self, manifest: Manifest, changes: TableChanges, contents: TableContents | None
     ) -> str:
-        """Make the changes in one version, and return its name, as in "version 4".
+        """Make the changes in one version, and return the version's name, as in "version 4".
 
         `contents` is what `read` returned; for None the table is created.
         """

@@ -35,9 +35,9 @@ class CommitInfo:
 
 
 def history(path: str) -> list[CommitInfo]:
-    """List the commits that `rewind` can go back to, oldest first, and last the current one.
+    """List the commits that `rewind` can go back to, oldest first, and then the current one.
 
-    Raises CheckpointError if there is none, or the manifest is damaged.
+    Raises CheckpointError if there is no commit, or if the manifest is damaged.
 
     >>> [commit.rows for commit in history("out/weather")]
     [50, 80]
@@ -242,7 +242,7 @@ def _first_rows(folder: OutputFolder, name: str, rows: int) -> tuple[Part, ...]:
 def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
     """Return the used files that `name` means: one, all of a partition, or [] if unknown.
 
-    Raises ConfigError, with the candidates, if it is the end of several paths.
+    Raises ConfigError, with the candidates, if `name` is the end of several paths.
     """
     meant = files_named([used.path for used in manifest.sources], name)
     if len(meant) > 1:
@@ -255,7 +255,7 @@ def used_files(manifest: Manifest, name: str, output: str) -> list[str]:
 
 
 def files_named(paths: Sequence[str], name: str) -> dict[str, list[str]]:
-    """Return the files, or the partitions with their files, whose paths equal or end in `name`.
+    """Return the files, or the partitions with their files, whose paths are or end in `name`.
 
     >>> files_named(["in/day=1/a.parquet", "in/day=2/a.parquet"], "day=2")
     {'in/day=2': ['in/day=2/a.parquet']}

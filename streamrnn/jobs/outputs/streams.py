@@ -42,8 +42,9 @@ def read_states(
     """Read the state table of the last commit of an output folder, or of a file.
 
     With `keys` (as for `drop_streams`), read only these streams; with `sort`, sort by that column,
-    largest first, null last; equal ones keep their order. With `seen` the table's metadata lists
-    the files that the state has seen, as in an exported table, for a run that starts from it.
+    largest first, null last; rows with equal values keep their order. With `seen` the table's
+    metadata lists the files that the state has seen, as in an exported table, for a run that starts
+    from it.
     Raises ConfigError for an unknown key or column, MissingFileError, DataError, CheckpointError,
     and StateError if there is no state.
 
