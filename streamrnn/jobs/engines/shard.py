@@ -39,7 +39,7 @@ _NOWHERE = Position("", 0, 0, 0, False)
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """Where a shard's files go: the outputs' folders by name; the parts' format and partitions.
+    """Where a shard's files go: the outputs' folders by name, and the parts' format and partitions.
 
     `filters`: name of a side output -> its filter.
     """
@@ -70,8 +70,8 @@ class OutputPlace:
 class ShardTask:
     """One shard of one commit.
 
-    `last`: the run ends with it. `stored`: the state to start from, in the output; None: it comes
-    with the previous outcome, or there is none yet.
+    `last`: the run ends with this commit. `stored`: the state to start from, in the output; None:
+    the state comes with the previous outcome, or there is none yet.
     """
 
     shard: int

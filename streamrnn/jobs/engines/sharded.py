@@ -249,7 +249,7 @@ class ShardedEngine:
         show_times(self._summary, self._bound, self._times)
 
     def end(self, target: Any) -> None:
-        """End a run that was not ended by `run(…, last=True)`, also one that was stopped."""
+        """End a run that was not ended by `run(…, last=True)`, even one that was stopped."""
         self._commit = self._folder.next_commit
         running = deque([self._start(Epoch((), None), last=True)])
         self._finish(running, target, self._summary.rows, 1)
