@@ -126,7 +126,7 @@ def _watched(
 def _trained_means(loaded: LoadedPipeline) -> Sequence[float] | None:
     """Return the means of the labels that this model was trained on.
 
-    None if the model file is not the result of the fit beside it with these [target] columns.
+    None unless the model file is the result of the fit beside it, with these [target] columns.
     """
     fit = FitFolder.beside(loaded.config.model.path).result()
     means = {} if fit is None else fit.label_means

@@ -162,7 +162,7 @@ class _Run:
             )
 
     def _groups(self, rows: ScoreRows) -> Ints | None:
-        """Return the group (N,) of each row, from 1; None if there are none."""
+        """Return the group (N,) of each row, from 1; None if rows are not grouped."""
         if self.plan.by is None:
             return None
         if self.plan.by == "stream":

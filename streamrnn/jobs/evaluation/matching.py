@@ -31,7 +31,7 @@ class ScoreRows(NamedTuple):
 
 
 class LabelledRows(NamedTuple):
-    """N rows of a source: stream, time, own value, label and seasonal forecast (N, K), weight."""
+    """N rows of a source: stream, time, weight; own value, label and seasonal forecast (N, K)."""
 
     slot: Ints
     time: Ints
@@ -42,7 +42,7 @@ class LabelledRows(NamedTuple):
 
     @classmethod
     def of(cls, item: SeasonalLabels) -> "LabelledRows":
-        """Return the rows of labels."""
+        """Return the rows that have these labels."""
         rows, label = item.labels.rows, item.labels.label
         return cls(rows.slot, rows.time, rows.value, label, item.seasonal, rows.weight)
 

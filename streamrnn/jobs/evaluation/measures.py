@@ -84,7 +84,7 @@ def _sums(group: Ints, values: Doubles, groups: int) -> Doubles:
 
 
 def _in_order(score: Floats) -> Ints:
-    """Return integers from 0 to below 2**32 in the order of float32 numbers."""
+    """Return integers from 0 to below 2**32 that have the same order as float32 numbers."""
     bits = (score.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return ordered.astype(np.int64)
