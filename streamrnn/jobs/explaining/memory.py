@@ -28,7 +28,7 @@ _COPIES = 2
 _ROW = 24
 """Bytes of a row's slot, time and position."""
 _STREAM = 200
-"""Bytes of a stream besides its state: its key, also in the index, and copies for a commit."""
+"""Bytes of a stream besides its state: its key, again in the index, and copies for a commit."""
 _LOADING = 2.7
 """Copies of a state while it is read from an output."""
 _GROUP = 0.6

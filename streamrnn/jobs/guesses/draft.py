@@ -237,7 +237,7 @@ def _on_rejects(
 ) -> tuple[int, list[str], list[str]]:
     """Return the number of rows without a key, and notes on [source] bad and max_rejects.
 
-    The rows are counted by footers, or, if footers do not tell, among the first rows.
+    The rows are counted from footers, or among the first rows if not all footers record nulls.
     """
     if streams.key is None:
         return 0, [], []

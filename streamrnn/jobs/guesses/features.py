@@ -64,7 +64,7 @@ def guess_features(
         free = [f.name for f in sample.schema if f.name not in used and _fits(f.type, dtype)]
         if name in named:
             guess.inputs[name] = [named[name]]
-            guess.notes.append(f"input {name!r}: the column with a name like it")
+            guess.notes.append(f"input {name!r}: the column with the same or a similar name")
         elif dtype != "float32":
             unused = sample.select([name for name in sample.column_names if name not in used])
             _only_column(guess, name, dtype, free, unused)
@@ -91,7 +91,7 @@ def _fits(kind: pa.DataType, dtype: str) -> bool:
 
 
 def _by_name(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column of this name, or the only one where one name begins with the other."""
+    """Return the column of this name, else the only one whose name extends or begins it."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())

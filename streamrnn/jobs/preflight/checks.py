@@ -131,7 +131,7 @@ def seen_by_init(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
 
 
 def seen_before(loaded: LoadedPipeline, source: Source) -> SeenFiles | None:
-    """Return what `seen_by_init` does, for a message; None if the table cannot be read."""
+    """Return what `seen_by_init` returns, for a message; None if the table cannot be read."""
     with suppress(StreamRNNError):
         return seen_by_init(loaded, source)
     return None
@@ -278,7 +278,7 @@ def _place(path: str) -> tuple[int, int] | None:
 
 
 def with_target(bound: BoundPipeline, source: FileSource) -> tuple[FileSource, BoundTarget | None]:
-    """Return the source with the columns of `[target]`, and the bound target; None if not set.
+    """Return the source with the columns of `[target]`, and the bound target; None without one.
 
     Raises DataError for a missing column, DTypeError for one of a type that cannot be used.
     """

@@ -76,7 +76,7 @@ def reader(state_table: pa.Table | None) -> Callable[[str], pa.Table]:
 def initial_table(loaded: LoadedPipeline) -> StateTable:
     """Return the state that `process`, or a first run, starts from.
 
-    Raises ConfigError if neither [state] init nor a source of files has the types of its keys.
+    Raises ConfigError if neither [state] init nor a source of files has the types of the keys.
     """
     bound = loaded.bind(*_schema(loaded))
     return starting_table(bound, None, "", on_change=loaded.config.model.on_change)
