@@ -174,7 +174,7 @@ class RunJob:
 
     @contextmanager
     def _reloaded(self, source: Source) -> Iterator[None]:
-        """Rewind to before the files to reload, if any, were read; say so in an error of the run."""
+        """Rewind to before the files to reload, if any, were read; say so in errors of the run."""
         if self.options.reload is False or self.options.full_refresh:
             yield
             return
