@@ -150,7 +150,7 @@ def changes(
     `merged`: since the table equaled the output, parts were only merged.
 
     A file is out of date if its part was written by a later commit than the last one registered, or
-    differs in size: rewinding and merging reuse names.
+    if it differs from the part in bytes or rows: rewinding and merging reuse names.
     """
     parts = {part.name: part for part in manifest.parts}
     if contents is not None and contents.commit is not None and contents.commit > manifest.commit:
