@@ -1,7 +1,7 @@
 """Charts as Vega-Lite specifications: https://vega.github.io/vega-lite/docs/spec.html.
 
 Each row is one mark that the pointer finds: a rule over the whole height at its x, a bar or a dot.
-Colours are variables of the page's style sheet, so that light and dark need no second chart.
+Colours are variables of the page's style sheet, so that one chart serves light and dark pages.
 """
 
 import json
@@ -23,7 +23,7 @@ _AT = {"test": "datum.row === at", "value": 0.6}
 
 
 def spec_of(picture: Picture, panel: Panel) -> ChartSpec:
-    """Return the specification of a panel, whose rows must be the data of that name."""
+    """Return the specification of a panel; the page adds its rows, and the dataset `rules`."""
     return {
         "width": "container",
         "height": _LOW if len(picture.panels) > 1 else _TALL,
@@ -68,10 +68,11 @@ def _number(field: str, **options: Any) -> ChartSpec:
 
 
 def _quotable(title: str) -> str:
-    """Escape characters that Vega-Lite does not, where it quotes a title in an expression.
+    """Escape the characters that Vega-Lite leaves as they are when it quotes a title.
 
-    Titles contain names of columns. A newline in one would end the expression, and a backslash
-    before a quote the string; Vega-Lite escapes only quotes.
+    Titles contain names of columns, and become strings of expressions. A newline in one would end
+    the expression, and a backslash before a quote would end the string; Vega-Lite escapes only
+    quotes.
     """
     return json.dumps(title)[1:-1].replace('\\"', '"')
 
@@ -89,7 +90,7 @@ def _x(picture: Picture, field: str = "x") -> ChartSpec:
 def _y(picture: Picture, panel: Panel, field: str) -> ChartSpec:
     scale: ChartSpec = {"zero": picture.from_zero, "nice": True}
     ends = _ends(picture, picture.panels if picture.shared else [panel])
-    # Only one layer sets the domain: if several do, Vega-Lite takes the union of them for data.
+    # Only one layer sets the domain: if several do, Vega-Lite treats their union as data.
     if picture.shared and field == picture.series[0].field and ends:
         scale["domain"] = ends
     if ends and ends[0] == ends[1]:  # a single number would be written as an integer
@@ -180,8 +181,8 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 def _rules(picture: Picture) -> list[ChartSpec]:
     """Return the rules; models and commits differ in colour and in the line of their labels.
 
-    A label that would reach the next one of its kind, or the edge, is left out; the last label of a
-    model then stands on the other side of its rule.
+    A label that would reach the next one of its kind, or the edge, is left out; only the last
+    label of a model moves to the other side of its rule instead.
     """
     layers: list[ChartSpec] = []
     for model in (False, True):
@@ -271,7 +272,7 @@ def _dots(picture: Picture, panel: Panel) -> ChartSpec:
     """Return dots on a line for each row; the first series is compared with the others."""
     names = json.dumps([row[picture.x_field] for row in panel.rows])
     axis = {"title": None, "labelLimit": _LONGEST_NAME, "labelExpr": f"{names}[datum.value]"}
-    y = {"field": "row", "type": "ordinal", "axis": axis}  # two rows may have one name
+    y = {"field": "row", "type": "ordinal", "axis": axis}  # two rows may have the same name
     ends = _ends(picture, [panel])
     scale: ChartSpec = {"zero": False}
     if ends and ends[0] == ends[1]:

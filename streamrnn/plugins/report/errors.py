@@ -52,7 +52,7 @@ class Figure(NamedTuple):
 
     @classmethod
     def of(cls, figures: Mapping[str, Doubles]) -> "Figure":
-        """Choose which of the figures (1,) of all rows to draw, beside the best baseline."""
+        """Choose a figure to draw, and its best baseline, by the figures (1,) of all rows."""
         if "log_loss" in figures:
             return cls("log_loss", "log_loss_base_rate")
         name = "pinball" if "pinball" in figures else "mae"
@@ -67,7 +67,7 @@ class Figure(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """The error of one output by group, beside a baseline; NaN without rows."""
+    """The errors of one output and of a baseline, by group; NaN for a group without rows."""
 
     output: str
     target: str
@@ -134,7 +134,7 @@ class _Groups:
 class _Reliability:
     """Forecast probabilities in ten bins, and how often the forecast came true.
 
-    With several classes of the target, only the most likely one counts, with its probability.
+    If the target has several classes, only the most likely one counts, with its probability.
     """
 
     def __init__(self, outputs: int) -> None:
@@ -156,7 +156,11 @@ class _Reliability:
                 self._sums[row] += np.bincount(place, labels.weight * value, minlength=BINS)
 
     def table(self) -> pa.Table | None:
-        """Return the bins that have rows; None if a score is not a probability."""
+        """Return the bins that have rows.
+
+        None if no bin has, if a score is not a probability, or if the label of a single output is
+        neither 0 nor 1.
+        """
         weight, forecast, happened = self._sums
         some = weight > 0
         if not self._valid or not some.any():
@@ -173,10 +177,11 @@ class _Reliability:
 class ForecastErrors:
     """Reads an output beside its labels, once.
 
-    `means` collects output number `output` and its label, for chosen streams, by the labels' slots.
-    `all`, `by_time`, `by_stream` and `by_hour` have all rows in one group, by bucket of the
-    timeline, by the labels' slots, and by hour of day (none without a clock). `reliability` is None
-    if outputs are not probabilities.
+    `means` collects the output with the number `output` and its label, for chosen streams, by the
+    slots of the labels. `all` has all rows in one group; `by_time`, `by_stream` and `by_hour` group
+    them by bucket of the timeline, by slot of the labels, and by hour of day (without a clock,
+    `by_hour` has no rows). `reliability` is None for several targets, quantiles and distributions,
+    and for a target of floats.
     """
 
     def __init__(
@@ -192,7 +197,7 @@ class ForecastErrors:
         self.reliability = _Reliability(len(plan.scores)) if classes else None
 
     def read(self, path: str, labels: LabelledStreams) -> None:
-        """Read both sides. Raises what `evaluate` raises."""
+        """Read the output at `path` and its labels. Raises what `evaluate` raises."""
         for scores, happened in compared_rows(path, labels, self.plan, self.counts):
             place = _places(scores.time, self.plan.time.type, self.plan.zone)
             self.counts.rows += len(place)
@@ -299,7 +304,7 @@ def _by_hour(errors: Sequence[Errors], zone: str | None) -> Picture:
     return Picture(
         "error-hour",
         TITLES["error-hour"],
-        f"{errors[0].title} highest at {worst['hour']}:00, {short(worst['error'])}.",
+        f"{errors[0].title} is highest at {worst['hour']}:00, {short(worst['error'])}.",
         "lines",
         panels,
         _series(errors[0]),
@@ -391,7 +396,7 @@ def _by_stream(errors: Sequence[Errors], keys: list[pa.Array]) -> Picture:
     first, last = rows[0], rows[-1]
     notes = _unit(errors)
     if (streams := int((item.rows > 0).sum())) > len(rows):
-        notes.insert(0, f"The {len(rows)} streams with most rows, of {streams:,}.")
+        notes.insert(0, f"The {len(rows)} streams with the most rows, of {streams:,}.")
     return Picture(
         "error-stream",
         TITLES["error-stream"],
@@ -451,7 +456,7 @@ def _unit(errors: Sequence[Errors]) -> list[str]:
     if item.figure.baseline.endswith("persistence"):
         notes.append("Persistence forecasts the value of the row itself.")
     if item.figure.baseline.endswith("seasonal"):
-        notes.append("Seasonal forecasts the value one [target] season before, or several.")
+        notes.append("Seasonal forecasts the value one or more [target] seasons before the label.")
     if len(errors) > MOST_OUTPUTS:
-        notes.append(f"{MOST_OUTPUTS} of {len(errors)} outputs are drawn, the first ones.")
+        notes.append(f"{MOST_OUTPUTS} of {len(errors)} outputs are drawn: the first ones.")
     return notes

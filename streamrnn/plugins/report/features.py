@@ -26,8 +26,9 @@ from streamrnn.stream.sources.contract import Feature
 class SourceValues:
     """Adds up the rows of a source within a timeline, as they are in its files.
 
-    Of numeric features, `nulls`, `invalid` and `clipped` (buckets,) count values: null or NaN;
-    outside `valid`; limited by `clip`. Quantiles are taken over the remaining values.
+    `nulls`, `invalid` and `clipped` (buckets,) count the values of numeric features that are null
+    or NaN, outside `valid`, or limited by `clip`. Quantiles are of the values that remain, after
+    `clip`.
     """
 
     def __init__(
@@ -115,7 +116,10 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
 
 
 def _sentence(panels: list[Panel]) -> str:
-    """Describe the feature that leaves the model's range most, or the median of the first."""
+    """Describe the feature whose median leaves the mean of its Normalization most.
+
+    Without a Normalization, describe the median of the first feature.
+    """
     far = []
     for panel in panels:
         ends = span(panel.rows, "median")

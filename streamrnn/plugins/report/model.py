@@ -34,7 +34,7 @@ SATURATED = 0.99
 class LayerNorms(NamedTuple):
     """The state h of one layer in one commit: norms (S,), `units`, and the share that is saturated.
 
-    The share is None if units exceed 1, as with activations other than tanh.
+    The share is None without streams, or if a state exceeds 1, as with activations other than tanh.
     """
 
     layer: str
@@ -125,7 +125,7 @@ def _over_streams(layers: Sequence[LayerNorms]) -> Picture:
         y_title="Streams",
         notes=[
             f"After the last commit, over {count(len(layers[0].norm), 'stream')}. A unit is called "
-            f"saturated if its state is beyond {SATURATED}, of at most 1. With retained commits, "
+            f"saturated if its state, of at most 1, is beyond {SATURATED}. With retained commits, "
             "the norm is drawn by commit."
         ],
         from_zero=True,

@@ -1,4 +1,4 @@
-"""Pictures of an output over time: its values (of some streams also one by one), and its rows."""
+"""Pictures of an output over time: its values, also of some streams one by one, and its rows."""
 
 from collections import Counter
 
@@ -65,7 +65,7 @@ def outputs_over_time(subject: Subject) -> Picture | Missing:
 
 
 def rules_of(subject: Subject, most: int = 0) -> list[VerticalRule]:
-    """Return where each commit begins; above `most` commits, only where the model changes."""
+    """Return where each commit begins; with more than `most`, only where the model changes."""
     extent, timeline = subject.extent, subject.timeline
     numbers = sorted(extent.commits)
     rules, before = [], ""
@@ -92,12 +92,12 @@ def _notes(subject: Subject) -> list[str]:
     if any(rule.model for rule in rules_of(subject)):
         notes.append("A solid line marks the first row of another model.")
     if outputs > drawn:
-        notes.append(f"{drawn} of {outputs} outputs are drawn, the first ones.")
+        notes.append(f"{drawn} of {outputs} outputs are drawn: the first ones.")
     if subject.scanned.infinite:
         values = count(subject.scanned.infinite, "infinite value")
         notes.append(f"Left out: {values} of the drawn outputs.")
     if subject.scanned.sample.sampled:
-        notes.append("Quantiles of a bucket with more than 4,000 rows are of about 2,000 to 4,000.")
+        notes.append("In buckets of over 4,000 rows, quantiles are of about 2,000 to 4,000 rows.")
     return notes
 
 
@@ -105,7 +105,7 @@ def streams_one_by_one(
     subject: Subject, slots: Ints, values: StreamMeans | None, index: int, target: str
 ) -> Picture | Missing:
     """Return the output `index` of some streams, beside the `target` if `values` has both."""
-    what = "the streams chosen" if subject.keys else "the streams with most rows"
+    what = "the streams chosen" if subject.keys else "the streams with the most rows"
     streams = count(len(slots), "stream")
     title = f"{streams[:1].upper()}{streams[1:]}: {what}" if len(slots) > 1 else "One stream"
     if not subject.columns.keys:
@@ -190,7 +190,7 @@ def rows_over_time(subject: Subject) -> Picture:
     total, scored = int(scanned.sample.counts.sum()), int(scanned.scored.sum())
     sentence = f"{count(total, 'row')}, {total - scored:,} of them without a score"
     if rejects.parts:
-        sentence += f"; {count(rejects.rows, 'row')} rejected beside them"
+        sentence += f"; in addition, {count(rejects.rows, 'row')} rejected"
     notes = ["A row has no score during [output] warmup, and where [source] nulls skips it."]
     if rejected is None:
         notes.append("Rejected rows are known by commit only, as they have no times.")
@@ -227,7 +227,7 @@ def rows_by_commit(subject: Subject) -> Picture | Missing:
     most = max(table, key=lambda row: row["rows"])
     notes = ["Parts that were merged count for the commit that merged them."]
     if len(numbers) > len(last):
-        notes.append(f"The last {len(last)} of {len(numbers):,} commits.")
+        notes.append(f"Only the last {len(last)} of {len(numbers):,} commits are drawn.")
     return Picture(
         "commits",
         title,

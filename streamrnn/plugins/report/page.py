@@ -1,11 +1,13 @@
 """The HTML file of a report: its text, its numbers, and the script that draws them.
 
 Vega-Lite draws: its script is in the wheel of vl-convert-python, which bundles it without a
-network. Measured with the charts of a report: a file of 0.9 MB (Plotly 4.8 MB, Bokeh 1.3 MB),
-written in 1 s. It draws SVG in the colours of the style sheet, so that one page is both light and
-dark (Bokeh draws on a canvas, and neither of the others reads variables of a style sheet).
+network. Measured with the charts of a report, the file has 0.9 MB (with Plotly 4.8 MB, with Bokeh
+1.3 MB) and is written in 1 s. Vega-Lite draws SVG in the colours of the style sheet, so that one
+page is both light and dark (Bokeh draws on a canvas, and neither of the others reads variables of a
+style sheet).
 
-By its policy the page runs only these two scripts, and loads nothing.
+By its Content-Security-Policy, the page runs only the scripts of Vega-Lite and page.js, and loads
+nothing.
 """
 
 import base64
@@ -199,7 +201,7 @@ def _data(report: ReportPage) -> str:
 
 
 def _visible_picture(item: Picture) -> Picture:
-    """Return a picture with the names as the page shows them."""
+    """Return a picture with its names as the page shows them."""
     panels = [
         replace(
             panel,

@@ -14,7 +14,7 @@ LONGEST_HEAD = 200
 
 @dataclass(frozen=True)
 class Drawn:
-    """A field of the rows that is drawn: its name in words; `low` is the other end of a band."""
+    """A field of the rows to draw, and its name in words; `low` is the lower field of a band."""
 
     field: str
     label: str
@@ -45,9 +45,10 @@ class VerticalRule(NamedTuple):
 class Picture:
     """A picture with its panels, whose labels are free text, and the titles of its axes.
 
-    With a `clock`, `x_field` has dates as text, else numbers; `step` is the width of a bucket, in
-    seconds or in numbers. `sentence` says what the picture shows, `notes` how it was made.
-    `shared`: panels have the same vertical scale.
+    With a `clock`, `x_field` has dates as text, and `step`, the width of a bucket, is in seconds;
+    otherwise `x_field` has numbers or names, and `step` is a number of the same unit. `sentence`
+    says what the picture shows, `notes` how it was made. `shared`: panels have the same vertical
+    scale.
     """
 
     id: str
@@ -134,7 +135,7 @@ _LONGEST = 40
 
 
 def rows_of_columns(columns: Mapping[str, Iterable[Any]]) -> list[Row]:
-    """Return rows from columns of equal length: NaN is None, other floats have six digits."""
+    """Return rows from columns of equal length; floats have six digits, None if not finite."""
     return [
         dict(zip(columns, map(_plain, row), strict=True))
         for row in zip(*columns.values(), strict=True)

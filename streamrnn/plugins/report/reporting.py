@@ -1,6 +1,7 @@
 """`Pipeline.report`, and a report on an output without its pipeline file.
 
-Reads an output once or twice, its state, its source once, and the history of its fit.
+Reads the times of an output, then its rows once or twice; its states; its source; and the history
+of its fit.
 """
 
 import os
@@ -92,7 +93,7 @@ def report_output(
     since: str | datetime | int | None = None,
     until: str | datetime | int | None = None,
 ) -> ReportPage:
-    """Draw an output as `Pipeline.report` does, by the config that its last commit records."""
+    """Draw an output as `Pipeline.report` does, with the config that its last commit records."""
     config = read_manifest(output).config
     try:
         loaded: LoadedPipeline | str = LoadedPipeline(Config.parse(_tables(config)))
@@ -240,7 +241,7 @@ def _make_report(
     else:
         items.append(learning_curves(value_of("model.path", manifest.config)))
     for i, item in enumerate(items):
-        if isinstance(item, Missing):  # sentences of errors have several lines
+        if isinstance(item, Missing):  # the text of an error may have several lines
             items[i] = replace(item, sentence=" ".join(item.sentence.split()))
     facts = {
         "pipeline": name,
@@ -304,7 +305,7 @@ def _why_not_compared(loaded: LoadedPipeline, columns: OutputColumns) -> str:
     if not loaded.config.target.column:
         return (
             "it needs [target] column, the column of the source that the outputs forecast: "
-            "add it to the pipeline file, and report on that."
+            "add it to the pipeline file, and report on that file."
         )
     if loaded.config.source.time is None or not columns.keys or columns.time is None:
         return (
@@ -321,7 +322,7 @@ def _compared(
     request: ReportRequest,
     values: SourceValues,
 ) -> tuple[ForecastErrors, list[pa.Array]]:
-    """Compare output and source; return also the keys of the streams of the errors, by slot."""
+    """Compare output and source; also return the keys of the streams of the errors, by slot."""
     labels, plan = comparison(loaded, subject.path, request.since, request.until, watch=values.add)
     chosen = [key.take(pa.array(slots)) for key in subject.scanned.streams.key_arrays()]
     means = StreamMeans(labels.find(chosen), subject.timeline.coarser(MOST_POINTS), 2)
@@ -341,7 +342,7 @@ def _source_values(loaded: LoadedPipeline, subject: Subject) -> SourceValues:
 def _of_source(
     subject: Subject, loaded: LoadedPipeline | str, values: SourceValues | None
 ) -> list[Picture | Missing]:
-    """Return the pictures of the source, which is read unless `values` has everything."""
+    """Return the pictures of the source, which is read if `values` is None."""
     why = ""
     if isinstance(loaded, str):
         why = loaded

@@ -22,9 +22,9 @@ from streamrnn.stream.sources import parse_time, time_of
 from streamrnn.stream.states import KeyIndex
 
 MOST_OUTPUTS = 4
-"""Largest number of outputs that are drawn: the first ones."""
+"""Largest number of outputs that are drawn; of more, only the first ones are."""
 MOST_STREAMS = 12
-"""Number of streams that are drawn one by one, chosen by their number of rows."""
+"""Largest number of streams drawn one by one: by default, the ones with the most rows."""
 NO_KEY = (
     "the key is not in the output: add [source] key to [output] columns, and score again with "
     "--full-refresh."
@@ -37,8 +37,8 @@ _AXES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer)
 class OutputColumns:
     """Names of the columns of an output: its keys, its time, the outputs of the model.
 
-    `time` is None if the output has none. Rows are limited to times at or after `since`, and before
-    `until`, in ticks of the time. `time_zone` is the one of [source].
+    `time` is None if the output has no time. Rows are limited to times at or after `since` and
+    before `until`, both in ticks of the time column. `time_zone` is [source] time_zone.
     """
 
     keys: tuple[pa.Field, ...]
@@ -75,8 +75,8 @@ class OutputColumns:
         )
         if begin is not None and end is not None and begin >= end:
             raise ConfigError(
-                f"since {since} is not before until {until}: no row is drawn. Swap them, or leave "
-                "one out"
+                f"since {since} is not before until {until}: no row would be drawn. Swap them, "
+                "or leave one out"
             )
         return cls(
             tuple(schema.field(key) for key in keys) if present.issuperset(keys) else (),
@@ -257,8 +257,8 @@ class OutputStreams:
 class Scanned:
     """The result of a pass over the rows.
 
-    `scored`: rows (buckets,) whose first output has a value; `infinite`: number of infinite values
-    in all drawn outputs.
+    `scored`: number of rows (buckets,) whose first output has a value; `infinite`: number of
+    infinite values in all drawn outputs.
     """
 
     timeline: Timeline
@@ -330,8 +330,8 @@ def _placed(
 def texts_of_keys(columns: Sequence[pa.Array]) -> list[str]:
     """Return keys as text, from an array for each key column.
 
-    Several columns become a line of CSV, as `--key` reads it. One column is plain text, in quotes
-    if it would be invisible.
+    Several columns become a line of CSV, as `--key` reads it. A single column becomes plain text,
+    in quotes if it would be invisible.
     """
     texts = [[_text(value) for value in column] for column in columns]
     if len(columns) == 1:

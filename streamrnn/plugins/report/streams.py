@@ -1,4 +1,4 @@
-"""Streams: active and new ones, how long each was silent, and how long each is."""
+"""Streams: the active and the new ones, how long each was silent, and how many steps it has."""
 
 import numpy as np
 import pyarrow as pa

@@ -90,12 +90,12 @@ class Timeline:
         return Timeline.of(self.first, last, clock=self.clock, most=most, timed=self.timed)
 
     def bucket(self, place_N: Ints) -> Ints:
-        """Return the bucket (N,) of each place; places beyond the ends are in the outer ones."""
+        """Return the bucket (N,) of each place; beyond the ends, the first or the last bucket."""
         bucket_N: Ints = ((place_N - self.first) // self.width).clip(0, self.buckets - 1)
         return bucket_N
 
     def names(self) -> list[str | int]:
-        """Return the start of each bucket: a number, or a date (with the hour, if narrower)."""
+        """Return the start of each bucket: a number, or a date (with the time, below a day)."""
         return [self.name(self.first + i * self.width) for i in range(self.buckets)]
 
     def name(self, place: int) -> str | int:
@@ -166,8 +166,9 @@ class BucketSample:
     """Rows of V values, in buckets.
 
     A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …:
-    between about `most` and 2 `most` rows. Which ones is drawn by the number of the row, with a
-    fixed seed: a pattern of that number could have the period of the streams. NaN is left out.
+    between about `most` and 2 `most` rows. They are drawn at random, with a fixed seed: if every
+    second row were kept, this could coincide with a period of the streams. Values that are not
+    finite are left out of quantiles.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:
@@ -213,7 +214,7 @@ class BucketSample:
         return [dict(zip(("low", "median", "high"), band, strict=True)) for band in quantiles]
 
     def quantiles(self, shares: Sequence[float]) -> Doubles:
-        """Return quantiles (buckets, V, len(shares)), linear between two values; NaN for none."""
+        """Return quantiles (buckets, V, len(shares)), interpolated linearly; NaN without values."""
         self._compact()
         result = np.full((len(self.counts), self._series, len(shares)), np.nan)
         if self._kept:
