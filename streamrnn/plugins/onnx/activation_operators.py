@@ -1,4 +1,4 @@
-"""Activations and normalizations, computed by the kernels of the layers where these have them."""
+"""Activations and normalizations, computed by the kernels of layers where there are any."""
 
 from collections.abc import Callable, Mapping
 
@@ -49,7 +49,7 @@ def _prelu(x: Array, slope: Array) -> Array:
 
 @operator("Celu", "alpha")
 def _celu(x: Array, alpha: float = 1.0) -> Array:
-    """Return x, or alpha (e**(x / alpha) - 1) where it is below zero."""
+    """Return x, or alpha (e**(x / alpha) - 1) where x is below zero."""
     scale = np.float32(alpha)
     return np.where(x < 0, scale * _applied("elu", x / scale), x)
 
@@ -84,7 +84,7 @@ def _check_gelu(node: NodeDef, constants: Mapping[str, Array]) -> None:
 def _rows(x: Array, axis: int | None, opset: int) -> tuple[Array, Callable[[Array], Array]]:
     """Return x as rows to normalize, and a function that restores its shape.
 
-    Rows are over one axis; before opset 13, over all axes from `axis` on.
+    A row runs along one axis; before opset 13, along all axes from `axis` on.
     """
     if opset < 13:
         first = (1 if axis is None else axis) % max(x.ndim, 1)
@@ -140,7 +140,7 @@ def _layer_normalization(
 
 
 def _moments(x: Array, rank: int, epsilon: float) -> list[Array]:
-    """Return mean and 1 / sqrt(variance + epsilon) over the last `rank` axes, which become 1."""
+    """Return mean and 1 / sqrt(variance + epsilon) over the last `rank` axes, kept with size 1."""
     sizes = (*x.shape[: x.ndim - rank], *[1] * rank)
     values = np.moveaxis(x.reshape(*sizes, -1), -1, 0)
     n = np.float32(max(len(values), 1))

@@ -5,8 +5,8 @@ is the output "gru/h_out". Zeros start a stream; the outputs of one window are t
 next one. Called in this way, a graph needs no mask, and `stateful` has no meaning. load_model, and
 `[model] path` of a pipeline, read such a file, and find its states themselves.
 
-Layers are written as operators by their exact class: a custom subclass may compute anything. For
-recurrent operators, the order of their gates, and reading them back, see `recurrent`.
+Layers are written as operators by their exact class; a subclass is refused, as it may compute
+anything. For recurrent operators, the order of their gates, and reading them back, see `recurrent`.
 
 The values that runtimes compute differ in the last bits. For an id below zero, which is an error
 here, Gather reads from the end of an Embedding's table.
@@ -52,8 +52,8 @@ _PEEPHOLES = ("input", "output", "forget")
 def save_onnx(model: Model, path: str | Path) -> None:
     """Write a model as an .onnx file, which is complete or does not exist.
 
-    Raises UnsupportedError that names a layer which ONNX does not have, or if the extra onnx is
-    missing; SinkError if the file cannot be written.
+    Raises UnsupportedError if ONNX does not have a layer, which the error names, or if the extra
+    onnx is missing; SinkError if the file cannot be written.
     """
     path = checked_target(path, ".onnx", "a graph")
     write_atomically(path, encode(graph_of(model), path))
@@ -73,7 +73,7 @@ def graph_of(model: Model) -> GraphDef:
     Raises UnsupportedError that names the layer which ONNX does not have.
     """
     if isinstance(model, OnnxModel):
-        raise UnsupportedError(f"{model} is a graph of ONNX already: copy its file")
+        raise UnsupportedError(f"{model} is already a graph of ONNX: copy its file")
     refuse_integers(model, "a graph of ONNX")
     builder = GraphBuilder()
     inputs = []
@@ -160,8 +160,8 @@ def _exported(call: LayerCall) -> list[str]:
     listed = ", ".join(sorted(kind.__name__ for kind in (*_WRITERS, *_RECURRENT)))
     raise call.refused(
         _REASONS.get(type(layer))
-        or f"the layers that can be are {listed}. Leave it out of the model, or write the model as "
-        ".safetensors, which has every layer"
+        or f"the layers that can be written are {listed}. Leave it out of the model, or write the "
+        "model as .safetensors, which has every layer"
     )
 
 
@@ -254,7 +254,7 @@ def _spread(call: LayerCall) -> str:
 
 
 def _reshape(call: LayerCall) -> str:
-    # 0 copies the number of rows.
+    # A size of 0 copies the number of rows.
     sizes = np.array([0, *call.layer.target_shape], np.int64)
     return call.add("Reshape", *call.inputs, call.builder.constant(f"{call.owner}/shape", sizes))
 
@@ -372,7 +372,7 @@ _ON_FEATURES: dict[type[Any], Callable[[LayerCall], str]] = {
     layers.Rescaling: _rescaling,
     layers.Softmax: lambda call: call.add("Softmax", *call.inputs, axis=-1),
 }
-"""Layers that compute each step alike, whatever the axes before the last."""
+"""Layers that compute all steps alike, regardless of the axes before the last."""
 _WRITERS: dict[type[Any], Callable[[LayerCall], str]] = {
     **_ON_FEATURES,
     layers.Add: _pairwise("Add"),

@@ -36,7 +36,7 @@ def activated(call: LayerCall, spec: Spec, x: str) -> str:
 
 
 def _gelu(call: LayerCall, x: str, numbers: Sequence[float]) -> str:
-    """X Phi(x) = x (1 + erf(x / sqrt(2))) / 2: opset 17 has no Gelu."""
+    """Append x Phi(x) = x (1 + erf(x / sqrt(2))) / 2, as opset 17 has no Gelu."""
     numbers_of = {"half": 0.5, "one": 1.0, "root": 0.5**0.5}
     half, one, root = (call.constant(f"gelu_{name}", n) for name, n in numbers_of.items())
     error = call.add("Erf", call.add("Mul", x, root))

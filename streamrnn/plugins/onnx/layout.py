@@ -91,7 +91,7 @@ def _layout(
     rows: int,
     steps: int,
 ) -> GraphLayout:
-    """Return the layout that has these places: of the data, and of the states.
+    """Return the layout in which the data and the states have these places.
 
     Raises a StreamRNNError that says why the graph does not have this layout.
     """
@@ -153,7 +153,7 @@ def _sizes(evaluator: Evaluator) -> tuple[int, int]:
 
 
 def _combinations(wiring: Wiring) -> Iterator[tuple[list[Place], list[Place]]]:
-    """Yield places of the data and of the states; all states have one layout."""
+    """Yield places of the data and of the states; all states have the same layout."""
     data = [_data_places(v) for v in wiring.data]
     in_time = (places for places in product(*data) if any("T" in p.axes for p in places))
     one_step = product(*([p for p in places if "T" not in p.axes] for places in data))

@@ -34,7 +34,7 @@ GraphConfig = graphs.GraphDef | Mapping[str, Any]
 
 @builtin_layer
 class OnnxGraph(Packable):
-    """A graph as one layer of a model: (B, T, F), (B, T) in, (B, T, U) or (B, U) out.
+    """A graph as one layer of a model: (B, T, F) or (B, T) in, (B, T, U) or (B, U) out.
 
     Weights: the graph's float32 constants, by name. The pipeline carries inputs whose next value is
     an output (`state`, input name -> output name), and the states of recurrent nodes whose initial
@@ -221,7 +221,7 @@ class OnnxGraph(Packable):
 
 @builtin_layer
 class OnnxIds(BuiltIn):
-    """Reshape integers (B, T) to (B, T, 1): with features among the inputs, all have three axes."""
+    """Reshape integers (B, T) to (B, T, 1): if there are several inputs, all have three axes."""
 
     stepwise = True
     input_dtype = "int64"

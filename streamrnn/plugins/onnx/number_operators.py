@@ -1,8 +1,8 @@
 """Arithmetic, comparisons and reductions: by NumPy where it is exact, else by our functions.
 
-Between QuantizeLinear and DequantizeLinear a graph computes in float32. Weights stored as integers
-become float32 when the graph is folded. A pair around a value rounds it to what the integers can
-hold, as in the file.
+Between DequantizeLinear and the next QuantizeLinear, a graph computes in float32. Weights stored as
+integers become float32 when the graph is folded. QuantizeLinear and then DequantizeLinear round a
+value to what the integers of the file can hold.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +111,7 @@ def _clip(x: Array, min: ArrayLike | None = None, max: ArrayLike | None = None) 
 
 @operator("Pow")
 def _power(x: Array, exponent: Array, node: NodeDef) -> Array:
-    """Return powers of x: by products for integers, with a square root for halves."""
+    """Return powers of x: by products for integer exponents, with a square root for halves."""
     shape = np.broadcast_shapes(x.shape, exponent.shape)
     require_room(node, shape, x, exponent)
     doubled = np.abs(exponent * 2).astype(np.int64)
@@ -222,7 +222,7 @@ def _dequantize(x: Array, scale: Array, zero: Array | None = None, *, axis: int 
 def _quantize(
     x: Array, scale: Array, zero: Array | None = None, *, axis: int = 1, output_dtype: int = 2
 ) -> Array:
-    """Return x / scale + zero point, rounded to even, limited to the range of the integers."""
+    """Return x / scale, rounded to even, plus the zero point, limited to the integers' range."""
     dtype = _TYPES[_CODES.get(output_dtype, "uint8")] if zero is None else zero.dtype
     limits = np.iinfo(dtype)
     whole = np.rint(x / _along(axis, x, scale))

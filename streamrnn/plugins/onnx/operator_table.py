@@ -27,7 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {}
 
 OperatorCheck = Callable[[NodeDef, Mapping[str, Array]], None]
 CHECKS: dict[str, OperatorCheck] = {}
-"""Operator -> a check of a node and the constants. Raises UnsupportedError if it cannot run."""
+"""Operator -> a check of node and constants, which raises UnsupportedError to refuse them."""
 
 MAX_VALUES = 1 << 25
 """Number of values that an array may always have, whatever the size of its inputs: 128 MB."""
@@ -35,7 +35,7 @@ _MAX_GROWTH = 64
 
 
 def operator(name: str, *attributes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function of the inputs (None if omitted) of an operator.
+    """Register a function that computes an operator from its inputs, None for omitted ones.
 
     The function takes, by name, `node`, `opset` and the `attributes` that change its result. A
     value that is an attribute up to some opset, and an input later, is one argument.

@@ -1,7 +1,8 @@
 """Check with random numbers that a graph can run one step per row.
 
-A window of random steps is run at once, cut in two, row by row and with rows of different lengths:
-every bit must be equal. Otherwise the reason names nodes that may cause the difference.
+A window of random steps is run at once, cut in two, for one of its rows alone, and with rows of
+different lengths: every bit must be equal. Otherwise the reason names nodes that may cause the
+difference.
 """
 
 from typing import TYPE_CHECKING

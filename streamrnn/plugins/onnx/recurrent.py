@@ -31,8 +31,9 @@ from streamrnn.plugins.onnx.graph import GraphDef, NamedArrays, NodeDef
 class Operator(NamedTuple):
     """A recurrent operator: the cells that it computes, simplest first, and ONNX's terms for them.
 
-    `gates`: in the order of ONNX, as the letters of the cell's kind. `activations`: its defaults.
-    `before_reset`: the cell's argument that corresponds to linear_before_reset.
+    `gates`: the letters of the gates, as in the kind of the cell, in the order of ONNX.
+    `activations`: the operator's defaults. `before_reset`: the cell's argument that corresponds to
+    linear_before_reset.
     """
 
     cells: tuple[type[GatedCell], ...]
@@ -129,7 +130,7 @@ class Recurrent:
             lengths.shape != (batch,) or (batch and (lengths.min() < 0 or lengths.max() > steps))
         ):
             raise ShapeError(
-                f"{self.node}: sequence_lens must be {batch} numbers of 0…{steps}, received "
+                f"{self.node}: sequence_lens must be {batch} numbers from 0 to {steps}, received "
                 f"{lengths.tolist()!r:.60}"
             )
         checked = [self._states(array, batch) for array in initial]
@@ -205,7 +206,7 @@ def weight_names(node: NodeDef) -> list[str]:
 
 
 def packable_weights(graph: GraphDef, nodes: Iterable[Recurrent]) -> dict[str, bool]:
-    """Return the weights of these nodes that can be integers -> whether their inputs have factors.
+    """Return the weights of these nodes that can be integers, and whether each input has a factor.
 
     Nodes with peepholes, and weights that another operator reads, are left out.
     """
@@ -309,7 +310,7 @@ def _optional(
 
 
 def _by_direction(weights: WeightsLike, order: Ints, count: int) -> list[WeightsLike]:
-    """Return the weights (dirs, gates * U, K) as (K, gates * U), the rows in this `order`."""
+    """Return the weights (dirs, gates * U, K) as one (K, gates * U) per direction, in `order`."""
     if isinstance(weights, Integers):
         return [weights.columns(i * order.size + order) for i in range(count)]
     return [np.ascontiguousarray(one[order].T) for one in weights]
@@ -353,7 +354,7 @@ def _activations(node: NodeDef, directions: int) -> list[tuple[Spec, ...]]:
 
 
 def _spec(node: NodeDef, name: str, numbers: list[list[float]]) -> Spec:
-    """Return an activation with its numbers, taken from (alpha, beta), or its defaults."""
+    """Return an activation with its numbers: the next ones of (alpha, beta), or its defaults."""
     kernel = _ACTIVATIONS.get(name.lower())
     if kernel is None:
         raise UnsupportedError(

@@ -95,7 +95,7 @@ def _strides_and_dilations(node: NodeDef, rank: int) -> tuple[list[int], list[in
 def _windows(
     node: NodeDef, x: Array, sizes: tuple[int, ...], pads: Sequence[tuple[int, int]], fill: float
 ) -> Array:
-    """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded by `fill`."""
+    """Return the windows of x (N, C, …) as (N, C, positions …, sizes …), padded with `fill`."""
     padded = [n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True)]
     require_room(node, (*x.shape[:2], *padded), x)
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=np.float32(fill))

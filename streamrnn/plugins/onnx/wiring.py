@@ -9,7 +9,7 @@ from streamrnn.plugins.onnx.graph import GraphDef, NodeDef, Value
 from streamrnn.plugins.onnx.recurrent import RECURRENT
 
 Origins = frozenset[tuple[str, str]]
-"""What a value needs: ("input", name), or (label of a recurrent node, "y", "h" or "c")."""
+"""What a value is computed from: ("input", name), or (recurrent node's label, "y", "h" or "c")."""
 
 
 @dataclass(frozen=True)

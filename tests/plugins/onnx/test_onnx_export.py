@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[Callable[[], Model], str]] = {
         lambda: model_of(layers.RNN([layers.GRUCell(4), layers.GRUCell(4)], name="it")),
         r"no node for .*\(StackedRNNCells\)",
     ),
-    "a custom layer": (lambda: model_of(Custom(4, name="it")), "the layers that can be are Act"),
+    "a custom layer": (lambda: model_of(Custom(4, name="it")), "can be written are Activation"),
     "a convolution": (
         lambda: model_of(layers.Conv1D(2, 2, padding="causal", name="it")),
         "or write the model as .safetensors",
@@ -160,7 +160,7 @@ def test_what_onnx_does_not_have_is_refused_by_name(what: str) -> None:
 def test_an_onnx_file_is_not_written_again(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="needs the onnx extra")
     save_onnx(two_layers(), tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedError, match="is a graph of ONNX already: copy its file"):
+    with pytest.raises(UnsupportedError, match="is already a graph of ONNX: copy its file"):
         save_onnx(streamrnn.load_model(tmp_path / "m.onnx"), tmp_path / "n.onnx")
 
 
