@@ -7,7 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SLOWEST = 60.0
-"""Seconds within which the head of a request must arrive, its body then, and an answer be read."""
+"""Seconds within which a request's head must arrive, then its body, and an answer must be read."""
 _LONGEST_HEAD = 65_536
 _FILES = 65_536
 
@@ -23,7 +23,7 @@ def most_connections() -> int:
 class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
     """Closes if the head of a request is late or too long, or if too many connections are open.
 
-    It does so, too, if an answer is not read: then nothing of it may wait in memory.
+    It also closes if an answer is not read, so that the answer does not stay in memory.
     """
 
     _in_head = True
@@ -55,7 +55,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc] # an extra
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Close the connection unless the head of another request arrives, or has, in time."""
+        """Close the connection unless another request's head has arrived, or arrives in time."""
         if not self.pipeline:
             self._await_head()
         super().on_response_complete()

@@ -1,4 +1,4 @@
-"""The log of accepted rows, on disk before the answers to their requests; the last answers.
+"""The log of accepted rows, on disk before they are answered, and of the last answers.
 
 A segment is an Arrow stream. While it is written, its file is `N.arrows.open`. Closed by a commit
 or by rows of other types, it is `N.arrows`, which runs read as a file of their source. A crash
@@ -37,9 +37,9 @@ _BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
 _NOTE, _SUM = b"note", b"crc32"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _PRODUCERS = 10_000
-"""Largest number of producers in memory; the one that is silent for longest is forgotten first."""
+"""Largest number of producers in memory; the longest silent ones are forgotten first."""
 _ANSWERS = 64 << 20
-"""Most bytes of answers to producers: the oldest are dropped first; the last is always kept."""
+"""Largest number of bytes of answers: the oldest are dropped first; the last is always kept."""
 
 
 class Producers:
@@ -59,8 +59,9 @@ class Producers:
     ) -> pa.RecordBatch | HTTPException | None:
         """Return the answer to a request that repeats the producer's last one; None for a new one.
 
-        `schema`: the schema of answers. For another `sequence`, or if the answer was dropped or has
-        another schema, an HTTPException with status 409 that says how to go on is returned.
+        `schema`: the schema of answers. If another `sequence` is expected, or the answer was
+        dropped or has another schema, return an HTTPException with status 409 that says how to go
+        on.
         """
         last = self._numbers.get(producer, sequence - 1)
         if sequence == last + 1:
@@ -145,7 +146,7 @@ class Log:
     def append(
         self, rows: pa.RecordBatch, answers: Mapping[str, tuple[int, pa.RecordBatch]]
     ) -> None:
-        """Write rows, and remember what producers are answered: producer -> (sequence, answer)."""
+        """Write rows, and remember the answers to producers: producer -> (sequence, answer)."""
         texts = {
             producer: (sequence, base64.b64encode(answer.serialize()).decode())
             for producer, (sequence, answer) in answers.items()
@@ -215,7 +216,7 @@ class Log:
         if _followed(tail):
             raise SinkError(
                 f"{path}: expected a record batch at byte {end}, received changed bytes and whole "
-                "record batches after them, so that no crash explains it. Restore the file; or "
+                "record batches after them, which no crash explains. Restore the file; or "
                 f"give up its rows from there on: truncate -s {end} {path}"
             )
         if not _END.startswith(tail):
@@ -257,7 +258,7 @@ def _whole(content: pa.Buffer) -> int:
 
 
 def _followed(tail: bytes) -> bool:
-    """Return whether a whole record batch begins somewhere behind the first byte."""
+    """Return whether a whole record batch begins somewhere after the first byte."""
     buffer = pa.py_buffer(tail)
     for begin in _BEGIN.finditer(tail, 1):
         with suppress(EOFError, OSError, pa.ArrowInvalid):

@@ -1,4 +1,4 @@
-"""Requests are scored in a session, and accepted rows are in the log before the answers."""
+"""Requests are scored in a session, and accepted rows are logged before they are answered."""
 
 import os
 import threading
@@ -44,8 +44,8 @@ class Scoring:
     """Scores requests in a session, and appends accepted rows to the log if there is one.
 
     `columns`: the columns of requests. `answer_schema`: the schema of answers, None before it is
-    known. `producers`: as the log has them. Rows that are in the log and in no commit are scored
-    first. Calls of `answers` must not overlap. Raises what a session raises, and SinkError.
+    known. `producers`: the producers in the log. Rows that are in the log and in no commit are
+    scored first. Calls of `answers` must not overlap. Raises what a session raises, and SinkError.
     """
 
     def __init__(self, session: Session, config: Config) -> None:
@@ -99,7 +99,7 @@ class Scoring:
                 self._log.remove(set(old).difference(self.session.unused(old, by_any=True)))
 
     def load_model(self, path: str, on_change: LiveChange) -> None:
-        """Replace the model; a commit with it is made at once. Raises what a session raises.
+        """Replace the model, and commit with it at once. Raises what a session raises.
 
         After a crash, another model in [model] path is then refused.
         """

@@ -34,10 +34,10 @@ class Service:
     """Queues requests, and answers them from `scoring`, once that is set.
 
     `name`: the model's name in requests. `ready`: whether callers may pass requests. A thread
-    scores the requests, one call at a time, of at most `batch_rows` rows or of a single request,
-    and of at most one request of each producer: the next one may be its retry. `waiting`: the rows
-    in the queue, at most `queue_rows`. An error that no request has caused is kept in `failure`,
-    and sets `ended`.
+    scores the requests, one call at a time. A call has at most `batch_rows` rows, or is for a
+    single request; and it has at most one request of each producer, as the next one may be its
+    retry. `waiting`: the number of rows in the queue, at most `queue_rows`. An error that no
+    request has caused is kept in `failure`, and sets `ended`.
     """
 
     def __init__(self, name: str, keys: ServeSection) -> None:

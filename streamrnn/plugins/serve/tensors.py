@@ -23,7 +23,7 @@ _NAMES = {pa.from_numpy_dtype(kind): name for name, kind in _NUMPY.items()}
 
 
 def _datatype(kind: pa.DataType) -> str:
-    """Return the datatype of a column: INT64 for a time, in its unit; BYTES for what has none."""
+    """Return the datatype of a column: INT64 for a time, in its unit; BYTES if it has no other."""
     return "INT64" if pa.types.is_temporal(kind) else _NAMES.get(kind, "BYTES")
 
 
@@ -55,9 +55,9 @@ def read_request(
 ) -> Request:
     """Read a request. Raises DataError.
 
-    `header_length`: the bytes of JSON at the start of `body`, as text; None if all are. `answer`:
-    the schema of answers, in which the outputs must be, None before it is known. `check` is called
-    with the number of rows, which it may refuse.
+    `header_length`: the number of bytes of JSON at the start of `body`, as text; None if all are
+    JSON. `answer`: the schema of answers, which must have the requested outputs; None before it is
+    known. `check` is called with the number of rows, which it may refuse.
     """
     place = len(body) if header_length is None else _length(header_length, len(body))
     try:
@@ -167,9 +167,9 @@ def _outputs(request: Request, answer: pa.Schema) -> Sequence[tuple[str, bool]]:
 
 
 def _without_nulls(column: pa.Array) -> pa.Array:
-    """Return a column without nulls, as tensors have none: NaN, in text "", else 0 or False.
+    """Return a column without nulls, as tensors have none: they become NaN, "", 0 or False.
 
-    Values of types without a datatype become text, lists and the like as JSON.
+    Values of types without a datatype become text: JSON if they are nested or binary.
     """
     if pa.types.is_temporal(column.type):
         wide = column.type.bit_width == 64

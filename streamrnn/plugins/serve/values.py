@@ -13,17 +13,17 @@ from streamrnn.stream.sources import shown
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d(?::?\d\d)?)$")
 _EXACT = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string())}
-"""Types for which Arrow takes JSON values of the same type alone."""
+"""Types for which Arrow refuses JSON values of other types, except True as 1."""
 _DIGITS = 15
-"""Decimal digits that each float keeps; of more, JSON may have had others."""
+"""Number of decimal digits that every float keeps; beyond them, JSON may have had others."""
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 class RequestColumns:
     """The columns of requests, and the types to convert their values to.
 
-    `schema`: names and types; null: the type that the values have. `time`: the time column, None
-    without one. `old_names`: column -> other names that requests may use for it.
+    `schema`: names and types; a type null stands for the type that the values have. `time`: the
+    time column, None without one. `old_names`: column -> other names that requests may use for it.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _finite(values: Any, array: pa.Array) -> pa.Array:
-    """Return an array whose type holds all finite ones of the values. Raises ValueError."""
+    """Return the array. Raises ValueError if a finite value is beyond the type of the array."""
     if pa.types.is_floating(array.type):
         lost = pc.invert(pc.is_finite(array))
         if isinstance(values, pa.Array) and pa.types.is_floating(values.type):

@@ -38,7 +38,7 @@ _LOGGER = logging.getLogger("streamrnn.plugins")
 def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
     """Return the ASGI app of a service; pages in browsers are refused unless `behind_proxy`.
 
-    The server has no page of its own, and browsers let others send requests to it.
+    The server has no page of its own, and browsers let pages of other sites send requests to it.
     """
     registry = CollectorRegistry()
     seconds = Histogram(
@@ -154,7 +154,7 @@ def web_app(service: Service, *, behind_proxy: bool = False) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys((DataError, DTypeError, HTTPException, Exception), _error),
     )
-    paths.router.redirect_slashes = False  # they would lead to the host that the client names
+    paths.router.redirect_slashes = False  # a redirect would lead to the host that the client names
     held = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,7 +208,7 @@ def _is_arrow(request: Request) -> bool:
 
 
 def _numbered(parameters: Mapping[str, Any]) -> tuple[str | None, int]:
-    """Return the producer of a request and its number; None and 0 without. Raises DataError."""
+    """Return a request's producer and number, None and 0 if it has neither. Raises DataError."""
     producer, sequence = parameters.get("producer"), str(parameters.get("sequence", ""))
     if producer is None and not sequence:
         return None, 0
@@ -226,7 +226,7 @@ async def _body(request: Request) -> bytes:
     try:
         async with asyncio.timeout(SLOWEST):
             body: bytes = await request.body()
-    except (TimeoutError, ClientDisconnect):  # a client that left does not see it; metrics do
+    except (TimeoutError, ClientDisconnect):  # metrics count it, even if the client left
         raise HTTPException(408, f"expected the body within {SLOWEST:.0f} s") from None
     except asyncio.CancelledError:  # the server stops, and has waited for the body
         raise try_again(503, "not ready") from None
