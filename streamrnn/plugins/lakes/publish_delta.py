@@ -29,8 +29,8 @@ _COMMIT, _OUTPUT = f"{BY}.commit", f"{BY}.output"
 _LOG = "_delta_log"
 _FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
-# A file is deleted when its rows leave the output, so the only files that VACUUM, which deletes
-# what the table does not name, could delete are parts that wait to be registered.
+# VACUUM deletes old files that the table does not name. Parts that left the output are deleted
+# anyway; parts that wait to be registered would be, but with this interval none is old enough.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64
@@ -84,8 +84,8 @@ class DeltaLog:
         same = [name for name in schema.names if lower.count(name.lower()) > 1]
         if same:
             raise ConfigError(
-                f"[publish] delta: {', '.join(map(repr, same))} are one name in a Delta table, "
-                "which ignores case. Rename one of them ([output] names, [source] rename)."
+                f"[publish] delta: {', '.join(map(repr, same))} are the same name in a Delta "
+                "table, which ignores case. Rename one of them ([output] names, [source] rename)."
             )
 
     def read(self, manifest: Manifest) -> TableContents | None:

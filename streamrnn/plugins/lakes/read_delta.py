@@ -108,7 +108,10 @@ class _Log:
         self._path = canonical_name(path)
 
     def first(self, last: int) -> int:
-        """Return the version to start at: 0, or after a checkpoint; all up to `last` exist."""
+        """Return the version to start at: 0, or the one after a checkpoint.
+
+        All versions from there to `last` exist. Raises DataError if there is no such version.
+        """
         start = last + 1
         while start - 1 in self.versions:
             start -= 1

@@ -268,8 +268,8 @@ def _renames(path: str, table: Any) -> dict[str, tuple[str, ...]]:
     if twice:
         raise DataError(
             f"{path}: column {twice[0]!r}: two columns of the table have had this name, one after "
-            "the other, which cannot be told apart by name. Rename the current one, and rewrite "
-            "the data files."
+            "the other, and files do not tell which of them they contain. Rename the current one, "
+            "and rewrite the data files."
         )
     return {
         name: tuple(old for old in names[number] if old != name)
