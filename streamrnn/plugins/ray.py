@@ -24,8 +24,8 @@ from streamrnn.jobs.engines.splitting import Chunk, RowRange, split
 from streamrnn.stream.scoring import BoundPipeline
 from streamrnn.stream.sources import FileSource, SourceFile
 
-# How often Ray repeats a task whose worker or node dies. Errors of the data are not repeated: a
-# task returns them as its result.
+# How often Ray repeats a task whose worker or node dies. For an error of the data, a task is not
+# repeated: it returns the error as its result.
 _REPEATS = 8
 _PAUSE = 0.2
 _PROBE_SECONDS = 300.0

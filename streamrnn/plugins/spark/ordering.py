@@ -111,12 +111,12 @@ class Places(Origin):
         return values
 
     def first_of_last_tie(self) -> int:
-        """Return the first of the last rows that have the same order."""
+        """Return the index of the first row that has the same order as the last row."""
         changed = np.flatnonzero(self._changes())
         return int(changed[-1]) + 1 if len(changed) else 0
 
     def tied(self) -> tuple[Ints, Ints]:
-        """Return the rows (K,) whose order another row has, too, and the order's number (K,)."""
+        """Return the rows (K,) that share their order with another row, and its number (K,)."""
         changes = self._changes()
         group = np.concatenate([[0], np.cumsum(changes)])
         rows = np.flatnonzero(np.bincount(group)[group] > 1)
@@ -134,7 +134,7 @@ class Places(Origin):
 
 
 def repeated(slots: Ints, group: Ints) -> int | None:
-    """Return the least index of a slot (K,) that repeats in its group (K,), or None."""
+    """Return the smallest index at which a slot (K,) repeats in its group (K,), or None."""
     order = np.lexsort((group, slots))  # stable
     same = (group[order][1:] == group[order][:-1]) & (slots[order][1:] == slots[order][:-1])
     return int(order[1:][same].min()) if same.any() else None

@@ -41,7 +41,7 @@ class Task:
 
     @property
     def result_schema(self) -> pa.Schema:
-        """The output columns, the kind of the row, and the contents of rows of another kind."""
+        """The output columns, the kind of the row, and the content of rows that are not output."""
         extra = [pa.field(KIND, pa.string()), pa.field(DATA, pa.binary())]
         return pa.schema([*self.bound.emitter.schema, *extra])
 
@@ -149,7 +149,7 @@ def _score(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
     """Score a record batch; return its output rows and its rejects.
 
-    `first`: field of a summary -> order of the first such row, and its description.
+    `first`: field of a summary -> order and description of the first row that it is about.
     """
     rows = task.bound.loaded.contract.read(batch, places)
     scored = scorer.compute(scorer.prepare(rows))

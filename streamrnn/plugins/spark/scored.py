@@ -66,7 +66,8 @@ class ScoredFrames:
     def summary(self) -> Summary:
         """Compute the result once, and return its counts.
 
-        Raises DataError if more rows are rejected than [source] max_rejects, and a worker's error.
+        Raises DataError if more rows are rejected than [source] max_rejects allows, and a worker's
+        error.
         """
         with worker_errors():
             collected = self._of(SUMMARY).select(DATA).collect()
@@ -123,13 +124,13 @@ def score(
     finds the zone in the files. It is not needed with [source] time_zone, and is UTC by default.
 
     A worker holds the state of the streams of a partition, and a record batch of [source]
-    batch_rows rows (in kind whole: the whole partition). The result is computed when it is used.
-    Stream by stream, it has the bits of a local run that reads the rows in this order.
+    batch_rows rows (with [window] kind = "whole", the whole partition). The result is computed when
+    it is used. Stream by stream, it has the bits of a local run that reads the rows in this order.
 
     Raises, before a job runs: ConfigError without `order`, or for a `zone` that differs from
-    [source] time_zone, DataError for a missing column, DTypeError for a column that cannot be used,
-    such as a key of floats, StateError for the state of another model or other columns. Actions on
-    the result raise the errors of rows: see `worker_errors`.
+    [source] time_zone; DataError for a missing column; DTypeError for a column that cannot be used,
+    such as a key of floats; StateError for a state of another model or of other columns. Actions
+    on the result raise the errors of rows: see `worker_errors`.
     """
     if not isinstance(pipeline, Pipeline):
         pipeline = Pipeline.from_toml(pipeline)

@@ -37,8 +37,8 @@ def table_schema(frame: Any) -> pa.Schema:
     if _KEPT not in metadata:
         raise StateError(
             f"{LABEL}: not a state: expected the `state` of a result of streamrnn.spark.score, or "
-            "the same read back from Parquet or a table: its column `steps` has no schema of "
-            f"streamrnn. Columns: {', '.join(frame.columns)}"
+            "the same read back from Parquet or a table; this one has no column `steps` with a "
+            f"schema of streamrnn. Columns: {', '.join(frame.columns)}"
         )
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata[_KEPT])))
     if missing := [name for name in flat_schema(schema).names if name not in frame.columns]:
