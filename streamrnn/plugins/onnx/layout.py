@@ -126,8 +126,9 @@ def _layout(
         twice = _outputs(evaluator, wiring, evaluator.run(feeds(more)), rows, more)
         if changed := [name for name in outputs if twice[name] != outputs[name]]:
             raise ModelMismatchError(
-                f"output {changed[0]!r} has other steps than its inputs: {outputs[changed[0]][1]} "
-                f"values for {steps} steps, {twice[changed[0]][1]} for {more}"
+                f"output {changed[0]!r} has another number of steps than the inputs: "
+                f"{outputs[changed[0]][1]} values for {steps} steps, {twice[changed[0]][1]} for "
+                f"{more}"
             )
     by_input = {v.name: place for v, place in zip(wiring.data, places, strict=True)}
     return GraphLayout(by_input, outputs, shapes, one_step)
