@@ -30,7 +30,7 @@ _LOG = "_delta_log"
 _FILE = ("path", "size_bytes", "num_records")
 _FORBIDDEN = set(" ,;{}()\n\t=")
 # VACUUM deletes old files that the table does not name. Parts that left the output are deleted
-# anyway; parts that wait to be registered would be, but with this interval none is old enough.
+# without it, and parts that wait to be registered must stay: with this interval, no file is old.
 _PROPERTIES = {"delta.deletedFileRetentionDuration": "interval 36500 days"}
 _SECRETS = {"aws_access_key_id", "aws_secret_access_key", "aws_session_token"}
 _LONGEST_TEXT = 64

@@ -117,7 +117,7 @@ class _Log:
             start -= 1
         if start == 0:
             return 0
-        # The oldest checkpoint before them: the longer the history, the more it explains.
+        # Start after the oldest checkpoint: the longer the history, the more it explains.
         follows = [number + 1 for number in self.checkpoints if start <= number + 1 <= last + 1]
         if not follows:
             raise DataError(

@@ -70,7 +70,7 @@ def state_names(model: Model) -> dict[str, str]:
 def graph_of(model: Model) -> GraphDef:
     """Return a model as a graph: its inputs, then the states; its outputs, then the next states.
 
-    Raises UnsupportedError that names the layer which ONNX does not have.
+    Raises UnsupportedError, naming the layer, if ONNX does not have it.
     """
     if isinstance(model, OnnxModel):
         raise UnsupportedError(f"{model} is already a graph of ONNX: copy its file")

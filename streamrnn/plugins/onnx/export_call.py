@@ -71,7 +71,7 @@ class LayerCall:
     inputs: tuple[str, ...]
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node of one output, and return the output's name."""
+        """Append a node with one output, and return the output's name."""
         name = self.builder.fresh(f"{self.path}/{op.lower()}")
         self.builder.node(op, inputs, [name], name, **attributes)
         return name

@@ -13,7 +13,10 @@ NamedArrays = dict[str, Array]
 
 DTYPES = ("float32", "int64", "int32", "bool")
 INTEGERS = ("int64", "int32", "bool", "int8", "uint8")
-"""Types of integer constants; 8 bits: zero points, and weights until the graph is folded."""
+"""Types of integer constants.
+
+int8 and uint8 are for zero points, and for weights until the graph is folded.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Check with random numbers that a graph can run one step per row.
+"""Check with random numbers that a graph can run step by step, as rows of a log arrive.
 
 A window of random steps is run at once, cut in two, for one of its rows alone, and with rows of
 different lengths: every bit must be equal. Otherwise the reason names nodes that may cause the

@@ -310,14 +310,14 @@ def _optional(
 
 
 def _by_direction(weights: WeightsLike, order: Ints, count: int) -> list[WeightsLike]:
-    """Return the weights (dirs, gates * U, K) as one (K, gates * U) per direction, in `order`."""
+    """Return the weights (dirs, gates * U, K) as a list of (K, gates * U), columns in `order`."""
     if isinstance(weights, Integers):
         return [weights.columns(i * order.size + order) for i in range(count)]
     return [np.ascontiguousarray(one[order].T) for one in weights]
 
 
 def _order(operator: Operator, units: int) -> Ints:
-    """Return the position in ONNX of each row in Keras."""
+    """Return the position among ONNX's rows of each row in Keras's order."""
     theirs, ours = operator.gates, operator.kind.gates
     rows = np.arange(len(theirs) * units).reshape(-1, units)
     return rows[[theirs.index(gate) for gate in ours]].reshape(-1)

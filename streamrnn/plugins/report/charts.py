@@ -179,10 +179,10 @@ def _lines(picture: Picture, panel: Panel) -> ChartSpec:
 
 
 def _rules(picture: Picture) -> list[ChartSpec]:
-    """Return the rules; models and commits differ in colour and in the line of their labels.
+    """Return the rules; models and commits differ in colour, and their labels are on two lines.
 
     A label that would reach the next one of its kind, or the edge, is left out; only the last
-    label of a model moves to the other side of its rule instead.
+    label of the models moves to the other side of its rule instead.
     """
     layers: list[ChartSpec] = []
     for model in (False, True):

@@ -24,7 +24,7 @@ from streamrnn.stream.sources.contract import Feature
 
 
 class SourceValues:
-    """Adds up the rows of a source within a timeline, as they are in its files.
+    """Counts and samples the values of a source within a timeline, as they are in its files.
 
     `nulls`, `invalid` and `clipped` (buckets,) count the values of numeric features that are null
     or NaN, outside `valid`, or limited by `clip`. Quantiles are of the values that remain, after
@@ -116,7 +116,7 @@ def features_over_time(subject: Subject, values: SourceValues, loaded: LoadedPip
 
 
 def _sentence(panels: list[Panel]) -> str:
-    """Describe the feature whose median leaves the mean of its Normalization most.
+    """Describe the feature whose median is farthest from the mean of its Normalization.
 
     Without a Normalization, describe the median of the first feature.
     """

@@ -32,7 +32,7 @@ SATURATED = 0.99
 
 
 class LayerNorms(NamedTuple):
-    """The state h of one layer in one commit: norms (S,), `units`, and the share that is saturated.
+    """The state h of one layer in one commit: norms (S,), units, and the share of saturated units.
 
     The share is None without streams, or if a state exceeds 1, as with activations other than tanh.
     """

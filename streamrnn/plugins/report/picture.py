@@ -14,7 +14,7 @@ LONGEST_HEAD = 200
 
 @dataclass(frozen=True)
 class Drawn:
-    """A field of the rows to draw, and its name in words; `low` is the lower field of a band."""
+    """A field of the rows to draw, its name in words, and `low`, the field of a band's low end."""
 
     field: str
     label: str
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 
 def without_name(panels: Sequence[Panel]) -> Sequence[Panel]:
-    """Return the panels; the only panel of a picture needs no name."""
+    """Return the panels; if there is only one, without its name."""
     return panels if len(panels) > 1 else [replace(panel, label="") for panel in panels]
 
 

@@ -22,7 +22,7 @@ from streamrnn.stream.sources import parse_time, time_of
 from streamrnn.stream.states import KeyIndex
 
 MOST_OUTPUTS = 4
-"""Largest number of outputs that are drawn; of more, only the first ones are."""
+"""Largest number of outputs that are drawn: of more outputs, the first ones."""
 MOST_STREAMS = 12
 """Largest number of streams drawn one by one: by default, the ones with the most rows."""
 NO_KEY = (

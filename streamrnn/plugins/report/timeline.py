@@ -95,7 +95,7 @@ class Timeline:
         return bucket_N
 
     def names(self) -> list[str | int]:
-        """Return the start of each bucket: a number, or a date (with the time, below a day)."""
+        """Return the start of each bucket: a number, a date, or (if less than a day) a time."""
         return [self.name(self.first + i * self.width) for i in range(self.buckets)]
 
     def name(self, place: int) -> str | int:
@@ -166,9 +166,9 @@ class BucketSample:
     """Rows of V values, in buckets.
 
     A bucket of up to 2 `most` rows keeps all of them. A larger one keeps a share of 1/2, 1/4, …:
-    between about `most` and 2 `most` rows. They are drawn at random, with a fixed seed: if every
-    second row were kept, this could coincide with a period of the streams. Values that are not
-    finite are left out of quantiles.
+    between about `most` and 2 `most` rows. The rows to keep are drawn at random, with a fixed seed:
+    if every second row were kept, this could coincide with a period of the streams. Values that are
+    not finite are left out of quantiles.
     """
 
     def __init__(self, buckets: int, series: int, most: int = MOST) -> None:

@@ -88,7 +88,7 @@ class Service:
         self.ended.set()
 
     def close(self) -> None:
-        """Refuse new requests from now on, and those that wait."""
+        """Refuse the requests that wait, and all new ones."""
         self._closed = True
         for entry in self._queue:
             entry.resolve(try_again(503, "not ready"))

@@ -19,7 +19,7 @@ from streamrnn.stream.windows import reject_names
 KIND, DATA = "streamrnn_kind", "streamrnn_data"
 SCORED_ROWS, STATE, REJECTS, SUMMARY = "rows", "state", "rejects", "summary"
 _CHUNK = 4 << 20
-"""Bytes of state in one row of the result."""
+"""About how many bytes of state are in one row of the result."""
 _OWNER = "state"
 
 

@@ -222,8 +222,8 @@ class _Union:
     """The rows of a DataFrame, with the streams of a state DataFrame if there is one.
 
     Columns: `kind` (0: a stream, 1: a row); c0, c1, … for the columns in use, of which a stream has
-    the keys; o0, … for columns of the order that are not in use, and its first one if that is a
-    key; s0, … for the flat state.
+    the keys; o0, … for columns of the order that are not in use, and for its first column if that
+    is a key; s0, … for the flat state.
     """
 
     def __init__(self, rows: Any, bound: BoundPipeline, order: Order, state: Any) -> None:

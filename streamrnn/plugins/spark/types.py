@@ -44,10 +44,10 @@ def quoted(name: str) -> str:
 
 
 def arrow_schema(frame: Any, used: Sequence[str], zone: str) -> pa.Schema:
-    """Return the names of all columns of a DataFrame, with the Arrow types of those in `used`.
+    """Return the names and the Arrow types of all columns of a DataFrame.
 
-    A column whose type has no counterpart in Arrow has type null if it is unused; DTypeError is
-    raised if it is used. `zone` is the time zone of timestamps.
+    A column whose type has no counterpart in Arrow has type null. Raises DTypeError if such a
+    column is in `used`. `zone` is the time zone of timestamps.
     """
     fields = []
     for field in frame.schema:
