@@ -157,7 +157,7 @@ def _reduction(name: str, function: Callable[[Array], Array]) -> None:
     ) -> Array:
         along = ints_of(axes) or ([] if noop_with_empty_axes else list(range(x.ndim)))
         if any(not -x.ndim <= axis < x.ndim for axis in along):
-            raise DataError(f"{node}: axes {along} of an array with {x.ndim} axes")
+            raise DataError(f"{node}: axes {along} do not fit an array with {x.ndim} axes")
         over = sorted(axis % x.ndim for axis in along)
         kept = [i for i in range(x.ndim) if i not in over]
         sizes = [x.shape[i] for i in kept]

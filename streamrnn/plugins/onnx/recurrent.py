@@ -185,7 +185,7 @@ def check(node: NodeDef) -> None:
         raise UnsupportedError(f"{node}: attribute {unknown[0]!r} is not supported")
     clip = attributes.get("clip", 0.0)
     if not math.isfinite(clip) or clip < 0:
-        raise UnsupportedError(f"{node}: clip={clip} is not supported: expected a positive number")
+        raise UnsupportedError(f"{node}: clip={clip} is not supported: expected 0 or above")
     _activations(node, len(_directions(node)))
 
 

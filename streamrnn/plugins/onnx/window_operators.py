@@ -153,9 +153,9 @@ def _convolution(
     """Return the products of windows of x (N, C, …) and W (M, C / group, sizes …), plus B (M,)."""
     sizes, channels, outputs = w.shape[2:], x.shape[1], w.shape[0]
     if group < 1 or w.shape[1] * group != channels or outputs % group:
-        raise ShapeError(f"{node}: weights {w.shape}, {group} groups, input {x.shape}")
+        raise ShapeError(f"{node}: weights {w.shape} in {group} groups do not fit input {x.shape}")
     if kernel_shape is not None and tuple(ints_of(kernel_shape)) != sizes:
-        raise ShapeError(f"{node}: kernel_shape {ints_of(kernel_shape)}, weights {w.shape}")
+        raise ShapeError(f"{node}: kernel_shape {ints_of(kernel_shape)} does not fit {w.shape}")
     view = _windows(node, x, sizes, _pads(node, x, sizes), 0.0)
     rank = len(sizes)
     positions = view.shape[2 : 2 + rank]

@@ -171,7 +171,7 @@ def test_answers_of_too_many_bytes_are_dropped_and_their_numbers_stay(
         assert known.answer("p19", 3, ROWS.schema) == ROWS
         refusal = known.answer("p0", 3, ROWS.schema)  # and not scored again
         assert isinstance(refusal, HTTPException)
-        assert "rows accepted, the answer is not kept" in refusal.detail
+        assert "rows were accepted, but the answer is not kept" in refusal.detail
         assert known.answer("p0", 4, ROWS.schema) is None
     log.append(ROWS.slice(0, 0), {"large": (0, pa.concat_batches([ROWS] * 20))})
     assert isinstance(log.producers.answer("large", 0, ROWS.schema), pa.RecordBatch)
