@@ -426,7 +426,7 @@ def _reliability(table: pa.Table | None) -> Picture | Missing:
         "reliability",
         TITLES["reliability"],
         f"Where the forecast is about {short(100 * off['forecast'])} %, "
-        f"it came true in {short(100 * off['happened'])} % of the rows.",
+        f"it came true in {short(100 * off['happened'])} %.",
         "reliability",
         [Panel("", rows)],
         [Drawn("happened", "how often it happened")],

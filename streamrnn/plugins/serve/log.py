@@ -73,7 +73,7 @@ class Producers:
                 rows = pa.ipc.read_record_batch(pa.py_buffer(answer), schema)
                 rows.validate(full=True)
                 return rows
-            why = f"its rows were accepted, but the answer is not kept; expected sequence {last + 1}"
+            why = f"rows were accepted, but the answer is not kept; expected sequence {last + 1}"
         return HTTPException(409, f"producer {producer!r}: {why}, received {sequence}")
 
     def remember(self, note: bytes) -> None:
