@@ -283,11 +283,20 @@ def test_labels_that_a_fit_does_not_read_change_no_byte(tmp_path: Path) -> None:
 
 
 def test_shuffled_labels_give_no_skill(tmp_path: Path) -> None:
-    """The mean of all labels is as good, and the deviation is theirs."""
-    fit(tmp_path, log(shuffled=True))
-    (row,) = figures_of(tmp_path)
+    """The mean of all labels is as good, and the deviation is theirs.
+
+    With the label itself planted as a feature, mean and deviation show it: a leak would be seen.
+    """
+    shuffled = log(shuffled=True)
+    fit(tmp_path / "shuffled", shuffled)
+    (row,) = figures_of(tmp_path / "shuffled")
     assert row["better_mean"] < 0.02
     assert row["spread"] == pytest.approx(row["rmse_mean"], rel=0.1)
+    flag = shuffled.column_names.index("flag")
+    fit(tmp_path / "planted", shuffled.set_column(flag, "flag", shuffled["x"]))
+    (leak,) = figures_of(tmp_path / "planted")
+    assert leak["better_mean"] > 0.8
+    assert leak["spread"] < row["spread"] / 4
 
 
 def test_the_test_of_rates_does_not_end_where_the_loss_passes_zero(tmp_path: Path) -> None:
