@@ -270,7 +270,8 @@ def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
     That module calls it with its namespace; what its `__getattr__` loads is shown there, too.
-    Pickles look the names up in that module. `inspect.getsource` fails for such a class.
+    Pickles look the names up in that module. `inspect.getsource` fails for a class that is shown
+    in this way.
     """
 
     def shown(value: Any) -> Any:

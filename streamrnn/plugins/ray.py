@@ -76,7 +76,7 @@ def _probe(
 class RayTasks:
     """Runs tasks on Ray, which it starts here if `address` is "local", and joins otherwise.
 
-    `workers` is the number of workers of a Ray that is started here. A program that has called
+    `workers` is the number of workers if Ray is started here. A program that has called
     `ray.init` keeps its cluster. Raises EngineError if there is no cluster.
     """
 

@@ -300,8 +300,8 @@ class FitJob:
         if wrong is not None:
             column = fit.target.names[wrong.target]
             raise DataError(
-                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label, of "
-                f"[target] column {column!r}, is {wrong.value:g}; the loss "
+                f"{self._place(staged, fit, reader, wrong.row, wrong.stream)}: the label from "
+                f"[target] column {column!r} is {wrong.value:g}; the loss "
                 f"{model.learner.loss.name} expects {wrong.expected}"
             )
         return parts

@@ -32,8 +32,8 @@ def write_demo() -> list[str]:
     )
     if home is None:
         raise MissingFileError(
-            f"{package / 'demo'}: no such folder, and no clone around it: streamrnn was installed "
-            "without its demo; install its wheel"
+            f"{package / 'demo'}: no such folder, and the package is not in a clone of the "
+            "repository: streamrnn was installed without its demo; install its wheel"
         )
     for name in ("demo.toml", "demo"):
         if os.path.lexists(name):

@@ -149,7 +149,7 @@ def _check_alike(new: pa.Table, old: pa.Table, file: str, output: str) -> None:
             )
     for field in old.schema:
         if field.name not in new.schema.names:
-            raise StateError(f"{file}: column {field.name!r} is missing, which {output} has")
+            raise StateError(f"{file}: column {field.name!r}, which {output} has, is missing")
 
 
 def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
@@ -160,7 +160,7 @@ def rows_of(table: pa.Table, keys: Sequence[str], output: str) -> Bools:
         values = next(csv.reader([key]), []) or [key]
         if len(values) != len(names):
             raise ConfigError(
-                f"--key {key}: expected {count(len(names), 'value')}, of {', '.join(names)}, "
+                f"--key {key}: expected {count(len(names), 'value')} ({', '.join(names)}), "
                 f"received {len(values)}"
             )
         chosen = np.ones(table.num_rows, bool)

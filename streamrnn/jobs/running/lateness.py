@@ -48,8 +48,8 @@ def note_on_gap(files: Sequence[UsedFile], used: int, kind: pa.DataType) -> str 
     """Return a note if a file seems to be missing before one of the files after the first `used`.
 
     A file seems to be missing if the time without rows exceeds the longest gap between used files
-    by more than half of that gap, or half of the median length of a file if this is longer. A few
-    files do not show what is usual: then there is no note.
+    by more than half of that gap, or half of the median length of a file if this is longer. If
+    there are too few files to show what is usual, there is no note.
     """
     earlier = sorted(_times_of(files[:used]), key=attrgetter("first"))
     if len(earlier) < _TELLING:

@@ -228,7 +228,7 @@ def _recurrent(written: _Written, layer: Any, shape: Any) -> None:
     options = _options(layer, rnn)
     if rnn.go_backwards:
         raise _refused(
-            layer, "the only layer of PyTorch that goes backwards is the second of a Bidirectional"
+            layer, "in PyTorch, only the second direction of a bidirectional layer goes backwards"
         )
     arrays: dict[str, Array] = {}
     for ending, side in sides.items():
@@ -320,7 +320,7 @@ def _numbers(array: Array) -> str:
 
 
 def _literal(value: Any) -> str:
-    """Return a float, or lists of floats, as Python's source."""
+    """Return a float, or lists of floats, as Python source code."""
     return re.sub("(inf|nan)", r'float("\1")', repr(value))
 
 

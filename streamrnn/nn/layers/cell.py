@@ -315,7 +315,7 @@ def state_shapes_of(cell: object) -> list[tuple[int, ...]]:
     except TypeError:
         raise ArgumentError(
             f"{cell}: state_size must be an int, or a list with an int or a shape for each state, "
-            f"received {size!r}; states are not nested any deeper"
+            f"received {size!r}; states cannot be nested any deeper"
         ) from None
 
 

@@ -2,7 +2,7 @@
 
 With causal padding, an output depends only on its own step and the past, so these layers run on
 streams; Keras 3 has this padding for Conv1D alone. The others filter each feature separately. None
-of them passes a mask on.
+of the three passes a mask on.
 """
 
 from collections.abc import Iterator, Sequence

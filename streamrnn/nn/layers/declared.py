@@ -1,7 +1,7 @@
 """The arguments of layers, each declared once: an annotated name in the class, and its default.
 
 ``units: Size`` is a required argument, ``use_bias: bool = True`` one with a default. `__init__`,
-its signature and `get_config` follow from them; type checkers read the same lines (PEP 681). The
+its signature and `get_config` follow from these lines; type checkers read them too (PEP 681). The
 order is as in dataclasses: the base's first, and arguments below ``_: KW_ONLY`` after all others.
 Only type checkers require the latter to be passed by name: Keras takes all arguments by position.
 """

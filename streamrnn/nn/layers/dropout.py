@@ -98,7 +98,7 @@ class SpatialDropout1D(Dropout):
 
 @builtin_layer
 class ActivityRegularization(Stepwise):
-    """Returns its input: it only affects training."""
+    """Returns its input: the layer only affects training."""
 
     l1: float = 0.0
     l2: float = 0.0

@@ -453,8 +453,8 @@ def quietly(call: Callable[[], object]) -> Callable[[], object]:
 def _common(layer: Layer, small: Shape, large: Shape) -> Shape:
     if len(small) != len(large):
         raise ShapeError(
-            f"{layer}: the axes of its output depend on the sizes of its input: {small}, {large}; "
-            "implement compute_output_shape"
+            f"{layer}: the number of axes of its output depends on the sizes of its input: {small} "
+            f"or {large}; implement compute_output_shape"
         )
     return tuple(a if a == b else None for a, b in zip(small, large, strict=True))
 

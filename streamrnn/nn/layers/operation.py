@@ -100,7 +100,10 @@ class Operation(Layer):
         ]
         used = sum(entry is not None and entry is not Ellipsis for entry in key)
         if used > self.rank or sum(entry is Ellipsis for entry in key) > 1:
-            raise ArgumentError(f"{self}: {len(key)} indices do not fit {self.rank} axes")
+            raise ArgumentError(
+                f"{self}: {len(key)} indices do not fit {self.rank} axes (only one of the indices "
+                "can be ..., and None takes no axis)"
+            )
         rest = [slice(None)] * (self.rank - used)
         at = next((i for i, entry in enumerate(key) if entry is Ellipsis), len(key))
         key[at : at + 1] = rest

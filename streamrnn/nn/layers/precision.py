@@ -172,7 +172,7 @@ def assign_integers(model: Layer, weights: Mapping[str, Integers]) -> None:
             for _, full in own:
                 del left[full]
     if left:
-        raise ModelFileError(f"stored as integers that no layer reads: {', '.join(left)}")
+        raise ModelFileError(f"integer weights that no layer reads: {', '.join(left)}")
 
 
 def _joined(path: str, name: str) -> str:

@@ -58,8 +58,8 @@ class Model(Trainable, Layer):
             built_in = next(base for base in graphs if base.is_built_in())
             if built_in is not Model:
                 raise ConfigError(
-                    f"{cls.__name__}: {built_in.__name__} does not run a call of a subclass: "
-                    "derive it from Model"
+                    f"{cls.__name__}: {built_in.__name__} does not run the `call` of a "
+                    "subclass: derive the class from Model"
                 )
             bases = tuple(eager if base is Model else base for base in cls.__bases__)
             cls.__bases__ = bases if eager in bases else (*bases, eager)

@@ -97,9 +97,9 @@ def check_step_backward(
     names += [f"weights[{i}] ({name!r})" for i, name in enumerate(weights)]
     if where := worst_entry(names, received, slopes):
         raise ArgumentError(
-            f"{cell}: its step_backward is not the derivative of its step; for the gradient "
-            f"of {where} (the entry that differs most; the expected value is a central difference "
-            "of `step` in float64); "
+            f"{cell}: its step_backward is not the derivative of its step. The gradient of "
+            f"{where} (the entry that differs most; the expected value is a central difference "
+            "of `step` in float64). "
             "help(streamrnn.layers.Cell) says what step_backward gets and writes"
         )
     _compared.add(key)
@@ -125,7 +125,7 @@ def worst_entry(
             if error > worst or not math.isfinite(got):
                 worst = error if math.isfinite(got) else math.inf
                 place = ", ".join(map(str, index))
-                where = f"{name} at [{place}] expected {expected:.6g}, received {got:.6g}"
+                where = f"{name} at [{place}]: expected {expected:.6g}, received {got:.6g}"
     return where
 
 
@@ -239,7 +239,7 @@ def check_gradient(
         slopes = list(central_differences(value, point, np.random.default_rng(17)))
     if slopes and (where := worst_entry(["y_pred"], [received], [slopes])):
         raise ArgumentError(
-            f"{owner}: its gradient is not the derivative of the sum of its values; for the "
+            f"{owner}: its gradient is not the derivative of the sum of its values. The "
             f"gradient of {where} (the entry that differs most; the expected value is a central "
             "difference of the values in float64)"
         )

@@ -11,7 +11,7 @@ from streamrnn.nn.layers.weights import WeightSet
 from streamrnn.nn.training.recording import Recording
 
 _WEIGHTS = {"recurrent": "recurrent_kernel"}
-"""The weight of the argument recurrent_regularizer; others are named after their weights."""
+"""The weight that recurrent_regularizer is for; other arguments are named after their weights."""
 _LEFT_OUT = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 """Weights that a layer may lack, and the argument that says so."""
 

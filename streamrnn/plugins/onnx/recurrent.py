@@ -107,7 +107,7 @@ class Recurrent:
 
     @property
     def cell_class(self) -> str:
-        """The class of cell that has the same states."""
+        """The name of the class of cells that have the same states."""
         return RECURRENT[self.node.op].cells[0].__name__
 
     def run(
@@ -284,7 +284,10 @@ def _weight(node: NodeDef, position: int, constants: NamedArrays, directions: in
         raise UnsupportedError(f"{node}: its weights ({name!r}) are computed, not constant")
     array = constants[name]
     if array.ndim != 3 or array.shape[0] != directions or array.dtype != np.float32:
-        raise ModelFileError(f"{node}: {name!r} has shape {array.shape}, dtype {array.dtype}")
+        raise ModelFileError(
+            f"{node}: expected {name!r} to be float32 with axes (directions of the node, gates * "
+            f"units, inputs), received shape {array.shape}, dtype {array.dtype}"
+        )
     return array
 
 

@@ -209,9 +209,9 @@ def _make_report(
 ) -> ReportPage:
     """Make the report on an output.
 
-    `loaded` is its pipeline, or why there is none; `name` is the name of the pipeline file. Raises
-    MissingFileError or CheckpointError without a readable output, ConfigError for an unknown key,
-    or for a `since` or `until` that is not a time.
+    `loaded` is its pipeline, or the reason why there is none; `name` is the name of the pipeline
+    file. Raises MissingFileError or CheckpointError without a readable output, ConfigError for an
+    unknown key, or for a `since` or `until` that is not a time.
     """
     manifest = read_manifest(output)
     since, until = (None if t is None else str(t) for t in (request.since, request.until))

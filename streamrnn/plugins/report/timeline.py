@@ -49,7 +49,7 @@ class Timeline:
     """`buckets` of `width` places each, from the place `first` on.
 
     `unit` is the width in words. Without `clock`, places are integers: values of an integer time
-    column, or numbers of rows if the output is not `timed`.
+    column, or row numbers if the output is not `timed`.
     """
 
     clock: bool

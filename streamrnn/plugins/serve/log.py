@@ -37,7 +37,7 @@ _BEGIN = re.compile(rb"(?s)(?=\xff{4}...\0)")
 _NOTE, _SUM = b"note", b"crc32"
 _LOGGER = logging.getLogger("streamrnn.plugins")
 _PRODUCERS = 10_000
-"""Largest number of producers in memory; the longest silent ones are forgotten first."""
+"""Largest number of producers in memory; the one that was silent longest is forgotten first."""
 _ANSWERS = 64 << 20
 """Largest number of bytes of answers: the oldest are dropped first; the last is always kept."""
 

@@ -126,8 +126,8 @@ def _from_bytes(name: str, kind: str, blob: bytes, size: int) -> Any:
                 break
         if place != len(blob):
             raise DataError(
-                f"tensor {name!r}: expected {size} texts in its {len(blob)} bytes, each after four "
-                f"bytes with its length; text {len(texts) - 1} (from 0) ends at byte {place}"
+                f"tensor {name!r}: expected {size} texts in its {len(blob)} bytes, each preceded "
+                f"by its length in four bytes; text {len(texts) - 1} (from 0) ends at byte {place}"
             )
         return texts
     if kind not in _NUMPY or len(blob) != size * _NUMPY[kind].itemsize:

@@ -124,13 +124,13 @@ def _in_type(values: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _finite(values: Any, array: pa.Array) -> pa.Array:
-    """Return the array. Raises ValueError if a finite value is beyond the type of the array."""
+    """Return the array. Raises ValueError if a finite value is beyond the range of its type."""
     if pa.types.is_floating(array.type):
         lost = pc.invert(pc.is_finite(array))
         if isinstance(values, pa.Array) and pa.types.is_floating(values.type):
             lost = pc.and_(lost, pc.is_finite(values))
         if lost.true_count:
-            raise ValueError("a value is beyond the type")
+            raise ValueError("a value is beyond the range of its type")
     return array
 
 

@@ -227,7 +227,7 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ConfigError(f"{file}: not valid TOML: nested too deep") from None
+        raise ConfigError(f"{file}: not valid TOML: nested too deeply") from None
     except ValueError as error:
         message = str(error).removesuffix(" (at end of document)")
         location = file

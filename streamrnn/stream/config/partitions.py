@@ -13,7 +13,7 @@ _SPECIAL = set('/=%\\:*?"<>|')
 
 
 class PartitionLevel(NamedTuple):
-    """A folder level `name=value`: the value of a column, or a function of it ("": no function)."""
+    """A folder level `name=value`: the value of `column`, or a `function` of it ("": none)."""
 
     name: str
     column: str

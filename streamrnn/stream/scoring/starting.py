@@ -42,8 +42,9 @@ def starting_table(
     `[state] map`; if that fails, `advice` ends the message. `[state] init` is also carried with
     "error" if the models differ in [output] quantiles alone. "replay" takes the states from
     `replayed`, the result of earlier rows (a model without states is carried). Entries of the map
-    that are also in `earlier_map`, with which the state was committed, may belong to an earlier
-    change (None: all may). Whatever is ignored in the state, or in `[state] init`, is added to
+    that are also in `earlier_map`, with which the state was committed, may be left over from an
+    earlier change: they are not refused if the state lacks their origin, or if the model has not
+    changed (None: no entry is). Whatever is ignored in the state, or in `[state] init`, is added to
     `notes`. Raises StateError, naming both sides, for a table of another model or other keys, and
     for a map that does not fit; ConfigError for "replay" without `replayed`.
     """

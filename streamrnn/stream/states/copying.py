@@ -21,9 +21,9 @@ PAUSE = 1e-4
 class SlicedCopy:
     """A copy of the first `rows` rows of arrays as they are when it is created, with the lock held.
 
-    With `which`, in ascending order, only these rows. `columns` returns the arrays, which growth
-    may replace. Whoever writes rows must call `keep` first. `arrays` is the copy; rows that are not
-    copied yet are undefined.
+    With `which`, in ascending order, only these rows. `columns` returns the current arrays: when
+    they grow, they may be replaced. Whoever writes rows must call `keep` first. `arrays` is the
+    copy; rows that are not copied yet are undefined.
     """
 
     def __init__(

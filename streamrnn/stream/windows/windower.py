@@ -1,4 +1,4 @@
-"""Segments of one record batch, or sequences of many, on the lanes of windows."""
+"""Segments of one record batch, or sequences from several, packed into the lanes of windows."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

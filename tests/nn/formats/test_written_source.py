@@ -80,7 +80,7 @@ def test_directions_of_pytorch_are_not_swapped() -> None:
     forward = layers.GRU(2, go_backwards=True, return_sequences=True)
     both = layers.Bidirectional(forward, backward_layer=layers.GRU(2, return_sequences=True))
     Sequential([Input((None, 3)), both]).save("m.safetensors")
-    with pytest.raises(UnsupportedError, match="goes backwards is the second of a Bidirectional"):
+    with pytest.raises(UnsupportedError, match="only the second direction of a bidirectional"):
         written()
 
 

@@ -251,7 +251,7 @@ def test_what_is_no_cell_is_refused_for_what_it_lacks(cell: Any, message: str) -
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"state_size": [3, [(2,), (4,)]]}, r"'some'.*state_size.*not nested any deeper"),
+        ({"state_size": [3, [(2,), (4,)]]}, r"'some'.*state_size.*cannot be nested any deeper"),
         ({"state_size": "three"}, r"'some'.*state_size must be an int"),
         (
             {"state_size": [(2,), (3, 4)], "output_size": [(2,), (3, 4)]},

@@ -183,7 +183,7 @@ def test_a_call_that_would_not_be_run_is_refused() -> None:
         pass
 
     for base in (Sequential, Named):
-        with pytest.raises(ConfigError, match="Twice: Sequential does not run a call of a subcl"):
+        with pytest.raises(ConfigError, match="Twice: Sequential does not run the `call` of a"):
             type("Twice", (base,), {"call": lambda self, x: x})
 
 

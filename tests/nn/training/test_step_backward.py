@@ -100,13 +100,13 @@ def gradients(cell: layers.Layer) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (wrong_x, r"of x at \[1\] expected"),
-        (wrong_state, r"of states\[0\] at \[0\] expected"),
-        (overwrites_weights, r"of weights\[0\] \('rate'\) at \[\d\] expected"),
+        (wrong_x, r"of x at \[1\]: expected"),
+        (wrong_state, r"of states\[0\] at \[0\]: expected"),
+        (overwrites_weights, r"of weights\[0\] \('rate'\) at \[\d\]: expected"),
         (keeps_dy, "expected"),
         (writes_y, "writes to y, which"),
         (writes_weights, r"writes to weights\[0\], which"),
-        (not_a_number, r"of x at \[0\] expected .* received nan"),
+        (not_a_number, r"of x at \[0\]: expected .* received nan"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*Numba cannot compile its step_backward:UserWarning")

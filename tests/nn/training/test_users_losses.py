@@ -314,7 +314,7 @@ def test_a_wrong_gradient_is_refused_before_the_first_step() -> None:
 
     model = network(Doubled(name="mine"))
     before = model.get_weights()
-    said = r"loss 'mine': its gradient is not the derivative .* of y_pred at \[0, 1\] expected"
+    said = r"loss 'mine': its gradient is not the derivative .* of y_pred at \[0, 1\]: expected"
     with pytest.raises(ArgumentError, match=said):
         model.fit(X, ROWS, verbose=0)
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
