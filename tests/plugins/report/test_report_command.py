@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from command_line import run_command
 from jobs.evaluation.evaluated import PIPELINE, log, model, write
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.plugins.report import page
@@ -90,11 +91,14 @@ def test_arguments_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot write the report" in err
 
 
-@pytest.mark.parametrize("subject", ["p.toml", "out"])
+@pytest.mark.parametrize("subject", first_quick(["p.toml", "out"]))
 def test_only_an_earlier_report_is_replaced(
     subject: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file of the pipeline, no other file; and nothing is added to its folders."""
+    """No file of the pipeline, no other file; and nothing is added to its folders.
+
+    Slow: a report of an output alone.
+    """
     run(log())
     Path("notes.html").write_text("<!DOCTYPE html>\n<p>mine</p>")
     Path("link.html").symlink_to("p.toml")

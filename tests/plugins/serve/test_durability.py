@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import serving
+from selection import first_quick, slow
 
 from streamrnn import Pipeline
 from streamrnn.outputs import rewind, verify
@@ -49,9 +50,12 @@ def in_one_piece(folder: Path) -> pa.Table:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits this process alone")
-@pytest.mark.parametrize("where", ["log", "commit"])
+@pytest.mark.parametrize("where", first_quick(["log", "commit"]))
 def test_on_a_full_disk_nothing_is_half_accepted(tmp_path: Path, where: str) -> None:
-    """Each file may grow by some bytes only; a restart with room goes on where the answers end."""
+    """Each file may grow by some bytes only; a restart with room goes on where the answers end.
+
+    Slow: a disk on which no commit has room.
+    """
     folder = serving.make(tmp_path, rows=20)
     with serving.served(folder) as server:
         assert server.score(rows(0, 10), "?producer=p&sequence=0")[0] == 200
@@ -79,8 +83,12 @@ def test_on_a_full_disk_nothing_is_half_accepted(tmp_path: Path, where: str) -> 
     assert pq.read_table(folder / "out") == in_one_piece(folder)
 
 
+@slow
 def test_a_regular_commit_that_fails_ends_the_server(tmp_path: Path) -> None:
-    """Whatever the error: else no row would be committed again."""
+    """Whatever the error: else no row would be committed again.
+
+    Slow: a server; test_scoring has unexpected errors without one.
+    """
     folder = serving.make(tmp_path, rows=20)
     server = serving.Server(folder, "serve.every=100ms", code=(FAILING,))
     try:
@@ -90,8 +98,12 @@ def test_a_regular_commit_that_fails_ends_the_server(tmp_path: Path) -> None:
         server.kill()
 
 
+@slow
 def test_a_clock_that_jumps_removes_nothing_that_is_needed(tmp_path: Path) -> None:
-    """By ten years, at each call. Segments go, but none that a retained commit lacks."""
+    """By ten years, at each call. Segments go, but none that a retained commit lacks.
+
+    Slow: a server for years of its clock.
+    """
     folder = serving.make(tmp_path, rows=20)
     sets = ("serve.keep_log=1d", "checkpoint.keep=2", "serve.every=1h")
     words = [word for key in sets for word in ("--set", key)]
@@ -126,8 +138,12 @@ def lacking(folder: Path, retained: bool) -> list[str]:
     return [file.path for file in files if not Path(file.path).exists()]
 
 
+@slow
 def test_fit_and_evaluate_read_the_log(tmp_path: Path) -> None:
-    """As they read the same rows in a file."""
+    """As they read the same rows in a file.
+
+    Slow: a log that a server wrote as the source of two commands.
+    """
     folder = serving.make(tmp_path, rows=20)
     with serving.served(folder) as server:
         for number in range(0, 400, 20):

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import serving
+from selection import slow
 
 from streamrnn import Pipeline
 
@@ -253,7 +254,9 @@ def test_a_page_in_a_browser_is_refused(server: serving.Server) -> None:
     assert server.send(f"/state/{row[0]['id']}")[0] == 404
 
 
+@slow
 def test_lists_are_text_in_tensors(tmp_path: Path) -> None:
+    """Slow: a server whose rows have lists."""
     logs.small_model().save(tmp_path / "m.safetensors")
     lists = pa.array([[1, 2]] * len(LOG), pa.list_(pa.int64()))
     more = LOG.append_column("more", lists).append_column("blob", pa.array([b"\xff"] * len(LOG)))

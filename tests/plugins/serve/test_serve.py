@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import serving
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.outputs import read_states
@@ -186,7 +187,9 @@ def test_rows_are_answered_in_place_and_types_come_from_json(tmp_path: Path) -> 
     assert np.isfinite(pq.read_table(tmp_path / "out")["score"].to_numpy()).all()
 
 
+@slow
 def test_no_answer_has_the_path_of_a_vocabulary(tmp_path: Path) -> None:
+    """Slow: two servers with a vocabulary."""
     serving.make(tmp_path, rows=20)
     (tmp_path / "words.txt").write_text("1\n2\n")
     features = f'source.features=["a", {{name = "b", vocabulary = "{tmp_path}/words.txt"}}]'
@@ -251,8 +254,12 @@ main()
 """
 
 
+@slow
 def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> None:
-    """So is a client without a whole body. A failure of the server itself is counted."""
+    """So is a client without a whole body. A failure of the server itself is counted.
+
+    Slow: rows that the server does not score in time.
+    """
     folder = serving.make(tmp_path, rows=20)
     sets = ("--set", "serve.batch_rows=1", "--behind-proxy")
     server = serving.Server(folder, options=sets, code=(SLOW,))
@@ -284,7 +291,9 @@ def test_who_waits_too_long_at_sigterm_is_told_to_try_again(tmp_path: Path) -> N
         server.kill()
 
 
+@slow
 def test_without_a_log_a_crash_forgets_and_producers_are_refused(tmp_path: Path) -> None:
+    """Slow: servers without a log."""
     serving.make(tmp_path, rows=20)
     with serving.served(tmp_path, "serve.durable=commit") as server:
         assert server.score(rows(20, 5, ""))[0] == 200

@@ -1,6 +1,7 @@
 """However the server ends, each row that was answered is in output and state once, with its bits.
 
-A few kills; STREAMRNN_KILLS=200 kills that often, at random and at each point in turn.
+A kill at random, in slow tests one at a point, too; STREAMRNN_KILLS=200 kills that often, at
+random and at each point in turn.
 """
 
 import http.client
@@ -15,7 +16,9 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import serving
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.outputs import read_states, verify
@@ -106,10 +109,12 @@ def kill_once(folder: Path, clients: list[Client], number: int) -> None:
     server.kill()
 
 
-def test_each_answered_row_is_in_output_and_state_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", first_quick([1, KILLS]))
+def test_each_answered_row_is_in_output_and_state_once(tmp_path: Path, kills: int) -> None:
+    """Slow: a kill at a point, and more of them if that is wanted."""
     folder = serving.make(tmp_path, rows=20)
     clients = [Client(number) for number in range(3)]
-    for number in range(KILLS):
+    for number in range(kills):
         kill_once(folder, clients, number)
         if any(client.sent > 1900 for client in clients):
             clients += [Client(len(clients) + n) for n in range(3)]
