@@ -41,19 +41,22 @@ def tables(folder: Path, name: str, rng: random.Random) -> dict[str, Any]:
     return fits.config(folder, **keys, checkpoint={"every": rng.choice([1, 3])})
 
 
-@pytest.mark.parametrize("name", first_quick(FITS))
+@pytest.mark.parametrize(
+    ("name", "most"),
+    first_quick([("carry", 1), *((name, KILLS // len(FITS)) for name in FITS)]),
+)
 def test_killed_at_random_moments_again_and_again(
-    name: str, server: Server, tmp_path: Path
+    name: str, most: int, server: Server, tmp_path: Path
 ) -> None:
     """A fit, and its continuation on new rows, until both are done; then another one's turn. Slow:
-    other windows, a plateau, seeds."""
+    more kills, other windows, a plateau, seeds."""
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)
     folder = tmp_path / "fit"
     days = ({"full_refresh": False}, {"extend": True})
     wanted, usual, kills = [], [], 0
     for killing in (False, *[True] * 1000):
-        if killing and kills >= KILLS // len(FITS):
+        if killing and kills >= most:
             break
         shutil.rmtree(folder, ignore_errors=True)
         for day, options in enumerate(days):

@@ -18,7 +18,7 @@ from kill import case
 from selection import first_quick
 
 KILLS = int(os.environ.get("STREAMRNN_KILLS", "12"))
-SOME = first_quick([4, KILLS])
+SOME = first_quick([2, KILLS])
 """How often a quick test kills, and a slow one."""
 
 

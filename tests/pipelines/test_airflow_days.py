@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
-from selection import first_quick, slow
+from selection import slow
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -90,9 +90,10 @@ def test_days_are_scored_one_by_one_and_once(job: ModuleType, pipeline: Path) ->
     assert job.score_day(str(pipeline), days.DAYS[0])["nothing_new"]
 
 
-@pytest.mark.parametrize("when", first_quick(["before", "after"]))
+@slow
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_a_killed_task_is_resumed_by_its_retry(job: ModuleType, pipeline: Path, when: str) -> None:
-    """Slow: killed after a commit."""
+    """Slow: kills; quick tests kill the job of test_exactly_once."""
     job.score_day(str(pipeline), days.DAYS[0])
     step = ("streamrnn.stream.checkpoints:OutputFolder.commit", when, 3)
     assert days.killed(step, job, pipeline, days.DAYS[1]) == -signal.SIGKILL

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pipelines.fake_kafka import PIPELINE, Broker, KafkaError
+from selection import first_quick
 
 from pipelines import days
 from streamrnn import Pipeline
@@ -106,11 +107,14 @@ def test_each_row_has_one_answer_with_the_bits_of_a_call(job: ModuleType, broker
     assert len(answers(broker)) == len(ROWS) + 1
 
 
-@pytest.mark.parametrize("commits", [0, 10**6])
+@pytest.mark.parametrize("commits", first_quick([0, 10**6]))
 def test_killed_at_any_answer_it_sends_only_what_is_not_there(
     job: ModuleType, broker: Broker, monkeypatch: pytest.MonkeyPatch, commits: int
 ) -> None:
-    """The state may be far behind; the rows beyond it are scored again."""
+    """The state may be far behind; the rows beyond it are scored again.
+
+    Slow: one commit, at the end.
+    """
     monkeypatch.setattr(job, "COMMIT_SECONDS", commits)
     rng, ended, left = np.random.default_rng(commits), 0, 0
 

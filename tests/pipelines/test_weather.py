@@ -79,8 +79,12 @@ def evaluated(out: Path, *options: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@slow
 def test_evaluate_prints_the_error_of_each_airport(run: tuple[Summary, Path]) -> None:
-    """Better than persistence by a third, a quarter and a fifth; the numbers are in the README."""
+    """Better than persistence by a third, a quarter and a fifth; the numbers are in the README.
+
+    Slow: a run of the command; blocks of the README show its table.
+    """
     code, out, _ = evaluated(run[1], "--by", "stream", "--since", "2013-10-01", "--json")
     assert code == 0
     lines = [
@@ -108,7 +112,9 @@ def test_evaluate_is_right_by_plain_arithmetic(run: tuple[Summary, Path], log: p
     assert line["rmse"] == pytest.approx(math.sqrt(math.fsum(squares) / len(squares)))
 
 
+@slow
 def test_evaluate_reports_what_to_run_first(tmp_path: Path) -> None:
+    """Slow: a run of the command; test_evaluate_command has others."""
     code, _, err = evaluated(tmp_path / "none")
     assert code == 66
     assert "no such output folder" in err

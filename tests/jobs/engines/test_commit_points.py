@@ -75,7 +75,7 @@ def points_of(place: Path, out: Path, kills: int) -> list[int]:
     return sorted(random.Random(kills).sample(different, kills))
 
 
-@pytest.mark.parametrize("kills", first_quick([3, KILLS]))
+@pytest.mark.parametrize("kills", first_quick([1, KILLS]))
 def test_killed_at_points_of_the_commit(
     place: Path, undisturbed: case.Outcome, tmp_path: Path, kills: int
 ) -> None:

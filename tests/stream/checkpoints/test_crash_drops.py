@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from selection import slow
+from selection import first_quick, slow
 from stream.checkpoints.small_run import SCHEMA, visible
 from stream.checkpoints.test_crash import (
     assert_nothing_else,
@@ -116,9 +116,11 @@ def test_stopped_by_an_exception_at_every_point(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_killed_at_every_fifth_point(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", first_quick([15, 5]))
+def test_killed_at_points(tmp_path, monkeypatch, every):
+    """Slow: every fifth point; the quick tests stop at each by an exception."""
     points = points_of(tmp_path, monkeypatch, fresh, run_on)
-    for point, path in stops(tmp_path, fresh, points, "after", by_kill(run_on), 5):
+    for point, path in stops(tmp_path, fresh, points, "after", by_kill(run_on), every):
         assert_recovers(path, point)
 
 

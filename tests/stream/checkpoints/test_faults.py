@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from selection import first_quick
 from stream.checkpoints.disks import HastyDisk, TracingDisk
 from stream.checkpoints.small_run import expected, outcome, run
 
@@ -44,8 +45,9 @@ def run_on(disk, path, monkeypatch):
         run(path, steps=STEPS)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("code", first_quick([errno.ENOSPC, errno.EIO]))
 def test_any_call_that_fails_ends_the_run_with_one_error(tmp_path, monkeypatch, code):
+    """Slow: another error."""
     counting = RefusingDisk(str(tmp_path / "out"), 10**9, code)
     run_on(counting, tmp_path / "out", monkeypatch)
     for number in range(counting.count):

@@ -171,7 +171,9 @@ def test_stopped_at_every_point_while_parts_get_longer_names(store, tmp_path, mo
             shutil.rmtree(store.where)
 
 
+@slow
 def test_a_zombie_that_writes_at_any_step_changes_nothing(store, tmp_path, monkeypatch):
+    """Slow: a second writer on an object store; test_zombie has one on a disk."""
     run(URI, steps=STEPS)
     start = store.where
     points = []

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from selection import first_quick
 from stream.checkpoints.disks import HastyDisk
 
 from streamrnn.base.storage.local import LocalFiles
@@ -226,9 +227,12 @@ class Streams:
 
 
 @pytest.mark.parametrize("batch_rows", [5, 65536])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_quick(range(3)))
 def test_dropped_streams_and_moved_rows_are_changes(files, monkeypatch, seed, batch_rows):
-    """Nothing is written of those that are gone but the number of rows that are left."""
+    """Nothing is written of those that are gone but the number of rows that are left.
+
+    Slow: more draws.
+    """
     monkeypatch.setattr(versions, "_BATCH_ROWS", batch_rows)
     monkeypatch.setattr(table_module, "_IDLE_SHARE", 0)
     streams, version, schema = Streams(seed), (), None

@@ -75,8 +75,9 @@ def assert_nothing_changed(path, steps, when):
     verify(str(path))
 
 
-@pytest.mark.parametrize(("act", "steps"), [(run_on, STEPS), (merge, BEFORE)])
+@pytest.mark.parametrize(("act", "steps"), first_quick([(run_on, STEPS), (merge, BEFORE)]))
 def test_one_that_writes_and_finishes_at_any_step_of_a_commit(tmp_path, act, steps):
+    """Slow: a merge of parts."""
     before(tmp_path / "trace" / "out")
     points = haunted(tmp_path / "trace" / "out", act, lambda *_: None)
     assert "after rename to _streamrnn/_manifest.json" in points
