@@ -15,7 +15,7 @@ import numba
 import pytest
 from fresh import python
 from numba.core import ir
-from selection import first_quick, slow
+from selection import slow
 
 import streamrnn
 from streamrnn.nn.simd import jit, spin_barrier
@@ -59,8 +59,9 @@ def test_kept_in_the_users_cache_under_version_sources_and_cpu(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
+@slow
 def test_seconds_of_compiling_are_counted(tmp_path: Path) -> None:
-    """None where a kernel is loaded."""
+    """None where a kernel is loaded. Slow: processes that compile and load."""
     counting = f"{CODE}print(jit.seconds())"
     seconds = []
     for _ in range(2):
@@ -70,8 +71,12 @@ def test_seconds_of_compiling_are_counted(tmp_path: Path) -> None:
     assert seconds[1] == 0
 
 
+@slow
 def test_others_can_read_what_is_kept_in_the_users_cache(tmp_path: Path) -> None:
-    """Root compiles for the image of a container, whose process is often another user's."""
+    """Root compiles for the image of a container, whose process is often another user's.
+
+    Slow: a process that compiles.
+    """
     mask = os.umask(0o022)
     try:
         start(XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -83,9 +88,13 @@ def test_others_can_read_what_is_kept_in_the_users_cache(tmp_path: Path) -> None
     assert file.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("damage", first_quick(["changed", "cut"]))
+@slow
+@pytest.mark.parametrize("damage", ["changed", "cut"])
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path, damage: str) -> None:
-    """Machine code with a wrong byte would end the process, at every start. Slow: a cut file."""
+    """Machine code with a wrong byte would end the process, at every start.
+
+    Slow: three processes; a quick test has a damaged file that does not count as kept.
+    """
     start(XDG_CACHE_HOME=str(tmp_path))
     (file,) = kept(tmp_path)
     content = bytearray(file.read_bytes())
@@ -346,7 +355,9 @@ def test_kernels_in_a_folder_that_can_only_be_read_are_used(tmp_path: Path) -> N
     assert done.stdout.split() == ["1.2247", str(file.parent)]
 
 
+@slow
 def test_a_user_without_a_home_has_the_temporary_folder(tmp_path: Path) -> None:
+    """Slow: a process that compiles."""
     code = (
         """
 import pathlib

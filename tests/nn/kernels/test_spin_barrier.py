@@ -14,7 +14,7 @@ import pytest
 from kernelcases import KINDS, Case
 from llvmlite import ir
 from numba import types
-from selection import first_quick
+from selection import first_quick, slow
 
 from streamrnn.nn.kernels import one_thread, set_threads, team
 from streamrnn.nn.simd import recurrent, spin_barrier
@@ -95,8 +95,10 @@ def test_each_cpu_pauses_in_its_own_way(triple: str, wanted: list[str]) -> None:
     assert [name for name in code if name in ("pause", "isb", "bl", "callq")] == wanted
 
 
+@slow
 @pytest.mark.skipif(platform.machine() not in INSTRUCTIONS, reason="a CPU without such a thing")
 def test_a_thread_that_watches_pauses() -> None:
+    """Slow: machine code of a function that is compiled for it."""
     signature = types.void(types.Array(types.int64, 1, "C"), types.int64, types.int64)
     dispatcher: Any = spin_barrier._spin_until
     dispatcher.compile(signature)

@@ -203,12 +203,12 @@ def test_threads_change_no_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", first_quick(ORDERED, len(QUICK)))
-@pytest.mark.parametrize(("lanes", "count"), [(1, 2), (1, 3), (2, 2), (3, 3)])
+@pytest.mark.parametrize(("lanes", "count"), first_quick([(1, 2), (1, 3), (2, 2), (3, 3)]))
 def test_threads_on_a_few_lanes_change_no_bit(
     kind: str, lanes: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has some of their units, and they meet: two to the end, unless the cores are busy. Slow:
-    most integers."""
+    several lanes, more threads, most integers."""
     alone = kernelcases.share_lanes(monkeypatch)
     case = Case(kind, units=200)
     x, start = case.window(lanes, 40), case.start(lanes)

@@ -94,8 +94,12 @@ class PeepholeLSTM(layers.Cell):
         y[:] = h
 
 
+@slow
 def test_a_peephole_lstm() -> None:
-    """A cell with two states and a weight that no built-in cell has, against the oracle."""
+    """A cell with two states and a weight that no built-in cell has, against the oracle.
+
+    Slow: a cell that is compiled for it; the contracts of layers have peepholes.
+    """
     layer = layers.RNN(PeepholeLSTM(5), return_sequences=True, return_state=True)
     y, h, c = layer(X)
     outputs, _, states = naive.layer(naive.peephole_lstm(*layer.get_weights()), X)
@@ -164,8 +168,12 @@ def test_a_custom_cell_sees_training_only_in_keras_way() -> None:
     assert seen == [False, True]
 
 
+@slow
 def test_a_custom_cell_is_saved_once_it_is_registered(tmp_path: Any) -> None:
-    """Unregistered, saving says what to call; registered, the file comes back the same."""
+    """Unregistered, saving says what to call; registered, the file comes back the same.
+
+    Slow: a cell that is compiled for it.
+    """
 
     class Mine(MinimalGatedUnit):
         pass

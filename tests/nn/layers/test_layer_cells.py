@@ -160,8 +160,12 @@ def test_states_begin_where_the_cell_says() -> None:
     assert_same(initial["rnn/s0"], np.full((3, 1), 5, np.float32))
 
 
+@slow
 def test_a_stack_gives_the_one_state_of_such_a_cell_bare() -> None:
-    """As Keras: an array where state_size is an int, a list where it or its start is a list."""
+    """As Keras: an array where state_size is an int, a list where it or its start is a list.
+
+    Slow: a stack of cells that is compiled for it.
+    """
 
     class Starts(MinimalRNNCell):
         def get_initial_state(self, batch_size=None):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nn.training.test_recurrent import MASK, RNG, X, assert_gradients
 from nn.training.trained import weighted
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Input, Model, Sequential, layers
 from streamrnn.errors import UnsupportedError
@@ -44,9 +44,12 @@ def test_gradients_under_a_mask(merge_mode: str | None, sequences: bool) -> None
     assert_gradients(model, y, predicted, MASK.tolist() if sequences else None)
 
 
-@pytest.mark.parametrize("merge_mode", ["mul", None])
+@pytest.mark.parametrize("merge_mode", first_quick(["mul", None]))
 def test_gradients_of_states_in_and_out(merge_mode: str | None) -> None:
-    """The states of one are the initial states of the next, and part of the output."""
+    """The states of one are the initial states of the next, and part of the output.
+
+    Slow: outputs that are not merged.
+    """
     x = Input((None, 3))
     one = both("concat", return_state=True)
     _, *states = one(x)

@@ -82,9 +82,12 @@ def test_gradients_under_a_mask(kind: str, options: str) -> None:
     assert_gradients(model, y, predicted, MASK.tolist() if sequences else None)
 
 
-@EACH_KIND
+@pytest.mark.parametrize("kind", first_quick(["lstm", "gru", "gru_before", "simple_rnn"]))
 def test_gradients_of_initial_states(kind: str) -> None:
-    """An encoder hands its states to a decoder: masked steps, and a row without any."""
+    """An encoder hands its states to a decoder: masked steps, and a row without any.
+
+    Slow: other layers; quick tests have their gradients under masks.
+    """
     layer, cell, own = KINDS[kind]
     x = Input((None, 3))
     _, *states = layer(6, return_state=True, **own)(x)

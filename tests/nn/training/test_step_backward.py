@@ -9,7 +9,7 @@ import pytest
 from nn.layers.kinds import assert_same
 from nn.training import custom_cells
 from nn.training.trained import weighted
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Input, Sequential, layers
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
@@ -99,19 +99,25 @@ def gradients(cell: layers.Layer) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("function", "says"),
-    [
-        (wrong_x, r"of x at \[1\]: expected"),
-        (wrong_state, r"of states\[0\] at \[0\]: expected"),
-        (overwrites_weights, r"of weights\[0\] \('rate'\) at \[\d\]: expected"),
-        (keeps_dy, "expected"),
-        (writes_y, "writes to y, which"),
-        (writes_weights, r"writes to weights\[0\], which"),
-        (not_a_number, r"of x at \[0\]: expected .* received nan"),
-    ],
+    first_quick(
+        [
+            (wrong_x, r"of x at \[1\]: expected"),
+            (wrong_state, r"of states\[0\] at \[0\]: expected"),
+            (overwrites_weights, r"of weights\[0\] \('rate'\) at \[\d\]: expected"),
+            (keeps_dy, "expected"),
+            (writes_y, "writes to y, which"),
+            (writes_weights, r"writes to weights\[0\], which"),
+            (not_a_number, r"of x at \[0\]: expected .* received nan"),
+        ],
+        6,
+    ),
 )
 @pytest.mark.filterwarnings("ignore:.*Numba cannot compile its step_backward:UserWarning")
 def test_a_step_backward_that_is_no_derivative_is_refused(function: Backward, says: str) -> None:
-    """The cell, the entry that differs most, what is expected and received."""
+    """The cell, the entry that differs most, what is expected and received.
+
+    Slow: a gradient that is not a number.
+    """
     with (
         np.errstate(all="ignore"),
         pytest.raises(ArgumentError, match=r"'mine' \(Smoothing\).*step_backward.*" + says),
@@ -119,7 +125,9 @@ def test_a_step_backward_that_is_no_derivative_is_refused(function: Backward, sa
         gradients(with_backward(function)(2, name="mine"))
 
 
+@slow
 def test_a_right_one_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow: a cell that is compiled for it; custom cells of pipelines are compared."""
     cell, compared = with_backward(right), []
     differences = gradient_check.central_differences
     monkeypatch.setattr(
@@ -133,7 +141,10 @@ def test_a_right_one_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(compared) == 3
 
 
+@slow
 def test_a_step_that_rounds_to_float32_and_has_a_kink_is_compared() -> None:
+    """Slow: a step that is compiled for it."""
+
     class Rounding(Smoothing):
         @staticmethod
         def step(x: Any, states: Any, weights: Any, y: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pytest
+from selection import slow
 
 from streamrnn import Input, Model, Sequential, callbacks, layers, losses, metrics
 from streamrnn.errors import ArgumentError, ShapeError, UnsupportedError
@@ -333,8 +334,12 @@ def test_what_a_compiled_loss_does_not_define_is_nan_in_any_row() -> None:
         assert np.isnan(OfPython()(np.zeros((2, 1)), np.array(pred)))
 
 
+@slow
 def test_a_compiled_loss_is_checked_and_refused_as_others_are() -> None:
-    """A wrong gradient, an index beyond the row, and what Numba cannot compile."""
+    """A wrong gradient, an index beyond the row, and what Numba cannot compile.
+
+    Slow: losses, each compiled for itself.
+    """
 
     class Doubled(Rows):
         @staticmethod
