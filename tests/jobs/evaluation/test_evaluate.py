@@ -26,6 +26,7 @@ from naive_scores import (
     pinball,
     probabilities,
 )
+from selection import first_quick
 
 from streamrnn import Pipeline, load_model
 from streamrnn.errors import ConfigError
@@ -38,9 +39,12 @@ def base(workdir: Path) -> Path:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", first_quick(sorted(RULES, key="rejects".__ne__), 2))
 def test_figures_are_those_of_the_oracles(name: str, target: str) -> None:
-    """Over all rows, by stream, by month; late, rejected and skipped rows, and warm-up."""
+    """Over all rows, by stream, by month; late, rejected and skipped rows, and warm-up.
+
+    Slow: further rules for rows.
+    """
     table = log(name)
     write(table)
     pipeline = Pipeline.from_dict(config(name, TARGETS[target], output={"warmup": 3}))
@@ -73,8 +77,9 @@ def test_figures_are_those_of_the_oracles(name: str, target: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("size", first_quick([7, 1, 10_000]))
 def test_record_batches_parts_and_order_of_streams_do_not_matter(size: int) -> None:
+    """Slow: other sizes."""
     table = log("applied")
     write(table)
     one = Pipeline.from_dict(config("applied", TARGETS["ahead"]))
@@ -185,9 +190,14 @@ def test_quantiles() -> None:
         pipeline.evaluate(quantiles=[0.1, 0.9])
 
 
-@pytest.mark.parametrize("levels", [[0.1, 0.5, 0.9], [0.9, 0.02, 0.4], [0.25, 0.5, 0.75]], ids=str)
+@pytest.mark.parametrize(
+    "levels", first_quick([[0.9, 0.02, 0.4], [0.1, 0.5, 0.9], [0.25, 0.5, 0.75]]), ids=str
+)
 def test_quantiles_have_one_crps(levels: list[float]) -> None:
-    """The line of each has the CRPS of all together: also by stream, weighted, in any order."""
+    """The line of each has the CRPS of all together: also by stream, weighted, in any order.
+
+    Slow: other levels.
+    """
     model("linear", 3)
     write(log())
     pipeline = Pipeline.from_dict(config("plain", TARGETS["now"]))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs.fitting import fits
+from selection import slow
 
 from streamrnn import Pipeline, layers, load_model
 from streamrnn.errors import ConfigError
@@ -187,7 +188,9 @@ def test_what_cannot_be_calibrated_is_refused(
         fit(tmp_path, train=train)
 
 
+@slow
 def test_the_best_of_several_seeds_has_its_own_shifts(tmp_path: Path) -> None:
+    """Slow: a fit of several seeds."""
     summary = fit(tmp_path, train={"seeds": 2, "epochs": 1})
     layer = load_model(tmp_path / "model.safetensors").layers[-1]
     assert isinstance(layer, layers.Rescaling)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
+from selection import slow
 
 from streamrnn import Pipeline, layers, load_model
 from streamrnn.errors import ConfigError
@@ -111,8 +112,12 @@ def test_garbage_in_the_validation_changes_no_weight(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, two)
 
 
+@slow
 def test_all_seeds_as_one_model_and_a_second_run(tmp_path: Path) -> None:
-    """The list of layers is compared with the file, behind the embeddings."""
+    """The list of layers is compared with the file, behind the embeddings.
+
+    Slow: a fit of several seeds.
+    """
     train = {"epochs": 1, "seeds": 2, "keep": "all", "validation": {"streams": 0.3}}
     fit(tmp_path, train=train)
     assert Pipeline.from_dict(config(tmp_path, train=train)).run().rows == fits.ROWS

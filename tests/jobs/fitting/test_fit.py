@@ -119,9 +119,9 @@ def test_a_depthwise_convolution_learns_and_has_the_same_bits_however_it_is_cut(
     assert committed[name].to_pylist() == saved[name].to_pylist()
 
 
-@pytest.mark.parametrize("after", [1, 3, 4, 7, 20])
+@pytest.mark.parametrize("after", first_quick([3, 7, 1, 4, 20], 2))
 def test_a_stopped_fit_resumes_with_the_same_bits(after: int, tmp_path: Path) -> None:
-    """Stopped after each so many windows, until it is done."""
+    """Stopped after each so many windows, until it is done. Slow: other numbers of windows."""
     fits.fit(tmp_path / "one", fits.validated())
     stops = 0
     while True:
@@ -644,11 +644,11 @@ def test_continue_refuses_other_features(tmp_path: Path) -> None:
         fits.fit(tmp_path, {"source": source}, extend=True)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("threads", first_quick([2, 1, 5]))
 def test_model_threads_is_the_number_of_threads(
     threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work is divided however little it is; no bit depends on it."""
+    """Work is divided however little it is; no bit depends on it. Slow: one thread, and five."""
     used: list[int] = []
     by_lanes = kernel_threads.by_lanes
 

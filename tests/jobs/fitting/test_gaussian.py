@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from jobs.fitting import fits
+from selection import slow
 
 from streamrnn import Pipeline, layers, load_model, outputs
 from streamrnn.errors import ConfigError, ModelMismatchError, ShapeError, StateError
@@ -203,7 +204,9 @@ def test_a_state_of_other_weights_does_not_start_a_run_of_quantiles(tmp_path: Pa
         Pipeline.from_dict(later).run()
 
 
+@slow
 def test_several_seeds_as_one_have_quantiles_of_their_spread(tmp_path: Path) -> None:
+    """Slow: a fit of several seeds."""
     one = [{"type": "Normalization"}, {"type": "Dense", "units": 1}]
     train = {"loss": "mse", "seeds": 2, "keep": "all", "validation": {"streams": 0.3}}
     tables = {**quantiles([0.05, 0.5, 0.95]), "train": train, "model": {"layers": one}}

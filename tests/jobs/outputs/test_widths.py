@@ -1,6 +1,7 @@
 """Outputs whose parts got longer names, and those whose parts have not, are worked with alike."""
 
 import pytest
+from selection import slow
 from stream.checkpoints.disks import HastyDisk, TracingDisk
 from stream.checkpoints.small_run import expected, files_of, outcome, run, visible
 
@@ -78,7 +79,9 @@ def test_starting_over_begins_with_short_names_again(out):
     assert outcome(out) == expected(2)
 
 
+@slow
 def test_a_reader_finds_rows_in_order_at_every_moment_of_the_change(out, monkeypatch):
+    """Slow: each point of a run; the others look at its end."""
     run(out, steps=LIMIT)
     rows, rejects, _ = expected(LIMIT + 1)
     seen = set()

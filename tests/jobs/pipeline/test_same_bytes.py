@@ -8,7 +8,7 @@ from typing import Any
 import logs
 import pytest
 from fresh import printed
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Pipeline
 from streamrnn.outputs import export_state
@@ -123,12 +123,15 @@ def _saved(model: Path, folder: Path, suffix: str, cut: int, window: dict[str, A
     return [path.read_bytes() for path in files]
 
 
-@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+@pytest.mark.parametrize("suffix", first_quick([".arrow", ".parquet"]))
 @pytest.mark.parametrize("kind", ["carry", "independent"])
 def test_a_state_file_does_not_tell_how_the_work_was_cut(
     kind: str, suffix: str, tmp_path: Path
 ) -> None:
-    """A value before a reset stayed under the null after it, but for who read it from a file."""
+    """A value before a reset stayed under the null after it, but for who read it from a file.
+
+    Slow: files of Parquet.
+    """
     model = tmp_path / "m.safetensors"
     logs.small_model("LSTM", units=9).save(model)
     found = []

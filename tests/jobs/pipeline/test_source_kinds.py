@@ -14,7 +14,7 @@ from contracts.rows_files import SOURCE_FORMATS
 from deltalog import DeltaLog
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import assert_same
-from selection import with_plugins
+from selection import slow, with_plugins
 
 from streamrnn import Pipeline
 from streamrnn.cli import main
@@ -181,8 +181,12 @@ def test_types_are_fixed_and_checked() -> None:
         pipeline("0.csv", "out", {"delimiter": ";;"})
 
 
+@slow
 def test_large_files_are_read_in_bounded_memory() -> None:
-    """Block by block: Arrow reads at most 32 blocks of 1 MiB ahead, of a file of 120 MB."""
+    """Block by block: Arrow reads at most 32 blocks of 1 MiB ahead, of a file of 120 MB.
+
+    Slow: the memory of a large file.
+    """
     line = "s1,7,1.5,2" + "," + "x" * 90 + "\n"
     Path("0.csv").write_text("id,t,a,b,text\n" + line * 1_200_000)
     source = FileSource(list_files("0.csv"), ["id", "text"], 4096)

@@ -23,6 +23,7 @@ import rowwise
 from command_line import run_command
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import rows
+from selection import slow
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, DTypeError
@@ -244,8 +245,12 @@ def test_streams_that_a_replay_dropped_are_not_without_a_row() -> None:
     assert assert_states(read_states("whole-300"), states) > 20
 
 
+@slow
 def test_memory_and_files_are_bounded_with_ever_new_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many slots, and as large files of state, after ten times as many streams."""
+    """As many slots, and as large files of state, after ten times as many streams.
+
+    Slow: the memory of many streams.
+    """
     monkeypatch.setattr(versions, "SMALL", 1 << 20)
     monkeypatch.setattr(table_module, "_IDLE_SHARE", 1 / 8)
     sizes = []
@@ -289,8 +294,12 @@ def test_a_live_pipeline_drops_streams_at_checkpoints() -> None:
     assert len(Pipeline.resume("checkpoint.arrow").state) == len(pipeline.state)
 
 
+@slow
 def test_a_session_drops_streams_at_commits() -> None:
-    """Also at the commit before another model; a commit without new rows is none."""
+    """Also at the commit before another model; a commit without new rows is none.
+
+    Slow: a session; test_where_work_is_cut has short ones.
+    """
     shutil.copy("m.safetensors", "same.safetensors")
     pipeline = Pipeline.from_dict(_of_calls({}))
     with Pipeline.from_dict(config("out")).session() as session:

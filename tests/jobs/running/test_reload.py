@@ -12,7 +12,7 @@ import logs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from selection import first_quick
+from selection import first_quick, slow
 
 from streamrnn import Pipeline, Sequential, layers, load_model
 from streamrnn.cli.run import in_words
@@ -287,7 +287,6 @@ def _broken(how: str, path: Path) -> None:
             ("a null", "feature 'a': 1 null in 100 rows"),
             ("outside valid", "maximum 101 outside valid"),
         ],
-        2,
     ),
 )
 def test_a_corrected_file_that_is_broken_leaves_the_output_as_it_is(
@@ -344,7 +343,7 @@ def _retrain(units: int = 5, name: str = "rnn", path: str = "m2.safetensors") ->
     return load_model(path).fingerprint()[:16]
 
 
-@pytest.mark.parametrize("carry", [{}, {"on_change": "carry"}], ids=str)
+@pytest.mark.parametrize("carry", first_quick([{}, {"on_change": "carry"}]), ids=str)
 def test_rows_of_another_model_are_replaced_only_with_new_model(
     base: Path, carry: dict[str, str]
 ) -> None:
@@ -371,8 +370,9 @@ def test_rows_of_another_model_are_replaced_only_with_new_model(
     assert {part.model[:16] for part in read_manifest("out").parts} == {first, second}
 
 
+@slow
 def test_the_model_that_wrote_the_rows_reloads_them_before_another_takes_over(base: Path) -> None:
-    """The other way that the refusal names."""
+    """The other way that the refusal names. Slow: a reload by an earlier model."""
     _bad_days()
     _put(2)
     _retrain()
@@ -395,9 +395,11 @@ def test_a_state_that_the_new_model_cannot_take_over_leaves_the_output_as_it_is(
     assert (_outcome("out"), history("out")) == (before, commits)
 
 
+@slow
 def test_an_output_that_was_moved_with_its_source_is_reloaded(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Slow: a reload elsewhere."""
     _bad_days()
     expected = _expected()
     moved = base / "moved"
@@ -459,7 +461,6 @@ def _four_days_in_two_partitions() -> None:
             ("{base}/in/m=1/d=2", 2),
             ("m=1/d=1/b.parquet", 1),
         ],
-        2,
     ),
 )
 def test_a_partition_or_the_end_of_a_path_names_files(base: Path, name: str, kept: int) -> None:

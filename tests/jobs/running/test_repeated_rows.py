@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import rejects, rows, state
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.cli.run import in_words
@@ -85,12 +86,16 @@ def test_an_error_names_both_rows_and_the_ways_out() -> None:
     assert '"score", "skip" or "reject"' in message
 
 
-@pytest.mark.parametrize("shards", [0, 3])
-@pytest.mark.parametrize("policy", ["skip", "reject"])
+@pytest.mark.parametrize(
+    ("policy", "shards"), first_quick([("reject", 3), ("skip", 0), ("skip", 3), ("reject", 0)], 2)
+)
 def test_without_repeated_rows_the_output_is_that_of_the_log_without_them(
     policy: str, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows and states, in shards too, over several runs; both sides name the same first row."""
+    """Rows and states, in shards too, over several runs; both sides name the same first row.
+
+    Slow: each policy with and without shards.
+    """
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(5))
     log = _overlapping()
     logs.write(_unique(), Path("one/file.parquet"))

@@ -3,7 +3,7 @@
 Some drop idle streams, which no run in one piece does.
 
 `STREAMRNN_SWAPS=300 pytest -n 0 tests/jobs/running/test_replay_histories.py` has 300 histories; by
-default there are 3.
+default there are 3, of which the quick tests have one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from jobs.engines.in_process import TasksHere
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError
@@ -252,11 +253,12 @@ def _same(found: pa.Table, expected: pa.Table, what: str) -> None:
     assert rows == wanted, what
 
 
+@pytest.mark.parametrize("count", first_quick([1, SWAPS]))
 def test_swaps_give_what_runs_in_one_piece_give(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """Rows and states, bit for bit."""
+    """Rows and states, bit for bit. Slow: more histories."""
     first = random.SystemRandom().randrange(10**6)
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(first))
     print(f"seeds from {first}")  # shown with a failure
-    assert sum(_history(first + number) for number in range(SWAPS))
+    assert sum(_history(first + number) for number in range(count)) or count < 3

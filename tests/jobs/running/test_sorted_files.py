@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jobs.engines.in_process import TasksHere
 from jobs.engines.same import rejects, rows, state
-from selection import slow
+from selection import first_quick, slow
 
 from streamrnn import Pipeline
 from streamrnn.errors import CheckpointError, ConfigError, DataError, LateRowError
@@ -66,9 +66,9 @@ def _write(files: list[pa.Table], folder: str, kind: str = "parquet") -> None:
             Path(path).write_text(lines)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize("kind", first_quick(["parquet", "arrow", "csv"]))
 def test_rows_of_any_order_are_read_as_sorted_ones(kind: str) -> None:
-    """Several runs, of which each adds a file; commits within files."""
+    """Several runs, of which each adds a file; commits within files. Slow: other formats."""
     files = _disordered()
     _write(files, "in", kind)
     _write([_sorted(file) for file in files], "sorted", kind)

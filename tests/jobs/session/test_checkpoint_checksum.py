@@ -7,6 +7,7 @@ from typing import Any
 import logs
 import pyarrow as pa
 import pytest
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.errors import DataError, StateError
@@ -38,10 +39,13 @@ TABLES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+@pytest.mark.parametrize("suffix", first_quick(["arrow", "parquet"]))
 @pytest.mark.parametrize("tables", TABLES.values(), ids=TABLES)
 def test_no_changed_byte_changes_the_state(tables: dict[str, Any], suffix: str) -> None:
-    """It is reported, or in bytes that have no meaning: padding, and values under nulls."""
+    """It is reported, or in bytes that have no meaning: padding, and values under nulls.
+
+    Slow: files of Parquet.
+    """
     expected = _checkpoint(f"c.{suffix}", **tables).state.to_arrow()
     assert Pipeline.resume(f"c.{suffix}").state.to_arrow().equals(expected)
     data = Path(f"c.{suffix}").read_bytes()

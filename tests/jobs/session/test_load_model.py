@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from selection import first_quick
 
 from streamrnn import Model, Pipeline, layers
 from streamrnn.errors import (
@@ -223,15 +224,22 @@ def test_kernels_are_compiled_in_another_process(
     assert (record.levelno, "exit status 3" in record.getMessage()) == (logging.WARNING, True)
 
 
-def test_calls_go_on_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of each call are of one model, those after the last swap of the last one."""
+@pytest.mark.parametrize("loaded", first_quick([["tuned"], ["tuned", "old", "tuned"]]), ids=len)
+def test_calls_go_on_while_a_model_is_loaded(
+    loaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of each call are of one model, those after the last swap of the last one.
+
+    Slow: three models, one after another.
+    """
     monkeypatch.setattr(compiling, "_CODE", COMPILE)
     number, most = 0, 60
+    all_rows = most * (1 + len(loaded))
     with pipeline("old").session() as session:
 
         def calls() -> None:
             nonlocal number
-            while number < 240:
+            while number < all_rows:
                 if number < most:
                     session.process(LOG.slice(number, 1))
                     number += 1
@@ -239,7 +247,7 @@ def test_calls_go_on_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) ->
 
         thread = threading.Thread(target=calls)
         thread.start()
-        for model in ("tuned", "old", "tuned"):
+        for model in loaded:
             session.load_model(f"{model}.safetensors", "carry")
             most += 60
         thread.join()
@@ -256,6 +264,6 @@ def test_calls_go_on_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) ->
         assert job.process(piece) == pq.read_table(f"out/{part.name}"), len(models)
         state = job.state.to_arrow()
         rows += part.rows
-    assert rows == 240
-    assert len(models) == 4
+    assert rows == all_rows
+    assert len(models) == 1 + len(loaded)
     assert len(set(models)) == 2

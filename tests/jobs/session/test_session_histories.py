@@ -1,7 +1,7 @@
 """Random histories of runs, sessions, kills and swaps on one output; against runs in one piece.
 
 `STREAMRNN_SESSIONS=300 pytest -n 0 tests/jobs/session/test_session_histories.py` has 300 histories;
-by default there are 3.
+by default there are 3, of which the quick tests have one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from jobs.engines.in_process import TasksHere
+from selection import first_quick
 
 from streamrnn import Pipeline
 from streamrnn.jobs.engines import opening
@@ -220,14 +221,18 @@ def _same(found: pa.Table, expected: pa.Table | None, what: str) -> None:
     assert rows == wanted, what
 
 
+@pytest.mark.parametrize("count", first_quick([1, HISTORIES]))
 def test_runs_and_sessions_give_what_runs_in_one_piece_give(
-    base: None, monkeypatch: pytest.MonkeyPatch
+    base: None, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """Rows and states, bit for bit, whoever scored them, and however often it was killed."""
+    """Rows and states, bit for bit, whoever scored them, and however often it was killed.
+
+    Slow: more histories.
+    """
     first = random.SystemRandom().randrange(10**6)
     print(f"seeds from {first}")  # shown with a failure
     monkeypatch.setattr(opening, "load_plugin", lambda *_: lambda *_: TasksHere(first))
-    found = [_history(first + number) for number in range(HISTORIES)]
+    found = [_history(first + number) for number in range(count)]
     sessions, swaps = map(sum, zip(*found, strict=True))
-    assert sessions
-    assert swaps or HISTORIES < 20
+    assert sessions or count < 3
+    assert swaps or count < 20
