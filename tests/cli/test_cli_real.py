@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import run_command
 from fresh import python
-from selection import slow
+from selection import first_quick, slow
 
 import streamrnn
 
@@ -340,24 +340,27 @@ def test_stdin_and_stdout_speak_arrow(cli):
     assert cli("state diff out s.arrow")[0] == 0
 
 
-def test_a_cut_stream_commits_nothing_and_leaves_ours_without_its_end(cli):
-    """A producer that was killed between two batches; the next program must notice it as well."""
+@pytest.mark.parametrize("path", first_quick(["-", "piped"]))
+def test_a_cut_stream_commits_nothing_and_leaves_ours_without_its_end(cli, path):
+    """A producer that was killed between two batches; the next program must notice it as well.
+
+    Slow: an output folder.
+    """
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, LOG.schema) as writer:
         writer.write_table(LOG)
     cut = sink.getvalue().to_pybytes()[:-8]
     command = "from streamrnn.cli import main; main()"
     run = [sys.executable, "-c", command, "run", "p.toml", "--set", "source.path='-'"]
-    for path in ("-", "piped"):
-        done = subprocess.run(
-            [*run, "--set", f"sink.path='{path}'", "--set", "state.save=s.arrow"],
-            input=cut, capture_output=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 65
-        assert b"error: stdin: the Arrow stream ends early after row 100" in done.stderr
-        assert not done.stdout.endswith(b"\0\0\0\0")
-        assert len(done.stdout) > 1000 or path != "-"
-        assert not Path("s.arrow").exists()
+    done = subprocess.run(
+        [*run, "--set", f"sink.path='{path}'", "--set", "state.save=s.arrow"],
+        input=cut, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 65
+    assert b"error: stdin: the Arrow stream ends early after row 100" in done.stderr
+    assert not done.stdout.endswith(b"\0\0\0\0")
+    assert len(done.stdout) > 1000 or path != "-"
+    assert not Path("s.arrow").exists()
     assert not list(Path().glob("piped/**/*.parquet"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selection import with_plugins
+from selection import slow, with_plugins
 
 import streamrnn
 
@@ -36,9 +36,13 @@ def test_layers_from_a_file(tmp_path):
     same_weights(target, streamrnn.load_model(source, layers=tables))
 
 
+@slow
 @with_plugins
 def test_one_node_of_a_graph(tmp_path):
-    """--node NAME: the one recurrent node to take out; an unknown one is named."""
+    """--node NAME: the one recurrent node to take out; an unknown one is named.
+
+    Slow: a command of its own; quick tests of formats name nodes.
+    """
     pytest.importorskip("onnx", reason="needs the onnx extra")
     source, target = FILES / "torch_old.onnx", tmp_path / "m.safetensors"
     done = convert(source, target, "--node", "/rnn/LSTM")

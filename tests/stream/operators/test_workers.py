@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from selection import first_quick
 
 from streamrnn.stream.operators import Workers
 from streamrnn.stream.operators import workers as module
@@ -125,15 +126,16 @@ def test_a_helper_that_is_ended_is_an_error_and_not_a_hole() -> None:
         Workers(2).map(work, range(2))
 
 
-def test_helpers_end_with_their_workers() -> None:
-    """Of 50 pipelines that are gone no thread is left."""
+@pytest.mark.parametrize("count", first_quick([5, 50]))
+def test_helpers_end_with_their_workers(count: int) -> None:
+    """Of pipelines that are gone no thread is left. Slow: many of them."""
 
     def ours() -> int:
         return sum(thread.name == "streamrnn-lanes" for thread in threading.enumerate())
 
     gc.collect()
     before = ours()
-    for _ in range(50):
+    for _ in range(count):
         Workers(3).map(lambda piece: None, range(9))
     gc.collect()
     until = time.monotonic() + PATIENCE

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import first_quick
 
 from streamrnn.base.storage.local import LocalFiles
 from streamrnn.errors import ConfigError, DataError
@@ -89,13 +90,13 @@ def local(times: list[datetime.datetime | None], zone: str | None, unit: str) ->
 TIMES = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1))
 
 
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("unit", first_quick(["us", "s", "ms", "ns"]))
 @settings(deadline=None)
 @given(times=st.lists(st.one_of(st.none(), TIMES), min_size=1, max_size=20))
 def test_functions_of_a_time_are_those_of_the_calendar(
     unit: str, times: list[datetime.datetime | None]
 ) -> None:
-    """Before 1970, too."""
+    """Before 1970, too. Slow: other units."""
     batch = local([t and t.replace(microsecond=0) for t in times], None, unit)
     levels = ("y = year(t)", "m = month(t)", "d = day(t)", "h = hour(t)")
     for rows in back(made(batch.schema, *levels), batch):
@@ -215,9 +216,10 @@ ORDERS = {
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("size", [7, 100, 2000])
+@pytest.mark.parametrize("size", first_quick([100, 7, 2000]))
 @pytest.mark.parametrize("order", ORDERS)
 def test_each_partition_has_its_rows_in_order(tmp_path: Path, order: str, size: int) -> None:
+    """Slow: smaller and larger batches."""
     keys = ORDERS[order](1000, np.random.default_rng(1)).astype(np.int64)
     folder = Folder(tmp_path, made(pa.schema([("k", pa.int64()), ("v", pa.int64())]), "k"))
     for batch in batches(keys, size):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selection import first_quick
 
 from streamrnn.stream.sources import Faults, Feature, shown
 from streamrnn.stream.sources.columns import to_float32, to_identifiers
@@ -88,11 +89,14 @@ UNSCALED = st.one_of(
 @given(
     st.sampled_from(list(WIDTHS)), st.integers(-6, 40), st.lists(UNSCALED, min_size=1, max_size=9)
 )
-@pytest.mark.parametrize("integers", [True, False])
+@pytest.mark.parametrize("integers", first_quick([True, False]))
 def test_a_decimal_without_a_fraction_is_an_integer_and_any_other_a_float(
     integers: bool, width: Any, scale: int, unscaled: list[int]
 ) -> None:
-    """The oracle is Python's fractions: float64 would take 2**53 + 1 for 2**53."""
+    """The oracle is Python's fractions: float64 would take 2**53 + 1 for 2**53.
+
+    Slow: decimals of which most have a fraction.
+    """
     digits, size = WIDTHS[width]
     scale = min(scale, digits)
     unit = 10 ** max(scale, 0) if integers else 1

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pytest
-from selection import first_quick
+from selection import slow
 
 from streamrnn.errors import DataError, StreamRNNError
 from streamrnn.stream.sources import FileSource, list_files, suffixes_of
@@ -294,12 +294,13 @@ else:
 """
 
 
-@pytest.mark.parametrize("end", first_quick(["error", "stop"]))
-@pytest.mark.parametrize("name", first_quick(PACKERS))
+@slow
+@pytest.mark.parametrize("end", ["error", "stop"])
+@pytest.mark.parametrize("name", PACKERS)
 def test_a_process_may_end_while_arrow_reads_ahead(tmp_path: Path, name: str, end: str) -> None:
     """It aborts if one of Arrow's threads needs Python then. (It did in half of such runs.)
 
-    Slow: compressed files, and a reader that stops.
+    Slow: large files, and several processes that end.
     """
     text = b"a,b\n" + b"1,2\n" * 30 + b"1\n" * (end == "error") + b"1,2\n" * 1_500_000
     (tmp_path / f"log.csv{name}").write_bytes(PACKERS[name](text))
@@ -354,13 +355,14 @@ def test_a_line_that_cannot_be_read_is_named(line: bytes, message: str, tmp_path
         rows(found)
 
 
-@pytest.mark.parametrize("time", first_quick(["t", None]))
+@slow
+@pytest.mark.parametrize("time", ["t", None])
 def test_another_type_is_proposed_only_where_it_could_be_used(
     tmp_path: Path, time: str | None
 ) -> None:
     """Not text for a column of times; and the origin of a type is not a run that never was.
 
-    Slow: a column that may be text.
+    Slow: a file of many blocks.
     """
     text = b"t\n" + b"2024-01-01 05:00:00\n" * 60_000 + b"oops\n"
     with pytest.raises(DataError) as refused:
