@@ -283,6 +283,7 @@ def test_interrupts_at_any_moment_leave_nothing_behind() -> None:
     def work(part: int) -> None:
         time.sleep(1e-5)
 
+    assert team.together(work, 3, lambda: None)  # an import that is interrupted leaves a file open
     before = signal.signal(signal.SIGALRM, interrupt)
     rng, interrupts = np.random.default_rng(1), 0
     gc.disable()  # Hypothesis has a callback in it, and Python drops what is raised in one
