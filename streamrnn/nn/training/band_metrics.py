@@ -37,7 +37,7 @@ def level_weights(levels: Sequence[float]) -> Doubles:
 
 
 class BandMetric(MeanMetric):
-    """The base of metrics of quantiles, or of means and deviations: the outputs that fit `loss`."""
+    """The base of metrics of the outputs that `loss` fits: quantiles, or means and deviations."""
 
     def __init__(self, loss: Quantile | GaussianNLL, name: str) -> None:
         super().__init__(name)
@@ -65,7 +65,7 @@ class RankedProbabilityScore(BandMetric):
     direction: ClassVar[str | None] = "down"
 
     def of_quantiles(self, loss: Quantile, t: Floats, p: Floats) -> Floats:
-        weights = level_weights(loss.quantiles) * len(loss.quantiles)  # the mean divides by it
+        weights = level_weights(loss.quantiles) * len(loss.quantiles)  # a mean follows
         return kernel.means_of_rows(loss.of_each(t, p)[0] * weights.astype(np.float32))
 
     def of_moments(self, error: Floats, deviation: Floats) -> Floats:
@@ -82,7 +82,7 @@ class RankedProbabilityScore(BandMetric):
 
 
 class Coverage(BandMetric):
-    """The share of labels from the lowest to the highest quantile, or in a distribution's middle.
+    """The share of labels between the lowest and highest quantile, or in a distribution's middle.
 
     The middle is the central 90 % of the distribution. With one quantile: the share of labels that
     are at most the quantile.

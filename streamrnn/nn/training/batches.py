@@ -34,7 +34,7 @@ class Batch(NamedTuple):
         return len(self.inputs[0])
 
     def take(self, rows: Any) -> "Batch":
-        """Return some of the rows, selected by a slice or by numbers."""
+        """Return some of the rows, selected by a slice or by row numbers."""
         return Batch(
             [array[rows] for array in self.inputs],
             [None if mask is None else np.ascontiguousarray(mask[rows]) for mask in self.masks],
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
-    """Return the weight of each sample (B,), or step (B, T): 1 for a class without one.
+    """Return the weight of each sample (B,), or step (B, T): 1 if its class is not in by_class.
 
     y: whole numbers, with or without a last axis of size 1, or one-hot; rank: the output's number
     of axes.
@@ -76,7 +76,7 @@ def class_weights(y: Array, by_class: Any, rank: int) -> Floats:
             )
         weights[classes == int(number)] = float(weight)
     if classes.dtype.kind == "f" and not (classes == np.rint(classes)).all():
-        raise DataError("class_weight: y must be classes, whole numbers or one-hot")
+        raise DataError("class_weight: y must be classes: whole numbers, or one-hot")
     return weights
 
 

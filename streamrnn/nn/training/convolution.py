@@ -1,4 +1,4 @@
-"""Rules of Conv1D and DepthwiseConv1D: on a stream the gradient stops before the window."""
+"""Rules of Conv1D and DepthwiseConv1D: on a stream the gradient ends at the window's start."""
 
 from collections.abc import Sequence
 

@@ -103,7 +103,7 @@ class Feed:
         if steps is not None and (not whole or steps < 1):
             raise ArgumentError(f"{argument} must be a whole number, 1 or more, received {steps!r}")
         if steps is not None and source.batches is not None and steps > source.batches:
-            raise ArgumentError(f"{argument}={steps}, and the data has {source.batches} batches")
+            raise ArgumentError(f"{argument}={steps}, but the data has {source.batches} batches")
         self._source, self._steps, self._argument = source, steps, argument
         self._rest: Iterator[Batch] | None = None
 
@@ -126,7 +126,7 @@ class Feed:
         if first is None:
             raise DataError(
                 "the data has no more batches"
-                + (f", and {self._argument}={self._steps} are needed" if self._steps else "")
+                + (f", but {self._argument}={self._steps} are needed" if self._steps else "")
             )
         yield first
         number = 1

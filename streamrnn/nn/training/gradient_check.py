@@ -130,7 +130,7 @@ def worst_entry(
 
 
 def _scale(entries: Sequence[_Entry]) -> float:
-    """Return the scale of an array's differences: its largest gradient."""
+    """Return the scale of an array's differences: the largest absolute one, or _SMALL if larger."""
     return max(_SMALL, *(abs(expected) for _, pair in entries for expected in pair))
 
 
@@ -165,7 +165,8 @@ def _received(
     _check_indices(cell, step_backward, point, y)
     at, dx = point.copy(), np.zeros_like(point.x)
     dstates = tuple(state.copy() for state in of_states)
-    dweights = tuple(np.ones_like(weight) for weight in point.weights)  # it has to add to them
+    # Ones, because step_backward has to add to the gradients of weights.
+    dweights = tuple(np.ones_like(weight) for weight in point.weights)
     run = kernel.in_float64(step_backward)
     out = y.copy()
     run(at.x, at.states, at.weights, out, of_y.copy(), dstates, dx, dweights)

@@ -121,8 +121,8 @@ def fit_arrays(
     if trainer.model.stateful_layers() and not whole and epochs - initial_epoch > 1:
         raise ArgumentError(
             f"{trainer.model}: fit of a stateful model with steps_per_epoch={steps_per_epoch} "
-            "would reset states at each epoch, in the middle of the data; leave it out, or fit one "
-            "epoch at a time"
+            "would reset states at each epoch, in the middle of the data; leave steps_per_epoch "
+            "out, or fit one epoch at a time"
         )
     feed, held = Feed(source, steps_per_epoch, "steps_per_epoch"), None
     if validation is not None:
@@ -147,7 +147,7 @@ def fit_arrays(
     if calls.restores and not whole:
         raise ArgumentError(
             f"fit: BackupAndRestore with steps_per_epoch={steps_per_epoch} is not supported: an "
-            "epoch that is restored would begin at the first batch; leave one of them out"
+            "epoch that is restored would begin at the first batch; leave one of the two out"
         )
     trainer.stop_training = False
     fit = _ArrayEpochs(trainer, calls, feed, held, judged, initial_epoch, shuffle=shuffle)
@@ -251,7 +251,10 @@ def _split(
         raise ArgumentError(f"fit: validation_split must lie between 0 and 1, received {share!r}")
     at = math.floor(rows.rows * (1 - share))
     if at in (0, rows.rows):
-        raise ShapeError(f"fit: validation_split={share} leaves no rows on one side of {rows.rows}")
+        raise ShapeError(
+            f"fit: validation_split={share} leaves nothing to train on, or nothing to validate on: "
+            f"the number of rows is {rows.rows}"
+        )
     first, last = rows.take(slice(0, at)), rows.take(slice(at, None))
     return (
         array_batches(trainer, "batch_size", trainer.weighed(first, data.class_weight), data.size),
@@ -283,7 +286,7 @@ def _run(
 ) -> dict[str, float]:
     """Train on batches, or test them; return losses and metrics.
 
-    Losses are means over the batches, weighted by their numbers of rows, as in Keras.
+    Losses are means over the batches, weighted by the number of rows of each, as in Keras.
     """
     step, hears = trainer.test, calls.hears_test
     begin, end = calls.on_test_batch_begin, calls.on_test_batch_end

@@ -53,7 +53,7 @@ class Loss:
     own_name: ClassVar[str] = ""
     short_name: ClassVar[str] = ""
     signed: ClassVar[bool] = False
-    """Whether its values may be negative."""
+    """Whether values of the loss may be negative."""
     kernel_name: str
     _is_compared = False
 
@@ -217,7 +217,7 @@ def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
 
 
 def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
-    """Return the truth with as many axes as the predictions, if they differ by one of size 1."""
+    """Return the truth with as many axes as the predictions, if one axis of size 1 differs."""
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         return y_true[..., None]
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:
@@ -239,7 +239,7 @@ def returned_values(owner: str, call: Callable[..., Any], t: Any, p: Floats) -> 
     if value.shape != p.shape[: value.ndim]:
         raise ShapeError(
             f"{owner}: expected a value for each sample, step or element of the predictions "
-            f"{p.shape}, received values {value.shape} (y_true has shape {t.shape})"
+            f"{p.shape}, received values of shape {value.shape} (y_true has shape {t.shape})"
         )
     return value
 

@@ -72,7 +72,7 @@ class MeanSquaredLogarithmicError(Elementwise, kernel="squared_logarithm", short
 
 
 class LogCosh(Elementwise, kernel="log_cosh", short="logcosh"):
-    """The logarithm of cosh(y_pred - y_true): squared / 2 near 0, then linear."""
+    """The logarithm of cosh(y_pred - y_true): near 0 the squared error / 2, then linear."""
 
 
 class Poisson(Elementwise, kernel="poisson"):
@@ -192,7 +192,7 @@ class _Crossentropy(Loss):
 
 
 class BinaryCrossentropy(_Crossentropy, Elementwise, short="bce"):
-    """-(y log p + (1 - y) log(1 - p)), p a probability; with from_logits, y_pred is its logit.
+    """-(y log p + (1 - y) log(1 - p)), p a probability; with from_logits, y_pred is the logit of p.
 
     label_smoothing: the share of y that is replaced by 1 / 2.
     """
@@ -207,7 +207,7 @@ class BinaryCrossentropy(_Crossentropy, Elementwise, short="bce"):
 
 
 class CategoricalCrossentropy(_Crossentropy, RowLoss):
-    """-sum of y log p over the last axis; y one-hot, or the probabilities of categories.
+    """-sum of y log p over the last axis; y is one-hot, or has the probabilities of categories.
 
     label_smoothing: the share of y that is spread evenly over all categories.
     """
@@ -236,8 +236,8 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
         if ignore_class is not None:
             raise ArgumentError(
-                f"loss {self.name!r}: ignore_class={ignore_class} is not supported; give such "
-                "steps the sample_weight 0"
+                f"loss {self.name!r}: ignore_class={ignore_class} is not supported; give steps "
+                "of this class the sample_weight 0"
             )
 
     def truth(self, y_true: npt.ArrayLike, y_pred: Floats) -> Floats:

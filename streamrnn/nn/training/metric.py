@@ -113,7 +113,7 @@ class MeanMetric(Metric):
 
     @property
     def sums(self) -> tuple[float, ...]:
-        """The weighted sum of all values, and the sum of weights; may be set, to resume."""
+        """The weighted sum of all values, and the sum of weights; both may be set, to resume."""
         return self._total, self._weight
 
     @sums.setter

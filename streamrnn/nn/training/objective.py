@@ -56,7 +56,7 @@ class Objective:
             if sum(other is metric for other in self.metrics) > 1:
                 raise ArgumentError(
                     f"compile: the metric {metric.name!r} is given twice, and would sum the values "
-                    "of both places; make an object for each"
+                    "of both places; make a metric object for each"
                 )
         self.needed = [bool(head.loss or head.plain or head.weighted) for head in self.heads]
         self._named = _named(self.heads, several=several)
@@ -130,7 +130,7 @@ class Objective:
 
 
 def _plain(result: Any) -> Any:
-    """Return a number of any kind as a float, and the array that some metrics give as it is."""
+    """Return a number of any kind as a float; an array, which some metrics return, as it is."""
     return float(result) if np.ndim(result) == 0 else np.asarray(result)
 
 
@@ -185,7 +185,7 @@ def _flat(metrics: Any) -> list[Any]:
 
 
 def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
-    """Return the metrics by name: with `several` outputs, it begins with the output's name.
+    """Return the metrics by name; with `several` outputs, names begin with the output's name.
 
     A name that is used again gets "weighted_", for a weighted metric, or a number.
     """
@@ -207,7 +207,7 @@ def _named(heads: Sequence[Head], *, several: bool) -> dict[str, Metric]:
 
 
 def output_names(model: Model) -> list[str]:
-    """Return the names of outputs as in Keras: of their layers, or the keys of a dictionary.
+    """Return the names of outputs as in Keras: the names of layers, or the keys of a dictionary.
 
     Raises UnsupportedError for outputs that cannot be told apart.
     """
@@ -220,7 +220,7 @@ def output_names(model: Model) -> list[str]:
     names = [symbol.layer.name for symbol in model.graph.outputs]
     if len(set(names)) < len(names):
         raise UnsupportedError(
-            f"{model}: training needs a name for each output, and two are of the same layer: "
+            f"{model}: training needs a name for each output, but two are of the same layer: "
             f"{', '.join(names)}; pass them through layers.Identity(name=...)"
         )
     return names
@@ -242,7 +242,7 @@ def by_output(
                 f"{argument}: expected the outputs {', '.join(names)}, received "
                 f"{', '.join(map(str, values))}"
                 + (f"; did you mean {near!r}?" if near else "")
-                + ("; None stands for an output without one" if missing and not partly else "")
+                + ("; an output may have the value None" if missing and not partly else "")
             )
         return [values.get(name) for name in names]
     if isinstance(values, list | tuple) and len(values) == len(names):
@@ -257,7 +257,7 @@ def truths_of(model: Model, y: Any, names: Sequence[str], needed: Sequence[bool]
     and DataError for nulls.
     """
     if y is None:
-        raise ArgumentError(f"{model}: expected y, the truth")
+        raise ArgumentError(f"{model}: expected y, the truth, received None")
     if len(names) == 1:
         truths = by_output("y", y, names, partly=False) if isinstance(y, Mapping) else [y]
     else:

@@ -22,7 +22,7 @@ _Back = Callable[[Any, list[Any], Floats, Floats], list[Any]]
 
 
 def _chosen(first: Any, dy: Floats) -> list[Any]:
-    """Return the shares of two operands; `first`: where the first one is the result."""
+    """Return the shares of two operands; `first`: where the first operand is the result."""
     return [np.where(first, dy, np.float32(0)), np.where(first, np.float32(0), dy)]
 
 

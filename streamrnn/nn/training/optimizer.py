@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     clipvalue: float | None
     global_clipnorm: float | None
     name: str | None
-    # Refused, unless they have no effect.
+    # The following are refused, unless they have no effect.
     use_ema: object
     ema_momentum: object
     ema_overwrite_frequency: object
@@ -193,7 +193,7 @@ class Optimizer:
             if grad is not None and np.shape(grad) != weights[name][2].shape:
                 raise ShapeError(
                     f"{type(self).__name__}: weight {name!r} has shape {weights[name][2].shape}, "
-                    f"its gradient {np.shape(grad)}"
+                    f"but its gradient has {np.shape(grad)}"
                 )
         present = {name: grad for name, grad in named.items() if grad is not None}
         self.change(

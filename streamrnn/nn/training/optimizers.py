@@ -39,7 +39,7 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Gradients divided by the root of their mean square, with momentum if `momentum` is above 0.
 
-    centered: divided by the root of their variance.
+    centered: they are divided by the root of their variance.
     """
 
     slots = ("square", "mean", "momentum")
@@ -80,7 +80,7 @@ class _Moments(Optimizer):
 class Adam(_Moments):
     """Adam (Kingma & Ba 2014).
 
-    amsgrad: divided by the root of the largest mean square so far (Reddi et al. 2018).
+    amsgrad: steps are divided by the root of the largest mean square so far (Reddi et al. 2018).
     """
 
     slots: tuple[str, ...] = ("momentum", "velocity")

@@ -54,7 +54,7 @@ class Penalty(tuple[Penalized, ...]):
 
 
 def check_regularization(layer: Layer) -> None:
-    """Raise UnsupportedError, naming layer and argument, where training cannot comply."""
+    """Raise UnsupportedError, naming layer and argument, if training cannot apply it."""
     for argument, value in layer.regularization().items():
         if not argument.endswith("_regularizer") or argument == "activity_regularizer":
             _refuse(layer, argument, value, "leave it out, or use weight_decay= of the optimizer")
@@ -66,7 +66,7 @@ def check_regularization(layer: Layer) -> None:
         parts = (layer, layer.children().get("cell"))
         left_out = any(getattr(part, switch, True) is False for part in parts)
         if _weight_of(layer, argument) is None and not left_out:
-            _refuse(layer, argument, value, "the layer has no such weight")
+            _refuse(layer, argument, value, "the layer has no weight for it")
     for inner in layer.children().values():
         if isinstance(inner, Layer):
             check_regularization(inner)

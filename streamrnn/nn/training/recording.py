@@ -57,8 +57,8 @@ class Trained(NamedTuple):
 class Recording:
     """The shared data of a pass: whether it trains, random numbers, and the gradients so far.
 
-    seed, step: for dropout. kept: objects that passes make only once, such as networks with their
-    tapes.
+    seed, step: for dropout and noise. kept: objects that passes make only once, such as
+    networks with their tapes.
     """
 
     def __init__(

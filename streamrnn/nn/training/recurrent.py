@@ -383,7 +383,7 @@ def _run_stack(
 
 
 def _reaching(dlast: Floats | None, ends: Sequence[Floats | None]) -> list[Floats | None]:
-    """Return the gradients of the final states, of which the first is the last output."""
+    """Return the gradients of the final states; the first state is also the last output."""
     reaching = [total_of([dlast, ends[0]]), *ends[1:]]
     return [None if end is None else np.ascontiguousarray(end) for end in reaching]
 

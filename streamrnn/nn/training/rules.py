@@ -133,13 +133,13 @@ def check_layer(layer: Any) -> None:
 
 
 def rule_of(layer: object) -> Rule:
-    """Return the rule of a layer. Raises UnsupportedError that names it if it has none."""
+    """Return the rule of a layer. Raises UnsupportedError, naming the layer, if it has none."""
     rule = RULES.get(type(layer))
     if rule is None:
         trainable = ", ".join(sorted(cls.__name__ for cls in RULES))
         raise UnsupportedError(
-            f"{layer}: training is not supported for it, nor for what precedes it; layers that "
-            f"can be trained: {trainable}. Freeze it (trainable=False) if nothing before it is "
+            f"{layer}: neither this layer nor what precedes it can be trained; layers that can be "
+            f"trained: {trainable}. Freeze it (trainable=False) if nothing before it is "
             "trained"
         )
     return rule

@@ -30,7 +30,7 @@ class LearningRateSchedule:
         raise NotImplementedError(f"{type(self).__name__} must implement `__call__(step)`")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments it was made with."""
+        """Return the arguments that the schedule was made with."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @classmethod
@@ -95,7 +95,7 @@ class PolynomialDecay(LearningRateSchedule):
     """Falls to end_learning_rate in decay_steps, by (1 - step / decay_steps) ** power.
 
     cycle: decay_steps is replaced by its smallest multiple that is not below step, so that the rate
-    rises again after each of them.
+    rises again after each multiple.
     """
 
     initial_learning_rate: float
@@ -141,7 +141,7 @@ class InverseTimeDecay(LearningRateSchedule):
 class CosineDecay(LearningRateSchedule):
     """Falls by a half cosine in decay_steps to alpha times its top (Loshchilov & Hutter 2016).
 
-    warmup_target: first rises linearly to this rate in warmup_steps, then falls from it.
+    warmup_target: the rate first rises linearly to this one in warmup_steps, then falls.
     """
 
     initial_learning_rate: float

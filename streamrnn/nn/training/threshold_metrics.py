@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
 
 class ThresholdMetric(SummedMetric):
-    """The base: sums of weights, by truth and by the number of thresholds below a prediction."""
+    """The base class: it sums weights by truth and number of thresholds below a prediction."""
 
     direction = "up"
     thresholds: list[float]

@@ -34,7 +34,7 @@ from streamrnn.nn.training.recording import Recorded, Recording, Trained
 
 
 class Plan(NamedTuple):
-    """The trained weights of a checked graph: name -> (holder, name there, array)."""
+    """The trained weights of a checked graph: name -> (holder, its name for the weight, array)."""
 
     graph: Graph
     trained: Trained
@@ -76,7 +76,7 @@ def _refuse_integers(model: Model) -> None:
 
 
 class Trainer:
-    """Trains a model. A copy of the model does not include it, and must be compiled again."""
+    """Trains a model. A copy of the model has no Trainer, and must be compiled again."""
 
     def __init__(
         self,

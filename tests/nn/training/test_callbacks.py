@@ -229,7 +229,7 @@ def test_a_backup_is_of_one_model(tmp_path: Path) -> None:
         fit(other, callbacks.BackupAndRestore(tmp_path))
     assert fit(linear(), callbacks.BackupAndRestore(tmp_path)).epoch == []
     keep.path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match="damaged, or not a backup"):
+    with pytest.raises(CheckpointError, match="is damaged, or is not a backup"):
         fit(linear(), callbacks.BackupAndRestore(tmp_path))
 
 
@@ -372,7 +372,7 @@ def test_an_epoch_without_validation_does_not_count() -> None:
         (
             lambda: fit(linear(), callbacks.ModelCheckpoint("{mae}.safetensors")),
             ArgumentError,
-            "names 'mae', which is not reported; it must be one of: epoch, loss",
+            "names a value that is not reported .'mae'.; reported are: epoch, loss",
         ),
         (
             lambda: fit(linear(), callbacks.ModelCheckpoint("{loss:.2q}.safetensors")),

@@ -317,7 +317,7 @@ def test_an_optimizer_goes_on_in_the_next_fit() -> None:
         (
             lambda m: m.fit(iter(Loader()), steps_per_epoch=3, epochs=2),
             DataError,
-            "no more batches, and steps_per_epoch=3 are needed",
+            "no more batches, but steps_per_epoch=3 are needed",
         ),
         (
             lambda m: m.fit(X, Y, epochs=2, validation_data=iter(Loader())),

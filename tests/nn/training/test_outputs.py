@@ -126,7 +126,7 @@ def test_a_model_with_two_outputs_inside_another() -> None:
         (
             lambda m: m.compile("sgd", {"steps": "mse"}),
             ArgumentError,
-            "loss: expected the outputs steps, last, received steps; None stands for an output",
+            "loss: expected the outputs steps, last, received steps; an output may have the value",
         ),
         (
             lambda m: m.compile("sgd", {"steps": "mse", "list": "mse"}),

@@ -136,8 +136,8 @@ def test_the_regularizer_of_a_depthwise_convolution_has_a_name_of_its_own() -> N
     ("layer", "message"),
     [
         (lambda: layers.Dense(2, kernel_regularizer="orthogonal_regularizer"), "kernel_regulari"),
-        (lambda: layers.Dense(2, gamma_regularizer="l2"), "the layer has no such weight"),
-        (lambda: layers.Dense(2, depthwise_regularizer="l2"), "the layer has no such weight"),
+        (lambda: layers.Dense(2, gamma_regularizer="l2"), "the layer has no weight for it"),
+        (lambda: layers.Dense(2, depthwise_regularizer="l2"), "the layer has no weight for it"),
         (lambda: layers.Dense(2, kernel_constraint="max_norm"), "kernel_constraint='max_norm'"),
         (lambda: layers.Dense(2, activity_regularizer="l1"), "activity_regularizer='l1'"),
         (lambda: layers.Dense(2, kernel_regularizer=0.1), "kernel_regularizer=0.1 .*class_name"),

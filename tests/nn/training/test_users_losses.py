@@ -415,7 +415,7 @@ def test_gradients_that_cannot_be_applied_are_refused() -> None:
     for grads, error, said in (
         ({"other": found[name]}, ArgumentError, "trains no weight 'other', only "),
         ([found[name]], ArgumentError, "expected 5 gradients, one for each weight, received 1"),
-        ({**found, name: np.ones(7)}, ShapeError, r"has shape .*, its gradient \(7,\)"),
+        ({**found, name: np.ones(7)}, ShapeError, r"has shape .*, but its gradient has \(7,\)"),
     ):
         with pytest.raises(error, match=said):
             model.optimizer.apply(grads)

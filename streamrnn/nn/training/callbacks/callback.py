@@ -169,9 +169,9 @@ class CSVLogger(Callback):
     """Writes a line per epoch, in the layout of Keras; the file is complete after each epoch.
 
     append: add to an existing file, without a second header. The columns are the sorted names of
-    the first epoch; if none begins with "val_", such columns are added (for later epochs with a
-    validation). NA stands for a missing value. Raises SinkError in the first epoch if the file has
-    other columns (Keras mixes them up).
+    the first epoch; if none begins with "val_", a "val_" column is added for each (for later epochs
+    with a validation). NA stands for a missing value. Raises SinkError in the first epoch if the
+    file has other columns (Keras would mix the columns up).
     """
 
     def __init__(

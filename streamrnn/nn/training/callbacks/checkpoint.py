@@ -22,7 +22,7 @@ class ModelCheckpoint(MonitorCallback):
     "{epoch:02d}-{val_loss:.2f}.safetensors", or "{batch}" with an integer save_freq. Missing
     folders are made. save_best_only: save only if the monitored value is better than all earlier
     ones and than initial_value_threshold. save_weights_only: no effect, as the format always has
-    both. save_freq: "epoch", or a number of batches.
+    the config and the weights. save_freq: "epoch", or a number of batches.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class ModelCheckpoint(MonitorCallback):
             ) from None
         except (KeyError, IndexError) as error:
             raise ArgumentError(
-                f"ModelCheckpoint: filepath {self.filepath!r} names {error}, which is not "
-                f"reported; it must be one of: {', '.join(reported)}"
+                f"ModelCheckpoint: filepath {self.filepath!r} names a value that is not "
+                f"reported ({error}); reported are: {', '.join(reported)}"
             ) from None
 
 
@@ -136,9 +136,10 @@ class BackupAndRestore(Callback):
         return Path(self.backup_dir) / "latest.npz"
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Restore the last backup, if there is one. Raises ModelMismatchError for another model's.
+        """Restore the last backup, if there is one; the fit then begins with `initial_epoch`.
 
-        The fit then begins with `initial_epoch`. Raises CheckpointError for a damaged file.
+        Raises ModelMismatchError for the backup of another model or optimizer, CheckpointError for
+        a damaged file.
         """
         self.initial_epoch = 0
         if not self.path.exists():
@@ -149,7 +150,7 @@ class BackupAndRestore(Callback):
             facts = json.loads(str(arrays.pop("facts")))
         except (OSError, ValueError, LookupError, BadZipFile) as error:
             raise CheckpointError(
-                f"{self.path}: damaged, or not a backup ({error}); remove it to start over"
+                f"{self.path} is damaged, or is not a backup ({error}); remove it to start over"
             ) from None
         names, optimizer = list(self.model.named_weights()), self.model.optimizer
         shapes = [list(weight.shape) for weight in self.model.weights]
@@ -169,7 +170,7 @@ class BackupAndRestore(Callback):
         self.initial_epoch = facts["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        # By position: names of layers are numbered anew in each process.
+        # The keys are positions: the names of layers are numbered anew in each process.
         weights, optimizer = self.model.named_weights(), self.model.optimizer
         slots = {at: optimizer.kept.get(name, []) for at, name in enumerate(weights)}
         facts = {

@@ -15,9 +15,9 @@ from streamrnn.nn.training.metric import Metric
 class MonitorCallback(Callback):
     """The base of callbacks that follow a value of the logs.
 
-    monitor: its name. mode: "min", "max", or "auto": "min" for a loss, and for a metric the
-    direction of its class. min_delta: an improvement must be larger than this. best: the best
-    value so far, at first `baseline`.
+    monitor: the name of the value. mode: "min", "max", or "auto": "min" for a loss, and for a
+    metric the direction of its class. min_delta: an improvement must be larger than this. best: the
+    best value so far, at first `baseline`.
     """
 
     def __init__(
