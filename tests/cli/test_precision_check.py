@@ -37,7 +37,7 @@ def test_a_check_shows_the_error_and_that_it_does_not_grow(tmp_path: Path) -> No
     write(tmp_path, model)
     said = checked(tmp_path)
     assert "checked: lstm in int16: largest difference from float32 " in said
-    assert "times as large in the last tenth as in the first" in said
+    assert "times as large in the last tenth of the steps as in the first" in said
     assert "checked: lstm (2, 300, 8): largest difference" in said
     assert "warning" not in said
 

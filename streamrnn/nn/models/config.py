@@ -99,8 +99,8 @@ def functional_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
             name, number, call = waiting[0]
             missing = next(key for key in _needs(call) if key not in symbols)
             raise ModelFileError(
-                f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}), which "
-                "no layer makes, or which itself needs this call"
+                f"call {number} of layer {name!r} needs {missing[0]!r} (call {missing[1]}): that "
+                "call is missing, or itself needs this one"
             )
         for name, number, call in ready:
             if number and (name, number - 1) not in symbols:
@@ -155,13 +155,13 @@ def _call(
 
 
 def _resolve(tensors: object, symbols: Mapping[tuple[str, int], list[Symbol]]) -> object:
-    """Return the symbol of [layer, node, tensor]; for a structure of such lists, one of symbols."""
+    """Return the symbol of [layer, node, tensor]; of a structure, replace each such list by one."""
     if isinstance(tensors, list | tuple):
         if len(tensors) == 3 and isinstance(tensors[0], str):
             name, number, index = tensors
             if (name, number) not in symbols or index >= len(symbols[name, number]):
                 raise ModelFileError(
-                    f"the model's inputs or outputs refer to {tensors}: no such tensor"
+                    f"the model's inputs or outputs refer to {tensors}, which does not exist"
                 )
             return symbols[name, number][index]
         return [_resolve(tensor, symbols) for tensor in tensors]

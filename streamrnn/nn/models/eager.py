@@ -20,8 +20,9 @@ from streamrnn.nn.models.model import Model, filled
 class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. The weights are in the layers in its attributes,
-    and in lists among these. What needs a graph of layers raises ConfigError.
+    A call of the model runs that method on arrays. The weights are in the layers that are the
+    model's attributes, or are in lists that are its attributes. What needs a graph of layers raises
+    ConfigError.
     """
 
     def __init__(self, inputs: object = None, outputs: object = None, **kwargs: Any) -> None:
@@ -114,7 +115,7 @@ class Eager(Model):
         return filled(parts[0], joined)
 
     def save(self, path: str | Path) -> None:
-        """Raise ConfigError: a file cannot hold the Python of `call`."""
+        """Raise ConfigError: a file cannot hold the Python code of `call`."""
         self.graph  # noqa: B018 (raises)
 
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
@@ -134,4 +135,4 @@ class Eager(Model):
 
     def _require_built(self) -> None:
         if not self.built:
-            raise ConfigError(f"{self} has no weights yet: call it on data, or build(input_shape)")
+            raise ConfigError(f"{self} has no weights yet: call it on data, or its build(shape)")

@@ -16,14 +16,14 @@ from streamrnn.nn.models.model import Model, positions_of
 
 
 class IdLimit(NamedTuple):
-    """Ids from 0 to `size` - 1 are valid; `layer` is the one that reads them."""
+    """Ids from 0 to `size` - 1 are valid; `layer` is the layer that reads them."""
 
     size: int
     layer: str
 
 
 def id_limits(model: Model) -> dict[str, IdLimit]:
-    """Return, by input, the smallest limit of the layers that read the input as ids.
+    """Return the smallest limit of the layers that read an input as ids, by the input's name.
 
     An input that no such layer reads is left out.
     """
@@ -52,7 +52,7 @@ def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
 
 
 def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
-    """Return, by input, mean and deviation, (F,) or (1,), of the `Normalization` that reads it.
+    """Return mean and deviation, (F,) or (1,), of the `Normalization` that reads each input.
 
     An input that no such layer reads is left out.
     """

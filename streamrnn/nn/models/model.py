@@ -70,14 +70,15 @@ class Model(Trainable, Layer):
             raise ConfigError(f"{self}: expected inputs and outputs, as in Model(inputs, outputs)")
         symbols = symbols_in(inputs), symbols_in(outputs)
         if not all(symbols):
-            raise ConfigError(f"{self}: inputs and outputs must be symbols (made by layers.Input)")
+            raise ConfigError(f"{self}: inputs and outputs must be symbols, as Input returns them")
         self._input_structure: object = map_structure(lambda symbol: symbol, inputs)
         self._output_structure: object = map_structure(lambda symbol: symbol, outputs)
         self._graph: Graph | None = Graph(*symbols)
         names = [layer.name for layer in self._graph.layers]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(
-                f"{self}: layer names must be unique, used more than once: {', '.join(repeated)}"
+                f"{self}: layer names must be unique, but some are used more than once: "
+                f"{', '.join(repeated)}"
             )
         self.built = True
 
@@ -435,7 +436,7 @@ class Model(Trainable, Layer):
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write the weights, with the config, to a .safetensors file, for `load_weights`.
 
-        Raises ArgumentError for a file that exists, with overwrite=False.
+        Raises ArgumentError if the file exists and overwrite is False.
         """
         if not overwrite and Path(filepath).exists():
             raise ArgumentError(
@@ -458,7 +459,7 @@ class Model(Trainable, Layer):
         """
 
     def layer_shapes(self) -> dict[str, LayerShapes]:
-        """Return, by layer name, each layer's class and the shapes of its weights, for JSON."""
+        """Return the class of each layer and the shapes of its weights, by layer name, for JSON."""
         return {
             layer.name: {
                 "class": type(layer).__name__,
@@ -469,7 +470,7 @@ class Model(Trainable, Layer):
 
     @property
     def precision(self) -> str:
-        """The lowest precision of its weights: float32, unless layers are packed in a lower one."""
+        """The lowest precision of the weights: float32, unless layers are packed in a lower one."""
         return precision_of(self)
 
     def fingerprint(self) -> str:

@@ -18,7 +18,7 @@ _TENTHS = 10
 
 @dataclass(frozen=True)
 class RoundingError:
-    """The differences of one output from float32, in its units: the largest, and their rms.
+    """The differences of one output from float32, in the output's unit: the largest, and their rms.
 
     rms: root mean square. `first`, `middle`, `last`: rms in the first, third and last tenth of the
     steps; None for fewer than 10 steps.
@@ -64,10 +64,10 @@ class RoundingError:
         if self.growth <= GROWTH or self.last <= _STILL * self.middle:
             return None
         return (
-            f"the error of {self.output} in {self.precision} grows {self.growth:.3g} times from "
-            "the first tenth of the steps to the last, and still grows: unless its inputs grow, "
-            "this model does not forget (a gate that is exactly 1?), and errors add up. Stay with "
-            "float32"
+            f"the error of {self.output} in {self.precision} is {self.growth:.3g} times as large "
+            "in the last tenth of the steps as in the first, and still grows: unless the inputs "
+            "grow, this model does not forget (a gate that is exactly 1?), and errors add up. Stay "
+            "with float32"
         )
 
     def __str__(self) -> str:
@@ -77,7 +77,10 @@ class RoundingError:
         )
         if self.growth is None:
             return text
-        return f"{text}, {self.growth:.3g} times as large in the last tenth as in the first"
+        return (
+            f"{text}, {self.growth:.3g} times as large in the last tenth of the steps as in the "
+            "first"
+        )
 
 
 def _difference(exact: Array, rounded: Array) -> Doubles:

@@ -52,13 +52,14 @@ class Sequential(Model):
             if self._stack or self._begin is not None:
                 raise ConfigError(
                     f"{self}: an Input must be the first layer"
-                    + ("; it has already been configured" if self._begin is not None else "")
+                    + ("; this model already has one" if self._begin is not None else "")
                 )
             self._start(layer.symbol)
             return
         if layer.name in self.children():
             raise ConfigError(
-                f"{self}: layer names must be unique, {layer.name!r} is already used; pass name="
+                f"{self}: layer names must be unique, but {layer.name!r} is already used; pass "
+                "name="
             )
         if self._begin is None and not self._stack and (shape := _first_shape(layer)) is not None:
             self._start(InputLayer(batch_shape=shape, name=f"{layer.name}_input").symbol)

@@ -77,7 +77,9 @@ def pad_sequences(
                 f'pad_sequences: {name}: expected "pre" or "post", received {side!r}'
             )
     if not hasattr(sequences, "__len__") or not all(hasattr(of, "__len__") for of in sequences):
-        raise ArgumentError("pad_sequences: expected a list of sequences")
+        raise ArgumentError(
+            "pad_sequences: expected a list of sequences, received an object without a length"
+        )
     arrays = [np.asarray(sequence) for sequence in sequences]
     steps = {array.shape[1:] for array in arrays if len(array)} or {()}
     if len(steps) > 1:

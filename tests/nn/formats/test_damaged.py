@@ -264,7 +264,7 @@ def test_a_cycle_of_layers(tmp_path):
         "output_layers": ["a", 0, 0]}}  # fmt: skip
     path = tmp_path / "m.keras"
     archive(path, config, weights_of("masked_features.keras"))
-    refused(path, "which no layer makes, or which itself needs this call")
+    refused(path, "that call is missing, or itself needs this one")
 
 
 def hdf5(path, fill):

@@ -267,7 +267,7 @@ def test_graphs_that_are_none() -> None:
         Model(x)
     with pytest.raises(ConfigError, match="depend on Input 'other'"):
         Model(x, layers.Add()([x, other]))
-    with pytest.raises(ConfigError, match="names must be unique, used more than once: same"):
+    with pytest.raises(ConfigError, match="but some are used more than once: same"):
         Model(x, layers.LSTM(2, name="same")(layers.Dense(2, name="same")(x)))
     with pytest.raises(ConfigError, match="'same' is already used"):
         Sequential([layers.Dense(2, name="same"), layers.Dense(2, name="same")])
