@@ -168,7 +168,7 @@ class LateRowError(DataError):
     def cured_by_sorting(self) -> "LateRowError":
         """Return the same error with the advice to sort the file."""
         cure = (
-            'In the order of time, its file has no such row: [source] sort = "file" reads the file '
+            'In the order of time, its file has no late row: [source] sort = "file" reads the file '
             "in that order (for an output that has rows, with --full-refresh)."
         )
         return self if cure in self.args[1] else self.because(f"{cure} {self.args[1]}")
@@ -215,7 +215,7 @@ class EngineError(StreamRNNError, RuntimeError):
 class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may go past it
     """The position of a batch equals the last one; nothing was scored.
 
-    `position` is the batch's; `last` is the last one before it, a dict with all partitions if
+    `position` is the batch's position, `last` the last one before it, a dict with all partitions if
     positions are dicts.
     """
 
@@ -229,7 +229,7 @@ class AlreadyProcessed(StreamRNNError, ValueError):  # noqa: N818 - a caller may
     def __str__(self) -> str:
         return (
             f"process: position {self.position!r} equals the last one; nothing was scored. A batch "
-            "that is sent again can be skipped; one with other rows needs a later position."
+            "that is sent again can be skipped; other rows need a later position."
         )
 
 

@@ -46,7 +46,7 @@ _URI = re.compile(
 _BEFORE_AT = re.compile("(?::|//).*@", re.DOTALL)
 _UNKNOWN = (
     "expected a URI such as s3://user:password@host/path; a path on a disk that has '@' after ':' "
-    "or '//' begins with './'"
+    "or '//' must begin with './'"
 )
 # A value that does not contain another option.
 _PLAIN = re.compile(r"[\w./:,+~ -]*")
@@ -75,7 +75,7 @@ def short_model(fingerprint: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names with commas; of many, the first ones and the last.
+    """Join names with commas; of more than six, show the first five and the last.
 
     >>> listed(["a", "b"])
     'a, b'
@@ -136,7 +136,7 @@ def location(path: str) -> str:
     if start is None and not _may_have_user(path):
         return path
     head, rest = ("", path) if start is None else (start[0].lstrip(), path[start.end() :])
-    # The last "@" ends the user and password, which may have another that should be encoded.
+    # The last "@" ends the user and password, which may contain another "@" (it should be encoded).
     if start is None or _has_user(start, rest):
         at = next((sign for sign in ("@", "%40") if sign in rest), None)
         rest = rest.partition("/")[2] if at is None else rest.rpartition(at)[2]
@@ -269,9 +269,9 @@ def _cells(row: Sequence[object]) -> str:
 def show_in(module: str, names: dict[str, Any]) -> None:
     """Let `help` and `repr` show a public module of streamrnn as the home of its own names.
 
-    That module calls it with its namespace; what its `__getattr__` loads is shown there, too.
-    Pickles look the names up in that module. `inspect.getsource` fails for a class that is shown
-    in this way.
+    That module passes its own namespace as `names`; what the `__getattr__` in it loads is shown
+    there, too. Pickles look the names up in that module. `inspect.getsource` fails for a class that
+    is shown in this way.
     """
 
     def shown(value: Any) -> Any:

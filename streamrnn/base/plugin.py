@@ -50,8 +50,8 @@ def plugin_summary(kind: str, name: str) -> str | None:
 def load_plugin(kind: str, name: str) -> Any:
     """Return the object of a plug-in.
 
-    Raises UnsupportedError if there is none or it fails to load. If a distribution is installed
-    twice, the first on sys.path wins, as for its modules.
+    Raises UnsupportedError if there is none or more than one, or if it fails to load. If a
+    distribution is installed twice, the first on sys.path wins, as for its modules.
     """
     why = f"no entry point {kind}.{name} of {_GROUP}"
     targets = _targets().get(f"{kind}.{name}", {})

@@ -71,7 +71,7 @@ class Breaker:
 
 @lru_cache(maxsize=64)
 def breaker_of(bucket: str, options: str) -> Breaker:
-    """Return this process's one breaker of a bucket; `options` are the ones in its URI."""
+    """Return the only breaker of a bucket in this process; `options`: the options in its URI."""
     return Breaker()
 
 

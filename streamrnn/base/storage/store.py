@@ -351,7 +351,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def open_like(uri: str, files: Files) -> Files:
-    """Open the folder of a URI without options; `files`, if of the same scheme, provides its own.
+    """Open the folder of a URI without options; use the options of `files` if it has the scheme.
 
     Raises ConfigError if the URI cannot be opened.
     """
