@@ -115,7 +115,7 @@ def _check_indices(step, owner, x_BTF, states, weights, held_BU) -> None:
 def run_plain(
     step, x_BTF, lengths_B, mask_BT, states, weights, held_BU, y_BTU, zero_masked
 ) -> None:
-    """Run the same loop in Python, for a step that is not compiled."""
+    """Run the loop of a driver in Python, for a step that is not compiled."""
     for b in range(x_BTF.shape[0]):
         lane = tuple(state[b] for state in states)
         for t in range(x_BTF.shape[1] if lengths_B is None else lengths_B[b]):

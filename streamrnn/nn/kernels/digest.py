@@ -24,5 +24,5 @@ def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: i
 
 
 def total(h_N: Words) -> int:
-    """Return the digest of N rows (mod 2**64); digests of pieces add up to the whole's."""
+    """Return the digest of N rows (mod 2**64): the sum of the digests of their pieces."""
     return int(simd.digest.entry("total")(h_N))

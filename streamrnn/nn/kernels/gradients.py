@@ -115,7 +115,7 @@ class WeightOrder:
         self.order, self.packed = order, packing.aligned(order.size)
 
     def take(self, weights: Floats) -> Floats:
-        """Return the elements in the order, aligned."""
+        """Return the elements in this order, in an aligned array."""
         # mode="clip" merely lets NumPy write directly into the array; "raise" goes through a copy.
         weights.take(self.order, out=self.packed, mode="clip")
         return self.packed
@@ -170,7 +170,7 @@ def padded_columns(d_NU: Floats) -> Floats:
 
 
 def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
-    """Sum a gradient over the axes that have size 1 in `shape`, which has as many axes.
+    """Sum a gradient over the axes that have size 1 in `shape`; the number of axes stays.
 
     This is the gradient of an array of that shape that was broadcast. The order of sums is fixed.
     """

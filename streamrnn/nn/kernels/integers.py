@@ -150,13 +150,19 @@ def why_invalid(integers: Integers) -> str:
     if precision not in _TOPS:
         return f"they are {precision}, expected one of {', '.join(_TOPS)}"
     if values.ndim < 2 or not values.shape[-1]:
-        return f"values {values.shape}"
+        return f"expected two axes or more, the last one not empty, received values {values.shape}"
     if exponents.shape + scales.shape != integers.rows().shape:
-        return f"values {values.shape}, scales {scales.shape} and exponents {exponents.shape}"
+        return (
+            f"shapes do not fit: values {values.shape}, scales {scales.shape} and exponents "
+            f"{exponents.shape}"
+        )
     if scales.dtype != np.float32 or exponents.dtype != np.int8 or top not in _TOPS[precision]:
-        return f"scales {scales.dtype}, exponents {exponents.dtype}, top {top!r}"
+        return (
+            "expected scales in float32, exponents in int8 and a top that suits the precision, "
+            f"received scales {scales.dtype}, exponents {exponents.dtype}, top {top!r}"
+        )
     if not ((scales >= _LEAST_SCALE) & np.isfinite(scales)).all():
-        return "a scale is not positive and finite"
+        return "a scale is below 2**-120 or not finite"
     small = (exponents < _LEAST_EXPONENT) & (exponents != _NONE)
     if ((exponents > 0) | small).any():
         return f"an exponent is neither in {_LEAST_EXPONENT}…0 nor {_NONE}"

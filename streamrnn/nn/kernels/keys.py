@@ -46,7 +46,7 @@ class StringIndex:
         return int(self._counts[KNOWN])
 
     def find(self, words: Words, start_N: Ints, size_N: Ints, add: bool) -> tuple[Ints, Ints]:
-        """Return the number of each of N strings (N,) int64, and the rows of those added.
+        """Return the number of each of N strings (N,) int64, and the rows of added strings.
 
         The strings are as `simd.arguments.Strings` has them. Without `add` an unknown string gets
         the number -1.

@@ -1,4 +1,4 @@
-"""Plain rows: of known streams, one row each, later than the stream's last row, and complete.
+"""Plain rows: complete rows of known streams, one of each, later than the stream's last row.
 
 Nothing has to be decided about them. One call tells whether all rows of a record batch are plain,
 and reads them.

@@ -92,7 +92,7 @@ def _absent(lengths_B: Ints | None, mask_BT: Bools | None, lanes: int, steps: in
     if mask_BT is None:
         mask_BT = NO_MASK
     elif mask_BT.shape != (lanes, steps):
-        raise ValueError(f"expected a mask of {(lanes, steps)}, received shape {mask_BT.shape}")
+        raise ValueError(f"expected a mask of shape {(lanes, steps)}, received {mask_BT.shape}")
     _check_contiguous(lengths_B, mask_BT)
     return Absent(lengths_B, mask_BT)
 

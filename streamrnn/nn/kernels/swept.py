@@ -90,8 +90,8 @@ class SweptKind(NamedTuple):
     ) -> Packed:
         """Pack weights in Keras's layout, with G = gates * U columns, for `recurrent.run`.
 
-        `kernel_FG`, `recurrent_UG`: may be integers. `bias` None, (G,), or for two of them (2, G):
-        of the input, of the state. `own` (U,) each: weights that a unit applies on its own.
+        `kernel_FG`, `recurrent_UG`: may be integers. `bias`: None, (G,), or if `biases` is 2
+        (2, G): of the input, of the state. `own` (U,) each: weights that a unit applies on its own.
         """
         n, units, gates = simd.jit.width(), recurrent_UG.shape[0], len(self.gates)
         if bias is None:

@@ -64,7 +64,7 @@ class _Task:
     def __init__(self, job: _Job, release: _Job) -> None:
         self.job, self.release = job, release
         self.ticket = 0
-        """Its number among the helper's tasks; 0: not yet passed to a helper."""
+        """The task's number among the helper's tasks; 0: not yet passed to a helper."""
         self.done = False
         self.error: BaseException | None = None
         self.running = threading.Lock()

@@ -98,8 +98,8 @@ def over_lanes(work: Callable[[int, int], None], lanes: int, products: int) -> N
 def partners(lanes: int, weights: int, groups: int) -> int:
     """Return how many threads should share lanes with this many weights.
 
-    Several should if there are few lanes per thread, because each thread would read all weights for
-    them. Threads divide the units, by whole groups.
+    Several should if there are few lanes per thread: divided by lanes, each thread would read all
+    weights for its few lanes. Instead, threads divide the units, by whole groups.
     """
     if lanes >= 3 * get_threads() or team.backing_off():
         return 1

@@ -218,7 +218,7 @@ def edited(path: Path, **changes: np.ndarray | None) -> None:
     ("changes", "message"),
     [
         ({"scales": None}, "the file lacks gru/cell/kernel.scales, a part of gru/cell/kernel"),
-        ({"scales": np.zeros(18, np.float32)}, "a scale is not positive and finite"),
+        ({"scales": np.zeros(18, np.float32)}, r"a scale is below 2\*\*-120 or not finite"),
         ({"scales": np.ones(3, np.float32)}, "values .*, scales .* and exponents"),
         ({"values": np.full((10, 18), 32767, np.int16)}, "a sum of products would exceed 32 bits"),
         ({"values": np.zeros((10, 18), np.int32)}, "they are int32, expected one of int16"),
