@@ -143,7 +143,7 @@ class PlainColumns(NamedTuple):
 
 
 class LastTimes(NamedTuple):
-    """The time of each stream's last row, in ticks, and whether it has had one."""
+    """The time of each stream's last row, in ticks, and whether the stream has had a row."""
 
     time: Ints
     seen: Bools

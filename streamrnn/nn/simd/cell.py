@@ -50,7 +50,7 @@ def rows_around(function: Callable[..., Any]) -> Kernel:
 
 
 def lane_of(arrays, b):
-    """Return row b of each array; compiled, too, it takes arrays of different ranks."""
+    """Return row b of each array; when compiled, this takes arrays of different ranks, too."""
     return tuple(array[b] for array in arrays)
 
 

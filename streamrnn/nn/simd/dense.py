@@ -20,7 +20,7 @@ ROWS = 96
 
 SUMS = 16
 """Sums per row and unit, where units are few; each takes every sixteenth feature. There are as
-many on every machine as the widest of all vectors has elements, so that the bits are the same."""
+many sums on every machine as the widest of all vectors has elements, so the bits are the same."""
 
 
 @functools.cache

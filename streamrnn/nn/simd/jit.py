@@ -231,7 +231,7 @@ def _without_collections() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sharing_variables() -> Iterator[None]:
-    """Let Numba copy lists of variables without the variables: saves a fifth of the compile time.
+    """Let Numba copy lists of variables without the variables, to save a fifth of the compile time.
 
     To inline a function, Numba copies each of its blocks, and with each block all variables of the
     function, which never change. No other thread of the process compiles meanwhile.
@@ -315,7 +315,7 @@ def _load(name: str) -> CompileResult | None:
                     return cast(CompileResult, compiler.CompileResult._rebuild(context, *parts))
         except Exception as error:  # noqa: BLE001 - any damage is repaired by compiling again
             path = folder / f"{name}.bin"
-            warnings.warn(f"{path} is damaged or misnamed ({error}); recompiling", stacklevel=2)
+            warnings.warn(f"{path} is damaged or misnamed ({error}); compiling again", stacklevel=2)
     return None
 
 

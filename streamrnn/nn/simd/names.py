@@ -135,7 +135,7 @@ def parameters_of(name: str) -> dict[str, float]:
 def derivative_source(spec: Spec) -> _Source | None:
     """Return what the derivative of an activation follows from; None if it is not known.
 
-    The value does not determine it if a parameter such as `negative_slope` is below zero.
+    The value does not determine the derivative if a parameter such as `negative_slope` is negative.
     """
     name, numbers = split_spec(spec)
     if name in ROW_WISE:

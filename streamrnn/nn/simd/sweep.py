@@ -144,7 +144,7 @@ def _multiply(shape: TileShape, m: int, operand: int) -> Inlined:
 
 
 def _multiply_integers(shape: TileShape, m: int) -> Inlined:
-    """Make the same function for packed weights and rows: the operand is the block PACKED."""
+    """Make the function of `_multiply` for packed weights and rows: the operand is in PACKED."""
     add_x, add_h = shape.integer_tile(m)
     if not shape.h_into:
         return _multiply_inputs(add_x)
@@ -159,7 +159,7 @@ def _multiply_integers(shape: TileShape, m: int) -> Inlined:
 
 
 def _multiply_inputs(add_x: Inlined) -> Inlined:
-    """Make the same function for packed rows without a state."""
+    """Make the function of `_multiply` for packed rows without a state."""
 
     @inline_always
     def multiply(s, z, offsets, cap, i, start, x, features, units, w, jx, jh):
@@ -248,7 +248,7 @@ def _add_inputs(shape: TileShape, m: int) -> Inlined:
 
 
 def _add_integer_inputs(shape: TileShape, m: int) -> Inlined:
-    """Make the same function for packed weights and rows."""
+    """Make the function of `_add_inputs` for packed weights and rows."""
     add_x, _ = shape.integer_tile(m, scattered=True)
 
     @inline_always
