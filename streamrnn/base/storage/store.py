@@ -378,7 +378,7 @@ def open_files(path: str) -> Files:
         fs, root = connect(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(
-            f"sink.path {location(path)!r} cannot be opened: {error}. Expected a "
+            f"the path {location(path)!r} cannot be opened: {error}. Expected a "
             "directory, or a URI such as s3://bucket/folder, gs://…, abfss://… or file:///…"
         ) from error
     return RemoteFiles(fs, root, path)

@@ -12,7 +12,7 @@ from streamrnn.nn.kernels import digest, keys
 
 
 class Compiled(NamedTuple):
-    """The kernels in `folder`: their number, how many are `new` since the call, their bytes."""
+    """The kernels in `folder`: their number, how many of them the call wrote, and their bytes."""
 
     folder: Path
     kernels: int

@@ -72,8 +72,8 @@ def pack(
     """Pack weights in Keras's layout for `recurrent.run`.
 
     `kernel_FG` (F, 3U), `recurrent_UG` (U, 3U), `bias` None, (3U,), or with `reset_after` (2, 3U):
-    first of the input, then of the state. Activations: of the gates, of h. State: [h_BU]. Kernels
-    may be integers.
+    first of the input, then of the state. The first activation is for the gates, the second for h;
+    the state is [h_BU]. Kernels may be integers.
     """
     both = np.zeros((2, 3 * recurrent_UG.shape[0]), np.float32)
     if bias is not None:

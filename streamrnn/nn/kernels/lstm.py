@@ -71,7 +71,7 @@ PEEPHOLE = PLAIN._replace(
 _COUPLED = PEEPHOLE._replace(name="coupled_lstm", step=partial(_peephole_step, coupled=True))
 
 pack = PLAIN.pack
-"""Activations: of the gates, of c. States: [h_BU, c_BU]."""
+"""The first activation is for the gates, the second for c. The states are [h_BU, c_BU]."""
 
 
 def pack_peephole(
@@ -84,8 +84,8 @@ def pack_peephole(
 ) -> Packed:
     """Pack weights with peepholes (Gers and Schmidhuber 2000) of i, f and o; None: zeros.
 
-    i and f use the c before the step, o the c after it. If `coupled`, f is 1 - i. Activations: of
-    the gates, of the candidate, of c.
+    i and f use the c before the step, o the c after it. If `coupled`, f is 1 - i. The
+    activations are for the gates, the candidate and c.
     """
     own = np.zeros((3, recurrent_UG.shape[0]), np.float32) if peepholes_3U is None else peepholes_3U
     kind = _COUPLED if coupled else PEEPHOLE

@@ -29,4 +29,4 @@ SIMPLE_RNN = SweptKind(
 )
 
 pack = SIMPLE_RNN.pack
-"""Activation: of h. State: [h_BU]."""
+"""The activation is for h. The state is [h_BU]."""

@@ -125,7 +125,7 @@ def arrays_of_table(model: Model, table: Any, y: Any, weight: Any) -> tuple[Any,
         )
     if sequences:
         raise ArgumentError(
-            f"{model}: rows of a table are samples (batch, features), and this model needs "
+            f"{model}: rows of a table are samples (batch, features), but this model needs "
             "sequences; Pipeline.windows() makes them from the rows of streams: "
             "fit(list(pipeline.windows()))"
         )

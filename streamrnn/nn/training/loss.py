@@ -129,7 +129,7 @@ class Loss:
             if slope.shape != p.shape:
                 raise ShapeError(
                     f"loss {self.name!r}: gradient must return an array of the shape of y_pred, "
-                    f"{p.shape}, returned {slope.shape}"
+                    f"{p.shape}, received {slope.shape}"
                 )
             if not self._is_compared:
                 check_gradient(f"loss {self.name!r}", call, gradient, t, p)
@@ -277,7 +277,7 @@ def categories(owner: str, y_true: npt.ArrayLike, y_pred: Floats) -> Array:
         raise ShapeError(f"{owner}: y must have shape {y_pred.shape[:-1]}, received {truth.shape}")
     ids = truth.astype(np.int64)
     if truth.dtype.kind not in "iub" and not (ids == truth).all():
-        raise DataError(f"{owner}: y must be whole numbers, received {truth.dtype}")
+        raise DataError(f"{owner}: y must be whole numbers, received fractions in {truth.dtype}")
     if ids.size and not 0 <= ids.min() <= ids.max() < y_pred.shape[-1]:
         raise DataError(
             f"{owner}: y must lie in 0…{y_pred.shape[-1] - 1}, received {ids.min()}…{ids.max()}"

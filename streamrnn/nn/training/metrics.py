@@ -1,6 +1,6 @@
 """Metrics, with the names and formulas of Keras 3: over samples and unmasked steps.
 
-A metric sums in float64, in a fixed order: `update_state(y_true, y_pred)`, then `result()`.
+Call `update_state(y_true, y_pred)`, then `result()`. Sums are in float64, in a fixed order.
 """
 
 from typing import Any

@@ -122,7 +122,7 @@ def check_layer(layer: Any) -> None:
     elif isinstance(layer, layers.TimeDistributed):
         if layer.layer.moves_in_training and layer.layer.trainable:
             raise UnsupportedError(
-                f"{layer}: training it needs moments of each step alone, which is not supported; "
+                f"{layer}: training with the moments of each step alone is not supported; "
                 f"use {layer.layer} without TimeDistributed, or freeze it (trainable=False)"
             )
         check_layer(layer.layer)

@@ -90,7 +90,7 @@ def test_paths_and_file_uris_are_on_the_disk(tmp_path, path):
 
 
 def test_a_uri_that_cannot_be_opened_is_a_config_error():
-    with pytest.raises(ConfigError, match=r"sink\.path .* cannot be opened.*Expected a directory"):
+    with pytest.raises(ConfigError, match=r"the path .* cannot be opened.*Expected a directory"):
         open_files("nonsense://x/y")
 
 

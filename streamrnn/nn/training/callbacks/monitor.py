@@ -44,7 +44,7 @@ class MonitorCallback(Callback):
             if np.ndim(value):
                 raise ArgumentError(
                     f"{type(self).__name__}: monitor={self.monitor!r} has a value for each class, "
-                    f"received {np.shape(value)}; make the metric with an average"
+                    f"in the shape {np.shape(value)}; make the metric with an average"
                 )
             return float(value)
         name = self.monitor.removeprefix("val_")
