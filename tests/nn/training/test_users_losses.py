@@ -293,7 +293,7 @@ def test_arrays_of_the_wrong_shape_are_refused_by_name() -> None:
         def gradient(self, y_true: Any, y_pred: Any) -> Any:
             return super().gradient(y_true, y_pred)[..., :1]
 
-    with pytest.raises(ShapeError, match=r"gradient must return .* \(12, 2\), returned \(12, 1\)"):
+    with pytest.raises(ShapeError, match=r"gradient must return .* \(12, 2\), received \(12, 1\)"):
         network(Short(name="short")).train_on_batch(X, ROWS)
     spread = network(lambda t, p: t[:, 0] - p[:, :1])  # (12,) and (12, 1): broadcast
     with pytest.raises(ShapeError, match=r"received values \(12, 12\)"):
