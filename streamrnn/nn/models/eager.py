@@ -135,4 +135,6 @@ class Eager(Model):
 
     def _require_built(self) -> None:
         if not self.built:
-            raise ConfigError(f"{self} has no weights yet: call it on data, or its build(shape)")
+            raise ConfigError(
+                f"{self} has no weights yet: call it on data, or call build(input_shape)"
+            )

@@ -114,7 +114,7 @@ def fit_arrays(
         )
     if not source.again and steps_per_epoch is None and epochs - initial_epoch > 1:
         raise ArgumentError(
-            f"fit: epochs={epochs}, but an iterator can be run through once only; pass a list of "
+            f"fit: epochs={epochs}, but an iterator can be run through only once; pass a list of "
             "its batches, as in fit(list(batches)), or steps_per_epoch"
         )
     whole = steps_per_epoch is None or steps_per_epoch == source.batches
@@ -128,7 +128,7 @@ def fit_arrays(
     if validation is not None:
         if not validation.again and validation_steps is None and len(judged) > 1:
             raise ArgumentError(
-                "fit: validation_data is an iterator, which can be run through once only; pass a "
+                "fit: validation_data is an iterator, which can be run through only once; pass a "
                 "list of its batches, or validation_steps"
             )
         held = Feed(validation, validation_steps, "validation_steps")

@@ -198,7 +198,7 @@ def test_windows_come_straight_from_a_pipeline(tmp_path: Path) -> None:
     model.fit(source.windows(), verbose=0)
     other.fit(list(source.windows()), verbose=0)
     assert_same(model.get_weights(), other.get_weights())
-    with pytest.raises(ArgumentError, match=r"run through once only; .* fit\(list\(batches\)\)"):
+    with pytest.raises(ArgumentError, match=r"run through only once; .* fit\(list\(batches\)\)"):
         model.fit(source.windows(), epochs=2)
 
 
