@@ -155,7 +155,7 @@ def _call(
 
 
 def _resolve(tensors: object, symbols: Mapping[tuple[str, int], list[Symbol]]) -> object:
-    """Return the symbol of [layer, node, tensor]; of a structure, replace each such list by one."""
+    """Replace [layer, node, tensor], or each such list in a structure, by the symbol it names."""
     if isinstance(tensors, list | tuple):
         if len(tensors) == 3 and isinstance(tensors[0], str):
             name, number, index = tensors

@@ -25,7 +25,7 @@ class IdLimit(NamedTuple):
 def id_limits(model: Model) -> dict[str, IdLimit]:
     """Return the smallest limit of the layers that read an input as ids, by the input's name.
 
-    An input that no such layer reads is left out.
+    An input that no layer reads as ids is left out.
     """
     by_input = {}
     for symbol in model.graph.inputs:
@@ -54,7 +54,7 @@ def _readers(graph: Graph, symbol: Symbol) -> Iterator[Layer]:
 def input_scaling(model: Model) -> dict[str, tuple[Floats, Floats]]:
     """Return mean and deviation, (F,) or (1,), of the `Normalization` that reads each input.
 
-    An input that no such layer reads is left out.
+    An input that no `Normalization` reads is left out.
     """
     by_input = {}
     for symbol in model.graph.inputs:

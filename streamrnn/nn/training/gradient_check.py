@@ -205,7 +205,7 @@ def central_differences(
 ) -> Iterator[_Entry]:
     """Yield central differences of `value`, which reads `array`, for some entries of `array`.
 
-    Only finite ones are yielded; `array` holds the same values afterwards.
+    Entries whose differences are not finite are left out. `array` is unchanged afterwards.
     """
     places = range(array.size)
     if array.size > ENTRIES:

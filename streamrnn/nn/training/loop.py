@@ -227,9 +227,9 @@ def evaluate_arrays(
 
 
 def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
-    """Return the epochs that end with a validation: every n-th, or the listed ones.
+    """Return the epochs that end with a validation: every n-th, or those in a list.
 
-    The listed ones are numbered from 1, the returned ones from 0.
+    The list counts epochs from 1, the result from 0.
     """
     if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return {epoch for epoch in range(begin, epochs) if (epoch + 1) % frequency == 0}
@@ -243,7 +243,7 @@ def _judged_epochs(frequency: Any, begin: int, epochs: int) -> set[int]:
 def _split(
     trainer: Trainer, data: FitData, share: float, size: int | None
 ) -> tuple[BatchSource, BatchSource]:
-    """Return the first rows, and the last ones for validation, which have no class weights."""
+    """Return the first rows for training, and the last, without class weights, for validation."""
     if not is_arrays(data.x, data.y):
         raise ArgumentError("fit: validation_split needs arrays; pass validation_data with batches")
     rows = data.rows(trainer)

@@ -208,7 +208,7 @@ def name_of_function(function: Callable[..., Any]) -> str:
 
 
 def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
-    """Return both with the same number of axes: a last axis of size 1 is added or removed."""
+    """Return both arrays with equally many axes: a last axis of size 1 is added or removed."""
     if y_pred.ndim == y_true.ndim + 1 and y_pred.shape[-1] == 1:
         return (y_true[:, None], y_pred) if y_true.ndim == 1 else (y_true, y_pred[..., 0])
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:

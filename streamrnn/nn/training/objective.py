@@ -220,7 +220,7 @@ def output_names(model: Model) -> list[str]:
     names = [symbol.layer.name for symbol in model.graph.outputs]
     if len(set(names)) < len(names):
         raise UnsupportedError(
-            f"{model}: training needs a name for each output, but two are of the same layer: "
+            f"{model}: training needs a name for each output, but two outputs are of one layer: "
             f"{', '.join(names)}; pass them through layers.Identity(name=...)"
         )
     return names

@@ -342,7 +342,7 @@ def test_what_a_graph_may_not_have() -> None:
     y, h = layers.GRU(3, return_state=True)(x)
     with pytest.raises(UnsupportedError, match="training with training= in the model's"):
         Model(x, layers.GRU(3)(x, training=False)).compile("sgd", "mse")
-    with pytest.raises(UnsupportedError, match=r"two are of the same layer: gru\S*, gru"):
+    with pytest.raises(UnsupportedError, match=r"outputs are of one layer: gru\S*, gru"):
         Model(x, [y, h]).compile("sgd", "mse")
 
 

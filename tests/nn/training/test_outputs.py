@@ -166,7 +166,7 @@ def test_what_is_refused(call: Any, error: Any, message: str) -> None:
 def test_outputs_that_cannot_be_told_apart_are_refused() -> None:
     x = Input((None, 3))
     model = Model(x, layers.GRU(2, return_state=True, name="gru")(x))
-    with pytest.raises(UnsupportedError, match="two are of the same layer: gru, gru"):
+    with pytest.raises(UnsupportedError, match="outputs are of one layer: gru, gru"):
         model.compile("sgd", "mse")
 
 
