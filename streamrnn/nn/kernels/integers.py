@@ -125,7 +125,7 @@ def rounded(
     squares = _total(weights_KG * weights_KG)
     tops = [top for top in _TOPS[precision] if _room(top, inputs) > 0]
     if not tops:
-        raise ValueError(f"too many inputs for {precision}: {inputs}")
+        raise ValueError(f"expected fewer inputs for {precision}, received {inputs}")
     scales = {top: _scales(weights_KG, top, _LARGEST[precision]) for top in tops}
     top = min(tops, key=lambda top: _error(squares, inputs, scales[top], top))
     values = np.rint(weights_KG / scales[top].astype(np.float64)).astype(precision)

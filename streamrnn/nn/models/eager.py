@@ -97,8 +97,8 @@ class Eager(Model):
         """Return the outputs for many rows, `batch_size` at a time (all at once by default)."""
         if steps is not None or callbacks is not None or options:
             raise ArgumentError(
-                f"{self}: predict of a model with its own call takes x and batch_size; "
-                "model(x, training=True) is a call in training"
+                f"{self}: predict of a model with its own call takes only x and "
+                "batch_size; model(x, training=True) is a call in training"
             )
         arrays = self._arrays(x)
         rows = len(next(leaves(arrays)))

@@ -104,8 +104,8 @@ class Sequential(Model):
         output = layer(self._end)
         if len(symbols_in(output)) != 1:
             raise ConfigError(
-                f"{self}: {layer} returns several outputs, but layers of a Sequential have one; "
-                "use Model(inputs, outputs)"
+                f"{self}: {layer} returns several outputs, but layers of a Sequential have one "
+                "output; use Model(inputs, outputs)"
             )
         self._set_end(output)
 

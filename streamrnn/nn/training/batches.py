@@ -160,14 +160,14 @@ def _check_columns(
             near = closest(name, names)
             raise ArgumentError(
                 f"{model}: {argument}: the table has no column {name!r}"
-                f"{f'; did you mean {near!r}' if near else ''}? It has: {', '.join(names)}"
+                f"{f'; the most similar is {near!r}' if near else ''}. It has: {', '.join(names)}"
             )
 
 
 def _stacked(model: Model, table: Any, names: Sequence[str]) -> Array:
     columns = [_column(model, table, name) for name in names]
     if not columns:
-        raise ShapeError(f"{model}: the table has no columns of features")
+        raise ShapeError(f"{model}: the table has no columns of features besides y and weights")
     return np.stack(columns, axis=1)
 
 

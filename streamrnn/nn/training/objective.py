@@ -56,7 +56,7 @@ class Objective:
             if sum(other is metric for other in self.metrics) > 1:
                 raise ArgumentError(
                     f"compile: the metric {metric.name!r} is given twice, and would sum the values "
-                    "of both places; make a metric object for each"
+                    "of both places; make a metric object for each place"
                 )
         self.needed = [bool(head.loss or head.plain or head.weighted) for head in self.heads]
         self._named = _named(self.heads, several=several)

@@ -192,12 +192,12 @@ def _check_custom(owner: object, cell: Any) -> None:
     otherwise = "or freeze it as the first layer (trainable=False)"
     if getattr(cell, "step", None) is None:
         raise UnsupportedError(
-            f"{owner}: training a cell {kind} with `call` is not supported; write it with `step` "
+            f"{owner}: training the cell {kind} with `call` is not supported; write it with `step` "
             f"and `step_backward` (see help(streamrnn.layers.Cell)), {otherwise}"
         )
     if _static(cell, "step_backward") is None:
         raise UnsupportedError(
-            f"{owner}: training a cell {kind} needs a static method step_backward(x, states, "
+            f"{owner}: training the cell {kind} needs a static method step_backward(x, states, "
             "weights, y, dy, dstates, dx, dweights) beside its `step` (see "
             f"help(streamrnn.layers.Cell)); write it, {otherwise}"
         )

@@ -204,5 +204,5 @@ def test_rounding_the_values_of_integers_changes_no_sum_of_them() -> None:
 
 def test_too_many_inputs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integers, "_room", lambda top, rows: 0)
-    with pytest.raises(ValueError, match="too many inputs for int16: 3"):
+    with pytest.raises(ValueError, match="expected fewer inputs for int16, received 3"):
         rounded(np.ones((3, 2), np.float32), "int16", factors=False)

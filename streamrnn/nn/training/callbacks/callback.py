@@ -114,7 +114,8 @@ class LambdaCallback(Callback):
                 near = closest(name, METHODS)
                 raise ArgumentError(
                     f"LambdaCallback: unknown method {name!r}"
-                    f"{f'; did you mean {near!r}' if near else ''}? Known: {', '.join(METHODS)}"
+                    f"{f'; the most similar is {near!r}' if near else ''}. Known: "
+                    f"{', '.join(METHODS)}"
                 )
         functions = {
             "on_epoch_begin": on_epoch_begin,
