@@ -24,5 +24,5 @@ def add_strings(h_N: Words, words: Words, start_N: Ints, size_N: Ints, factor: i
 
 
 def total(h_N: Words) -> int:
-    """Return the digest of N rows (mod 2**64): the sum of the digests of their pieces."""
+    """Return the digest of N rows (mod 2**64); the digests of parts of the rows add up to it."""
     return int(simd.digest.entry("total")(h_N))

@@ -170,7 +170,7 @@ def padded_columns(d_NU: Floats) -> Floats:
 
 
 def summed_over(d: Floats, shape: tuple[int, ...]) -> Floats:
-    """Sum a gradient over the axes that have size 1 in `shape`; the number of axes stays.
+    """Sum a gradient over the axes that have size 1 in `shape`; both have equally many axes.
 
     This is the gradient of an array of that shape that was broadcast. The order of sums is fixed.
     """

@@ -65,8 +65,8 @@ def pack(
 ) -> Packed:
     """Pack weights in Keras's layout for `recurrent.run`; `bias_G` may be None.
 
-    `norms`: of the input's sums, of the state's, and of c. The first
-    activation is for the gates, the second for c. The states are [h_BU, c_BU].
+    `norms`: of the input's sums, of the state's, and of c. The first activation is for the gates,
+    the second for c. The states are [h_BU, c_BU].
     """
     n, units = simd.jit.width(), recurrent_UG.shape[0]
     if bias_G is None:

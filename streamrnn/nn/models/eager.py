@@ -20,8 +20,8 @@ from streamrnn.nn.models.model import Model, filled
 class Eager(Model):
     """The base of model classes with their own `call(self, inputs)`.
 
-    A call of the model runs that method on arrays. The weights are in the layers that are the
-    model's attributes, or are in lists that are its attributes. What needs a graph of layers raises
+    A call of the model runs that method on arrays. The weights belong to layers: attributes of
+    the model, or items of lists that are attributes. What needs a graph of layers raises
     ConfigError.
     """
 

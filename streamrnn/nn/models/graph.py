@@ -153,7 +153,7 @@ class Graph:
     def bind(
         self, arrays: Sequence[Array], context: CallContext
     ) -> tuple[list[Array], list[Callable[[], object]]]:
-        """Return arrays of outputs, and calls that compute them from what `arrays` hold by then.
+        """Return arrays for outputs, and calls that fill them from what `arrays` hold by then.
 
         No step may have arguments besides its inputs; see `Layer.bind`.
         """

@@ -68,7 +68,8 @@ def quantiles_of(model: Model, levels: Sequence[float]) -> Model:
     if not gives_moments(model) or units not in ([2], [1, 1]):
         raise ModelMismatchError(
             f"expected a model with one mean and one deviation, received outputs of {units} units. "
-            "End it with Gaussian, and train it by the loss gaussian_nll on one column and horizon"
+            "End it with Gaussian, and train it with the loss gaussian_nll on one column and one "
+            "horizon"
         )
     normal = NormalDist()
     with counted_from_the_start():

@@ -538,7 +538,7 @@ def require_inference(model: Model, path: str = "") -> None:
             raise ModelMismatchError(
                 f"layer {path + layer.name!r} ({type(layer).__name__}) is called with "
                 "training=True inside the model: outputs of a pipeline would be random, or depend "
-                "on other rows. Build it without training=True, with the same weights"
+                "on other rows. Build the model without training=True, with the same weights"
             )
         if isinstance(layer, Model):
             require_inference(layer, f"{path}{layer.name}/")

@@ -217,7 +217,7 @@ def of_same_rank(y_true: Floats, y_pred: Floats) -> tuple[Floats, Floats]:
 
 
 def in_rank_of(y_pred: Floats, y_true: Array) -> Array:
-    """Return the truth with as many axes as the predictions, if one axis of size 1 differs."""
+    """Return the truth with a last axis of size 1 added or removed, if the predictions need it."""
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         return y_true[..., None]
     if y_true.ndim == y_pred.ndim + 1 and y_true.shape[-1] == 1:

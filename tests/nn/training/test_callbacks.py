@@ -372,7 +372,7 @@ def test_an_epoch_without_validation_does_not_count() -> None:
         (
             lambda: fit(linear(), callbacks.ModelCheckpoint("{mae}.safetensors")),
             ArgumentError,
-            "names a value that is not reported .'mae'.; reported are: epoch, loss",
+            "names a value that is not reported .'mae'.; the reported names are: epoch, loss",
         ),
         (
             lambda: fit(linear(), callbacks.ModelCheckpoint("{loss:.2q}.safetensors")),

@@ -99,7 +99,7 @@ class ModelCheckpoint(MonitorCallback):
         except (KeyError, IndexError) as error:
             raise ArgumentError(
                 f"ModelCheckpoint: filepath {self.filepath!r} names a value that is not "
-                f"reported ({error}); reported are: {', '.join(reported)}"
+                f"reported ({error}); the reported names are: {', '.join(reported)}"
             ) from None
 
 
