@@ -160,7 +160,7 @@ def _check_columns(
             near = closest(name, names)
             raise ArgumentError(
                 f"{model}: {argument}: the table has no column {name!r}"
-                f"{f'; the most similar is {near!r}' if near else ''}. It has: {', '.join(names)}"
+                f"{f'; did you mean {near!r}?' if near else '.'} It has: {', '.join(names)}"
             )
 
 

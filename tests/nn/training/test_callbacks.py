@@ -367,7 +367,7 @@ def test_an_epoch_without_validation_does_not_count() -> None:
         (
             lambda: callbacks.LambdaCallback(on_epoch_enter=print),
             ArgumentError,
-            "unknown method 'on_epoch_enter'",
+            "method 'on_epoch_enter' is not supported; did you mean 'on_epoch_end'",
         ),
         (
             lambda: fit(linear(), callbacks.ModelCheckpoint("{mae}.safetensors")),

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamrnn.base.display import closest
+from streamrnn.base.display import not_one_of
 from streamrnn.errors import ArgumentError, SinkError
 
 Logs: TypeAlias = dict[str, Any] | None
@@ -111,12 +111,7 @@ class LambdaCallback(Callback):
         super().__init__()
         for name in kwargs:
             if name not in METHODS:
-                near = closest(name, METHODS)
-                raise ArgumentError(
-                    f"LambdaCallback: unknown method {name!r}"
-                    f"{f'; the most similar is {near!r}' if near else ''}. Known: "
-                    f"{', '.join(METHODS)}"
-                )
+                raise ArgumentError(not_one_of(f"LambdaCallback: method {name!r}", METHODS, name))
         functions = {
             "on_epoch_begin": on_epoch_begin,
             "on_epoch_end": on_epoch_end,
