@@ -276,7 +276,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> None:
             lambda m: m.update(commit="two"),
             "commit of Manifest: expected int, received 'two' (str)",
         ),
-        (lambda m: m.update(commit=0), "commit is 0"),
+        (lambda m: m.update(commit=0), "commit: expected 1 or more, received 0"),
         (lambda m: m.update(config=[1]), "config: expected an object, received [1] (list)"),
         (lambda m: m.update(outputs=3), "outputs: expected an object, received 3 (int)"),
         (lambda m: m["outputs"].update(notes={}), "outputs: expected rows, rejects and alerts, "),

@@ -359,12 +359,12 @@ ANEW = "start over with --full-refresh"
 BACK = call("rewind out --to 1", "run p.toml")
 RENAME = 'set [source] rename = { a = "aa" }'
 ADVICE: list[tuple[str, Callable[[Job], None], str, Do, str]] = [
-    ("run p.toml", changed, "from the commit before that with --reload", give("--reload"), ALL),
+    ("run p.toml", changed, "With --reload, score it again", give("--reload"), ALL),
     ("run p.toml", changed, ANEW, REFRESH, ALL),
     ("run p.toml", changed, "score no other row of it with --force", give("--force"), ONCE),
     ("run p.toml", changed_in_the_first_run, ANEW, REFRESH, ALL),
     ("run p.toml", changed_in_the_first_run, "of it with --force", give("--force"), ONCE),
-    ("run p.toml", grown, "from the commit before that with --reload", give("--reload"), ALL),
+    ("run p.toml", grown, "With --reload, score it again", give("--reload"), ALL),
     ("run p.toml", grown, ANEW, REFRESH, ALL),
     ("run p.toml", merged, "Count the new files as used with --force", give("--force"), ALL),
     ("run p.toml", merged, "restore the old files", restore_old_files, ALL),

@@ -58,7 +58,7 @@ has its default, or that a run does not use, is not written. Each manifest has `
   that they belong to; ``position``: the first unread row of the file that was read partly
 - ``positions``: the position of the last call of a session (or of `process`, if the state was
   imported from its checkpoint), as pairs of a partition (null: there is none) and the position in
-  it. Each is an integer, a text, or {"bytes": base64}; a position may also be a list of these
+  it. Both are integers, texts, or {"bytes": base64}; a position may also be a list of these
 - ``shards``: the rows and files of each shard of the state; ``counters``: the run's counters, and
   totals over all runs of the rows that come from no file: ``piped`` ones, and ``live`` ones of
   sessions

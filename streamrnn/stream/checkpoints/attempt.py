@@ -59,8 +59,8 @@ class Attempt:
     It needs no lock, and changes only its own files; the next start removes them if its facts were
     not committed. `places`: name of an output -> its folder; a worker has the paths of folders that
     its driver has created. `last`: the files of the shard's state so far. `filters`: side output ->
-    filter of the rows copied to it. Not thread-safe. Methods raise SinkError, `write` also
-    DataError for a value that no partition can stand for.
+    filter of the rows copied to it. Not thread-safe. Methods raise SinkError; `write` also
+    raises DataError for a value that no partition can stand for.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Attempt:
                 self._write_beside(name, self._schema, copies)
 
     def reject(self, batch: pa.RecordBatch) -> None:
-        """Add rows to the rejects; if a column has received a type since, they begin a new part."""
+        """Add rows to the rejects, in a new part if a column got its type after earlier rows."""
         writer = self._writers.get("rejects")
         if isinstance(writer, PartWriter) and writer.schema != batch.schema:
             self._ended.append(writer.finish())
@@ -157,12 +157,12 @@ class Attempt:
 def in_order(facts: Sequence[Facts], commit: int) -> list[Facts]:
     """Sort the facts of a commit by shard.
 
-    Raises ValueError unless there is exactly one per shard, each of an attempt at this commit.
+    Raises ValueError unless each shard has exactly one, of an attempt at this commit.
     """
     if late := [item for item in facts if item.commit != commit]:
         raise ValueError(
             f"expected facts of commit {commit}, received facts of commit {late[0].commit} of "
-            f"shard {late[0].shard}: its rows and state do not follow the last commit"
+            f"shard {late[0].shard}: these rows and this state do not follow the last commit"
         )
     ordered = sorted(facts, key=lambda item: item.shard)
     shards = [item.shard for item in ordered]
@@ -182,7 +182,7 @@ def shards_after(last: Sequence[Shard], facts: Sequence[Facts]) -> tuple[Shard, 
     states = [item.state or old for item, old in zip(facts, before, strict=True)]
     shards = tuple(state for state in states if state is not None)
     if len(shards) < len(facts):
-        raise ValueError(f"no state of shard {states.index(None)}, in facts or the last commit")
+        raise ValueError(f"no state of shard {states.index(None)} in the facts or the last commit")
     return shards
 
 

@@ -77,7 +77,7 @@ def check_types(manifest: Manifest) -> None:
     with _readable("schema", "an Arrow schema in base64", manifest.schema):
         decode_schema(manifest.schema)
     if manifest.commit < 1:
-        raise ValueError(f"commit is {manifest.commit}")
+        raise ValueError(f"commit: expected 1 or more, received {manifest.commit}")
     for position in [manifest.position, *(kept.position for kept in manifest.kept)]:
         if position and min(position.row_group, position.row, position.file_row) < 0:
             raise ValueError(f"position is before the first row: {position}")

@@ -156,8 +156,8 @@ class _Binder:
             return pc.assume_timezone(local, kind.tz)
         except pa.ArrowInvalid:
             message = (
-                f"{literal.value!r} is not one time in {kind.tz}, as the clock changes then: add "
-                "the offset, as in '2024-10-27T02:30+01:00'"
+                f"{literal.value!r} is not exactly one time in {kind.tz}, as the clock changes "
+                "then: add the offset, as in '2024-10-27T02:30+01:00'"
             )
             raise self._mistake(literal, message) from None
 
@@ -176,12 +176,16 @@ class _Binder:
             finest = max(one.unit, other.unit, key=["s", "ms", "us", "ns"].index)
             if finest != "ns" or one.unit == other.unit:  # far dates do not fit into nanoseconds
                 return pa.timestamp(finest, one.tz and "UTC")
-        raise self._mistake(right, f"`{right.value}` is {other}, and `{left.value}` is {one}")
+        raise self._mistake(
+            right,
+            f"cannot compare `{right.value}`, which is {other}, with `{left.value}`, "
+            f"which is {one}",
+        )
 
     def _type(self, column: FilterToken) -> pa.DataType:
         kind = self._any_type(column)
         if not _literals(kind):
-            message = f"`{column.value}` is {kind}, which is not compared here (`is null` works)"
+            message = f"`{column.value}` is {kind}, which filters cannot compare (`is null` works)"
             raise self._mistake(column, message)
         return kind
 

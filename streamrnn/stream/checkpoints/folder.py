@@ -356,7 +356,7 @@ class OutputFolder:
         them, by name; without a `position`, or with one at the end of a file, all files so far are
         done. `state`, `positions` (of calls) and `counters` are unchanged if None. `end_of_run`:
         the run makes no other commit. `complete`: the input has ended; if there is no row at all,
-        an empty part with the schema is written (but no partition).
+        an empty part with the schema is written, unless the output is partitioned.
 
         Raises SinkError or CheckpointError, and ValueError unless the facts are of this commit,
         one per shard; the folder then accepts no more rows or commits, and the next start finds

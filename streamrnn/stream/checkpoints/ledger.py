@@ -23,9 +23,9 @@ from streamrnn.stream.sinks import Part
 class Ledger:
     """The commits of one output.
 
-    `manifest` is the last commit's (None before the first), `next_commit` the number of the next,
-    `reconciled` whether the folder matches the manifest. Methods raise SinkError, and
-    CheckpointError if another run committed meanwhile.
+    `manifest` is the manifest of the last commit (None before the first), `next_commit` is the
+    number of the next commit, and `reconciled` tells whether the folder matches the manifest.
+    Methods raise SinkError, and CheckpointError if another run committed meanwhile.
     """
 
     def __init__(self, directories: Mapping[str, PartDirectory], locks: LockSet) -> None:

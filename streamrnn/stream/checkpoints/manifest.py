@@ -167,7 +167,7 @@ class Manifest:
     `sources`, never at its end, and the others are done; if it is None, all are done. The lists
     include the entries in `segments` (see the module of that name). `config` is dotted key ->
     value, `schema` the Arrow schema of the rows as base64. `end_of_run`: this is the last commit of
-    its run (with --follow: of the new files of one poll).
+    its run (with --follow: the last one for the new files of one poll).
     """
 
     output: str

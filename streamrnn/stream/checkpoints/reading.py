@@ -114,9 +114,9 @@ def load_state(
 ) -> pa.Table | None:
     """Load the state table of the last commit, or of the retained commit `of`; None without state.
 
-    With `seen`, its metadata lists the files that it has seen (see `seen_files`). Raises
-    CheckpointError if there is no commit, or its state is damaged, and MissingFileError if the
-    folder is missing or empty.
+    With `seen`, the table's metadata lists the files that the state has seen (see `seen_files`).
+    Raises CheckpointError if there is no commit, or its state is damaged, and MissingFileError if
+    the folder is missing or empty.
     """
 
     def load(manifest: Manifest, files: Files) -> pa.Table | None:

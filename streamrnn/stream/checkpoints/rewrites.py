@@ -213,8 +213,8 @@ class Rewrites:
     def _adding_up(self, rows: list[int], total: int) -> Iterator[tuple[int, ...]]:
         """Yield each choice of `rows`, as indices, that sums to `total`.
 
-        If all rows together do, only that choice is yielded. The search ends when no steps are
-        left.
+        If all of them together sum to `total`, only that choice is yielded. The search ends when no
+        steps are left.
         """
         if not rows or not total or sum(rows) < total:
             return

@@ -6,8 +6,8 @@ segments. So the cost of a commit does not depend on the number of files used an
 - if more than `TAIL` entries are in no segment, all but the last become a new segment: the last
   entry may be of a partly read file
 - a segment is never changed: if entries in it change, a new file replaces it
-- a new segment includes those before it that are at most twice its size, so that their number, and
-  how often an entry is rewritten, grow logarithmically
+- a new segment includes those before it that are at most twice its size, so that the number of
+  segments, and how often an entry is rewritten, grow logarithmically
 
 A segment is a JSON object of columns: name -> values, or {"all": value} if all are equal; a column
 of defaults is left out. (Written entry by entry, 100,000 entries took five times as long to read.)

@@ -1,7 +1,7 @@
 """Checks of the place of an output, and of the files that are there when it is opened.
 
-They find whether the folder lies in another output, belongs to this one, and is intact, and which
-commit is next. (Readers of an output around another one would read the rows of both.)
+They find out whether the folder lies in another output, belongs to this one, and is intact, and
+which commit is next. (Readers of an output around another one would read the rows of both.)
 """
 
 import logging
@@ -89,8 +89,8 @@ def are_ours(
 ) -> bool:
     """Whether to lock the folder of a side output: it exists, and is not another output's.
 
-    It is locked even if the last commit has no such rows: that commit may have replaced a commit
-    with some, and its run may have died before it removed them. Raises CheckpointError if earlier
+    It is locked even if the last commit has no rows in it: that commit may have replaced one that
+    had some, and its run may have died before it removed them. Raises CheckpointError if earlier
     rows are elsewhere, or if the rejects of a new output would be among foreign files (for other
     side outputs and later runs, `prepare` refuses such files when there is a row or a filter).
     """
@@ -160,9 +160,9 @@ def refuse_nested_output(path: str, key: str) -> None:
     if inner:
         other = files.show(min(inner, key=len))
         raise ConfigError(
-            f"{key}: {files.show('')} contains the output {other}: readers of it "
-            "would read those rows too. Choose a folder beside it, or move that output away, which "
-            "is safe: its source files are found relative to it, and it resumes where it stopped."
+            f"{key}: {files.show('')} contains the output {other}: readers of the outer folder "
+            "would read the rows of both. Choose a folder beside it, or move that output away, "
+            "which is safe: its source files are found relative to it, and it resumes where it stopped."
         )
 
 
@@ -176,5 +176,5 @@ def refuse_inside_output(path: str, key: str) -> None:
         if not _OF_AN_OUTPUT.isdisjoint(inside):
             raise ConfigError(
                 f"{key}: {files.show('')} lies inside the output {outer.show('')}: readers of "
-                "that folder would read these rows too. Choose a path beside it."
+                "that output would read the rows of this one too. Choose a path beside it."
             )

@@ -174,7 +174,7 @@ def refuse_lost_pipe(manifest: Manifest, reader: FileSource | None, *, path: str
     used file, such as rows of an earlier pipe. Raises CheckpointError.
     """
     rows, instead = manifest.rows + manifest.named("rejects").rows, "adds the rows of the pipe"
-    where = ", and this run reads a pipe, which does not have them again"
+    where = ", and this run reads a pipe, which cannot send them again"
     if reader is not None:
         rows, instead = rows_of_no_file(manifest, rows), "scores new files alone"
         where = " that are in none of its used files, such as rows of a pipe or a session"
@@ -408,7 +408,8 @@ def current_names(
 def _compare(used: UsedFile, file: SourceFile, reader: FileSource, partly: bool) -> _Verdict:
     """Compare a file, whose size or time has changed, with what was used of it.
 
-    If it was read `partly`, later rows may change. It is read only if nothing else decides.
+    If it was read only `partly`, its later rows do not count. It is read again only if nothing else
+    decides.
     """
     same = replace(used, size=file.size, mtime_ns=file.mtime_ns)
     sizes = f"{used.size} bytes when it was read, {file.size} bytes now"
@@ -463,8 +464,8 @@ def _changed(
     else:
         keep = f"keep the output and score no other row of {them} with --force"
         advice = (
-            f"Score {them} again from the commit before that with --reload; {keep}; or start over "
-            f"with {refresh}."
+            f"With --reload, score {them} again from the last commit before that use; {keep}; or "
+            f"start over with {refresh}."
             if early
             else f"No retained commit is from before {them}: start over with {refresh}, or {keep}."
         )

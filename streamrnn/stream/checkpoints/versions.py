@@ -102,7 +102,7 @@ def delta_since(
     table = snapshot.table(None)
     if CHANGED in table.schema.names:
         raise StateError(
-            f"a column of the state is named {CHANGED!r}, which is reserved; rename that key"
+            f"a column of the state is named {CHANGED!r}, which is reserved; rename the key column"
         )
     return StateDelta(snapshot.rows, None, table)
 

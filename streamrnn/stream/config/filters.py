@@ -62,7 +62,7 @@ class FilterToken(NamedTuple):
 
 @functools.cache
 def parse_filter(text: str) -> tuple[ast.expr, Mapping[str, FilterToken]]:
-    """Return a filter as Python's tree, and the column or literal that each name in it stands for.
+    """Return a filter as a Python syntax tree, and the column or literal behind each of its names.
 
     Raises ValueError that points to the place of a mistake.
 
@@ -128,9 +128,9 @@ def _check(text: str, tokens: Sequence[FilterToken]) -> None:
             comparisons += token.kind not in ("not", "(")
             depth += 1
             if depth > _DEEPEST:
-                raise mistake(text, token.at, f"nested deeper than {_DEEPEST}")
+                raise mistake(text, token.at, f"the filter is nested deeper than {_DEEPEST}")
             if comparisons > _MOST:
-                message = f"more than {_MOST:,} comparisons: compare with a list by `in` (…)"
+                message = f"the filter has more than {_MOST:,} comparisons: use `in` (…) for lists"
                 raise mistake(text, token.at, message)
             if token.kind == "(":
                 opened.append(depth)

@@ -28,7 +28,7 @@ def both_answers(steps: int, not_carried: str | None) -> str:
 def use_of(window: WindowSection, steps: int) -> str:
     """Describe what the kind of window means for a model of `steps` steps."""
     if window.kind == "carry":
-        return "the state goes on from row to row, past windows as predict reads them"
+        return "the state goes on from row to row, beyond the windows that predict reads"
     if window.kind == "whole":
         return "each stream is one sequence, of any length"
     if window.steps != steps:

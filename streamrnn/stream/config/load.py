@@ -335,7 +335,9 @@ def _read_pipe(path: str) -> bytes:
                 return bytes(data)
             data += block
             if len(data) > _PIPE_BYTES:
-                raise ConfigError(f"{path}: more than {_PIPE_BYTES >> 20} MiB: not a pipeline file")
+                raise ConfigError(
+                    f"{path}: expected a pipeline file, received more than {_PIPE_BYTES >> 20} MiB"
+                )
     finally:
         os.close(descriptor)
     raise ConfigError(

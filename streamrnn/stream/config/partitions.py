@@ -40,8 +40,8 @@ def partition_levels(texts: Iterable[str]) -> tuple[PartitionLevel, ...]:
 def partition_texts(value: Any) -> tuple[str, ...]:
     """Return the value of `[sink] partition_by` in the form that an output records.
 
-    The value is a column, a table of name = "function(column)", or a list of both, in the order of
-    the folders. Raises ValueError.
+    The value is a column, a table of name = "function(column)", or a list of columns and tables, in
+    the order of the folders. Raises ValueError.
     """
     items = value if isinstance(value, list | tuple) else [value]
     levels: list[PartitionLevel] = []

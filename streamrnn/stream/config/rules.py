@@ -250,7 +250,7 @@ def _state_is_for_onnx(tables: Sections) -> Iterator[Problem]:
     if tables.model.state and not _model_is(tables, ".onnx"):
         yield Problem(
             ("model", "state"),
-            f"for ONNX graphs only, and {tables.model.path} is not an .onnx file; remove it",
+            f"applies to ONNX graphs only; {tables.model.path} is not an .onnx file. Remove state",
         )
 
 

@@ -366,7 +366,7 @@ class PublishSection(Section):
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The keys that name a table."""
+        """The keys that are set; each names a table."""
         return tuple(key for key in type(self).model_fields if getattr(self, key))
 
 

@@ -28,8 +28,8 @@ def setting(
 ) -> Any:
     """Declare a key of a table by its line of help; with the default `...` it is required.
 
-    `factory`, if set, makes the default, perhaps from the keys before it. The sample of
-    `streamrnn init` shows the `example`.
+    `factory`, if set, makes the default, and may use the values of the keys before this one. The
+    sample of `streamrnn init` shows the `example`.
     """
     examples = None if example is None else [example]
     if factory is not None:

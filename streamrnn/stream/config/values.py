@@ -147,7 +147,7 @@ def _idle(value: Any) -> Any:
         return value
     if not isinstance(value, str | timedelta):
         raise unexpected(
-            'a duration such as "30d", or, where times are integers, a number of at least 1', value
+            'a duration such as "30d", or, where times are integers, an integer from 1', value
         )
     return _duration(value)
 
@@ -220,7 +220,7 @@ def _column_types(value: Any) -> Any:
 
 def _delimiter(value: Any) -> Any:
     if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n':
-        raise unexpected("one character", value)
+        raise unexpected("one ASCII character, not a quote or a line break", value)
     return value
 
 

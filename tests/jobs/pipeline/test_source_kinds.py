@@ -177,7 +177,7 @@ def test_types_are_fixed_and_checked() -> None:
         pipeline("0.csv", "out", {"types": {"id": "int32"}}).run()
     with pytest.raises(ConfigError, match=r'id: expected "string", .* received the string "text"'):
         pipeline("0.csv", "out", {"types": {"id": "text"}})
-    with pytest.raises(ConfigError, match="delimiter: expected one character"):
+    with pytest.raises(ConfigError, match="delimiter: expected one ASCII character"):
         pipeline("0.csv", "out", {"delimiter": ";;"})
 
 

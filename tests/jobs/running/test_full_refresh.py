@@ -82,7 +82,7 @@ def test_a_pipe_does_not_replace_the_rows_of_files(monkeypatch: pytest.MonkeyPat
     with pytest.raises(CheckpointError) as refused:
         piped(monkeypatch, DAYS[2]).run(full_refresh=True)
     assert str(refused.value) == (
-        "out has 120 rows, and this run reads a pipe, which does not have them again. "
+        "out has 120 rows, and this run reads a pipe, which cannot send them again. "
         "--full-refresh would discard these rows, and could not score them again. Run without "
         "--full-refresh, which adds the rows of the pipe; or say with --full-refresh --force that "
         "these rows may go."

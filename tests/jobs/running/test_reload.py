@@ -419,9 +419,9 @@ def test_the_refusal_of_a_changed_file_names_what_to_do(base: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         _run()
     assert str(caught.value).endswith(
-        "\nScore it again from the commit before that with --reload; keep the output and score no "
-        "other row of it with --force; or start over with --full-refresh. Write new rows to a new "
-        "file."
+        "\nWith --reload, score it again from the last commit before that use; keep the output and "
+        "score no other row of it with --force; or start over with --full-refresh. Write new rows "
+        "to a new file."
     )
 
 

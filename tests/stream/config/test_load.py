@@ -330,7 +330,7 @@ def test_a_key_that_takes_a_number_as_well_gets_the_number(load):
         ("output.model_column='device'", '"device" is also a column copied from the source'),
         ("model.inputs={x = ['a', 'c']}", '"c" is not a feature'),
         ("model.inputs={x = 'a'}", 'no input uses "b"; add each feature to an input'),
-        ("model.state={h = 'hn'}", "for ONNX graphs only"),
+        ("model.state={h = 'hn'}", "applies to ONNX graphs only"),
         ("model.layers=[3]", "expected a table [[model.layers]] per layer"),
         (
             "source.after.pth=x",
